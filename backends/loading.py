@@ -1,0 +1,167 @@
+"""Loads a causal language model and its tokenizer with transformers, and says in one paragraph why it cannot."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers.models.auto import modeling_auto
+from transformers.utils import logging as transformers_logging
+
+from treeagent.errors import BackendError, ModelError
+
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+# What transformers, huggingface_hub, safetensors and gguf raise for a missing, damaged or foreign model.
+_LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A tokenizer, and how it is used."""
+
+    tokenizer: Any
+    chat: bool
+    """Whether prompts are sent through the model's chat template, as one user message."""
+
+    def prompt(self, prompt: str) -> list[int]:
+        """Token ids of a prompt, never empty. Raises BackendError when there is no token to begin with."""
+        if self.chat:
+            message = [{"role": "user", "content": prompt}]
+            rendered = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+            ids = self.continuation(rendered)
+        else:
+            ids = list(self.tokenizer(prompt)["input_ids"])
+        if ids:
+            return ids
+        for start in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
+            if start is not None:
+                return [start]
+        raise BackendError("an empty prompt cannot be completed: this model has no token that begins a text")
+
+    def continuation(self, text: str) -> list[int]:
+        """Token ids of a text that follows a prompt, without special tokens of the tokenizer's own."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens; special tokens have none."""
+        text = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        assert isinstance(text, str)
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A causal language model ready to run."""
+
+    network: Any
+    """The transformers model, in evaluation mode."""
+    device: torch.device
+    eos: frozenset[int]
+    """Token ids that end a text."""
+    context: int | None
+    """The most tokens of prompt and completion together; None when the model does not say."""
+    arguments: frozenset[str]
+    """Names that the model's forward takes."""
+
+
+def load_text(where: Path | str) -> Text:
+    """The tokenizer of a folder, a .gguf file or a hub id. Raises ModelError."""
+    with _explained(where, "its tokenizer"):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(**_source(where))
+    return Text(tokenizer, chat=bool(getattr(tokenizer, "chat_template", None)))
+
+
+def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
+    """The model of a folder, a .gguf file or a hub id, on a device. Raises ModelError."""
+    source = _source(where)
+    with _explained(where, "its configuration"):
+        config = transformers.AutoConfig.from_pretrained(**source)
+    _check_causal(where, config)
+    if "gguf_file" in source:
+        source["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    with _explained(where, "its weights"), _no_progress_bar():
+        network, report = transformers.AutoModelForCausalLM.from_pretrained(
+            **source, dtype=DTYPES[dtype], output_loading_info=True
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"the model {where} lacks {len(missing)} of its weights (such as {missing[0]}), which would run as random "
+            "numbers. The checkpoint is incomplete or of another architecture than its config.json says."
+        )
+    network = network.to(device).eval()
+    ends: set[int] = set()
+    for holder in (network.generation_config, config.get_text_config(decoder=True)):
+        end = getattr(holder, "eos_token_id", None)
+        ends.update([end] if isinstance(end, int) else end or [])
+    context = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    arguments = frozenset(inspect.signature(network.forward).parameters)
+    return Model(network, device, frozenset(ends), context, arguments)
+
+
+def _source(where: Path | str) -> dict[str, Any]:
+    if isinstance(where, Path) and where.is_file():
+        return {"pretrained_model_name_or_path": str(where.parent), "gguf_file": where.name}
+    if isinstance(where, Path) and not (where / "config.json").is_file():
+        raise ModelError(
+            f"the folder {where} is no model: it has no config.json. Expected a folder as written by transformers' "
+            "save_pretrained (config.json, *.safetensors, tokenizer files), or the path of a .gguf file."
+        )
+    return {"pretrained_model_name_or_path": str(where)}
+
+
+def _check_causal(where: Path | str, config: Any) -> None:
+    """Refuse models that do not continue a text, which transformers would load with random or missing parts."""
+    kinds = getattr(config, "architectures", None) or []
+    said = f"its config.json says {', '.join(kinds) or config.model_type}"
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"the model {where} is an encoder-decoder model ({said}). Only decoder-only language models can run here: "
+            "Llama, Qwen, Mistral, Gemma, GPT-2 and their like."
+        )
+    known = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    names = {name for value in known.values() for name in ([value] if isinstance(value, str) else value)}
+    if config.model_type not in known or (kinds and not names.intersection(kinds)):
+        raise ModelError(
+            f"the model {where} is no causal language model ({said}). Expected an architecture such as "
+            "LlamaForCausalLM or Qwen2ForCausalLM."
+        )
+
+
+@contextmanager
+def _explained(where: Path | str, part: str) -> Iterator[None]:
+    try:
+        yield
+    except _LOAD_ERRORS as error:
+        reason = " ".join(str(error).split())
+        reason = reason if len(reason) <= 300 else reason[:300] + " ..."
+        if isinstance(where, Path):
+            raise ModelError(f"cannot load the model {where}: {part} cannot be read ({reason})") from error
+        raise ModelError(
+            f"cannot load the model {where!r}: no such folder here, and {part} cannot be had from the Hugging Face hub "
+            f"({reason}). Check the spelling and the network, or give a local folder; 'mini' needs neither."
+        ) from error
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Loading is announced by whoever wants it loaded; transformers' own bars would break a live display."""
+    if not transformers_logging.is_progress_bar_enabled():
+        yield
+        return
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.enable_progress_bar()

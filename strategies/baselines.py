@@ -1,0 +1,70 @@
+"""What every tree search has to beat at equal tokens: direct answers and chains of thought.
+
+Chain of thought: Wei et al. 2022, arXiv:2201.11903. Self-consistency: Wang et al. 2022, arXiv:2203.11171, equation 1.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
+
+from treeagent import Explorer, Search, Task, Thought
+
+
+@dataclass(frozen=True)
+class IO(Search):
+    """One direct answer."""
+
+    evaluates: ClassVar[bool] = False
+
+    def check(self, task: Task) -> None:
+        """Needs the prompt ``io``."""
+        task.require("io", "the search 'io'")
+
+    async def run(self, explorer: Explorer) -> Thought | None:
+        """The one attempt."""
+        return await explorer.finish(await explorer.attempt("io", 1))
+
+
+@dataclass(frozen=True)
+class CoT(Search):
+    """One chain of thought."""
+
+    evaluates: ClassVar[bool] = False
+
+    def check(self, task: Task) -> None:
+        """Needs the prompt ``cot``."""
+        task.require("cot", "the search 'cot'")
+
+    async def run(self, explorer: Explorer) -> Thought | None:
+        """The one attempt."""
+        return await explorer.finish(await explorer.attempt("cot", 1))
+
+
+@dataclass(frozen=True)
+class CoTSC(Search):
+    """Self-consistency: ``k`` chains of thought, the most frequent answer wins, the earliest of equals."""
+
+    evaluates: ClassVar[bool] = False
+
+    k: Annotated[int, Ge(1)] = 20
+    by: str = "cot"
+    """Prompt of the attempts: ``cot``, or ``io`` for a vote over direct answers."""
+    candidates: Annotated[int, Ge(1)] = 1
+    """How many of the most frequent answers the task may verify; a beam search of width b may have b verified."""
+
+    def check(self, task: Task) -> None:
+        """Needs the prompt of its attempts."""
+        task.require(self.by, "the search 'cot-sc'")
+
+    async def run(self, explorer: Explorer) -> Thought | None:
+        """The first attempt with the winning answer."""
+        attempts = [thought for thought in await explorer.attempt(self.by, self.k) if thought.answer is not None]
+        votes = Counter(explorer.task.same_answer(thought.answer) for thought in attempts if thought.answer is not None)
+        first: dict[str, Thought] = {}
+        for thought in attempts:
+            first.setdefault(explorer.task.same_answer(thought.answer or ""), thought)
+        return await explorer.finish([first[answer] for answer, _ in votes.most_common(self.candidates)])

@@ -1,0 +1,39 @@
+"""Breadth-first search with a beam (Yao et al. 2023, arXiv:2305.10601, algorithm 1: ToT-BFS).
+
+Departs from the paper in two ways: a finished thought stays in the beam and competes with longer ones, and all thoughts
+of a level are grown together, each child judged as soon as it exists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge
+
+from treeagent import Explorer, Search, Task, Thought, ranked
+
+
+@dataclass(frozen=True)
+class BFS(Search):
+    """Generate ``k`` completions a thought, evaluate, keep the best ``b`` thoughts of a level."""
+
+    b: Annotated[int, Ge(1)] = 5
+    k: Annotated[int, Ge(1)] | None = None
+    """Completions per expansion; the task's own number when None."""
+    by: str | None = None
+    """Prompt to expand with, ``propose`` or ``sample``; the task's ``propose`` if it has one."""
+
+    def check(self, task: Task) -> None:
+        """Needs a prompt to expand with."""
+        task.require(self.by or ("propose" if task.has("propose") else "sample"), "the search 'bfs'")
+
+    async def run(self, explorer: Explorer) -> Thought | None:
+        """The answer of the best beam after the last level."""
+        beam = [explorer.root]
+        while any(not thought.terminal for thought in beam):
+            open_thoughts = [thought for thought in beam if not thought.terminal]
+            grown = await explorer.grow(open_thoughts, role=self.by, n=self.k)
+            finished = [thought for thought in beam if thought.terminal]
+            beam = ranked([*finished, *(child for children in grown for child in children)])[: self.b]
+        return await explorer.finish(beam)

@@ -1,0 +1,49 @@
+"""Depth-first search with pruning and backtracking (Yao et al. 2023, arXiv:2305.10601, algorithm 2: ToT-DFS)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge
+
+from treeagent import Explorer, Search, Task, Thought, ranked
+
+
+@dataclass(frozen=True)
+class DFS(Search):
+    """Follow the best child first; skip children judged below ``threshold``; go back when nothing is left.
+
+    Stops at the first finished thought that the task verifies, or, where it cannot verify, at the first one that has an
+    answer. A thought whose judgement could not be parsed is tried last and never pruned: nothing is known against it.
+    """
+
+    threshold: float = 0.5
+    """On the scale of the evaluator."""
+    width: Annotated[int, Ge(1)] = 5
+    """Children tried per thought."""
+    k: Annotated[int, Ge(1)] | None = None
+    """Completions per expansion; the task's own number when None."""
+    by: str | None = None
+    """Prompt to expand with, ``propose`` or ``sample``; the task's ``propose`` if it has one."""
+
+    def check(self, task: Task) -> None:
+        """Needs a prompt to expand with."""
+        task.require(self.by or ("propose" if task.has("propose") else "sample"), "the search 'dfs'")
+
+    async def run(self, explorer: Explorer) -> Thought | None:
+        """The first accepted thought; when none is, the first that had an answer at all."""
+        fallback = None
+        stack = [explorer.root]
+        while stack:
+            thought = stack.pop()
+            if thought.terminal:
+                found = await explorer.finish([thought])
+                if found is not None and (explorer.verified(found) or not explorer.task.can_verify):
+                    return found
+                fallback = fallback or found
+                continue
+            [children] = await explorer.grow([thought], role=self.by, n=self.k)
+            promising = [child for child in children if child.value is None or child.value >= self.threshold]
+            stack.extend(reversed(ranked(promising)[: self.width]))
+        return fallback

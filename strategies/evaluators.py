@@ -1,0 +1,131 @@
+"""Five ways to judge a thought."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
+
+from treeagent import ConfigError, Evaluator, Judgement, Task, Thought
+from treeagent.evaluator import Desk
+
+
+@dataclass(frozen=True)
+class Value(Evaluator):
+    """Labels sampled from the prompt ``value`` (Tree of Thoughts, section 3.3 a); the mean of the parsed ones."""
+
+    samples: Annotated[int, Ge(1)] | None = None
+    """Labels per state; the task's own number when None."""
+
+    def check(self, task: Task) -> None:
+        """Needs the prompt ``value``."""
+        task.require("value", "the evaluator 'value'")
+
+    async def judge(self, thoughts: Sequence[Thought], desk: Desk) -> list[Judgement]:
+        """Every sample that names a label counts; the last label named is meant."""
+        judgements = []
+        for thought in thoughts:
+            reply = await desk.ask("value", thought, thought.key, n=self.samples)
+            labels = [last_label(completion.text, list(desk.task.labels)) for completion in reply.completions]
+            parsed = tuple(label for label in labels if label is not None)
+            scores = [desk.task.labels[label] for label in parsed]
+            judgements.append(Judgement(sum(scores) / len(scores) if scores else None, parsed, len(labels) - len(parsed)))
+        return judgements
+
+
+@dataclass(frozen=True)
+class Choice(Evaluator):
+    """The likelihood of each label after the prompt ``value``; the expected score. One pass, and it always parses."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"score"})
+
+    def check(self, task: Task) -> None:
+        """Needs the prompt ``value``."""
+        task.require("value", "the evaluator 'choice'")
+
+    async def judge(self, thoughts: Sequence[Thought], desk: Desk) -> list[Judgement]:
+        """Probabilities are normalised over the labels."""
+        labels = list(desk.task.labels)
+        judgements = []
+        for thought in thoughts:
+            scores = await desk.score("value", thought, [f" {label}" for label in labels])
+            best = max(scores.logprobs)
+            weights = [math.exp(logprob - best) for logprob in scores.logprobs]
+            value = sum(w * desk.task.labels[label] for w, label in zip(weights, labels, strict=True)) / sum(weights)
+            judgements.append(Judgement(value, (labels[weights.index(max(weights))],)))
+        return judgements
+
+
+@dataclass(frozen=True)
+class Vote(Evaluator):
+    """Votes for the best of several thoughts (Tree of Thoughts, section 3.3 b); a thought's value is its share."""
+
+    together: ClassVar[bool] = True
+
+    samples: Annotated[int, Ge(1)] | None = None
+    """Votes cast; the task's own number when None."""
+
+    def check(self, task: Task) -> None:
+        """Needs the prompt ``vote``."""
+        task.require("vote", "the evaluator 'vote'")
+
+    async def judge(self, thoughts: Sequence[Thought], desk: Desk) -> list[Judgement]:
+        """The last whole number in a completion is the choice, counted from 1."""
+        place = "|".join(thought.key for thought in thoughts)
+        reply = await desk.ask("vote", thoughts[0], place, n=self.samples, choices=thoughts)
+        found = [re.findall(r"\d+", completion.text) for completion in reply.completions]
+        votes = [int(numbers[-1]) for numbers in found if numbers and 1 <= int(numbers[-1]) <= len(thoughts)]
+        unparsed = len(found) - len(votes)
+        shares = [votes.count(index) / len(votes) if votes else None for index in range(1, len(thoughts) + 1)]
+        # The unparsed votes belong to the vote, not to a thought: they are booked once, on the first.
+        return [Judgement(share, (), unparsed if index == 0 else 0) for index, share in enumerate(shares)]
+
+
+@dataclass(frozen=True)
+class Likelihood(Evaluator):
+    """How likely the model finds the step after the prompt ``sample``: its mean token probability, in (0, 1]."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"score"})
+
+    def check(self, task: Task) -> None:
+        """Needs the prompt ``sample``."""
+        task.require("sample", "the evaluator 'likelihood'")
+
+    async def judge(self, thoughts: Sequence[Thought], desk: Desk) -> list[Judgement]:
+        """The geometric mean over the tokens of the step, given the steps before it."""
+        judgements = []
+        for thought in thoughts:
+            scores = await desk.score("sample", desk.parent(thought), [thought.text])
+            judgements.append(Judgement(math.exp(scores.logprobs[0] / max(scores.lengths[0], 1))))
+        return judgements
+
+
+@dataclass(frozen=True)
+class Verifier(Evaluator):
+    """The task's own exact check: 1 for a finished thought that it verifies, 0 for one that it does not.
+
+    About an unfinished thought it knows nothing, and says so.
+    """
+
+    def check(self, task: Task) -> None:
+        """Needs a checker that verifies."""
+        if not task.can_verify:
+            raise ConfigError(f"the evaluator 'verifier' needs a checker that verifies; task {task.name!r} has none")
+
+    async def judge(self, thoughts: Sequence[Thought], desk: Desk) -> list[Judgement]:
+        """No request is made."""
+        return [
+            Judgement(float(bool(desk.task.verify(desk.input, desk.steps(thought), None))) if thought.terminal else None)
+            for thought in thoughts
+        ]
+
+
+def last_label(text: str, labels: Sequence[str]) -> str | None:
+    """The label named last in a text, as a whole word in any case; None when there is none."""
+    words = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
+    found = re.findall(rf"(?<!\w)(?:{words})(?!\w)", text, re.IGNORECASE)
+    return next((label for label in labels if found and label.lower() == found[-1].lower()), None)

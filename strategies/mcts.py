@@ -1,0 +1,140 @@
+"""Monte Carlo tree search with UCT (Kocsis & Szepesvari 2006; for reasoning: RAP, Hao et al. 2023, arXiv:2305.14992).
+
+The evaluator stands in for random roll-outs: a simulation is worth the best judgement among the children it adds. Means
+are scaled to [0, 1] by the worst and best value seen so far, so the exploration constant does not depend on the scale. ``parallel`` leaves are picked with virtual loss
+(Chaslot et al. 2008), grown together, and backed up in the order they were picked: ``parallel`` may change the tree, the
+order in which replies arrive never does.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+
+from treeagent import Explorer, Search, Task, Thought, ranked
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """Statistics of a thought."""
+
+    thought: Thought
+    parent: Node | None
+    tie: float
+    """Random, drawn when the node is made: equal children are told apart by the seed alone."""
+    children: list[Node] | None = None
+    """None until expanded."""
+    visits: int = 0
+    rated: int = 0
+    """Visits with a known value; an unparsed judgement is no value of 0."""
+    total: float = 0.0
+    """Sum of the known values."""
+    pending: int = 0
+    """Simulations under way through this node: the virtual loss."""
+    closed: bool = False
+    """Finished, or nothing left to expand below."""
+
+    def upwards(self) -> Iterator[Node]:
+        """This node and its ancestors."""
+        node: Node | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+
+@dataclass(frozen=True)
+class MCTS(Search):
+    """Select by UCT, expand and judge, back up; stop early on a thought that the task verifies."""
+
+    simulations: Annotated[int, Ge(1)] = 32
+    c: Annotated[float, Ge(0)] = 1.0
+    """Exploration constant of UCT."""
+    parallel: Annotated[int, Ge(1)] = 4
+    """Simulations per round; 1 is the textbook algorithm."""
+    output: Literal["max_value", "max_visits", "best_path"] = "max_value"
+    """``max_value``: the finished thoughts of highest value. ``max_visits``: down the most visited children.
+    ``best_path``: down the children of highest mean."""
+    candidates: Annotated[int, Ge(1)] = 5
+    """Finished thoughts that may have their answer written at the end."""
+    seed: int = 0
+    """Breaks ties between equal children."""
+    k: Annotated[int, Ge(1)] | None = None
+    """Completions per expansion; the task's own number when None."""
+    by: str | None = None
+    """Prompt to expand with, ``propose`` or ``sample``; the task's ``propose`` if it has one."""
+
+    def check(self, task: Task) -> None:
+        """Needs a prompt to expand with."""
+        task.require(self.by or ("propose" if task.has("propose") else "sample"), "the search 'mcts'")
+
+    async def run(self, explorer: Explorer) -> Thought | None:
+        """The first verified answer, or the one chosen by ``output``."""
+        rng = random.Random(self.seed)
+        root = Node(explorer.root, None, rng.random())
+        values: list[float] = []
+        done = 0
+        while done < self.simulations and not root.closed:
+            leaves: list[Node] = []
+            while len(leaves) < min(self.parallel, self.simulations - done) and (leaf := self._select(root, values)):
+                leaves.append(leaf)
+                for node in leaf.upwards():
+                    node.pending += 1
+            grown = await explorer.grow([leaf.thought for leaf in leaves], role=self.by, n=self.k)
+            for leaf, children in zip(leaves, grown, strict=True):
+                leaf.children = [Node(child, leaf, rng.random(), closed=child.terminal) for child in children]
+                values += [child.value for child in children if child.value is not None]
+                self._back_up(leaf, min(values, default=0.0))
+            done += len(leaves)
+            solved = [child for children in grown for child in children if child.terminal and explorer.verified(child)]
+            if solved and (found := await explorer.finish(solved[:1])) and explorer.verified(found):
+                return found
+        return await explorer.finish(self._best(root, explorer)[: self.candidates])
+
+    def _select(self, node: Node, values: list[float]) -> Node | None:
+        """The leaf that UCT leads to, passing over closed nodes and leaves that are being expanded already."""
+        if node.children is None:
+            return None if node.pending or node.closed else node
+        low, high = min(values, default=0.0), max(values, default=1.0)
+        above = math.log(node.visits + node.pending + 1)
+
+        def uct(child: Node) -> tuple[float, float]:
+            rated, visits = child.rated + child.pending, child.visits + child.pending
+            mean = (child.total + child.pending * low) / rated if rated else (low + high) / 2
+            scaled = (mean - low) / (high - low) if high > low else 0.5
+            return scaled + self.c * math.sqrt(above / (visits + 1)), child.tie
+
+        ordered = sorted((child for child in node.children if not child.closed), key=uct, reverse=True)
+        return next((leaf for child in ordered if (leaf := self._select(child, values))), None)
+
+    def _back_up(self, leaf: Node, worst: float) -> None:
+        """A simulation is worth its best child; a dead end is worth the worst value seen."""
+        children = leaf.children or []
+        known = [child.thought.value for child in children if child.thought.value is not None]
+        for child in children:
+            if child.thought.value is not None:
+                child.total, child.rated = child.thought.value, 1
+        value = max(known) if known else (worst if not children else None)
+        for node in leaf.upwards():
+            node.pending -= 1
+            node.visits += 1
+            if value is not None:
+                node.total, node.rated = node.total + value, node.rated + 1
+            node.closed = node.children is not None and all(child.closed for child in node.children)
+
+    def _best(self, root: Node, explorer: Explorer) -> list[Thought]:
+        """Finished thoughts in the order of ``output``."""
+        finished = ranked(thought for thought in explorer.tree if thought.terminal)
+        if self.output == "max_value":
+            return finished
+        node = root
+        while node.children:
+            if self.output == "max_visits":
+                node = max(node.children, key=lambda child: (child.visits, child.thought.value or 0.0, child.tie))
+            else:
+                node = max(node.children, key=lambda child: (child.total / child.rated if child.rated else 0.0, child.tie))
+        return [node.thought] if node.thought.terminal else finished

@@ -1,0 +1,178 @@
+"""The contract between a search and whatever runs its requests."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+KEY_FORMAT = 1
+"""Version of the key encoding; a change changes every sampled result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Names a request by its place in the search, never by the order in which things happened.
+
+    All noise and all seeds derive from the key, so neither completion order nor batch composition can change a tree.
+    """
+
+    seed: int
+    """The run's seed."""
+    role: str
+    """What is asked: ``propose``, ``sample``, ``value``, ``answer`` ..."""
+    place: str
+    """Path of sibling indices of the node (``0.3.1``) for generations; state key for evaluations."""
+    visit: int = 0
+    """How often this node has been expanded before; a second visit gets fresh noise."""
+
+    def stream(self, sample: int) -> int:
+        """64-bit key of one sample's random stream: a hash of length-prefixed fields (no collisions by joining)."""
+        digest = hashlib.blake2b(digest_size=8)
+        for part in (KEY_FORMAT, self.seed, self.role, self.place, self.visit, sample):
+            data = str(part).encode()
+            digest.update(len(data).to_bytes(4, "little") + data)
+        return int.from_bytes(digest.digest(), "little")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a completion is drawn from the model."""
+
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    max_tokens: int = 256
+    """Per completion."""
+    stop: tuple[str, ...] = ()
+    """The completion ends before the first of these strings, which is not part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Ask for ``n`` completions of one prompt."""
+
+    prompt: str
+    key: Key
+    sampling: Sampling = field(default_factory=Sampling)
+    n: int = 1
+
+    @property
+    def id(self) -> str:
+        """Digest of everything that determines the answer; what a journal finds it by."""
+        parts = (self.prompt, sorted(asdict(self.key).items()), sorted(asdict(self.sampling).items()), self.n)
+        return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """Ask for the log-likelihood of each continuation of one prompt."""
+
+    prompt: str
+    continuations: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """Digest of everything that determines the answer."""
+        return hashlib.blake2b(repr((self.prompt, self.continuations)).encode(), digest_size=12).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What requests cost. Adds with ``+``; unknown is None and stays None in a sum."""
+
+    calls: int = 0
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
+    dollars: float | None = None
+    """None: no price is known."""
+
+    @property
+    def tokens(self) -> int | None:
+        """Prompt and completion tokens together."""
+        if self.prompt_tokens is None or self.completion_tokens is None:
+            return None
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.calls + other.calls,
+            _sum(self.prompt_tokens, other.prompt_tokens),
+            _sum(self.completion_tokens, other.completion_tokens),
+            None if self.dollars is None or other.dollars is None else self.dollars + other.dollars,
+        )
+
+
+def _sum(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a + b
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sampled text."""
+
+    text: str
+    tokens: tuple[int, ...] | None = None
+    """Token ids as generated, end-of-text token excluded; None when the backend does not tell."""
+    finish: str = "stop"
+    """``stop`` (end of text or a stop string) or ``length`` (``max_tokens`` reached)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a :class:`Request`: ``n`` completions in sample order."""
+
+    completions: tuple[Completion, ...]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The answer to a :class:`ScoreRequest`."""
+
+    logprobs: tuple[float, ...]
+    """Summed natural-log probability of each continuation's tokens given the prompt."""
+    lengths: tuple[int, ...]
+    """Number of tokens of each continuation."""
+    usage: Usage
+
+
+class Backend(ABC):
+    """Where requests run. Batching is the backend's own business: what is awaited together should run together.
+
+    A backend must not care which event loop calls it, must leave nothing running when no request is pending, and must
+    answer a request identically whatever else is in flight. Capabilities: ``generate`` (always), ``score``, ``seed``
+    (sampling is a function of the request's key), ``chat`` (prompts pass through a chat template).
+    """
+
+    name: ClassVar[str]
+    """The name it is registered under."""
+    capabilities: frozenset[str] = frozenset({"generate"})
+    model: str | None = None
+    """The model's name for reports, None when there is none."""
+    price: tuple[float, float] | None = None
+    """Dollars per prompt token and per completion token; None when unknown."""
+
+    @abstractmethod
+    async def generate(self, request: Request) -> Reply:
+        """Complete a prompt. Raises BackendError."""
+
+    async def score(self, request: ScoreRequest) -> Scores:
+        """Score continuations. Raises BackendError; only called when ``score`` is among the capabilities."""
+        raise TypeError(f"backend {self.name!r} does not declare the capability 'score'")
+
+    async def aclose(self) -> None:
+        """Release what the backend holds; it may be used again afterwards."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a journal should know to open this backend again: ``{"name": ..., "model": ...}`` plus options."""
+        return {"name": self.name, "model": self.model}
+
+
+def texts(reply: Reply) -> Sequence[str]:
+    """The completions' texts in sample order."""
+    return [completion.text for completion in reply.completions]

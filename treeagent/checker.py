@@ -1,0 +1,36 @@
+"""What a task may know in Python: exact checks that YAML cannot express."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class Checker:
+    """Override what the task needs; everything has a default. Registered in the group ``treeagent.checkers``.
+
+    States, texts and answers are the strings that prompts show. No method sees a gold answer but :meth:`grade`.
+    """
+
+    def legal(self, parent: str, text: str, state: str) -> bool:
+        """Whether the step ``text`` really leads from the state ``parent`` to ``state``."""
+        return True
+
+    def key(self, state: str) -> str:
+        """Equal keys are the same state, however it is written."""
+        return state
+
+    def verify(self, input: str, steps: Sequence[str], answer: str | None) -> bool:
+        """Whether the answer solves the input; the steps alone are checked when there is no answer yet.
+
+        Only the input is known here. A task whose checker does not override this cannot be verified.
+        """
+        raise TypeError(f"{type(self).__name__} cannot verify")
+
+    def grade(self, answer: str, gold: str) -> bool:
+        """Whether an answer agrees with the gold answer; only evaluation calls this, never a search."""
+        return answer.strip() == gold.strip()
+
+    @property
+    def verifies(self) -> bool:
+        """Whether :meth:`verify` is there."""
+        return type(self).verify is not Checker.verify

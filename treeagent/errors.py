@@ -1,0 +1,102 @@
+"""Every error a user can meet.
+
+::
+
+    TreeagentError
+    ├── ConfigError          a task file, an option or a name is wrong; ``problems`` lists all of it
+    │   └── UnknownNameError a task, search, evaluator, backend or model that does not exist
+    ├── InputError           the puzzle given to a task does not have the task's form
+    ├── CapabilityError      the backend cannot do what the search or the evaluator needs
+    ├── BackendError         a request could not be answered
+    │   ├── ModelError       a model could not be loaded or fetched
+    │   └── NotRecordedError a replayed or scripted backend has no answer for a request
+    └── JournalError         a journal cannot be written, read or resumed
+
+A message says what was wrong, what was expected and what to do. Running out of budget, a time-out and Ctrl-C are
+ordinary ends of a search and raise nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .agent import Result
+
+
+class TreeagentError(Exception):
+    """Base of every error that treeagent raises on purpose; its text is meant for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault of a configuration file."""
+
+    file: Path | None
+    line: int | None
+    """1-based; None where the place is unknown."""
+    key: str
+    """Dotted path, such as ``prompts.value``."""
+    message: str
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.file, self.line, self.key) if part not in (None, ""))
+        return f"{place}: {self.message}" if place else self.message
+
+
+class ConfigError(TreeagentError):
+    """Something the user configured is wrong; every problem found is listed, not only the first."""
+
+    def __init__(self, problems: str | Sequence[Problem]) -> None:
+        if isinstance(problems, str):
+            problems = [Problem(None, None, "", problems)]
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class UnknownNameError(ConfigError):
+    """A name that nothing is registered under; the message offers the nearest valid one."""
+
+    def __init__(self, kind: str, name: str, valid: Iterable[str], hint: str = "") -> None:
+        self.kind, self.name, self.valid = kind, name, tuple(sorted(valid))
+        super().__init__(f"no {kind} is called {name!r}.{did_you_mean(name, self.valid)}{hint}")
+
+
+class InputError(TreeagentError):
+    """The input does not have the form that the task asks for."""
+
+
+class CapabilityError(TreeagentError):
+    """The backend lacks a capability; raised before the first request."""
+
+
+class BackendError(TreeagentError):
+    """A backend could not answer a request."""
+
+    result: Result | None = None
+    """The best attempt of the search that failed, where there was one."""
+
+
+class ModelError(BackendError):
+    """A model could not be found, loaded or fetched."""
+
+
+class NotRecordedError(BackendError):
+    """A replayed or scripted backend was asked something that it has no answer for."""
+
+
+class JournalError(TreeagentError):
+    """A journal cannot be written, read or resumed."""
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` or `` Valid: a, b, c.``; with a leading space, empty when there is nothing to offer."""
+    choices = sorted(valid)
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    if near:
+        return f" Did you mean {near[0]!r}? (valid: {', '.join(choices)})"
+    return f" Valid: {', '.join(choices)}." if choices else ""

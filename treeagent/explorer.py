@@ -1,0 +1,300 @@
+"""What a search sees: grow thoughts, judge them, write an answer. Budget, journal, cache and progress live behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from .backend import Backend, Key, Reply, Request, ScoreRequest, Scores
+from .budget import BudgetExhausted, Ledger
+from .evaluator import Evaluator
+from .journal import Event, completion_event, scores_event
+from .task import Task
+from .thought import Thought, Tree
+
+T = TypeVar("T")
+Emit = Callable[[Event], None]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened to the pieces of the completions."""
+
+    thoughts: int = 0
+    """Legal, new, in the tree."""
+    unparsed: int = 0
+    """Pieces that are no step, and completions without an answer."""
+    illegal: int = 0
+    duplicates: int = 0
+    """Steps to a state that is in the tree already."""
+    judged: int = 0
+    judgements_unparsed: int = 0
+    """Judge samples that no label could be read from."""
+
+
+class Explorer:
+    """One search's view of one input. All results come in request order, whatever order replies arrive in."""
+
+    def __init__(
+        self,
+        task: Task,
+        input: str,
+        backend: Backend,
+        evaluator: Evaluator | None,
+        ledger: Ledger,
+        seed: int,
+        emit: Emit,
+        known: tuple[dict[str, Reply], dict[str, Scores]],
+        *,
+        legality: bool = True,
+    ) -> None:
+        self.task = task
+        self.input = input
+        self.root = task.root(input)
+        self.tree = Tree(self.root)
+        self.counts = Counts()
+        self._backend, self._evaluator, self._ledger, self._emit = backend, evaluator, ledger, emit
+        self._seed, self._legality = seed, legality
+        self._replies, self._scores = known
+        self._keys = {self.root.key}
+        self._visits: dict[int, int] = {}
+        self._siblings: dict[int, int] = {}
+        self._attempts: set[int] = set()
+
+    # Growing
+
+    async def grow(self, thoughts: Sequence[Thought], *, role: str | None = None, n: int | None = None) -> list[list[Thought]]:
+        """Expand each thought and judge its children, a child as soon as the parents before its own have replied.
+
+        One list of judged children per thought. Raises BudgetExhausted after keeping all that was paid for.
+        """
+        return await self._grow(thoughts, role, n, judge=True)
+
+    async def expand(self, thoughts: Sequence[Thought], *, role: str | None = None, n: int | None = None) -> list[list[Thought]]:
+        """Like :meth:`grow`, without judging."""
+        return await self._grow(thoughts, role, n, judge=False)
+
+    async def evaluate(self, thoughts: Sequence[Thought]) -> list[Thought]:
+        """The thoughts, judged."""
+        if self._evaluator is None:
+            raise TypeError("this search has no evaluator; set Search.evaluates")
+        groups = [list(thoughts)] if self._evaluator.together else [[thought] for thought in thoughts]
+        await _together(self._judge(group) for group in groups if group)
+        return [self.tree[thought.id] for thought in thoughts]
+
+    async def _grow(self, thoughts: Sequence[Thought], role: str | None, n: int | None, *, judge: bool) -> list[list[Thought]]:
+        role = role or ("propose" if self.task.has("propose") else "sample")
+        judge_each = judge and self._evaluator is not None and not self._evaluator.together
+        requests = [asyncio.ensure_future(self._ask_for_steps(thought, role, n)) for thought in thoughts]
+        judging: list[asyncio.Future[None]] = []
+        grown: list[list[Thought]] = []
+        try:
+            for thought, request in zip(thoughts, requests, strict=True):
+                children = self._read(thought, role, *await request)
+                grown.append(children)
+                if judge_each:
+                    judging += [asyncio.ensure_future(self._judge([child])) for child in children]
+            await _together(judging)
+            if judge and not judge_each:
+                await self.evaluate([child for children in grown for child in children])
+        except BudgetExhausted:
+            await asyncio.gather(*requests, *judging, return_exceptions=True)
+            raise
+        finally:
+            await _cancel([*requests, *judging])
+        return [[self.tree[child.id] for child in children] for children in grown]
+
+    async def _ask_for_steps(self, thought: Thought, role: str, n: int | None) -> tuple[str, Reply]:
+        visit = self._visits.get(thought.id, 0)
+        self._visits[thought.id] = visit + 1
+        return await self._ask(role, thought, thought.place, visit=visit, n=n)
+
+    def _read(self, parent: Thought, role: str, request: str, reply: Reply) -> list[Thought]:
+        """Completions to thoughts: unparsed, illegal and duplicate ones are dropped and counted before a judge is paid."""
+        steps, children = self.steps(parent), []
+        for sample, completion in enumerate(reply.completions):
+            for piece in self.task.read_thoughts(role, completion.text, self.input, parent, steps, check=self._legality):
+                index = self._siblings.get(parent.id, 0)
+                self._siblings[parent.id] = index + 1
+                fault = piece.fault or ("duplicate" if piece.key in self._keys else None)
+                if fault is not None:
+                    self._drop(parent, index, piece.text, fault)
+                    continue
+                self._ledger.take_node()
+                self._keys.add(piece.key)
+                child = Thought(
+                    len(self.tree), parent.id, piece.text, piece.state, piece.key, parent.depth + 1,
+                    (*parent.path, index), piece.terminal, request=request, sample=sample,
+                )  # fmt: skip
+                self._add(child)
+                children.append(child)
+        return children
+
+    def _drop(self, parent: Thought, index: int, text: str, why: str) -> None:
+        if why == "duplicate":
+            self.counts.duplicates += 1
+        elif why == "illegal":
+            self.counts.illegal += 1
+        else:
+            self.counts.unparsed += 1
+        self._emit(Event("dropped", {"id": parent.id, "index": index, "text": text, "why": why}))
+
+    def _add(self, thought: Thought) -> None:
+        self.tree.add(thought)
+        self.counts.thoughts += 1
+        fields = ("id", "parent", "text", "state", "depth", "path", "terminal", "request", "sample")
+        self._emit(Event("thought", {name: getattr(thought, name) for name in fields}))
+
+    async def _judge(self, thoughts: Sequence[Thought]) -> None:
+        assert self._evaluator is not None  # noqa: S101  callers have checked; tells the type checker
+        judgements = await self._evaluator.judge(thoughts, self)
+        for thought, judgement in zip(thoughts, judgements, strict=True):
+            self.tree.update(thought, judgement=judgement)
+            self.counts.judged += 1
+            self.counts.judgements_unparsed += judgement.unparsed
+            self._emit(Event("judged", {"id": thought.id, **asdict(judgement)}))
+
+    # Answering
+
+    async def attempt(self, role: str, n: int) -> list[Thought]:
+        """``n`` complete attempts from the root by the prompt ``io`` or ``cot``: terminal thoughts with their answers.
+
+        Attempts are asked for one by one, so that a budget that ends early keeps those that it paid for.
+        """
+        visit = self._visits.get(self.root.id, 0)
+        self._visits[self.root.id] = visit + n
+        tasks = [
+            asyncio.ensure_future(self._ask(role, self.root, self.root.place, visit=visit + i, n=1)) for i in range(n)
+        ]
+        attempts: list[Thought] = []
+        try:
+            for index, task in enumerate(tasks):
+                request, reply = await task
+                self._ledger.take_node()
+                text = reply.completions[0].text.strip()
+                answer = self.task.read_answer(text)
+                thought = Thought(
+                    len(self.tree), self.root.id, text, self.root.state, f"{role} {visit + index}", 1,
+                    (visit + index,), True, answer, request=request, sample=0,
+                )  # fmt: skip
+                self._attempts.add(thought.id)
+                self._add(thought)
+                if answer is None:
+                    self.counts.unparsed += 1
+                else:
+                    self._emit(Event("answer", {"id": thought.id, "answer": answer}))
+                attempts.append(thought)
+        except BudgetExhausted:
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if not attempts:
+                raise
+        finally:
+            await _cancel(tasks)
+        return attempts
+
+    async def finish(self, candidates: Sequence[Thought]) -> Thought | None:
+        """Have each candidate's answer written; the first that the task verifies, else the first that has one."""
+        answered = await _together(self._answer(thought) for thought in candidates)
+        if self.task.can_verify:
+            for thought in answered:
+                if self.verified(thought):
+                    return thought
+        return next((thought for thought in answered if thought.answer is not None), None)
+
+    async def _answer(self, thought: Thought) -> Thought:
+        if thought.answer is not None or thought.id in self._attempts:
+            return thought
+        if self.task.has("answer"):
+            _, reply = await self._ask("answer", thought, thought.place, n=1)
+            answer = self.task.read_answer(reply.completions[0].text)
+        else:
+            answer = self.task.spelled(self.input, thought, self.steps(thought))
+        if answer is None:
+            self.counts.unparsed += 1
+            return thought
+        self._emit(Event("answer", {"id": thought.id, "answer": answer}))
+        return self.tree.update(thought, answer=answer)
+
+    def verified(self, thought: Thought) -> bool:
+        """Whether the task's own check says that this thought solves the input; False where it cannot tell."""
+        return bool(self.task.verify(self.input, self.steps(thought), self.tree[thought.id].answer))
+
+    # Requests (the evaluator's desk)
+
+    def steps(self, thought: Thought) -> list[str]:
+        """The texts from the first step to this thought."""
+        return self.tree.steps(thought)
+
+    def parent(self, thought: Thought) -> Thought:
+        """The thought that this one follows; the root follows itself."""
+        return self.tree[thought.parent or 0]
+
+    async def ask(
+        self, role: str, thought: Thought, place: str, *, n: int | None = None, choices: Sequence[Thought] = ()
+    ) -> Reply:
+        """Complete the task's prompt of a role at a thought."""
+        shown = [{"state": choice.state, "text": choice.text, "steps": self.steps(choice)} for choice in choices]
+        _, reply = await self._ask(role, thought, place, n=n, choices=shown)
+        return reply
+
+    async def _ask(
+        self, role: str, thought: Thought, place: str, *, visit: int = 0, n: int | None = None, **more: Any
+    ) -> tuple[str, Reply]:
+        sampling, count = self.task.sampling(role)
+        prompt = self.task.prompt(role, self.input, thought, self.steps(thought), **more)
+        request = Request(prompt, Key(self._seed, role, place, visit), sampling, count if n is None else n)
+        request, ticket = await self._ledger.admit(request)
+        reply = self._replies.get(request.id)
+        try:
+            if reply is None:
+                reply = await self._backend.generate(request)
+        finally:
+            await self._ledger.settle(ticket, None if reply is None else reply.usage)
+        self._emit(completion_event(request.id, role, prompt, reply))
+        return request.id, reply
+
+    async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> Scores:
+        """Log-likelihoods of continuations of the role's prompt at a thought."""
+        prompt = self.task.prompt(role, self.input, thought, self.steps(thought))
+        request = ScoreRequest(prompt, tuple(continuations))
+        ticket = await self._ledger.admit_score(request)
+        scores = self._scores.get(request.id)
+        try:
+            if scores is None:
+                scores = await self._backend.score(request)
+        finally:
+            await self._ledger.settle(ticket, None if scores is None else scores.usage)
+        self._emit(scores_event(request.id, prompt, scores))
+        return scores
+
+
+def ranked(thoughts: Iterable[Thought]) -> list[Thought]:
+    """Best value first; equal values keep their order, and thoughts of unknown value come last."""
+    return sorted(thoughts, key=lambda thought: (thought.value is None, -(thought.value or 0.0)))
+
+
+async def _together(awaitables: Iterable[Awaitable[T]]) -> list[T]:
+    """Await all at once; results in order. The first failure is raised once every other has ended or been cancelled."""
+    futures = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        return list(await asyncio.gather(*futures))
+    except BudgetExhausted:
+        await asyncio.gather(*futures, return_exceptions=True)
+        raise
+    finally:
+        await _cancel(futures)
+
+
+async def _cancel(futures: Sequence[asyncio.Future[Any]]) -> None:
+    """End what still runs, and wait until it has ended."""
+    for future in futures:
+        future.cancel()
+    if futures:
+        await asyncio.wait(futures)
+        for future in futures:
+            if not future.cancelled():
+                future.exception()  # seen: the first one has been raised already
+
+

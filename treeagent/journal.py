@@ -1,0 +1,143 @@
+"""The journal of a run: append-only JSON Lines, one event a line, flushed as it happens.
+
+It is the one source for resume, replay, viewers and statistics. Each line is ``{"type": ..., "t": seconds since the
+run began, ...}``; the types are listed in ``docs/journal.md``. A line torn by a crash is cut off before appending.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from .backend import Completion, Reply, Scores, Usage
+from .errors import JournalError
+
+FORMAT = 1
+"""Version of the journal format, in its first line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a run."""
+
+    type: str
+    """``run``, ``completion``, ``scores``, ``thought``, ``dropped``, ``judged``, ``answer``, ``failed`` or ``end``."""
+    data: dict[str, Any]
+    """The event's own fields, ready for JSON."""
+
+
+def read(path: Path) -> list[Event]:
+    """All whole events of a journal. Raises JournalError when it cannot be read or is not a journal."""
+    return [event for event, _ in _scan(path)]
+
+
+def _scan(path: Path) -> Iterator[tuple[Event, int]]:
+    """Events with the byte offset after each; stops before a torn last line."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise JournalError(f"cannot read the journal {path}: {error.strerror}") from error
+    offset = 0
+    lines = content.splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            event = Event(record.pop("type"), record)
+        except (ValueError, KeyError, AttributeError) as error:
+            if number == len(lines):
+                return
+            raise JournalError(f"{path}:{number}: not a journal line; is this file a treeagent journal?") from error
+        if not line.endswith(b"\n"):
+            return
+        if number == 1 and (event.type != "run" or event.data.get("format") != FORMAT):
+            raise JournalError(f"{path}: not a treeagent journal of format {FORMAT} (its first line says otherwise)")
+        offset += len(line)
+        yield event, offset
+
+
+class Journal:
+    """A journal open for appending, and a memory of what it already holds."""
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        self.path = path
+        self.replies: dict[str, Reply] = {}
+        self.scores: dict[str, Scores] = {}
+        self._written: set[tuple[str, Any]] = set()
+        end = 0
+        if resume:
+            for event, end in _scan(path):
+                self._remember(event)
+            if end == 0:
+                raise JournalError(f"{path}: there is nothing to resume; the journal holds no whole line")
+        elif path.exists() and path.stat().st_size:
+            raise JournalError(
+                f"the journal {path} exists already; continue it with 'treeagent resume {path}' or name another file"
+            )
+        try:
+            self._file: TextIO = path.open("r+" if resume else "w", encoding="utf-8", newline="\n")
+            self._file.truncate(end)
+            self._file.seek(end)
+        except OSError as error:
+            raise JournalError(f"cannot write the journal {path}: {error.strerror}") from error
+
+    def write(self, event: Event, seconds: float) -> None:
+        """Append one event, unless this journal holds it already. Raises JournalError when the disk refuses."""
+        if not self._remember(event):
+            return
+        try:
+            self._file.write(json.dumps({"type": event.type, "t": round(seconds, 4), **event.data}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise JournalError(f"cannot write the journal {self.path}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the file; what was written stays."""
+        self._file.close()
+
+    def _remember(self, event: Event) -> bool:
+        """Whether the event is new. A resumed run repeats its events in memory; they are on disk only once."""
+        if event.type == "completion":
+            self.replies[event.data["id"]] = reply_from(event.data)
+        elif event.type == "scores":
+            self.scores[event.data["id"]] = scores_from(event.data)
+        elif event.type == "end":
+            return True
+        identity = (event.type, event.data.get("id", event.data.get("request")), event.data.get("index"))
+        if identity in self._written:
+            return False
+        self._written.add(identity)
+        return True
+
+
+def completion_event(request_id: str, role: str, prompt: str, reply: Reply) -> Event:
+    """The event that makes a generation repeatable."""
+    data = {
+        "id": request_id,
+        "role": role,
+        "prompt": prompt,
+        "completions": [asdict(completion) for completion in reply.completions],
+        "usage": asdict(reply.usage),
+    }
+    return Event("completion", data)
+
+
+def scores_event(request_id: str, prompt: str, scores: Scores) -> Event:
+    """The event that makes a scoring repeatable."""
+    return Event("scores", {"id": request_id, "prompt": prompt, **asdict(scores)})
+
+
+def reply_from(data: dict[str, Any]) -> Reply:
+    """Inverse of :func:`completion_event`."""
+    completions = tuple(
+        Completion(item["text"], None if item["tokens"] is None else tuple(item["tokens"]), item["finish"])
+        for item in data["completions"]
+    )
+    return Reply(completions, Usage(**data["usage"]))
+
+
+def scores_from(data: dict[str, Any]) -> Scores:
+    """Inverse of :func:`scores_event`."""
+    return Scores(tuple(data["logprobs"]), tuple(data["lengths"]), Usage(**data["usage"]))

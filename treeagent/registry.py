@@ -1,0 +1,52 @@
+"""Finds tasks, strategies, evaluators, backends and checkers by entry points: ours and a third party's alike.
+
+Groups: ``treeagent.strategies``, ``treeagent.evaluators``, ``treeagent.backends`` and ``treeagent.checkers`` name a
+class each; ``treeagent.tasks`` names a package, and every YAML file in it is a task.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata, resources
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError, UnknownNameError
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+KINDS = {"search": "strategies", "evaluator": "evaluators", "backend": "backends", "checker": "checkers"}
+"""What a user calls it, and the entry-point group's last part."""
+
+
+def names(kind: str) -> list[str]:
+    """Registered names of a kind, sorted."""
+    return sorted({entry.name for entry in metadata.entry_points(group=f"treeagent.{KINDS[kind]}")})
+
+
+def load(kind: str, name: str) -> Any:
+    """The object registered under a name, or at ``package.module:Name``. Raises ConfigError or UnknownNameError."""
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"cannot import the {kind} {name!r}: {error}") from error
+    found = metadata.entry_points(group=f"treeagent.{KINDS[kind]}", name=name)
+    if not found:
+        raise UnknownNameError(kind, name, names(kind))
+    entry = next(iter(found))
+    try:
+        return entry.load()
+    except ImportError as error:
+        raise ConfigError(f"the {kind} {name!r} is registered as {entry.value} but cannot be imported: {error}") from error
+
+
+def task_files() -> dict[str, Traversable]:
+    """Every registered YAML task by name; where two packages offer one name, the first by package name has it."""
+    found: dict[str, Traversable] = {}
+    for entry in sorted(metadata.entry_points(group="treeagent.tasks"), key=lambda entry: entry.value):
+        for item in sorted(resources.files(entry.value).iterdir(), key=lambda item: item.name):
+            if item.name.endswith((".yaml", ".yml")):
+                found.setdefault(item.name.rsplit(".", 1)[0], item)
+    return found
