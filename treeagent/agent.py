@@ -176,7 +176,7 @@ class Agent:
         if settings["evaluator"] is not None:
             options |= {f"evaluator.{key}": value for key, value in settings["evaluator"].items() if key != "name"}
         backend = settings["backend"]
-        options |= {f"backend.{key}": value for key, value in backend.items() if key not in ("name", "model")}
+        options |= {f"backend.{key}": value for key, value in backend["options"].items()}
         given: dict[str, Any] = {
             "backend": backend["name"],
             "model": backend["model"],
@@ -242,7 +242,6 @@ class Run:
         finally:
             if self._journal is not None:
                 self._journal.close()
-            await agent.backend.aclose()
         if failure is not None:
             failure.result = result
             raise failure

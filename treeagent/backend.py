@@ -166,11 +166,11 @@ class Backend(ABC):
         raise TypeError(f"backend {self.name!r} does not declare the capability 'score'")
 
     async def aclose(self) -> None:
-        """Release what the backend holds; it may be used again afterwards."""
+        """Release what the backend holds, such as a loaded model; it may be used again afterwards."""
 
     def describe(self) -> dict[str, Any]:
-        """What a journal should know to open this backend again: ``{"name": ..., "model": ...}`` plus options."""
-        return {"name": self.name, "model": self.model}
+        """What a journal should know to open this backend again."""
+        return {"name": self.name, "model": self.model, "options": {}}
 
 
 def texts(reply: Reply) -> Sequence[str]:

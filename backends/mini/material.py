@@ -9,16 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import resources
 from itertools import combinations_with_replacement
 
+from treeagent import Task, Thought
 from treeagent.tasks.rational import State, Step, read, show, solvable, steps
 
 Render = Callable[..., str]
-"""``render(prompt_name, **fields) -> prompt text``."""
+"""``render(role, state=..., input=..., choices=...) -> prompt text``."""
+
+
+def renderer(task: Task) -> Render:
+    """The prompts of a task, as a search would send them."""
+
+    def render(role: str, state: str = "", input: str = "", choices: Sequence[dict[str, str]] = ()) -> str:
+        return task.prompt(role, input, Thought(0, None, "", state, state, 0), [], choices=choices)
+
+    return render
 
 
 @dataclass(frozen=True, slots=True)

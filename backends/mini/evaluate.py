@@ -1,0 +1,139 @@
+"""Measure searches with the bundled model: ``python -m treeagent.backends.mini.evaluate --split dev --out FILE``.
+
+Every search gets, puzzle by puzzle, as many tokens as breadth-first search used on that puzzle. ``solved`` means that
+the one returned answer is right. Settings are chosen on ``dev``; ``test`` (rows 900-999 of the public list) is run once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from treeagent import Agent, Backend, Budget, Result
+from treeagent.tasks.rational import show
+
+from ..transformers import TransformersBackend
+from .material import dev_hands, test_hands
+
+REFERENCE = "bfs"
+
+METHODS: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "bfs": ("bfs", {"b": 5}, True),
+    "bfs, legality filter off": ("bfs", {"b": 5}, False),
+    "dfs": ("dfs", {}, True),
+    "mcts": ("mcts", {"simulations": 1000}, True),
+    "io": ("io", {}, True),
+    "io, vote, 5 verified": ("cot-sc", {"k": 400, "by": "io", "candidates": 5}, True),
+    "cot": ("cot", {}, True),
+    "cot-sc": ("cot-sc", {"k": 400}, True),
+    "cot-sc, 5 verified": ("cot-sc", {"k": 400, "candidates": 5}, True),
+}
+"""Row of the table: search, options, legality filter. The samplers go on until the tokens are used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    method: str
+    puzzles: int
+    solved: int
+    low: float
+    high: float
+    """Wilson 95 % interval of the share solved."""
+    tokens: float
+    """Mean per puzzle, prompts included."""
+    calls: float
+    illegal: float
+    """Share of the written steps that are illegal or no step at all."""
+    each: tuple[bool, ...]
+    """Puzzle by puzzle, for paired comparisons."""
+
+
+def wilson(solved: int, puzzles: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    share = solved / puzzles
+    centre = (share + z * z / (2 * puzzles)) / (1 + z * z / puzzles)
+    half = z * math.sqrt(share * (1 - share) / puzzles + z * z / (4 * puzzles * puzzles)) / (1 + z * z / puzzles)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+async def run(
+    method: str, inputs: Sequence[str], backend: Backend, seed: int, budgets: Sequence[int | None], at_once: int
+) -> list[Result]:
+    """One method on every puzzle, ``at_once`` puzzles together (they share the backend's batches)."""
+    search, options, legality = METHODS[method]
+    gate = asyncio.Semaphore(at_once)
+
+    async def solve(input: str, tokens: int | None) -> Result:
+        async with gate:
+            budget = Budget(tokens=tokens)
+            agent = Agent("game24", search, backend=backend, options=options, seed=seed, budget=budget, legality=legality)
+            return await agent.asolve(input)
+
+    return list(await asyncio.gather(*(solve(*pair) for pair in zip(inputs, budgets, strict=True))))
+
+
+def row(method: str, results: Sequence[Result]) -> Row:
+    """Summarise one method."""
+    solved = sum(bool(result.solved) for result in results)
+    low, high = wilson(solved, len(results))
+    bad = sum(result.counts.illegal + result.counts.unparsed for result in results)
+    steps = bad + sum(result.counts.thoughts + result.counts.duplicates for result in results)
+    return Row(
+        method,
+        len(results),
+        solved,
+        round(low, 4),
+        round(high, 4),
+        round(sum(result.usage.tokens or 0 for result in results) / len(results), 1),
+        round(sum(result.usage.calls for result in results) / len(results), 1),
+        round(bad / max(steps, 1), 4),
+        tuple(bool(result.solved) for result in results),
+    )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--split", choices=["dev", "test"], default="dev")
+    parser.add_argument("--limit", type=int, default=None)
+    parser.add_argument("--methods", default=";".join(METHODS), help="separated by ';'")
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--at-once", type=int, default=16)
+    parser.add_argument("--alone", type=int, default=10, help="puzzles timed one by one with the first method")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    hands = dev_hands() if options.split == "dev" else test_hands()
+    inputs = [show(hand) for hand in hands][: options.limit]
+    backend = TransformersBackend(options.model)
+    methods = [name.strip() for name in options.methods.split(";")]
+    budgets: list[int | None] = [None] * len(inputs)
+    rows = []
+    for method in methods:
+        began = time.monotonic()
+        results = asyncio.run(run(method, inputs, backend, options.seed, budgets, options.at_once))
+        rows.append(row(method, results))
+        if method == REFERENCE:
+            budgets = [result.usage.tokens for result in results]
+        print(f"{rows[-1].method}: {rows[-1].solved}/{rows[-1].puzzles}, {time.monotonic() - began:.0f} s", flush=True)
+    began = time.monotonic()
+    for input in inputs[: options.alone]:
+        asyncio.run(run(methods[0], [input], backend, options.seed, [None], 1))
+    alone = (time.monotonic() - began) / options.alone if options.alone else None
+    settings = {name: getattr(options, name) for name in ("split", "model", "seed", "limit")}
+    report = {**settings, "seconds_alone": alone, "rows": [asdict(row) for row in rows]}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
