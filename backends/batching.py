@@ -128,7 +128,8 @@ class Batcher(Generic[Question]):
 
     def _work(self, batch: list[Ticket[Question]]) -> None:
         with self._one_batch:
-            self._run([ticket for ticket in batch if not ticket.dropped])
+            if wanted := [ticket for ticket in batch if not ticket.dropped]:  # some may be gone after the wait
+                self._run(wanted)
 
     def _explain(self, error: BaseException | None) -> BaseException:
         if isinstance(error, TreeagentError):

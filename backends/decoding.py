@@ -33,7 +33,8 @@ class Sample:
         """Set when it is finished."""
         self.wanted: Callable[[], bool] = lambda: True
         """Asked before each step; once false the sample is given up."""
-        self._limit = limit
+        self.limit = limit
+        """The most tokens it may have."""
         self._decode = decode
         self._text = TextStream(decode, prompt, sampling.stop) if sampling.stop else None
 
@@ -50,7 +51,7 @@ class Sample:
         self.tokens.append(token)
         if self._text is not None and self._text.push(token):
             self._end("stop")
-        elif len(self.tokens) >= self._limit:
+        elif len(self.tokens) >= self.limit:
             self._end("length")
 
     def _end(self, why: str) -> None:
@@ -75,7 +76,7 @@ def decode(model: Model, samples: Sequence[Sample], finished: Callable[[Sample],
     logits = logits[owner]  # (R, V)
     if len(places) < len(rows):
         cache.reorder_cache(owner)
-    room = max(sample.sampling.max_tokens for sample in rows)
+    room = max(sample.limit for sample in rows)
     mask = torch.cat((mask[owner], mask.new_ones(len(rows), room)), dim=1)  # (R, T + room)
     lengths = torch.tensor([[len(sample.prompt)] for sample in rows], device=model.device)  # (R, 1)
     width = mask.shape[1] - room
@@ -142,7 +143,7 @@ def score(model: Model, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
 
 
 def _prefill(model: Model, prompts: Sequence[tuple[int, ...]]) -> tuple[torch.Tensor, Any, torch.Tensor]:
-    """Read prompts, left-padded. Returns the logits after each (P, V), the cache, and the mask of real tokens (P, T)."""
+    """Read prompts, left-padded. Returns the logits after each (P, V), the cache and the mask of real tokens (P, T)."""
     width = max(map(len, prompts))
     ids, mask = (torch.zeros(len(prompts), width, dtype=torch.long) for _ in range(2))
     for row, prompt in enumerate(prompts):
@@ -155,7 +156,7 @@ def _prefill(model: Model, prompts: Sequence[tuple[int, ...]]) -> tuple[torch.Te
 
 
 def _forward(
-    model: Model, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any, keep: int = 1
+    model: Model, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any, *, keep: int = 1
 ) -> tuple[torch.Tensor, Any]:
     """One pass over new tokens ``ids`` (R, N). Returns logits of the last ``keep`` of them at least, and the cache."""
     optional = {"position_ids": positions, "logits_to_keep": keep}

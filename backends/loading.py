@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers.models.auto import modeling_auto
 from transformers.utils import logging as transformers_logging
 
@@ -24,7 +25,7 @@ DTYPES = {
 }
 
 # What transformers, huggingface_hub, safetensors and gguf raise for a missing, damaged or foreign model.
-_LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError)
+_LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,7 @@ class Text:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens; special tokens have none."""
-        text = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        assert isinstance(text, str)
+        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
 
@@ -78,7 +78,7 @@ class Model:
 
 def load_text(where: Path | str) -> Text:
     """The tokenizer of a folder, a .gguf file or a hub id. Raises ModelError."""
-    with _explained(where, "its tokenizer"):
+    with explained(where, "its tokenizer"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(**_source(where))
     return Text(tokenizer, chat=bool(getattr(tokenizer, "chat_template", None)))
 
@@ -86,19 +86,26 @@ def load_text(where: Path | str) -> Text:
 def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
     """The model of a folder, a .gguf file or a hub id, on a device. Raises ModelError."""
     source = _source(where)
-    with _explained(where, "its configuration"):
+    with explained(where, "its configuration"):
         config = transformers.AutoConfig.from_pretrained(**source)
     _check_causal(where, config)
     if "gguf_file" in source:
         source["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    with _explained(where, "its weights"), _no_progress_bar():
-        network, report = transformers.AutoModelForCausalLM.from_pretrained(
+    with explained(where, "its weights"), no_progress_bar():
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             **source, dtype=DTYPES[dtype], output_loading_info=True
         )
+    network, report = loaded
     if missing := sorted(report["missing_keys"]):
         raise ModelError(
             f"the model {where} lacks {len(missing)} of its weights (such as {missing[0]}), which would run as random "
             "numbers. The checkpoint is incomplete or of another architecture than its config.json says."
+        )
+    arguments = frozenset(inspect.signature(network.forward).parameters)
+    if not {"attention_mask", "past_key_values"} <= arguments:
+        raise ModelError(
+            f"the model {where} ({type(network).__name__}) keeps no attention cache that can be batched here. "
+            "Expected a transformer, such as Llama, Qwen, Mistral, Gemma or GPT-2."
         )
     network = network.to(device).eval()
     ends: set[int] = set()
@@ -106,7 +113,6 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
         end = getattr(holder, "eos_token_id", None)
         ends.update([end] if isinstance(end, int) else end or [])
     context = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
-    arguments = frozenset(inspect.signature(network.forward).parameters)
     return Model(network, device, frozenset(ends), context, arguments)
 
 
@@ -140,7 +146,8 @@ def _check_causal(where: Path | str, config: Any) -> None:
 
 
 @contextmanager
-def _explained(where: Path | str, part: str) -> Iterator[None]:
+def explained(where: Path | str, part: str) -> Iterator[None]:
+    """Turn what transformers raises while it reads a model into a ModelError."""
     try:
         yield
     except _LOAD_ERRORS as error:
@@ -155,13 +162,14 @@ def _explained(where: Path | str, part: str) -> Iterator[None]:
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Loading is announced by whoever wants it loaded; transformers' own bars would break a live display."""
-    if not transformers_logging.is_progress_bar_enabled():
+def no_progress_bar() -> Iterator[None]:
+    """Keep transformers' own bars off the terminal, where they would break a live display."""
+    bars: Any = transformers_logging
+    if not bars.is_progress_bar_enabled():
         yield
         return
-    transformers_logging.disable_progress_bar()
+    bars.disable_progress_bar()
     try:
         yield
     finally:
-        transformers_logging.enable_progress_bar()
+        bars.enable_progress_bar()

@@ -50,15 +50,18 @@ class TransformersBackend(Backend):
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be at least 1, not {threads}")
         self.model: str = model
-        self.device = _device(device)
-        self._options = {"device": str(self.device), "dtype": dtype, "max_batch": max_batch, "threads": threads}
+        self.device = device
+        self._device = _device(device)
+        self.dtype = dtype
+        self.max_batch = max_batch
+        self.threads = threads
         self._text: Text | None = None
         self._loaded: Model | None = None
         self._loading = threading.RLock()
         self._batcher: Batcher[Request | ScoreRequest] = Batcher(self._run, f"the model {model}")
 
     @classmethod
-    def open(cls, model: str | None, options: Mapping[str, str]) -> TransformersBackend:
+    def open(cls, model: str | None, options: Mapping[str, Any]) -> TransformersBackend:
         """From the command line's words. Raises ConfigError for an unknown or misformed option."""
         for option in options:
             if option not in OPTIONS:
@@ -74,7 +77,7 @@ class TransformersBackend(Backend):
 
     def describe(self) -> dict[str, Any]:
         """Name, model and options as :meth:`open` takes them."""
-        options = {option: str(value) for option, value in self._options.items() if value is not None}
+        options = {option: str(value) for option in OPTIONS if (value := getattr(self, option)) is not None}
         return {"name": self.name, "model": self.model, "options": options}
 
     @property
@@ -88,14 +91,12 @@ class TransformersBackend(Backend):
 
     async def generate(self, request: Request) -> Reply:
         """Complete a prompt. Raises BackendError."""
-        reply = await self._batcher.ask(request)
-        assert isinstance(reply, Reply)
+        reply: Reply = await self._batcher.ask(request)
         return reply
 
     async def score(self, request: ScoreRequest) -> Scores:
         """Score continuations, which are tokenised apart from the prompt. Raises BackendError."""
-        scores = await self._batcher.ask(request)
-        assert isinstance(scores, Scores)
+        scores: Scores = await self._batcher.ask(request)
         return scores
 
     async def aclose(self) -> None:
@@ -112,14 +113,13 @@ class TransformersBackend(Backend):
     def _network(self) -> Model:
         with self._loading:
             if self._loaded is None:
-                dtype = str(self._options["dtype"])
-                self._loaded = load_model(models.resolve(self.model), dtype, self.device)
+                self._loaded = load_model(models.resolve(self.model), self.dtype, self._device)
             return self._loaded
 
     def _run(self, tickets: list[Ticket[Request | ScoreRequest]]) -> None:
         """Answer a batch of requests; called in a worker thread, one batch at a time."""
-        if isinstance(threads := self._options["threads"], int) and threads != torch.get_num_threads():
-            torch.set_num_threads(threads)
+        if self.threads is not None and self.threads != torch.get_num_threads():
+            torch.set_num_threads(self.threads)
         text, model = self._tokenizer(), self._network()
         scorings: list[tuple[Ticket[Request | ScoreRequest], _Pairs]] = []
         generations: dict[Sample, _Generation] = {}
@@ -135,21 +135,17 @@ class TransformersBackend(Backend):
             except BackendError as error:  # this request's own fault: the others run
                 ticket.fail(error)
         self._score(model, scorings)
-        for samples in _chunks(list(generations), self._rows):
+        for samples in _chunks(list(generations), self.max_batch):
             decode(model, samples, lambda sample: generations[sample].finished())
 
     def _score(self, model: Model, scorings: list[tuple[Ticket[Request | ScoreRequest], _Pairs]]) -> None:
         everything = [pair for _, pairs in scorings for pair in pairs]
-        values = iter([value for chunk in _chunks(everything, self._rows) for value in score(model, chunk)])
+        values = iter([value for chunk in _chunks(everything, self.max_batch) for value in score(model, chunk)])
         for ticket, pairs in scorings:
             lengths = tuple(len(continuation) for _, continuation in pairs)
             prompt = len(pairs[0][0]) if pairs else 0
             usage = Usage(calls=1, prompt_tokens=prompt + sum(lengths), completion_tokens=0)
             ticket.answer(Scores(tuple(next(values) for _ in pairs), lengths, usage))
-
-    @property
-    def _rows(self) -> int:
-        return int(self._options["max_batch"] or 1)
 
 
 _Pairs = list[tuple[tuple[int, ...], tuple[int, ...]]]
@@ -188,9 +184,7 @@ def _samples(request: Request, text: Text, model: Model) -> list[Sample]:
     if model.context is not None:
         _check_fits(len(prompt) + 1, model.context)
         limit = min(limit, model.context - len(prompt))
-    return [
-        Sample(prompt, request.sampling, request.key.stream(i), limit, text.decode) for i in range(request.n)
-    ]
+    return [Sample(prompt, request.sampling, request.key.stream(i), limit, text.decode) for i in range(request.n)]
 
 
 def _pairs(request: ScoreRequest, text: Text, model: Model) -> _Pairs:
@@ -204,7 +198,7 @@ def _pairs(request: ScoreRequest, text: Text, model: Model) -> _Pairs:
 def _check_fits(tokens: int, context: int) -> None:
     if tokens > context:
         raise BackendError(
-            f"the prompt is too long: with what follows it takes {tokens} tokens, and the model's context is {context}. "
+            f"the prompt is too long: with what follows it takes {tokens} tokens, the model's context is {context}. "
             "Shorten the prompt or use a model with a longer context."
         )
 
@@ -226,8 +220,8 @@ def _device(name: str | None) -> torch.device:
     return torch.device(name)
 
 
-def _whole(option: str, text: str) -> int:
+def _whole(option: str, text: Any) -> int:
     try:
         return int(text)
-    except ValueError:
+    except (TypeError, ValueError):
         raise ConfigError(f"option {option!r} must be a whole number, not {text!r}") from None

@@ -1,0 +1,1 @@
+"""Tasks: every YAML file in this package is one."""

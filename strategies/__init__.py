@@ -1,0 +1,1 @@
+"""Searches and evaluators. Importing this package loads none; the registry does, by name."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
@@ -51,7 +51,7 @@ class CoTSC(Search):
     evaluates: ClassVar[bool] = False
 
     k: Annotated[int, Ge(1)] = 20
-    by: str = "cot"
+    by: Literal["cot", "io"] = "cot"
     """Prompt of the attempts: ``cot``, or ``io`` for a vote over direct answers."""
     candidates: Annotated[int, Ge(1)] = 1
     """How many of the most frequent answers the task may verify; a beam search of width b may have b verified."""

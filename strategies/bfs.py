@@ -7,7 +7,7 @@ of a level are grown together, each child judged as soon as it exists.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge
 
@@ -21,7 +21,7 @@ class BFS(Search):
     b: Annotated[int, Ge(1)] = 5
     k: Annotated[int, Ge(1)] | None = None
     """Completions per expansion; the task's own number when None."""
-    by: str | None = None
+    by: Literal["propose", "sample"] | None = None
     """Prompt to expand with, ``propose`` or ``sample``; the task's ``propose`` if it has one."""
 
     def check(self, task: Task) -> None:

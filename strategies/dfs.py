@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge
 
@@ -24,7 +24,7 @@ class DFS(Search):
     """Children tried per thought."""
     k: Annotated[int, Ge(1)] | None = None
     """Completions per expansion; the task's own number when None."""
-    by: str | None = None
+    by: Literal["propose", "sample"] | None = None
     """Prompt to expand with, ``propose`` or ``sample``; the task's ``propose`` if it has one."""
 
     def check(self, task: Task) -> None:

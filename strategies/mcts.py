@@ -39,6 +39,11 @@ class Node:
     closed: bool = False
     """Finished, or nothing left to expand below."""
 
+    @property
+    def mean(self) -> float:
+        """Mean of the known values; below any value where none is known."""
+        return self.total / self.rated if self.rated else -math.inf
+
     def upwards(self) -> Iterator[Node]:
         """This node and its ancestors."""
         node: Node | None = self
@@ -65,7 +70,7 @@ class MCTS(Search):
     """Breaks ties between equal children."""
     k: Annotated[int, Ge(1)] | None = None
     """Completions per expansion; the task's own number when None."""
-    by: str | None = None
+    by: Literal["propose", "sample"] | None = None
     """Prompt to expand with, ``propose`` or ``sample``; the task's ``propose`` if it has one."""
 
     def check(self, task: Task) -> None:
@@ -129,12 +134,12 @@ class MCTS(Search):
     def _best(self, root: Node, explorer: Explorer) -> list[Thought]:
         """Finished thoughts in the order of ``output``."""
         finished = ranked(thought for thought in explorer.tree if thought.terminal)
-        if self.output == "max_value":
+        if self.output == "max_value" or root.closed:  # once all is expanded, visits only tell the size of a subtree
             return finished
         node = root
         while node.children:
             if self.output == "max_visits":
-                node = max(node.children, key=lambda child: (child.visits, child.thought.value or 0.0, child.tie))
+                node = max(node.children, key=lambda child: (child.visits, child.mean, child.tie))
             else:
-                node = max(node.children, key=lambda child: (child.total / child.rated if child.rated else 0.0, child.tie))
+                node = max(node.children, key=lambda child: (child.mean, child.tie))
         return [node.thought] if node.thought.terminal else finished

@@ -1,0 +1,1 @@
+"""Checkers: what tasks know beyond their YAML files."""

@@ -12,7 +12,7 @@ from treeagent.checker import Checker
 from .rational import TARGET, apply, read, show
 
 STEP = re.compile(r"(\S+) ([-+*/]) (\S+) = (\S+) \(left: ([^)]*)\)")
-_TOKEN = re.compile(r"\s*(\d+|[-+*/()])")
+_TOKEN = re.compile(r"\s*([0-9]+|[-+*/()])")
 
 
 class Game24(Checker):
@@ -56,7 +56,7 @@ def evaluate(expression: str) -> tuple[Fraction, tuple[Fraction, ...]] | None:
     A trailing ``= 24`` is allowed. Written as a parser: model output never reaches an interpreter.
     """
     text = re.sub(r"=\s*24\s*$", "", expression).strip()
-    if len(text) > 200:  # no honest answer is longer, and the parser recurses
+    if len(text) > 100:  # no honest answer is longer, and the parser recurses three calls a bracket
         return None
     tokens: list[str] = []
     at = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
@@ -12,6 +13,7 @@ State = tuple[Fraction, ...]
 """The numbers left, ascending."""
 
 TARGET = Fraction(24)
+_NUMBER = re.compile(r"-?[0-9]{1,20}(/[0-9]{1,20})?")  # four numbers up to 13 never need as many digits
 
 
 class Step(NamedTuple):
@@ -37,6 +39,8 @@ def show(state: State) -> str:
 
 def read(text: str) -> State:
     """Inverse of :func:`show`, in any order. Raises ValueError on anything but whole numbers and fractions."""
+    if not all(_NUMBER.fullmatch(word) for word in text.split()):  # Fraction reads "1e999999999" too, and takes for ever
+        raise ValueError(f"{text[:80]!r} is not a list of whole numbers and fractions")
     try:
         return tuple(sorted(Fraction(word) for word in text.split()))
     except ZeroDivisionError as error:

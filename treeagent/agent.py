@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import registry
+from . import wiring
 from .backend import Backend, Usage
 from .budget import Budget, BudgetExhausted, Ledger
 from .errors import BackendError, CapabilityError, ConfigError, JournalError, TreeagentError
 from .evaluator import Evaluator
 from .explorer import Counts, Explorer, ranked
 from .journal import FORMAT, Event, Journal, read
-from .search import Search, build
+from .search import Search
 from .task import Task
 from .taskfile import Scalar
 from .thought import Thought, Tree
@@ -71,7 +71,7 @@ class Agent:
         search: a registered name (``bfs``), ``module:Class``, or a Search.
         backend: a registered name, ``module:Class``, or a Backend.
         model: what the backend should open; its own default when None.
-        evaluator: a registered name, ``module:Class``, or an Evaluator.
+        evaluator: a registered name, ``module:Class``, or an Evaluator; the task's own choice when None.
         options: options by name; ``evaluator.`` and ``backend.`` prefixes reach those two.
         seed: every random choice derives from it.
         legality: False keeps illegal thoughts, for measuring what the filter is worth.
@@ -86,7 +86,7 @@ class Agent:
         *,
         backend: str | Backend = "transformers",
         model: str | None = None,
-        evaluator: str | Evaluator = "value",
+        evaluator: str | Evaluator | None = None,
         options: Mapping[str, Any] | None = None,
         variables: Mapping[str, Scalar] | None = None,
         seed: int = 0,
@@ -94,22 +94,24 @@ class Agent:
         legality: bool = True,
         allow_code: bool = False,
     ) -> None:
-        own, evaluator_options, backend_options = _split(options or {})
+        own, evaluator_options, backend_options = wiring.split(options or {})
         self.seed, self.budget, self.legality = seed, budget or Budget(), legality
         self.task = task if isinstance(task, Task) else Task.load(task, variables=variables, allow_code=allow_code)
-        self.search: Search = _make("search", search, own)
+        self.search: Search = wiring.make("search", search, own)
+        evaluator = self.task.spec.evaluate.by if evaluator is None else evaluator
         self.evaluator: Evaluator | None = (
-            _make("evaluator", evaluator, evaluator_options) if self.search.evaluates else None
+            wiring.make("evaluator", evaluator, evaluator_options) if self.search.evaluates else None
         )
         if self.evaluator is None and evaluator_options:
             raise ConfigError(f"the search {search!r} uses no evaluator, but evaluator options are given")
-        self.backend: Backend = _open(backend, model, backend_options)
+        self.backend: Backend = wiring.open_backend(backend, model, backend_options)
+        Ledger(self.budget, self.backend.price)  # raises ConfigError for a limit that could not be kept
         self.settings: dict[str, Any] = {
-            "task": str(self.task.path) if _is_path(task) else self.task.name,
+            "task": str(self.task.path) if self.task.path and wiring.is_path(task) else self.task.name,
             "task_version": self.task.spec.metadata.version,
             "variables": dict(self.task.variables),
-            "search": {"name": _name(search), **_fields(self.search)},
-            "evaluator": {"name": _name(evaluator), **_fields(self.evaluator)} if self.evaluator else None,
+            "search": {"name": wiring.name(search), **wiring.fields(self.search)},
+            "evaluator": {"name": wiring.name(evaluator), **wiring.fields(self.evaluator)} if self.evaluator else None,
             "backend": self.backend.describe(),
             "legality": legality,
         }
@@ -119,7 +121,7 @@ class Agent:
             missing = self.evaluator.needs - self.backend.capabilities
             if missing:
                 raise CapabilityError(
-                    f"the evaluator {_name(evaluator)!r} needs {', '.join(sorted(missing))}, which the backend "
+                    f"the evaluator {wiring.name(evaluator)!r} needs {', '.join(sorted(missing))}, which the backend "
                     f"{self.backend.name!r} does not offer (it offers: {', '.join(sorted(self.backend.capabilities))})"
                 )
 
@@ -142,21 +144,17 @@ class Agent:
 
     async def stream(self, input: str, *, journal: str | Path | None = None) -> AsyncIterator[Event | Result]:
         """Events as they happen, then the Result. Leaving the loop early stops the search."""
-        queue: asyncio.Queue[Event] = asyncio.Queue()
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
         run = self.run(input, journal=journal, on_event=queue.put_nowait)
         ending = asyncio.ensure_future(run.result())
+        ending.add_done_callback(lambda _: queue.put_nowait(None))
         try:
-            while not ending.done() or not queue.empty():
-                getting = asyncio.ensure_future(queue.get())
-                await asyncio.wait({getting, ending}, return_when=asyncio.FIRST_COMPLETED)
-                if getting.done():
-                    yield getting.result()
-                else:
-                    getting.cancel()
-            yield await ending
+            while (event := await queue.get()) is not None:
+                yield event
+            yield ending.result()
         finally:
             ending.cancel()
-            await asyncio.wait({ending})
+            await asyncio.gather(ending, return_exceptions=True)
 
     def run(
         self, input: str, *, journal: str | Path | None = None, on_event: Handler | None = None, resume: bool = False
@@ -171,29 +169,18 @@ class Agent:
         if not events:
             raise JournalError(f"{path}: there is nothing to resume; the journal holds no whole line")
         data = events[0].data
-        settings = data["settings"]
-        options = {key: value for key, value in settings["search"].items() if key != "name"}
-        if settings["evaluator"] is not None:
-            options |= {f"evaluator.{key}": value for key, value in settings["evaluator"].items() if key != "name"}
-        backend = settings["backend"]
-        options |= {f"backend.{key}": value for key, value in backend["options"].items()}
-        given: dict[str, Any] = {
-            "backend": backend["name"],
-            "model": backend["model"],
-            "evaluator": settings["evaluator"]["name"] if settings["evaluator"] else "value",
-            "options": options,
-            "variables": settings["variables"],
-            "seed": data["seed"],
-            "budget": Budget(**data["budget"]),
-            "legality": settings["legality"],
-        }
-        agent = cls(settings["task"], settings["search"]["name"], **{**given, **changes})
-        if agent.settings["task_version"] != settings["task_version"]:
+        try:
+            input, settings, given = str(data["input"]), data["settings"], wiring.given(data)
+            task, search, version = settings["task"], settings["search"]["name"], settings["task_version"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise JournalError(f"{path}:1: the journal's first line is damaged ({error!r}); it cannot be resumed") from error
+        agent = cls(task, search, **{**given, **changes})
+        if agent.settings["task_version"] != version:
             raise ConfigError(
-                f"the journal was written with version {settings['task_version']} of task {agent.task.name!r}, "
+                f"the journal was written with version {version} of task {agent.task.name!r}, "
                 f"which is now at version {agent.settings['task_version']}"
             )
-        return agent, str(data["input"])
+        return agent, input
 
 
 class Run:
@@ -221,6 +208,8 @@ class Run:
 
     async def result(self) -> Result:
         """Run the search. Raises BackendError (with the best attempt as ``result``) and JournalError."""
+        if self._searching is not None:
+            raise RuntimeError("a run runs once; start another with Agent.run")
         agent, self._began = self._agent, time.monotonic()
         failure: BackendError | None = None
         try:
@@ -228,6 +217,7 @@ class Run:
             thought, ended = None, "finished"
             try:
                 thought = await self._search()
+                ended = self._ledger.cut or ended
             except BudgetExhausted as exhausted:
                 ended = exhausted.limit
             except asyncio.CancelledError:
@@ -237,7 +227,7 @@ class Run:
             except BackendError as error:
                 failure, ended = error, "failed"
                 self._emit(Event("failed", {"error": str(error)}))
-            result = self._result(thought or self._best(), ended)
+            result = self._result(thought or self._best(cut=ended != "finished"), ended)
             self._emit(Event("end", result.to_json()))
         finally:
             if self._journal is not None:
@@ -263,11 +253,14 @@ class Run:
                 self._searching.cancel()
                 await asyncio.wait({self._searching})
 
-    def _best(self) -> Thought | None:
-        """The best thought so far: one that verifies, else one with an answer, else the best terminal, else the deepest."""
+    def _best(self, *, cut: bool) -> Thought | None:
+        """The best thought so far: one with an answer, else the best terminal, else the deepest.
+
+        One that verifies goes first, but only in a search that was cut short: the others have had their say.
+        """
         tree = self._explorer.tree
         terminal = ranked(thought for thought in tree if thought.terminal)
-        for thought in terminal[:_VERIFIED_AT_MOST]:
+        for thought in terminal[:_VERIFIED_AT_MOST] if cut else ():
             if self._explorer.verified(thought):
                 return thought
         answered = [thought for thought in terminal if thought.answer is not None]
@@ -283,7 +276,8 @@ class Run:
             thought = self._explorer.tree[thought.id]
             steps, answer = self._explorer.steps(thought), thought.answer
         solved = agent.task.verify(self.input, steps, answer) if thought is not None and answer is not None else False
-        if answer is None and thought is not None and thought.terminal and self._explorer.verified(thought):
+        cut = ended != "finished"
+        if cut and answer is None and thought is not None and thought.terminal and self._explorer.verified(thought):
             answer, solved = agent.task.spelled(self.input, thought, steps), True  # no budget left to have it written
         return Result(
             self.input, answer, solved if agent.task.can_verify else None, tuple(steps), ended, self._ledger.spent,
@@ -311,45 +305,3 @@ class Run:
 
 _VERIFIED_AT_MOST = 5
 """How many final states an interrupted search may check, as many as a finished beam of the default width."""
-
-
-def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    parts: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] = ({}, {}, {})
-    for key, value in options.items():
-        prefix, _, rest = key.partition(".")
-        if not rest:
-            parts[0][key] = value
-        elif prefix in ("evaluator", "backend"):
-            parts[1 if prefix == "evaluator" else 2][rest] = value
-        else:
-            raise ConfigError(f"option {key!r}: the part before the dot must be 'evaluator' or 'backend'")
-    return parts
-
-
-def _make(kind: str, given: Any, options: dict[str, Any]) -> Any:
-    if isinstance(given, str):
-        return build(kind, given, registry.load(kind, given), options)
-    if options:
-        raise ConfigError(f"the {kind} is given as an object, so its options belong to the object: {', '.join(options)}")
-    return given
-
-
-def _open(given: str | Backend, model: str | None, options: dict[str, Any]) -> Backend:
-    if isinstance(given, Backend):
-        if model is not None or options:
-            raise ConfigError("the backend is given as an object, so model and backend options belong to the object")
-        return given
-    opened: Backend = registry.load("backend", given).open(model, options)
-    return opened
-
-
-def _name(given: Any) -> str:
-    return given if isinstance(given, str) else type(given).__name__
-
-
-def _fields(given: Any) -> dict[str, Any]:
-    return {name: getattr(given, name) for name in getattr(type(given), "__dataclass_fields__", {})}
-
-
-def _is_path(task: str | Path | Task) -> bool:
-    return isinstance(task, Path) or (isinstance(task, str) and ("/" in task or task.endswith((".yaml", ".yml"))))

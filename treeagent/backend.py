@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
+
+from .errors import ConfigError
 
 KEY_FORMAT = 1
 """Version of the key encoding; a change changes every sampled result."""
@@ -156,6 +158,11 @@ class Backend(ABC):
     """The model's name for reports, None when there is none."""
     price: tuple[float, float] | None = None
     """Dollars per prompt token and per completion token; None when unknown."""
+
+    @classmethod
+    def open(cls, model: str | None, options: Mapping[str, Any]) -> Backend:
+        """A backend from the command line's words; override it to be usable by name. Raises ConfigError."""
+        raise ConfigError(f"backend {cls.name!r} cannot be opened by name; give the Agent an object of it")
 
     @abstractmethod
     async def generate(self, request: Request) -> Reply:

@@ -45,7 +45,7 @@ class BudgetExhausted(Exception):
         super().__init__(f"the budget of {limit} is used up")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Ticket:
     """A reservation."""
 
@@ -61,13 +61,21 @@ class Ledger:
                 "budget: dollars are limited but the backend's price per token is unknown; limit tokens instead"
             )
         self.budget = budget
-        self.spent = Usage(dollars=None if price is None else 0.0)
-        self._charged = Usage(dollars=0.0)  # like spent, but the worst case where a backend does not tell
         self.nodes = 0
+        self.cut: str | None = None
+        """The limit that refused something first."""
+        self._refused: str | None = None  # once a request is refused, so are all later ones: nothing slips in between
         self._price = price
+        self._real = Usage()
+        self._charged = Usage()  # like _real, but the worst case where a backend does not tell
         self._open: list[Ticket] = []
-        self._changed = asyncio.Condition()
+        self._settled = asyncio.Event()  # only the one waiter that holds the turn waits for it
         self._turn = asyncio.Lock()  # fair: waiters are admitted in the order they asked
+
+    @property
+    def spent(self) -> Usage:
+        """What the settled requests really cost; dollars are counted from tokens, so no order of adding rounds them."""
+        return replace(self._real, dollars=self._dollars(self._real))
 
     async def admit(self, request: Request) -> tuple[Request, Ticket]:
         """Reserve the worst case of a generation; its ``max_tokens`` is shortened where only less is left.
@@ -82,48 +90,44 @@ class Ledger:
             if room < wanted:
                 sampling = replace(request.sampling, max_tokens=room // request.n)
                 request = replace(request, sampling=sampling)
-            return request, self._open_ticket(prompt, min(room, wanted))
+            return request, self._reserve(Usage(1, prompt, min(room, wanted)))
 
     async def admit_score(self, request: ScoreRequest) -> Ticket:
         """Reserve the worst case of a scoring. Raises BudgetExhausted."""
-        size = len(request.prompt.encode()) + sum(len(text.encode()) for text in request.continuations)
+        size = len(request.prompt.encode()) + sum(len(text.encode()) for text in request.continuations) + _TEMPLATE_TOKENS
         async with self._turn:
-            await self._room(size + _TEMPLATE_TOKENS, 0, 0)
-            return self._open_ticket(size + _TEMPLATE_TOKENS, 0)
+            await self._room(size, 0, 0)
+            return self._reserve(Usage(1, size, 0))
 
-    async def settle(self, ticket: Ticket, usage: Usage | None) -> None:
+    def settle(self, ticket: Ticket, usage: Usage | None) -> None:
         """Book the real cost; None when the request failed or was cancelled, which costs a call and nothing known."""
-        real = Usage(calls=1, dollars=self._dollars(0, 0)) if usage is None else usage
-        if self._price is not None:
-            real = replace(real, dollars=self._dollars(real.prompt_tokens or 0, real.completion_tokens or 0))
-        self.spent += real
-        worst = ticket.worst
-        self._charged += Usage(
-            1,
-            worst.prompt_tokens if real.prompt_tokens is None else real.prompt_tokens,
-            worst.completion_tokens if real.completion_tokens is None else real.completion_tokens,
-            real.dollars or 0.0,
-        )
+        real = Usage() if usage is None else usage
+        known = (real.prompt_tokens, real.completion_tokens)
+        worst = (ticket.worst.prompt_tokens, ticket.worst.completion_tokens)
+        self._real += Usage(1, *known)
+        self._charged += Usage(1, *(limit if tokens is None else tokens for tokens, limit in zip(known, worst, strict=True)))
         self._open.remove(ticket)
-        async with self._changed:
-            self._changed.notify_all()
+        self._settled.set()
 
     def take_node(self) -> None:
         """Count a new thought. Raises BudgetExhausted."""
         if self.budget.nodes is not None and self.nodes >= self.budget.nodes:
-            raise BudgetExhausted("nodes")
+            raise self._exhausted("nodes")
         self.nodes += 1
 
     async def _room(self, prompt: int, least: int, wanted: int) -> int:
         """Completion tokens that fit, at least ``least`` and at most ``wanted``. Raises BudgetExhausted."""
         while True:
+            if self._refused is not None:
+                raise BudgetExhausted(self._refused)
             room, short = self._fits(prompt, least, wanted)
             if short is None and (room >= wanted or not self._open):
                 return room
             if short is not None and not self._open:
-                raise BudgetExhausted(short)
-            async with self._changed:
-                await self._changed.wait()
+                self._refused = short
+                raise self._exhausted(short)
+            self._settled.clear()
+            await self._settled.wait()
 
     def _fits(self, prompt: int, least: int, wanted: int) -> tuple[int, str | None]:
         held = self._charged
@@ -137,20 +141,26 @@ class Ledger:
             if room < least:
                 return 0, "tokens"
         if limits.dollars is not None and self._price is not None:
-            left = limits.dollars - (held.dollars or 0.0) - prompt * self._price[0]
+            left = limits.dollars - (self._dollars(held) or 0.0) - prompt * self._price[0]
             if left < least * self._price[1]:
                 return 0, "dollars"
             if self._price[1] > 0:
                 room = min(room, int(left / self._price[1]))
         return room, None
 
-    def _open_ticket(self, prompt: int, completion: int) -> Ticket:
-        ticket = Ticket(Usage(1, prompt, completion, self._dollars(prompt, completion) or 0.0))
+    def _reserve(self, worst: Usage) -> Ticket:
+        ticket = Ticket(worst)
         self._open.append(ticket)
         return ticket
 
-    def _dollars(self, prompt: int, completion: int) -> float | None:
-        return None if self._price is None else prompt * self._price[0] + completion * self._price[1]
+    def _dollars(self, usage: Usage) -> float | None:
+        if self._price is None or usage.prompt_tokens is None or usage.completion_tokens is None:
+            return None
+        return usage.prompt_tokens * self._price[0] + usage.completion_tokens * self._price[1]
+
+    def _exhausted(self, limit: str) -> BudgetExhausted:
+        self.cut = self.cut or limit
+        return BudgetExhausted(limit)
 
 
 _TEMPLATE_TOKENS = 64

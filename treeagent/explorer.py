@@ -66,7 +66,7 @@ class Explorer:
     # Growing
 
     async def grow(self, thoughts: Sequence[Thought], *, role: str | None = None, n: int | None = None) -> list[list[Thought]]:
-        """Expand each thought and judge its children, a child as soon as the parents before its own have replied.
+        """Expand each thought and judge its children, a child as soon as its parent and those on lower paths have replied.
 
         One list of judged children per thought. Raises BudgetExhausted after keeping all that was paid for.
         """
@@ -89,13 +89,20 @@ class Explorer:
         judge_each = judge and self._evaluator is not None and not self._evaluator.together
         requests = [asyncio.ensure_future(self._ask_for_steps(thought, role, n)) for thought in thoughts]
         judging: list[asyncio.Future[None]] = []
-        grown: list[list[Thought]] = []
+        grown: list[list[Thought]] = [[] for _ in thoughts]
+        refused: BudgetExhausted | None = None
         try:
-            for thought, request in zip(thoughts, requests, strict=True):
-                children = self._read(thought, role, *await request)
-                grown.append(children)
+            for place in sorted(range(len(thoughts)), key=lambda place: thoughts[place].path):
+                try:
+                    reply = await requests[place]
+                except BudgetExhausted as exhausted:
+                    refused = exhausted
+                    continue
+                grown[place] = self._read(thoughts[place], role, *reply)
                 if judge_each:
-                    judging += [asyncio.ensure_future(self._judge([child])) for child in children]
+                    judging += [asyncio.ensure_future(self._judge([child])) for child in grown[place]]
+            if refused is not None:
+                raise refused
             await _together(judging)
             if judge and not judge_each:
                 await self.evaluate([child for children in grown for child in children])
@@ -204,6 +211,7 @@ class Explorer:
         return next((thought for thought in answered if thought.answer is not None), None)
 
     async def _answer(self, thought: Thought) -> Thought:
+        thought = self.tree[thought.id]  # the caller's record may be older than the answer
         if thought.answer is not None or thought.id in self._attempts:
             return thought
         if self.task.has("answer"):
@@ -251,7 +259,7 @@ class Explorer:
             if reply is None:
                 reply = await self._backend.generate(request)
         finally:
-            await self._ledger.settle(ticket, None if reply is None else reply.usage)
+            self._ledger.settle(ticket, None if reply is None else reply.usage)
         self._emit(completion_event(request.id, role, prompt, reply))
         return request.id, reply
 
@@ -265,7 +273,7 @@ class Explorer:
             if scores is None:
                 scores = await self._backend.score(request)
         finally:
-            await self._ledger.settle(ticket, None if scores is None else scores.usage)
+            self._ledger.settle(ticket, None if scores is None else scores.usage)
         self._emit(scores_event(request.id, prompt, scores))
         return scores
 

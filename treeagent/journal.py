@@ -6,6 +6,7 @@ run began, ...}``; the types are listed in ``docs/journal.md``. A line torn by a
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -46,7 +47,7 @@ def _scan(path: Path) -> Iterator[tuple[Event, int]]:
         try:
             record = json.loads(line)
             event = Event(record.pop("type"), record)
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if number == len(lines):
                 return
             raise JournalError(f"{path}:{number}: not a journal line; is this file a treeagent journal?") from error
@@ -69,14 +70,17 @@ class Journal:
         end = 0
         if resume:
             for event, end in _scan(path):
-                self._remember(event)
+                try:
+                    self._remember(event)
+                except (KeyError, TypeError) as error:
+                    raise JournalError(f"{path}: a {event.type!r} line is damaged ({error!r})") from error
             if end == 0:
                 raise JournalError(f"{path}: there is nothing to resume; the journal holds no whole line")
-        elif path.exists() and path.stat().st_size:
-            raise JournalError(
-                f"the journal {path} exists already; continue it with 'treeagent resume {path}' or name another file"
-            )
         try:
+            if not resume and path.is_file() and path.stat().st_size:
+                raise JournalError(
+                    f"the journal {path} exists already; continue it with 'treeagent resume {path}' or name another file"
+                )
             self._file: TextIO = path.open("r+" if resume else "w", encoding="utf-8", newline="\n")
             self._file.truncate(end)
             self._file.seek(end)
@@ -95,7 +99,8 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; what was written stays."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a disk that refuses the rest has been reported by write
+            self._file.close()
 
     def _remember(self, event: Event) -> bool:
         """Whether the event is new. A resumed run repeats its events in memory; they are on disk only once."""

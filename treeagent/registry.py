@@ -30,7 +30,7 @@ def load(kind: str, name: str) -> Any:
         module, _, attribute = name.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, ValueError) as error:
             raise ConfigError(f"cannot import the {kind} {name!r}: {error}") from error
     found = metadata.entry_points(group=f"treeagent.{KINDS[kind]}", name=name)
     if not found:
@@ -46,7 +46,11 @@ def task_files() -> dict[str, Traversable]:
     """Every registered YAML task by name; where two packages offer one name, the first by package name has it."""
     found: dict[str, Traversable] = {}
     for entry in sorted(metadata.entry_points(group="treeagent.tasks"), key=lambda entry: entry.value):
-        for item in sorted(resources.files(entry.value).iterdir(), key=lambda item: item.name):
+        try:
+            folder = resources.files(entry.value)
+        except ImportError as error:
+            raise ConfigError(f"the task package {entry.value!r} is registered but cannot be imported: {error}") from error
+        for item in sorted(folder.iterdir(), key=lambda item: item.name):
             if item.name.endswith((".yaml", ".yml")):
                 found.setdefault(item.name.rsplit(".", 1)[0], item)
     return found

@@ -58,7 +58,7 @@ class Task:
         variables: Mapping[str, Scalar] | None = None,
         allow_code: bool = False,
     ) -> None:
-        self.spec, self._lines = parse(text, path)
+        self.spec, self._lines, problems = parse(text, path)
         self.path = path
         self.variables: dict[str, Scalar] = {**self.spec.variables}
         for name, value in (variables or {}).items():
@@ -67,11 +67,15 @@ class Task:
                     f"task {self.name!r} has no variable {name!r}.{did_you_mean(name, self.spec.variables)}"
                 )
             self.variables[name] = _as_type_of(self.variables[name], value, name)
-        self.checker = self._load_checker(allow_code)
         self._pattern = re.compile(self.spec.thought.pattern) if self.spec.thought.pattern else None
-        problems = self.problems()
+        self.checker = Checker()
+        try:
+            self.checker = self._load_checker(allow_code)
+        except ConfigError as error:
+            problems += error.problems
+        problems += self._problems(problems)
         if problems:
-            raise ConfigError(problems)
+            raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
 
     @classmethod
     def load(
@@ -142,7 +146,9 @@ class Task:
                 f"for example {spec.examples[0]!r}"
             )
         try:
-            return templates.render(spec.normalise, {"input": trimmed, **self.variables})
+            input = templates.render(spec.normalise, {"input": trimmed, **self.variables})
+            self.checker.key(input)  # raises ValueError where the checker cannot read it
+            return input
         except templates.FAULTS as fault:
             raise InputError(f"{_short(trimmed)} cannot be read by {self.name}: {templates.describe(fault)}") from fault
 
@@ -205,11 +211,17 @@ class Task:
     def spelled(self, input: str, thought: Thought, steps: Sequence[str]) -> str:
         """The answer of a path by ``answer.template``, without asking a model."""
         fields = {"input": input, "state": thought.state, "steps": list(steps), "depth": thought.depth, **self.variables}
-        return templates.render(self.spec.answer.template, fields)
+        try:
+            return templates.render(self.spec.answer.template, fields)
+        except templates.FAULTS as fault:
+            raise ConfigError([self._problem(("answer", "template"), templates.describe(fault))]) from fault
 
     def same_answer(self, answer: str) -> str:
-        """Answers with equal results are one answer when votes are counted."""
-        return templates.render(self.spec.answer.same, {"answer": answer, **self.variables})
+        """Answers with equal results are one answer when votes are counted; one that has no result is its own."""
+        try:
+            return templates.render(self.spec.answer.same, {"answer": answer, **self.variables})
+        except templates.FAULTS:
+            return answer
 
     def verify(self, input: str, steps: Sequence[str], answer: str | None) -> bool | None:
         """Whether the input is solved; None when the task cannot tell."""
@@ -217,11 +229,13 @@ class Task:
 
     def require(self, role: str, by: str) -> None:
         """Raises ConfigError when ``by`` needs a prompt that the task lacks."""
+        if role not in ROLES:
+            raise ConfigError(f"{by} asks for the prompt {role!r}, but there is no such role.{did_you_mean(role, ROLES)}")
         if not self.has(role):
             raise ConfigError(f"{by} needs a prompt; {self._missing_prompt(role)}")
 
-    def problems(self) -> list[Problem]:
-        """Everything wrong that shows without a model: names, templates, rendered examples."""
+    def _problems(self, known: Sequence[Problem]) -> list[Problem]:
+        """Everything else wrong that shows without a model: names, templates and, with no other fault, rendered examples."""
         found: list[Problem] = []
         variables = set(self.spec.variables)
         groups = set(self._pattern.groupindex) if self._pattern else set()
@@ -244,7 +258,10 @@ class Task:
                 found.append(self._problem(loc, message, line))
         if not any(self.has(role) for role in ROLES if role not in ("value", "vote", "answer")):
             found.append(self._problem(("prompts",), "no search can use a task without one of propose, sample, io, cot"))
-        return found or self._rendered_problems()
+        faulty = {problem.key for problem in known}
+        if "thought.pattern" in faulty:  # the names of its groups are not known
+            found = [problem for problem in found if not problem.key.startswith("thought.")]
+        return found if found or known else self._rendered_problems()
 
     def _rendered_problems(self) -> list[Problem]:
         found = []
@@ -271,12 +288,12 @@ class Task:
             message = f"{name!r} is code outside the registry; run it with --allow-code if you trust this file"
             raise ConfigError([self._problem(("checker",), message)])
         try:
-            checker = registry.load("checker", name)()
+            checker = registry.load("checker", name)
         except ConfigError as error:
             raise ConfigError([self._problem(("checker",), str(error))]) from error
-        if not isinstance(checker, Checker):
+        if not (isinstance(checker, type) and issubclass(checker, Checker)):
             raise ConfigError([self._problem(("checker",), f"{name!r} is not a treeagent.Checker")])
-        return checker
+        return checker()
 
     def _problem(self, loc: tuple[str | int, ...], message: str, line_within: int = 0) -> Problem:
         line = line_of(self._lines, loc)
@@ -290,6 +307,8 @@ class Task:
 
 def _as_type_of(default: Scalar, value: Scalar, name: str) -> Scalar:
     """A variable's value as given on a command line, in the type of its default."""
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
     if not isinstance(value, str) or isinstance(default, str):
         if type(value) is not type(default):
             raise ConfigError(f"variable {name!r} must be of type {type(default).__name__}, got {value!r}")

@@ -21,11 +21,16 @@ def _regex(pattern: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_regex)]
+Text = Annotated[str, Field(min_length=1)]
+Loc = tuple[str | int, ...]
+"""The keys that lead to a value."""
+Lines = dict[Loc, int]
+_DEEPEST = 20  # the schema needs 4; an alias that contains itself never ends
 Scalar = str | int | float | bool
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Metadata(_Strict):
@@ -62,7 +67,7 @@ class Prompts(_Strict):
 class ThoughtSpec(_Strict):
     """How completions of ``propose`` and ``sample`` become thoughts."""
 
-    separator: str = "\n"
+    separator: Text = "\n"
     pattern: Pattern | None = None
     """Must match a whole piece; its named groups are fields of the templates below."""
     state: str = "{{ parent }}\n{{ text }}"
@@ -85,9 +90,11 @@ class AnswerSpec(_Strict):
 
 
 class EvaluateSpec(_Strict):
-    """The scale of the judge."""
+    """How thoughts are judged."""
 
-    labels: dict[str, float] = Field(default={"sure": 20.0, "likely": 1.0, "impossible": 0.001}, min_length=2)
+    by: str = "value"
+    """The evaluator, where the user names none."""
+    labels: dict[Text, float] = Field(default={"sure": 20.0, "likely": 1.0, "impossible": 0.001}, min_length=2)
 
 
 class SamplingSpec(_Strict):
@@ -99,7 +106,7 @@ class SamplingSpec(_Strict):
     min_p: float | None = Field(default=None, ge=0, le=1)
     max_tokens: int | None = Field(default=None, ge=1)
     n: int | None = Field(default=None, ge=1)
-    stop: list[str] | None = None
+    stop: list[Text] | None = None
 
 
 class DataSpec(_Strict):
@@ -138,13 +145,16 @@ class TaskFile(_Strict):
     data: DataSpec | None = None
 
 
-def parse(text: str, path: Path | None) -> tuple[TaskFile, dict[tuple[str | int, ...], int]]:
-    """The file's content and the line of each key. Raises ConfigError with every problem found."""
+def parse(text: str, path: Path | None) -> tuple[TaskFile, Lines, list[Problem]]:
+    """The file's content, the line of each key, and what is wrong.
+
+    Faulty keys are left out of the content, so that the rest can be checked too. Raises ConfigError where nothing is left.
+    """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         lines, problems = _lines(node, path)
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         mark = getattr(error, "problem_mark", None)
         line = None if mark is None else mark.line + 1
         what = getattr(error, "problem", None) or str(error)
@@ -152,27 +162,42 @@ def parse(text: str, path: Path | None) -> tuple[TaskFile, dict[tuple[str | int,
     if not isinstance(document, dict):
         raise ConfigError([Problem(path, 1, "", "a task file is a mapping of keys such as 'name', 'input', 'prompts'")])
     try:
-        task = TaskFile.model_validate(document)
+        return TaskFile.model_validate(document), lines, problems
     except ValidationError as error:
-        problems += [_problem(dict(item), path, lines) for item in error.errors()]
-    if problems:
-        raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
-    return task, lines
+        faults = error.errors()
+        problems += [_problem(dict(item), path, lines) for item in faults]
+    for item in faults:
+        _drop(document, item["loc"])
+    try:
+        return TaskFile.model_validate(document), lines, problems
+    except ValidationError as error:
+        raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0)) from error
 
 
-def line_of(lines: dict[tuple[str | int, ...], int], loc: tuple[str | int, ...]) -> int | None:
+def _drop(document: Any, loc: tuple[str | int, ...]) -> None:
+    """Take the value at a place out of the document, if it is there."""
+    *outer, last = (part for part in loc if part != "[key]")
+    for part in outer:
+        document = document.get(part) if isinstance(document, dict) else None
+    if isinstance(document, dict):
+        document.pop(last, None)
+
+
+def line_of(lines: Lines, loc: Loc) -> int | None:
     """The line of a key, or of the nearest enclosing key that is in the file."""
     while loc and loc not in lines:
         loc = loc[:-1]
     return lines.get(loc)
 
 
-def _lines(node: yaml.Node | None, path: Path | None) -> tuple[dict[tuple[str | int, ...], int], list[Problem]]:
+def _lines(node: yaml.Node | None, path: Path | None) -> tuple[Lines, list[Problem]]:
     """The line of every key, and a problem for each key given twice (YAML would drop the first in silence)."""
-    lines: dict[tuple[str | int, ...], int] = {}
+    lines: Lines = {}
     problems: list[Problem] = []
 
-    def walk(node: yaml.Node, loc: tuple[str | int, ...]) -> None:
+    def walk(node: yaml.Node, loc: Loc) -> None:
+        if len(loc) > _DEEPEST:
+            raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=node.start_mark)
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 inner = (*loc, str(key.value))
@@ -191,7 +216,7 @@ def _lines(node: yaml.Node | None, path: Path | None) -> tuple[dict[tuple[str | 
     return lines, problems
 
 
-def _problem(item: dict[str, Any], path: Path | None, lines: dict[tuple[str | int, ...], int]) -> Problem:
+def _problem(item: dict[str, Any], path: Path | None, lines: Lines) -> Problem:
     """A pydantic error in the words of the file."""
     loc = tuple(part for part in item["loc"] if part != "[key]")
     key = ".".join(map(str, loc))

@@ -40,13 +40,15 @@ def _expression(source: str) -> Any:
 
 def evaluate(expression: str, fields: dict[str, Any]) -> bool:
     """Whether the expression holds. Raises one of FAULTS."""
-    return bool(_expression(expression)(**fields))
+    return bool(_expression(expression)(fields))
 
 
 def faults(source: str, names: Iterable[str], *, expression: bool = False) -> list[tuple[int, str]]:
     """What can be told wrong without rendering: ``(line within the source, message)`` each."""
     text = f"{{{{ {source} }}}}" if expression else source
     try:
+        if expression:
+            _ENVIRONMENT.compile_expression(source)
         undeclared = meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
     except TemplateSyntaxError as error:
         return [(error.lineno, f"not a valid {'expression' if expression else 'template'}: {error.message}")]

@@ -69,13 +69,15 @@ async def run(
     method: str, inputs: Sequence[str], backend: Backend, seed: int, budgets: Sequence[int | None], at_once: int
 ) -> list[Result]:
     """One method on every puzzle, ``at_once`` puzzles together (they share the backend's batches)."""
-    search, options, legality = METHODS[method]
+    search, search_options, legality = METHODS[method]
     gate = asyncio.Semaphore(at_once)
 
     async def solve(input: str, tokens: int | None) -> Result:
         async with gate:
             budget = Budget(tokens=tokens)
-            agent = Agent("game24", search, backend=backend, options=options, seed=seed, budget=budget, legality=legality)
+            agent = Agent(
+                "game24", search, backend=backend, options=search_options, seed=seed, budget=budget, legality=legality
+            )
             return await agent.asolve(input)
 
     return list(await asyncio.gather(*(solve(*pair) for pair in zip(inputs, budgets, strict=True))))
@@ -98,6 +100,21 @@ def row(method: str, results: Sequence[Result]) -> Row:
         round(bad / max(steps, 1), 4),
         tuple(bool(result.solved) for result in results),
     )
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The table of a report, as the documents show it."""
+    lines = [
+        "| search | solved | 95 % interval | tokens per puzzle | requests per puzzle | illegal or unreadable steps |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in report["rows"]:
+        share = 100 * row["solved"] / row["puzzles"]
+        lines.append(
+            f"| {row['method']} | {share:.0f} % | {100 * row['low']:.0f} - {100 * row['high']:.0f} % "
+            f"| {row['tokens']:,.0f} | {row['calls']:,.0f} | {100 * row['illegal']:.1f} % |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -132,7 +149,8 @@ def main() -> None:
     settings = {name: getattr(options, name) for name in ("split", "model", "seed", "limit")}
     report = {**settings, "seconds_alone": alone, "rows": [asdict(row) for row in rows]}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    options.out.write_text(json.dumps(report) + "\n")
+    print(markdown(report))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,65 @@
+"""Backend ``replay``: the answers that a journal holds, so that a recorded search runs again without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from treeagent import journal
+from treeagent.backend import Backend, Reply, Request, ScoreRequest, Scores
+from treeagent.errors import ConfigError, NotRecordedError
+
+
+class ReplayBackend(Backend):
+    """Answers each request as the journal says that it was answered; a torn last line is ignored.
+
+    The recorded usage is reported again. Raises JournalError when there is no readable journal at ``path``, and
+    NotRecordedError for a request that the journal does not hold.
+    """
+
+    name = "replay"
+
+    def __init__(self, path: Path | str) -> None:
+        self.model: str = str(path)
+        self._replies: dict[str, Reply] = {}
+        self._scores: dict[str, Scores] = {}
+        for event in journal.read(Path(path)):
+            if event.type == "completion":
+                self._replies[event.data["id"]] = journal.reply_from(event.data)
+            elif event.type == "scores":
+                self._scores[event.data["id"]] = journal.scores_from(event.data)
+        # A recorded answer was given to this very key, so the replay is as reproducible as a seeded model.
+        self.capabilities = frozenset({"generate", "score", "seed"})
+
+    @classmethod
+    def open(cls, model: str | None, options: Mapping[str, Any]) -> ReplayBackend:
+        """From the path of a journal. Raises ConfigError for options, JournalError for a bad journal."""
+        if options:
+            raise ConfigError(f"backend {cls.name!r} has no options, so not {next(iter(options))!r} either")
+        if model is None:
+            raise ConfigError(f"backend {cls.name!r} needs a journal: model=<path of a journal>")
+        return cls(model)
+
+    async def generate(self, request: Request) -> Reply:
+        """The recorded reply. Raises NotRecordedError."""
+        if (reply := self._replies.get(request.id)) is None:
+            raise NotRecordedError(self._missing("completion", request.prompt))
+        return reply
+
+    async def score(self, request: ScoreRequest) -> Scores:
+        """The recorded scores. Raises NotRecordedError."""
+        if (scores := self._scores.get(request.id)) is None:
+            raise NotRecordedError(self._missing("scores", request.prompt))
+        return scores
+
+    def describe(self) -> dict[str, Any]:
+        """Name and journal."""
+        return {"name": self.name, "model": self.model, "options": {}}
+
+    def _missing(self, what: str, prompt: str) -> str:
+        return (
+            f"the journal {self.model} holds no {what} for the prompt that begins "
+            f"{prompt.split(chr(10), 1)[0][:80]!r} with these settings. Run with the task, settings and seed of the "
+            "recorded run."
+        )

@@ -1,0 +1,159 @@
+"""How a token is drawn: warped logits plus noise that is keyed by position and token.
+
+A token is ``argmax(logits / temperature + g)`` over the ids that top-k, top-p and min-p leave (the Gumbel-max theorem:
+that is a draw from the warped softmax). The noise g of a token is a pure function of (stream, position, token id), with
+the stream from :meth:`treeagent.backend.Key.stream`: no state, no order, so neither batch composition nor speculation
+can change a text. Coupled drafters share the same g (Daliri et al., arXiv 2408.07978).
+
+The generator is Philox4x32-10 (Salmon et al., SC11): key = the stream, counter = (position, token id // 4, 0, 0),
+lane = token id % 4. The uniform is (w + 1/2) * 2**-32 in float64; in float32 it could round to 1 and g to infinity.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from treeagent.backend import Sampling
+from treeagent.errors import BackendError
+
+Floats: TypeAlias = NDArray[np.floating[Any]]
+Mask: TypeAlias = NDArray[np.bool_]
+Words: TypeAlias = NDArray[np.uint32]
+
+ROUNDS = 10
+_LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)  # which half of a 64-bit word comes first
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL = (np.uint32(0x9E3779B9), np.uint32(0xBB67AE85))
+
+GUMBEL_MAX = -math.log(-math.log1p(-(2.0**-33)))
+"""The largest noise that 32 bits can give, 22.87."""
+GUMBEL_MIN = -math.log(33 * math.log(2))
+"""The smallest, -3.13."""
+REACH = GUMBEL_MAX - GUMBEL_MIN + 1e-6
+"""A token this far (in logits / temperature) below the best one cannot win whatever the noise, so it gets none."""
+
+
+def check(sampling: Sampling) -> None:
+    """Raise BackendError when a setting has no meaning, listing every fault."""
+    faults = []
+    if not (sampling.temperature >= 0 and math.isfinite(sampling.temperature)):
+        faults.append(f"temperature must be 0 (greedy) or positive, not {sampling.temperature}")
+    if sampling.top_k is not None and sampling.top_k < 1:
+        faults.append(f"top_k must be at least 1, not {sampling.top_k}")
+    if sampling.top_p is not None and not 0 < sampling.top_p <= 1:
+        faults.append(f"top_p must be above 0 and at most 1, not {sampling.top_p}")
+    if sampling.min_p is not None and not 0 <= sampling.min_p <= 1:
+        faults.append(f"min_p must be between 0 and 1, not {sampling.min_p}")
+    if sampling.max_tokens < 1:
+        faults.append(f"max_tokens must be at least 1, not {sampling.max_tokens}")
+    if "" in sampling.stop:
+        faults.append("a stop string must not be empty")
+    if faults:
+        raise BackendError("; ".join(faults))
+
+
+def philox(counter: Sequence[Words], key: Sequence[Words]) -> list[Words]:
+    """Philox4x32-10 of N counters at once: four arrays (N,) of counter words, two of key words; four arrays (N,)."""
+    (a, b, c, d), (k, m) = counter, key
+    for _ in range(ROUNDS):
+        first = np.multiply(a, _MULTIPLIERS[0], dtype=np.uint64).view(np.uint32)  # (2N,) low and high halves in turn
+        second = np.multiply(c, _MULTIPLIERS[1], dtype=np.uint64).view(np.uint32)
+        a, b, c, d = second[_HIGH::2] ^ b ^ k, second[_LOW::2], first[_HIGH::2] ^ d ^ m, first[_LOW::2]
+        k, m = k + _WEYL[0], m + _WEYL[1]  # modulo 2**32
+    return [a, b, c, d]
+
+
+def _noise(streams: NDArray[np.uint64], positions: Words, blocks: Words) -> NDArray[np.float64]:
+    """Noise of the token ids 4*block .. 4*block+3; all arguments (N,), result (N, 4)."""
+    zero = np.zeros(len(blocks), dtype=np.uint32)
+    key = ((streams & np.uint64(0xFFFFFFFF)).astype(np.uint32), (streams >> np.uint64(32)).astype(np.uint32))
+    words = np.stack(philox((positions, blocks, zero, zero), key), axis=1)
+    uniform = (words.astype(np.float64) + 0.5) * 2.0**-32
+    return -np.log(-np.log(uniform))
+
+
+def gumbel(stream: int, position: int, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Standard Gumbel noise of the given token ids (N,) at one position of one stream, (N,)."""
+    blocks, which = np.unique(ids // 4, return_inverse=True)
+    streams = np.full(len(blocks), stream, dtype=np.uint64)
+    positions = np.full(len(blocks), position, dtype=np.uint32)
+    noise: NDArray[np.float64] = _noise(streams, positions, blocks.astype(np.uint32))[which, ids % 4]
+    return noise
+
+
+def survivors(logits: Floats, sampling: Sampling) -> Mask:
+    """Which token ids (V,) top-k, then top-p, then min-p leave of one row of logits (V,), at a positive temperature.
+
+    Of equal logits the lowest ids stay. At least one id is left.
+    """
+    keep = logits > -np.inf
+    if sampling.top_k is not None and sampling.top_k < len(logits):
+        least = np.partition(logits, -sampling.top_k)[-sampling.top_k]
+        above = logits > least
+        ties = np.flatnonzero(logits == least)[: sampling.top_k - int(above.sum())]
+        above[ties] = True
+        keep &= above
+    scaled = (logits.astype(np.float64) - float(logits.max())) / sampling.temperature
+    if sampling.top_p is not None and sampling.top_p < 1:
+        mass = np.where(keep, np.exp(scaled), 0.0)
+        enough = sampling.top_p * mass.sum()
+        near = mass > 1e-4  # sorting a whole vocabulary costs more than all the rest; these few mostly suffice
+        ids = np.flatnonzero(near if mass[near].sum() >= enough else keep)
+        ids = ids[np.argsort(-mass[ids], kind="stable")]
+        before = np.cumsum(mass[ids]) - mass[ids]  # mass of all better ids: the id that crosses top_p stays
+        keep = np.zeros_like(keep)
+        keep[ids[before < enough]] = True
+    if sampling.min_p is not None and sampling.min_p > 0:
+        keep &= scaled >= math.log(sampling.min_p)
+    keep[int(logits.argmax())] = True  # rounding must not empty the set
+    return keep
+
+
+def warp(logits: Floats, sampling: Sampling) -> NDArray[np.float64]:
+    """One row of logits (V,) divided by the (positive) temperature, minus infinity where the warpers cut."""
+    return np.where(survivors(logits, sampling), logits.astype(np.float64) / sampling.temperature, -np.inf)
+
+
+def choose(logits: Floats, sampling: Sampling, stream: int, position: int) -> int:
+    """The token id drawn from one row of logits (V,); see :func:`choose_rows`."""
+    return int(choose_rows(logits[None], [sampling], [stream], [position])[0])
+
+
+def choose_rows(
+    logits: Floats, samplings: Sequence[Sampling], streams: Sequence[int], positions: Sequence[int]
+) -> NDArray[np.int64]:
+    """The token id drawn from each row of ``logits`` (R, V), each row with its own settings, stream and position.
+
+    Ties go to the lowest id. Raises BackendError when a row has no finite maximum (a broken model).
+    """
+    best: NDArray[np.int64] = logits.argmax(axis=1)  # (R,)
+    top = logits[np.arange(len(logits)), best]  # (R,)
+    if not np.isfinite(top).all():
+        raise BackendError("the model returned logits that are not finite (nan, or no token is possible)")
+    sampled = np.array([row for row, sampling in enumerate(samplings) if sampling.temperature > 0], dtype=np.int64)
+    if len(sampled) == 0:
+        return best
+    temperature = np.array([samplings[row].temperature for row in sampled])  # (S,)
+    size = logits.shape[1]
+    rows = np.full((len(sampled), -(-size // 4) * 4), -np.inf, dtype=logits.dtype)  # padded to blocks of four ids
+    rows[:, :size] = logits[sampled]
+    for i, row in enumerate(sampled):
+        sampling = samplings[row]
+        if sampling.top_k is not None or sampling.top_p is not None or sampling.min_p is not None:
+            rows[i, :size][~survivors(logits[row], sampling)] = -np.inf
+    blocks = rows.reshape(len(sampled), -1, 4)
+    hopeful = rows >= (top[sampled] - REACH * temperature)[:, None]
+    row_of, block = np.nonzero(hopeful.reshape(blocks.shape).any(axis=2))  # (N,) blocks that need noise
+    chosen_streams = np.array([streams[row] for row in sampled], dtype=np.uint64)[row_of]
+    chosen_positions = np.array([positions[row] for row in sampled], dtype=np.uint32)[row_of]
+    noise = _noise(chosen_streams, chosen_positions, block.astype(np.uint32))  # (N, 4)
+    perturbed = np.full(blocks.shape, -np.inf)
+    perturbed[row_of, block] = blocks[row_of, block] / temperature[row_of, None] + noise
+    best[sampled] = perturbed.reshape(len(sampled), -1).argmax(axis=1)
+    return best

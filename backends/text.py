@@ -1,0 +1,70 @@
+"""Turning tokens into text as they come, and seeing a stop string as soon as it is whole.
+
+Bytes of one character may be spread over several tokens, and some decoders treat the first token apart (leading space);
+so a token is never decoded alone but in a short window that starts with tokens whose text is known already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+Decode = Callable[[Sequence[int]], str]
+
+CONTEXT = 4
+"""Prompt tokens that are decoded along with a completion, so that its first token is not taken for a text's start."""
+
+_BROKEN = "\ufffd"  # what decoders put for bytes that are no character (yet)
+
+
+def decode_after(decode: Decode, before: Sequence[int], tokens: Sequence[int]) -> str:
+    """The text of ``tokens`` where they follow the tokens ``before``."""
+    head = decode(before) if before else ""
+    whole = decode([*before, *tokens])
+    return whole[len(head) :] if whole.startswith(head) else decode(tokens)
+
+
+class TextStream:
+    """The text of a growing list of tokens, and where in it a stop string begins."""
+
+    def __init__(self, decode: Decode, prompt: Sequence[int], stop: Sequence[str]) -> None:
+        self.text = ""
+        """Text that later tokens cannot change; what is left of an unfinished character is held back."""
+        self.cut: int | None = None
+        """Offset in ``text`` at which the first stop string begins, None while there is none."""
+        self._decode = decode
+        self._stop = stop
+        self._longest = max(map(len, stop), default=0)
+        self._known = list(prompt[-CONTEXT:])  # tokens whose text is known: the window's first part
+        self._fresh: list[int] = []  # tokens whose text is held back
+        self._ends: list[int] = []  # offset in text after each token
+
+    def push(self, token: int) -> bool:
+        """Add a token; whether the text now contains a stop string."""
+        self._fresh.append(token)
+        fresh = decode_after(self._decode, self._known, self._fresh)
+        if fresh.endswith(_BROKEN):
+            return False
+        self._take(fresh)
+        return self.cut is not None
+
+    def finish(self) -> bool:
+        """Take what was held back as it is, as no token will follow; whether the text contains a stop string."""
+        if self._fresh:
+            self._take(decode_after(self._decode, self._known, self._fresh))
+        return self.cut is not None
+
+    def before_cut(self, tokens: Sequence[int]) -> tuple[str, tuple[int, ...]]:
+        """The text before the stop string, and those of the pushed tokens that lie wholly in it."""
+        if self.cut is None:
+            return self.text, tuple(tokens)
+        kept = sum(1 for end in self._ends if end <= self.cut)
+        return self.text[: self.cut], tuple(tokens[:kept])
+
+    def _take(self, fresh: str) -> None:
+        start = max(0, len(self.text) - self._longest + 1)
+        self.text += fresh
+        self._ends += [len(self.text)] * len(self._fresh)
+        self._known = (self._known + self._fresh)[-max(CONTEXT, len(self._fresh)) :]
+        self._fresh = []
+        found = [at for at in (self.text.find(stop, start) for stop in self._stop) if at >= 0]
+        self.cut = min(found, default=None)

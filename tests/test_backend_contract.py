@@ -1,0 +1,83 @@
+"""Every backend keeps the one contract of ``backend_contract.py``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from backend_contract import CONTRACT, REQUESTS, SCORINGS, Open
+from tiny_model import save_tiny_model
+
+from treeagent.backend import Backend
+from treeagent.backends import models
+from treeagent.backends.replay import ReplayBackend
+from treeagent.backends.scripted import ScriptedBackend
+from treeagent.backends.transformers import TransformersBackend
+from treeagent.errors import ConfigError
+from treeagent.journal import FORMAT, completion_event, scores_event
+
+
+def record(backend: Backend, path: Path) -> Path:
+    """A journal in which the backend has answered everything that the contract asks."""
+
+    async def run() -> list[dict[str, object]]:
+        events = [completion_event(r.id, r.key.role, r.prompt, await backend.generate(r)) for r in REQUESTS]
+        events += [scores_event(r.id, r.prompt, await backend.score(r)) for r in SCORINGS]
+        return [{"type": event.type, "t": 0.0, **event.data} for event in events]
+
+    lines = [{"type": "run", "format": FORMAT, "t": 0.0}, *asyncio.run(run())]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def backends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Open]:
+    folder = tmp_path_factory.mktemp("contract")
+    plain = str(save_tiny_model(folder / "plain"))
+    chat = str(save_tiny_model(folder / "chat", chat=True))
+    journal = record(TransformersBackend(plain, device="cpu"), folder / "run.jsonl")
+    return {
+        "transformers": lambda: TransformersBackend(plain, device="cpu"),
+        "transformers-small-batches": lambda: TransformersBackend(plain, device="cpu", max_batch=2),
+        "transformers-chat": lambda: TransformersBackend(chat, device="cpu"),
+        "scripted": lambda: ScriptedBackend(lambda request: ["4 + 5 = 9", f"no {request.prompt}"]),
+        "scripted-scores": lambda: ScriptedBackend(lambda request: "sure", scores=lambda prompt, text: -len(text)),
+        "replay": lambda: ReplayBackend(journal),
+    }
+
+
+@pytest.mark.parametrize("clause", CONTRACT, ids=lambda clause: clause.__name__)
+@pytest.mark.parametrize(
+    "kind",
+    ["transformers", "transformers-small-batches", "transformers-chat", "scripted", "scripted-scores", "replay"],
+)
+def test_contract(backends, kind, clause):
+    """The backend keeps the clause (see its docstring)."""
+    clause(backends[kind])
+
+
+@pytest.mark.smollm2
+@pytest.mark.skipif(
+    not next(named for named in models.list_models() if named.name == "smollm2").available, reason="not fetched"
+)
+@pytest.mark.parametrize("clause", CONTRACT, ids=lambda clause: clause.__name__)
+def test_contract_with_a_real_model(clause):
+    """The fetched SmolLM2 keeps the clause as well."""
+    clause(lambda: TransformersBackend("smollm2", device="cpu"))
+
+
+@pytest.mark.parametrize("kind", [TransformersBackend, ScriptedBackend, ReplayBackend])
+def test_unknown_options_are_refused(kind):
+    """Opening a backend with an option that it does not have is an error that names the option."""
+    with pytest.raises(ConfigError, match="dtpe"):
+        kind.open("mini", {"dtpe": "float32"})
+
+
+def test_a_described_backend_can_be_opened_again(backends):
+    """``open`` takes what ``describe`` tells."""
+    for kind in ("transformers-small-batches", "replay"):
+        backend = backends[kind]()
+        told = backend.describe()
+        assert type(backend).open(told["model"], told["options"]).describe() == told

@@ -1,0 +1,342 @@
+"""The command line: results, exit codes, bad input, interruption and resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from treeagent.cli import app
+from treeagent.cli.common import EXIT_CODES
+from treeagent.journal import Event
+from treeagent.progress import Lines, Tally
+
+TESTS = Path(__file__).parent
+ORACLE = ["--task", "game24", "--backend", "helpers:Oracle", "--input", "4 9 10 13"]
+
+
+def call(*words: str, stdin: str = ""):
+    """Run a command in this process; anything but a documented exit is a bug and is raised."""
+    result = CliRunner().invoke(app, list(words), input=stdin)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert "Traceback" not in result.output
+    assert result.exit_code in EXIT_CODES
+    return result
+
+
+def spawn(*words: str, **how) -> subprocess.Popen[str]:
+    """Run a command in a process of its own."""
+    env = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", "from treeagent.cli import main; main()", *words]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, env=env, **how)
+
+
+def test_solve_prints_the_path_the_answer_and_the_bill():
+    """A solved input prints numbered steps with values, the answer with its verdict, and what it cost; exit code 0."""
+    result = call("solve", *ORACLE)
+    assert result.exit_code == 0
+    assert "  1. " in result.stdout
+    assert "value 20" in result.stdout
+    assert "(solved)" in result.stdout
+    assert "76 calls" in result.stdout
+    assert "dollars unknown" in result.stdout
+    assert "15 duplicates merged" in result.stdout
+
+
+def test_json_is_one_object_on_standard_output_and_nothing_else():
+    """``--json`` leaves standard output to one object with the documented keys."""
+    result = call("solve", *ORACLE, "--json", "--seed", "7", "--set", "b=2")
+    found = json.loads(result.stdout)
+    assert found["solved"] is True
+    assert found["seed"] == 7
+    assert found["settings"]["search"]["b"] == 2
+    assert len(found["path"]) == 3
+
+
+def test_an_unsolvable_input_is_an_ordinary_end_with_exit_code_1():
+    """Where no verified answer is found the best attempt is printed and the exit code is 1."""
+    result = call("solve", "-t", "game24", "-b", "helpers:Oracle", "-i", "1 1 1 1")
+    assert result.exit_code == 1
+    assert "1. 1 + 1 = 2" in result.stdout
+
+
+def test_several_lines_on_standard_input_are_several_results(tmp_path):
+    """One JSON line per input, one journal per input, and the worst exit code of all."""
+    words = ["solve", "-t", "game24", "-b", "helpers:Oracle", "--json", "--journal", str(tmp_path / "run.jsonl")]
+    result = call(*words, stdin="4 9 10 13\n\n1 1 1 1\n")
+    assert [json.loads(line)["solved"] for line in result.stdout.splitlines()] == [True, False]
+    assert result.exit_code == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.1.jsonl", "run.2.jsonl"]
+
+
+def test_without_an_input_the_first_example_is_solved_and_named():
+    """Nothing to read means the task's first example, and the person is told."""
+    result = call("solve", "-t", "game24", "-b", "helpers:Oracle")
+    assert result.exit_code == 0
+    assert "taking the first example of game24: 4 9 10 13" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["solve", "-t", "game42", "-i", "1 2 3 4"], "Did you mean 'game24'?"),
+        (["solve", *ORACLE, "--search", "bsf"], "Did you mean 'bfs'?"),
+        (["solve", "-t", "game24", "-i", "4 9 10 13", "-b", "replai"], "Did you mean 'replay'?"),
+        (["solve", *ORACLE, "-e", "valve"], "Did you mean 'value'?"),
+        (["solve", *ORACLE, "--set", "bb=5"], "has no option 'bb'. Did you mean 'b'?"),
+        (["solve", *ORACLE, "--set", "b=five"], "option 'b'"),
+        (["solve", *ORACLE, "--set", "b=0"], "option 'b'"),
+        (["solve", *ORACLE, "--set", "b"], "expected NAME=VALUE"),
+        (["solve", *ORACLE, "--set", "b=1", "--set", "b=2"], "given twice"),
+        (["solve", *ORACLE, "--var", "shoots=true"], "Did you mean 'shots'?"),
+        (["solve", *ORACLE, "--var", "shots=maybe"], "must be of type bool"),
+        (["solve", *ORACLE, "--max-tokens", "-1"], "must be 0 or more"),
+        (["solve", *ORACLE, "--max-dollars", "1"], "price"),
+        (["solve", "-t", "game24", "-b", "helpers:Oracle", "-i", "4 9 ten"], "which wants four whole numbers"),
+        (["solve", "-t", "game24", "-b", "helpers:Oracle", "-i", "  "], "the input is empty"),
+        (["solve", "-t", "game24", "-b", "helpers:Oracle", "-i", "-"], "the input is empty"),
+        (["solve", "-t", "game24", "-b", "helpers:Oracle", "-i", "4 9 10 13", "-i", "x"], "input 2 of 2"),
+        (["solve", "-t", "missing.yaml", "-i", "1"], "cannot read the task file missing.yaml"),
+        (["solve", "-t", "game24", "-b", "no_such_module:Oracle", "-i", "4 9 10 13"], "cannot import the backend"),
+        (["solve", "-t", "game24", "-b", ":", "-i", "4 9 10 13"], "cannot import the backend"),
+        (["solve", "-t", "game24", "-b", "helpers:spell", "-i", "4 9 10 13"], "is no backend"),
+        (["solve", *ORACLE, "--journal", "/no/such/folder/run.jsonl"], "cannot write the journal"),
+        (["solve", *ORACLE, "--no-such-option"], "No such option"),
+        (["resume", "missing.jsonl"], "cannot read the journal missing.jsonl"),
+        (["export", "missing.jsonl"], "cannot read the journal missing.jsonl"),
+        (["models", "fetch", "smollm"], "Did you mean 'smollm2'?"),
+    ],
+)
+def test_bad_input_is_one_clear_error_with_exit_code_2(words, said):
+    """Wrong names offer the nearest valid one; nothing wrong on the command line ends in a traceback."""
+    result = call(*words)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("limit", ["--max-calls", "--max-tokens", "--max-nodes", "--max-seconds"])
+def test_a_budget_of_0_is_an_ordinary_end(limit):
+    """Nothing can be found for nothing: exit code 1, and the reason is printed."""
+    result = call("solve", *ORACLE, limit, "0")
+    assert result.exit_code == 1
+    assert "No solution found." in result.stdout
+    assert f"the budget of {limit.removeprefix('--max-')} is used up" in result.stdout
+
+
+@pytest.mark.parametrize("role", ["propose", "value", "answer"])
+def test_completions_that_never_parse_are_counted_and_end_the_search(role):
+    """A model that talks nonsense leaves no thought, no judgement or no answer; the counts say which."""
+    result = call("solve", *ORACLE, "--json", "--set", f"backend.spoil={role}")
+    found = json.loads(result.stdout)
+    assert found["counts"]["judgements_unparsed" if role == "value" else "unparsed"] > 0
+    assert result.exit_code in ((0, 1) if role == "value" else (1,))
+
+
+def test_a_failing_backend_prints_the_best_attempt_and_exits_with_3(tmp_path):
+    """What was found before the failure is printed, and the journal can be resumed."""
+    journal = tmp_path / "run.jsonl"
+    result = call("solve", *ORACLE, "--set", "backend.fail_at=40", "--journal", str(journal))
+    assert result.exit_code == 3
+    assert "Best attempt:" in result.stdout
+    assert "told to fail" in result.stderr
+    assert f"treeagent resume {journal}" in result.stderr
+
+
+def test_a_journal_is_never_overwritten(tmp_path):
+    """A second run into the same file is refused, and the first stays as it was."""
+    journal = tmp_path / "run.jsonl"
+    call("solve", *ORACLE, "--journal", str(journal))
+    before = journal.read_bytes()
+    result = call("solve", *ORACLE, "--journal", str(journal))
+    assert result.exit_code == 2
+    assert "exists already" in result.stderr
+    assert journal.read_bytes() == before
+
+
+def test_resuming_a_finished_run_prints_its_result_again_without_a_request(tmp_path):
+    """All replies are in the journal, so the backend is never asked."""
+    journal, log = tmp_path / "run.jsonl", tmp_path / "log"
+    first = json.loads(call("solve", *ORACLE, "--json", "--journal", str(journal), "--set", f"backend.log={log}").stdout)
+    log.unlink()
+    again = call("resume", str(journal), "--json")
+    assert again.exit_code == 0
+    assert same(json.loads(again.stdout)) == same(first)
+    assert not log.exists()
+
+
+def test_a_torn_journal_resumes_to_the_undisturbed_result(tmp_path):
+    """Wherever the file is cut, resume gives the answer of a run that nothing disturbed."""
+    journal = tmp_path / "run.jsonl"
+    whole = json.loads(call("solve", *ORACLE, "--json", "--journal", str(journal)).stdout)
+    content = journal.read_bytes()
+    for cut in (len(content) // 3, len(content) // 2, len(content) - 5):
+        journal.write_bytes(content[:cut])
+        assert same(json.loads(call("resume", str(journal), "--json").stdout)) == same(whole)
+
+
+def test_a_file_that_is_no_journal_is_refused(tmp_path):
+    """Resume says what is wrong, and leaves the file alone."""
+    for text in ("", "{}\n", "puzzle\npuzzle\n", '{"type": "run", "format": 99}\n', '{"type": "run", "format": 1}\n'):
+        path = tmp_path / "file.jsonl"
+        path.write_text(text)
+        result = call("resume", str(path))
+        assert result.exit_code == 2
+        assert "journal" in result.stderr
+        assert path.read_text() == text
+
+
+def test_resume_can_raise_a_limit_that_the_run_hit(tmp_path):
+    """A run that stopped for want of calls goes on when it is given more."""
+    journal = tmp_path / "run.jsonl"
+    assert call("solve", *ORACLE, "--max-calls", "10", "--journal", str(journal)).exit_code == 1
+    again = call("resume", str(journal), "--max-calls", "1000")
+    assert again.exit_code == 0
+    assert "(solved)" in again.stdout
+
+
+def same(result: dict) -> dict:
+    """A result without what may differ from run to run."""
+    return {key: value for key, value in result.items() if key not in ("seconds", "settings")}
+
+
+def blocked(tmp_path: Path, at: int) -> tuple[subprocess.Popen[str], Path, int]:
+    """A solve that has made ``at`` requests and waits in the last one until the file descriptor is closed."""
+    journal, gate = tmp_path / "run.jsonl", tmp_path / "gate"
+    os.mkfifo(gate)
+    options = ["--set", f"backend.gate={gate}", "--set", f"backend.at={at}", "--set", f"backend.log={tmp_path / 'log'}"]
+    process = spawn("solve", *ORACLE, *options, "--json", "--journal", str(journal))
+    end = os.open(gate, os.O_WRONLY)  # returns once the request has opened the other end
+    gate.unlink()  # a resumed run finds no gate
+    return process, journal, end
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO and SIGKILL")
+def test_kill_9_then_resume_equals_an_undisturbed_run_and_repeats_no_journalled_request(tmp_path):
+    """The journal is flushed with every event, so a killed run loses the request it was waiting for and no other."""
+    whole = json.loads(call("solve", *ORACLE, "--json").stdout)
+    process, journal, end = blocked(tmp_path, at=30)
+    process.kill()
+    process.communicate()
+    os.close(end)
+    done = (tmp_path / "log").read_text().splitlines()
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    journalled = sum(event["type"] == "completion" for event in events)
+    assert len(done) == 30
+    (tmp_path / "log").unlink()
+    resumed = call("resume", str(journal), "--json")
+    assert same(json.loads(resumed.stdout)) == same(whole)
+    asked = (tmp_path / "log").read_text().splitlines()
+    assert len(asked) == whole["usage"]["calls"] - journalled
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO and SIGINT")
+def test_ctrl_c_ends_the_search_and_prints_the_best_attempt(tmp_path):
+    """SIGINT ends the search at its next await; the exit code is 130."""
+    process, _, end = blocked(tmp_path, at=30)
+    process.send_signal(signal.SIGINT)
+    os.close(end)  # lets the request go on, into the stop
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(out)["ended"] == "interrupted"
+    assert json.loads(out)["path"]
+    assert "press Ctrl-C again" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO and SIGINT")
+def test_a_second_ctrl_c_does_not_wait_for_a_request_that_hangs(tmp_path):
+    """The request never returns; the process ends all the same."""
+    process, journal, end = blocked(tmp_path, at=30)
+    process.send_signal(signal.SIGINT)
+    while process.poll() is None:  # a signal sent before the first has been handled merges with it
+        process.send_signal(signal.SIGINT)
+    process.communicate()
+    os.close(end)
+    assert process.returncode == 130
+    assert call("resume", str(journal)).exit_code == 0
+
+
+def test_help_imports_nothing_heavy():
+    """``treeagent --help`` needs neither torch nor pydantic, nor any third party's plug-in."""
+    code = "import sys; from treeagent.cli import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    heavy = {"torch", "transformers", "pydantic", "numpy", "networkx", "matplotlib", "jinja2", "yaml"}
+    assert not heavy & set(out.split())
+
+
+def test_plugins_lists_options_with_their_defaults():
+    """Every registered part is there with what ``--set`` may set."""
+    out = call("plugins").stdout
+    assert "  bfs: " in out
+    assert "b=5 (int)" in out
+    assert "replay: " in out
+
+
+def test_a_module_of_the_current_folder_can_be_named(tmp_path, monkeypatch):
+    """``module:Class`` reaches a file beside the user, which can never hide an installed module."""
+    (tmp_path / "beside.py").write_text("from helpers import Oracle\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert call("solve", "-t", "game24", "-b", "beside:Oracle", "-i", "4 9 10 13").exit_code == 0
+    assert sys.path[-1] == str(tmp_path)
+
+
+def test_control_characters_of_a_model_do_not_reach_the_terminal(tmp_path):
+    """An escape sequence in a completion is shown as replacement characters."""
+    (tmp_path / "echo.yaml").write_text(ECHO)
+    (tmp_path / "script.yaml").write_text('- {match: ".", text: "\\e[31mred"}\n')
+    words = ["solve", "-t", str(tmp_path / "echo.yaml"), "-b", "scripted", "-m", str(tmp_path / "script.yaml"), "-s", "io"]
+    result = call(*words, "-i", "hello")
+    assert result.exit_code == 0
+    assert "\x1b" not in result.stdout
+    assert "[31mred" in result.stdout
+
+
+ECHO = """
+name: echo
+description: Say something.
+metadata: {version: 1}
+input: {description: anything, examples: [hello]}
+depth: 1
+prompts: {io: "{{ input }}"}
+"""
+
+
+def test_progress_lines_come_at_most_once_a_second_and_at_least_every_ten():
+    """A change is told after a second; where nothing changes a line still shows that the search is alive."""
+    now, lines = [0.0], []
+    progress = Lines(lines.append, clock=lambda: now[0])
+    progress.begin("searching")
+    assert lines == ["searching ..."]
+    progress.event(Event("thought", {"id": 1, "text": "a step", "depth": 1}))
+    now[0] = 0.9
+    progress.tick()
+    assert len(lines) == 1
+    now[0] = 1.0
+    progress.tick()
+    progress.tick()
+    assert lines[1:] == ["searching: 1.0 s | 1 thoughts, depth 1 | 0 calls | 0 tokens (0 generated/s)"]
+    now[0] = 10.9
+    progress.tick()
+    assert len(lines) == 2
+    now[0] = 11.0
+    progress.tick()
+    assert len(lines) == 3
+
+
+def test_the_tally_shows_the_best_thought_the_deepest_of_equals():
+    """Best so far is the highest value; among equals the one nearest to a solution."""
+    tally = Tally()
+    for id, depth, value in ((1, 1, 20.0), (2, 2, 20.0), (3, 3, 1.0), (4, 3, None)):
+        tally.feed(Event("thought", {"id": id, "text": f"step {id}", "depth": depth}))
+        tally.feed(Event("judged", {"id": id, "value": value}))
+    assert tally.best == "step 2"
+    assert tally.depth == 3

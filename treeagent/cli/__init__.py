@@ -1,0 +1,67 @@
+"""The command ``treeagent``. Nothing heavy is imported before a command needs it, so that help appears at once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from treeagent import __version__
+from treeagent.errors import BackendError, TreeagentError
+
+from . import comparing, exporting, models, plugins, solving, tasks
+from .common import BACKEND_FAILED, INTERRUPTED, WRONG, say
+
+
+class _Group(TyperGroup):
+    """Turns every error that is meant for the user into a paragraph and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Raises typer.Exit with the documented code instead of a TreeagentError."""
+        try:
+            return super().invoke(ctx)
+        except TreeagentError as error:
+            say(f"Error: {error}")
+            raise typer.Exit(BACKEND_FAILED if isinstance(error, BackendError) else WRONG) from error
+        except KeyboardInterrupt as error:
+            say("Interrupted.")
+            raise typer.Exit(INTERRUPTED) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,  # a traceback means a bug, and a plain one is easier to report
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"treeagent {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Language models that reason by tree search, fast."""
+
+
+app.command()(solving.solve)
+app.command()(solving.resume)
+app.command()(comparing.compare)
+app.command()(exporting.export)
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(models.app, name="models")
+app.command("plugins")(plugins.plugins)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,143 @@
+"""``treeagent solve`` and ``treeagent resume``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from treeagent.errors import BackendError
+
+from . import common
+from .common import INTERRUPTED, SOLVED, UNSOLVED, say
+
+if TYPE_CHECKING:
+    from treeagent.agent import Agent, Result
+    from treeagent.progress import Progress
+
+EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in common.EXIT_CODES.items()) + "."
+
+
+def solve(
+    task: common.TaskName,
+    search: common.SearchName = "bfs",
+    backend: Annotated[
+        str, typer.Option("--backend", "-b", help="A registered backend, or module:Class.")
+    ] = "transformers",
+    model: common.ModelName = None,
+    evaluator: common.EvaluatorName = None,
+    input: common.Inputs = None,
+    seed: common.Seed = 0,
+    settings: common.Settings = None,
+    variables: common.Variables = None,
+    max_tokens: common.MaxTokens = None,
+    max_calls: common.MaxCalls = None,
+    max_nodes: common.MaxNodes = None,
+    max_seconds: common.MaxSeconds = None,
+    max_dollars: common.MaxDollars = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN.jsonl", help="Record the run, for resume, replay and export; several get RUN.1.jsonl"),
+    ] = None,
+    no_legality: common.NoLegality = False,
+    allow_code: common.AllowCode = False,
+    as_json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Search for a solution of one or more inputs of a task.
+
+    Ctrl-C stops the search and prints the best attempt; pressed again, it ends the program at once.
+    """
+    limits = common.budget(
+        calls=max_calls, tokens=max_tokens, seconds=max_seconds, nodes=max_nodes, dollars=max_dollars
+    )
+    options, given = common.pairs(settings, "--set"), common.pairs(variables, "--var")
+    common.reach_local_code(search, backend, evaluator)
+
+    from treeagent.agent import Agent
+    from treeagent.task import Task
+
+    from .running import view
+
+    inputs = common.read_inputs(Task.load(task, variables=given, allow_code=allow_code), input)
+    shown = view(quiet=quiet)
+    with shown:
+        shown.begin(f"loading {backend} {model or ''}".rstrip())
+        agent = Agent(
+            task, search, backend=backend, model=model, evaluator=evaluator, options=options, variables=given,
+            seed=seed, budget=limits, legality=not no_legality, allow_code=allow_code,
+        )  # fmt: skip
+    worst = SOLVED
+    for number, text in enumerate(inputs, 1):
+        file = journal
+        if journal is not None and len(inputs) > 1:
+            file = journal.with_name(f"{journal.stem}.{number}{journal.suffix}")
+        worst = max(worst, _show(agent, text, shown, journal=file, as_json=as_json))
+        if worst == INTERRUPTED:
+            break
+    raise typer.Exit(worst)
+
+
+def resume(
+    run: Annotated[Path, typer.Argument(metavar="RUN.jsonl", help="A journal that 'solve --journal' has written.")],
+    max_tokens: common.MaxTokens = None,
+    max_calls: common.MaxCalls = None,
+    max_nodes: common.MaxNodes = None,
+    max_seconds: common.MaxSeconds = None,
+    max_dollars: common.MaxDollars = None,
+    allow_code: common.AllowCode = False,
+    as_json: common.Json = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Continue a run from its journal, repeating no request that it holds an answer to.
+
+    The limits are the run's own unless new ones are given. A finished run prints its result again.
+    """
+    from treeagent.agent import Agent
+    from treeagent.journal import read
+
+    from .running import view
+
+    events = read(run)
+    recorded = events[0].data if events else {}
+    limits = common.budget(
+        calls=max_calls, tokens=max_tokens, seconds=max_seconds, nodes=max_nodes, dollars=max_dollars,
+        recorded=recorded.get("budget"),
+    )  # fmt: skip
+    named = recorded.get("settings", {})
+    common.reach_local_code(*(str((named.get(part) or {}).get("name")) for part in ("search", "evaluator", "backend")))
+    shown = view(quiet=quiet)
+    with shown:
+        shown.begin(f"loading what {run} names")
+        agent, text = Agent.from_journal(run, budget=limits, allow_code=allow_code)
+    raise typer.Exit(_show(agent, text, shown, journal=run, resume=True, as_json=as_json))
+
+
+def _show(
+    agent: Agent, text: str, shown: Progress, *, journal: Path | None, resume: bool = False, as_json: bool
+) -> int:
+    """Run one search, print its result, and return its exit code."""
+    from .running import run
+
+    try:
+        with shown:
+            shown.begin(f"searching {agent.task.name} {text}")
+            result = run(agent, text, shown, journal=journal, resume=resume)
+    except BackendError as error:
+        if error.result is not None:
+            _print(agent, error.result, as_json=as_json)
+        if journal is not None:
+            say(f"The journal keeps what was done; 'treeagent resume {journal}' tries again.")
+        raise
+    _print(agent, result, as_json=as_json)
+    if result.ended == "interrupted":
+        return INTERRUPTED
+    return UNSOLVED if result.answer is None or result.solved is False else SOLVED
+
+
+def _print(agent: Agent, result: Result, *, as_json: bool) -> None:
+    from .running import report
+
+    typer.echo(json.dumps(result.to_json()) if as_json else report(agent.task.name, result))

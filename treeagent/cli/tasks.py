@@ -1,0 +1,158 @@
+"""``treeagent tasks``: list, show, write and check task files."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from treeagent.errors import ConfigError
+
+from . import common
+from .common import say
+
+if TYPE_CHECKING:
+    from treeagent.task import Task
+
+app = typer.Typer(no_args_is_help=True, help="List, show, write and check tasks.")
+
+
+@app.command("list")
+def list_() -> None:
+    """Every registered task with its description."""
+    from treeagent import registry
+    from treeagent.task import Task
+
+    files = registry.task_files()
+    width = max(map(len, files), default=0)
+    for name in sorted(files):
+        try:
+            description = Task.load(name).spec.description
+        except ConfigError as error:
+            description = f"cannot be used: {error}"
+        typer.echo(f"{name:<{width}}  {description}")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A registered task, or the path of a YAML file.")],
+    variables: common.Variables = None,
+    allow_code: common.AllowCode = False,
+) -> None:
+    """What a task wants and can do, and its prompts, rendered for its first example."""
+    from treeagent.task import Task
+    from treeagent.taskfile import ROLES
+
+    task = Task.load(name, variables=common.pairs(variables, "--var"), allow_code=allow_code)
+    example = task.spec.input.examples[0]
+    typer.echo(f"{task.name} (version {task.spec.metadata.version}): {task.spec.description}")
+    typer.echo(f"input: {task.spec.input.description}, such as {', '.join(map(repr, task.spec.input.examples))}")
+    for line in _abilities(task):
+        typer.echo(line)
+    input = task.read_input(example)
+    root = task.root(input)
+    for role in ROLES:
+        if task.has(role):
+            sampling, count = task.sampling(role)
+            how = f"{count} of at most {sampling.max_tokens} tokens, temperature {sampling.temperature:g}"
+            typer.echo(f"\n--- {role}: {how}")
+            choices = [{"state": root.state, "text": "", "steps": []}]
+            typer.echo(common.printable(task.prompt(role, input, root, [], choices=choices)))
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Letters, digits, - and _.")],
+    dir: Annotated[Path, typer.Option(help="Where to write NAME.yaml.")] = Path(),
+) -> None:
+    """Write a small, complete task to start from; every key has its comment, and it runs as it is."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ConfigError(f"a task's name has letters, digits, - and _ only, so it cannot be {name!r}")
+    path = dir / f"{name}.yaml"
+    try:
+        dir.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(_template(name))
+    except FileExistsError as error:
+        raise ConfigError(f"{path} exists already; nothing was written") from error
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+    word = shlex.quote(str(path))
+    typer.echo(f"wrote {path}")
+    typer.echo(f"check it:  treeagent tasks validate {word}")
+    typer.echo(f"run it:    treeagent solve --task {word}")
+
+
+@app.command()
+def validate(
+    names: Annotated[list[str], typer.Argument(metavar="TASK...", help="Registered tasks, or paths of YAML files.")],
+    allow_code: common.AllowCode = False,
+) -> None:
+    """Render every prompt with every example and report all problems as FILE:LINE:KEY: what is wrong.
+
+    Exit codes: 0 no problem; 2 at least one.
+    """
+    wrong = False
+    for name in names:
+        task, problems = _checked(name, allow_code=allow_code)
+        for problem in problems:
+            say(problem)
+        wrong = wrong or bool(problems)
+        if task is not None and not problems:
+            typer.echo(f"{name}: no problem found")
+            for line in _abilities(task):
+                typer.echo(f"  {line}")
+    if wrong:
+        raise typer.Exit(common.WRONG)
+
+
+def _checked(name: str, *, allow_code: bool) -> tuple[Task | None, list[str]]:
+    from treeagent import data
+    from treeagent.task import Task
+
+    try:
+        task = Task.load(name, allow_code=allow_code)
+        if task.spec.data is not None:
+            data.load(task)
+    except ConfigError as error:
+        return None, [str(problem) for problem in error.problems]
+    return task, []
+
+
+def _abilities(task: Task) -> Iterator[str]:
+    """What the task can be used with, and why not with the rest."""
+    from treeagent.taskfile import ROLES
+
+    yield f"roles: {', '.join(role for role in ROLES if task.has(role))}"
+    for kind, title in (("search", "searches"), ("evaluator", "evaluators")):
+        able, unable = _usable(kind, task)
+        yield f"{title}: {', '.join(able) or 'none'}" + (f" (not {'; not '.join(unable)})" if unable else "")
+    check = "exactly, by its checker" if task.can_verify else "not by itself: an answer is printed as not verified"
+    yield f"answers are verified {check}" if task.can_verify else f"answers: {check}"
+
+
+def _usable(kind: str, task: Task) -> tuple[list[str], list[str]]:
+    from treeagent import registry
+
+    able, unable = [], []
+    for name in registry.names(kind):
+        try:
+            registry.load(kind, name)().check(task)
+        except ConfigError as error:
+            # "the search 'io' needs a prompt; the task 'x' has no prompt 'prompts.io' (x.yaml)"
+            lacking = re.search(r"'(prompts\.\w+)'", str(error))
+            unable.append(f"{name}: needs {lacking[1] if lacking else 'a checker that verifies'}")
+        else:
+            able.append(name)
+    return able, unable
+
+
+def _template(name: str) -> str:
+    from importlib import resources
+
+    text = resources.files("treeagent.cli").joinpath("task.yaml").read_text(encoding="utf-8")
+    return text.replace("NAME", name)
