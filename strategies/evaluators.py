@@ -78,7 +78,8 @@ class Vote(Evaluator):
         place = "|".join(thought.key for thought in thoughts)
         reply = await desk.ask("vote", thoughts[0], place, n=self.samples, choices=thoughts)
         found = [re.findall(r"\d+", completion.text) for completion in reply.completions]
-        votes = [int(numbers[-1]) for numbers in found if numbers and 1 <= int(numbers[-1]) <= len(thoughts)]
+        names = {str(index) for index in range(1, len(thoughts) + 1)}
+        votes = [int(numbers[-1]) for numbers in found if numbers and numbers[-1] in names]
         unparsed = len(found) - len(votes)
         shares = [votes.count(index) / len(votes) if votes else None for index in range(1, len(thoughts) + 1)]
         # The unparsed votes belong to the vote, not to a thought: they are booked once, on the first.

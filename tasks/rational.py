@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 from itertools import combinations
 from typing import NamedTuple
 
@@ -58,9 +57,10 @@ def apply(left: Fraction, op: str, right: Fraction) -> Fraction | None:
     return left / right if right else None
 
 
-def steps(state: State) -> Iterator[Step]:
+@cache
+def steps(state: State) -> tuple[Step, ...]:
     """Every non-negative step, in reading order of the operands; one step per resulting state."""
-    seen: set[State] = set()
+    found: dict[State, Step] = {}
     for i, j in combinations(range(len(state)), 2):
         rest = [number for k, number in enumerate(state) if k not in (i, j)]
         low, high = state[i], state[j]
@@ -69,12 +69,12 @@ def steps(state: State) -> Iterator[Step]:
             if result is None:
                 continue
             after = tuple(sorted((*rest, result)))
-            if after not in seen:
-                seen.add(after)
-                yield Step(left, op, right, result, after)
+            if after not in found:
+                found[after] = Step(left, op, right, result, after)
+    return tuple(found.values())
 
 
-@lru_cache(maxsize=None)
+@cache
 def solvable(state: State) -> bool:
     """Whether the numbers can make 24. Negative numbers never help a positive target, so none are made."""
     if len(state) == 1:

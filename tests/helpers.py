@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from treeagent import Backend, BackendError, Completion, ConfigError, Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.backends.mini.material import listed, solvable
 from treeagent.tasks.rational import read
-
-from treeagent import Backend, BackendError, Completion, ConfigError, Reply, Request, ScoreRequest, Scores, Usage
 
 OPTIONS = ("log", "gate", "at", "fail_at", "spoil")
 
@@ -26,8 +25,8 @@ class Oracle(Backend):
     """Proposes every sensible step, judges exactly, and spells the answer from the steps.
 
     ``log``: a file that gets a line per request. ``gate``: a FIFO that request number ``at`` opens, and waits until
-    it is closed; a gate that is no longer there stops nobody. ``fail_at``: this request fails. ``spoil``: a role whose completions
-    are nonsense. ``model`` "wrong" labels every state the other way round.
+    it is closed; a gate that is no longer there stops nobody. ``fail_at``: this request fails. ``spoil``: a role whose
+    completions are nonsense. ``model`` "wrong" labels every state the other way round.
     """
 
     name = "helpers:Oracle"
@@ -41,12 +40,15 @@ class Oracle(Backend):
 
     @classmethod
     def open(cls, model: str | None, options: Mapping[str, str]) -> Oracle:
+        """From the words of a command line."""
         return cls(model, options)
 
     def describe(self) -> dict[str, Any]:
+        """What a journal opens it again by."""
         return {"name": self.name, "model": self.model, "options": self.options}
 
     async def generate(self, request: Request) -> Reply:
+        """The exact answer."""
         self._count(f"{request.key.role} {request.key.place} {request.key.visit}")
         text = "%%%" if request.key.role == self.options.get("spoil") else self._text(request)
         tokens = tuple(text.encode())
@@ -54,6 +56,7 @@ class Oracle(Backend):
         return Reply((Completion(text, tokens),) * request.n, usage)
 
     async def score(self, request: ScoreRequest) -> Scores:
+        """Near certainty for the right label."""
         self._count("score")
         good = self._good(request.prompt)
         logprobs = tuple(-0.1 if (text.strip() == "sure") == good else -5.0 for text in request.continuations)

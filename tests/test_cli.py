@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from treeagent.cli import app
 from treeagent.cli.common import EXIT_CODES
 from treeagent.journal import Event
-from treeagent.progress import Lines, Tally
+from treeagent.progress import Lines, Screen, Tally
 
 TESTS = Path(__file__).parent
 ORACLE = ["--task", "game24", "--backend", "helpers:Oracle", "--input", "4 9 10 13"]
@@ -75,6 +76,10 @@ def test_several_lines_on_standard_input_are_several_results(tmp_path):
     assert [json.loads(line)["solved"] for line in result.stdout.splitlines()] == [True, False]
     assert result.exit_code == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.1.jsonl", "run.2.jsonl"]
+    (tmp_path / "run.1.jsonl").unlink()
+    again = call(*words, stdin="4 9 10 13\n1 1 1 1\n")
+    assert again.exit_code == 2  # before the first input costs anything
+    assert "run.2.jsonl exists already" in again.stderr
 
 
 def test_without_an_input_the_first_example_is_solved_and_named():
@@ -165,7 +170,8 @@ def test_a_journal_is_never_overwritten(tmp_path):
 def test_resuming_a_finished_run_prints_its_result_again_without_a_request(tmp_path):
     """All replies are in the journal, so the backend is never asked."""
     journal, log = tmp_path / "run.jsonl", tmp_path / "log"
-    first = json.loads(call("solve", *ORACLE, "--json", "--journal", str(journal), "--set", f"backend.log={log}").stdout)
+    words = ["--journal", str(journal), "--set", f"backend.log={log}"]
+    first = json.loads(call("solve", *ORACLE, "--json", *words).stdout)
     log.unlink()
     again = call("resume", str(journal), "--json")
     assert again.exit_code == 0
@@ -293,8 +299,8 @@ def test_control_characters_of_a_model_do_not_reach_the_terminal(tmp_path):
     """An escape sequence in a completion is shown as replacement characters."""
     (tmp_path / "echo.yaml").write_text(ECHO)
     (tmp_path / "script.yaml").write_text('- {match: ".", text: "\\e[31mred"}\n')
-    words = ["solve", "-t", str(tmp_path / "echo.yaml"), "-b", "scripted", "-m", str(tmp_path / "script.yaml"), "-s", "io"]
-    result = call(*words, "-i", "hello")
+    backend = ["-b", "scripted", "-m", str(tmp_path / "script.yaml")]
+    result = call("solve", "-t", str(tmp_path / "echo.yaml"), "-s", "io", *backend, "-i", "hello")
     assert result.exit_code == 0
     assert "\x1b" not in result.stdout
     assert "[31mred" in result.stdout
@@ -340,3 +346,25 @@ def test_the_tally_shows_the_best_thought_the_deepest_of_equals():
         tally.feed(Event("judged", {"id": id, "value": value}))
     assert tally.best == "step 2"
     assert tally.depth == 3
+
+
+def test_the_live_view_shows_numbers_speed_and_the_best_thought():
+    """Drawn from the events alone, with no terminal and no clock of its own."""
+    now = [0.0]
+    screen = Screen(Console(), clock=lambda: now[0])
+    screen.begin("searching game24")
+    screen.event(Event("completion", {"usage": {"prompt_tokens": 100, "completion_tokens": 50}}))
+    screen.event(Event("thought", {"id": 1, "text": "4 * 6 = 24 \x1b[31m", "depth": 1}))
+    screen.event(Event("judged", {"id": 1, "value": 20.0}))
+    now[0] = 2.0
+    text = screen.draw().plain
+    for part in ("searching game24  2.0 s", "thoughts 1", "tokens 150", "generated 25/s", "4 * 6 = 24 ?[31m  20"):
+        assert part in text
+
+
+@pytest.mark.parametrize(("model", "code"), [("smollm", 2), ("./nope", 3), (__file__, 3), (str(TESTS), 3)])
+def test_a_model_that_is_none_is_told_apart(model, code):
+    """A wrong name is a wrong configuration; a path without a model is a backend that cannot start."""
+    result = call("solve", "-t", "game24", "-i", "4 9 10 13", "-m", model)
+    assert result.exit_code == code
+    assert model.removeprefix("./") in result.stderr

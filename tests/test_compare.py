@@ -15,7 +15,8 @@ USAGE = Usage(1, 1, 1)
 
 def said(text: str, *, place: str = "root", tokens: tuple[int, ...] | None = None, finish: str = "stop") -> Exchange:
     """One reply to a request at a place."""
-    return Exchange(Request(f"prompt {place}", Key(0, "propose", place)), Reply((Completion(text, tokens, finish),), USAGE))
+    request = Request(f"prompt {place}", Key(0, "propose", place))
+    return Exchange(request, Reply((Completion(text, tokens, finish),), USAGE))
 
 
 def scored(value: float) -> Exchange:

@@ -154,3 +154,14 @@ def test_code_outside_the_registry_needs_permission(tmp_path):
     path.write_text(path.read_text() + "\nchecker: os:system\n")
     assert "--allow-code" in call("tasks", "validate", str(path)).stderr
     assert "not a treeagent.Checker" in call("tasks", "validate", str(path), "--allow-code").stderr
+
+
+def test_faults_of_the_schema_do_not_hide_those_of_the_templates(tmp_path):
+    """One run lists an unknown key, a wrong type and an undefined variable together."""
+    path = tmp_path / "faulty.yaml"
+    path.write_text(FAULTY.replace("depth: 1", "depth: 1\ndept: 2\nsampling: {propose: {temperature: hot}}"))
+    said = call("tasks", "validate", str(path)).stderr
+    assert f"{path}:8:dept: unknown key" in said
+    assert f"{path}:9:sampling.propose.temperature: " in said
+    assert f"{path}:13:prompts.propose: unknown variable 'stat'" in said
+    assert f"{path}:14:prompts.value: not a valid template" in said

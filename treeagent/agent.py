@@ -54,6 +54,7 @@ class Result:
             "answer": self.answer,
             "solved": self.solved,
             "path": list(self.path),
+            "thought": None if self.thought is None else self.thought.id,
             "ended": self.ended,
             "usage": {**asdict(self.usage), "tokens": self.usage.tokens},
             "seconds": round(self.seconds, 3),
@@ -107,7 +108,7 @@ class Agent:
         self.backend: Backend = wiring.open_backend(backend, model, backend_options)
         Ledger(self.budget, self.backend.price)  # raises ConfigError for a limit that could not be kept
         self.settings: dict[str, Any] = {
-            "task": str(self.task.path) if self.task.path and wiring.is_path(task) else self.task.name,
+            "task": str(self.task.path.resolve()) if self.task.path and wiring.is_path(task) else self.task.name,
             "task_version": self.task.spec.metadata.version,
             "variables": dict(self.task.variables),
             "search": {"name": wiring.name(search), **wiring.fields(self.search)},
@@ -138,7 +139,7 @@ class Agent:
     ) -> Result:
         """Solve one input.
 
-        Raises InputError, JournalError, or BackendError; the latter's ``result`` is the best attempt so far.
+        Raises InputError, JournalError or BackendError; the ``result`` of the last two is the best attempt so far.
         """
         return await self.run(input, journal=journal, on_event=on_event).result()
 
@@ -207,11 +208,11 @@ class Run:
             self._searching.cancel()
 
     async def result(self) -> Result:
-        """Run the search. Raises BackendError (with the best attempt as ``result``) and JournalError."""
+        """Run the search. Raises BackendError and JournalError; their ``result`` is the best attempt so far."""
         if self._searching is not None:
             raise RuntimeError("a run runs once; start another with Agent.run")
         agent, self._began = self._agent, time.monotonic()
-        failure: BackendError | None = None
+        failure: BackendError | JournalError | None = None
         try:
             self._emit(self._header())
             thought, ended = None, "finished"
@@ -224,8 +225,11 @@ class Run:
                 if self._stopping is None:
                     raise
                 ended = self._stopping
-            except BackendError as error:
+            except (BackendError, JournalError) as error:
                 failure, ended = error, "failed"
+                if isinstance(error, JournalError) and self._journal is not None:
+                    self._journal.close()
+                    self._journal = None  # the disk has refused; what is in memory goes to the caller
                 self._emit(Event("failed", {"error": str(error)}))
             result = self._result(thought or self._best(cut=ended != "finished"), ended)
             self._emit(Event("end", result.to_json()))

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 class TreeagentError(Exception):
     """Base of every error that treeagent raises on purpose; its text is meant for the user."""
 
+    result: Result | None = None
+    """The best attempt of the search that the error ended, where there was one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -76,9 +79,6 @@ class CapabilityError(TreeagentError):
 
 class BackendError(TreeagentError):
     """A backend could not answer a request."""
-
-    result: Result | None = None
-    """The best attempt of the search that failed, where there was one."""
 
 
 class ModelError(BackendError):

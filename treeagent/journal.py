@@ -66,7 +66,7 @@ class Journal:
         self.path = path
         self.replies: dict[str, Reply] = {}
         self.scores: dict[str, Scores] = {}
-        self._written: set[tuple[str, Any]] = set()
+        self._written: set[tuple[str, Any, Any]] = set()
         end = 0
         if resume:
             for event, end in _scan(path):

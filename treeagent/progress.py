@@ -71,7 +71,7 @@ class Tally:
             f"{tokens:,} tokens{speed}",
         ]
         if self.answer is not None:
-            parts.append(f"answer: {_short(self.answer)}")
+            parts.append(f"last answer written: {_short(self.answer)}")
         elif self.value is not None:
             parts.append(f"best: {_short(self.best)} [{self.value:g}]")
         return " | ".join(parts)
@@ -203,7 +203,7 @@ class Screen(Progress):
         if tally.value is not None:
             view.append("\n  best so far  ", "dim").append(_short(tally.best)).append(f"  {tally.value:g}", "green")
         if tally.answer is not None:
-            view.append("\n  answer  ", "dim").append(_short(tally.answer), "bold green")
+            view.append("\n  last answer written  ", "dim").append(_short(tally.answer), "bold green")
         return view
 
 

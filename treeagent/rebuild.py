@@ -58,17 +58,9 @@ def rebuild(events: Sequence[Event]) -> Rebuilt:
                 end = data
     except (KeyError, TypeError) as error:
         raise JournalError(f"the journal's events do not fit together: {error!r} is missing or misformed") from error
-    solution = _found(tree, end["path"], end["answer"]) if end is not None else None if last is None else tree[last]
-    return Rebuilt(header, tree, solution, end)
+    last = last if end is None else end["thought"]
+    return Rebuilt(header, tree, None if last is None else tree[last], end)
 
 
 _FIELDS = ("id", "parent", "text", "state", "depth", "terminal", "request", "sample")
 
-
-def _found(tree: Tree, path: Sequence[str], answer: str | None) -> Thought | None:
-    """The thought at the end of a path of texts; among equals (attempts may repeat) one that has the answer."""
-    places = [tree.root]
-    for text in path:
-        places = [child for place in places for child in tree.children(place) if child.text == text]
-    found = [place for place in places if place.parent is not None]
-    return next((place for place in found if place.answer == answer), found[0] if found else None)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
+    from importlib.abc import Traversable
 
 KINDS = {"search": "strategies", "evaluator": "evaluators", "backend": "backends", "checker": "checkers"}
 """What a user calls it, and the entry-point group's last part."""

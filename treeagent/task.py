@@ -12,7 +12,7 @@ from . import registry, templates
 from .backend import Sampling
 from .checker import Checker
 from .errors import ConfigError, InputError, Problem, UnknownNameError, did_you_mean
-from .taskfile import ROLES, Scalar, TaskFile, line_of, parse
+from .taskfile import BLOCK, ROLES, Scalar, TaskFile, line_of, parse
 from .thought import Thought
 
 STATE_FIELDS = frozenset({"input", "state", "steps", "depth"})
@@ -241,13 +241,13 @@ class Task:
         groups = set(self._pattern.groupindex) if self._pattern else set()
         for name in sorted(variables & (THOUGHT_FIELDS | {"choices", "answer"})):
             found.append(self._problem(("variables", name), "the name is taken by a built-in field"))
-        places: list[tuple[tuple[str, str], str, frozenset[str] | set[str], bool]] = [
-            (("input", "normalise"), self.spec.input.normalise, {"input"}, False),
+        places: list[tuple[tuple[str, str], str, frozenset[str], bool]] = [
+            (("input", "normalise"), self.spec.input.normalise, frozenset({"input"}), False),
             (("thought", "state"), self.spec.thought.state, THOUGHT_FIELDS | groups, False),
             (("thought", "legal"), self.spec.thought.legal, THOUGHT_FIELDS | groups, True),
             (("thought", "terminal"), self.spec.thought.terminal, THOUGHT_FIELDS | groups, True),
             (("answer", "template"), self.spec.answer.template, STATE_FIELDS, False),
-            (("answer", "same"), self.spec.answer.same, {"answer"}, False),
+            (("answer", "same"), self.spec.answer.same, frozenset({"answer"}), False),
         ]
         for role in ROLES:
             if self.has(role):
@@ -296,9 +296,9 @@ class Task:
         return checker()
 
     def _problem(self, loc: tuple[str | int, ...], message: str, line_within: int = 0) -> Problem:
-        line = line_of(self._lines, loc)
-        if line is not None and line_within and "\n" in str(getattr(getattr(self.spec, str(loc[0])), str(loc[1]), "")):
-            line += line_within  # a block scalar starts on the line after its key
+        line, block = line_of(self._lines, loc), self._lines.get((*loc, BLOCK))
+        if line_within and block is not None:
+            line = block + line_within
         return Problem(self.path, line, ".".join(map(str, loc)), message)
 
     def _missing_prompt(self, role: str) -> str:

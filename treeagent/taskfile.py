@@ -25,6 +25,8 @@ Text = Annotated[str, Field(min_length=1)]
 Loc = tuple[str | int, ...]
 """The keys that lead to a value."""
 Lines = dict[Loc, int]
+BLOCK = "|"
+"""Below a key whose value is a block scalar: the line before its first."""
 _DEEPEST = 20  # the schema needs 4; an alias that contains itself never ends
 Scalar = str | int | float | bool
 
@@ -154,7 +156,7 @@ def parse(text: str, path: Path | None) -> tuple[TaskFile, Lines, list[Problem]]
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         lines, problems = _lines(node, path)
         document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
         mark = getattr(error, "problem_mark", None)
         line = None if mark is None else mark.line + 1
         what = getattr(error, "problem", None) or str(error)
@@ -196,6 +198,7 @@ def _lines(node: yaml.Node | None, path: Path | None) -> tuple[Lines, list[Probl
     problems: list[Problem] = []
 
     def walk(node: yaml.Node, loc: Loc) -> None:
+        inner: Loc
         if len(loc) > _DEEPEST:
             raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=node.start_mark)
         if isinstance(node, yaml.MappingNode):
@@ -204,12 +207,16 @@ def _lines(node: yaml.Node | None, path: Path | None) -> tuple[Lines, list[Probl
                 if inner in lines:
                     message = f"the key is given twice; first on line {lines[inner]}"
                     problems.append(Problem(path, key.start_mark.line + 1, ".".join(map(str, inner)), message))
+                block = (*inner, BLOCK)
                 lines[inner] = key.start_mark.line + 1
+                if isinstance(value, yaml.ScalarNode) and value.style == "|":
+                    lines[block] = value.start_mark.line + 1
                 walk(value, inner)
         elif isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
-                lines[(*loc, index)] = value.start_mark.line + 1
-                walk(value, (*loc, index))
+                inner = (*loc, index)
+                lines[inner] = value.start_mark.line + 1
+                walk(value, inner)
 
     if node is not None:
         walk(node, ())

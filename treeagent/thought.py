@@ -59,6 +59,11 @@ class Thought:
         return ".".join(map(str, self.path)) or "root"
 
 
+_MERMAID = str.maketrans(
+    {"&": "&amp;", '"': "&quot;", "<": "&lt;", ">": "&gt;", "#": "#35;", "`": "#96;", "\n": "<br/>", "\r": ""}
+)
+
+
 class Tree:
     """All thoughts of one search."""
 
@@ -129,7 +134,7 @@ class Tree:
         bold = {0, *(thought.id for thought in self.lineage(highlight))} if highlight else set()
         lines = ["flowchart TD"]
         for thought in self:
-            label = (thought.text or thought.state).replace("&", "&amp;").replace('"', "&quot;")
+            label = (thought.text or thought.state).translate(_MERMAID)
             value = "" if thought.value is None else f"<br/>{thought.value:g}"
             lines.append(f'    n{thought.id}["{label}{value}"]')
             if thought.parent is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +83,7 @@ def name(given: Any) -> str:
 
 def fields(given: Any) -> dict[str, Any]:
     """The options of a search or an evaluator."""
-    return {name: getattr(given, name) for name in getattr(type(given), "__dataclass_fields__", {})}
+    return {each.name: getattr(given, each.name) for each in dataclasses.fields(given)} if is_dataclass(given) else {}
 
 
 def is_path(task: str | Path | Task) -> bool:

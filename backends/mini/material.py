@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from importlib import resources
 from itertools import combinations_with_replacement
 
@@ -72,12 +73,16 @@ def whole(state: State) -> bool:
     return all(number.denominator == 1 for number in state)
 
 
+@cache
+def winning(state: State) -> list[Step]:
+    """The steps that keep 24 in reach."""
+    return [step for step in steps(state) if solvable(step.state)]
+
+
 def listed(state: State) -> list[Step]:
     """The steps a proposal lists: those that keep 24 in reach first, then the rest that stay whole numbers."""
-    found = list(steps(state))
-    good = [step for step in found if solvable(step.state)]
-    rest = [step for step in found if not solvable(step.state) and (whole(step.state) or not whole(state))]
-    return good + rest
+    rest = [step for step in steps(state) if not solvable(step.state) and (whole(step.state) or not whole(state))]
+    return winning(state) + rest
 
 
 def reachable(states: Iterable[State]) -> list[State]:
@@ -120,7 +125,7 @@ def solution(hand: State, rng: random.Random) -> tuple[list[Step], str]:
     path = []
     state = hand
     while len(state) > 1:
-        step = rng.choice([step for step in steps(state) if solvable(step.state)])
+        step = rng.choice(winning(state))
         left, right = _take(written, step.left), _take(written, step.right)
         written.append((step.result, f"({left} {step.op} {right})"))
         path.append(step)

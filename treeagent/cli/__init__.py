@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -53,7 +55,7 @@ def _root(
     """Language models that reason by tree search, fast."""
 
 
-app.command()(solving.solve)
+app.command(epilog=solving.EPILOG)(solving.solve)
 app.command()(solving.resume)
 app.command()(comparing.compare)
 app.command()(exporting.export)
@@ -64,4 +66,7 @@ app.command("plugins")(plugins.plugins)
 
 def main() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character is no reason to lose a result
     app()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -61,6 +60,8 @@ def compare(
         raise ConfigError(f"--backends {backends}: expected {wanted}")
     options, given = common.pairs(settings, "--set"), common.pairs(variables, "--var")
     common.reach_local_code(search, evaluator, *specs)
+
+    import asyncio
 
     from treeagent.agent import Agent
     from treeagent.compare import Recorder, Score

@@ -49,7 +49,7 @@ def _shops() -> list[Shop]:
 def list_() -> None:
     """Every model with a name, whether it is on this machine, its size and its licence."""
     rows = [
-        (model.name, "here" if model.available else "to be fetched", model.size, model.licence, model.what)
+        (model.name, "here" if model.available else "not here", model.size, model.licence, model.what)
         for shop in _shops()
         for model in shop.list_models()
     ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from treeagent.errors import BackendError
+from treeagent.errors import BackendError, JournalError
 
 from . import common
 from .common import INTERRUPTED, SOLVED, UNSOLVED, say
@@ -39,7 +39,7 @@ def solve(
     max_dollars: common.MaxDollars = None,
     journal: Annotated[
         Path | None,
-        typer.Option(metavar="RUN.jsonl", help="Record the run, for resume, replay and export; several get RUN.1.jsonl"),
+        typer.Option(metavar="RUN.jsonl", help="Record the run, for resume, replay, export; several get RUN.1.jsonl"),
     ] = None,
     no_legality: common.NoLegality = False,
     allow_code: common.AllowCode = False,
@@ -62,6 +62,7 @@ def solve(
     from .running import view
 
     inputs = common.read_inputs(Task.load(task, variables=given, allow_code=allow_code), input)
+    journals = _journals(journal, len(inputs))
     shown = view(quiet=quiet)
     with shown:
         shown.begin(f"loading {backend} {model or ''}".rstrip())
@@ -70,10 +71,7 @@ def solve(
             seed=seed, budget=limits, legality=not no_legality, allow_code=allow_code,
         )  # fmt: skip
     worst = SOLVED
-    for number, text in enumerate(inputs, 1):
-        file = journal
-        if journal is not None and len(inputs) > 1:
-            file = journal.with_name(f"{journal.stem}.{number}{journal.suffix}")
+    for text, file in zip(inputs, journals, strict=True):
         worst = max(worst, _show(agent, text, shown, journal=file, as_json=as_json))
         if worst == INTERRUPTED:
             break
@@ -113,6 +111,17 @@ def resume(
         shown.begin(f"loading what {run} names")
         agent, text = Agent.from_journal(run, budget=limits, allow_code=allow_code)
     raise typer.Exit(_show(agent, text, shown, journal=run, resume=True, as_json=as_json))
+
+
+def _journals(journal: Path | None, count: int) -> list[Path | None]:
+    """A file for each input. Raises JournalError now for one that could only be refused after the inputs before it."""
+    if journal is None or count == 1:
+        return [journal] * count
+    files = [journal.with_name(f"{journal.stem}.{number}{journal.suffix}") for number in range(1, count + 1)]
+    for file in files:
+        if file.exists() and file.stat().st_size:
+            raise JournalError(f"the journal {file} exists already; 'treeagent resume' continues it")
+    return list(files)
 
 
 def _show(
