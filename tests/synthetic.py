@@ -10,13 +10,13 @@ import asyncio
 import random
 import re
 from collections.abc import Callable
-from typing import Any, Union
+from typing import Any
 
 from hypothesis import strategies as st
 
-from treeagent import Agent, Backend, Completion, Reply, Request, Result, Scores, ScoreRequest, Task, Usage
+from treeagent import Agent, Backend, Completion, Reply, Request, Result, ScoreRequest, Scores, Task, Usage
 
-Node = Union[int, list["Node"]]
+Node = int | list[Any]
 
 TOP = 30
 """Values are whole numbers from 0 to TOP."""
@@ -136,9 +136,12 @@ class TreeBackend(Backend):
         texts = [self._text(request, sample) if text is None else text for sample in range(request.n)]
         words = [text.split() for text in texts]
         fits = [len(each) <= request.sampling.max_tokens for each in words]
-        texts = [t if fit else " ".join(w[: request.sampling.max_tokens]) for t, w, fit in zip(texts, words, fits)]
+        texts = [
+            t if fit else " ".join(w[: request.sampling.max_tokens])
+            for t, w, fit in zip(texts, words, fits, strict=True)
+        ]
         usage = Usage(1, len(request.prompt.split()), sum(len(text.split()) for text in texts))
-        completions = [Completion(t, finish="stop" if fit else "length") for t, fit in zip(texts, fits)]
+        completions = [Completion(t, finish="stop" if fit else "length") for t, fit in zip(texts, fits, strict=True)]
         return Reply(tuple(completions), usage)
 
     async def score(self, request: ScoreRequest) -> Scores:

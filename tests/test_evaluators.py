@@ -190,6 +190,7 @@ class Knows(Checker):
     """Verifies ``rb`` by its steps or its answer."""
 
     def verify(self, input: str, steps: Any, answer: str | None) -> bool:
+        """Whether it is the one that is right."""
         return (answer or steps[-1].split()[0]) == "rb"
 
 
@@ -208,7 +209,7 @@ def test_the_verifier_knows_finished_thoughts_only() -> None:
 def test_the_verifier_is_refused_for_a_task_that_cannot_verify() -> None:
     """Before the first request, with the task's name."""
     backend = TreeBackend(TREE)
-    with pytest.raises(ConfigError, match="'verifier'.*'synthetic'"):
+    with pytest.raises(ConfigError, match=r"'verifier'.*'synthetic'"):
         Agent(task(), "bfs", backend=backend, evaluator="verifier")
     assert not backend.requests
 
@@ -223,14 +224,14 @@ def test_a_missing_prompt_is_refused_at_once(evaluator: str, role: str) -> None:
     """The error names the evaluator and the prompt."""
     less = Task(re.sub(rf"(?m)^  {role}: .*of.*\n", "", TASK))
     assert not less.has(role)
-    with pytest.raises(ConfigError, match=f"'{evaluator}'.*prompts.{role}"):
+    with pytest.raises(ConfigError, match=rf"'{evaluator}'.*prompts.{role}"):
         Agent(less, "bfs", backend=TreeBackend(TREE), evaluator=evaluator)
 
 
 @pytest.mark.parametrize("evaluator", ["choice", "likelihood"])
 def test_scoring_evaluators_need_a_backend_that_scores(evaluator: str) -> None:
     """The error says what the backend does offer."""
-    with pytest.raises(CapabilityError, match=f"'{evaluator}'.*score.*'scripted'.*generate"):
+    with pytest.raises(CapabilityError, match=rf"'{evaluator}'.*score.*'scripted'.*generate"):
         Agent(task(), "bfs", backend=ScriptedBackend([]), evaluator=evaluator)
 
 

@@ -52,6 +52,7 @@ class Steps(Search):
         self.steps = steps
 
     async def run(self, explorer: Explorer) -> Thought | None:
+        """As the test says."""
         found = await self.steps(explorer)
         return found if isinstance(found, Thought) else None
 
@@ -151,6 +152,19 @@ def test_a_second_expansion_gets_fresh_noise_and_new_paths() -> None:
     assert len({request.id for request in backend.requests}) == 3
     assert [thought.path for thought in result.tree] == [(), (0,), (2,)]
     assert result.counts.duplicates == 3
+
+
+def test_an_answer_is_asked_for_once_even_with_an_old_record() -> None:
+    """A search may keep records from before an answer was written; the tree knows better."""
+
+    async def steps(explorer: Explorer) -> Thought | None:
+        [children] = await explorer.grow([explorer.root])
+        await explorer.finish(children)
+        return await explorer.finish(children)
+
+    backend = TreeBackend([1, 2])
+    assert solve(backend, Steps(steps)).answer == "ra"
+    assert len(backend.prompts("answer")) == 2
 
 
 def test_a_run_is_a_function_of_its_seed() -> None:
@@ -299,6 +313,7 @@ class Failing(TreeBackend):
     at = 5
 
     async def generate(self, request: Request) -> Reply:
+        """As the class says."""
         if len(self.requests) + 1 == self.at:
             self.requests.append(request)
             raise BackendError("the machine is on fire")
@@ -333,10 +348,15 @@ class Silent(TreeBackend):
     answers = 3
 
     async def generate(self, request: Request) -> Reply:
+        """As the class says."""
         if len(self.requests) < self.answers:
             return await super().generate(request)
         self.requests.append(request)
-        await asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            for _ in range(20):  # closing a connection takes a while, too
+                await asyncio.sleep(0)
         raise AssertionError
 
 
@@ -467,8 +487,8 @@ def test_leaving_a_stream_stops_its_search(how: str) -> None:
             reading.cancel()
         try:
             await reading
-        except (asyncio.CancelledError, BackendError) as error:
-            assert isinstance(error, BackendError) is (how == "fail")
+        except (asyncio.CancelledError, BackendError):
+            assert how != "break"
         await stream.aclose()  # type: ignore[attr-defined]
         assert alone_in_loop()
 
@@ -485,10 +505,14 @@ def test_what_cannot_work_is_refused_before_the_first_request() -> None:
         capabilities = frozenset({"generate"})
 
     backend = Mute(TREE)
-    with pytest.raises(CapabilityError, match="choice.*score"):
+    with pytest.raises(CapabilityError, match=r"choice.*score"):
         Agent(task(), BFS(), backend=backend, evaluator="choice")
-    with pytest.raises(ConfigError, match="prompts.sample"):
-        Agent(task(**{'  sample: "a child of {{ state }} after {{ steps | join(\', \') }}\\n"\n': ""}), BFS(by="sample"), backend=backend)
+    with pytest.raises(ConfigError, match=r"prompts.sample"):
+        Agent(
+            task(**{"  sample: \"a child of {{ state }} after {{ steps | join(', ') }}\\n\"\n": ""}),
+            BFS(by="sample"),
+            backend=backend,
+        )
     with pytest.raises(ConfigError, match="uses no evaluator"):
         Agent(task(), "io", backend=backend, options={"evaluator.samples": 3})
     with pytest.raises(ConfigError, match="before the dot"):
@@ -533,6 +557,7 @@ class Plain(Search):
     """Not a dataclass, so it has no options."""
 
     async def run(self, explorer: Explorer) -> Thought | None:
+        """As the test says."""
         return None
 
 

@@ -103,9 +103,9 @@ def test_brackets_cannot_exhaust_the_stack() -> None:
 
 EXPRESSIONS = st.recursive(
     st.integers(0, 13).map(str),
-    lambda inner: st.tuples(inner, st.sampled_from(["+", " - ", "*", " / "]), inner, st.sampled_from(["{}", "({})"])).map(
-        lambda parts: parts[3].format("".join(parts[:3]))
-    ),
+    lambda inner: st.tuples(
+        inner, st.sampled_from(["+", " - ", "*", " / "]), inner, st.sampled_from(["{}", "({})"])
+    ).map(lambda parts: parts[3].format("".join(parts[:3]))),
     max_leaves=8,
 )
 
@@ -120,7 +120,9 @@ def test_the_evaluator_agrees_with_python(text: str) -> None:
         value = eval(re.sub(r"([0-9]+)", r"Fraction('\1')", body), {"Fraction": Fraction})  # noqa: S307  digits and operators only
     except (ZeroDivisionError, SyntaxError, TypeError):
         value = None
-    if result is not None or (value is not None and text.strip("0123456789") and not re.search(r"\*\*|//|(^|[-+*/(])\s*[-+]", body)):
+    if result is not None or (
+        value is not None and text.strip("0123456789") and not re.search(r"\*\*|//|(^|[-+*/(])\s*[-+]", body)
+    ):
         assert result == (value, tuple(sorted(map(Fraction, re.findall(r"[0-9]+", body)))))
 
 
@@ -165,7 +167,9 @@ def test_the_state_must_be_what_the_text_says() -> None:
     assert not CHECK.legal("4 6", "4 * 6 = 24 (left: 24)", "25")
 
 
-@pytest.mark.parametrize("number", ["1e999999999", "1E9", "9" * 5000, "1/0", "1_0", "+4", "0x4", "4.0", "inf", "nan", "٤", "-", ""])
+@pytest.mark.parametrize(
+    "number", ["1e999999999", "1E9", "9" * 5000, "1/0", "1_0", "+4", "0x4", "4.0", "inf", "nan", "٤", "-", ""]
+)
 def test_no_number_can_hang_or_crash_the_checker(number: str) -> None:
     """Whatever a model writes where a number belongs: not legal, in no time."""
     began = time.monotonic()
@@ -173,7 +177,9 @@ def test_no_number_can_hang_or_crash_the_checker(number: str) -> None:
     assert not CHECK.legal("4 9 10 13", f"13 - 9 = {number} (left: {number} 4 10)", f"{number} 4 10")
     pieces = TASK.read_thoughts("propose", f"13 - 9 = 4 (left: {number} 4 10)", "4 9 10 13", TASK.root("4 9 10 13"), [])
     assert [piece.fault for piece in pieces] in (["illegal"], ["unparsed"], ["illegal", "unparsed"])
-    for loose in TASK.read_thoughts("propose", f"13 - 9 = 4 (left: {number} 4 10)", "", TASK.root("4 9"), [], check=False):
+    for loose in TASK.read_thoughts(
+        "propose", f"13 - 9 = 4 (left: {number} 4 10)", "", TASK.root("4 9"), [], check=False
+    ):
         assert loose.fault in (None, "unparsed")
     assert time.monotonic() - began < 2
 
@@ -260,7 +266,9 @@ def test_show_and_read_are_inverse(numbers: list[Fraction]) -> None:
 # The task file
 
 
-@pytest.mark.parametrize("text", ["4 9 ten", "4 9 10", "4 9 10 13 2", "0 4 9 10", "4 9 10 14", "4,9,10,13", "", "4 9 10 -13"])
+@pytest.mark.parametrize(
+    "text", ["4 9 ten", "4 9 10", "4 9 10 13 2", "0 4 9 10", "4 9 10 14", "4,9,10,13", "", "4 9 10 -13"]
+)
 def test_wrong_inputs_are_one_clear_error(text: str) -> None:
     """The error says what is wanted, with an example."""
     with pytest.raises(InputError, match="four whole numbers from 1 to 13, for example '4 9 10 13'"):

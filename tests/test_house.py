@@ -73,16 +73,33 @@ def fresh(code: str) -> str:
 
 def test_importing_treeagent_loads_nothing_heavy() -> None:
     """``import treeagent`` brings the standard library's light modules alone; no plug-in, no logging set-up."""
-    heavy = ("torch", "transformers", "pydantic", "yaml", "jinja2", "numpy", "rich", "typer", "networkx", "asyncio", "logging")
+    heavy = (
+        "torch",
+        "transformers",
+        "pydantic",
+        "yaml",
+        "jinja2",
+        "numpy",
+        "rich",
+        "typer",
+        "networkx",
+        "asyncio",
+        "logging",
+    )
     code = f"import sys, treeagent; print([name for name in {heavy!r} if name in sys.modules])"
     assert fresh(code) == "[]"
-    assert fresh("import sys, treeagent; print(sorted(n for n in sys.modules if n.startswith('treeagent')))") == "['treeagent']"
+    assert (
+        fresh("import sys, treeagent; print(sorted(n for n in sys.modules if n.startswith('treeagent')))")
+        == "['treeagent']"
+    )
 
 
 def test_importing_an_agent_loads_no_model_library() -> None:
     """An app that brings its own backend pays for no torch."""
     code = "import sys\nfrom treeagent import Agent\nimport treeagent.strategies.mcts, treeagent.tasks.game24\n"
-    assert fresh(code + "print([n for n in ('torch', 'transformers', 'matplotlib', 'rich') if n in sys.modules])") == "[]"
+    assert (
+        fresh(code + "print([n for n in ('torch', 'transformers', 'matplotlib', 'rich') if n in sys.modules])") == "[]"
+    )
 
 
 def test_every_public_name_is_there() -> None:
@@ -94,7 +111,9 @@ def test_every_public_name_is_there() -> None:
         for node in ast.parse((ROOT / "treeagent/__init__.py").read_text()).body
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     ]
-    told = {alias.asname or alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    told = {
+        alias.asname or alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
     assert told == set(treeagent.__all__) - {"__version__"}
     assert len(treeagent.__all__) == len(set(treeagent.__all__))
     with pytest.raises(AttributeError, match="nothing"):
@@ -116,20 +135,26 @@ def test_every_entry_point_loads() -> None:
 
 def test_every_plugin_of_the_tree_is_registered() -> None:
     """A search, evaluator, backend or checker in the folders has a name of its own."""
-    registered = {
-        entry.load() for group in GROUPS for entry in metadata.entry_points(group=f"treeagent.{group}")
-    }
+    registered = {entry.load() for group in GROUPS for entry in metadata.entry_points(group=f"treeagent.{group}")}
     for folder in ("strategies", "tasks", "backends"):
         for info in pkgutil.iter_modules([str(ROOT / folder)]):
             module = importlib.import_module(f"treeagent.{folder}.{info.name}")
             for thing in vars(module).values():
-                if inspect.isclass(thing) and issubclass(thing, tuple(GROUPS.values())) and thing.__module__ == module.__name__:
+                if (
+                    inspect.isclass(thing)
+                    and issubclass(thing, tuple(GROUPS.values()))
+                    and thing.__module__ == module.__name__
+                ):
                     assert thing in registered, thing
 
 
 def test_unknown_names_suggest_the_nearest() -> None:
     """For every kind of plug-in."""
-    for kind, wrong, right in [("search", "bsf", "bfs"), ("evaluator", "valeu", "value"), ("backend", "replya", "replay")]:
+    for kind, wrong, right in [
+        ("search", "bsf", "bfs"),
+        ("evaluator", "valeu", "value"),
+        ("backend", "replya", "replay"),
+    ]:
         with pytest.raises(ConfigError, match=f"Did you mean '{right}'"):
             registry.load(kind, wrong)
 

@@ -164,7 +164,9 @@ def test_a_journal_cut_at_any_byte_can_be_resumed(tmp_path: Path) -> None:
     assert path.read_bytes().endswith(b"\n")
 
 
-@pytest.mark.parametrize("tail", [b"\0\0\0\0", b'{"type": "thought"', b"\xff\xfe", b'{"type": "judged", "id": 1}', b"[[[["])
+@pytest.mark.parametrize(
+    "tail", [b"\0\0\0\0", b'{"type": "thought"', b"\xff\xfe", b'{"type": "judged", "id": 1}', b"[[[["]
+)
 def test_whatever_a_crash_leaves_at_the_end_is_cut_off(tail: bytes, tmp_path: Path) -> None:
     """Zeros after a power cut, half a line, half a character, a line without its end."""
     path = tmp_path / "run.jsonl"
@@ -216,9 +218,11 @@ class Named(TreeBackend):
 
     @classmethod
     def open(cls, model: str | None, options: Any) -> Backend:
+        """By options."""
         return cls(**options)
 
     def describe(self) -> dict[str, Any]:
+        """What ``open`` takes."""
         return {"name": self.name, "model": self.model, "options": {"speed": self.speed}}
 
 
@@ -257,7 +261,7 @@ def test_the_agent_of_a_journal_is_the_one_that_wrote_it(as_objects: bool, tmp_p
     assert again.backend.describe() == agent.backend.describe()
     assert Agent.from_journal(path, seed=9)[0].seed == 9
     file.write_text(file.read_text().replace("version: 1", "version: 2"))
-    with pytest.raises(ConfigError, match="version 1.*version 2"):
+    with pytest.raises(ConfigError, match=r"version 1.*version 2"):
         Agent.from_journal(path)
 
 

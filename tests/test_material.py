@@ -42,7 +42,9 @@ def hands_in(text: str) -> list[tuple[Fraction, ...]]:
     """Every line's, and every neighbouring four numbers', sorted multiset."""
     found = []
     for line in text.splitlines():
-        numbers = [Fraction(word) for word in FRACTION.findall(re.sub(r"^\d+: ", "", line))]  # a choice's number is none
+        numbers = [
+            Fraction(word) for word in FRACTION.findall(re.sub(r"^\d+: ", "", line))
+        ]  # a choice's number is none
         found += [tuple(sorted(numbers[at : at + 4])) for at in range(len(numbers) - 3)]
     return found
 

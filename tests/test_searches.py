@@ -44,6 +44,7 @@ class Marked(Checker):
     right: frozenset[str] = frozenset()
 
     def verify(self, input: str, steps: Any, answer: str | None) -> bool:
+        """Whether it is the one that is right."""
         return (answer or (steps[-1].split()[0] if steps else "")) in self.right
 
 
@@ -233,7 +234,7 @@ def test_mcts_outputs_never_prefer_an_unparsed_thought(output: Any) -> None:
     """An unknown value is no 0: below zero, too, a known one is preferred."""
     scale = task(**{"v1: 1,": "v1: -1,", "v2: 2,": "v2: -2,"})
     judge = {"ra": "hm", "rb": "v2", "rc": "hm"}
-    backend = TreeBackend([[[5]], 6, [[7]]], judge=lambda name, node: judge.get(name, "hm"))
+    backend = TreeBackend([5, 6, [[7]]], judge=lambda name, node: judge.get(name, "hm"))
     result = solve(backend, MCTS(simulations=1, parallel=1, output=output), task=scale)
     assert result.answer == "rb"
 
@@ -304,6 +305,13 @@ def test_self_consistency_cut_by_the_budget_keeps_what_was_paid_for_and_says_so(
     backend = TreeBackend([1], answer=chains("a", "b", "b", "a", "a"))
     result = solve(backend, CoTSC(k=5), budget=Budget(calls=3), task=task(**{"'^answer": "'(?m)^answer"}))
     assert (result.answer, result.ended, result.usage.calls, len(backend.requests)) == ("b", "calls", 3, 3)
+
+
+def test_attempts_beyond_the_limit_of_nodes_are_not_paid_for() -> None:
+    """An attempt is a node: two are allowed, so two are asked for, and the result says what stopped the rest."""
+    backend = TreeBackend([1], answer=chains("a", "b", "b"))
+    result = solve(backend, CoTSC(k=3), budget=Budget(nodes=2), task=task(**{"'^answer": "'(?m)^answer"}))
+    assert (result.answer, result.ended, len(backend.requests)) == ("a", "nodes", 2)
 
 
 # Order of completion
@@ -410,7 +418,9 @@ def test_an_unparsed_judgement_is_no_zero_in_the_means_of_mcts() -> None:
             super().__init__(thought, *args, **kwargs)
             nodes[thought.state] = self
 
-    backend = TreeBackend([[[1], [2]], [[3]]], judge=lambda name, node: "hm" if name.startswith("raa") or name == "rab" else "v6")
+    backend = TreeBackend(
+        [[[1], [2]], [[3]]], judge=lambda name, node: "hm" if name.startswith("raa") or name == "rab" else "v6"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mcts, "Node", Spy)
         solve(backend, MCTS(simulations=100, parallel=1))

@@ -39,9 +39,19 @@ FAULTS = [
     ("  propose:", "  propse:", "prompts.propse", "unknown key. Did you mean 'propose'?"),
     ("  terminal:", "  teminal:", "thought.teminal", "unknown key. Did you mean 'terminal'?"),
     ("  value: {n: 1}", "  valu: {n: 1}", "sampling.valu", "unknown key. Did you mean 'value'?"),
-    ("  value: {n: 1}", "  value: {temprature: 1}", "sampling.value.temprature", "unknown key. Did you mean 'temperature'?"),
+    (
+        "  value: {n: 1}",
+        "  value: {temprature: 1}",
+        "sampling.value.temprature",
+        "unknown key. Did you mean 'temperature'?",
+    ),
     ("  value: {n: 1}", "  value: {n: 0}", "sampling.value.n", "greater than or equal to 1 (got 0)"),
-    ("  value: {n: 1}", "  value: {temperature: -1}", "sampling.value.temperature", "greater than or equal to 0 (got -1)"),
+    (
+        "  value: {n: 1}",
+        "  value: {temperature: -1}",
+        "sampling.value.temperature",
+        "greater than or equal to 0 (got -1)",
+    ),
     ("  value: {n: 1}", "  value: {temperature: .nan}", "sampling.value.temperature", "finite number"),
     ("  value: {n: 1}", "  value: {top_p: 1.5}", "sampling.value.top_p", "less than or equal to 1"),
     ("  value: {n: 1}", '  value: {stop: [""]}', "sampling.value.stop.0", "at least 1 character"),
@@ -123,14 +133,18 @@ def test_all_faults_are_reported_at_once() -> None:
 
 def test_faults_in_block_scalars_have_their_own_line() -> None:
     """The line is that of the fault within the text, not of the key."""
-    text = TASK.replace('  value: "value of {{ state }}\\n"', "  value: |\n    one\n    two {{ stat }}\n    three {{ wrong }}")
+    text = TASK.replace(
+        '  value: "value of {{ state }}\\n"', "  value: |\n    one\n    two {{ stat }}\n    three {{ wrong }}"
+    )
     lines = [(line, key) for line, key, _ in faults(text)]
     assert lines == [(line_of(text, "stat }"), "prompts.value"), (line_of(text, "wrong"), "prompts.value")]
 
 
 def test_a_bad_pattern_causes_no_false_alarm() -> None:
     """The groups of a pattern that cannot be read are not called unknown."""
-    assert [key for _, key, _ in faults(TASK.replace("'(?P<name>r[a-z]+)(?: end)?'", "'(?P<name>r'"))] == ["thought.pattern"]
+    assert [key for _, key, _ in faults(TASK.replace("'(?P<name>r[a-z]+)(?: end)?'", "'(?P<name>r'"))] == [
+        "thought.pattern"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +173,7 @@ def test_a_bad_pattern_causes_no_false_alarm() -> None:
 )
 def test_what_is_no_task_file_is_one_clear_error(text: str) -> None:
     """Malformed YAML of any kind is a ConfigError that names the file, and runs nothing."""
-    with pytest.raises(ConfigError, match="own.yaml"):
+    with pytest.raises(ConfigError, match=r"own\.yaml"):
         Task(text, PATH)
 
 
@@ -212,7 +226,10 @@ def test_an_unreadable_file_is_a_clear_error(content: bytes | None, tmp_path: Pa
 def test_templates_cannot_leave_the_sandbox(escape: str) -> None:
     """Attribute escapes and changing what is passed in fail, in prompts at once and in thoughts as unparsed steps."""
     with pytest.raises(ConfigError) as caught:
-        Task(TASK.replace("value of {{ state }}", f"value of {{{{ {escape} }}}}").replace("\\n\"\n  vote", "\"\n  vote"), PATH)
+        Task(
+            TASK.replace("value of {{ state }}", f"value of {{{{ {escape} }}}}").replace('\\n"\n  vote', '"\n  vote'),
+            PATH,
+        )
     assert all(problem.key == "prompts.value" for problem in caught.value.problems)
     quiet = TASK.replace('legal: "name.startswith(parent)"', f"legal: >-\n    {escape}")
     try:
@@ -308,7 +325,7 @@ def test_sampling_falls_back_to_the_roles_defaults() -> None:
 
 def test_the_input_is_normalised_or_refused() -> None:
     """A fault of the template on a user's text is an input error, not a traceback."""
-    made = task(**{"examples: [\"r\"]": "examples: [\"ra\"], normalise: \"{{ input[1] | upper }}\""})
+    made = task(**{'examples: ["r"]': 'examples: ["ra"], normalise: "{{ input[1] | upper }}"'})
     assert made.read_input(" ra ") == "A"
     with pytest.raises(InputError, match="cannot be read"):
         made.read_input("r")
@@ -359,7 +376,7 @@ def test_a_template_that_fails_on_a_path_is_a_clear_error() -> None:
 
 
 def test_gold_is_out_of_reach_of_a_search() -> None:
-    """Nothing that a search or an evaluator holds leads to ``grade`` with a gold answer: it is not in the task's state."""
+    """Nothing that a search holds leads to a gold answer: the task has no attribute of the kind."""
     made = task()
     assert not [name for name in dir(made) if "gold" in name]
     backend = TreeBackend([1])

@@ -97,7 +97,9 @@ def test_mermaid_draws_every_thought_and_the_chosen_path() -> None:
     assert "==>" not in tree.to_mermaid()
 
 
-@pytest.mark.parametrize("text", ['say "hi"', "a < b > c", "<script>alert(1)</script>", "a & b", "two\nlines", "#quot;", "`code`"])
+@pytest.mark.parametrize(
+    "text", ['say "hi"', "a < b > c", "<script>alert(1)</script>", "a & b", "two\nlines", "#quot;", "`code`"]
+)
 def test_no_text_breaks_out_of_its_mermaid_label(text: str) -> None:
     """Quotes, angle brackets, ampersands, entities and line ends are escaped; a node stays on one line."""
     tree = small_tree()

@@ -109,11 +109,15 @@ class Ledger:
         self._open.remove(ticket)
         self._settled.set()
 
-    def take_node(self) -> None:
-        """Count a new thought. Raises BudgetExhausted."""
-        if self.budget.nodes is not None and self.nodes >= self.budget.nodes:
-            raise self._exhausted("nodes")
-        self.nodes += 1
+    def take_nodes(self, wanted: int) -> int:
+        """Count new thoughts; how many of them are allowed. Raises BudgetExhausted when none is."""
+        allowed = wanted if self.budget.nodes is None else min(wanted, self.budget.nodes - self.nodes)
+        self.nodes += allowed
+        if allowed < wanted:
+            exhausted = self._exhausted("nodes")
+            if not allowed:
+                raise exhausted
+        return allowed
 
     async def _room(self, prompt: int, least: int, wanted: int) -> int:
         """Completion tokens that fit, at least ``least`` and at most ``wanted``. Raises BudgetExhausted."""

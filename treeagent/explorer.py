@@ -129,7 +129,7 @@ class Explorer:
                 if fault is not None:
                     self._drop(parent, index, piece.text, fault)
                     continue
-                self._ledger.take_node()
+                self._ledger.take_nodes(1)
                 self._keys.add(piece.key)
                 child = Thought(
                     len(self.tree), parent.id, piece.text, piece.state, piece.key, parent.depth + 1,
@@ -170,6 +170,7 @@ class Explorer:
 
         Attempts are asked for one by one, so that a budget that ends early keeps those that it paid for.
         """
+        n = self._ledger.take_nodes(n)  # before anything is paid
         visit = self._visits.get(self.root.id, 0)
         self._visits[self.root.id] = visit + n
         tasks = [
@@ -179,7 +180,6 @@ class Explorer:
         try:
             for index, task in enumerate(tasks):
                 request, reply = await task
-                self._ledger.take_node()
                 text = reply.completions[0].text.strip()
                 answer = self.task.read_answer(text)
                 thought = Thought(

@@ -61,8 +61,20 @@ JUDGE = {
 }
 """Share of the tokens once steps are legal and the judge is what is left to learn."""
 
-ENUMERATE_STEPS = 1000
-"""Steps with the first shares."""
+BOTH = {
+    **JUDGE,
+    "propose-4": 0.08,
+    "propose-3": 0.08,
+    "propose-2": 0.02,
+    "value-3-good": 0.10,
+    "value-3-bad": 0.13,
+    "value-2-good": 0.03,
+    "value-2-bad": 0.05,
+}
+"""Share of the tokens from there on: states of two numbers are judged too, and lists stay legal."""
+
+PHASES = [(0, ENUMERATE), (1000, JUDGE), (1500, BOTH)]
+"""First step of each phase."""
 
 LABEL_WEIGHT = 20.0
 """A label is one token that carries the whole example, so its loss counts as much as a line of a proposal."""
@@ -89,13 +101,13 @@ def tokenise(tokenizer: PreTrainedTokenizerFast, kind: str, examples: list[Examp
     ]
 
 
-def batches(data: dict[str, list[Tokens]], tokens_per_step: int, seed: int, enumerate_steps: int) -> Iterator[list[Tokens]]:
+def batches(data: dict[str, list[Tokens]], tokens_per_step: int, seed: int) -> Iterator[list[Tokens]]:
     """Endless steps; every kind is walked in its own shuffled order, epoch after epoch."""
     rng = random.Random(seed)
     queues: dict[str, list[Tokens]] = {kind: [] for kind in data}
     owed = dict.fromkeys(data, 0.0)
     for number in itertools.count():
-        shares = ENUMERATE if number < enumerate_steps else JUDGE
+        shares = next(shares for first, shares in reversed(PHASES) if number >= first)
         step: list[Tokens] = []
         for kind, examples in data.items():
             owed[kind] += shares[kind] * tokens_per_step
@@ -256,7 +268,7 @@ def train(size: str, out: Path, steps: int, tokens_per_step: int, lr: float, see
         save(model, tokenizer, out / "model")
 
     began = saved_at = time.monotonic()
-    feed = batches(data, tokens_per_step, seed, ENUMERATE_STEPS)
+    feed = batches(data, tokens_per_step, seed)
     for _ in range(first):  # the material of a resumed run goes on where it stopped
         next(feed)
     loss_mean = error_mean = 0.0

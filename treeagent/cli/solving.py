@@ -134,10 +134,10 @@ def _show(
         with shown:
             shown.begin(f"searching {agent.task.name} {text}")
             result = run(agent, text, shown, journal=journal, resume=resume)
-    except BackendError as error:
+    except (BackendError, JournalError) as error:
         if error.result is not None:
             _print(agent, error.result, as_json=as_json)
-        if journal is not None:
+        if journal is not None and isinstance(error, BackendError):
             say(f"The journal keeps what was done; 'treeagent resume {journal}' tries again.")
         raise
     _print(agent, result, as_json=as_json)
