@@ -33,7 +33,9 @@ class Value(Evaluator):
             labels = [last_label(completion.text, list(desk.task.labels)) for completion in reply.completions]
             parsed = tuple(label for label in labels if label is not None)
             scores = [desk.task.labels[label] for label in parsed]
-            judgements.append(Judgement(sum(scores) / len(scores) if scores else None, parsed, len(labels) - len(parsed)))
+            judgements.append(
+                Judgement(sum(scores) / len(scores) if scores else None, parsed, len(labels) - len(parsed))
+            )
         return judgements
 
 
@@ -120,7 +122,9 @@ class Verifier(Evaluator):
     async def judge(self, thoughts: Sequence[Thought], desk: Desk) -> list[Judgement]:
         """No request is made."""
         return [
-            Judgement(float(bool(desk.task.verify(desk.input, desk.steps(thought), None))) if thought.terminal else None)
+            Judgement(
+                float(bool(desk.task.verify(desk.input, desk.steps(thought), None))) if thought.terminal else None
+            )
             for thought in thoughts
         ]
 

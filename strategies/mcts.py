@@ -1,9 +1,9 @@
 """Monte Carlo tree search with UCT (Kocsis & Szepesvari 2006; for reasoning: RAP, Hao et al. 2023, arXiv:2305.14992).
 
 The evaluator stands in for random roll-outs: a simulation is worth the best judgement among the children it adds. Means
-are scaled to [0, 1] by the worst and best value seen so far, so the exploration constant does not depend on the scale. ``parallel`` leaves are picked with virtual loss
-(Chaslot et al. 2008), grown together, and backed up in the order they were picked: ``parallel`` may change the tree, the
-order in which replies arrive never does.
+are scaled to [0, 1] by the worst and best value seen so far, so the exploration constant does not depend on the scale.
+``parallel`` leaves are picked with virtual loss (Chaslot et al. 2008), grown together, and backed up in the order they
+were picked: ``parallel`` may change the tree, the order in which replies arrive never does.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class _Parser:
 
     def _atom(self) -> Fraction:
         token = self.tokens.pop() if self.tokens else ""
-        if token == "(":
+        if token == "(":  # noqa: S105  a token of an expression, no password
             value = self.sum()
             if not self.tokens or self.tokens.pop() != ")":
                 raise ValueError("a bracket is not closed")

@@ -38,7 +38,9 @@ def show(state: State) -> str:
 
 def read(text: str) -> State:
     """Inverse of :func:`show`, in any order. Raises ValueError on anything but whole numbers and fractions."""
-    if not all(_NUMBER.fullmatch(word) for word in text.split()):  # Fraction reads "1e999999999" too, and takes for ever
+    if not all(
+        _NUMBER.fullmatch(word) for word in text.split()
+    ):  # Fraction reads "1e999999999" too, and takes for ever
         raise ValueError(f"{text[:80]!r} is not a list of whole numbers and fractions")
     try:
         return tuple(sorted(Fraction(word) for word in text.split()))
@@ -64,7 +66,13 @@ def steps(state: State) -> tuple[Step, ...]:
     for i, j in combinations(range(len(state)), 2):
         rest = [number for k, number in enumerate(state) if k not in (i, j)]
         low, high = state[i], state[j]
-        for left, op, right in ((low, "+", high), (high, "-", low), (low, "*", high), (high, "/", low), (low, "/", high)):
+        for left, op, right in (
+            (low, "+", high),
+            (high, "-", low),
+            (low, "*", high),
+            (high, "/", low),
+            (low, "/", high),
+        ):
             result = apply(left, op, right)
             if result is None:
                 continue

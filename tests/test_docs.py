@@ -14,7 +14,14 @@ DOCS = Path(__file__).parent.parent / "docs"
 def _keys(model: type[BaseModel], prefix: str = "") -> set[str]:
     found = set()
     for name, field in model.model_fields.items():
-        inner = next((arg for arg in (field.annotation, *get_args(field.annotation)) if isinstance(arg, type) and issubclass(arg, BaseModel)), None)
+        inner = next(
+            (
+                arg
+                for arg in (field.annotation, *get_args(field.annotation))
+                if isinstance(arg, type) and issubclass(arg, BaseModel)
+            ),
+            None,
+        )
         if inner is None or name == "sampling":
             found.add(f"{prefix}{name}" + (".ROLE" if name == "sampling" else ""))
         else:

@@ -63,7 +63,18 @@ def test_the_sdist_builds_the_same_wheel(built: Path, tmp_path: Path) -> None:
     """What a packager builds from the sdist is what we ship."""
     [sdist] = built.glob("*.tar.gz")
     [wheel] = built.glob("*.whl")
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path), str(sdist)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        str(tmp_path),
+        str(sdist),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     [again] = tmp_path.glob("*.whl")

@@ -21,7 +21,14 @@ def _run(command: list[str] | str, folder: Path) -> str:
     scripts = Path(sys.executable).parent
     env = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "2"}
     done = subprocess.run(
-        command, shell=isinstance(command, str), cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=300
+        command,
+        shell=isinstance(command, str),
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr

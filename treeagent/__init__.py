@@ -54,21 +54,72 @@ def __getattr__(name: str) -> Any:
 
 
 if TYPE_CHECKING:
-    from .agent import Agent as Agent, Result as Result, Run as Run
+    from .agent import Agent as Agent
+    from .agent import Result as Result
+    from .agent import Run as Run
     from .backend import (
-        Backend as Backend, Completion as Completion, Key as Key, Reply as Reply, Request as Request,
-        Sampling as Sampling, ScoreRequest as ScoreRequest, Scores as Scores, Usage as Usage,
+        Backend as Backend,
     )  # fmt: skip
+    from .backend import (
+        Completion as Completion,
+    )
+    from .backend import (
+        Key as Key,
+    )
+    from .backend import (
+        Reply as Reply,
+    )
+    from .backend import (
+        Request as Request,
+    )
+    from .backend import (
+        Sampling as Sampling,
+    )
+    from .backend import (
+        ScoreRequest as ScoreRequest,
+    )
+    from .backend import (
+        Scores as Scores,
+    )
+    from .backend import (
+        Usage as Usage,
+    )
     from .budget import Budget as Budget
     from .checker import Checker as Checker
     from .errors import (
-        BackendError as BackendError, CapabilityError as CapabilityError, ConfigError as ConfigError,
-        InputError as InputError, JournalError as JournalError, ModelError as ModelError,
-        NotRecordedError as NotRecordedError, TreeagentError as TreeagentError, UnknownNameError as UnknownNameError,
+        BackendError as BackendError,
     )  # fmt: skip
+    from .errors import (
+        CapabilityError as CapabilityError,
+    )
+    from .errors import (
+        ConfigError as ConfigError,
+    )
+    from .errors import (
+        InputError as InputError,
+    )
+    from .errors import (
+        JournalError as JournalError,
+    )
+    from .errors import (
+        ModelError as ModelError,
+    )
+    from .errors import (
+        NotRecordedError as NotRecordedError,
+    )
+    from .errors import (
+        TreeagentError as TreeagentError,
+    )
+    from .errors import (
+        UnknownNameError as UnknownNameError,
+    )
     from .evaluator import Evaluator as Evaluator
-    from .explorer import Explorer as Explorer, ranked as ranked
-    from .journal import Event as Event, Journal as Journal
+    from .explorer import Explorer as Explorer
+    from .explorer import ranked as ranked
+    from .journal import Event as Event
+    from .journal import Journal as Journal
     from .search import Search as Search
     from .task import Task as Task
-    from .thought import Judgement as Judgement, Thought as Thought, Tree as Tree
+    from .thought import Judgement as Judgement
+    from .thought import Thought as Thought
+    from .thought import Tree as Tree

@@ -134,9 +134,7 @@ class Agent:
             return asyncio.run(self.asolve(input, **how))
         raise TreeagentError("an event loop is running here: use 'await agent.asolve(...)' instead of agent.solve(...)")
 
-    async def asolve(
-        self, input: str, *, journal: str | Path | None = None, on_event: Handler | None = None
-    ) -> Result:
+    async def asolve(self, input: str, *, journal: str | Path | None = None, on_event: Handler | None = None) -> Result:
         """Solve one input.
 
         Raises InputError, JournalError or BackendError; the ``result`` of the last two is the best attempt so far.
@@ -165,7 +163,7 @@ class Agent:
 
     @classmethod
     def from_journal(cls, path: str | Path, **changes: Any) -> tuple[Agent, str]:
-        """The agent and the input of a journalled run. Raises JournalError, or ConfigError when the task has changed."""
+        """Agent and input of a journalled run. Raises JournalError, or ConfigError when the task has changed."""
         events = read(Path(path))
         if not events:
             raise JournalError(f"{path}: there is nothing to resume; the journal holds no whole line")
@@ -174,7 +172,9 @@ class Agent:
             input, settings, given = str(data["input"]), data["settings"], wiring.given(data)
             task, search, version = settings["task"], settings["search"]["name"], settings["task_version"]
         except (KeyError, TypeError, AttributeError) as error:
-            raise JournalError(f"{path}:1: the journal's first line is damaged ({error!r}); it cannot be resumed") from error
+            raise JournalError(
+                f"{path}:1: the journal's first line is damaged ({error!r}); it cannot be resumed"
+            ) from error
         agent = cls(task, search, **{**given, **changes})
         if agent.settings["task_version"] != version:
             raise ConfigError(
@@ -211,7 +211,7 @@ class Run:
         """Run the search. Raises BackendError and JournalError; their ``result`` is the best attempt so far."""
         if self._searching is not None:
             raise RuntimeError("a run runs once; start another with Agent.run")
-        agent, self._began = self._agent, time.monotonic()
+        self._began = time.monotonic()
         failure: BackendError | JournalError | None = None
         try:
             self._emit(self._header())
@@ -270,7 +270,9 @@ class Run:
         answered = [thought for thought in terminal if thought.answer is not None]
         others = [thought for thought in tree if thought.parent is not None]
         deepest = max((thought.depth for thought in others), default=0)
-        return next(iter([*answered, *terminal, *ranked(thought for thought in others if thought.depth == deepest)]), None)
+        return next(
+            iter([*answered, *terminal, *ranked(thought for thought in others if thought.depth == deepest)]), None
+        )
 
     def _result(self, thought: Thought | None, ended: str) -> Result:
         agent = self._agent

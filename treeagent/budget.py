@@ -94,7 +94,9 @@ class Ledger:
 
     async def admit_score(self, request: ScoreRequest) -> Ticket:
         """Reserve the worst case of a scoring. Raises BudgetExhausted."""
-        size = len(request.prompt.encode()) + sum(len(text.encode()) for text in request.continuations) + _TEMPLATE_TOKENS
+        size = (
+            len(request.prompt.encode()) + sum(len(text.encode()) for text in request.continuations) + _TEMPLATE_TOKENS
+        )
         async with self._turn:
             await self._room(size, 0, 0)
             return self._reserve(Usage(1, size, 0))
@@ -105,7 +107,9 @@ class Ledger:
         known = (real.prompt_tokens, real.completion_tokens)
         worst = (ticket.worst.prompt_tokens, ticket.worst.completion_tokens)
         self._real += Usage(1, *known)
-        self._charged += Usage(1, *(limit if tokens is None else tokens for tokens, limit in zip(known, worst, strict=True)))
+        self._charged += Usage(
+            1, *(limit if tokens is None else tokens for tokens, limit in zip(known, worst, strict=True))
+        )
         self._open.remove(ticket)
         self._settled.set()
 

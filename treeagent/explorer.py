@@ -1,4 +1,4 @@
-"""What a search sees: grow thoughts, judge them, write an answer. Budget, journal, cache and progress live behind it."""
+"""What a search sees: grow thoughts, judge them, write an answer. Budget, journal and progress live behind it."""
 
 from __future__ import annotations
 
@@ -65,14 +65,18 @@ class Explorer:
 
     # Growing
 
-    async def grow(self, thoughts: Sequence[Thought], *, role: str | None = None, n: int | None = None) -> list[list[Thought]]:
-        """Expand each thought and judge its children, a child as soon as its parent and those on lower paths have replied.
+    async def grow(
+        self, thoughts: Sequence[Thought], *, role: str | None = None, n: int | None = None
+    ) -> list[list[Thought]]:
+        """Expand each thought and judge its children, each once its parent and those on lower paths have replied.
 
         One list of judged children per thought. Raises BudgetExhausted after keeping all that was paid for.
         """
         return await self._grow(thoughts, role, n, judge=True)
 
-    async def expand(self, thoughts: Sequence[Thought], *, role: str | None = None, n: int | None = None) -> list[list[Thought]]:
+    async def expand(
+        self, thoughts: Sequence[Thought], *, role: str | None = None, n: int | None = None
+    ) -> list[list[Thought]]:
         """Like :meth:`grow`, without judging."""
         return await self._grow(thoughts, role, n, judge=False)
 
@@ -84,7 +88,9 @@ class Explorer:
         await _together(self._judge(group) for group in groups if group)
         return [self.tree[thought.id] for thought in thoughts]
 
-    async def _grow(self, thoughts: Sequence[Thought], role: str | None, n: int | None, *, judge: bool) -> list[list[Thought]]:
+    async def _grow(
+        self, thoughts: Sequence[Thought], role: str | None, n: int | None, *, judge: bool
+    ) -> list[list[Thought]]:
         role = role or ("propose" if self.task.has("propose") else "sample")
         judge_each = judge and self._evaluator is not None and not self._evaluator.together
         requests = [asyncio.ensure_future(self._ask_for_steps(thought, role, n)) for thought in thoughts]
@@ -119,10 +125,12 @@ class Explorer:
         return await self._ask(role, thought, thought.place, visit=visit, n=n)
 
     def _read(self, parent: Thought, role: str, request: str, reply: Reply) -> list[Thought]:
-        """Completions to thoughts: unparsed, illegal and duplicate ones are dropped and counted before a judge is paid."""
+        """To thoughts; unparsed, illegal and duplicate ones are counted and dropped before a judge is paid."""
         steps, children = self.steps(parent), []
         for sample, completion in enumerate(reply.completions):
-            for piece in self.task.read_thoughts(role, completion.text, self.input, parent, steps, check=self._legality):
+            for piece in self.task.read_thoughts(
+                role, completion.text, self.input, parent, steps, check=self._legality
+            ):
                 index = self._siblings.get(parent.id, 0)
                 self._siblings[parent.id] = index + 1
                 fault = piece.fault or ("duplicate" if piece.key in self._keys else None)
@@ -304,5 +312,3 @@ async def _cancel(futures: Sequence[asyncio.Future[Any]]) -> None:
         for future in futures:
             if not future.cancelled():
                 future.exception()  # seen: the first one has been raised already
-
-

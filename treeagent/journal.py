@@ -69,17 +69,17 @@ class Journal:
         self._written: set[tuple[str, Any, Any]] = set()
         end = 0
         if resume:
-            for event, end in _scan(path):
+            for event, end in _scan(path):  # noqa: B007  the last end is used below
                 try:
                     self._remember(event)
                 except (KeyError, TypeError) as error:
                     raise JournalError(f"{path}: a {event.type!r} line is damaged ({error!r})") from error
-            if end == 0:
+            if end == 0:  # the offset after the last whole line
                 raise JournalError(f"{path}: there is nothing to resume; the journal holds no whole line")
         try:
             if not resume and path.is_file() and path.stat().st_size:
                 raise JournalError(
-                    f"the journal {path} exists already; continue it with 'treeagent resume {path}' or name another file"
+                    f"the journal {path} exists already; 'treeagent resume {path}' continues it, or name another file"
                 )
             self._file: TextIO = path.open("r+" if resume else "w", encoding="utf-8", newline="\n")
             self._file.truncate(end)

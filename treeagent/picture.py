@@ -51,9 +51,7 @@ TALL = 26
 """Rows beyond which fewer leaves are drawn, where nobody says how many."""
 
 
-def draw(
-    tree: Tree, solution: Thought | None = None, *, solved: bool | None = None, leaves: int | None = None
-) -> str:
+def draw(tree: Tree, solution: Thought | None = None, *, solved: bool | None = None, leaves: int | None = None) -> str:
     """The picture. Of the leaves of one thought the best ``leaves`` are drawn, and every one on the solution's path.
 
     With None they are as many as the page holds. ``solved`` marks the answer as checked (True), refused (False) or not

@@ -63,4 +63,3 @@ def rebuild(events: Sequence[Event]) -> Rebuilt:
 
 
 _FIELDS = ("id", "parent", "text", "state", "depth", "terminal", "request", "sample")
-

@@ -39,7 +39,9 @@ def load(kind: str, name: str) -> Any:
     try:
         return entry.load()
     except ImportError as error:
-        raise ConfigError(f"the {kind} {name!r} is registered as {entry.value} but cannot be imported: {error}") from error
+        raise ConfigError(
+            f"the {kind} {name!r} is registered as {entry.value} but cannot be imported: {error}"
+        ) from error
 
 
 def task_files() -> dict[str, Traversable]:
@@ -49,7 +51,9 @@ def task_files() -> dict[str, Traversable]:
         try:
             folder = resources.files(entry.value)
         except ImportError as error:
-            raise ConfigError(f"the task package {entry.value!r} is registered but cannot be imported: {error}") from error
+            raise ConfigError(
+                f"the task package {entry.value!r} is registered but cannot be imported: {error}"
+            ) from error
         for item in sorted(folder.iterdir(), key=lambda item: item.name):
             if item.name.endswith((".yaml", ".yml")):
                 found.setdefault(item.name.rsplit(".", 1)[0], item)

@@ -43,7 +43,9 @@ def build(kind: str, name: str, cls: type[T], options: Mapping[str, Any]) -> T:
     valid = [field.name for field in fields(cls)] if is_dataclass(cls) else []
     unknown = [key for key in options if key not in valid]
     if unknown:
-        raise ConfigError("\n".join(f"{kind} {name!r} has no option {key!r}.{did_you_mean(key, valid)}" for key in unknown))
+        raise ConfigError(
+            "\n".join(f"{kind} {name!r} has no option {key!r}.{did_you_mean(key, valid)}" for key in unknown)
+        )
     if not is_dataclass(cls):
         return cls()
     try:

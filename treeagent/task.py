@@ -12,7 +12,7 @@ from . import registry, templates
 from .backend import Sampling
 from .checker import Checker
 from .errors import ConfigError, InputError, Problem, UnknownNameError, did_you_mean
-from .taskfile import BLOCK, ROLES, Scalar, TaskFile, line_of, parse
+from .taskfile import BLOCK, ROLES, Scalar, line_of, parse
 from .thought import Thought
 
 STATE_FIELDS = frozenset({"input", "state", "steps", "depth"})
@@ -93,7 +93,9 @@ class Task:
             except OSError as error:
                 raise ConfigError(f"cannot read the task file {path}: {error.strerror}") from error
             except UnicodeDecodeError as error:
-                raise ConfigError(f"the task file {path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
+                raise ConfigError(
+                    f"the task file {path} is not UTF-8 text ({error.reason} at byte {error.start})"
+                ) from error
             return cls(text, path, variables=variables, allow_code=allow_code)
         files = registry.task_files()
         if name not in files:
@@ -131,7 +133,9 @@ class Task:
         count = given.pop("n", count)
         if "stop" in given:
             given["stop"] = tuple(given["stop"])
-        fields = {name: getattr(default, name) for name in ("temperature", "top_k", "top_p", "min_p", "max_tokens", "stop")}
+        fields = {
+            name: getattr(default, name) for name in ("temperature", "top_k", "top_p", "min_p", "max_tokens", "stop")
+        }
         return Sampling(**{**fields, **given}), count
 
     def read_input(self, text: str) -> str:
@@ -139,7 +143,9 @@ class Task:
         spec = self.spec.input
         trimmed = re.sub(r"[ \t]+", " ", text.strip())
         if not trimmed:
-            raise InputError(f"the input is empty; {self.name} wants {spec.description}, for example {spec.examples[0]!r}")
+            raise InputError(
+                f"the input is empty; {self.name} wants {spec.description}, for example {spec.examples[0]!r}"
+            )
         if spec.pattern is not None and not re.fullmatch(spec.pattern, trimmed):
             raise InputError(
                 f"{_short(trimmed)} is not an input of {self.name}, which wants {spec.description}, "
@@ -161,7 +167,13 @@ class Task:
         source = getattr(self.spec.prompts, role)
         if source is None:
             raise ConfigError(self._missing_prompt(role))
-        fields = {"input": input, "state": thought.state, "steps": list(steps), "depth": thought.depth, **self.variables}
+        fields = {
+            "input": input,
+            "state": thought.state,
+            "steps": list(steps),
+            "depth": thought.depth,
+            **self.variables,
+        }
         try:
             return templates.render(source, {**fields, **more})
         except templates.FAULTS as fault:
@@ -170,10 +182,12 @@ class Task:
     def read_thoughts(
         self, role: str, completion: str, input: str, parent: Thought, steps: Sequence[str], *, check: bool = True
     ) -> list[Piece]:
-        """The steps a completion proposes, in order; ``sample`` proposes one. ``check=False`` lets illegal ones pass."""
+        """The steps a completion proposes, in order; ``sample`` proposes one. Without ``check`` illegal ones pass."""
         pieces = [piece.strip() for piece in completion.split(self.spec.thought.separator)]
         pieces = [piece for piece in pieces if piece]
-        return [self._read(piece, input, parent, steps, check) for piece in (pieces[:1] if role == "sample" else pieces)]
+        return [
+            self._read(piece, input, parent, steps, check) for piece in (pieces[:1] if role == "sample" else pieces)
+        ]
 
     def _read(self, text: str, input: str, parent: Thought, steps: Sequence[str], check: bool) -> Piece:
         spec = self.spec.thought
@@ -200,17 +214,21 @@ class Task:
 
     def read_answer(self, completion: str) -> str | None:
         """The last answer in a completion; None when there is none."""
-        found = None
-        for found in re.finditer(self.spec.answer.pattern, completion):
-            pass
-        if found is None:
+        matches = list(re.finditer(self.spec.answer.pattern, completion))
+        if not matches:
             return None
-        answer: str = found.groupdict().get("answer") or found.group(0)
+        answer: str = matches[-1].groupdict().get("answer") or matches[-1].group(0)
         return answer.strip() or None
 
     def spelled(self, input: str, thought: Thought, steps: Sequence[str]) -> str:
         """The answer of a path by ``answer.template``, without asking a model."""
-        fields = {"input": input, "state": thought.state, "steps": list(steps), "depth": thought.depth, **self.variables}
+        fields = {
+            "input": input,
+            "state": thought.state,
+            "steps": list(steps),
+            "depth": thought.depth,
+            **self.variables,
+        }
         try:
             return templates.render(self.spec.answer.template, fields)
         except templates.FAULTS as fault:
@@ -230,12 +248,14 @@ class Task:
     def require(self, role: str, by: str) -> None:
         """Raises ConfigError when ``by`` needs a prompt that the task lacks."""
         if role not in ROLES:
-            raise ConfigError(f"{by} asks for the prompt {role!r}, but there is no such role.{did_you_mean(role, ROLES)}")
+            raise ConfigError(
+                f"{by} asks for the prompt {role!r}, but there is no such role.{did_you_mean(role, ROLES)}"
+            )
         if not self.has(role):
             raise ConfigError(f"{by} needs a prompt; {self._missing_prompt(role)}")
 
     def _problems(self, known: Sequence[Problem]) -> list[Problem]:
-        """Everything else wrong that shows without a model: names, templates and, with no other fault, rendered examples."""
+        """What else shows to be wrong without a model: names, templates and, with no other fault, rendered examples."""
         found: list[Problem] = []
         variables = set(self.spec.variables)
         groups = set(self._pattern.groupindex) if self._pattern else set()
@@ -257,7 +277,9 @@ class Task:
             for line, message in templates.faults(source, {*names, *variables}, expression=expression):
                 found.append(self._problem(loc, message, line))
         if not any(self.has(role) for role in ROLES if role not in ("value", "vote", "answer")):
-            found.append(self._problem(("prompts",), "no search can use a task without one of propose, sample, io, cot"))
+            found.append(
+                self._problem(("prompts",), "no search can use a task without one of propose, sample, io, cot")
+            )
         faulty = {problem.key for problem in known}
         if "thought.pattern" in faulty:  # the names of its groups are not known
             found = [problem for problem in found if not problem.key.startswith("thought.")]

@@ -150,7 +150,7 @@ class TaskFile(_Strict):
 def parse(text: str, path: Path | None) -> tuple[TaskFile, Lines, list[Problem]]:
     """The file's content, the line of each key, and what is wrong.
 
-    Faulty keys are left out of the content, so that the rest can be checked too. Raises ConfigError where nothing is left.
+    Faulty keys are left out of the content, so that the rest can be checked too. Raises ConfigError where nothing is.
     """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -249,7 +249,14 @@ def _keys(loc: tuple[str | int, ...]) -> list[str]:
         if field is None:
             return []
         annotation: Any = field.annotation
-        model = next((arg for arg in (annotation, *get_args(annotation)) if isinstance(arg, type) and issubclass(arg, BaseModel)), None)
+        model = next(
+            (
+                arg
+                for arg in (annotation, *get_args(annotation))
+                if isinstance(arg, type) and issubclass(arg, BaseModel)
+            ),
+            None,
+        )
         if str(part) == "sampling":
             return list(SamplingSpec.model_fields) if len(loc) > 1 else list(ROLES)
     return list(model.model_fields) if model is not None else []

@@ -55,7 +55,9 @@ def make(kind: str, given: Any, options: dict[str, Any]) -> Any:
     if isinstance(given, str):
         return build(kind, given, _class(kind, given), options)
     if options:
-        raise ConfigError(f"the {kind} is given as an object, so its options belong to the object: {', '.join(options)}")
+        raise ConfigError(
+            f"the {kind} is given as an object, so its options belong to the object: {', '.join(options)}"
+        )
     return given
 
 
@@ -88,4 +90,6 @@ def fields(given: Any) -> dict[str, Any]:
 
 def is_path(task: str | Path | Task) -> bool:
     """Whether a journal should name the task by its file."""
-    return isinstance(task, Path | Task) or (isinstance(task, str) and ("/" in task or task.endswith((".yaml", ".yml"))))
+    return isinstance(task, Path | Task) or (
+        isinstance(task, str) and ("/" in task or task.endswith((".yaml", ".yml")))
+    )

@@ -1,7 +1,7 @@
 """Measure searches with the bundled model: ``python -m treeagent.backends.mini.evaluate --split dev --out FILE``.
 
 Every search gets, puzzle by puzzle, as many tokens as breadth-first search used on that puzzle. ``solved`` means that
-the one returned answer is right. Settings are chosen on ``dev``; ``test`` (rows 900-999 of the public list) is run once.
+the one returned answer is right. Settings are chosen on ``dev``; ``test`` (rows 900-999) is run once.
 """
 
 from __future__ import annotations

@@ -152,7 +152,9 @@ def solutions(hands: Iterable[State], tries: int, rng: random.Random) -> Iterato
                 yield hand, path, expression
 
 
-def baselines(render: Render, hands: list[State], tries: int, rng: random.Random) -> tuple[list[Example], list[Example]]:
+def baselines(
+    render: Render, hands: list[State], tries: int, rng: random.Random
+) -> tuple[list[Example], list[Example]]:
     """The formats of io and of cot, whose last line is also how a tree search writes its answer."""
     io, cot = {}, []
     for hand, path, expression in solutions(hands, tries, rng):

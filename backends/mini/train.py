@@ -11,7 +11,6 @@ import argparse
 import itertools
 import json
 import math
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -46,7 +45,7 @@ ENUMERATE = {
     "io": 0.17,
     "cot": 0.33,
 }
-"""Share of the tokens of a step while the model learns to write legal steps. Tree formats and baselines get half each."""
+"""Shares of a step's tokens while the model learns to write legal steps. Tree formats and baselines have half each."""
 
 JUDGE = {
     **ENUMERATE,
@@ -121,7 +120,7 @@ def batches(data: dict[str, list[Tokens]], tokens_per_step: int, seed: int) -> I
 
 
 def chunks(step: list[Tokens], tokens: int = 1024) -> Iterator[list[Tokens]]:
-    """Examples of similar length together, about ``tokens`` tokens at once: little padding, and it stays in the cache."""
+    """Examples of similar length together, about ``tokens`` tokens at once: little padding, cache-sized."""
     chunk: list[Tokens] = []
     for example in sorted(step, key=lambda example: len(example.ids)):
         if chunk and (len(chunk) + 1) * len(example.ids) > tokens:
@@ -133,7 +132,7 @@ def chunks(step: list[Tokens], tokens: int = 1024) -> Iterator[list[Tokens]]:
 
 
 def padded(chunk: list[Tokens]) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-    """A chunk as rows. Returns model inputs, target ids and loss weights, each ``[B, T]``; weights 0 where nothing is learnt.
+    """A chunk as rows: model inputs, target ids and loss weights (0 where nothing is learnt), each ``[B, T]``.
 
     Padding is on the right, so under a causal mask no token ever sees it.
     """
@@ -154,7 +153,7 @@ def packed(chunk: list[Tokens]) -> tuple[dict[str, torch.Tensor], torch.Tensor, 
     Each example sees the shared words and itself, at its own positions, so the loss is that of :func:`padded`; but a
     label costs 11 tokens of work instead of 27.
     """
-    shared = min(len(os.path.commonprefix([example.ids for example in chunk])), chunk[0].prompt - 1)
+    shared = min(_common([example.ids for example in chunk]), chunk[0].prompt - 1)
     ids, positions, owner, weights = list(chunk[0].ids[:shared]), list(range(shared)), [0] * shared, [0.0] * shared
     for number, example in enumerate(chunk, 1):
         own = len(example.ids) - shared
@@ -170,13 +169,20 @@ def packed(chunk: list[Tokens]) -> tuple[dict[str, torch.Tensor], torch.Tensor, 
     return inputs, row.roll(-1, dims=1), torch.tensor([weights])
 
 
+def _common(rows: list[list[int]]) -> int:
+    """How many leading tokens all rows share."""
+    return sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))
+
+
 def loss_of(model: LlamaForCausalLM, step: list[Tokens]) -> tuple[float, float]:
     """Back-propagate a step's weighted mean loss; returns it and the share of wrong labels."""
     labels = [example for example in step if example.label]
     total_weight = sum(len(example.ids) - example.prompt for example in step) + len(labels) * (LABEL_WEIGHT - 1)
     prompts = [example for example in labels if example.ids[0] == labels[0].ids[0]]  # values; votes start otherwise
     rest = [example for example in step if not example.label or example.ids[0] != labels[0].ids[0]]
-    batches = [packed(prompts[i : i + 40]) for i in range(0, len(prompts), 40)] + [padded(chunk) for chunk in chunks(rest)]
+    batches = [packed(prompts[i : i + 40]) for i in range(0, len(prompts), 40)] + [
+        padded(chunk) for chunk in chunks(rest)
+    ]
     loss_sum, wrong = 0.0, 0
     for inputs, targets, weights in batches:
         picked = weights > 0
@@ -308,7 +314,15 @@ def main() -> None:
     parser.add_argument("--save-minutes", type=float, default=5)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    train(options.size, options.out, options.steps, options.tokens_per_step, options.lr, options.seed, options.save_minutes)
+    train(
+        options.size,
+        options.out,
+        options.steps,
+        options.tokens_per_step,
+        options.lr,
+        options.seed,
+        options.save_minutes,
+    )
 
 
 if __name__ == "__main__":

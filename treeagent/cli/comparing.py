@@ -141,9 +141,7 @@ def _right(result: Result) -> bool | None:
     return False if result.answer is None else result.solved
 
 
-def _difference(
-    expected: tuple[Result, list[Exchange]], got: tuple[Result, list[Exchange]]
-) -> Difference | None:
+def _difference(expected: tuple[Result, list[Exchange]], got: tuple[Result, list[Exchange]]) -> Difference | None:
     from treeagent.compare import first_difference, same_end
 
     return first_difference(expected[1], got[1]) or same_end(expected[0], got[0])
