@@ -137,9 +137,9 @@ class MCTS(Search):
         if self.output == "max_value" or root.closed:  # once all is expanded, visits only tell the size of a subtree
             return finished
         node = root
-        while node.children:
+        while children := node.children:
             if self.output == "max_visits":
-                node = max(node.children, key=lambda child: (child.visits, child.mean, child.tie))
+                node = max(children, key=lambda child: (child.visits, child.mean, child.tie))
             else:
-                node = max(node.children, key=lambda child: (child.mean, child.tie))
+                node = max(children, key=lambda child: (child.mean, child.tie))
         return [node.thought] if node.thought.terminal else finished

@@ -191,7 +191,7 @@ def loss_of(model: LlamaForCausalLM, step: list[Tokens]) -> tuple[float, float]:
             logits = model.lm_head(hidden).float()  # (N, V)
         each = F.cross_entropy(logits, targets[picked], reduction="none") * weights[picked]
         loss = each.sum() / total_weight
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         loss_sum += loss.item()
         missed = logits.detach().argmax(-1) != targets[picked]
         wrong += int(missed[weights[picked] == LABEL_WEIGHT].sum())
