@@ -189,7 +189,9 @@ def _samples(request: Request, text: Text, model: Model) -> list[Sample]:
 
 def _pairs(request: ScoreRequest, text: Text, model: Model) -> _Pairs:
     prompt = tuple(text.prompt(request.prompt))
-    pairs = [(prompt, tuple(text.continuation(continuation))) for continuation in request.continuations]
+    # A chat template ends with a fresh line, where a model's words begin without a space.
+    words = [word.lstrip(" ") for word in request.continuations] if text.chat else request.continuations
+    pairs = [(prompt, tuple(text.continuation(word))) for word in words]
     if model.context is not None and pairs:
         _check_fits(len(prompt) + max(len(continuation) for _, continuation in pairs), model.context)
     return pairs

@@ -21,7 +21,7 @@ class DFS(Search):
     threshold: float = 0.5
     """On the scale of the evaluator."""
     width: Annotated[int, Ge(1)] = 5
-    """Children tried per thought."""
+    """Children followed per thought; the others wait until nothing else is left."""
     k: Annotated[int, Ge(1)] | None = None
     """Completions per expansion; the task's own number when None."""
     by: Literal["propose", "sample"] | None = None
@@ -45,5 +45,7 @@ class DFS(Search):
                 continue
             [children] = await explorer.grow([thought], role=self.by, n=self.k)
             promising = [child for child in children if child.value is None or child.value >= self.threshold]
-            stack.extend(reversed(ranked(promising)[: self.width]))
+            ordered = ranked(promising)
+            stack.extend(reversed(ordered[: self.width]))
+            stack[:0] = reversed(ordered[self.width :])  # merged states come up once: keep them for the very end
         return fallback

@@ -1,7 +1,9 @@
 """Monte Carlo tree search with UCT (Kocsis & Szepesvari 2006; for reasoning: RAP, Hao et al. 2023, arXiv:2305.14992).
 
-The evaluator stands in for random roll-outs: a simulation is worth the best judgement among the children it adds. Means
-are scaled to [0, 1] by the worst and best value seen so far, so the exploration constant does not depend on the scale.
+The evaluator stands in for random roll-outs: a simulation is worth the best judgement among the children it adds, and a
+child's own judgement counts as its first sample. The exploration term is sqrt(log(N + 1) / (n + 1)), so that children
+without a visit compare by their judgements. Means are scaled to [0, 1] by the worst and best value seen so far, so the
+exploration constant does not depend on the judge's scale.
 ``parallel`` leaves are picked with virtual loss (Chaslot et al. 2008), grown together, and backed up in the order they
 were picked: ``parallel`` may change the tree, the order in which replies arrive never does.
 """
@@ -60,14 +62,13 @@ class MCTS(Search):
     c: Annotated[float, Ge(0)] = 1.0
     """Exploration constant of UCT."""
     parallel: Annotated[int, Ge(1)] = 4
-    """Simulations per round; 1 is the textbook algorithm."""
+    """Simulations per round; 1 is sequential."""
     output: Literal["max_value", "max_visits", "best_path"] = "max_value"
     """``max_value``: the finished thoughts of highest value. ``max_visits``: down the most visited children.
-    ``best_path``: down the children of highest mean."""
+    ``best_path``: down the children of highest mean. Both fall back to ``max_value`` where the way down ends at an
+    unfinished thought, or where nothing is left to expand and visits tell nothing."""
     candidates: Annotated[int, Ge(1)] = 5
     """Finished thoughts that may have their answer written at the end."""
-    seed: int = 0
-    """Breaks ties between equal children."""
     k: Annotated[int, Ge(1)] | None = None
     """Completions per expansion; the task's own number when None."""
     by: Literal["propose", "sample"] | None = None
@@ -79,7 +80,7 @@ class MCTS(Search):
 
     async def run(self, explorer: Explorer) -> Thought | None:
         """The first verified answer, or the one chosen by ``output``."""
-        rng = random.Random(self.seed)
+        rng = random.Random(explorer.seed)
         root = Node(explorer.root, None, rng.random())
         values: list[float] = []
         done = 0
@@ -96,8 +97,9 @@ class MCTS(Search):
                 self._back_up(leaf, min(values, default=0.0))
             done += len(leaves)
             solved = [child for children in grown for child in children if child.terminal and explorer.verified(child)]
-            if solved and (found := await explorer.finish(solved[:1])) and explorer.verified(found):
-                return found
+            for child in solved:
+                if (found := await explorer.finish([child])) and explorer.verified(found):
+                    return found
         return await explorer.finish(self._best(root, explorer)[: self.candidates])
 
     def _select(self, node: Node, values: list[float]) -> Node | None:

@@ -22,7 +22,7 @@ SEARCHES: list[Search] = [
     BFS(b=2),
     BFS(b=3, by="sample", k=2),
     DFS(threshold=8),
-    MCTS(simulations=6, parallel=3, seed=1),
+    MCTS(simulations=6, parallel=3),
     MCTS(simulations=9, parallel=1, output="max_visits"),
     IO(),
     CoTSC(k=4),
@@ -134,11 +134,13 @@ def test_dfs_visits_best_first_and_backtracks(tree: Any, data: st.DataObject) ->
     assert result.answer == (right if found else next((name for name in expected if name in leaves), None))
 
 
-def test_dfs_tries_no_more_children_than_its_width() -> None:
-    """The width counts the children tried per thought, best first."""
-    backend = TreeBackend([1, 5, 3, 4])
+def test_dfs_keeps_children_beyond_its_width_for_the_very_end() -> None:
+    """The best ``width`` children of every thought are followed before any other child is: nothing is lost."""
+    backend = TreeBackend([1, [2, 9, 8], 3, [7]])
     solve(backend, DFS(threshold=0, width=2), task=verifying("none"))
-    assert [prompt.split()[-1] for prompt in backend.prompts("answer")] == ["rb", "rd"]
+    asked = [prompt.split()[-1] for prompt in backend.prompts("answer")]
+    assert set(asked[:3]) == {"rbb", "rbc", "rda"}
+    assert set(asked[3:]) == {"ra", "rba", "rc"}
 
 
 # Monte Carlo
@@ -151,7 +153,7 @@ def test_dfs_tries_no_more_children_than_its_width() -> None:
 def test_mcts_with_enough_simulations_finds_the_optimum(tree: Any, seed: int, parallel: int, output: Any) -> None:
     """Every unfinished thought expanded once: the whole tree is known, and the search stops by itself."""
     backend = TreeBackend(tree)
-    result = solve(backend, MCTS(simulations=1000, parallel=parallel, output=output, seed=seed))
+    result = solve(backend, MCTS(simulations=1000, parallel=parallel, output=output), seed=seed)
     assert result.answer == optimum(tree)
     assert len(backend.prompts("children")) == inner(tree)
 
@@ -208,7 +210,7 @@ def test_mcts_is_deterministic_under_a_seed_and_the_seed_breaks_ties() -> None:
 
     def order(seed: int) -> list[str]:
         backend = TreeBackend(tree, judge=lambda name, node: "v1")
-        solve(backend, MCTS(simulations=6, parallel=2, seed=seed))
+        solve(backend, MCTS(simulations=6, parallel=2), seed=seed)
         return backend.prompts("children")
 
     orders = [order(seed) for seed in range(6)]

@@ -15,7 +15,7 @@ from .budget import Budget, BudgetExhausted, Ledger
 from .errors import BackendError, CapabilityError, ConfigError, JournalError, TreeagentError
 from .evaluator import Evaluator
 from .explorer import Counts, Explorer, ranked
-from .journal import FORMAT, Event, Journal, read
+from .journal import FORMAT, Event, Journal, read, recorded
 from .search import Search
 from .task import Task
 from .taskfile import Scalar
@@ -165,9 +165,9 @@ class Agent:
     def from_journal(cls, path: str | Path, **changes: Any) -> tuple[Agent, str]:
         """Agent and input of a journalled run. Raises JournalError, or ConfigError when the task has changed."""
         events = read(Path(path))
-        if not events:
+        data = recorded(events)
+        if not data:
             raise JournalError(f"{path}: there is nothing to resume; the journal holds no whole line")
-        data = events[0].data
         try:
             input, settings, given = str(data["input"]), data["settings"], wiring.given(data)
             task, search, version = settings["task"], settings["search"]["name"], settings["task_version"]
@@ -192,6 +192,7 @@ class Run:
         self.input = agent.task.read_input(input)
         self._ledger = Ledger(agent.budget, agent.backend.price)
         self._journal = None if journal is None else Journal(journal, resume=resume)
+        self._resumed = resume
         self._began = time.monotonic()
         self._stopping: str | None = None
         self._searching: asyncio.Future[Thought | None] | None = None
@@ -214,7 +215,7 @@ class Run:
         self._began = time.monotonic()
         failure: BackendError | JournalError | None = None
         try:
-            self._emit(self._header())
+            self._emit(Event("resumed", {"budget": asdict(self._agent.budget)}) if self._resumed else self._header())
             thought, ended = None, "finished"
             try:
                 thought = await self._search()
@@ -243,6 +244,8 @@ class Run:
 
     async def _search(self) -> Thought | None:
         loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._agent.backend.load)
+        self._began = time.monotonic()  # a budget of seconds is for searching
         self._searching = asyncio.ensure_future(self._agent.search.run(self._explorer))
         if self._stopping is not None:
             self._searching.cancel()
@@ -281,10 +284,9 @@ class Run:
         if thought is not None:
             thought = self._explorer.tree[thought.id]
             steps, answer = self._explorer.steps(thought), thought.answer
-        solved = agent.task.verify(self.input, steps, answer) if thought is not None and answer is not None else False
-        cut = ended != "finished"
-        if cut and answer is None and thought is not None and thought.terminal and self._explorer.verified(thought):
-            answer, solved = agent.task.spelled(self.input, thought, steps), True  # no budget left to have it written
+            if answer is None and thought.terminal and ended != "finished" and not agent.task.has("answer"):
+                answer = agent.task.spelled(self.input, thought, steps)  # a template needs no budget
+        solved = agent.task.verify(self.input, steps, answer) if answer is not None else False
         return Result(
             self.input, answer, solved if agent.task.can_verify else None, tuple(steps), ended, self._ledger.spent,
             time.monotonic() - self._began, agent.seed, self._explorer.counts, self._explorer.tree, thought,

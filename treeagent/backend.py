@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -172,14 +172,12 @@ class Backend(ABC):
         """Score continuations. Raises BackendError; only called when ``score`` is among the capabilities."""
         raise TypeError(f"backend {self.name!r} does not declare the capability 'score'")
 
+    def load(self) -> None:
+        """Get ready, so that the first request is not the slow one; called in a worker thread. Raises BackendError."""
+
     async def aclose(self) -> None:
         """Release what the backend holds, such as a loaded model; it may be used again afterwards."""
 
     def describe(self) -> dict[str, Any]:
         """What a journal should know to open this backend again."""
         return {"name": self.name, "model": self.model, "options": {}}
-
-
-def texts(reply: Reply) -> Sequence[str]:
-    """The completions' texts in sample order."""
-    return [completion.text for completion in reply.completions]

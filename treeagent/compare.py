@@ -57,6 +57,10 @@ class Recorder(Backend):
         exchange.reply = scores = await self.inner.score(request)
         return scores
 
+    def load(self) -> None:
+        """Load the inner backend."""
+        self.inner.load()
+
     async def aclose(self) -> None:
         """Close the inner backend."""
         await self.inner.aclose()

@@ -27,6 +27,7 @@ class Counts:
     unparsed: int = 0
     """Pieces that are no step, and completions without an answer."""
     illegal: int = 0
+    """Dropped, or only counted where the legality filter is off."""
     duplicates: int = 0
     """Steps to a state that is in the tree already."""
     judged: int = 0
@@ -56,7 +57,8 @@ class Explorer:
         self.tree = Tree(self.root)
         self.counts = Counts()
         self._backend, self._evaluator, self._ledger, self._emit = backend, evaluator, ledger, emit
-        self._seed, self._legality = seed, legality
+        self.seed = seed
+        self._legality = legality
         self._replies, self._scores = known
         self._keys = {self.root.key}
         self._visits: dict[int, int] = {}
@@ -128,12 +130,14 @@ class Explorer:
         """To thoughts; unparsed, illegal and duplicate ones are counted and dropped before a judge is paid."""
         steps, children = self.steps(parent), []
         for sample, completion in enumerate(reply.completions):
-            for piece in self.task.read_thoughts(
-                role, completion.text, self.input, parent, steps, check=self._legality
-            ):
+            for piece in self.task.read_thoughts(role, completion.text, self.input, parent, steps):
                 index = self._siblings.get(parent.id, 0)
                 self._siblings[parent.id] = index + 1
-                fault = piece.fault or ("duplicate" if piece.key in self._keys else None)
+                fault = piece.fault
+                if fault == "illegal" and not self._legality:
+                    self.counts.illegal += 1  # kept, but counted
+                    fault = None
+                fault = fault or ("duplicate" if piece.key in self._keys else None)
                 if fault is not None:
                     self._drop(parent, index, piece.text, fault)
                     continue
@@ -260,7 +264,7 @@ class Explorer:
     ) -> tuple[str, Reply]:
         sampling, count = self.task.sampling(role)
         prompt = self.task.prompt(role, self.input, thought, self.steps(thought), **more)
-        request = Request(prompt, Key(self._seed, role, place, visit), sampling, count if n is None else n)
+        request = Request(prompt, Key(self.seed, role, place, visit), sampling, count if n is None else n)
         request, ticket = await self._ledger.admit(request)
         reply = self._replies.get(request.id)
         try:

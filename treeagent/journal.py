@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,7 +25,8 @@ class Event:
     """Something that happened in a run."""
 
     type: str
-    """``run``, ``completion``, ``scores``, ``thought``, ``dropped``, ``judged``, ``answer``, ``failed`` or ``end``."""
+    """``run``, ``resumed``, ``completion``, ``scores``, ``thought``, ``dropped``, ``judged``,
+    ``answer``, ``failed`` or ``end``."""
     data: dict[str, Any]
     """The event's own fields, ready for JSON."""
 
@@ -33,6 +34,14 @@ class Event:
 def read(path: Path) -> list[Event]:
     """All whole events of a journal. Raises JournalError when it cannot be read or is not a journal."""
     return [event for event, _ in _scan(path)]
+
+
+def recorded(events: Sequence[Event]) -> dict[str, Any]:
+    """The run's settings: its first line, with the limits of the last time it was resumed. Empty without events."""
+    if not events:
+        return {}
+    limits = [event.data["budget"] for event in events if event.type == "resumed" and "budget" in event.data]
+    return {**events[0].data, **({"budget": limits[-1]} if limits else {})}
 
 
 def _scan(path: Path) -> Iterator[tuple[Event, int]]:
@@ -66,7 +75,6 @@ class Journal:
         self.path = path
         self.replies: dict[str, Reply] = {}
         self.scores: dict[str, Scores] = {}
-        self._written: set[tuple[str, Any, Any]] = set()
         end = 0
         if resume:
             for event, end in _scan(path):  # noqa: B007  the last end is used below
@@ -77,7 +85,7 @@ class Journal:
             if end == 0:  # the offset after the last whole line
                 raise JournalError(f"{path}: there is nothing to resume; the journal holds no whole line")
         try:
-            if not resume and path.is_file() and path.stat().st_size:
+            if not resume and path.is_file() and not _torn_at_once(path):
                 raise JournalError(
                     f"the journal {path} exists already; 'treeagent resume {path}' continues it, or name another file"
                 )
@@ -88,7 +96,7 @@ class Journal:
             raise JournalError(f"cannot write the journal {path}: {error.strerror}") from error
 
     def write(self, event: Event, seconds: float) -> None:
-        """Append one event, unless this journal holds it already. Raises JournalError when the disk refuses."""
+        """Append one event, unless it is an answer that this journal holds already. Raises JournalError."""
         if not self._remember(event):
             return
         try:
@@ -103,18 +111,26 @@ class Journal:
             self._file.close()
 
     def _remember(self, event: Event) -> bool:
-        """Whether the event is new. A resumed run repeats its events in memory; they are on disk only once."""
+        """Whether the event is to be written: an answer that the journal holds already is not repeated."""
         if event.type == "completion":
+            new = event.data["id"] not in self.replies
             self.replies[event.data["id"]] = reply_from(event.data)
         elif event.type == "scores":
+            new = event.data["id"] not in self.scores
             self.scores[event.data["id"]] = scores_from(event.data)
-        elif event.type == "end":
-            return True
-        identity = (event.type, event.data.get("id", event.data.get("request")), event.data.get("index"))
-        if identity in self._written:
-            return False
-        self._written.add(identity)
-        return True
+        else:
+            new = True
+        return new
+
+
+def _torn_at_once(path: Path) -> bool:
+    """Whether the file is empty, or a journal whose very first line was torn: there is nothing in it to lose."""
+    with path.open("rb") as file:
+        start = file.readline()
+    return not start.endswith(b"\n") and start[: len(_FIRST)] == _FIRST[: len(start)]
+
+
+_FIRST = b'{"type": "run", '
 
 
 def completion_event(request_id: str, role: str, prompt: str, reply: Reply) -> Event:

@@ -39,13 +39,15 @@ def rebuild(events: Sequence[Event]) -> Rebuilt:
     if not events:
         raise JournalError("the journal holds no whole line")
     header = events[0].data
-    tree = Tree(Thought(0, None, "", header["input"], header["input"], 0))
+    tree = _planted(header)
     end = None
     last: int | None = None
     try:
         for event in events[1:]:
             data = event.data
-            if event.type == "thought":
+            if event.type == "resumed":  # the run begins again, with what the journal holds as a cache
+                tree, last, end = _planted(header), None, None
+            elif event.type == "thought":
                 # A journal has no state keys; duplicates were merged before it was written, so states will do.
                 tree.add(Thought(key=data["state"], **{name: data[name] for name in _FIELDS}, path=tuple(data["path"])))
             elif event.type == "judged":
@@ -60,6 +62,10 @@ def rebuild(events: Sequence[Event]) -> Rebuilt:
         raise JournalError(f"the journal's events do not fit together: {error!r} is missing or misformed") from error
     last = last if end is None else end["thought"]
     return Rebuilt(header, tree, None if last is None else tree[last], end)
+
+
+def _planted(header: dict[str, Any]) -> Tree:
+    return Tree(Thought(0, None, "", header["input"], header["input"], 0))
 
 
 _FIELDS = ("id", "parent", "text", "state", "depth", "terminal", "request", "sample")

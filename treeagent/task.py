@@ -180,16 +180,14 @@ class Task:
             raise ConfigError([self._problem(("prompts", role), templates.describe(fault))]) from fault
 
     def read_thoughts(
-        self, role: str, completion: str, input: str, parent: Thought, steps: Sequence[str], *, check: bool = True
+        self, role: str, completion: str, input: str, parent: Thought, steps: Sequence[str]
     ) -> list[Piece]:
-        """The steps a completion proposes, in order; ``sample`` proposes one. Without ``check`` illegal ones pass."""
+        """The steps a completion proposes, in order; ``sample`` proposes one."""
         pieces = [piece.strip() for piece in completion.split(self.spec.thought.separator)]
         pieces = [piece for piece in pieces if piece]
-        return [
-            self._read(piece, input, parent, steps, check) for piece in (pieces[:1] if role == "sample" else pieces)
-        ]
+        return [self._read(piece, input, parent, steps) for piece in (pieces[:1] if role == "sample" else pieces)]
 
-    def _read(self, text: str, input: str, parent: Thought, steps: Sequence[str], check: bool) -> Piece:
+    def _read(self, text: str, input: str, parent: Thought, steps: Sequence[str]) -> Piece:
         spec = self.spec.thought
         groups: dict[str, Any] = {}
         if self._pattern is not None:
@@ -203,9 +201,7 @@ class Task:
         try:
             state = templates.render(spec.state, fields)
             fields["state"] = state
-            legal = not check or (
-                templates.evaluate(spec.legal, fields) and self.checker.legal(parent.state, text, state)
-            )
+            legal = templates.evaluate(spec.legal, fields) and self.checker.legal(parent.state, text, state)
             terminal = depth >= self.spec.depth or templates.evaluate(spec.terminal, fields)
             key = self.checker.key(state)
         except templates.FAULTS:

@@ -1,7 +1,8 @@
 """Measure searches with the bundled model: ``python -m treeagent.backends.mini.evaluate --split dev --out FILE``.
 
-Every search gets, puzzle by puzzle, as many tokens as breadth-first search used on that puzzle. ``solved`` means that
-the one returned answer is right. Settings are chosen on ``dev``; ``test`` (rows 900-999) is run once.
+Every search gets, puzzle by puzzle, as many tokens as breadth-first search used on that puzzle, but for the rows in
+UNLIMITED. ``solved`` means that the one returned answer is right. Settings are chosen on ``dev``; ``test`` (rows 900 to
+999 of the public list) is for the end.
 """
 
 from __future__ import annotations
@@ -34,8 +35,14 @@ METHODS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "cot": ("cot", {}, True),
     "cot-sc": ("cot-sc", {"k": 400}, True),
     "cot-sc, 5 verified": ("cot-sc", {"k": 400, "candidates": 5}, True),
+    "io, vote of 210, 5 verified": ("cot-sc", {"k": 210, "by": "io", "candidates": 5}, True),
+    "cot-sc of 56, 5 verified": ("cot-sc", {"k": 56, "candidates": 5}, True),
 }
 """Row of the table: search, options, legality filter. The samplers go on until the tokens are used up."""
+
+UNLIMITED = {"bfs, legality filter off", "io, vote of 210, 5 verified", "cot-sc of 56, 5 verified"}
+"""Rows without the limit: a cut run would say nothing about the filter, and the last two draw as many samples as would
+fit if the tokens of a prompt that is asked again and again were counted once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +60,10 @@ class Row:
     calls: float
     illegal: float
     """Share of the written steps that are illegal or no step at all."""
-    each: tuple[bool, ...]
-    """Puzzle by puzzle, for paired comparisons."""
+    cut: int
+    """Puzzles on which the search ran out of tokens."""
+    each: tuple[tuple[str, str | None, bool], ...]
+    """Input, answer and verdict, puzzle by puzzle."""
 
 
 def wilson(solved: int, puzzles: int, z: float = 1.96) -> tuple[float, float]:
@@ -88,7 +97,9 @@ def row(method: str, results: Sequence[Result]) -> Row:
     solved = sum(bool(result.solved) for result in results)
     low, high = wilson(solved, len(results))
     bad = sum(result.counts.illegal + result.counts.unparsed for result in results)
-    steps = bad + sum(result.counts.thoughts + result.counts.duplicates for result in results)
+    kept = METHODS[method][2] is False  # without the filter, illegal steps are among the thoughts
+    steps = sum(result.counts.thoughts + result.counts.duplicates + result.counts.unparsed for result in results)
+    steps += 0 if kept else sum(result.counts.illegal for result in results)
     return Row(
         method,
         len(results),
@@ -98,21 +109,23 @@ def row(method: str, results: Sequence[Result]) -> Row:
         round(sum(result.usage.tokens or 0 for result in results) / len(results), 1),
         round(sum(result.usage.calls for result in results) / len(results), 1),
         round(bad / max(steps, 1), 4),
-        tuple(bool(result.solved) for result in results),
+        sum(result.ended != "finished" for result in results),
+        tuple((result.input, result.answer, bool(result.solved)) for result in results),
     )
 
 
 def markdown(report: dict[str, Any]) -> str:
     """The table of a report, as the documents show it."""
     lines = [
-        "| search | solved | 95 % interval | tokens per puzzle | requests per puzzle | illegal or unreadable steps |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| search | solved | 95 % interval | tokens per puzzle | requests | illegal or unread steps | out of tokens |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in report["rows"]:
         share = 100 * row["solved"] / row["puzzles"]
         lines.append(
             f"| {row['method']} | {share:.0f} % | {100 * row['low']:.0f} - {100 * row['high']:.0f} % "
-            f"| {row['tokens']:,.0f} | {row['calls']:,.0f} | {100 * row['illegal']:.1f} % |"
+            f"| {row['tokens']:,.0f} | {row['calls']:,.0f} | {100 * row['illegal']:.1f} % "
+            f"| {row['cut']} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -133,11 +146,16 @@ def main() -> None:
     inputs = [show(hand) for hand in hands][: options.limit]
     backend = TransformersBackend(options.model)
     methods = [name.strip() for name in options.methods.split(";")]
+    if methods[0] != REFERENCE or not set(methods) <= set(METHODS):
+        parser.error(
+            f"--methods starts with {REFERENCE}, whose tokens the others get, and names rows of: {list(METHODS)}"
+        )
     budgets: list[int | None] = [None] * len(inputs)
     rows = []
     for method in methods:
         began = time.monotonic()
-        results = asyncio.run(run(method, inputs, backend, options.seed, budgets, options.at_once))
+        limits = [None] * len(inputs) if method in UNLIMITED else budgets
+        results = asyncio.run(run(method, inputs, backend, options.seed, limits, options.at_once))
         rows.append(row(method, results))
         if method == REFERENCE:
             budgets = [result.usage.tokens for result in results]

@@ -1,7 +1,7 @@
 """Training material of the bundled model: Game of 24 in the words of ``prompts/game24.yaml``.
 
 Held out, as sorted multisets, in every format: the 100 puzzles of rows 900-999 of the public list
-(``prompts/data/game24_test.txt``) and a hash-chosen 20 % of all solvable hands (``prompts/data/game24_dev.txt``).
+(``prompts/data/game24_test.txt``) and a hash-chosen 20 % of all solvable hands (:func:`dev_hands`).
 States of three numbers and fewer are all material: they are what the judge has to know.
 """
 

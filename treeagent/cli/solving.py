@@ -93,13 +93,12 @@ def resume(
 
     The limits are the run's own unless new ones are given. A finished run prints its result again.
     """
+    from treeagent import journal
     from treeagent.agent import Agent
-    from treeagent.journal import read
 
     from .running import view
 
-    events = read(run)
-    recorded = events[0].data if events else {}
+    recorded = journal.recorded(journal.read(run))
     limits = common.budget(
         calls=max_calls, tokens=max_tokens, seconds=max_seconds, nodes=max_nodes, dollars=max_dollars,
         recorded=recorded.get("budget"),
