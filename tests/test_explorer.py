@@ -112,14 +112,14 @@ def test_keys_are_equal_states_by_the_checker() -> None:
 
 
 def test_illegal_thoughts_are_dropped_unless_legality_is_off() -> None:
-    """``legality=False`` keeps what the task calls illegal, and judges it."""
+    """``legality=False`` keeps what the task calls illegal, judges it, and still counts it."""
     backend = TreeBackend(TREE, answer=scripted(r="rc end\nrxx end"))
     backend._nodes["rxx"] = 9
     never = task(**{"name.startswith(parent)": "name != 'rxx'"})
     strict = solve(backend, BFS(), task=never)
     loose = solve(backend, BFS(), task=never, legality=False)
     assert (strict.counts.illegal, strict.answer) == (1, "rc")
-    assert (loose.counts.illegal, loose.answer) == (0, "rxx")
+    assert (loose.counts.illegal, loose.answer) == (1, "rxx")
 
 
 # Keys
@@ -291,8 +291,8 @@ def test_a_limit_in_dollars_without_a_price_is_refused_at_once() -> None:
         Agent(task(), BFS(), backend=TreeBackend(TREE), budget=Budget(dollars=1))
 
 
-def test_an_answer_is_spelled_without_a_request_when_the_budget_is_gone() -> None:
-    """A verified finished thought is an answer even when no budget is left to have it written."""
+def test_an_answer_that_nobody_wrote_is_no_answer() -> None:
+    """A verified path whose answer there was no budget to write is shown as the best attempt, and is not solved."""
 
     class Right(Checker):
         def verify(self, input: str, steps: Any, answer: str | None) -> bool:
@@ -301,6 +301,19 @@ def test_an_answer_is_spelled_without_a_request_when_the_budget_is_gone() -> Non
     checked = task()
     checked.checker = Right()
     result = solve(TreeBackend(TREE), BFS(), task=checked, budget=Budget(calls=2))
+    assert (result.answer, result.solved, result.ended, result.path) == (None, False, "calls", ("rc end",))
+
+
+def test_a_template_spells_the_answer_when_the_budget_is_gone() -> None:
+    """Where no prompt writes the answer nothing has to be paid for it, and the answer itself is what is verified."""
+
+    class Right(Checker):
+        def verify(self, input: str, steps: Any, answer: str | None) -> bool:
+            return answer == "rc end"
+
+    free = task(**{'  answer: "answer of {{ state }}\\n"\n': ""})
+    free.checker = Right()
+    result = solve(TreeBackend(TREE), BFS(), task=free, budget=Budget(calls=2))
     assert (result.answer, result.solved, result.ended) == ("rc end", True, "calls")
 
 

@@ -30,12 +30,14 @@ from treeagent import (
     Search,
     Usage,
 )
-from treeagent.journal import completion_event, read, reply_from, scores_event, scores_from
+from treeagent.journal import completion_event, read, recorded, reply_from, scores_event, scores_from
+from treeagent.rebuild import rebuild
 from treeagent.strategies.baselines import CoTSC
 from treeagent.strategies.bfs import BFS
 from treeagent.strategies.dfs import DFS
 from treeagent.strategies.evaluators import Choice, Value, Vote
 from treeagent.strategies.mcts import MCTS
+from treeagent.thought import Tree
 
 TREE = [[1, [9]], 3]
 USAGES = st.builds(
@@ -138,7 +140,8 @@ def test_a_run_resumed_from_any_line_ends_as_if_undisturbed(
         ends = [event for event in read(path) if event.type == "end"]
         assert len(ends) == 1 + (kept == len(lines))
         again = {(event.type, json.dumps({**event.data, "t": 0, "seconds": 0})) for event in read(path)}
-        assert again == identity
+        assert {event for event in again if event[0] != "resumed"} == identity
+        assert _same(rebuild(read(path)).tree, result.tree)
 
 
 def test_a_journal_cut_at_any_byte_can_be_resumed(tmp_path: Path) -> None:
@@ -205,6 +208,25 @@ def test_a_run_cut_by_a_budget_goes_on_with_a_larger_one(tmp_path: Path) -> None
     result, backend = resumed(path, BFS(b=2), "value", budget=Budget())
     assert result.answer == solve(TreeBackend(TREE), BFS(b=2)).answer
     assert len(backend.requests) == result.usage.calls - 3
+    assert _same(rebuild(read(path)).tree, result.tree)
+    assert recorded(read(path))["budget"]["calls"] is None
+
+
+def _same(rebuilt: Tree, grown: Tree) -> bool:
+    """State keys are not in a journal; everything else is."""
+    return [{**row, "key": ""} for row in rebuilt.to_json()] == [{**row, "key": ""} for row in grown.to_json()]
+
+
+def test_a_journal_torn_in_its_first_line_is_begun_again(tmp_path: Path) -> None:
+    """There is nothing in it to lose; any other file is left alone."""
+    path = tmp_path / "run.jsonl"
+    whole = solve(TreeBackend(TREE), BFS(b=2), journal=path)
+    path.write_bytes(path.read_bytes()[:40])
+    assert essence(solve(TreeBackend(TREE), BFS(b=2), journal=path)) == essence(whole)
+    path.write_text("my only notes")
+    with pytest.raises(JournalError, match="exists already"):
+        solve(TreeBackend(TREE), BFS(b=2), journal=path)
+    assert path.read_text() == "my only notes"
 
 
 class Named(TreeBackend):
