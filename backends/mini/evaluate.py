@@ -127,6 +127,8 @@ def markdown(report: dict[str, Any]) -> str:
             f"| {row['tokens']:,.0f} | {row['calls']:,.0f} | {100 * row['illegal']:.1f} % "
             f"| {row['cut']} |"
         )
+    if report["seconds_alone"] is not None:
+        lines += ["", f"One puzzle at a time, `{REFERENCE}` took {report['seconds_alone']:.1f} s a puzzle."]
     return "\n".join(lines) + "\n"
 
 
