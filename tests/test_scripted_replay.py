@@ -7,13 +7,18 @@ import json
 
 import pytest
 
-from treeagent.backend import Completion, Key, Reply, Request, Sampling, ScoreRequest, Scores, Usage, texts
+from treeagent.backend import Completion, Key, Reply, Request, Sampling, ScoreRequest, Scores, Usage
 from treeagent.backends.replay import ReplayBackend
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.errors import ConfigError, JournalError, NotRecordedError
 from treeagent.journal import FORMAT, completion_event, scores_event
 
 KEY = Key(0, "propose", "0")
+
+
+def texts(reply):
+    """The completions' texts in sample order."""
+    return [completion.text for completion in reply.completions]
 
 
 def ask(backend, *requests):
