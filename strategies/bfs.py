@@ -7,26 +7,20 @@ of a level are grown together, each child judged as soon as it exists.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from annotated_types import Ge
 
-from treeagent import Explorer, Search, Task, Thought, ranked
+from treeagent import Explorer, Thought, ranked
+
+from .growing import Growing
 
 
 @dataclass(frozen=True)
-class BFS(Search):
+class BFS(Growing):
     """Generate ``k`` completions a thought, evaluate, keep the best ``b`` thoughts of a level."""
 
     b: Annotated[int, Ge(1)] = 5
-    k: Annotated[int, Ge(1)] | None = None
-    """Completions per expansion; the task's own number when None."""
-    by: Literal["propose", "sample"] | None = None
-    """Prompt to expand with, ``propose`` or ``sample``; the task's ``propose`` if it has one."""
-
-    def check(self, task: Task) -> None:
-        """Needs a prompt to expand with."""
-        task.require(self.by or ("propose" if task.has("propose") else "sample"), "the search 'bfs'")
 
     async def run(self, explorer: Explorer) -> Thought | None:
         """The answer of the best beam after the last level."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from annotated_types import Ge
 
-from treeagent import Explorer, Search, Task, Thought, ranked
+from treeagent import Explorer, Thought, ranked
+
+from .growing import Growing
 
 
 @dataclass(frozen=True)
-class DFS(Search):
+class DFS(Growing):
     """Follow the best child first; skip children judged below ``threshold``; go back when nothing is left.
 
     Stops at the first finished thought that the task verifies, or, where it cannot verify, at the first one that has an
@@ -22,14 +24,6 @@ class DFS(Search):
     """On the scale of the evaluator."""
     width: Annotated[int, Ge(1)] = 5
     """Children followed per thought; the others wait until nothing else is left."""
-    k: Annotated[int, Ge(1)] | None = None
-    """Completions per expansion; the task's own number when None."""
-    by: Literal["propose", "sample"] | None = None
-    """Prompt to expand with, ``propose`` or ``sample``; the task's ``propose`` if it has one."""
-
-    def check(self, task: Task) -> None:
-        """Needs a prompt to expand with."""
-        task.require(self.by or ("propose" if task.has("propose") else "sample"), "the search 'dfs'")
 
     async def run(self, explorer: Explorer) -> Thought | None:
         """The first accepted thought; when none is, the first that had an answer at all."""

@@ -18,7 +18,9 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from treeagent import Explorer, Search, Task, Thought, ranked
+from treeagent import Explorer, Thought, ranked
+
+from .growing import Growing
 
 
 @dataclass(eq=False, slots=True)
@@ -55,7 +57,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class MCTS(Search):
+class MCTS(Growing):
     """Select by UCT, expand and judge, back up; stop early on a thought that the task verifies."""
 
     simulations: Annotated[int, Ge(1)] = 32
@@ -69,14 +71,6 @@ class MCTS(Search):
     unfinished thought, or where nothing is left to expand and visits tell nothing."""
     candidates: Annotated[int, Ge(1)] = 5
     """Finished thoughts that may have their answer written at the end."""
-    k: Annotated[int, Ge(1)] | None = None
-    """Completions per expansion; the task's own number when None."""
-    by: Literal["propose", "sample"] | None = None
-    """Prompt to expand with, ``propose`` or ``sample``; the task's ``propose`` if it has one."""
-
-    def check(self, task: Task) -> None:
-        """Needs a prompt to expand with."""
-        task.require(self.by or ("propose" if task.has("propose") else "sample"), "the search 'mcts'")
 
     async def run(self, explorer: Explorer) -> Thought | None:
         """The first verified answer, or the one chosen by ``output``."""

@@ -22,17 +22,14 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .agent import Result
+from typing import Any
 
 
 class TreeagentError(Exception):
     """Base of every error that treeagent raises on purpose; its text is meant for the user."""
 
-    result: Result | None = None
-    """The best attempt of the search that the error ended, where there was one."""
+    result: Any = None
+    """The best attempt (a ``Result``) of the search that the error ended, where there was one."""
 
 
 @dataclass(frozen=True, slots=True)
