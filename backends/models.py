@@ -52,7 +52,13 @@ def list_models() -> list[NamedModel]:
     bundled = Path(str(resources.files("treeagent.backends.mini")))
     return [
         NamedModel(
-            "mini", "bundled with treeagent, trained for its own prompts", "2M parameters", "MIT", bundled / "target"
+            NamedModel(
+                "mini",
+                "bundled with treeagent, trained for its own prompts",
+                "2M parameters",
+                "MIT",
+                bundled / "target",
+            ),
         ),
         NamedModel("mini-draft", "its draft, for speculative decoding", "0.4M parameters", "MIT", bundled / "draft"),
         NamedModel(
