@@ -50,16 +50,9 @@ def cache_folder() -> Path:
 def list_models() -> list[NamedModel]:
     """Every model with a name, the bundled one first."""
     bundled = Path(str(resources.files("treeagent.backends.mini")))
+    own = "bundled with treeagent, trained for its own prompts"
     return [
-        NamedModel(
-            NamedModel(
-                "mini",
-                "bundled with treeagent, trained for its own prompts",
-                "2M parameters",
-                "MIT",
-                bundled / "target",
-            ),
-        ),
+        NamedModel("mini", own, "2M parameters", "MIT", bundled / "target"),
         NamedModel("mini-draft", "its draft, for speculative decoding", "0.4M parameters", "MIT", bundled / "draft"),
         NamedModel(
             "smollm2",
