@@ -167,17 +167,7 @@ class Task:
         source = getattr(self.spec.prompts, role)
         if source is None:
             raise ConfigError(self._missing_prompt(role))
-        fields = {
-            "input": input,
-            "state": thought.state,
-            "steps": list(steps),
-            "depth": thought.depth,
-            **self.variables,
-        }
-        try:
-            return templates.render(source, {**fields, **more})
-        except templates.FAULTS as fault:
-            raise ConfigError([self._problem(("prompts", role), templates.describe(fault))]) from fault
+        return self._rendered(("prompts", role), source, input, thought, steps, more)
 
     def read_thoughts(
         self, role: str, completion: str, input: str, parent: Thought, steps: Sequence[str]
@@ -218,17 +208,7 @@ class Task:
 
     def spelled(self, input: str, thought: Thought, steps: Sequence[str]) -> str:
         """The answer of a path by ``answer.template``, without asking a model."""
-        fields = {
-            "input": input,
-            "state": thought.state,
-            "steps": list(steps),
-            "depth": thought.depth,
-            **self.variables,
-        }
-        try:
-            return templates.render(self.spec.answer.template, fields)
-        except templates.FAULTS as fault:
-            raise ConfigError([self._problem(("answer", "template"), templates.describe(fault))]) from fault
+        return self._rendered(("answer", "template"), self.spec.answer.template, input, thought, steps, {})
 
     def same_answer(self, answer: str) -> str:
         """Answers with equal results are one answer when votes are counted; one that has no result is its own."""
@@ -297,6 +277,28 @@ class Task:
                     except ConfigError as error:
                         found.extend(problem for problem in error.problems if problem not in found)
         return found
+
+    def _rendered(
+        self,
+        loc: tuple[str, str],
+        source: str,
+        input: str,
+        thought: Thought,
+        steps: Sequence[str],
+        more: Mapping[str, Any],
+    ) -> str:
+        """A template over the fields of a thought. Raises ConfigError naming the place ``loc``."""
+        fields = {
+            "input": input,
+            "state": thought.state,
+            "steps": list(steps),
+            "depth": thought.depth,
+            **self.variables,
+        }
+        try:
+            return templates.render(source, {**fields, **more})
+        except templates.FAULTS as fault:
+            raise ConfigError([self._problem(loc, templates.describe(fault))]) from fault
 
     def _load_checker(self, allow_code: bool) -> Checker:
         name = self.spec.checker
