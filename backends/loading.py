@@ -76,11 +76,14 @@ class Model:
     """Names that the model's forward takes."""
 
 
-def load_text(where: Path | str) -> Text:
-    """The tokenizer of a folder, a .gguf file or a hub id. Raises ModelError."""
+def load_text(where: Path | str, chat: bool | None = None) -> Text:
+    """The tokenizer of a folder, a .gguf file or a hub id, without its chat template if so asked. Raises ModelError."""
     with explained(where, "its tokenizer"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(**_source(where))
-    return Text(tokenizer, chat=bool(getattr(tokenizer, "chat_template", None)))
+    template = bool(getattr(tokenizer, "chat_template", None))
+    if chat and not template:
+        raise ModelError(f"the model {where} has no chat template. Leave the option 'chat' out, or use a chat model.")
+    return Text(tokenizer, chat=template and chat is not False)
 
 
 def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:

@@ -1,0 +1,1 @@
+"""SeeD: rounds of batched draft-then-verify over a prefix-shared forest of keys and values."""

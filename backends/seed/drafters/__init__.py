@@ -1,0 +1,90 @@
+"""What a drafter is: it guesses how live branches go on; a guess that is wrong costs time, never correctness."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from treeagent.backend import Sampling
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """What a drafter may know of one live branch; the engine owns it, drafters only read it."""
+
+    tokens: list[int]
+    """Prompt and committed tokens so far; grows in place, and the last one has not been read by the target yet."""
+    prompt: int
+    """How many of them are the prompt."""
+    sampling: Sampling
+    stream: int
+    """Key of its noise; the noise of the next token has position ``len(tokens) - prompt``."""
+    limit: int
+    """The most tokens it may generate."""
+
+    @property
+    def position(self) -> int:
+        """Index of the next token among the generated ones."""
+        return len(self.tokens) - self.prompt
+
+    @property
+    def room(self) -> int:
+        """How deep a draft is of use: one token less than may still be generated, as every pass adds one of its own."""
+        return self.limit - self.position - 1
+
+
+@dataclass(slots=True)
+class Draft:
+    """A tree of proposed tokens after a row's last token; parents stand before their children.
+
+    Siblings differ. ``law`` matters to rejection sampling alone: one distribution (V,) per node, from which the node
+    was drawn; None says that the choice was deterministic (a point mass).
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    """Index of each node's parent, -1 for a child of the row's last token."""
+    confidence: list[float] = field(default_factory=list)
+    """For each node the claimed probability that it is accepted once its parent is; the engine calibrates it."""
+    law: list[NDArray[np.float64]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def keep(self, nodes: Sequence[int]) -> Draft:
+        """The part made of the given nodes (ascending, closed under parents)."""
+        place = {-1: -1} | {node: i for i, node in enumerate(nodes)}
+        return Draft(
+            [self.tokens[node] for node in nodes],
+            [place[self.parents[node]] for node in nodes],
+            [self.confidence[node] for node in nodes],
+            None if self.law is None else [self.law[node] for node in nodes],
+        )
+
+
+class Drafter(ABC):
+    """Proposes drafts for all live rows of a round at once. Called from the engine's thread only."""
+
+    name: str
+    """As the user selects it and metrics show it."""
+
+    @abstractmethod
+    def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+        """One draft per row, perhaps empty, of at most ``min(depth, row.room)`` levels.
+
+        A node whose probability of being reached and accepted (the product of confidences on its path) is below
+        ``floor`` cannot pay and should be left out.
+        """
+
+    def observe(self, row: Row, start: int) -> None:
+        """``row.tokens[start:]`` have just been committed (the whole prompt first, when the row joins)."""
+
+    def forget(self, row: Row) -> None:
+        """The row has left: finished, cancelled or failed."""
+
+    def close(self) -> None:
+        """Free what the drafter holds."""
