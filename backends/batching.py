@@ -11,47 +11,11 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from treeagent.errors import BackendError, TreeagentError
 
-Question = TypeVar("Question")
-
-QUIET_TURNS = 8
-"""Turns of the loop without a new question before a batch starts: an answer passes a handful of awaiting coroutines and
-gathers, one turn each, before the question that follows from it is asked. A turn costs microseconds."""
-
-
-@dataclass(slots=True, eq=False)
-class Ticket(Generic[Question]):
-    """A question that somebody awaits the answer of."""
-
-    question: Question
-    future: asyncio.Future[Any]
-    dropped: bool = False
-    """True once nobody waits any more; the worker should stop working on it soon."""
-
-    def answer(self, value: Any) -> None:
-        """Deliver the answer; may be called from any thread."""
-        self._deliver(self._resolve, value)
-
-    def fail(self, error: BaseException) -> None:
-        """Deliver an error; may be called from any thread."""
-        self._deliver(self._reject, error)
-
-    def _deliver(self, how: Callable[[Any], None], value: Any) -> None:
-        try:
-            self.future.get_loop().call_soon_threadsafe(how, value)
-        except RuntimeError:  # the loop was closed in the meantime, so nobody can wait for it
-            self.dropped = True
-
-    def _resolve(self, value: Any) -> None:
-        if not self.future.done():
-            self.future.set_result(value)
-
-    def _reject(self, error: BaseException) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
+from .gathering import Question, Ticket, when_quiet
 
 
 @dataclass(slots=True, eq=False)
@@ -94,16 +58,7 @@ class Batcher(Generic[Question]):
         if lane.busy:
             return
         lane.busy = True
-
-        def turn(seen: int, quiet: int) -> None:
-            if len(lane.waiting) != seen:
-                quiet = 0
-            if quiet < QUIET_TURNS:
-                loop.call_soon(turn, len(lane.waiting), quiet + 1)
-            else:
-                self._start(loop, lane)
-
-        turn(0, 0)
+        when_quiet(loop, lane.waiting, lambda: self._start(loop, lane))
 
     def _start(self, loop: asyncio.AbstractEventLoop, lane: _Lane[Question]) -> None:
         batch = [ticket for ticket in lane.waiting if not ticket.dropped]

@@ -5,8 +5,8 @@ that is a draw from the warped softmax). The noise g of a token is a pure functi
 the stream from :meth:`treeagent.backend.Key.stream`: no state, no order, so neither batch composition nor speculation
 can change a text. Coupled drafters share the same g (Daliri et al., arXiv 2408.07978).
 
-The generator is Philox4x32-10 (Salmon et al., SC11): key = the stream, counter = (position, token id // 4, 0, 0),
-lane = token id % 4. The uniform is (w + 1/2) * 2**-32 in float64; in float32 it could round to 1 and g to infinity.
+The generator is Philox4x32-10 (Salmon et al., SC11): key = the stream, counter = (position, token id // 4, 0, purpose),
+lane = token id % 4, purpose 0 for the tokens of a text. The uniform is (w + 1/2) * 2**-32 in float64; in float32 it could round to 1 and g to infinity.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ from treeagent.errors import BackendError
 Floats: TypeAlias = NDArray[np.floating[Any]]
 Mask: TypeAlias = NDArray[np.bool_]
 Words: TypeAlias = NDArray[np.uint32]
+
+TEXT, DRAFT, COIN, RESIDUAL = range(4)
+"""Purposes of random numbers at one position: the text itself (coupled drafts share it), an independent draft, the coins
+and the last draw of rejection sampling."""
 
 ROUNDS = 10
 _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)  # which half of a 64-bit word comes first
@@ -69,21 +73,26 @@ def philox(counter: Sequence[Words], key: Sequence[Words]) -> list[Words]:
     return [a, b, c, d]
 
 
-def _noise(streams: NDArray[np.uint64], positions: Words, blocks: Words) -> NDArray[np.float64]:
-    """Noise of the token ids 4*block .. 4*block+3; all arguments (N,), result (N, 4)."""
+def uniforms(streams: NDArray[np.uint64], positions: Words, blocks: Words, purpose: int = TEXT) -> NDArray[np.float64]:
+    """Uniform numbers, never 0 or 1, of the token ids 4*block .. 4*block+3; all arguments (N,), result (N, 4)."""
     zero = np.zeros(len(blocks), dtype=np.uint32)
     key = ((streams & np.uint64(0xFFFFFFFF)).astype(np.uint32), (streams >> np.uint64(32)).astype(np.uint32))
-    words = np.stack(philox((positions, blocks, zero, zero), key), axis=1)
-    uniform = (words.astype(np.float64) + 0.5) * 2.0**-32
-    return -np.log(-np.log(uniform))
+    words = np.stack(philox((positions, blocks, zero, zero + np.uint32(purpose)), key), axis=1)
+    numbers: NDArray[np.float64] = (words.astype(np.float64) + 0.5) * 2.0**-32
+    return numbers
 
 
-def gumbel(stream: int, position: int, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+def _noise(streams: NDArray[np.uint64], positions: Words, blocks: Words, purpose: int = TEXT) -> NDArray[np.float64]:
+    """Noise of the token ids 4*block .. 4*block+3; all arguments (N,), result (N, 4)."""
+    return -np.log(-np.log(uniforms(streams, positions, blocks, purpose)))
+
+
+def gumbel(stream: int, position: int, ids: NDArray[np.int64], purpose: int = TEXT) -> NDArray[np.float64]:
     """Standard Gumbel noise of the given token ids (N,) at one position of one stream, (N,)."""
     blocks, which = np.unique(ids // 4, return_inverse=True)
     streams = np.full(len(blocks), stream, dtype=np.uint64)
     positions = np.full(len(blocks), position, dtype=np.uint32)
-    noise: NDArray[np.float64] = _noise(streams, positions, blocks.astype(np.uint32))[which, ids % 4]
+    noise: NDArray[np.float64] = _noise(streams, positions, blocks.astype(np.uint32), purpose)[which, ids % 4]
     return noise
 
 
@@ -126,7 +135,11 @@ def choose(logits: Floats, sampling: Sampling, stream: int, position: int) -> in
 
 
 def choose_rows(
-    logits: Floats, samplings: Sequence[Sampling], streams: Sequence[int], positions: Sequence[int]
+    logits: Floats,
+    samplings: Sequence[Sampling],
+    streams: Sequence[int],
+    positions: Sequence[int],
+    purpose: int = TEXT,
 ) -> NDArray[np.int64]:
     """The token id drawn from each row of ``logits`` (R, V), each row with its own settings, stream and position.
 
@@ -152,7 +165,7 @@ def choose_rows(
     row_of, block = np.nonzero(hopeful.reshape(blocks.shape).any(axis=2))  # (N,) blocks that need noise
     chosen_streams = np.array([streams[row] for row in sampled], dtype=np.uint64)[row_of]
     chosen_positions = np.array([positions[row] for row in sampled], dtype=np.uint32)[row_of]
-    noise = _noise(chosen_streams, chosen_positions, block.astype(np.uint32))  # (N, 4)
+    noise = _noise(chosen_streams, chosen_positions, block.astype(np.uint32), purpose)  # (N, 4)
     perturbed = np.full(blocks.shape, -np.inf)
     perturbed[row_of, block] = blocks[row_of, block] / temperature[row_of, None] + noise
     best[sampled] = perturbed.reshape(len(sampled), -1).argmax(axis=1)

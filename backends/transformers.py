@@ -8,8 +8,9 @@ from typing import TypeVar
 from treeagent.backend import Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError, ConfigError
 
-from .batching import Batcher, Ticket
+from .batching import Batcher
 from .decoding import Sample, decode, score
+from .gathering import Ticket
 from .loading import Model
 from .local import LocalBackend, Pairs, pairs, samples
 

@@ -10,6 +10,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from treeagent.backend import Backend, Key, Request, Sampling, ScoreRequest
 
@@ -136,6 +137,26 @@ def cancelling_one_hurts_no_other(open_backend: Open) -> None:
     asyncio.run(run())
 
 
+def meters_itself(open_backend: Open) -> None:
+    """Figures are plain JSON, before anything is loaded too; meters are read as often as one likes, several at once."""
+    backend = open_backend()
+
+    def told(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        figures = read()
+        assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+        assert all(isinstance(name, str) and not isinstance(value, dict) for name, value in figures.items())
+        return figures
+
+    early = backend.meter()
+    told(early)
+    asyncio.run(_answers(backend))
+    late = backend.meter()
+    assert told(early).keys() == told(late).keys()
+    asyncio.run(_answers(backend))
+    told(late)
+    told(early)
+
+
 CONTRACT = [
     describes_itself,
     answers_in_form,
@@ -144,4 +165,5 @@ CONTRACT = [
     serves_loop_after_loop,
     serves_several_threads,
     cancelling_one_hurts_no_other,
+    meters_itself,
 ]

@@ -62,6 +62,18 @@ def test_json_is_one_object_on_standard_output_and_nothing_else():
     assert len(found["path"]) == 3
 
 
+def test_a_backends_own_figures_are_printed_where_it_keeps_some(monkeypatch):
+    """As lines of the summary that fit the terminal, and whole under ``engine`` of the JSON; else nothing is said."""
+    monkeypatch.setenv("COLUMNS", "60")
+    words = ["solve", "-t", "game24", "-b", "metered:Metered", "-i", "4 9 10 13"]
+    lines = call(*words).stdout.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("engine: tokens per second 301"))
+    assert all(len(line) <= 60 for line in lines[start:])
+    assert json.loads(call(*words, "--json").stdout)["engine"]["requests"] == 76
+    assert "engine" not in call("solve", *ORACLE).stdout
+    assert json.loads(call("solve", *ORACLE, "--json").stdout)["engine"] == {}
+
+
 def test_an_unsolvable_input_is_an_ordinary_end_with_exit_code_1():
     """Where no verified answer is found the best attempt is printed and the exit code is 1."""
     result = call("solve", "-t", "game24", "-b", "helpers:Oracle", "-i", "1 1 1 1")
@@ -276,6 +288,7 @@ def test_help_imports_nothing_heavy():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     heavy = {"torch", "transformers", "pydantic", "numpy", "networkx", "matplotlib", "jinja2", "yaml"}
     assert not heavy & set(out.split())
+    assert not [name for name in out.split() if name.startswith("treeagent.backends")]
 
 
 def test_plugins_lists_options_with_their_defaults():

@@ -1,10 +1,11 @@
-"""Whether two backends grow the same tree."""
+"""Whether two backends grow the same tree, and which is faster."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+from metered import DIARY
 from test_cli import ORACLE, call
 
 from treeagent import Completion, Key, Reply, Request, ScoreRequest, Scores, Usage
@@ -90,6 +91,126 @@ def test_compare_names_the_first_difference_and_counts_what_was_solved():
     assert [row["inputs"] for row in found["backends"]] == [2, 2]
 
 
+METERED = ["-b", "metered:Metered:a,metered:Metered:b", "-i", "4 9 10 13"]
+
+
+@pytest.fixture
+def diary() -> list[str]:
+    """What is done to metered backends in this test."""
+    DIARY.clear()
+    return DIARY
+
+
+def test_repeats_take_turns_each_with_a_fresh_loaded_backend(diary):
+    """An untimed pass, then N timed ones in rotating order; opened anew, loaded before the clock runs, and closed."""
+    result = call("compare", "-t", "game24", *METERED, "--repeat", "3", "--json")
+    assert result.exit_code == 0
+    assert diary[:2] == ["open a", "open b"]  # what cannot be opened is told before the first request
+    assert diary[2:8] == ["load a", "run a", "close a", "load b", "run b", "close b"]
+    assert diary[8:16] == ["open b", "load b", "run b", "close b", "open a", "load a", "run a", "close a"]
+    assert diary[16:24] == ["open a", "load a", "run a", "close a", "open b", "load b", "run b", "close b"]
+    found = json.loads(result.stdout)
+    assert (found["repeats"], found["warm"]) == (3, False)
+    for row in found["backends"]:
+        assert len(row["runs"]) == 3
+        assert {run["engine"]["requests"] for run in row["runs"]} == {76}
+    first, second = found["backends"]
+    assert first["speedup"] is None
+    low, high = second["speedup"]["interval"]
+    assert low <= second["speedup"]["ratio"] <= high
+
+
+def test_warm_repeats_keep_the_backend(diary):
+    """Opened once, and closed once at the end."""
+    call("compare", "-t", "game24", *METERED, "--repeat", "2", "--warm")
+    assert [line for line in diary if not line.startswith("load")] == [
+        *("open a", "open b", "run a", "run b", "run b", "run a", "run a", "close a", "run b", "close b")
+    ]
+
+
+def test_one_run_claims_no_speed_up(diary):
+    """The first run of a process pays for what later ones find done; it says what is needed instead."""
+    result = call("compare", "-t", "game24", *METERED)
+    assert diary.count("run a") == diary.count("run b") == 1
+    assert "speed-ups need --repeat 3" in result.stdout
+    assert json.loads(call("compare", "-t", "game24", *METERED, "--json").stdout)["backends"][1]["speedup"] is None
+
+
+@pytest.mark.parametrize(("repeat", "said"), [("2", "an interval needs --repeat 3"), ("3", "95 % interval")])
+def test_the_table_is_followed_by_speed_ups_and_the_engines_own_figures(repeat, said):
+    """A line for each backend but the first, and the figures of all."""
+    lines = call("compare", "-t", "game24", *METERED, "--repeat", repeat).stdout.splitlines()
+    assert "median seconds" in lines[1]
+    assert lines[4].startswith("speed-up over metered:Metered:a")
+    assert lines[5].startswith("  metered:Metered:b  ")
+    assert said in lines[5]
+    assert lines[6].startswith("metered:Metered:a engine: tokens per second 301, requests 76")
+    assert "drafted" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("model", "warm", "repeat", "runs"), [("drifts@3", [], 2, 3), ("drifts@2", ["--warm"], 1, 2), ("a", [], None, 5)]
+)
+def test_every_run_is_held_against_the_first_of_all(diary, model, warm, repeat, runs):
+    """A backend that parts from itself is a difference too, which ends the comparison and claims no speed-up."""
+    backends = f"metered:Metered:{model},metered:Metered:b"
+    result = call("compare", "-t", "game24", "-b", backends, "-i", "4 9 10 13", "--repeat", "4", *warm, "--json")
+    found = json.loads(result.stdout)
+    assert found["same_tree"] is (repeat is None)
+    assert result.exit_code == (repeat is not None)
+    assert diary.count(f"run {model}") == runs
+    if repeat is not None:
+        assert found["difference"]["repeat"] == repeat
+        assert found["difference"]["backend"] == f"metered:Metered:{model}"
+        assert found["backends"][1]["speedup"] is None
+
+
+def test_a_difference_in_the_untimed_pass_is_shown_with_what_was_measured(diary):
+    """The table has the one pass that there is."""
+    backends = "metered:Metered:a,metered:Metered:drifts@1"
+    result = call("compare", "-t", "game24", "-b", backends, "-i", "4 9 10 13", "--repeat", "3")
+    assert result.exit_code == 1
+    assert "not the same tree: input 4 9 10 13, metered:Metered:drifts@1 against metered:Metered:a" in result.stdout
+    assert "speed-up" not in result.stdout
+    assert result.stdout.count("1/1") == 1
+
+
+def test_ctrl_c_leaves_the_whole_repeats(diary):
+    """What was measured is printed; half a repeat is not. Before the first whole one there is nothing to print."""
+    words = ["-b", "metered:Metered:a,metered:Metered:stops@4", "-i", "4 9 10 13", "--repeat", "9", "--json"]
+    result = call("compare", "-t", "game24", *words)
+    assert result.exit_code == 130
+    assert json.loads(result.stdout)["repeats"] == 2
+    assert "2 of 9 repeats" in result.stderr
+    diary.clear()
+    result = call("compare", "-t", "game24", *words[:1], words[1].replace("@4", "@2"), *words[2:])
+    assert result.exit_code == 130
+    assert result.stdout == ""
+
+
+def test_the_json_and_the_picture_go_to_files(tmp_path):
+    """``--output`` has what ``--json`` prints, ``--plot`` a PNG; both replace what was there."""
+    output, plot = tmp_path / "speed.json", tmp_path / "speed.png"
+    output.write_text("old " * 9999)
+    words = [*METERED, "--repeat", "3", "--json", "--output", str(output), "--plot", str(plot)]
+    result = call("compare", "-t", "game24", *words)
+    assert json.loads(output.read_text()) == json.loads(result.stdout)
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert f"wrote {plot}" in result.stderr
+
+
+def test_speeds_of_different_trees_are_not_drawn(tmp_path):
+    """The JSON is written, and says why."""
+    output, plot = tmp_path / "speed.json", tmp_path / "speed.png"
+    backends = ["-b", "helpers:Oracle,helpers:Oracle:wrong", "-i", "4 9 10 13"]
+    words = [*backends, "--repeat", "3", "--output", str(output), "--plot", str(plot)]
+    result = call("compare", "-t", "game24", *words)
+    assert result.exit_code == 1
+    assert json.loads(output.read_text())["same_tree"] is False
+    assert not plot.exists()
+    assert "is not drawn" in result.stderr
+
+
 def test_compare_takes_inputs_from_the_data_of_the_task():
     """``--limit`` takes the first rows."""
     result = call("compare", "-t", "game24", "-b", "helpers:Oracle,helpers:Oracle", "--limit", "3", "--json", "-q")
@@ -105,13 +226,21 @@ def test_compare_takes_inputs_from_the_data_of_the_task():
         (["-b", "helpers:Oracle,helpers:Oracle", "-i", "x"], "is not an input", 2),
         (["-b", "helpers:Oracle,helpers:Oracle", "--limit", "3", "-i", "x"], "exclude each other", 2),
         (["-b", "helpers:Oracle,helpers:Oracle", "-i", "4 9 10 13", "--set", "backend.fail_at=5"], "told to fail", 3),
+        ([*METERED, "--repeat", "0"], "'--repeat'", 2),
+        ([*METERED, "--output", "no/such/folder.json"], "--output: cannot write no/such/folder.json", 2),
+        ([*METERED, "--output", "."], "--output: cannot write", 2),
+        ([*METERED, "--repeat", "3", "--plot", "no/such/folder.png"], "--plot: cannot write no/such/folder.png", 2),
+        ([*METERED, "--repeat", "3", "--plot", "speed.jpg"], "such as speed.png", 2),
+        ([*METERED, "--plot", "speed.png"], "--repeat 3", 2),
     ],
 )
 def test_compare_tells_what_is_wrong(words, said, code):
     """Before the first request, where it can be known."""
+    DIARY.clear()
     result = call("compare", "-t", "game24", *words)
     assert result.exit_code == code
-    assert said in result.stderr
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert DIARY == []
 
 
 def test_a_replay_of_another_search_is_a_backend_failure(tmp_path):

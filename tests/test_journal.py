@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -402,6 +403,40 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(JournalError, match="No space left"):
         asyncio.run(run.result())
     assert Full.closed == 1
+
+
+def test_the_engines_own_figures_are_in_the_end_event(tmp_path: Path) -> None:
+    """What the backend counted during the run, under ``engine``; a run that cannot begin has none."""
+    path = tmp_path / "run.jsonl"
+
+    class Counting(TreeBackend):
+        def meter(self) -> Callable[[], dict[str, Any]]:
+            start = len(self.requests)
+            return lambda: {"requests": len(self.requests) - start, "drafted": None}
+
+        def load(self) -> None:
+            if self.requests:
+                raise BackendError("no more")
+
+    backend = Counting(TREE)
+    result = solve(backend, BFS(b=2), journal=path)
+    assert result.engine == {"requests": result.usage.calls, "drafted": None}
+    assert read(path)[-1].data["engine"] == result.engine
+    with pytest.raises(BackendError) as failure:
+        solve(backend, BFS(b=2))
+    assert failure.value.result.engine == {}
+
+
+def test_a_journal_without_figures_can_still_be_read(tmp_path: Path) -> None:
+    """Journals of before ``engine`` was written: rebuilt, and resumed."""
+    path = tmp_path / "run.jsonl"
+    whole = solve(TreeBackend(TREE), BFS(b=2), journal=path)
+    lines = path.read_text().splitlines(keepends=True)
+    end = json.loads(lines.pop())
+    assert end.pop("engine") == {}
+    path.write_text("".join(lines) + json.dumps(end) + "\n")
+    assert rebuild(read(path)).solved == whole.solved
+    assert essence(resumed(path, BFS(b=2), "value")[0]) == essence(whole)
 
 
 def _parts() -> tuple[Any, Any]:

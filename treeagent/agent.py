@@ -46,6 +46,8 @@ class Result:
     thought: Thought | None = field(default=None, repr=False)
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
     """Task, search, evaluator, backend and their options."""
+    engine: dict[str, Any] = field(default_factory=dict, repr=False)
+    """The backend's own figures for this search (:meth:`Backend.meter`); empty when it keeps none."""
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``treeagent solve --json`` prints."""
@@ -61,6 +63,7 @@ class Result:
             "seed": self.seed,
             "counts": asdict(self.counts),
             "settings": self.settings,
+            "engine": self.engine,
         }
 
 
@@ -194,6 +197,7 @@ class Run:
         self._journal = None if journal is None else Journal(journal, resume=resume)
         self._resumed = resume
         self._began = time.monotonic()
+        self._figures: Callable[[], dict[str, Any]] = dict
         self._stopping: str | None = None
         self._searching: asyncio.Future[Thought | None] | None = None
         known = ({}, {}) if self._journal is None else (self._journal.replies, self._journal.scores)
@@ -246,6 +250,7 @@ class Run:
         loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._agent.backend.load)
         self._began = time.monotonic()  # a budget of seconds is for searching
+        self._figures = self._agent.backend.meter()
         self._searching = asyncio.ensure_future(self._agent.search.run(self._explorer))
         if self._stopping is not None:
             self._searching.cancel()
@@ -290,7 +295,7 @@ class Run:
         return Result(
             self.input, answer, solved if agent.task.can_verify else None, tuple(steps), ended, self._ledger.spent,
             time.monotonic() - self._began, agent.seed, self._explorer.counts, self._explorer.tree, thought,
-            agent.settings,
+            agent.settings, self._figures(),
         )  # fmt: skip
 
     def _header(self) -> Event:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -174,6 +174,14 @@ class Backend(ABC):
 
     def load(self) -> None:
         """Get ready, so that the first request is not the slow one; called in a worker thread. Raises BackendError."""
+
+    def meter(self) -> Callable[[], dict[str, Any]]:
+        """Start measuring; calling the result gives the backend's own figures since then, empty when it keeps none.
+
+        Figures are numbers, texts or lists of them under names that a person can read (``tokens_per_second``), ready
+        for JSON; unknown is None. Several meters may run at once, and each may be read as often as one likes.
+        """
+        return dict
 
     async def aclose(self) -> None:
         """Release what the backend holds, such as a loaded model; it may be used again afterwards."""

@@ -6,7 +6,7 @@ order in which things happened.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,6 +60,10 @@ class Recorder(Backend):
     def load(self) -> None:
         """Load the inner backend."""
         self.inner.load()
+
+    def meter(self) -> Callable[[], dict[str, Any]]:
+        """The inner backend's figures."""
+        return self.inner.meter()
 
     async def aclose(self) -> None:
         """Close the inner backend."""
@@ -169,37 +173,3 @@ def _parting(left: Sequence[Any], right: Sequence[Any]) -> int:
 
 def _said(reply: Reply | Scores | None) -> str:
     return "no reply" if reply is None else "a reply"
-
-
-@dataclass(slots=True)
-class Score:
-    """What one backend did with all inputs."""
-
-    backend: str
-    inputs: int = 0
-    solved: int | None = 0
-    """None when neither the task nor gold answers can tell."""
-    tokens: int | None = 0
-    completion_tokens: int | None = 0
-    seconds: float = 0.0
-
-    def add(self, result: Result, right: bool | None) -> None:
-        """One more input; ``right`` is the verdict on its answer."""
-        self.inputs += 1
-        self.solved = None if self.solved is None or right is None else self.solved + right
-        usage = result.usage
-        self.tokens = None if self.tokens is None or usage.tokens is None else self.tokens + usage.tokens
-        both = (self.completion_tokens, usage.completion_tokens)
-        self.completion_tokens = None if both[0] is None or both[1] is None else both[0] + both[1]
-        self.seconds += result.seconds
-
-    @property
-    def speed(self) -> float | None:
-        """Completion tokens per second; None when unknown."""
-        tokens = self.completion_tokens
-        return tokens / self.seconds if tokens is not None and self.seconds > 0 else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Part of the object that ``treeagent compare --json`` prints."""
-        speed = None if self.speed is None else round(self.speed, 1)
-        return {**asdict(self), "seconds": round(self.seconds, 3), "completion_tokens_per_second": speed}

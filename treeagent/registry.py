@@ -1,7 +1,8 @@
 """Finds tasks, strategies, evaluators, backends and checkers by entry points: ours and a third party's alike.
 
 Groups: ``treeagent.strategies``, ``treeagent.evaluators``, ``treeagent.backends`` and ``treeagent.checkers`` name a
-class each; ``treeagent.tasks`` names a package, and every YAML file in it is a task.
+class each, ``treeagent.commands`` a function that typer can make a command of; ``treeagent.tasks`` names a package, and
+every YAML file in it is a task.
 """
 
 from __future__ import annotations
@@ -15,13 +16,24 @@ from .errors import ConfigError, UnknownNameError
 if TYPE_CHECKING:
     from importlib.abc import Traversable
 
-KINDS = {"search": "strategies", "evaluator": "evaluators", "backend": "backends", "checker": "checkers"}
+KINDS = {
+    "search": "strategies",
+    "evaluator": "evaluators",
+    "backend": "backends",
+    "checker": "checkers",
+    "command": "commands",
+}
 """What a user calls it, and the entry-point group's last part."""
 
 
 def names(kind: str) -> list[str]:
     """Registered names of a kind, sorted."""
-    return sorted({entry.name for entry in metadata.entry_points(group=f"treeagent.{KINDS[kind]}")})
+    return sorted({entry.name for entry in entries(kind)})
+
+
+def entries(kind: str) -> metadata.EntryPoints:
+    """Everything registered of a kind, not imported."""
+    return metadata.entry_points(group=f"treeagent.{KINDS[kind]}")
 
 
 def load(kind: str, name: str) -> Any:
@@ -32,13 +44,13 @@ def load(kind: str, name: str) -> Any:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError, ValueError) as error:
             raise ConfigError(f"cannot import the {kind} {name!r}: {error}") from error
-    found = metadata.entry_points(group=f"treeagent.{KINDS[kind]}", name=name)
+    found = entries(kind).select(name=name)
     if not found:
         raise UnknownNameError(kind, name, names(kind))
     entry = next(iter(found))
     try:
         return entry.load()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"the {kind} {name!r} is registered as {entry.value} but cannot be imported: {error}"
         ) from error

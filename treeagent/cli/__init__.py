@@ -14,10 +14,16 @@ from treeagent.errors import BackendError, TreeagentError
 
 from . import comparing, exporting, models, plugins, solving, tasks
 from .common import BACKEND_FAILED, INTERRUPTED, WRONG, say
+from .extra import extra_commands
 
 
 class _Group(TyperGroup):
-    """Turns every error that is meant for the user into a paragraph and an exit code."""
+    """Has the commands of plug-ins too, and turns every error meant for the user into a paragraph and an exit code."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        for name, command in extra_commands().items():
+            self.commands.setdefault(name, command)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises typer.Exit with the documented code instead of a TreeagentError."""

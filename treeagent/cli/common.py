@@ -114,6 +114,17 @@ def budget(
     return Budget(**{**(recorded or {}), **{name: limit for name, limit in given.items() if limit is not None}})  # type: ignore[arg-type]
 
 
+def check_writable(path: Path, option: str) -> None:
+    """Raises ConfigError now for a file that could only be refused when the work is done; the file stays as it is."""
+    try:
+        there = path.exists()
+        path.open("ab").close()
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise ConfigError(f"{option}: cannot write {path}: {error.strerror}") from error
+
+
 def read_inputs(task: Task, given: Sequence[str] | None) -> list[str]:
     """The inputs, checked; the task's first example where nothing is given. Raises InputError."""
     if given and list(given) != ["-"]:

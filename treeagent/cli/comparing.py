@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,11 +16,10 @@ from . import common
 from .common import INTERRUPTED, SOLVED, UNSOLVED
 
 if TYPE_CHECKING:
-    from treeagent.agent import Agent, Result
-    from treeagent.compare import Difference, Exchange, Recorder, Score
     from treeagent.data import Data
-    from treeagent.progress import Progress
     from treeagent.task import Task
+
+    from .racing import Race
 
 
 def compare(
@@ -47,10 +47,27 @@ def compare(
     max_nodes: common.MaxNodes = None,
     no_legality: common.NoLegality = False,
     allow_code: common.AllowCode = False,
+    repeat: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Time everything N times, the backends in turn; an interval needs 3."),
+    ] = 1,
+    warm: Annotated[
+        bool,
+        typer.Option(
+            "--warm",
+            help="Keep each backend and what it caches, after an untimed pass; else every repeat has a fresh one.",
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.json", help="Write what --json prints here as well.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the speed-ups over the first backend here.")
+    ] = None,
     as_json: common.Json = False,
     quiet: common.Quiet = False,
 ) -> None:  # fmt: skip
-    """Run the same task, search, seed and inputs on several backends, and tell whether the trees are the same.
+    """Run the same searches on several backends, and tell whether the trees are the same and who is faster.
 
     Exit codes: 0 the same tree everywhere; 1 a difference, which is printed; 2, 3 and 130 as for 'solve'.
     """
@@ -60,13 +77,20 @@ def compare(
         raise ConfigError(f"--backends {backends}: expected {wanted}")
     options, given = common.pairs(settings, "--set"), common.pairs(variables, "--var")
     common.reach_local_code(search, evaluator, *specs)
-
-    import asyncio
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise ConfigError(f"--plot {plot}: expected the name of a PNG file, such as {plot.stem or 'speed'}.png")
+    if plot is not None and repeat < 2:
+        raise ConfigError("--plot draws speed-ups, which need repeats: --repeat 3 gives them an interval as well")
+    for option, path in (("--output", output), ("--plot", plot)):
+        if path is not None:
+            common.check_writable(path, option)
 
     from treeagent.agent import Agent
-    from treeagent.compare import Recorder, Score
+    from treeagent.compare import Recorder
     from treeagent.task import Task
 
+    from . import compared
+    from .racing import Race
     from .running import view
 
     loaded = Task.load(task, variables=given, allow_code=allow_code)
@@ -74,32 +98,43 @@ def compare(
     limits = common.budget(calls=max_calls, tokens=max_tokens, seconds=None, nodes=max_nodes, dollars=None)
     own = {name: value for name, value in options.items() if not name.startswith("backend.")}
     opening = {name.removeprefix("backend."): value for name, value in options.items() if name not in own}
-    shown = view(quiet=quiet)
-    scores, agents = [Score(spec) for spec in specs], []
-    recorders: list[Recorder] = []
+
+    def enter(spec: str) -> tuple[Agent, Recorder]:
+        recorder = Recorder(_open(spec, model, opening))
+        agent = Agent(
+            loaded, search, backend=recorder, evaluator=evaluator, options=own, seed=seed, budget=limits,
+            legality=not no_legality,
+        )  # fmt: skip
+        return agent, recorder
+
+    race = Race(specs, enter, data, shown := view(quiet=quiet), repeat, warm)
     with shown:
-        for spec in specs:
-            shown.begin(f"loading {spec}")
-            recorders.append(Recorder(_open(spec, model, opening)))
-            agent = Agent(
-                task, search, backend=recorders[-1], evaluator=evaluator, options=own, variables=given, seed=seed,
-                budget=limits, legality=not no_legality, allow_code=allow_code,
-            )  # fmt: skip
-            agents.append(agent)
-    difference: tuple[str, str, Difference] | None = None
-    firsts: list[tuple[Result, list[Exchange]]] = []
-    for number, (agent, recorder, score) in enumerate(zip(agents, recorders, scores, strict=True)):
-        for place, row in enumerate(data.rows):
-            result = _run(agent, row.input, shown, f"{score.backend}: {row.input} ({place + 1} of {len(data.rows)})")
-            said = recorder.taken()
-            score.add(result, data.gold.grade(row, result.answer) if len(data.gold) else _right(result))
-            if number == 0:
-                firsts.append((result, said))
-            elif difference is None and (found := _difference(firsts[place], (result, said))) is not None:
-                difference = (row.input, score.backend, found)
-        asyncio.run(recorder.aclose())
-    _report(specs, scores, difference, as_json=as_json, settings={"task": loaded.name, "search": search, "seed": seed})
-    raise typer.Exit(SOLVED if difference is None else UNSOLVED)
+        shown.begin(f"opening {', '.join(specs)}")
+        race.run()
+    found = compared.to_json(race, {"task": loaded.name, "search": search, "seed": seed})
+    typer.echo(json.dumps(found) if as_json else compared.report(race))
+    _write(race, found, output, plot)
+    if race.interrupted:
+        common.say(f"Interrupted: {len(race.passes)} of {repeat} repeats are whole.")
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(SOLVED if race.parting is None else UNSOLVED)
+
+
+def _write(race: Race, found: dict[str, Any], output: Path | None, plot: Path | None) -> None:
+    """The files that are wanted. Raises ConfigError."""
+    try:
+        if output is not None:
+            output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8", newline="\n")
+            common.say(f"wrote {output}")
+        if plot is not None and race.parting is None and len(race.passes) > 1:
+            from .plotting import plot as draw
+
+            draw(plot, race.scores, f"{found['task']}, {found['search']}, {len(race.passes)} repeat(s)")
+            common.say(f"wrote {plot}")
+        elif plot is not None:
+            common.say(f"{plot} is not drawn: there are no speed-ups without the same tree in two repeats.")
+    except OSError as error:
+        raise ConfigError(f"cannot write {error.filename}: {error.strerror}") from error
 
 
 def _data(task: Task, given: Sequence[str] | None, limit: int | None) -> Data:
@@ -123,59 +158,3 @@ def _open(spec: str, model: str | None, options: dict[str, str]) -> Any:
     if words == 2 and (len(parts) == 1 or not package or find_spec(package) is None):
         raise UnknownNameError("backend", parts[0], known, " A module:Class will do as well.")
     return wiring.open_backend(":".join(parts[:words]), ":".join(parts[words:]) or model, options)
-
-
-def _run(agent: Agent, text: str, shown: Progress, stage: str) -> Result:
-    from .running import run
-
-    with shown:
-        shown.begin(stage)
-        result = run(agent, text, shown)
-    if result.ended == "interrupted":
-        raise typer.Exit(INTERRUPTED)
-    return result
-
-
-def _right(result: Result) -> bool | None:
-    """The task's verdict; an input without any answer is not solved, whoever judges."""
-    return False if result.answer is None else result.solved
-
-
-def _difference(expected: tuple[Result, list[Exchange]], got: tuple[Result, list[Exchange]]) -> Difference | None:
-    from treeagent.compare import first_difference, same_end
-
-    return first_difference(expected[1], got[1]) or same_end(expected[0], got[0])
-
-
-def _report(
-    specs: Sequence[str],
-    scores: Sequence[Score],
-    difference: tuple[str, str, Difference] | None,
-    *,
-    as_json: bool,
-    settings: dict[str, Any],
-) -> None:
-    if as_json:
-        parting = None
-        if difference is not None:
-            parting = {"input": difference[0], "backend": difference[1], **difference[2].to_json()}
-        rows = [score.to_json() for score in scores]
-        typer.echo(json.dumps({**settings, "same_tree": difference is None, "difference": parting, "backends": rows}))
-        return
-    if difference is None:
-        typer.echo(f"same tree: {scores[0].inputs} input(s), token for token")
-    else:
-        text, backend, found = difference
-        typer.echo(common.printable(f"not the same tree: input {text}, {backend} against {specs[0]}: {found}"))
-    table = [("backend", "solved", "tokens", "seconds", "generated tokens/s"), *map(_cells, scores)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    for row in table:
-        name, *cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("  ".join([name.strip().ljust(widths[0]), *cells]))
-
-
-def _cells(score: Score) -> tuple[str, ...]:
-    solved = "unknown" if score.solved is None else str(score.solved)
-    tokens = "unknown" if score.tokens is None else f"{score.tokens:,}"
-    speed = "unknown" if score.speed is None else f"{score.speed:,.0f}"
-    return score.backend, f"{solved}/{score.inputs}", tokens, f"{score.seconds:.2f}", speed

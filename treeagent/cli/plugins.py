@@ -13,7 +13,7 @@ from treeagent.errors import ConfigError
 
 
 def plugins() -> None:
-    """Every registered search, evaluator, backend and checker, with its options and their defaults.
+    """Every registered search, evaluator, backend, checker and command, with its options and their defaults.
 
     Options are set with ``--set``: ``b=5`` for a search, ``evaluator.samples=3``, ``backend.threads=2``.
     """

@@ -18,6 +18,7 @@ from rich.console import Console
 from treeagent.progress import Progress, progress
 
 from .common import INTERRUPTED, printable, say
+from .figures import paragraph
 
 if TYPE_CHECKING:
     from treeagent.agent import Agent, Result, Run
@@ -81,6 +82,7 @@ def report(task: str, result: Result) -> str:
         verdict = {True: "solved", False: "wrong: the task's own check refuses it", None: "not verified"}[result.solved]
         lines.append(f"Answer: {_indent(result.answer)}  ({verdict})")
     lines.extend(_bill(result))
+    lines.extend(paragraph("engine", result.engine))
     return printable("\n".join(lines))
 
 

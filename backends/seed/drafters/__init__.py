@@ -71,6 +71,8 @@ class Drafter(ABC):
 
     name: str
     """As the user selects it and metrics show it."""
+    seconds: float = 0.0
+    """Time spent in passes of a draft model so far."""
 
     @abstractmethod
     def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:

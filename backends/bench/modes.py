@@ -1,0 +1,79 @@
+"""The ways to run a workload, by name: transformers' own, this package's plain backend, and the engine's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from treeagent.errors import ConfigError, UnknownNameError
+
+LOOKUP = 8
+"""Tokens that transformers copies from the prompt at a time, the same in every published table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """One way to run a workload."""
+
+    name: str
+    what: str
+    """In a few words."""
+    family: str
+    """``serial``, ``batched`` or ``continuous`` (transformers' generate), ``plain`` or ``seed`` (backends)."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of transformers' generate, or of the backend."""
+    drafts: bool = False
+    """Whether it cannot run without a draft model."""
+
+    @property
+    def keyed(self) -> bool:
+        """Whether its samples are a function of the requests' keys, so that they can be compared at any temperature."""
+        return self.family in ("plain", "seed")
+
+
+_ALL = (
+    Mode("transformers-serial", "generate, one prompt after another", "serial"),
+    Mode("transformers-batched", "generate, all prompts in one left-padded batch", "batched"),
+    Mode("transformers-lookup", "serial with prompt lookup", "serial", {"prompt_lookup_num_tokens": LOOKUP}),
+    Mode("transformers-assisted", "serial, assisted by the draft model", "serial", drafts=True),
+    Mode("transformers-continuous", "generate_batch: continuous batching on a paged cache", "continuous"),
+    Mode("backend-transformers", "the plain backend of this package, batched", "plain"),
+    Mode("seed", "the engine as it comes: rounds, drafter auto", "seed"),
+    Mode("seed-nodraft", "the engine without speculation", "seed", {"drafter": "none"}),
+    Mode("seed-ngram", "the engine, drafts from tables of n-grams", "seed", {"drafter": "ngram"}),
+    Mode("seed-model", "the engine, drafts from the draft model", "seed", {"drafter": "model"}, drafts=True),
+    Mode(
+        "seed-ngram+model", "the engine, drafts from tables and the draft model", "seed", {"drafter": "ngram+model"},
+        drafts=True,
+    ),
+    Mode("seed-fcfs", "the schedule of SeeD: drafts together, verified first come first served", "seed",
+         {"policy": "fcfs"}),
+    Mode("seed-serial", "serial speculation: one branch after another", "seed", {"policy": "serial"}),
+    Mode("seed-serial-nodraft", "serial decoding on the engine's kernels and cache", "seed",
+         {"policy": "serial", "drafter": "none"}),
+)  # fmt: skip
+MODES = {mode.name: mode for mode in _ALL}
+"""Every mode by its name."""
+
+SERIAL, PLAIN = "transformers-serial", "backend-transformers"
+"""What greedy and sampled tokens are held against."""
+
+
+def chosen(names: Sequence[str] | None, draft: str | None) -> tuple[Mode, ...]:
+    """The modes of these names, in this order; without names every one that can run. Raises ConfigError."""
+    if names is None:
+        return tuple(mode for mode in _ALL if draft is not None or not mode.drafts)
+    if not names:
+        raise ConfigError(f"--modes names no mode. Valid: {', '.join(MODES)}.")
+    found = [find(name) for name in dict.fromkeys(names)]
+    if draft is None and (needy := [mode.name for mode in found if mode.drafts]):
+        raise ConfigError(f"{', '.join(needy)}: this needs a draft model; give one with --draft, such as mini-draft")
+    return tuple(found)
+
+
+def find(name: str) -> Mode:
+    """The mode of a name. Raises UnknownNameError."""
+    if name not in MODES:
+        raise UnknownNameError("mode", name, MODES)
+    return MODES[name]

@@ -1,0 +1,136 @@
+"""The workloads: prompts as a tree search over a task would send them, all different, made from a seed.
+
+``game24``        propose next steps of a Game of 24 state: few-shot, the same up to the last dozen tokens
+``value``         judge a Game of 24 state: sure, likely or impossible
+``gsm8k``         solve a word problem of the kind that GSM8K collects
+``gsm8k-value``   judge the first step of such a solution
+``writing``       creative writing: plan and write a passage whose four paragraphs end with given sentences
+``writing-value`` judge the beginning of such a plan
+``mixed``         all of them in equal parts, one after the other
+
+A longer list of prompts begins with the shorter one of the same kind and seed.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import random
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+
+from treeagent.errors import ConfigError, UnknownNameError
+
+from .texts import CHECK, OPENINGS, PEOPLE, PLAN, PROPOSE, RATE, SENTENCES, SOLVE, STORIES, VALUE
+
+Random = random.Random
+
+MIXED = "mixed"
+PATIENCE = 1000
+"""Draws without a new prompt after which a workload counts as used up."""
+
+
+def prompts(kind: str, n: int, seed: int) -> list[str]:
+    """``n`` different prompts of a kind. Raises UnknownNameError, or ConfigError when there are not so many."""
+    if kind not in KINDS:
+        raise UnknownNameError("workload", kind, KINDS, " --prompts FILE takes prompts of your own.")
+    drawn = [_different(_DRAWS[name], f"{name} {seed}") for name in (_DRAWS if kind == MIXED else (kind,))]
+    found = list(islice(chain.from_iterable(zip(*drawn, strict=False)), n))
+    if len(found) < n:
+        raise ConfigError(f"the workload {kind!r} has no {n} different prompts; take fewer, or another workload")
+    return found
+
+
+def read_prompts(path: Path) -> list[str]:
+    """The prompts of a file: a JSON list of texts, or one a line. Raises ConfigError."""
+    try:
+        content = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read the prompts in {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the prompts in {path} are not UTF-8 text ({error.reason} at byte {error.start})") from error
+    if content.lstrip().startswith("[") or path.suffix == ".json":
+        found = _listed(content, path)
+    else:
+        found = [line for line in content.splitlines() if line.strip()]
+    if not found:
+        raise ConfigError(f"there are no prompts in {path}: expected one a line, or a JSON list of texts")
+    return found
+
+
+def _listed(content: str, path: Path) -> list[str]:
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON ({error}); expected a list of texts, or one prompt a line") from error
+    if not isinstance(found, list) or not all(isinstance(text, str) and text.strip() for text in found):
+        raise ConfigError(f'{path} is JSON but no list of texts, such as ["first prompt", "second prompt"]')
+    return found
+
+
+def _different(draw: Callable[[Random], str], seed: str) -> Iterator[str]:
+    """Prompts without repetition; ends when none is left."""
+    rng, seen, missed = random.Random(seed), set(), 0
+    while missed < PATIENCE:
+        text = draw(rng)
+        if text in seen:
+            missed += 1
+            continue
+        seen.add(text)
+        missed = 0
+        yield text
+
+
+def _game24(rng: Random) -> str:
+    hand = sorted(rng.randint(1, 13) for _ in range(4))
+    return f"{PROPOSE}Numbers: {' '.join(map(str, hand))}\nPossible next steps:\n"
+
+
+def _value(rng: Random) -> str:
+    left = sorted(rng.randint(1, 24) for _ in range(rng.choice((2, 3, 3))))
+    return f"{VALUE}Numbers: {' '.join(map(str, left))}\n"
+
+
+def _gsm8k(rng: Random) -> str:
+    return f"{SOLVE}Problem: {_problem(rng)[0]}\n"
+
+
+def _gsm8k_value(rng: Random) -> str:
+    text, step = _problem(rng)
+    return f"{CHECK}Problem: {text}\n{step}\nJudgement:"
+
+
+def _writing(rng: Random) -> str:
+    return f"{PLAN}{_four(rng)}Plan:\n"
+
+
+def _writing_value(rng: Random) -> str:
+    return f"{RATE}{_four(rng)}Plan:\n1. {rng.choice(OPENINGS)}.\n2. {rng.choice(OPENINGS)}.\nScore:"
+
+
+def _problem(rng: Random) -> tuple[str, str]:
+    """A word problem, and the first step of a solution, wrong in every third."""
+    story, sign = rng.choice(STORIES)
+    a, b, c = rng.randint(6, 40), rng.randint(6, 25), rng.randint(2, 5)
+    who, other = rng.sample(PEOPLE, 2)
+    if rng.random() < 1 / 3:
+        sign = rng.choice([wrong for wrong in _SIGNS if wrong != sign])
+    return story.format(who=who, other=other, a=a, b=b, c=c), f"{a} {sign} {b} = {_SIGNS[sign](a, b)}"
+
+
+def _four(rng: Random) -> str:
+    return "".join(f"{number}. {text}\n" for number, text in enumerate(rng.sample(SENTENCES, 4), 1))
+
+
+_SIGNS: dict[str, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+_DRAWS: dict[str, Callable[[Random], str]] = {
+    "game24": _game24,
+    "value": _value,
+    "gsm8k": _gsm8k,
+    "gsm8k-value": _gsm8k_value,
+    "writing": _writing,
+    "writing-value": _writing_value,
+}
+KINDS = (*_DRAWS, MIXED)
+"""Names of the built-in workloads."""

@@ -1,0 +1,208 @@
+"""Puts an engine together from a backend's options: runners, drafter, verifier, scheduler."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from treeagent.errors import ModelError
+
+from .. import models
+from ..loading import Model, Text, load_model, load_text
+from .budget import CostTable, best_depth
+from .drafters import Drafter
+from .drafters.combined import Combined
+from .drafters.model import ModelDrafter
+
+try:
+    from .drafters.ngram import NgramDrafter
+except ImportError:
+    NgramDrafter = lambda: None
+from .forest import Span
+from .metrics import Counters
+from .runner import Runner
+from .scheduler import Scheduler
+from .verify import VERIFIERS
+
+if TYPE_CHECKING:
+    from .engine import SeedBackend
+
+DRAFTERS = ("auto", "none", "ngram", "model", "ngram+model")
+
+MEASURED_CONTEXT = 64
+"""Tokens before the new ones when passes are measured."""
+
+
+@dataclass(slots=True)
+class Parts:
+    """A loaded engine."""
+
+    text: Text
+    model: Model
+    """The target; its context is clipped to what the engine can run."""
+    scheduler: Scheduler
+    drafting: Runner | None
+    """The draft model's, None without one."""
+    keep_law: bool
+    how: str
+    """Which drafter, with ``auto`` resolved."""
+
+    def reset(self, *, tables: bool) -> None:
+        """Empty forests and, with ``tables``, a drafter that knows nothing."""
+        scheduler = self.scheduler
+        scheduler.runner.forest = scheduler.runner.new_forest()
+        if self.drafting is not None:
+            self.drafting.forest = self.drafting.new_forest()
+        if tables:
+            scheduler.calibration = type(scheduler.calibration)()
+            scheduler.drafter = make_drafter(self.how, self.drafting, scheduler, keep_law=self.keep_law)
+
+    def figures(self, counters: Counters) -> dict[str, Any]:
+        """The figures of a time, and the state of memory."""
+        pool = self.scheduler.runner.forest.pool
+        return counters.figures() | {
+            "drafter": self.how,
+            "kv_tokens": pool.used,
+            "kv_peak_tokens": pool.peak,
+            "kv_allocated_tokens": pool.capacity,
+            "kv_peak_bytes": pool.peak * pool.slot_bytes,
+        }
+
+
+def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
+    """Load what is left to load, check it and measure its passes. Raises ModelError."""
+    where = models.resolve(backend.model)
+    memory = int(backend.kv_memory * 1e6)
+    runner = Runner(model, where, memory)
+    model = Model(model.network, model.device, model.eos, runner.context, model.arguments)
+    drafting = None
+    how = backend.drafter
+    if how == "auto":
+        how = "ngram" if backend.draft is None else "ngram+model"
+    if backend.draft is not None:
+        drafting = _load_draft(backend, text, runner, memory)
+    keep_law = backend.verify == "rejection"
+    scheduler = Scheduler(
+        runner,
+        None,
+        VERIFIERS[backend.verify](),
+        measured(runner, where, backend.dtype),
+        policy=backend.policy,
+        eos=model.eos,
+        max_rows=backend.max_rows,
+        chunk=backend.chunk,
+        draft_tokens=backend.draft_tokens,
+    )
+    scheduler.drafter = make_drafter(how, drafting, scheduler, keep_law=keep_law)
+    return Parts(text, model, scheduler, drafting, keep_law, how)
+
+
+def make_drafter(how: str, drafting: Runner | None, scheduler: Scheduler, *, keep_law: bool) -> Drafter | None:
+    """A drafter that has learnt nothing yet."""
+    table = NgramDrafter() if "ngram" in how else None
+    if drafting is None or "model" not in how:
+        return table
+    model = ModelDrafter(drafting, measured(drafting, "draft", str(drafting.dtype)), keep_law=keep_law)
+    if scheduler.draft_tokens is None:
+        model.depth_for = lambda rows: best_depth(
+            scheduler.cost, model.cost, scheduler.calibration.acceptance, rows, rows, scheduler.depth
+        )
+    return model if table is None else Combined(table, model)
+
+
+def measured(runner: Runner, where: Path | str, dtype: str) -> CostTable:
+    """Seconds of passes by size, from the user's cache or measured now and kept there."""
+    config = json.dumps(runner.model.network.config.to_dict(), sort_keys=True, default=str)
+    machine = (
+        runner.device.type,
+        torch.get_num_threads(),
+        torch.__version__,
+        os.cpu_count(),
+        _processor(runner.device),
+    )
+    digest = hashlib.blake2b(repr((config, dtype, machine)).encode(), digest_size=12).hexdigest()
+    kept = models.cache_folder() / "costs" / f"{digest}.json"
+    if (table := _read(kept)) is not None:
+        return table
+    table = CostTable.measure(lambda tokens: _time(runner, tokens))
+    runner.forest = runner.new_forest()
+    runner.seconds, runner.passes = 0.0, 0
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps({"sizes": table.sizes, "seconds": table.seconds}))
+        part.replace(kept)
+    except OSError:
+        pass  # it is measured again next time
+    return table
+
+
+def _time(runner: Runner, tokens: int) -> float:
+    """Seconds of one pass over ``tokens`` rows of one new token each after a common context."""
+    forest = runner.forest
+    context = [1] * min(MEASURED_CONTEXT, (runner.context or 2 * MEASURED_CONTEXT) // 2)
+    node, _ = forest.join(context)
+    if node.computed < len(node.tokens):
+        runner.forward([Span(node.tokens, node.slots, np.zeros(0, dtype=np.int64), forest.root)])
+        node.computed = len(node.tokens)
+    table = np.concatenate([above.slots for above in node.path()])
+    slots = forest.allocate(tokens)
+    before = runner.seconds
+    runner.forward([Span([1], slots[i : i + 1], table, node, wanted=[0]) for i in range(tokens)])
+    seconds = runner.seconds - before
+    forest.pool.free(slots)
+    forest.leave(node, keep=True)
+    return seconds
+
+
+def _read(kept: Path) -> CostTable | None:
+    try:
+        data = json.loads(kept.read_text())
+        return CostTable(tuple(data["sizes"]), tuple(data["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _processor(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        info = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")), "")
+
+
+def _load_draft(backend: SeedBackend, text: Text, target: Runner, memory: int) -> Runner:
+    """The draft model, of the same vocabulary and no bigger than the target. Raises ModelError."""
+    assert backend.draft is not None  # noqa: S101  # the caller looked
+    where = models.resolve(backend.draft)
+    check_vocabularies(text, load_text(where), backend.model, backend.draft)
+    runner = Runner(load_model(where, backend.dtype, target.device), where, memory)
+    if runner.parameters > target.parameters:
+        raise ModelError(
+            f"the draft {backend.draft} ({runner.parameters:,} parameters) is bigger than the target {backend.model} "
+            f"({target.parameters:,}): drafting would cost more than it saves. Swap them, or give a smaller draft."
+        )
+    return runner
+
+
+def check_vocabularies(target: Text, draft: Text, target_name: str, draft_name: str) -> None:
+    """Raise ModelError when a token id means different things to the two, naming the first few."""
+    ours, theirs = target.tokenizer.get_vocab(), draft.tokenizer.get_vocab()
+    if ours == theirs:
+        return
+    by_id, by_id_theirs = ({i: token for token, i in vocabulary.items()} for vocabulary in (ours, theirs))
+    wrong = [i for i in sorted(by_id.keys() | by_id_theirs.keys()) if by_id.get(i) != by_id_theirs.get(i)]
+    shown = "; ".join(f"id {i} is {by_id.get(i)!r} and {by_id_theirs.get(i)!r}" for i in wrong[:3])
+    raise ModelError(
+        f"the draft {draft_name} has another vocabulary than the target {target_name}: {len(wrong)} of "
+        f"{max(len(by_id), len(by_id_theirs))} token ids differ ({shown}). Give a draft with the target's tokenizer."
+    )

@@ -1,0 +1,54 @@
+"""A table and a model together: the table's guesses are free, the model is asked where the table has none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import Draft, Drafter, Row
+
+
+class Combined(Drafter):
+    """``table`` drafts first; rows for which it expects less than one accepted token go to ``model``."""
+
+    def __init__(self, table: Drafter, model: Drafter) -> None:
+        self.table = table
+        self.model = model
+        self.name = f"{table.name}+{model.name}"
+
+    @property
+    def seconds(self) -> float:  # type: ignore[override]  # the model's
+        """Time spent in passes so far."""
+        return self.model.seconds
+
+    def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+        """See :class:`Drafter`."""
+        drafts = self.table.propose(rows, floor, depth)
+        poor = [i for i, draft in enumerate(drafts) if _expected(draft) < 1]
+        if poor:
+            for i, draft in zip(poor, self.model.propose([rows[i] for i in poor], floor, depth), strict=True):
+                if _expected(draft) > _expected(drafts[i]):
+                    drafts[i] = draft
+        return drafts
+
+    def observe(self, row: Row, start: int) -> None:
+        """Both see what was committed."""
+        self.table.observe(row, start)
+        self.model.observe(row, start)
+
+    def forget(self, row: Row) -> None:
+        """Both forget."""
+        self.table.forget(row)
+        self.model.forget(row)
+
+    def close(self) -> None:
+        """Both close."""
+        self.table.close()
+        self.model.close()
+
+
+def _expected(draft: Draft) -> float:
+    """Accepted tokens that the draft promises."""
+    reached: list[float] = []
+    for parent, confidence in zip(draft.parents, draft.confidence, strict=True):
+        reached.append(confidence * (1.0 if parent < 0 else reached[parent]))
+    return sum(reached)

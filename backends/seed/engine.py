@@ -1,0 +1,257 @@
+"""Backend ``seed``: requests of all live tree nodes, gathered into rounds of batched draft-then-verify.
+
+One worker thread owns the models and makes rounds while there is work; callers await futures. It is started by a
+request and ends with the last one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from treeagent.backend import Reply, Request, ScoreRequest, Scores, Usage
+from treeagent.errors import BackendError, ConfigError, TreeagentError, did_you_mean
+
+from ..gathering import Gatherer, Ticket
+from ..local import LocalBackend, pairs, samples
+from .assembly import DRAFTERS, Parts, assemble
+from .jobs import Growing, Scoring
+from .scheduler import POLICIES
+from .verify import VERIFIERS
+
+Question = Ticket[Request | ScoreRequest]
+
+
+class SeedBackend(LocalBackend):
+    """Scheduled speculative decoding over a prefix-shared forest of keys and values.
+
+    Args:
+        model: a name (``mini``, ``smollm2``), a folder, a .gguf file or a hub id.
+        draft: a smaller model with the same vocabulary, for the drafters ``model`` and ``ngram+model``.
+        drafter: ``auto`` (``ngram``, with ``draft`` also the model), ``none``, ``ngram``, ``model``, ``ngram+model``.
+        policy: ``rounds``, or the paper's ``fcfs`` and ``serial``.
+        verify: ``coupled`` (the text is plain decoding's, token for token) or ``rejection`` (its law is).
+        draft_tokens: tokens drafted for every branch in every round; None leaves it to the measured times.
+        kv_memory: megabytes (10^6 bytes) of keys and values, of the target and as many of the draft model.
+        max_rows: branches that are live at one time; others wait.
+        chunk: prompt tokens that one round reads at most.
+        device, dtype, threads, chat: as of every local backend.
+
+    Raises ConfigError for a senseless option; loading raises ModelError.
+    """
+
+    name = "seed"
+    options = LocalBackend.options | {
+        "draft": str,
+        "drafter": str,
+        "policy": str,
+        "verify": str,
+        "draft_tokens": int,
+        "kv_memory": float,
+        "max_rows": int,
+        "chunk": int,
+    }
+
+    def __init__(
+        self,
+        model: str = "mini",
+        *,
+        draft: str | None = None,
+        drafter: str = "auto",
+        policy: str = "rounds",
+        verify: str = "coupled",
+        draft_tokens: int | None = None,
+        device: str | None = None,
+        dtype: str = "float32",
+        kv_memory: float = 2000.0,
+        max_rows: int = 256,
+        chunk: int = 512,
+        threads: int | None = None,
+        chat: bool | None = None,
+    ) -> None:
+        super().__init__(model, device, dtype, threads, chat)
+        for option, word, known in (
+            ("drafter", drafter, DRAFTERS),
+            ("policy", policy, POLICIES),
+            ("verify", verify, VERIFIERS),
+        ):
+            if word not in known:
+                raise ConfigError(
+                    f"{option} must be one of {', '.join(known)}, not {word!r}.{did_you_mean(word, known)}"
+                )
+        if draft is None and "model" in drafter:
+            raise ConfigError(f"drafter {drafter!r} needs a draft model: give draft, such as draft=mini-draft for mini")
+        if draft is not None and drafter in ("none", "ngram"):
+            raise ConfigError(
+                f"draft {draft!r} is given, but drafter {drafter!r} uses no model. Leave one of them out."
+            )
+        numbers = {"kv_memory": kv_memory, "max_rows": max_rows, "chunk": chunk, "draft_tokens": draft_tokens}
+        for option, number in numbers.items():
+            if number is not None and not number > 0:
+                raise ConfigError(f"{option} must be positive, not {number}")
+        self.draft, self.drafter, self.policy, self.verify = draft, drafter, policy, verify
+        self.draft_tokens = draft_tokens
+        self.kv_memory, self.max_rows, self.chunk = kv_memory, max_rows, chunk
+        self._parts: Parts | None = None
+        self._gatherer: Gatherer[Request | ScoreRequest] = Gatherer(self._submit)
+        self._inbox: deque[Question] = deque()
+        self._lock = threading.Lock()
+        """Guards the inbox and the worker's coming and going."""
+        self._worker: threading.Thread | None = None
+
+    def load(self) -> None:
+        """Load the models and measure their passes now rather than at the first request. Raises ModelError."""
+        self._assembled()
+
+    async def generate(self, request: Request) -> Reply:
+        """Complete a prompt. Raises BackendError."""
+        reply: Reply = await self._gatherer.ask(request)
+        return reply
+
+    async def score(self, request: ScoreRequest) -> Scores:
+        """Score continuations, which are tokenised apart from the prompt. Raises BackendError."""
+        scores: Scores = await self._gatherer.ask(request)
+        return scores
+
+    async def aclose(self) -> None:
+        """Wait for the rounds to end, then forget models, keys and values; the next request loads them again."""
+        if (worker := self._worker) is not None:
+            await asyncio.to_thread(worker.join)
+        with self._loading:
+            self._parts = None
+
+    def reset(self, *, tables: bool = True) -> None:
+        """Forget cached prefixes and, with ``tables``, what drafters have learnt, as if just loaded.
+
+        Raises BackendError while requests are running.
+        """
+        if (worker := self._worker) is not None:
+            worker.join(timeout=1.0)  # it may be on its way out, the last answer being out already
+        with self._loading:
+            if self._worker is not None:
+                raise BackendError("the engine cannot be reset while requests are running; await them first")
+            if self._parts is not None:
+                self._parts.reset(tables=tables)
+
+    def meter(self) -> Callable[[], dict[str, Any]]:
+        """Start measuring; the result gives the engine's figures since, see docs/seed.md."""
+        parts = self._parts
+        before = None if parts is None else parts.scheduler.counters.copy()
+
+        def read() -> dict[str, Any]:
+            now = self._parts
+            if now is None:
+                return {}
+            counters = now.scheduler.counters
+            return now.figures(counters.since(before) if before is not None and now is parts else counters)
+
+        return read
+
+    def check(self) -> None:
+        """Raise AssertionError where the forest contradicts itself; for tests, while no request is running."""
+        if self._parts is not None:
+            self._parts.scheduler.runner.forest.check()
+
+    def _assembled(self) -> Parts:
+        with self._loading:
+            if self._parts is None:
+                self._set_threads()
+                self._parts = assemble(self, self._tokenizer(), self._load())
+            return self._parts
+
+    def _submit(self, tickets: list[Question]) -> None:
+        """Hand questions to the worker, which is started if there is none. Called from any event loop's thread."""
+        with self._lock:
+            self._inbox.extend(tickets)
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="treeagent-seed")
+                self._worker.start()
+
+    def _work(self) -> None:
+        """Rounds until there is nothing left to do. The one place where everything is caught, and handed to futures."""
+        while True:
+            try:
+                parts = self._assembled()
+                self._set_threads()
+                while self._take(parts) or parts.scheduler.busy:
+                    self._round(parts)
+            except BaseException as error:  # noqa: BLE001  # the worker's boundary
+                self._refuse(error)
+            with self._lock:
+                if not self._inbox and not (self._parts is not None and self._parts.scheduler.busy):
+                    self._worker = None
+                    return
+
+    def _round(self, parts: Parts) -> None:
+        try:
+            parts.scheduler.round()
+        except BaseException as error:  # noqa: BLE001  # the worker's boundary: the requests of this round are lost
+            parts.scheduler.fail(self._explained(error))
+
+    def _refuse(self, error: BaseException) -> None:
+        """The models could not be loaded: every waiting question gets the reason."""
+        with self._lock:
+            tickets = list(self._inbox)
+            self._inbox.clear()
+        for ticket in tickets:
+            ticket.fail(self._explained(error))
+
+    def _take(self, parts: Parts) -> bool:
+        """Turn what came in into jobs; whether anything came."""
+        with self._lock:
+            tickets = list(self._inbox)
+            self._inbox.clear()
+        for ticket in tickets:
+            try:
+                if isinstance(ticket.question, ScoreRequest):
+                    self._take_scoring(parts, ticket, ticket.question)
+                else:
+                    self._take_generation(parts, ticket, ticket.question)
+            except BaseException as error:  # noqa: BLE001  # the worker's boundary: this question's own fault
+                ticket.fail(self._explained(error))
+        return bool(tickets)
+
+    def _take_scoring(self, parts: Parts, ticket: Question, request: ScoreRequest) -> None:
+        asked = pairs(request, parts.text, parts.model)
+        lengths = tuple(len(continuation) for _, continuation in asked)
+        usage = Usage(calls=1, prompt_tokens=(len(asked[0][0]) if asked else 0) + sum(lengths), completion_tokens=0)
+
+        def answer(sums: list[float]) -> None:
+            ticket.answer(Scores(tuple(sums), lengths, usage))
+
+        if not any(lengths):
+            answer([0.0] * len(asked))
+            return
+        continuations = [continuation for _, continuation in asked]
+        parts.scheduler.submit(Scoring(asked[0][0], continuations, answer, ticket.fail, lambda: ticket.wanted))
+
+    def _take_generation(self, parts: Parts, ticket: Question, request: Request) -> None:
+        made = samples(request, parts.text, parts.model)
+        left = len(made)
+
+        def finished() -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                tokens = sum(len(sample.tokens) for sample in made)
+                usage = Usage(calls=1, prompt_tokens=len(made[0].prompt), completion_tokens=tokens)
+                completions = tuple(sample.completion for sample in made if sample.completion is not None)
+                ticket.answer(Reply(completions, usage))
+
+        def failed(error: BaseException) -> None:
+            ticket.fail(error)
+            ticket.dropped = True  # its other samples are of no use to anybody
+
+        for sample in made:
+            sample.wanted = lambda: ticket.wanted
+            parts.scheduler.submit(Growing(sample, finished, failed))
+
+    def _explained(self, error: BaseException) -> TreeagentError:
+        if isinstance(error, TreeagentError):
+            return error
+        failure = BackendError(f"the model {self.model} failed in the seed engine: {type(error).__name__}: {error}")
+        failure.__cause__ = error
+        return failure

@@ -1,0 +1,88 @@
+"""The pool of token slots that keys and values live in: written once, never moved, handed out by number."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Slots = NDArray[np.int64]
+
+FIRST = 512
+"""Slots of a new pool."""
+GROWTH = 1.2
+"""Factor by which a full pool grows: what is allocated stays within 1.25 times the peak."""
+
+
+class SlotPool:
+    """Keys and values of one model, per layer two tensors ``(slots, kv_heads, head_dim)``.
+
+    The pool grows on demand up to ``limit`` slots. Growing copies the tensors, but a slot keeps its number.
+    """
+
+    def __init__(self, layers: list[tuple[int, int]], dtype: torch.dtype, device: torch.device, limit: int) -> None:
+        """``layers`` holds each layer's number of key-value heads and head dimension."""
+        self.limit = limit
+        self.keys = [torch.empty(0, heads, dim, dtype=dtype, device=device) for heads, dim in layers]
+        self.values = [torch.empty_like(keys) for keys in self.keys]
+        self.peak = 0
+        """The most slots that were in use at one time."""
+        self._free: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self._used = 0
+
+    @property
+    def used(self) -> int:
+        """Slots in use."""
+        return self._used
+
+    @property
+    def capacity(self) -> int:
+        """Slots that memory is allocated for."""
+        return len(self._free)
+
+    @property
+    def room(self) -> int:
+        """Slots that can still be had without freeing any."""
+        return self.limit - self._used
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of one token: keys and values of all layers."""
+        return sum(2 * keys.shape[1] * keys.shape[2] * keys.element_size() for keys in self.keys)
+
+    def allocate(self, count: int) -> Slots:
+        """``count`` free slots, ascending and side by side where that is possible. The caller checked ``room``."""
+        if count > self.room:
+            raise MemoryError(f"{count} slots asked for, {self.room} left")
+        if self._used + count > self.capacity:
+            self._grow(self._used + count)
+        free = np.flatnonzero(self._free)
+        slots = free[:count]
+        if count > 1 and slots[-1] - slots[0] != count - 1:  # the lowest ones are scattered: look for a run
+            starts = np.flatnonzero(free[count - 1 :] - free[: len(free) - count + 1] == count - 1)
+            if len(starts):
+                slots = free[starts[0] : starts[0] + count]
+        self._free[slots] = False
+        self._used += count
+        self.peak = max(self.peak, self._used)
+        return slots.copy()
+
+    def free(self, slots: Slots) -> None:
+        """Give slots back."""
+        self._free[slots] = True
+        self._used -= len(slots)
+
+    def is_free(self, slots: Slots) -> bool:
+        """Whether any of the slots is free; for integrity checks."""
+        return bool(self._free[slots].any())
+
+    def _grow(self, needed: int) -> None:
+        capacity = min(self.limit, max(FIRST, needed, int(self.capacity * GROWTH)))
+        for tensors in (self.keys, self.values):
+            for layer, old in enumerate(tensors):
+                grown = old.new_empty(capacity, *old.shape[1:])
+                grown[: len(old)] = old
+                tensors[layer] = grown
+        free = np.ones(capacity, dtype=np.bool_)
+        free[: self.capacity] = self._free
+        self._free = free

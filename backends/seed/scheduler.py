@@ -1,0 +1,317 @@
+"""Rounds: admit, draft, verify, commit (scheduled speculative decoding, Wang et al., arXiv 2406.18200).
+
+A round admits waiting requests, drafts for all live branches, verifies all of them in one target pass, commits what was
+accepted and lets finished requests go; what they lead to enters the next round. Prompts are read in the same passes, at
+most ``chunk`` tokens a round, so that long ones do not hold up the others. The paper verifies one branch after another;
+its schedule (``fcfs``) and its baseline (``serial``: one branch at a time, from beginning to end) can be chosen to be
+measured.
+
+Everything here runs in the engine's thread. A request that nobody waits for any more leaves at the next round.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Union
+
+import numpy as np
+import torch
+
+from treeagent.errors import BackendError
+
+from .branch import Branch, Reading
+from .budget import Calibration, CostTable, floor, select, values
+from .drafters import Draft, Drafter
+from .jobs import Growing, Scoring, span_slots
+from .metrics import DEPTHS, Counters
+from .pool import Slots
+from .prefixes import OutOfMemory
+from .runner import Runner
+from .verify import Claim, Logits, Verdict, Verifier
+
+POLICIES = ("rounds", "fcfs", "serial")
+
+Job = Union[Growing, Scoring]  # noqa: UP007  # Python 3.10 evaluates it
+
+
+class Scheduler:
+    """The live branches of one target, and the rounds that grow them."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        drafter: Drafter | None,
+        verifier: Verifier,
+        cost: CostTable,
+        *,
+        policy: str = "rounds",
+        eos: frozenset[int] = frozenset(),
+        max_rows: int = 256,
+        chunk: int = 512,
+        depth: int = 16,
+        draft_tokens: int | None = None,
+    ) -> None:
+        self.runner = runner
+        self.drafter = drafter
+        self.verifier = verifier
+        self.cost = cost
+        self.policy = policy
+        self.eos = eos
+        self.max_rows = max_rows
+        self.chunk = chunk
+        self.depth = depth
+        """The deepest draft."""
+        self.draft_tokens = draft_tokens
+        """Nodes of every draft; None weighs expected tokens against measured times."""
+        self.counters = Counters()
+        self.calibration = Calibration()
+        self.waiting: deque[Job] = deque()
+        self.live: list[Job] = []
+        """In order of admission."""
+        self._full = False
+        """Memory ran out: nobody joins until somebody leaves."""
+
+    def submit(self, job: Job) -> None:
+        """Queue a request; it fails at once when it could never fit."""
+        if job.most > self.runner.forest.pool.limit:
+            slot = self.runner.forest.pool.slot_bytes
+            job.failed(
+                BackendError(
+                    f"kv_memory is too small: one request needs the keys and values of {job.most} tokens "
+                    f"({_mebibytes(job.most * slot)}), the limit is {self.runner.forest.pool.limit} tokens "
+                    f"({_mebibytes(self.runner.memory)}). Raise kv_memory, or ask for fewer tokens."
+                )
+            )
+        else:
+            self.waiting.append(job)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.live or self.waiting)
+
+    def round(self) -> None:
+        """One round. An exception means that the requests in it are lost: see :meth:`fail`."""
+        began = time.perf_counter()
+        in_passes, in_drafts = self.runner.seconds, self._draft_seconds()
+        self._drop()
+        self._admit()
+        if self.live:
+            self._pass()
+        counters = self.counters
+        counters.seconds += time.perf_counter() - began
+        counters.target_seconds += self.runner.seconds - in_passes
+        counters.draft_seconds += self._draft_seconds() - in_drafts
+
+    def fail(self, error: BaseException) -> None:
+        """Give up all live requests with the cause; waiting ones are not touched."""
+        jobs, self.live = self.live, []
+        for job in jobs:
+            self._release(job, keep=False)
+            job.failed(error)
+
+    def _drop(self) -> None:
+        """Let go what nobody waits for."""
+        gone = [job for job in self.live if not job.open]
+        for job in gone:
+            self._let_go(job, keep=False)
+        if any(not job.open for job in self.waiting):
+            self.waiting = deque(job for job in self.waiting if job.open)
+
+    def _admit(self) -> None:
+        """First come, first served, as far as rows and memory go."""
+        most = 1 if self.policy == "serial" else self.max_rows
+        while self.waiting and len(self.live) < most and not (self._full and self.live):
+            job = self.waiting[0]
+            try:
+                job.branch = Branch(self.runner.forest, job.prompt())
+            except OutOfMemory:
+                self._full = True
+                continue
+            self.waiting.popleft()
+            self.live.append(job)
+            self.counters.prefix_tokens_reused += job.branch.reused
+            self.counters.prefix_tokens_computed += job.branch.length - job.branch.reused
+            if self.drafter is not None and isinstance(job, Growing):
+                self.drafter.observe(job.row, 0)
+
+    def _pass(self) -> None:
+        """Draft, verify, commit."""
+        self._make_room()
+        reading = Reading([job.branch for job in self.live if job.branch is not None], self.chunk)
+        going = set(reading.ready)
+        ready = [job for job in self.live if job.branch in going]
+        growing = [job for job in ready if isinstance(job, Growing)]
+        if self.policy == "fcfs":  # all draft, then one is verified: who has waited longest
+            self._draft([job for job in growing if job.draft is None], verified=1, others=0)
+            ready = sorted(ready, key=lambda job: job.served)[:1]
+        else:
+            others = reading.tokens + sum(job.width for job in ready if isinstance(job, Scoring))
+            self._draft(growing, verified=len(growing), others=others)
+        slots = self._allocate(ready)
+        spans = [*reading.spans, *(job.span(own) for job, own in zip(ready, slots, strict=True))]
+        before = self.runner.seconds
+        try:
+            logits, rows = self.runner.forward(spans)
+        except BaseException:
+            for own in slots:
+                self.runner.forest.pool.free(own)
+            raise
+        self.counters.rounds += 1
+        if not reading.spans and ready:
+            self.counters.verified_seconds += self.runner.seconds - before
+            self.counters.predicted_seconds += self.cost(sum(len(span.tokens) for span in spans))
+        reading.done()
+        self._settle(ready, slots, logits, rows[len(reading.spans) :])
+
+    def _make_room(self) -> None:
+        """See to it that every live branch can take a step, giving up the youngest branches if need be."""
+        while True:
+            try:
+                self.runner.forest.make_room(sum(job.width for job in self.live))
+                return
+            except OutOfMemory:
+                job = self.live.pop()
+                self._release(job, keep=True)
+                self.waiting.appendleft(job)
+                self.counters.preempted += 1
+                self._full = True
+
+    def _draft(self, jobs: Sequence[Growing], verified: int, others: int) -> None:
+        """Give each branch the draft that is worth verifying; ``others`` tokens are in the pass anyway."""
+        for job in jobs:
+            job.draft = Draft()
+        if self.drafter is None or not jobs:
+            return
+        rows = [job.row for job in jobs]
+        if self.draft_tokens is not None:
+            for job, draft in zip(jobs, self.drafter.propose(rows, 0.0, self.draft_tokens), strict=True):
+                job.draft = draft.keep(range(min(len(draft), self.draft_tokens)))
+            return
+        base = verified + others
+        room = self.runner.forest.pool.room - sum(job.width for job in self.live)
+        least = floor(self.cost, base, verified, room)
+        if not least < 1:
+            return
+        drafts = self.drafter.propose(rows, least, self.depth)
+        worths = [values(draft, self.calibration.worth) for draft in drafts]
+        if self.policy == "fcfs":  # each is verified alone
+            chosen = [select([draft], [worth], base, self.cost)[0] for draft, worth in zip(drafts, worths, strict=True)]
+        else:
+            chosen = select(drafts, worths, base, self.cost)
+        for job, draft, kept in zip(jobs, drafts, chosen, strict=True):
+            job.draft = draft if draft.law is not None else kept  # what was drawn must not be chosen by what it is
+
+    def _allocate(self, ready: Sequence[Job]) -> list[Slots]:
+        """Slots for all new tokens; without drafts where memory is short."""
+        forest = self.runner.forest
+        try:
+            sizes = [job.width + _drafted(job) for job in ready]
+            return span_slots(forest.allocate(sum(sizes)), sizes)
+        except OutOfMemory:
+            for job in ready:
+                if isinstance(job, Growing):
+                    job.draft = Draft()
+            sizes = [job.width for job in ready]
+            return span_slots(forest.allocate(sum(sizes)), sizes)
+
+    def _settle(
+        self, ready: Sequence[Job], slots: Sequence[Slots], tensor: torch.Tensor, rows: Sequence[range]
+    ) -> None:
+        """Commit what was verified, and let go what is finished."""
+        logits = Logits(tensor)
+        growing = [(job, own, at) for job, own, at in zip(ready, slots, rows, strict=True) if isinstance(job, Growing)]
+        claims = [Claim(job.row, job.draft or Draft(), at.start) for job, _, at in growing]
+        outcomes: list[tuple[float, bool]] = []
+        verdicts = self.verifier.verify(claims, logits)
+        for (job, own, _), claim, verdict in zip(growing, claims, verdicts, strict=True):
+            if verdict is None:
+                self.runner.forest.pool.free(own)
+                job.failed(
+                    BackendError(
+                        "the model returned logits that are not finite (nan, or no token is possible). Its weights may "
+                        "be damaged, or overflow in this dtype; try dtype=float32."
+                    )
+                )
+                self._let_go(job, keep=False)
+            else:
+                outcomes += self._outcomes(claim.draft, verdict)
+                self._commit(job, own, verdict)
+        self.calibration.learn(outcomes)
+        for job, own, at in zip(ready, slots, rows, strict=True):
+            if isinstance(job, Scoring):
+                self.runner.forest.pool.free(own)
+                job.take(tensor[at.start : at.stop])
+                self._let_go(job, keep=True)
+
+    def _commit(self, job: Growing, slots: Slots, verdict: Verdict) -> None:
+        """Append tokens until the sample ends; keep the keys and values of all but the last, free the others."""
+        row, branch = job.row, job.branch
+        assert branch is not None  # noqa: S101  # only joined sequences are verified
+        start, last = len(row.tokens), row.tokens[-1]
+        for token in verdict.tokens:
+            row.tokens.append(token)
+            job.sample.accept(token, self.eos)
+            if job.sample.completion is not None:
+                break
+        new = row.tokens[start:]
+        kept = [0, *(node + 1 for node in verdict.accepted[: len(new) - 1])]
+        branch.extend([last, *new[:-1]], slots[kept])
+        self.runner.forest.pool.free(np.delete(slots, kept))
+        job.draft, job.served = None, self.counters.rounds
+        self.counters.tokens += len(new)
+        self.counters.row_passes += 1
+        if self.drafter is not None:
+            self.drafter.observe(row, start)
+        if job.sample.completion is not None:
+            self._let_go(job, keep=True)
+            job.finished()
+
+    def _outcomes(self, draft: Draft, verdict: Verdict) -> list[tuple[float, bool]]:
+        """Count a draft, and return (claimed confidence, accepted) of every node whose parent was accepted."""
+        accepted = set(verdict.accepted)
+        counters = self.counters
+        counters.drafted += len(draft)
+        counters.accepted += len(accepted)
+        outcomes = []
+        reached = {-1} | accepted
+        levels = set()
+        depths: dict[int, int] = {-1: -1}
+        for node, parent in enumerate(draft.parents):
+            depths[node] = depths[parent] + 1
+            if parent in reached:
+                outcomes.append((draft.confidence[node], node in accepted))
+                levels.add(depths[node])
+        for depth in levels:
+            counters.tried_by_position[min(depth, DEPTHS - 1)] += 1
+        for node in accepted:
+            counters.accepted_by_position[min(depths[node], DEPTHS - 1)] += 1
+        return outcomes
+
+    def _let_go(self, job: Job, *, keep: bool) -> None:
+        self._release(job, keep=keep)
+        self.live.remove(job)
+        self._full = False
+
+    def _release(self, job: Job, *, keep: bool) -> None:
+        """Give up a job's place in the forest; ``keep`` leaves its tokens there until memory is wanted."""
+        if job.branch is not None:
+            job.branch.leave(keep=keep)
+            job.branch = None
+        if isinstance(job, Growing):
+            job.draft = None
+            if self.drafter is not None:
+                self.drafter.forget(job.row)
+
+    def _draft_seconds(self) -> float:
+        return 0.0 if self.drafter is None else self.drafter.seconds
+
+
+def _drafted(job: Job) -> int:
+    return len(job.draft) if isinstance(job, Growing) and job.draft is not None else 0
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,236 @@
+"""Which drafted tokens are kept: the two rules that leave the target's output law untouched.
+
+``coupled`` (Daliri et al., arXiv 2408.07978): the target's token at a position is argmax(warped log p + g) with noise g
+keyed by (stream, position). A drafted token is accepted iff it is that token, so the text is the plain decoder's, token
+for token, whatever was drafted. ``rejection`` (Leviathan et al., arXiv 2211.17192; Chen et al., 2302.01318): a token
+x drawn from q is accepted with probability min(1, p(x) / q(x)), else the next one comes from max(p - q, 0); only the law
+of the text is the target's. A deterministic draft is a point mass: accepted with probability p(x), and x is struck out.
+At temperature 0 both take the most likely token.
+V vocabulary, R rows of logits of a pass, n drafted tokens of a branch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..sampling import COIN, RESIDUAL, Floats, choose_rows, gumbel, uniforms, warp
+from .drafters import Draft, Row
+
+LEAST_RESIDUAL = 1e-12
+"""A residual of less mass than this is rounding (p = q): the draw is made from p itself."""
+
+
+class Logits:
+    """The logits (R, V) of one pass, brought to the host as far as they are needed."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+        self._best: tuple[NDArray[np.int64], NDArray[np.bool_]] | None = None
+
+    def best(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Of every row the most likely token (R,), the lowest of equals, and whether its logit is finite (R,)."""
+        if self._best is None:
+            if self._tensor.device.type == "cpu":  # NumPy's argmax is ten times as fast as torch's
+                rows = self.rows(range(len(self._tensor)))
+                ids = rows.argmax(axis=1)
+                top = rows[np.arange(len(rows)), ids]
+            else:
+                best = self._tensor.argmax(dim=1)
+                top = self._tensor.gather(1, best[:, None])[:, 0].double().cpu().numpy()
+                ids = best.cpu().numpy()
+            self._best = ids, np.isfinite(top)
+        return self._best
+
+    def rows(self, which: Sequence[int]) -> Floats:
+        """Rows (len(which), V) as float32 or float64."""
+        everything = range(len(self._tensor))
+        chosen = self._tensor if which == everything else self._tensor[torch.as_tensor(which)]
+        wide: Floats = (chosen if chosen.dtype == torch.float64 else chosen.float()).cpu().numpy()
+        return wide
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """A branch's draft, and where its logits are."""
+
+    row: Row
+    draft: Draft
+    first: int
+    """Row of the logits after the branch's last token; those after each drafted one follow."""
+
+    def children(self) -> dict[int, list[int]]:
+        """Drafted tokens by parent, -1 standing for the row's last token."""
+        children: dict[int, list[int]] = {}
+        for node, parent in enumerate(self.draft.parents):
+            children.setdefault(parent, []).append(node)
+        return children
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a row gets from a pass."""
+
+    accepted: tuple[int, ...]
+    """Nodes of the draft, from the top down."""
+    tokens: tuple[int, ...]
+    """The accepted tokens and one more, which is the target's own."""
+
+
+class Verifier(ABC):
+    """Turns claims into verdicts, one for each."""
+
+    name: str
+
+    @abstractmethod
+    def verify(self, claims: Sequence[Claim], logits: Logits) -> list[Verdict | None]:
+        """None for a branch whose logits are not finite (a broken model)."""
+
+
+class Coupled(Verifier):
+    """Follow the target's own tokens through the draft; any drafts, trees and tables included."""
+
+    name = "coupled"
+
+    def verify(self, claims: Sequence[Claim], logits: Logits) -> list[Verdict | None]:
+        """See :class:`Verifier`."""
+        verdicts: list[Verdict | None] = [None] * len(claims)
+        children = [claim.children() for claim in claims]
+        accepted: list[list[int]] = [[] for _ in claims]
+        tokens: list[list[int]] = [[] for _ in claims]
+        walking = list(range(len(claims)))
+        while walking:  # one turn per level: the choices of all branches that got this far are made together
+            chosen = choose(
+                [claims[i].row for i in walking],
+                [self._at(claims[i], accepted[i]) for i in walking],
+                [len(tokens[i]) for i in walking],
+                logits,
+            )
+            onward: list[int] = []
+            for i, token in zip(walking, chosen, strict=True):
+                if token is None:
+                    continue
+                tokens[i].append(token)
+                node = accepted[i][-1] if accepted[i] else -1
+                draft = claims[i].draft
+                match = next((child for child in children[i].get(node, ()) if draft.tokens[child] == token), None)
+                if match is None:
+                    verdicts[i] = Verdict(tuple(accepted[i]), tuple(tokens[i]))
+                else:
+                    accepted[i].append(match)
+                    onward.append(i)
+            walking = onward
+        return verdicts
+
+    def _at(self, claim: Claim, accepted: Sequence[int]) -> int:
+        return claim.first + (accepted[-1] + 1 if accepted else 0)
+
+
+def choose(rows: Sequence[Row], at: Sequence[int], ahead: Sequence[int], logits: Logits) -> list[int | None]:
+    """The target's own token after each branch, from row ``at`` of the logits and ``ahead`` tokens after its last.
+
+    None where the logits are not finite.
+    """
+    chosen: list[int | None] = [None] * len(rows)
+    best, finite = logits.best()
+    sampled = []
+    for i, (row, place) in enumerate(zip(rows, at, strict=True)):
+        if not finite[place]:
+            continue
+        if row.sampling.temperature == 0:
+            chosen[i] = int(best[place])
+        else:
+            sampled.append(i)
+    if sampled:
+        drawn = choose_rows(
+            logits.rows([at[i] for i in sampled]),
+            [rows[i].sampling for i in sampled],
+            [rows[i].stream for i in sampled],
+            [rows[i].position + ahead[i] for i in sampled],
+        )
+        for i, token in zip(sampled, drawn.tolist(), strict=True):
+            chosen[i] = token
+    return chosen
+
+
+class Rejection(Verifier):
+    """Rejection sampling over a chain drawn from its law, or over deterministic candidates one after another."""
+
+    name = "rejection"
+
+    def verify(self, claims: Sequence[Claim], logits: Logits) -> list[Verdict | None]:
+        """See :class:`Verifier`."""
+        greedy = [i for i, claim in enumerate(claims) if claim.row.sampling.temperature == 0]
+        verdicts: list[Verdict | None] = [None] * len(claims)
+        for i, verdict in zip(greedy, Coupled().verify([claims[i] for i in greedy], logits), strict=True):
+            verdicts[i] = verdict
+        for i, claim in enumerate(claims):
+            if claim.row.sampling.temperature > 0:
+                verdicts[i] = self._verify(claim, logits.rows(range(claim.first, claim.first + 1 + len(claim.draft))))
+        return verdicts
+
+    def _verify(self, claim: Claim, logits: Floats) -> Verdict | None:
+        row, draft, children = claim.row, claim.draft, claim.children()
+        accepted: list[int] = []
+        tokens: list[int] = []
+        while True:
+            node = accepted[-1] if accepted else -1
+            if not np.isfinite(logits[node + 1].max()):
+                return None
+            law = softmax(warp(logits[node + 1], row.sampling))  # (V,)
+            position = row.position + len(tokens)
+            taken = None
+            for rank, child in enumerate(children.get(node, ())):
+                proposal = None if draft.law is None else draft.law[child]
+                if _coin(row, position, rank) < self.chance(law, draft.tokens[child], proposal):
+                    taken = child
+                    break
+                law = self.residual(law, draft.tokens[child], proposal)
+            if taken is None:
+                tokens.append(_draw(law, row, position))
+                return Verdict(tuple(accepted), tuple(tokens))
+            accepted.append(taken)
+            tokens.append(draft.tokens[taken])
+
+    def chance(self, law: NDArray[np.float64], token: int, proposal: NDArray[np.float64] | None) -> float:
+        """Probability of accepting a token: p(x) / q(x) at most 1, p(x) for a point mass; laws (V,)."""
+        return float(law[token]) if proposal is None else float(law[token]) / float(proposal[token])
+
+    def residual(
+        self, law: NDArray[np.float64], token: int, proposal: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        """The law (V,) after a rejection: max(p - q, 0), normalised; p without x for a point mass."""
+        left = law.copy()
+        if proposal is None:
+            left[token] = 0.0
+        else:
+            left = np.maximum(law - proposal, 0.0)
+        mass = float(left.sum())
+        return left / mass if mass > LEAST_RESIDUAL else law
+
+
+def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities (V,) of scores (V,), some of which may be minus infinity."""
+    weights = np.exp(scores - scores.max())
+    law: NDArray[np.float64] = weights / weights.sum()
+    return law
+
+
+def _coin(row: Row, position: int, rank: int) -> float:
+    """A uniform number for the ``rank``-th candidate at a position, independent of all noise."""
+    block = np.array([rank // 4], dtype=np.uint32)
+    streams = np.array([row.stream], dtype=np.uint64)
+    return float(uniforms(streams, np.array([position], dtype=np.uint32), block, COIN)[0, rank % 4])
+
+
+def _draw(law: NDArray[np.float64], row: Row, position: int) -> int:
+    ids = np.flatnonzero(law)
+    return int(ids[(np.log(law[ids]) + gumbel(row.stream, position, ids, RESIDUAL)).argmax()])
+
+
+VERIFIERS: dict[str, type[Verifier]] = {rule.name: rule for rule in (Coupled, Rejection)}
