@@ -29,9 +29,8 @@ class BackendRunner(Runner):
     def open(self) -> None:
         """Load the backend's model. Raises BackendError or ConfigError."""
         if self._backend is None:
-            backend: Backend = self._make()
-            backend.load()
-            self._backend = backend
+            self._backend = self._make()
+            self._backend.load()
 
     def run(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None = None) -> Outcome:
         """Complete all prompts, awaited together or one after another. Raises BackendError."""

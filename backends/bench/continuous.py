@@ -15,6 +15,8 @@ from .runner import Prompt, Tick
 
 PAGE = 256
 """Tokens of a page of the cache, transformers' own default."""
+BATCH = 8192
+"""Tokens of a pass, at most: transformers' own default, for which it makes a mask whether they come or not."""
 
 
 class ContinuousRunner(GenerateRunner):
@@ -25,7 +27,11 @@ class ContinuousRunner(GenerateRunner):
         # By default the cache takes most of the free memory, which other modes need; these pages hold all there is.
         pages = sum(-(-(len(prompt.ids) + limit) // PAGE) for prompt in prompts)
         settings = ContinuousBatchingConfig(
-            page_size=PAGE, num_blocks=pages + 1, max_requests_per_batch=len(prompts), seed=self._plan.seed
+            page_size=PAGE,
+            num_blocks=pages + 1,
+            max_batch_tokens=min(BATCH, sum(len(prompt.ids) for prompt in prompts)),
+            max_requests_per_batch=len(prompts),
+            seed=self._plan.seed,
         )
         opened = model.network.continuous_batching_context_manager(
             generation_config=self._config(model, limit), continuous_batching_config=settings, timeout=5

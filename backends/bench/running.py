@@ -83,7 +83,7 @@ class Bench:
     def measure(self) -> None:
         """Run everything. Raises TreeagentError when no mode at all can run; other failures are among the runs."""
         plan = self.plan
-        with _threads(plan.threads):
+        with _threads(plan.threads), _little_garbage():
             text = load_text(models.resolve(plan.model), None if plan.chat else False)
             prompts, warm = _read(plan.prompts, text), _read(plan.warm, text)
             rounds = list(order(plan))
@@ -155,6 +155,7 @@ class Bench:
                 outcome = runner.run(prompts, tick)
         except TreeagentError as error:
             self._broken[mode.name] = str(error)
+            self._close(mode.name)
             self._board.say(f"  {mode.name}: {error}")
             if len(self._broken) == len(plan.modes):
                 raise
@@ -165,12 +166,11 @@ class Bench:
     def _opened(self, mode: Mode, text: Text) -> Runner:
         """The mode's runner, loaded and warmed up."""
         if mode.name not in self._runners:
-            runner = self._runner(mode, self.plan.dtype)
+            runner = self._runners[mode.name] = self._runner(mode, self.plan.dtype)
             runner.open()
             [warm_up] = _read((WARM_UP,), text)
             runner.cold(())
             runner.run([warm_up], lambda: None, WARM_TOKENS)
-            self._runners[mode.name] = runner
         return self._runners[mode.name]
 
     def _runner(self, mode: Mode, dtype: str) -> Runner:
@@ -203,6 +203,17 @@ def digest(outputs: Sequence[Tokens]) -> str:
 
 def _read(prompts: Sequence[str], text: Text) -> list[Prompt]:
     return [Prompt(number, prompt, tuple(text.prompt(prompt))) for number, prompt in enumerate(prompts)]
+
+
+@contextmanager
+def _little_garbage() -> Iterator[None]:
+    """Keep Python's garbage collector from looking through every imported module in the middle of a run."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

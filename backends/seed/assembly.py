@@ -20,11 +20,7 @@ from .budget import CostTable, best_depth
 from .drafters import Drafter
 from .drafters.combined import Combined
 from .drafters.model import ModelDrafter
-
-try:
-    from .drafters.ngram import NgramDrafter
-except ImportError:
-    NgramDrafter = lambda: None
+from .drafters.ngram import NgramDrafter
 from .forest import Span
 from .metrics import Counters
 from .runner import Runner
@@ -93,7 +89,7 @@ def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
         runner,
         None,
         VERIFIERS[backend.verify](),
-        measured(runner, where, backend.dtype),
+        measured(runner, backend.dtype),
         policy=backend.policy,
         eos=model.eos,
         max_rows=backend.max_rows,
@@ -109,7 +105,7 @@ def make_drafter(how: str, drafting: Runner | None, scheduler: Scheduler, *, kee
     table = NgramDrafter() if "ngram" in how else None
     if drafting is None or "model" not in how:
         return table
-    model = ModelDrafter(drafting, measured(drafting, "draft", str(drafting.dtype)), keep_law=keep_law)
+    model = ModelDrafter(drafting, measured(drafting, str(drafting.dtype)), keep_law=keep_law)
     if scheduler.draft_tokens is None:
         model.depth_for = lambda rows: best_depth(
             scheduler.cost, model.cost, scheduler.calibration.acceptance, rows, rows, scheduler.depth
@@ -117,7 +113,7 @@ def make_drafter(how: str, drafting: Runner | None, scheduler: Scheduler, *, kee
     return model if table is None else Combined(table, model)
 
 
-def measured(runner: Runner, where: Path | str, dtype: str) -> CostTable:
+def measured(runner: Runner, dtype: str) -> CostTable:
     """Seconds of passes by size, from the user's cache or measured now and kept there."""
     config = json.dumps(runner.model.network.config.to_dict(), sort_keys=True, default=str)
     machine = (

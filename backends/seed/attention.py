@@ -134,7 +134,7 @@ def attend_plainly(
 
 
 def _find_flash() -> Any:
-    """torch's CPU kernel, which is private: used where it exists and its log-sum-exp has the shape it should have."""
+    """Torch's CPU kernel, which is private: used where it exists and its log-sum-exp has the shape it should have."""
     kernel = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
     if kernel is None:
         return None

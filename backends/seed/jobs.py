@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from ..decoding import Sample
@@ -132,8 +131,3 @@ class Scoring:
             tokens = torch.tensor([token for _, token in steps], dtype=torch.long, device=logits.device)
             sums.append(float((wide[at, tokens] - norms[at]).double().sum()))
         self.answer(sums)
-
-
-def span_slots(slots: Slots, sizes: Sequence[int]) -> list[Slots]:
-    """One allocation cut into spans."""
-    return np.split(slots, np.cumsum(sizes)[:-1]) if sizes else []

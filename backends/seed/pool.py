@@ -10,8 +10,8 @@ Slots = NDArray[np.int64]
 
 FIRST = 512
 """Slots of a new pool."""
-GROWTH = 1.2
-"""Factor by which a full pool grows: what is allocated stays within 1.25 times the peak."""
+GROWTH = 1.15
+"""Factor by which a full pool grows: what is allocated stays near the peak."""
 
 
 class SlotPool:

@@ -24,7 +24,7 @@ from treeagent.errors import BackendError
 from .branch import Branch, Reading
 from .budget import Calibration, CostTable, floor, select, values
 from .drafters import Draft, Drafter
-from .jobs import Growing, Scoring, span_slots
+from .jobs import Growing, Scoring
 from .metrics import DEPTHS, Counters
 from .pool import Slots
 from .prefixes import OutOfMemory
@@ -156,8 +156,8 @@ class Scheduler:
         try:
             logits, rows = self.runner.forward(spans)
         except BaseException:
-            for own in slots:
-                self.runner.forest.pool.free(own)
+            for job, own in zip(ready, slots, strict=True):
+                _branch(job).give_back(own)
             raise
         self.counters.rounds += 1
         if not reading.spans and ready:
@@ -168,11 +168,15 @@ class Scheduler:
 
     def _make_room(self) -> None:
         """See to it that every live branch can take a step, giving up the youngest branches if need be."""
+        forest = self.runner.forest
         while True:
             try:
-                self.runner.forest.make_room(sum(job.width for job in self.live))
+                forest.make_room(sum(_branch(job).wants(job.width) for job in self.live))
                 return
             except OutOfMemory:
+                for job in self.live:
+                    _branch(job).free_spare()
+            if sum(job.width for job in self.live) > forest.pool.room:
                 job = self.live.pop()
                 self._release(job, keep=True)
                 self.waiting.appendleft(job)
@@ -191,7 +195,7 @@ class Scheduler:
                 job.draft = draft.keep(range(min(len(draft), self.draft_tokens)))
             return
         base = verified + others
-        room = self.runner.forest.pool.room - sum(job.width for job in self.live)
+        room = self.runner.forest.pool.room
         least = floor(self.cost, base, verified, room)
         if not least < 1:
             return
@@ -206,16 +210,20 @@ class Scheduler:
 
     def _allocate(self, ready: Sequence[Job]) -> list[Slots]:
         """Slots for all new tokens; without drafts where memory is short."""
-        forest = self.runner.forest
+        taken: list[Slots] = []
         try:
-            sizes = [job.width + _drafted(job) for job in ready]
-            return span_slots(forest.allocate(sum(sizes)), sizes)
-        except OutOfMemory:
             for job in ready:
-                if isinstance(job, Growing):
-                    job.draft = Draft()
-            sizes = [job.width for job in ready]
-            return span_slots(forest.allocate(sum(sizes)), sizes)
+                taken.append(_branch(job).take(job.width + _drafted(job)))
+            return taken
+        except OutOfMemory:
+            for job, own in zip(ready, taken, strict=False):  # those before the one that found no room
+                _branch(job).give_back(own)
+        for job in self.live:
+            _branch(job).free_spare()
+        for job in ready:
+            if isinstance(job, Growing):
+                job.draft = Draft()
+        return [_branch(job).take(job.width, ahead=0) for job in ready]
 
     def _settle(
         self, ready: Sequence[Job], slots: Sequence[Slots], tensor: torch.Tensor, rows: Sequence[range]
@@ -228,7 +236,7 @@ class Scheduler:
         verdicts = self.verifier.verify(claims, logits)
         for (job, own, _), claim, verdict in zip(growing, claims, verdicts, strict=True):
             if verdict is None:
-                self.runner.forest.pool.free(own)
+                _branch(job).give_back(own)
                 job.failed(
                     BackendError(
                         "the model returned logits that are not finite (nan, or no token is possible). Its weights may "
@@ -242,14 +250,13 @@ class Scheduler:
         self.calibration.learn(outcomes)
         for job, own, at in zip(ready, slots, rows, strict=True):
             if isinstance(job, Scoring):
-                self.runner.forest.pool.free(own)
+                _branch(job).give_back(own)
                 job.take(tensor[at.start : at.stop])
                 self._let_go(job, keep=True)
 
     def _commit(self, job: Growing, slots: Slots, verdict: Verdict) -> None:
         """Append tokens until the sample ends; keep the keys and values of all but the last, free the others."""
-        row, branch = job.row, job.branch
-        assert branch is not None  # noqa: S101  # only joined sequences are verified
+        row, branch = job.row, _branch(job)
         start, last = len(row.tokens), row.tokens[-1]
         for token in verdict.tokens:
             row.tokens.append(token)
@@ -259,7 +266,7 @@ class Scheduler:
         new = row.tokens[start:]
         kept = [0, *(node + 1 for node in verdict.accepted[: len(new) - 1])]
         branch.extend([last, *new[:-1]], slots[kept])
-        self.runner.forest.pool.free(np.delete(slots, kept))
+        branch.give_back(np.delete(slots, kept))
         job.draft, job.served = None, self.counters.rounds
         self.counters.tokens += len(new)
         self.counters.row_passes += 1
@@ -307,6 +314,11 @@ class Scheduler:
 
     def _draft_seconds(self) -> float:
         return 0.0 if self.drafter is None else self.drafter.seconds
+
+
+def _branch(job: Job) -> Branch:
+    assert job.branch is not None  # noqa: S101  # a live job has joined
+    return job.branch
 
 
 def _drafted(job: Job) -> int:
