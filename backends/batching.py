@@ -1,20 +1,20 @@
 """What is awaited together runs together: an asyncio queue in front of a blocking function.
 
 Questions of one event loop are collected until a few turns of the loop have brought no new one (no timers), then run
-as one batch in a worker thread; while a batch runs, new questions wait for its end. Nothing is left running when no
+as one batch in the models' thread; while a batch runs, new questions wait for its end. Nothing is left running when no
 question is pending. Several loops, one after the other or at once in several threads, may share one batcher.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from treeagent.errors import BackendError, TreeagentError
 
+from . import worker
 from .gathering import Question, Ticket, when_quiet
 
 
@@ -28,7 +28,7 @@ class _Lane(Generic[Question]):
 
 
 class Batcher(Generic[Question]):
-    """Answers questions by calling ``run`` with a list of tickets in a worker thread, one batch at a time.
+    """Answers questions by calling ``run`` with a list of tickets in the models' thread, one batch at a time.
 
     ``run`` answers or fails every ticket; an exception that it raises fails those that are left, as BackendError.
     """
@@ -37,7 +37,6 @@ class Batcher(Generic[Question]):
         self._run = run
         self._who = who
         self._lanes: dict[asyncio.AbstractEventLoop, _Lane[Question]] = {}
-        self._one_batch = threading.Lock()
 
     async def ask(self, question: Question) -> Any:
         """The answer to a question; a cancelled caller's question is dropped and hurts no other."""
@@ -76,15 +75,14 @@ class Batcher(Generic[Question]):
                 self._lanes.pop(loop, None)
 
         if batch:
-            loop.run_in_executor(None, self._work, batch).add_done_callback(ended)
+            loop.run_in_executor(worker.executor(), self._work, batch).add_done_callback(ended)
         else:
             lane.busy = False
             self._lanes.pop(loop, None)
 
     def _work(self, batch: list[Ticket[Question]]) -> None:
-        with self._one_batch:
-            if wanted := [ticket for ticket in batch if not ticket.dropped]:  # some may be gone after the wait
-                self._run(wanted)
+        if wanted := [ticket for ticket in batch if not ticket.dropped]:  # some may be gone after the wait
+            self._run(wanted)
 
     def _explain(self, error: BaseException | None) -> BaseException:
         if isinstance(error, TreeagentError):

@@ -8,6 +8,7 @@ from typing import TypeVar
 from treeagent.backend import Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError, ConfigError
 
+from . import worker
 from .batching import Batcher
 from .decoding import Sample, decode, score
 from .gathering import Ticket
@@ -45,7 +46,7 @@ class TransformersBackend(LocalBackend):
 
     def load(self) -> None:
         """Load the model now rather than at the first request. Raises ModelError."""
-        self._network()
+        worker.run(self._network)
 
     async def generate(self, request: Request) -> Reply:
         """Complete a prompt. Raises BackendError."""

@@ -19,6 +19,7 @@ from rich.console import Console
 from tiny_model import save_tiny_model
 from typer.testing import CliRunner
 
+from treeagent import Task, Thought
 from treeagent.backend import Sampling
 from treeagent.backends.bench import asking, generating, report, running, summary, texts, workload
 from treeagent.backends.bench.checking import Difference, first_difference
@@ -94,7 +95,7 @@ def test_game24_prompts_share_all_but_their_numbers():
 
 def test_mixed_takes_every_kind_in_equal_parts():
     """The kinds follow each other in turn."""
-    kinds = [kind for kind in workload.KINDS if kind != "mixed"]
+    kinds = [kind for kind in workload.KINDS if kind not in ("mixed", "mini")]
     drawn = {text: kind for kind in kinds for text in workload.prompts(kind, 4, 5)}
     assert [drawn[text] for text in workload.prompts("mixed", 4 * len(kinds), 5)] == kinds * 4
 
@@ -112,6 +113,14 @@ def test_worked_examples_are_right():
         elif found := re.fullmatch(r"(\d+) . (\d+) = (\d+) \(left: (.*)\)", line):
             a, b, result, rest = found.groups()
             assert Counter(rest.split()) == hand - Counter([a, b]) + Counter([result]), line
+
+
+def test_the_bundled_model_has_prompts_that_it_knows():
+    """They are those of the task, so that a benchmark needs no model from elsewhere."""
+    hand = "2 5 8 11"
+    known = Task.load("game24").prompt("propose", hand, Thought(0, None, "", hand, hand, 0), [])
+    around = known.split(hand)
+    assert all(text.startswith(around[0]) and text.endswith(around[1]) for text in workload.prompts("mini", 16, 5))
 
 
 def test_a_workload_that_is_used_up_says_so():
@@ -302,7 +311,26 @@ def test_failures_are_told():
     chosen = made(modes=[SERIAL, "seed"], branches=[2])
     rows = summary.rows(chosen, [fake(SERIAL, 1.0), Run(MODES["seed"], 2, 0, None, "seed: no memory")], REFERENCE)
     assert "failed" in text_of(report.table(chosen, rows))
-    assert report.remarks(rows) == ["seed: no memory"]
+    assert report.remarks(rows, cpu=True) == ["seed: no memory"]
+    assert rows[0].speedup == 1.0
+
+
+def test_equality_of_nothing_is_told():
+    """Empty texts are equal, which shows nothing."""
+    chosen = made(modes=[SERIAL], branches=[2])
+    [row] = summary.rows(chosen, [fake(SERIAL, 1.0, [(), ()])], ((), ()))
+    assert (row.equal, row.tokens_per_second, row.speedup) == (2, None, None)
+    assert report.remarks([row], cpu=True)[0].startswith("no mode generated any token")
+
+
+def test_runs_that_were_held_up_are_told():
+    """Where the process had no core for a good part of a run; on a GPU nothing follows from that."""
+    chosen = made(modes=[SERIAL], branches=[2], repeat=2)
+    outcomes = [Outcome(REFERENCE, 2.0, cpu_seconds=cpu) for cpu in (0.5, 3.9)]
+    rows = summary.rows(chosen, [Run(MODES[SERIAL], 2, i, outcome) for i, outcome in enumerate(outcomes)], REFERENCE)
+    assert rows[0].disturbed == 1
+    assert report.remarks(rows, cpu=False) == []
+    assert report.remarks(rows, cpu=True)[0].startswith("1 of 2 runs were held up")
 
 
 def test_differences_have_a_place():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ from treeagent.errors import BackendError
 
 from .modes import Mode
 from .plan import Plan
-from .runner import Outcome, Prompt, Runner, Tick, Tokens
+from .runner import Clock, Outcome, Prompt, Runner, Tick, Tokens
 
 
 class BackendRunner(Runner):
@@ -55,14 +54,14 @@ class BackendRunner(Runner):
             tick()
             return reply
 
-        figures, began = backend.meter(), time.perf_counter()
+        figures, clock = backend.meter(), Clock()
         if self._plan.sequential:
             replies = [await ask(request) for request in requests]
         else:
             replies = await asyncio.gather(*map(ask, requests))
-        seconds = time.perf_counter() - began
+        seconds, cpu_seconds = clock.stop()
         outputs = tuple(_tokens(self._mode.name, prompt, reply) for prompt, reply in zip(prompts, replies, strict=True))
-        return Outcome(outputs, seconds, figures())
+        return Outcome(outputs, seconds, figures(), cpu_seconds)
 
 
 class SeedRunner(BackendRunner):

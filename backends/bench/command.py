@@ -124,7 +124,7 @@ def bench(
     typer.echo(report.title(made))
     console.print(shown)
     typer.echo(report.caption(made))
-    for line in report.remarks(rows):
+    for line in report.remarks(rows, cpu=work.device.type == "cpu"):
         typer.echo(line)
     try:
         if json is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +16,7 @@ from treeagent.errors import BackendError, ConfigError
 
 from .modes import Mode
 from .plan import Plan
-from .runner import Outcome, Prompt, Runner, Tick, Tokens
+from .runner import Clock, Outcome, Prompt, Runner, Tick, Tokens
 
 # What transformers and torch raise for a model or a device that a way to generate cannot serve; lack of memory too.
 _FAILURES = (ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, RuntimeError, MemoryError)
@@ -81,10 +80,10 @@ class GenerateRunner(Runner):
         parts = [[prompt] for prompt in prompts] if self._plan.sequential else [list(prompts)]
         torch.manual_seed(self._plan.seed)
         with _explained(self._mode.name), _silent(), self._session(model, prompts, limit, tick) as complete:
-            began = time.perf_counter()
+            clock = Clock()
             rows = [row for part in parts for row in complete(part)]
-            seconds = time.perf_counter() - began
-        return Outcome(tuple(cut(row, model.eos) for row in rows), seconds)
+            seconds, cpu_seconds = clock.stop()
+        return Outcome(tuple(cut(row, model.eos) for row in rows), seconds, cpu_seconds=cpu_seconds)
 
     def close(self) -> None:
         """Let go of the model."""

@@ -29,6 +29,7 @@ def draw(plan: Plan, rows: Sequence[Row], path: Path) -> None:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
         axes.set_xticks(plan.branches, [str(count) for count in plan.branches])
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("branches")
         axes.set_ylabel("ms per token, all branches together")
         axes.grid(visible=True, alpha=0.3)

@@ -19,7 +19,7 @@ import treeagent
 
 from .plan import Plan
 from .running import Bench, digest
-from .summary import Row, per_doubling
+from .summary import QUIET, Row, per_doubling
 
 FORMAT = 1
 """Version of the file that ``--json`` writes."""
@@ -89,8 +89,8 @@ def caption(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def remarks(rows: Sequence[Row]) -> list[str]:
-    """A line for every difference and failure."""
+def remarks(rows: Sequence[Row], *, cpu: bool) -> list[str]:
+    """A line for every difference and failure, and one for runs that were disturbed, as can be told on a ``cpu``."""
     said = {}
     for row in rows:
         if row.difference is not None:
@@ -98,7 +98,16 @@ def remarks(rows: Sequence[Row]) -> list[str]:
             said[row.mode, row.branches] = f"{row.mode}, {row.branches} branches: {kind}: {row.difference}"
         if row.error is not None:
             said[row.mode, -1] = row.error if row.error.startswith(row.mode) else f"{row.mode}: {row.error}"
-    return list(said.values())
+    lines = list(said.values())
+    if rows and not any(row.tokens for row in rows):
+        lines.append("no mode generated any token: the model ends these texts at once, so nothing was compared")
+    disturbed = sum(row.disturbed for row in rows)
+    if cpu and disturbed:
+        lines.append(
+            f"{disturbed} of {sum(row.repeats for row in rows)} runs were held up by other work on this machine (less "
+            f"than {QUIET:.0%} of a core): measure again when it is quiet"
+        )
+    return lines
 
 
 def to_json(bench: Bench, rows: Sequence[Row], began: datetime) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,11 +33,25 @@ class Outcome:
     """Wall-clock time, reading of the prompts included."""
     figures: Mapping[str, Any] = field(default_factory=dict)
     """The backend's own (``Backend.meter``); empty when it keeps none."""
+    cpu_seconds: float | None = None
+    """Processor time of all threads together. Where it falls short of ``seconds`` on a CPU, the machine had other
+    things to do, and the run says little."""
 
     @property
     def tokens(self) -> int:
         """Generated in all."""
         return sum(map(len, self.outputs))
+
+
+class Clock:
+    """Measures the time since it was made."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def stop(self) -> tuple[float, float]:
+        """Seconds of wall-clock time and of processor time."""
+        return time.perf_counter() - self._wall, time.process_time() - self._cpu
 
 
 class Runner(ABC):

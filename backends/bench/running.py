@@ -52,6 +52,7 @@ class Run:
         return {
             **told,
             "seconds": self.outcome.seconds,
+            "cpu_seconds": self.outcome.cpu_seconds,
             "tokens": self.outcome.tokens,
             "digest": digest(self.outcome.outputs),
             "figures": dict(self.outcome.figures),

@@ -16,6 +16,9 @@ from .plan import Plan
 from .runner import Tokens
 from .running import Run
 
+QUIET = 0.85
+"""Share of a run's time that its process must have had a core of the CPU, or something else disturbed the run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -47,6 +50,8 @@ class Row:
     """The backend's own, of the median run."""
     error: str | None = None
     """Why runs are missing."""
+    disturbed: int = 0
+    """Runs that other work on the machine held up for a good part of their time."""
 
     @property
     def wrong(self) -> bool:
@@ -110,6 +115,9 @@ def _row(plan: Plan, name: str, branches: int, runs: Sequence[Run], reference: S
         exact=plan.exact(mode),
         difference=difference,
         figures={} if middle is None else middle.figures,
+        disturbed=sum(
+            outcome.cpu_seconds < QUIET * outcome.seconds for outcome in outcomes if outcome.cpu_seconds is not None
+        ),
         error=next((run.error for run in own if run.error is not None), None),
     )
 

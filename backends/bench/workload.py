@@ -6,7 +6,8 @@
 ``gsm8k-value``   judge the first step of such a solution
 ``writing``       creative writing: plan and write a passage whose four paragraphs end with given sentences
 ``writing-value`` judge the beginning of such a plan
-``mixed``         all of them in equal parts, one after the other
+``mixed``         all of the above in equal parts, one after the other
+``mini``          proposals in the words of the task ``game24``, the only ones that the bundled model has learnt
 
 A longer list of prompts begins with the shorter one of the same kind and seed.
 """
@@ -17,16 +18,18 @@ import json
 import operator
 import random
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 
+from treeagent import Task, Thought
 from treeagent.errors import ConfigError, UnknownNameError
 
 from .texts import CHECK, OPENINGS, PEOPLE, PLAN, PROPOSE, RATE, SENTENCES, SOLVE, STORIES, VALUE
 
 Random = random.Random
 
-MIXED = "mixed"
+MIXED, MINI = "mixed", "mini"
 PATIENCE = 1000
 """Draws without a new prompt after which a workload counts as used up."""
 
@@ -35,7 +38,8 @@ def prompts(kind: str, n: int, seed: int) -> list[str]:
     """``n`` different prompts of a kind. Raises UnknownNameError, or ConfigError when there are not so many."""
     if kind not in KINDS:
         raise UnknownNameError("workload", kind, KINDS, " --prompts FILE takes prompts of your own.")
-    drawn = [_different(_DRAWS[name], f"{name} {seed}") for name in (_DRAWS if kind == MIXED else (kind,))]
+    draws = _DRAWS if kind == MIXED else {kind: _mini if kind == MINI else _DRAWS[kind]}
+    drawn = [_different(draw, f"{name} {seed}") for name, draw in draws.items()]
     found = list(islice(chain.from_iterable(zip(*drawn, strict=False)), n))
     if len(found) < n:
         raise ConfigError(f"the workload {kind!r} has no {n} different prompts; take fewer, or another workload")
@@ -83,8 +87,21 @@ def _different(draw: Callable[[Random], str], seed: str) -> Iterator[str]:
 
 
 def _game24(rng: Random) -> str:
-    hand = sorted(rng.randint(1, 13) for _ in range(4))
-    return f"{PROPOSE}Numbers: {' '.join(map(str, hand))}\nPossible next steps:\n"
+    return f"{PROPOSE}Numbers: {_hand(rng)}\nPossible next steps:\n"
+
+
+def _mini(rng: Random) -> str:
+    hand = _hand(rng)
+    return _task().prompt("propose", hand, Thought(0, None, "", hand, hand, 0), [])
+
+
+@cache
+def _task() -> Task:
+    return Task.load("game24")
+
+
+def _hand(rng: Random) -> str:
+    return " ".join(map(str, sorted(rng.randint(1, 13) for _ in range(4))))
 
 
 def _value(rng: Random) -> str:
@@ -132,5 +149,5 @@ _DRAWS: dict[str, Callable[[Random], str]] = {
     "writing": _writing,
     "writing-value": _writing_value,
 }
-KINDS = (*_DRAWS, MIXED)
+KINDS = (*_DRAWS, MIXED, MINI)
 """Names of the built-in workloads."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -115,8 +116,9 @@ def attend(
 
     Returns (B, h, Q, D) and (B, h, Q), the latter in float32 at least. torch's own CPU kernel, where there is one.
     """
-    if _flash is not None and q.device.type == "cpu":
-        out, lse = _flash(q, k, v, 0.0, False, attn_mask=mask, scale=scale)
+    kernel = find_kernel() if q.device.type == "cpu" else None
+    if kernel is not None:
+        out, lse = kernel(q, k, v, 0.0, False, attn_mask=mask, scale=scale)
         return out, lse
     return attend_plainly(q, k, v, mask, scale)
 
@@ -133,7 +135,8 @@ def attend_plainly(
     return torch.matmul((wide - lse[..., None]).exp().to(v.dtype), v), lse
 
 
-def _find_flash() -> Any:
+@cache
+def find_kernel() -> Any:
     """Torch's CPU kernel, which is private: used where it exists and its log-sum-exp has the shape it should have."""
     kernel = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
     if kernel is None:
@@ -153,7 +156,5 @@ def _find_flash() -> Any:
     )
     return kernel if same else None
 
-
-_flash = _find_flash()
 
 AttentionInterface.register(NAME, forest_attention)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .forest import Span
 from .pool import Slots
-from .prefixes import Node, OutOfMemory, PrefixForest
+from .prefixes import Node, PrefixForest
 
 CHUNK = 16
 """Slots that a branch takes at a time: reading them back is three times as fast when a branch's lie side by side."""

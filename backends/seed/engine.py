@@ -1,7 +1,6 @@
 """Backend ``seed``: requests of all live tree nodes, gathered into rounds of batched draft-then-verify.
 
-One worker thread owns the models and makes rounds while there is work; callers await futures. It is started by a
-request and ends with the last one.
+Rounds are made in the models' thread while there is work; callers await futures.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any
 from treeagent.backend import Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError, ConfigError, TreeagentError, did_you_mean
 
+from .. import worker
 from ..gathering import Gatherer, Ticket
 from ..local import LocalBackend, pairs, samples
 from .assembly import DRAFTERS, Parts, assemble
@@ -99,12 +99,12 @@ class SeedBackend(LocalBackend):
         self._gatherer: Gatherer[Request | ScoreRequest] = Gatherer(self._submit)
         self._inbox: deque[Question] = deque()
         self._lock = threading.Lock()
-        """Guards the inbox and the worker's coming and going."""
-        self._worker: threading.Thread | None = None
+        """Guards the inbox and whether there is work."""
+        self._working = False
 
     def load(self) -> None:
         """Load the models and measure their passes now rather than at the first request. Raises ModelError."""
-        self._assembled()
+        worker.run(self._assembled)
 
     async def generate(self, request: Request) -> Reply:
         """Complete a prompt. Raises BackendError."""
@@ -118,23 +118,15 @@ class SeedBackend(LocalBackend):
 
     async def aclose(self) -> None:
         """Wait for the rounds to end, then forget models, keys and values; the next request loads them again."""
-        if (worker := self._worker) is not None:
-            await asyncio.to_thread(worker.join)
-        with self._loading:
-            self._parts = None
+        while not await asyncio.wrap_future(worker.submit(self._forget)):
+            pass  # one round is made between two tries
 
     def reset(self, *, tables: bool = True) -> None:
         """Forget cached prefixes and, with ``tables``, what drafters have learnt, as if just loaded.
 
         Raises BackendError while requests are running.
         """
-        if (worker := self._worker) is not None:
-            worker.join(timeout=1.0)  # it may be on its way out, the last answer being out already
-        with self._loading:
-            if self._worker is not None:
-                raise BackendError("the engine cannot be reset while requests are running; await them first")
-            if self._parts is not None:
-                self._parts.reset(tables=tables)
+        worker.run(lambda: self._reset(tables=tables))
 
     def meter(self) -> Callable[[], dict[str, Any]]:
         """Start measuring; the result gives the engine's figures since, see docs/seed.md."""
@@ -163,27 +155,52 @@ class SeedBackend(LocalBackend):
             return self._parts
 
     def _submit(self, tickets: list[Question]) -> None:
-        """Hand questions to the worker, which is started if there is none. Called from any event loop's thread."""
+        """Take questions in, and see to it that rounds are being made. Called from any event loop's thread."""
         with self._lock:
             self._inbox.extend(tickets)
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="treeagent-seed")
-                self._worker.start()
+            start, self._working = not self._working, True
+        if start:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Make another round as soon as the models' thread is free; other backends get their turn in between."""
+        try:
+            worker.submit(self._work)
+        except RuntimeError as error:  # Python is shutting down
+            self._refuse(error)
+            if self._parts is not None:
+                self._parts.scheduler.fail(self._explained(error))
 
     def _work(self) -> None:
-        """Rounds until there is nothing left to do. The one place where everything is caught, and handed to futures."""
-        while True:
-            try:
-                parts = self._assembled()
-                self._set_threads()
-                while self._take(parts) or parts.scheduler.busy:
-                    self._round(parts)
-            except BaseException as error:  # noqa: BLE001  # the worker's boundary
-                self._refuse(error)
-            with self._lock:
-                if not self._inbox and not (self._parts is not None and self._parts.scheduler.busy):
-                    self._worker = None
-                    return
+        """One round. The one place where everything is caught, and handed to futures."""
+        try:
+            parts = self._assembled()
+            self._set_threads()
+            self._take(parts)
+            if parts.scheduler.busy:
+                self._round(parts)
+        except BaseException as error:  # noqa: BLE001  # the worker's boundary
+            self._refuse(error)
+        with self._lock:
+            self._working = bool(self._inbox) or (self._parts is not None and self._parts.scheduler.busy)
+            more = self._working
+        if more:
+            self._go_on()
+
+    def _forget(self) -> bool:
+        with self._lock:
+            if self._working:
+                return False
+        with self._loading:
+            self._parts = None
+        return True
+
+    def _reset(self, *, tables: bool) -> None:
+        with self._lock:
+            if self._working:
+                raise BackendError("the engine cannot be reset while requests are running; await them first")
+        if self._parts is not None:
+            self._parts.reset(tables=tables)
 
     def _round(self, parts: Parts) -> None:
         try:
@@ -199,8 +216,8 @@ class SeedBackend(LocalBackend):
         for ticket in tickets:
             ticket.fail(self._explained(error))
 
-    def _take(self, parts: Parts) -> bool:
-        """Turn what came in into jobs; whether anything came."""
+    def _take(self, parts: Parts) -> None:
+        """Turn what came in into jobs."""
         with self._lock:
             tickets = list(self._inbox)
             self._inbox.clear()
@@ -212,7 +229,6 @@ class SeedBackend(LocalBackend):
                     self._take_generation(parts, ticket, ticket.question)
             except BaseException as error:  # noqa: BLE001  # the worker's boundary: this question's own fault
                 ticket.fail(self._explained(error))
-        return bool(tickets)
 
     def _take_scoring(self, parts: Parts, ticket: Question, request: ScoreRequest) -> None:
         asked = pairs(request, parts.text, parts.model)

@@ -1,0 +1,287 @@
+"""What the tests of the seed engine share: tiny models of several families, naive decoding, drafters of any quality."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from tiny_model import CONTEXT, tokenizer
+
+from treeagent.backend import Backend, Key, Reply, Request, Sampling
+from treeagent.backends.loading import Model, Text, load_model, load_text
+from treeagent.backends.sampling import choose
+from treeagent.backends.seed import assembly
+from treeagent.backends.seed.budget import CostTable
+from treeagent.backends.seed.drafters import Draft, Drafter, Row
+from treeagent.backends.seed.engine import SeedBackend
+from treeagent.backends.seed.scheduler import Scheduler
+from treeagent.backends.text import decode_after
+
+LIMIT = 300.0
+"""Seconds after which a test calls it a hang; on a free machine everything here ends within one."""
+
+COSTS = CostTable((1, 16, 32, 64), (0.040, 0.050, 0.074, 0.120))
+"""Times that tests go by instead of measured ones."""
+
+SHAPE = {
+    "vocab_size": len(tokenizer()) + 2,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": CONTEXT,
+    "initializer_range": 0.25,
+    "bos_token_id": None,
+    "eos_token_id": 0,
+}
+GPT2 = {"vocab_size": SHAPE["vocab_size"], "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT}
+FAMILIES = {
+    "llama": transformers.LlamaConfig(**SHAPE, num_key_value_heads=2),
+    "llama-mha": transformers.LlamaConfig(**SHAPE, num_key_value_heads=4, attention_bias=True),
+    "qwen3": transformers.Qwen3Config(**SHAPE, num_key_value_heads=1, head_dim=16),
+    "mistral": transformers.MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=None),
+    "gpt-neox": transformers.GPTNeoXConfig(**SHAPE),
+    "gpt2": transformers.GPT2Config(**GPT2, initializer_range=0.25, bos_token_id=None, eos_token_id=0),
+}
+
+
+@contextmanager
+def fixed_costs() -> Iterator[None]:
+    """Engines are loaded without measuring this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assembly, "measured", lambda runner, dtype: COSTS)
+        yield
+
+
+def save_model(folder: Path, config: Any, *, seed: int = 0, noise: float = 0.0) -> str:
+    """Write a random model with the tiny tokenizer; ``noise`` makes a relative of the one with the same seed."""
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        model.get_output_embeddings().weight[0] *= 1.5  # texts end now and then
+        if noise:
+            for parameter in model.parameters():
+                parameter += noise * parameter.std(correction=0) * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+HEAD = "Use the numbers to make 24.\n"
+PROMPTS = [HEAD + "Numbers: 4 5 6\nSteps:\n", HEAD + "Numbers: 4 9\nSteps:\n", "24", HEAD]
+
+
+def request(prompt: int, place: int, n: int = 1, **sampling: Any) -> Request:
+    """One of the prompts with settings."""
+    return Request(PROMPTS[prompt], Key(7, "propose", str(place)), Sampling(**sampling), n)
+
+
+MIX = [
+    request(0, 0, max_tokens=18),
+    request(0, 1, 2, temperature=0.2, max_tokens=14),
+    request(1, 2, 2, temperature=0.7, top_p=0.8, max_tokens=16),
+    request(1, 3, temperature=1.0, top_k=5, max_tokens=9),
+    request(2, 4, 2, temperature=1.0, top_k=20, top_p=0.9, min_p=0.02, max_tokens=12),
+    request(3, 5, 2, temperature=1.0, stop=("a", "e", "left"), max_tokens=16),
+    request(0, 6, max_tokens=1),
+    request(3, 7, stop=("b", "é"), max_tokens=12),
+    request(3, 8, 2, temperature=0.7, min_p=0.05, max_tokens=5),
+]
+"""Prompts that are equal, share beginnings or have nothing in common; greedy, sampled and stopped texts of any length."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What naive decoding gives for one sample."""
+
+    text: str
+    finish: str
+    raw: tuple[int, ...]
+    """Every token drawn, the end of text and the tokens of a stop string included."""
+
+
+class Naive:
+    """Decodes one sample alone, the whole text read again by the model's own forward for every token."""
+
+    def __init__(self, folder: str, dtype: str) -> None:
+        self.folder, self.dtype = folder, dtype
+        self._known: dict[tuple[str, int], Sampled] = {}
+
+    @cached_property
+    def model(self) -> Model:
+        """As transformers runs it."""
+        return load_model(Path(self.folder), self.dtype, torch.device("cpu"))
+
+    @cached_property
+    def text(self) -> Text:
+        """Its tokenizer."""
+        return load_text(Path(self.folder))
+
+    def logits(self, ids: Sequence[int]) -> torch.Tensor:
+        """(T, V) of one text."""
+        with torch.inference_mode():
+            return self.model.network(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
+
+    def sample(self, asked: Request, i: int) -> Sampled:
+        """The request's ``i``-th sample."""
+        if (asked.id, i) not in self._known:
+            self._known[asked.id, i] = self._sample(asked, i)
+        return self._known[asked.id, i]
+
+    def _sample(self, asked: Request, i: int) -> Sampled:
+        prompt, settings, stream = self.text.prompt(asked.prompt), asked.sampling, asked.key.stream(i)
+        ids: list[int] = []
+        while True:
+            token = choose(self.logits(prompt + ids)[-1].numpy(), settings, stream, len(ids))
+            text = decode_after(self.text.decode, prompt[-4:], ids)
+            if token in self.model.eos:
+                return Sampled(text, "stop", (*ids, token))
+            ids.append(token)
+            text = decode_after(self.text.decode, prompt[-4:], ids)
+            if cuts := [text.find(stop) for stop in settings.stop if stop in text]:
+                return Sampled(text[: min(cuts)], "stop", tuple(ids))
+            if len(ids) == settings.max_tokens:
+                return Sampled(text, "length", tuple(ids))
+
+    def expected(self, requests: Sequence[Request]) -> list[list[tuple[str, str]]]:
+        """Text and finish of every sample of every request."""
+        made = [[self.sample(asked, i) for i in range(asked.n)] for asked in requests]
+        return [[(sample.text, sample.finish) for sample in samples] for samples in made]
+
+    def truth(self, requests: Sequence[Request]) -> dict[int, tuple[int, ...]]:
+        """Raw tokens by stream, for drafters that know what will come."""
+        return {asked.key.stream(i): self.sample(asked, i).raw for asked in requests for i in range(asked.n)}
+
+
+def told(replies: Sequence[Reply]) -> list[list[tuple[str, str]]]:
+    """Replies as :meth:`Naive.expected` has them."""
+    return [[(completion.text, completion.finish) for completion in reply.completions] for reply in replies]
+
+
+def ask(backend: Backend, *requests: Request, errors: bool = False) -> list[Any]:
+    """Replies to requests that are awaited together (or the errors, if so asked), within the time limit."""
+
+    async def run() -> list[Any]:
+        together = asyncio.gather(*(backend.generate(asked) for asked in requests), return_exceptions=errors)
+        return await asyncio.wait_for(together, LIMIT)
+
+    return asyncio.run(run())
+
+
+class Trees(Drafter):
+    """Random trees around the truth: each level has the right token with probability ``hit``, and wrong siblings.
+
+    ``over`` levels more than a row has room for, so that texts end inside drafts.
+    """
+
+    name = "trees"
+
+    def __init__(self, truth: Mapping[int, Sequence[int]], *, hit: float, over: int = 0, seed: int = 0) -> None:
+        self.truth, self.hit, self.over = truth, hit, over
+        self.random = random.Random(seed)
+
+    def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+        """See :class:`Drafter`; the floor is ignored."""
+        return [self._draft(row, min(depth, max(0, row.room) + self.over)) for row in rows]
+
+    def _draft(self, row: Row, depth: int) -> Draft:
+        draft, right = Draft(), list(self.truth[row.stream][row.position :])
+        parent: int | None = -1
+        for level in range(self.random.randint(0, depth)):
+            true = right[level] if parent is not None and level < len(right) else None
+            tokens = set(self.random.sample(range(tokenizer_size()), self.random.randint(1, 3))) - {true}
+            order = self.random.sample(sorted(tokens), len(tokens))
+            if true is not None and self.random.random() < self.hit:
+                order.insert(self.random.randint(0, len(order)), true)
+            above = parent if parent is not None else len(draft) - 1  # off the truth, anywhere will do
+            children = range(len(draft), len(draft) + len(order))
+            for token in order:
+                draft.tokens.append(token)
+                draft.parents.append(above)
+                draft.confidence.append(self.random.random())
+            parent = children[order.index(true)] if true in order else None
+            if not order:
+                break
+        return draft
+
+
+def tokenizer_size() -> int:
+    """Ids that the tiny models know, the tokenizer's and two more."""
+    return int(SHAPE["vocab_size"])
+
+
+@dataclass
+class Bench:
+    """An engine with a draft model, set up anew for every case, and the naive decoder of the same model."""
+
+    backend: SeedBackend
+    naive: Naive
+
+    @classmethod
+    def of(cls, folder: Path, family: str, dtype: str) -> Bench:
+        """A tiny model of the family; its draft model is a relative that is often right."""
+        model = save_model(folder / family, FAMILIES[family])
+        draft = save_model(folder / f"{family}-draft", FAMILIES[family], noise=0.1)
+        with fixed_costs():
+            backend = SeedBackend(model, draft=draft, device="cpu", dtype=dtype)
+            backend.load()
+        return cls(backend, Naive(model, dtype))
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The engine's."""
+        assert self.backend._parts is not None
+        return self.backend._parts.scheduler
+
+    def set_up(
+        self,
+        drafter: str | Drafter = "none",
+        policy: str = "rounds",
+        *,
+        draft_tokens: int | None = 5,
+        slots: int = 10_000,
+        chunk: int = 512,
+    ) -> SeedBackend:
+        """An engine as if just loaded with these options; ``slots`` of keys and values per model."""
+        parts = self.backend._parts
+        assert parts is not None
+        for runner in filter(None, (parts.scheduler.runner, parts.drafting)):
+            runner.memory = slots * runner.forest.pool.slot_bytes
+        parts.scheduler.policy, parts.scheduler.draft_tokens, parts.scheduler.chunk = policy, draft_tokens, chunk
+        parts.how = drafter if isinstance(drafter, str) else "none"
+        idle(self.backend)
+        with fixed_costs():
+            self.backend.reset()
+        if isinstance(drafter, Drafter):
+            parts.scheduler.drafter = drafter
+        return self.backend
+
+    def settle(self) -> None:
+        """Wait until the worker is gone, and check that it left nothing behind."""
+        idle(self.backend)
+        forest = self.scheduler.runner.forest
+        forest.check()
+        assert not self.scheduler.busy
+        assert forest.pool.used == forest.tokens  # what is in use is cached
+        assert not any(node.pins for node in forest.nodes())
+        drafting = self.backend._parts.drafting if self.backend._parts else None
+        if drafting is not None:
+            drafting.forest.check()
+            assert drafting.forest.pool.used == drafting.forest.tokens
+            assert not any(node.pins for node in drafting.forest.nodes())
+
+
+def idle(backend: SeedBackend) -> None:
+    """Wait for the worker, which is on its way out once everything is answered."""
+    if (worker := backend._worker) is not None:
+        worker.join(LIMIT)
+        assert not worker.is_alive()
