@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ import transformers
 from tiny_model import CONTEXT, tokenizer
 
 from treeagent.backend import Backend, Key, Reply, Request, Sampling
+from treeagent.backends import worker
 from treeagent.backends.loading import Model, Text, load_model, load_text
 from treeagent.backends.sampling import choose
 from treeagent.backends.seed import assembly
 from treeagent.backends.seed.budget import CostTable
 from treeagent.backends.seed.drafters import Draft, Drafter, Row
 from treeagent.backends.seed.engine import SeedBackend
+from treeagent.backends.seed.runner import Runner
 from treeagent.backends.seed.scheduler import Scheduler
 from treeagent.backends.text import decode_after
 
@@ -31,6 +34,8 @@ LIMIT = 300.0
 
 COSTS = CostTable((1, 16, 32, 64), (0.040, 0.050, 0.074, 0.120))
 """Times that tests go by instead of measured ones."""
+DRAFT_COSTS = CostTable((1, 64), (0.002, 0.004))
+"""The same for models in folders called ``*-draft``."""
 
 SHAPE = {
     "vocab_size": len(tokenizer()) + 2,
@@ -57,8 +62,13 @@ FAMILIES = {
 @contextmanager
 def fixed_costs() -> Iterator[None]:
     """Engines are loaded without measuring this machine."""
+
+
+    def measured(runner: Runner, dtype: str) -> CostTable:
+        return DRAFT_COSTS if str(runner._where).endswith("-draft") else COSTS
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembly, "measured", lambda runner, dtype: COSTS)
+        patch.setattr(assembly, "measured", measured)
         yield
 
 
@@ -67,7 +77,7 @@ def save_model(folder: Path, config: Any, *, seed: int = 0, noise: float = 0.0) 
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
-        model.get_output_embeddings().weight[0] *= 1.5  # texts end now and then
+        model.get_output_embeddings().weight[0] *= 2  # texts end now and then
         if noise:
             for parameter in model.parameters():
                 parameter += noise * parameter.std(correction=0) * torch.randn_like(parameter)
@@ -91,12 +101,14 @@ MIX = [
     request(1, 2, 2, temperature=0.7, top_p=0.8, max_tokens=16),
     request(1, 3, temperature=1.0, top_k=5, max_tokens=9),
     request(2, 4, 2, temperature=1.0, top_k=20, top_p=0.9, min_p=0.02, max_tokens=12),
-    request(3, 5, 2, temperature=1.0, stop=("a", "e", "left"), max_tokens=16),
+    request(3, 5, 2, temperature=1.0, stop=tuple("abcdeost"), max_tokens=16),
     request(0, 6, max_tokens=1),
     request(3, 7, stop=("b", "é"), max_tokens=12),
     request(3, 8, 2, temperature=0.7, min_p=0.05, max_tokens=5),
 ]
 """Prompts that are equal, share beginnings or have nothing in common; greedy, sampled and stopped texts of any length."""
+FEW = [MIX[3], MIX[4], MIX[5], MIX[6], MIX[8]]
+"""Less of the same, for policies that take a pass per branch."""
 
 
 @dataclass(frozen=True)
@@ -281,7 +293,8 @@ class Bench:
 
 
 def idle(backend: SeedBackend) -> None:
-    """Wait for the worker, which is on its way out once everything is answered."""
-    if (worker := backend._worker) is not None:
-        worker.join(LIMIT)
-        assert not worker.is_alive()
+    """Wait for the last round, which may be under way yet when everything is answered."""
+    began = time.monotonic()
+    while backend._working:
+        assert time.monotonic() < began + LIMIT, "rounds are made for nobody"
+        worker.run(lambda: None)

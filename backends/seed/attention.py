@@ -1,8 +1,9 @@
-"""Forest attention: the one function that transformers calls in place of its own.
+"""Forest attention: new tokens over the slots that their branches hold, and over each other.
 
-Registered with transformers' attention interface; the plan of the pass arrives as the keyword ``forest`` of the model's
-forward. New keys and values go to their slots first, so that spans of one pass may build on each other. Query heads that
-share a key head are folded into the token axis instead of repeating keys (GQA).
+New keys and values go to their slots first, so that spans of one pass may build on each other. Query heads that share a
+key head are folded into the token axis instead of repeating keys (GQA). :func:`forest_attention` is registered with
+transformers' attention interface, so that its models call it in place of their own; the plan of the pass arrives as the
+keyword ``forest`` of the model's forward.
 T new tokens, H query heads, h key-value heads, G = H / h, D head dimension, B spans of n tokens with K keys.
 """
 
@@ -39,49 +40,58 @@ def forest_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    _mask: torch.Tensor | None,
     *,
     scaling: float | None = None,
     forest: Pass | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of one layer: ``query`` (1, H, T, D), ``key`` and ``value`` (1, h, T, D); result (1, T, H, D)."""
+    """One layer of a model of transformers: ``query`` (1, H, T, D), ``key`` and ``value`` (1, h, T, D).
+
+    Returns (1, T, H, D). Raises UnsupportedAttention.
+    """
     if forest is None:
         raise UnsupportedAttention("the model does not hand keyword arguments on to its attention")
     for name in ("softcap", "s_aux", "position_bias", "head_mask"):
         if others.get(name) is not None:
             raise UnsupportedAttention(f"its attention uses {name!r}")
-    plan, layer = forest.plan, module.layer_idx
-    keys, values = forest.pool.keys[layer], forest.pool.values[layer]  # (slots, h, D)
-    keys.index_copy_(0, plan.slots, key[0].transpose(0, 1))
-    values.index_copy_(0, plan.slots, value[0].transpose(0, 1))
-    _, heads, tokens, dim = query.shape
-    group = heads // keys.shape[1]
+    dim = query.shape[3]
     scale = 1 / math.sqrt(dim) if scaling is None else scaling
-    folded = query[0].transpose(0, 1).unflatten(1, (keys.shape[1], group))  # (T, h, G, D)
-    own = [_attend_private(folded, part, keys, values, group, scale) for part in plan.private]
+    rows = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, heads, D) each
+    out = attend_forest(*rows, module.layer_idx, forest, scale)
+    return out.reshape(1, query.shape[2], query.shape[1], dim), None
+
+
+def attend_forest(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layer: int, forest: Pass, scale: float
+) -> torch.Tensor:
+    """Store ``key`` and ``value`` (T, h, D), attend with ``query`` (T, H, D); result (T, h, G, D)."""
+    plan, entries = forest.plan, forest.pool.entries[layer]  # (slots, 2, h, D)
+    entries.index_copy_(0, plan.slots, torch.stack((key, value), dim=1))
+    query = query.unflatten(1, (entries.shape[2], -1))  # (T, h, G, D)
+    own = [_attend_private(query, part, entries, scale) for part in plan.private]
     out, lse = own[0] if len(own) == 1 else (torch.cat([o for o, _ in own]), torch.cat([w for _, w in own]))
     for part in plan.shared:
-        merge(
-            out[part.first : part.last], lse[part.first : part.last], *_attend_shared(folded, part, keys, values, scale)
-        )
-    return out.reshape(1, tokens, heads, dim), None
+        here = slice(part.first, part.last)
+        merge(out[here], lse[here], *_attend_shared(query[here], part, entries, scale))
+    return out
 
 
 def merge(out: torch.Tensor, lse: torch.Tensor, other: torch.Tensor, other_lse: torch.Tensor) -> None:
-    """Fold attention over other keys into ``out`` (N, h, G, D), ``lse`` (N, h, G) being the log-sum-exp of its scores."""
+    """Fold attention over other keys into ``out`` (N, h, G, D); ``lse`` (N, h, G) is the log-sum-exp of its scores."""
     weight = torch.sigmoid(other_lse - lse)[..., None].to(out.dtype)
     out.lerp_(other, weight)
 
 
 def _attend_private(
-    query: torch.Tensor, part: Private, keys: torch.Tensor, values: torch.Tensor, group: int, scale: float
+    query: torch.Tensor, part: Private, entries: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Each span's tokens over its own keys: (N, h, G, D) and the log-sum-exp (N, h, G) of N tokens."""
     spans, _, n, most = part.mask.shape
-    heads, dim = keys.shape[1:]
-    k = keys.index_select(0, part.keys).view(spans, most, heads, dim).transpose(1, 2)  # (B, h, K, D)
-    v = values.index_select(0, part.keys).view(spans, most, heads, dim).transpose(1, 2)
+    _, _, heads, dim = entries.shape
+    group = query.shape[2]
+    held = entries.index_select(0, part.keys).view(spans, most, 2, heads, dim)
+    k, v = held[:, :, 0].transpose(1, 2), held[:, :, 1].transpose(1, 2)  # (B, h, K, D)
     q = query[part.first : part.last] if part.tokens is None else query.index_select(0, part.tokens)
     q = q.reshape(spans, n, heads, group, dim).transpose(1, 2).reshape(spans, heads, n * group, dim)
     out, lse = attend(q, k, v, part.fold(group), scale)  # (B, h, n * G, D), (B, h, n * G)
@@ -93,20 +103,15 @@ def _attend_private(
 
 
 def _attend_shared(
-    query: torch.Tensor, part: Shared, keys: torch.Tensor, values: torch.Tensor, scale: float
+    query: torch.Tensor, part: Shared, entries: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """All tokens of the part over one prefix: (N, h, G, D) and log-sum-exp (N, h, G)."""
-    _, heads, group, dim = query.shape
-    if isinstance(part.keys, slice):
-        k, v = keys[part.keys], values[part.keys]  # (K, h, D)
-    else:
-        k, v = keys.index_select(0, part.keys), values.index_select(0, part.keys)
-    q = query[part.first : part.last].transpose(0, 1).reshape(1, heads, -1, dim)  # (1, h, N * G, D)
-    out, lse = attend(q, k.transpose(0, 1)[None], v.transpose(0, 1)[None], None, scale)
-    return (
-        out[0].unflatten(1, (-1, group)).transpose(0, 1),
-        lse[0].unflatten(1, (-1, group)).transpose(0, 1),
-    )
+    """Tokens ``query`` (N, h, G, D) over one prefix: (N, h, G, D) and log-sum-exp (N, h, G)."""
+    tokens, heads, group, dim = query.shape
+    held = entries[part.keys] if isinstance(part.keys, slice) else entries.index_select(0, part.keys)  # (K, 2, h, D)
+    k, v = held[:, 0].transpose(0, 1)[None], held[:, 1].transpose(0, 1)[None]  # (1, h, K, D)
+    q = query.transpose(0, 1).reshape(1, heads, tokens * group, dim)
+    out, lse = attend(q, k, v, None, scale)
+    return out[0].unflatten(1, (tokens, group)).transpose(0, 1), lse[0].unflatten(1, (tokens, group)).transpose(0, 1)
 
 
 def attend(
@@ -114,7 +119,7 @@ def attend(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention with its log-sum-exp: q (B, h, Q, D), k and v (B, h, K, D), additive mask (B, 1, Q or 1, K).
 
-    Returns (B, h, Q, D) and (B, h, Q), the latter in float32 at least. torch's own CPU kernel, where there is one.
+    Returns (B, h, Q, D) and (B, h, Q), the latter in float32 at least. The CPU kernel of torch, where there is one.
     """
     kernel = find_kernel() if q.device.type == "cpu" else None
     if kernel is not None:
@@ -137,7 +142,7 @@ def attend_plainly(
 
 @cache
 def find_kernel() -> Any:
-    """Torch's CPU kernel, which is private: used where it exists and its log-sum-exp has the shape it should have."""
+    """The CPU kernel of torch, which is private: used where it exists and gives what it should; looked for once."""
     kernel = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
     if kernel is None:
         return None
@@ -149,11 +154,9 @@ def find_kernel() -> Any:
     except (RuntimeError, TypeError):
         return None
     plain, plain_lse = attend_plainly(q, k, k, mask, 0.5)
-    same = (
-        lse.shape == plain_lse.shape
-        and torch.allclose(out, plain, atol=1e-5)
-        and torch.allclose(lse, plain_lse, atol=1e-5)
-    )
+    if lse.shape != plain_lse.shape:
+        return None
+    same = torch.allclose(out, plain, atol=1e-5) and torch.allclose(lse, plain_lse, atol=1e-5)
     return kernel if same else None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ GROWTH = 1.15
 
 
 class SlotPool:
-    """Keys and values of one model, per layer two tensors ``(slots, kv_heads, head_dim)``.
+    """Keys and values of one model, per layer one tensor ``(slots, 2, kv_heads, head_dim)``.
 
     The pool grows on demand up to ``limit`` slots. Growing copies the tensors, but a slot keeps its number.
     """
@@ -23,8 +25,8 @@ class SlotPool:
     def __init__(self, layers: list[tuple[int, int]], dtype: torch.dtype, device: torch.device, limit: int) -> None:
         """``layers`` holds each layer's number of key-value heads and head dimension."""
         self.limit = limit
-        self.keys = [torch.empty(0, heads, dim, dtype=dtype, device=device) for heads, dim in layers]
-        self.values = [torch.empty_like(keys) for keys in self.keys]
+        self.entries = [torch.empty(0, 2, heads, dim, dtype=dtype, device=device) for heads, dim in layers]
+        """Per layer; key and value of a token stand side by side, so that one gather brings both."""
         self.peak = 0
         """The most slots that were in use at one time."""
         self._free: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
@@ -48,7 +50,7 @@ class SlotPool:
     @property
     def slot_bytes(self) -> int:
         """Bytes of one token: keys and values of all layers."""
-        return sum(2 * keys.shape[1] * keys.shape[2] * keys.element_size() for keys in self.keys)
+        return sum(math.prod(entries.shape[1:]) * entries.element_size() for entries in self.entries)
 
     def allocate(self, count: int) -> Slots:
         """``count`` free slots, ascending and side by side where that is possible. The caller checked ``room``."""
@@ -78,11 +80,10 @@ class SlotPool:
 
     def _grow(self, needed: int) -> None:
         capacity = min(self.limit, max(FIRST, needed, int(self.capacity * GROWTH)))
-        for tensors in (self.keys, self.values):
-            for layer, old in enumerate(tensors):
-                grown = old.new_empty(capacity, *old.shape[1:])
-                grown[: len(old)] = old
-                tensors[layer] = grown
+        for layer, old in enumerate(self.entries):
+            grown = old.new_empty(capacity, *old.shape[1:])
+            grown[: len(old)] = old
+            self.entries[layer] = grown
         free = np.ones(capacity, dtype=np.bool_)
         free[: self.capacity] = self._free
         self._free = free

@@ -13,9 +13,9 @@ import torch
 from treeagent.errors import ModelError
 
 from ..loading import Model
-from .attention import NAME, Pass, UnsupportedAttention
+from .attention import UnsupportedAttention
+from .decoders import decoder_of
 from .forest import Span, make_plan
-from .linears import pack
 from .pool import SlotPool
 from .prefixes import PrefixForest
 
@@ -51,11 +51,9 @@ class Runner:
         self.forest = self.new_forest()
         plain = self._plain_logits()
         try:
-            self._network.set_attn_implementation(NAME)
+            self._decoder = decoder_of(self._network)
         except ValueError as error:
             raise ModelError(self._refusal(str(error))) from error
-        if self.device.type == "cpu":
-            pack(self._network)
         self._probe(*plain)
 
     @property
@@ -79,15 +77,7 @@ class Runner:
         """Logits (R, V) of the wanted tokens of all spans, and for each span its rows among the R."""
         began = time.perf_counter()
         plan = make_plan(spans, self.dtype, self.device)
-        out = self._network(
-            input_ids=plan.tokens,
-            position_ids=plan.positions,
-            attention_mask=None,
-            use_cache=False,
-            logits_to_keep=plan.wanted,
-            forest=Pass(plan, self.forest.pool),
-        )
-        logits: torch.Tensor = out.logits[0]  # (R, V)
+        logits = self._decoder(plan, self.forest.pool)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.passes += 1

@@ -1,0 +1,137 @@
+"""How a model is called for a pass: through transformers, or, for the Llama family, layer by layer in few operations.
+
+A pass over a small model is made of thousands of small operations, and Python's share of it is as large as the
+arithmetic's: SmolLM2-135M's 30 layers cost 9 to 12 ms outside products and attention when transformers calls them, about
+a third of that when they are called from one loop, with query, key and value as one product, rotation as one operation
+and residuals added by the product itself. Any other model runs through transformers. Both are held against the model's
+plain forward at load.
+T new tokens, R wanted ones, H query heads, h key-value heads, D head dimension, E hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .attention import NAME, Pass, attend_forest
+from .forest import Plan
+from .linears import Product, is_plain, pack
+from .pool import SlotPool
+
+Decoder = Callable[[Plan, SlotPool], torch.Tensor]
+"""Logits (R, V) of a pass."""
+
+FAMILY = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
+
+
+def decoder_of(network: Any) -> Decoder:
+    """The quickest way to run a model, which is changed in place. Raises ValueError when its attention is fixed."""
+    if type(network).__name__ in FAMILY and LlamaDecoder.fits(network):
+        return LlamaDecoder(network)
+    network.set_attn_implementation(NAME)
+    pack(network)
+    return TransformersDecoder(network)
+
+
+class TransformersDecoder:
+    """Any decoder-only model whose attention can be replaced."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+
+    def __call__(self, plan: Plan, pool: SlotPool) -> torch.Tensor:
+        """Logits (R, V)."""
+        out = self._network(
+            input_ids=plan.tokens,
+            position_ids=plan.positions,
+            attention_mask=None,
+            use_cache=False,
+            logits_to_keep=plan.wanted,
+            forest=Pass(plan, pool),
+        )
+        logits: torch.Tensor = out.logits[0]
+        return logits
+
+
+class _Layer:
+    """One decoder layer's weights, as :class:`LlamaDecoder` uses them."""
+
+    def __init__(self, layer: Any) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self.before = _norm(layer.input_layernorm)
+        self.qkv = Product([attention.q_proj, attention.k_proj, attention.v_proj])
+        self.q_norm = _norm(attention.q_norm) if hasattr(attention, "q_norm") else None
+        self.k_norm = _norm(attention.k_norm) if hasattr(attention, "k_norm") else None
+        self.scale = float(attention.scaling)
+        self.out = Product([attention.o_proj])
+        self.between = _norm(layer.post_attention_layernorm)
+        self.gate_up = Product([mlp.gate_proj, mlp.up_proj])
+        self.down = Product([mlp.down_proj])
+        layer.self_attn = layer.mlp = None  # frees the plain weights
+
+
+class LlamaDecoder:
+    """Llama, Mistral, Qwen2, Qwen3: pre-norm, rotary positions, gated SiLU."""
+
+    def __init__(self, network: Any) -> None:
+        model, config = network.model, network.config
+        self._embed = model.embed_tokens
+        self._rotary = model.rotary_emb
+        self._layers = [_Layer(layer) for layer in model.layers]
+        self._norm = _norm(model.norm)
+        self._head = Product([network.lm_head])
+        if self._head.packed and not config.tie_word_embeddings:
+            network.lm_head = None
+        self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
+
+    @staticmethod
+    def fits(network: Any) -> bool:
+        """Whether all layers have the parts that are expected, and no others that matter."""
+        attentions = [(layer.self_attn, layer.mlp) for layer in network.model.layers]
+        linears = [
+            getattr(module, name, None)
+            for attention, mlp in attentions
+            for module, names in ((attention, "q_proj k_proj v_proj o_proj"), (mlp, "gate_proj up_proj down_proj"))
+            for name in names.split()
+        ]
+        plain = all(is_plain(linear) for linear in [*linears, network.lm_head])
+        activations = all(
+            isinstance(mlp.act_fn, nn.SiLU) or type(mlp.act_fn).__name__ == "SiLUActivation" for _, mlp in attentions
+        )
+        return plain and activations
+
+    def __call__(self, plan: Plan, pool: SlotPool) -> torch.Tensor:
+        """Logits (R, V)."""
+        forest = Pass(plan, pool)
+        x = self._embed(plan.tokens[0])  # (T, E)
+        tokens, heads, kv_heads = len(x), self._heads, self._kv_heads
+        cos, sin = self._rotary(x[None], plan.positions)  # (1, T, D)
+        dim = cos.shape[2]
+        half = dim // 2
+        cos = cos[0][:, None]  # (T, 1, D)
+        sin = torch.cat((-sin[0][:, None, :half], sin[0][:, None, half:]), dim=2)  # rotation's sign
+        for index, layer in enumerate(self._layers):
+            qkv = layer.qkv(layer.before(x)).view(tokens, heads + 2 * kv_heads, dim)
+            rotated = qkv[:, : heads + kv_heads]  # (T, H + h, D)
+            if layer.q_norm is not None and layer.k_norm is not None:
+                rotated = torch.cat((layer.q_norm(rotated[:, :heads]), layer.k_norm(rotated[:, heads:])), dim=1)
+            rotated = (rotated * cos).addcmul_(rotated.roll(half, dims=2), sin)
+            query, key = rotated[:, :heads], rotated[:, heads:]
+            attended = attend_forest(query, key, qkv[:, heads + kv_heads :], index, forest, layer.scale)
+            x = layer.out.plus(attended.reshape(tokens, heads * dim), x)
+            gate, up = layer.gate_up(layer.between(x)).chunk(2, dim=1)
+            x = layer.down.plus(F.silu(gate).mul_(up), x)
+        if len(plan.wanted) < tokens:
+            x = x.index_select(0, plan.wanted)
+        return self._head(self._norm(x))
+
+
+def _norm(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    if module.weight.dtype == torch.float64:  # transformers computes norms in float32 then, and so must we
+        return module  # type: ignore[no-any-return]
+    weight, shape, epsilon = module.weight.detach(), tuple(module.weight.shape), module.variance_epsilon
+    return lambda x: F.rms_norm(x, shape, weight, epsilon)
