@@ -94,7 +94,6 @@ class Forest(RuleBasedStateMachine):
         assert branch.reused == known
         self.live.append(Live(branch, tuple(tokens)))
 
-    @precondition(lambda self: self.live)
     @rule(limit=st.integers(1, 12))
     def read(self, limit: int) -> None:
         """One pass computes what prompts lack, as much as fits."""
@@ -114,11 +113,13 @@ class Forest(RuleBasedStateMachine):
         if any(not one.ready for one in self.live):
             assert reading.tokens == limit
 
-    @precondition(lambda self: any(one.ready for one in self.live))
     @rule(data=st.data(), drafted=TOKENS, right=st.integers(0, 9))
     def verify(self, data: Any, drafted: list[int], right: int) -> None:
         """A branch takes slots for its last token and a draft, keeps the first of them and gives the others back."""
-        one = self.pick(data, ready=True)
+        ready = [one for one in self.live if one.ready]
+        if not ready:
+            return
+        one = data.draw(st.sampled_from(ready))
         tokens = [*drafted, 0][: max(1, right)]
         table = one.branch.table.tolist()
         assert [self.held[slot] for slot in table] == [one.text[: n + 1] for n in range(len(one.text))]
@@ -139,7 +140,7 @@ class Forest(RuleBasedStateMachine):
     @rule(data=st.data(), keep=st.booleans())
     def leave(self, data: Any, keep: bool) -> None:
         """A branch leaves; its text stays for others, or what nobody else uses goes at once."""
-        one = self.pick(data)
+        one = data.draw(st.sampled_from(self.live))
         self.live.remove(one)
         ready = one.ready
         one.branch.leave(keep=keep)
@@ -160,7 +161,7 @@ class Forest(RuleBasedStateMachine):
     @precondition(lambda self: self.live)
     @rule(data=st.data())
     def give_up_spare(self, data: Any) -> None:
-        self.pick(data).branch.free_spare()
+        data.draw(st.sampled_from(self.live)).branch.free_spare()
 
     @invariant()
     def sound(self) -> None:
@@ -201,10 +202,6 @@ class Forest(RuleBasedStateMachine):
         assert self.forest.pool.used == 0
         assert not self.forest.root.children
 
-    def pick(self, data: Any, *, ready: bool = False) -> Live:
-        chosen: Live = data.draw(st.sampled_from([one for one in self.live if one.ready or not ready]))
-        return chosen
-
     def pins(self) -> list[Text]:
         """The text at every pinned node, as often as it is pinned."""
         nodes = [self.forest.root, *self.forest.nodes()]
@@ -213,7 +210,7 @@ class Forest(RuleBasedStateMachine):
         )
 
 
-Forest.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Forest.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 TestForest = Forest.TestCase
 
 

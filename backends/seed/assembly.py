@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 
 DRAFTERS = ("auto", "none", "ngram", "model", "ngram+model")
 
-MEASURED_CONTEXT = 64
-"""Tokens before the new ones when passes are measured."""
+COSTS = 2
+"""Version of what is measured; a new one measures anew."""
+
+MEASURED_CONTEXT = (256, 32)
+"""Tokens that all rows share, and tokens of each row's own, when passes are measured."""
 
 
 @dataclass(slots=True)
@@ -123,35 +126,47 @@ def measured(runner: Runner, dtype: str) -> CostTable:
         os.cpu_count(),
         _processor(runner.device),
     )
-    digest = hashlib.blake2b(repr((config, dtype, machine)).encode(), digest_size=12).hexdigest()
+    digest = hashlib.blake2b(repr((COSTS, config, dtype, machine)).encode(), digest_size=12).hexdigest()
     kept = models.cache_folder() / "costs" / f"{digest}.json"
     if (table := _read(kept)) is not None:
         return table
-    table = CostTable.measure(lambda tokens: _time(runner, tokens))
+    table = CostTable.measure(lambda rows, drafted: _time(runner, rows, drafted))
     runner.forest = runner.new_forest()
     runner.seconds, runner.passes = 0.0, 0
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         part = kept.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps({"sizes": table.sizes, "seconds": table.seconds}))
+        part.write_text(json.dumps({"rows": table.rows, "seconds": table.seconds}))
         part.replace(kept)
     except OSError:
         pass  # it is measured again next time
     return table
 
 
-def _time(runner: Runner, tokens: int) -> float:
-    """Seconds of one pass over ``tokens`` rows of one new token each after a common context."""
+def _time(runner: Runner, rows: int, drafted: int) -> float:
+    """Seconds of one pass over ``rows`` rows of one new token and a chain of ``drafted`` more each."""
     forest = runner.forest
-    context = [1] * min(MEASURED_CONTEXT, (runner.context or 2 * MEASURED_CONTEXT) // 2)
-    node, _ = forest.join(context)
-    if node.computed < len(node.tokens):
-        runner.forward([Span(node.tokens, node.slots, np.zeros(0, dtype=np.int64), forest.root)])
-        node.computed = len(node.tokens)
+    longest = runner.context or sum(MEASURED_CONTEXT) + 8
+    common, own = (max(1, min(length, longest // 4)) for length in MEASURED_CONTEXT)
+    node, _ = forest.join([1] * common)
+    node.computed = len(node.tokens)  # what the slots hold makes no difference to the time
+    for entries in forest.pool.entries:
+        entries.zero_()
     table = np.concatenate([above.slots for above in node.path()])
-    slots = forest.allocate(tokens)
+    size = own + 1 + drafted
+    slots = forest.allocate(rows * size)
+    spans = [
+        Span(
+            [1] * (1 + drafted),
+            slots[row * size + own : (row + 1) * size],
+            np.concatenate((table, slots[row * size : row * size + own])),
+            node,
+            wanted=range(1 + drafted),
+        )
+        for row in range(rows)
+    ]
     before = runner.seconds
-    runner.forward([Span([1], slots[i : i + 1], table, node, wanted=[0]) for i in range(tokens)])
+    runner.forward(spans)
     seconds = runner.seconds - before
     forest.pool.free(slots)
     forest.leave(node, keep=True)
@@ -161,7 +176,7 @@ def _time(runner: Runner, tokens: int) -> float:
 def _read(kept: Path) -> CostTable | None:
     try:
         data = json.loads(kept.read_text())
-        return CostTable(tuple(data["sizes"]), tuple(data["seconds"]))
+        return CostTable(tuple(data["rows"]), tuple(map(tuple, data["seconds"])))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -1,6 +1,6 @@
 """How many drafted tokens a round is worth: expected tokens per second decide (goodput, Liu et al., arXiv 2406.14066).
 
-A round with R rows and k drafted nodes takes t(R + k) seconds, from a table measured once per model and machine, and is
+A round with R rows and k drafted nodes takes t(R, k) seconds, from a table measured once per model and machine, and is
 expected to give R + sum of v_i tokens, v_i being the probability that node i is reached and accepted. The nodes of
 highest v are taken as long as the ratio grows; a child never has a higher v than its parent, so what is taken is a
 forest (OPT-Tree's argument, Wang et al., arXiv 2406.17276, over all branches at once). Zero nodes is a valid answer.
@@ -18,42 +18,54 @@ from dataclasses import dataclass, field
 
 from .drafters import Draft
 
-SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256)
-"""Numbers of new tokens that are measured; between them the table is linear, beyond them it goes on as it ended."""
-
+ROWS = (1, 2, 4, 8, 16, 32, 64)
+"""Numbers of rows that are measured."""
+DRAFTED = (0, 1, 3)
+"""Drafted nodes per row that are measured with each."""
 REPEATS = 3
-ENOUGH = 4.0
-"""Seconds after which no larger size is measured: on a slow machine the rest follows from the last slope."""
+ENOUGH = 5.0
+"""Seconds after which no more rows are measured: on a slow machine the rest follows from the last two."""
 
 
 @dataclass(frozen=True, slots=True)
 class CostTable:
-    """Seconds of one target pass by its number of new tokens; never falls."""
+    """Seconds of one target pass by its rows and the drafted nodes among them; linear between what was measured."""
 
-    sizes: tuple[int, ...]
-    seconds: tuple[float, ...]
+    rows: tuple[int, ...]
+    seconds: tuple[tuple[float, ...], ...]
+    """For each number of rows, the seconds with each of ``DRAFTED`` nodes a row; never falling either way."""
 
     @classmethod
-    def measure(cls, run: Callable[[int], float]) -> CostTable:
-        """``run(tokens)`` makes one pass and returns its seconds; the least of a few repeats counts."""
-        sizes: list[int] = []
-        seconds: list[float] = []
+    def measure(cls, run: Callable[[int, int], float]) -> CostTable:
+        """``run(rows, drafted)`` makes a pass with so many nodes per row, and returns its seconds."""
+        seconds: list[tuple[float, ...]] = []
         spent = 0.0
-        run(SIZES[0])  # the first pass of a process is slow
-        for size in SIZES:
-            times = [run(size) for _ in range(REPEATS)]
-            spent += sum(times)
-            sizes.append(size)
-            seconds.append(max(min(times), seconds[-1] if seconds else 0.0))
-            if spent > ENOUGH and len(sizes) > 2:
+        run(1, 0)  # the first pass of a process is slow
+        for rows in ROWS:
+            line: list[float] = []
+            for drafted in DRAFTED:
+                times = [run(rows, drafted) for _ in range(REPEATS)]
+                spent += sum(times)
+                least = max(line[-1:] + ([seconds[-1][len(line)]] if seconds else []), default=0.0)
+                line.append(max(min(times), least))  # the least is what the machine can do when nobody disturbs it
+            seconds.append(tuple(line))
+            if spent > ENOUGH and len(seconds) > 1:
                 break
-        return cls(tuple(sizes), tuple(seconds))
+        return cls(ROWS[: len(seconds)], tuple(seconds))
 
-    def __call__(self, tokens: float) -> float:
-        """Seconds of a pass over ``tokens`` new tokens."""
-        at = min(max(bisect_right(self.sizes, tokens), 1), len(self.sizes) - 1)
-        (low, high), (fast, slow) = self.sizes[at - 1 : at + 1], self.seconds[at - 1 : at + 1]
-        return max(fast + (slow - fast) * (tokens - low) / (high - low), self.seconds[0])
+    def __call__(self, rows: float, nodes: float = 0.0) -> float:
+        """Seconds of a pass of ``rows`` rows, one new token each, and ``nodes`` drafted nodes among them."""
+        per_row = nodes / max(rows, 1.0)
+        by_rows = [_between(DRAFTED, line, per_row) for line in self.seconds]
+        return max(_between(self.rows, by_rows, rows), 1e-9)
+
+
+def _between(at: Sequence[float], values: Sequence[float], x: float) -> float:
+    """Linear interpolation, going on as it began and ended; ``at`` ascends."""
+    if len(at) == 1:
+        return values[0]
+    i = min(max(bisect_right(at, x), 1), len(at) - 1)
+    return values[i - 1] + (values[i] - values[i - 1]) * (x - at[i - 1]) / (at[i] - at[i - 1])
 
 
 BINS = 12
@@ -111,7 +123,7 @@ def values(draft: Draft, worth: Callable[[float], float]) -> list[float]:
 def floor(cost: CostTable, base: int, rows: int, most: int) -> float:
     """The least value that a node may have and still pay, in a pass of ``rows`` rows with ``base`` tokens anyway."""
     plain = cost(base)
-    slopes = [(cost(base + nodes) - plain) / nodes for nodes in (1, 2, 4, 8, 16, 32, 64) if nodes <= most]
+    slopes = [(cost(base, nodes) - plain) / nodes for nodes in (1, 2, 4, 8, 16, 32, 64) if nodes <= most]
     return min(slopes, default=math.inf) * rows / plain
 
 
@@ -127,8 +139,8 @@ def select(drafts: Sequence[Draft], worths: Sequence[list[float]], base: int, co
     best, rate = 0, gain / cost(base)
     for count, (value, _, _) in enumerate(order, start=1):
         gain += value
-        if gain / cost(base + count) > rate:
-            best, rate = count, gain / cost(base + count)
+        if gain / cost(base, count) > rate:
+            best, rate = count, gain / cost(base, count)
     taken: list[list[int]] = [[] for _ in drafts]
     for _, node, i in order[:best]:
         taken[i].append(-node)
@@ -140,7 +152,7 @@ def best_depth(target: CostTable, draft: CostTable, acceptance: float, base: int
     best, rate, tokens = 0, rows / target(base), 1.0
     for depth in range(1, most + 1):
         tokens += acceptance**depth
-        seconds = target(base + rows * depth) + depth * draft(rows)
+        seconds = target(base, rows * depth) + depth * draft(rows)
         if rows * tokens / seconds > rate:
             best, rate = depth, rows * tokens / seconds
     return best

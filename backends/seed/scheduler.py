@@ -162,7 +162,8 @@ class Scheduler:
         self.counters.rounds += 1
         if not reading.spans and ready:
             self.counters.verified_seconds += self.runner.seconds - before
-            self.counters.predicted_seconds += self.cost(sum(len(span.tokens) for span in spans))
+            drafted = sum(map(_drafted, ready))
+            self.counters.predicted_seconds += self.cost(sum(job.width for job in ready), drafted)
         reading.done()
         self._settle(ready, slots, logits, rows[len(reading.spans) :])
 
