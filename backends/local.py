@@ -29,7 +29,7 @@ class LocalBackend(Backend):
     there is one. Raises ConfigError for an unknown name, dtype or device; loading raises ModelError.
     """
 
-    options: ClassVar[Mapping[str, type]] = {"device": str, "dtype": str, "threads": int, "chat": bool}
+    options: ClassVar[dict[str, type]] = {"device": str, "dtype": str, "threads": int, "chat": bool}
     """What :meth:`open` understands; a subclass adds its own."""
 
     def __init__(self, model: str, device: str | None, dtype: str, threads: int | None, chat: bool | None) -> None:
@@ -55,7 +55,9 @@ class LocalBackend(Backend):
             if option not in cls.options:
                 raise ConfigError(f"backend {cls.name!r} has no option {option!r}.{did_you_mean(option, cls.options)}")
             chosen[option] = read_option(option, word, cls.options[option])
-        return cls(**({} if model is None else {"model": model}), **chosen)
+        if model is not None:
+            chosen["model"] = model
+        return cls(**chosen)
 
     def describe(self) -> dict[str, Any]:
         """Name, model and options as :meth:`open` takes them."""

@@ -6,7 +6,8 @@ the stream from :meth:`treeagent.backend.Key.stream`: no state, no order, so nei
 can change a text. Coupled drafters share the same g (Daliri et al., arXiv 2408.07978).
 
 The generator is Philox4x32-10 (Salmon et al., SC11): key = the stream, counter = (position, token id // 4, 0, purpose),
-lane = token id % 4, purpose 0 for the tokens of a text. The uniform is (w + 1/2) * 2**-32 in float64; in float32 it could round to 1 and g to infinity.
+lane = token id % 4, purpose 0 for the tokens of a text. The uniform is (w + 1/2) * 2**-32 in float64; in float32 it
+could round to 1 and g to infinity.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ Mask: TypeAlias = NDArray[np.bool_]
 Words: TypeAlias = NDArray[np.uint32]
 
 TEXT, DRAFT, COIN, RESIDUAL = range(4)
-"""Purposes of random numbers at one position: the text itself (coupled drafts share it), an independent draft, the coins
-and the last draw of rejection sampling."""
+"""Purposes of random numbers at one position: the text itself (coupled drafts share it), an independent draft, the
+coins and the last draw of rejection sampling."""
 
 ROUNDS = 10
 _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)  # which half of a 64-bit word comes first
@@ -37,10 +38,12 @@ _WEYL = (np.uint32(0x9E3779B9), np.uint32(0xBB67AE85))
 
 GUMBEL_MAX = -math.log(-math.log1p(-(2.0**-33)))
 """The largest noise that 32 bits can give, 22.87."""
-GUMBEL_MIN = -math.log(33 * math.log(2))
-"""The smallest, -3.13."""
-REACH = GUMBEL_MAX - GUMBEL_MIN + 1e-6
-"""A token this far (in logits / temperature) below the best one cannot win whatever the noise, so it gets none."""
+NEAR = 3.0
+"""Ids within this many (logits / temperature) of the best one are tried first."""
+SLACK = 1e-6
+"""Bounds on what cannot win are this generous, so that rounding never decides."""
+CHUNK = 8192
+"""Blocks of four ids whose words are made at a time: they stay in the processor's cache."""
 
 
 def check(sampling: Sampling) -> None:
@@ -103,7 +106,7 @@ def survivors(logits: Floats, sampling: Sampling) -> Mask:
     """
     keep = logits > -np.inf
     if sampling.top_k is not None and sampling.top_k < len(logits):
-        least = np.partition(logits, -sampling.top_k)[-sampling.top_k]
+        least = _kth(logits, sampling.top_k)
         above = logits > least
         ties = np.flatnonzero(logits == least)[: sampling.top_k - int(above.sum())]
         above[ties] = True
@@ -122,6 +125,15 @@ def survivors(logits: Floats, sampling: Sampling) -> Mask:
         keep &= scaled >= math.log(sampling.min_p)
     keep[int(logits.argmax())] = True  # rounding must not empty the set
     return keep
+
+
+def _kth(logits: Floats, k: int) -> Any:
+    """The k-th largest of (V,): only what reaches the k-th largest of the maxima of blocks can be it."""
+    size = len(logits) // 8
+    if 4 * k < size:
+        highest = logits[: 8 * size].reshape(8, size).max(axis=0)  # (size,)
+        logits = logits[logits >= np.partition(highest, -k)[-k]]
+    return np.partition(logits, -k)[-k]
 
 
 def warp(logits: Floats, sampling: Sampling) -> NDArray[np.float64]:
@@ -149,24 +161,83 @@ def choose_rows(
     top = logits[np.arange(len(logits)), best]  # (R,)
     if not np.isfinite(top).all():
         raise BackendError("the model returned logits that are not finite (nan, or no token is possible)")
-    sampled = np.array([row for row, sampling in enumerate(samplings) if sampling.temperature > 0], dtype=np.int64)
-    if len(sampled) == 0:
-        return best
-    temperature = np.array([samplings[row].temperature for row in sampled])  # (S,)
-    size = logits.shape[1]
-    rows = np.full((len(sampled), -(-size // 4) * 4), -np.inf, dtype=logits.dtype)  # padded to blocks of four ids
-    rows[:, :size] = logits[sampled]
-    for i, row in enumerate(sampled):
-        sampling = samplings[row]
-        if sampling.top_k is not None or sampling.top_p is not None or sampling.min_p is not None:
-            rows[i, :size][~survivors(logits[row], sampling)] = -np.inf
-    blocks = rows.reshape(len(sampled), -1, 4)
-    hopeful = rows >= (top[sampled] - REACH * temperature)[:, None]
-    row_of, block = np.nonzero(hopeful.reshape(blocks.shape).any(axis=2))  # (N,) blocks that need noise
-    chosen_streams = np.array([streams[row] for row in sampled], dtype=np.uint64)[row_of]
-    chosen_positions = np.array([positions[row] for row in sampled], dtype=np.uint32)[row_of]
-    noise = _noise(chosen_streams, chosen_positions, block.astype(np.uint32), purpose)  # (N, 4)
-    perturbed = np.full(blocks.shape, -np.inf)
-    perturbed[row_of, block] = blocks[row_of, block] / temperature[row_of, None] + noise
-    best[sampled] = perturbed.reshape(len(sampled), -1).argmax(axis=1)
+    sampled = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
+    draws = [_Draw(logits[row], samplings[row], streams[row], positions[row], purpose) for row in sampled]
+    if draws:
+        _try_near(draws, purpose)
+        for draw in draws:
+            draw.finish()
+        best[sampled] = [draw.winner for draw in draws]
     return best
+
+
+class _Draw:
+    """argmax(logits / temperature + g) over the survivors of one row (V,), without the noise of ids that cannot win.
+
+    The ids near the top give a score to beat; of the others few are so lucky (their random word is above a bound) that
+    their noise must be worked out.
+    """
+
+    def __init__(self, logits: Floats, sampling: Sampling, stream: int, position: int, purpose: int) -> None:
+        if sampling.top_k is not None or sampling.top_p is not None or sampling.min_p is not None:
+            logits = np.where(survivors(logits, sampling), logits, -np.inf)
+        self.logits, self.temperature = logits, np.float64(sampling.temperature)
+        self.stream, self.position, self.purpose = stream, position, purpose
+        self.edge = float(logits.max()) - NEAR * sampling.temperature
+        self.near = np.flatnonzero(logits >= self.edge)
+        self.winner, self.score = -1, -math.inf
+
+    def take(self, ids: NDArray[np.int64], noise: NDArray[np.float64]) -> None:
+        """Try ids (N,), ascending, with their noise (N,); of equal scores the lowest id wins."""
+        scores = self.logits[ids] / self.temperature + noise
+        at = int(scores.argmax())
+        if (scores[at], -ids[at]) > (self.score, -self.winner):
+            self.winner, self.score = int(ids[at]), float(scores[at])
+
+    def finish(self) -> None:
+        """Try all others that could win."""
+        bound = self.temperature * (self.score - GUMBEL_MAX) - SLACK
+        if np.count_nonzero(self.logits >= bound) == len(self.near):
+            return
+        logits = self.logits
+        if len(logits) % 4:
+            logits = np.append(logits, np.full(-len(logits) % 4, -np.inf, logits.dtype))
+        lanes = logits.reshape(-1, 4)
+        hopeful = lanes >= bound
+        blocks = np.flatnonzero(hopeful.view(np.uint32)[:, 0])  # four booleans at once
+        # The least uniform number with which an id below the edge could win, as a word.
+        lucky = np.uint32(
+            max(0.0, math.exp(-math.exp(SLACK - self.score + self.edge / self.temperature)) * 2.0**32 - 2)
+        )
+        for start in range(0, len(blocks), CHUNK):
+            part = blocks[start : start + CHUNK]
+            for lane, word in enumerate(self._words(part)):
+                if len(found := np.flatnonzero(word >= lucky)):
+                    ids = 4 * part[found] + lane
+                    inside = ids < len(self.logits)
+                    if inside.any():
+                        self.take(ids[inside], _gumbel(word[found][inside]))
+
+    def _words(self, blocks: NDArray[np.int64]) -> list[Words]:
+        """The four random words (N,) of each block (N,)."""
+        zero = np.zeros(1, dtype=np.uint32)  # what is the same for all blocks is broadcast
+        key = (zero + np.uint32(self.stream & 0xFFFFFFFF), zero + np.uint32(self.stream >> 32))
+        counter = (zero + np.uint32(self.position), blocks.astype(np.uint32), zero, zero + np.uint32(self.purpose))
+        return philox(counter, key)
+
+
+def _try_near(draws: Sequence[_Draw], purpose: int) -> None:
+    """The ids near the top of all rows, in one go."""
+    counts = [len(draw.near) for draw in draws]
+    ids = np.concatenate([draw.near for draw in draws])
+    streams = np.repeat(np.array([draw.stream for draw in draws], dtype=np.uint64), counts)
+    positions = np.repeat(np.array([draw.position for draw in draws], dtype=np.uint32), counts)
+    noise = _noise(streams, positions, (ids // 4).astype(np.uint32), purpose)[np.arange(len(ids)), ids % 4]
+    for draw, own in zip(draws, np.split(noise, np.cumsum(counts)[:-1]), strict=True):
+        draw.take(draw.near, own)
+
+
+def _gumbel(words: Words) -> NDArray[np.float64]:
+    """Standard Gumbel noise of random words."""
+    noise: NDArray[np.float64] = -np.log(-np.log((words.astype(np.float64) + 0.5) * 2.0**-32))
+    return noise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from treeagent.backend import Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError, ConfigError
@@ -25,7 +25,7 @@ class TransformersBackend(LocalBackend):
     """
 
     name = "transformers"
-    options = LocalBackend.options | {"max_batch": int}
+    options: ClassVar = {**LocalBackend.options, "max_batch": int}
 
     def __init__(
         self,

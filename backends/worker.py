@@ -29,7 +29,7 @@ def executor() -> ThreadPoolExecutor:
 
 
 def submit(function: Callable[[], Result]) -> Future[Result]:
-    """Run a function in the thread, after what was submitted before. Raises RuntimeError when Python is shutting down."""
+    """Run a function in the thread, in turn. Raises RuntimeError when Python is shutting down."""
     return executor().submit(function)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -212,8 +212,8 @@ def test_texts_end_inside_drafts(bench: Open, policy: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def free(bench: Open) -> Iterator[Bench]:
-    yield bench("llama")
+def free(bench: Open) -> Bench:
+    return bench("llama")
 
 
 SETTINGS = st.fixed_dictionaries(

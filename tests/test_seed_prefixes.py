@@ -52,6 +52,7 @@ class Live:
 
     @property
     def ready(self) -> bool:
+        """Whether its text has been read."""
         return not self.branch.missing()
 
 
@@ -68,6 +69,7 @@ class Forest(RuleBasedStateMachine):
 
     @initialize(limit=st.sampled_from([12, 30, 1000]))
     def start(self, limit: int) -> None:
+        """An empty forest."""
         self.forest = make_forest(limit)
         evict = self.forest.evict
 
@@ -161,6 +163,7 @@ class Forest(RuleBasedStateMachine):
     @precondition(lambda self: self.live)
     @rule(data=st.data())
     def give_up_spare(self, data: Any) -> None:
+        """A branch gives slots that it took ahead to others."""
         data.draw(st.sampled_from(self.live)).branch.free_spare()
 
     @invariant()
@@ -271,7 +274,7 @@ def test_a_computed_text_serves_those_who_still_wait_for_it() -> None:
 
 
 def test_a_pool_grows_to_its_limit() -> None:
-    """Slots keep their numbers; what is free is handed out side by side where possible, and never more than there is."""
+    """Slots keep their numbers; what is free is handed out side by side if possible, and never more of it."""
     pool = SlotPool([(1, 2), (2, 2)], torch.float32, torch.device("cpu"), limit=5000)
     slots = pool.allocate(500)
     more = pool.allocate(4000)

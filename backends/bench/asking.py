@@ -11,7 +11,7 @@ from treeagent.backend import Backend, Reply, Request
 from treeagent.backends.transformers import TransformersBackend
 from treeagent.errors import BackendError
 
-from .modes import Mode
+from .modes import HOPELESS, Mode
 from .plan import Plan
 from .runner import Clock, Outcome, Prompt, Runner, Tick, Tokens
 
@@ -82,12 +82,17 @@ def backend_runner(mode: Mode, plan: Plan, dtype: str) -> BackendRunner:
     common: dict[str, Any] = {"device": plan.device, "dtype": dtype, "threads": plan.threads, "chat": chat}
     if mode.family == "plain":
         return BackendRunner(mode, plan, lambda: TransformersBackend(plan.model, **common))
-    draft = None if mode.options.get("drafter") in ("none", "ngram") else plan.draft
+    draft = None if mode.options.get("drafter") in ("none", "ngram", "hopeless") else plan.draft
 
     def engine() -> Any:
         from treeagent.backends.seed.engine import SeedBackend  # noqa: PLC0415  # not needed by the other modes
 
-        return SeedBackend(plan.model, draft=draft, **mode.options, **common)
+        options = dict(mode.options)
+        if mode.name == HOPELESS:
+            from .hopeless import HopelessDrafter  # noqa: PLC0415
+
+            options["drafter"] = HopelessDrafter
+        return SeedBackend(plan.model, draft=draft, **options, **common)
 
     return SeedRunner(mode, plan, engine)
 

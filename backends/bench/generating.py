@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from treeagent.backends import models
+from treeagent.backends import models, worker
 from treeagent.backends.loading import Model, load_model
 from treeagent.errors import BackendError, ConfigError
 
@@ -60,8 +60,10 @@ class GenerateRunner(Runner):
 
     def open(self) -> None:
         """Load model and draft. Raises ModelError."""
-        if self._model is not None:
-            return
+        if self._model is None:
+            worker.run(self._load)
+
+    def _load(self) -> None:
         self._model = self._networks.get(self._plan.model, self._dtype)
         if self._mode.drafts and self._plan.draft is not None:
             draft = self._networks.get(self._plan.draft, self._dtype)
@@ -75,6 +77,9 @@ class GenerateRunner(Runner):
 
     def run(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None = None) -> Outcome:
         """Complete all prompts. Raises BackendError, or ConfigError when they do not fit into the model's context."""
+        return worker.run(lambda: self._run(prompts, tick, max_tokens))
+
+    def _run(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None) -> Outcome:
         model, limit = self._ready(), max_tokens or self._plan.sampling.max_tokens
         _check_fits(prompts, limit, model.context)
         parts = [[prompt] for prompt in prompts] if self._plan.sequential else [list(prompts)]

@@ -47,6 +47,7 @@ _ALL = (
         "seed-ngram+model", "the engine, drafts from tables and the draft model", "seed", {"drafter": "ngram+model"},
         drafts=True,
     ),
+    Mode("seed-hopeless", "the engine, drafts that are never accepted (imposed)", "seed", {"drafter": "hopeless"}),
     Mode("seed-fcfs", "the schedule of SeeD: drafts together, verified first come first served", "seed",
          {"policy": "fcfs"}),
     Mode("seed-serial", "serial speculation: one branch after another", "seed", {"policy": "serial"}),
@@ -56,6 +57,8 @@ _ALL = (
 MODES = {mode.name: mode for mode in _ALL}
 """Every mode by its name."""
 
+HOPELESS = "seed-hopeless"
+"""Only run when it is asked for."""
 SERIAL, PLAIN = "transformers-serial", "backend-transformers"
 """What greedy and sampled tokens are held against."""
 
@@ -63,7 +66,7 @@ SERIAL, PLAIN = "transformers-serial", "backend-transformers"
 def chosen(names: Sequence[str] | None, draft: str | None) -> tuple[Mode, ...]:
     """The modes of these names, in this order; without names every one that can run. Raises ConfigError."""
     if names is None:
-        return tuple(mode for mode in _ALL if draft is not None or not mode.drafts)
+        return tuple(mode for mode in _ALL if mode.name != HOPELESS and (draft is not None or not mode.drafts))
     if not names:
         raise ConfigError(f"--modes names no mode. Valid: {', '.join(MODES)}.")
     found = [find(name) for name in dict.fromkeys(names)]

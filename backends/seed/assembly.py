@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,9 +50,8 @@ class Parts:
     scheduler: Scheduler
     drafting: Runner | None
     """The draft model's, None without one."""
-    keep_law: bool
-    how: str
-    """Which drafter, with ``auto`` resolved."""
+    make_drafter: Callable[[], Drafter | None]
+    """A drafter that has learnt nothing yet."""
 
     def reset(self, *, tables: bool) -> None:
         """Empty forests and, with ``tables``, a drafter that knows nothing."""
@@ -61,13 +61,13 @@ class Parts:
             self.drafting.forest = self.drafting.new_forest()
         if tables:
             scheduler.calibration = type(scheduler.calibration)()
-            scheduler.drafter = make_drafter(self.how, self.drafting, scheduler, keep_law=self.keep_law)
+            scheduler.drafter = self.make_drafter()
 
     def figures(self, counters: Counters) -> dict[str, Any]:
         """The figures of a time, and the state of memory."""
         pool = self.scheduler.runner.forest.pool
         return counters.figures() | {
-            "drafter": self.how,
+            "drafter": "none" if self.scheduler.drafter is None else self.scheduler.drafter.name,
             "kv_tokens": pool.used,
             "kv_peak_tokens": pool.peak,
             "kv_allocated_tokens": pool.capacity,
@@ -81,13 +81,7 @@ def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
     memory = int(backend.kv_memory * 1e6)
     runner = Runner(model, where, memory)
     model = Model(model.network, model.device, model.eos, runner.context, model.arguments)
-    drafting = None
-    how = backend.drafter
-    if how == "auto":
-        how = "ngram" if backend.draft is None else "ngram+model"
-    if backend.draft is not None:
-        drafting = _load_draft(backend, text, runner, memory)
-    keep_law = backend.verify == "rejection"
+    drafting = None if backend.draft is None else _load_draft(backend, text, runner, memory)
     scheduler = Scheduler(
         runner,
         None,
@@ -99,19 +93,28 @@ def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
         chunk=backend.chunk,
         draft_tokens=backend.draft_tokens,
     )
-    scheduler.drafter = make_drafter(how, drafting, scheduler, keep_law=keep_law)
-    return Parts(text, model, scheduler, drafting, keep_law, how)
+
+    def make() -> Drafter | None:
+        return _drafter(backend, drafting, scheduler)
+
+    scheduler.drafter = make()
+    return Parts(text, model, scheduler, drafting, make)
 
 
-def make_drafter(how: str, drafting: Runner | None, scheduler: Scheduler, *, keep_law: bool) -> Drafter | None:
-    """A drafter that has learnt nothing yet."""
+def _drafter(backend: SeedBackend, drafting: Runner | None, scheduler: Scheduler) -> Drafter | None:
+    if backend.make_drafter is not None:
+        return backend.make_drafter()
+    how = backend.drafter
+    if how == "auto":
+        how = "ngram" if drafting is None else "ngram+model"
     table = NgramDrafter() if "ngram" in how else None
-    if drafting is None or "model" not in how:
+    if drafting is None:
         return table
-    model = ModelDrafter(drafting, measured(drafting, str(drafting.dtype)), keep_law=keep_law)
+    cost = measured(drafting, backend.dtype)
+    model = ModelDrafter(drafting, cost, keep_law=backend.verify == "rejection")
     if scheduler.draft_tokens is None:
         model.depth_for = lambda rows: best_depth(
-            scheduler.cost, model.cost, scheduler.calibration.acceptance, rows, rows, scheduler.depth
+            scheduler.cost, cost, scheduler.calibration.acceptance, rows, rows, scheduler.depth
         )
     return model if table is None else Combined(table, model)
 

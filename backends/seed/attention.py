@@ -57,8 +57,8 @@ def forest_attention(
             raise UnsupportedAttention(f"its attention uses {name!r}")
     dim = query.shape[3]
     scale = 1 / math.sqrt(dim) if scaling is None else scaling
-    rows = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, heads, D) each
-    out = attend_forest(*rows, module.layer_idx, forest, scale)
+    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, heads, D) each
+    out = attend_forest(q, k, v, module.layer_idx, forest, scale)
     return out.reshape(1, query.shape[2], query.shape[1], dim), None
 
 
@@ -68,7 +68,7 @@ def attend_forest(
     """Store ``key`` and ``value`` (T, h, D), attend with ``query`` (T, H, D); result (T, h, G, D)."""
     plan, entries = forest.plan, forest.pool.entries[layer]  # (slots, 2, h, D)
     entries.index_copy_(0, plan.slots, torch.stack((key, value), dim=1))
-    query = query.unflatten(1, (entries.shape[2], -1))  # (T, h, G, D)
+    query = query.view(len(query), entries.shape[2], -1, query.shape[2])  # (T, h, G, D)
     own = [_attend_private(query, part, entries, scale) for part in plan.private]
     out, lse = own[0] if len(own) == 1 else (torch.cat([o for o, _ in own]), torch.cat([w for _, w in own]))
     for part in plan.shared:
@@ -111,7 +111,8 @@ def _attend_shared(
     k, v = held[:, 0].transpose(0, 1)[None], held[:, 1].transpose(0, 1)[None]  # (1, h, K, D)
     q = query.transpose(0, 1).reshape(1, heads, tokens * group, dim)
     out, lse = attend(q, k, v, None, scale)
-    return out[0].unflatten(1, (tokens, group)).transpose(0, 1), lse[0].unflatten(1, (tokens, group)).transpose(0, 1)
+    out = out[0].view(heads, tokens, group, dim).transpose(0, 1)
+    return out, lse[0].view(heads, tokens, group).transpose(0, 1)
 
 
 def attend(

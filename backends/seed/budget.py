@@ -148,7 +148,7 @@ def select(drafts: Sequence[Draft], worths: Sequence[list[float]], base: int, co
 
 
 def best_depth(target: CostTable, draft: CostTable, acceptance: float, base: int, rows: int, most: int) -> int:
-    """How deep a model should draft chains for ``rows`` rows: expected tokens per second, drafting included; 0 is none."""
+    """How deep a model should draft chains for ``rows`` rows: the most tokens per second, drafting included."""
     best, rate, tokens = 0, rows / target(base), 1.0
     for depth in range(1, most + 1):
         tokens += acceptance**depth

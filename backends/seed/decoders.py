@@ -1,10 +1,10 @@
 """How a model is called for a pass: through transformers, or, for the Llama family, layer by layer in few operations.
 
 A pass over a small model is made of thousands of small operations, and Python's share of it is as large as the
-arithmetic's: SmolLM2-135M's 30 layers cost 9 to 12 ms outside products and attention when transformers calls them, about
-a third of that when they are called from one loop, with query, key and value as one product, rotation as one operation
-and residuals added by the product itself. Any other model runs through transformers. Both are held against the model's
-plain forward at load.
+arithmetic's: SmolLM2-135M's 30 layers cost 9 to 12 ms outside products and attention when transformers calls them,
+about a third of that when they are called from one loop, with query, key and value as one product, rotation as one
+operation and residuals added by the product itself. Any other model runs through transformers. Both are held against
+the model's plain forward at load.
 T new tokens, R wanted ones, H query heads, h key-value heads, D head dimension, E hidden size, V vocabulary.
 """
 

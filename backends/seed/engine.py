@@ -9,7 +9,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from treeagent.backend import Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError, ConfigError, TreeagentError, did_you_mean
@@ -18,6 +18,7 @@ from .. import worker
 from ..gathering import Gatherer, Ticket
 from ..local import LocalBackend, pairs, samples
 from .assembly import DRAFTERS, Parts, assemble
+from .drafters import Drafter
 from .jobs import Growing, Scoring
 from .scheduler import POLICIES
 from .verify import VERIFIERS
@@ -31,7 +32,8 @@ class SeedBackend(LocalBackend):
     Args:
         model: a name (``mini``, ``smollm2``), a folder, a .gguf file or a hub id.
         draft: a smaller model with the same vocabulary, for the drafters ``model`` and ``ngram+model``.
-        drafter: ``auto`` (``ngram``, with ``draft`` also the model), ``none``, ``ngram``, ``model``, ``ngram+model``.
+        drafter: ``auto`` (``ngram``, with ``draft`` also the model), ``none``, ``ngram``, ``model``,
+            ``ngram+model``, or whatever makes a :class:`Drafter` when it is called.
         policy: ``rounds``, or the paper's ``fcfs`` and ``serial``.
         verify: ``coupled`` (the text is plain decoding's, token for token) or ``rejection`` (its law is).
         draft_tokens: tokens drafted for every branch in every round; None leaves it to the measured times.
@@ -44,7 +46,8 @@ class SeedBackend(LocalBackend):
     """
 
     name = "seed"
-    options = LocalBackend.options | {
+    options: ClassVar = {
+        **LocalBackend.options,
         "draft": str,
         "drafter": str,
         "policy": str,
@@ -60,7 +63,7 @@ class SeedBackend(LocalBackend):
         model: str = "mini",
         *,
         draft: str | None = None,
-        drafter: str = "auto",
+        drafter: str | Callable[[], Drafter] = "auto",
         policy: str = "rounds",
         verify: str = "coupled",
         draft_tokens: int | None = None,
@@ -68,31 +71,28 @@ class SeedBackend(LocalBackend):
         dtype: str = "float32",
         kv_memory: float = 2000.0,
         max_rows: int = 256,
-        chunk: int = 512,
+        chunk: int = 1024,
         threads: int | None = None,
         chat: bool | None = None,
     ) -> None:
         super().__init__(model, device, dtype, threads, chat)
-        for option, word, known in (
-            ("drafter", drafter, DRAFTERS),
-            ("policy", policy, POLICIES),
-            ("verify", verify, VERIFIERS),
-        ):
+        named = drafter if isinstance(drafter, str) else "none"
+        words = (("drafter", named, DRAFTERS), ("policy", policy, POLICIES), ("verify", verify, VERIFIERS))
+        for option, word, known in words:
             if word not in known:
-                raise ConfigError(
-                    f"{option} must be one of {', '.join(known)}, not {word!r}.{did_you_mean(word, known)}"
-                )
-        if draft is None and "model" in drafter:
-            raise ConfigError(f"drafter {drafter!r} needs a draft model: give draft, such as draft=mini-draft for mini")
-        if draft is not None and drafter in ("none", "ngram"):
-            raise ConfigError(
-                f"draft {draft!r} is given, but drafter {drafter!r} uses no model. Leave one of them out."
-            )
+                valid = f"Valid: {', '.join(known)}."
+                raise ConfigError(f"there is no {option} {word!r}.{did_you_mean(word, known)} {valid}")
+        if draft is None and "model" in named:
+            raise ConfigError(f"drafter {named!r} needs a draft model: give draft, such as draft=mini-draft for mini")
+        if draft is not None and named in ("none", "ngram"):
+            raise ConfigError(f"draft {draft!r} is given, but the drafter uses no model. Leave one of them out.")
         numbers = {"kv_memory": kv_memory, "max_rows": max_rows, "chunk": chunk, "draft_tokens": draft_tokens}
         for option, number in numbers.items():
             if number is not None and not number > 0:
                 raise ConfigError(f"{option} must be positive, not {number}")
-        self.draft, self.drafter, self.policy, self.verify = draft, drafter, policy, verify
+        self.draft, self.policy, self.verify = draft, policy, verify
+        self.drafter = drafter if isinstance(drafter, str) else "own"
+        self.make_drafter = None if isinstance(drafter, str) else drafter
         self.draft_tokens = draft_tokens
         self.kv_memory, self.max_rows, self.chunk = kv_memory, max_rows, chunk
         self._parts: Parts | None = None

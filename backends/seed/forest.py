@@ -1,8 +1,8 @@
 """One target pass over a forest: the new tokens of all branches packed in a row, and what each of them may see.
 
-A :class:`Span` is a run or a small tree of new tokens after one context. A pass packs the spans of a round in one row of
-T tokens. Keys and values of contexts stay in their slots; a prefix that several spans share is attended to once for all
-of them (cascade attention) and merged with each span's private part by log-sum-exp.
+A :class:`Span` is a run or a small tree of new tokens after one context. A pass packs the spans of a round in one row
+of T tokens. Keys and values of contexts stay in their slots; a prefix that several spans share is attended to once
+for all of them (cascade attention) and merged with each span's private part by log-sum-exp.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class _Joint:
         if len(self.product.sizes) == 1:
             return self.product(x)
         if x is not self._input:
-            self._outputs = self.product(x).split(self.product.sizes, dim=-1)
+            self._outputs = torch.split(self.product(x), self.product.sizes, dim=-1)
             self._input = x
         output = self._outputs[place]
         if place == len(self.product.sizes) - 1:  # the last that models ask for

@@ -67,7 +67,8 @@ class SlotPool:
         self._free[slots] = False
         self._used += count
         self.peak = max(self.peak, self._used)
-        return slots.copy()
+        taken: Slots = slots.copy()
+        return taken
 
     def free(self, slots: Slots) -> None:
         """Give slots back."""

@@ -20,7 +20,7 @@ from .pool import SlotPool
 from .prefixes import PrefixForest
 
 PROBE = 12
-"""Tokens of the trial at load: two branches after a common beginning."""
+"""Tokens of the trial, two texts that part half-way, and their plain logits (2, PROBE, V)."""
 
 
 class Runner:
@@ -86,7 +86,7 @@ class Runner:
 
     @torch.inference_mode()
     def _plain_logits(self) -> tuple[list[int], torch.Tensor]:
-        """Tokens of the trial and their logits (2, PROBE, V) by the model's own forward: two texts that part half-way."""
+        """Tokens of the trial, two texts that part half-way, and their logits (2, PROBE, V) by the model's own forward."""
         self._parameters = sum(parameter.numel() for parameter in self._network.parameters())
         generator = torch.Generator().manual_seed(0)
         tokens = torch.randint(self.vocabulary, (PROBE + PROBE // 2,), generator=generator).tolist()
@@ -129,10 +129,15 @@ class Runner:
         self.seconds, self.passes = 0.0, 0
 
     def _refusal(self, why: str) -> str:
-        return (
-            f"the model {self._where} ({type(self._network).__name__}) cannot run in the seed engine: {why}. Expected a "
-            "decoder with standard attention, such as Llama, Qwen, Mistral or GPT-2; --backend transformers runs it plainly."
-        )
+        return refusal(self._where, self._network, why)
+
+
+def refusal(where: Path | str, network: Any, why: str) -> str:
+    """What is said of a model that cannot run here."""
+    return (
+        f"the model {where} ({type(network).__name__}) cannot run in the seed engine: {why}. Expected a decoder with "
+        "standard attention, such as Llama, Qwen, Mistral or GPT-2; --backend transformers runs it plainly."
+    )
 
 
 def _check(where: Path | str, model: Model, config: Any) -> None:
@@ -147,10 +152,7 @@ def _check(where: Path | str, model: Model, config: Any) -> None:
         if strange:
             why = f"it has layers of another kind ({', '.join(sorted(strange))})"
     if why is not None:
-        raise ModelError(
-            f"the model {where} ({type(network).__name__}) cannot run in the seed engine: {why}. Expected a decoder with "
-            "standard attention, such as Llama, Qwen, Mistral or GPT-2; --backend transformers runs it plainly."
-        )
+        raise ModelError(refusal(where, network, why))
 
 
 def _context(stated: int | None, config: Any) -> int | None:
@@ -160,4 +162,4 @@ def _context(stated: int | None, config: Any) -> int | None:
     slides = "sliding_attention" in kinds if kinds is not None else getattr(config, "use_sliding_window", True)
     if window is None or not slides:
         return stated
-    return window if stated is None else min(stated, window)
+    return int(window) if stated is None else min(stated, int(window))

@@ -49,7 +49,7 @@ class Scheduler:
         policy: str = "rounds",
         eos: frozenset[int] = frozenset(),
         max_rows: int = 256,
-        chunk: int = 512,
+        chunk: int = 1024,
         depth: int = 16,
         draft_tokens: int | None = None,
     ) -> None:
@@ -249,11 +249,11 @@ class Scheduler:
                 outcomes += self._outcomes(claim.draft, verdict)
                 self._commit(job, own, verdict)
         self.calibration.learn(outcomes)
-        for job, own, at in zip(ready, slots, rows, strict=True):
-            if isinstance(job, Scoring):
-                _branch(job).give_back(own)
-                job.take(tensor[at.start : at.stop])
-                self._let_go(job, keep=True)
+        for scoring, own, at in zip(ready, slots, rows, strict=True):
+            if isinstance(scoring, Scoring):
+                _branch(scoring).give_back(own)
+                scoring.take(tensor[at.start : at.stop])
+                self._let_go(scoring, keep=True)
 
     def _commit(self, job: Growing, slots: Slots, verdict: Verdict) -> None:
         """Append tokens until the sample ends; keep the keys and values of all but the last, free the others."""

@@ -1,10 +1,11 @@
 """Which drafted tokens are kept: the two rules that leave the target's output law untouched.
 
-``coupled`` (Daliri et al., arXiv 2408.07978): the target's token at a position is argmax(warped log p + g) with noise g
-keyed by (stream, position). A drafted token is accepted iff it is that token, so the text is the plain decoder's, token
-for token, whatever was drafted. ``rejection`` (Leviathan et al., arXiv 2211.17192; Chen et al., 2302.01318): a token
-x drawn from q is accepted with probability min(1, p(x) / q(x)), else the next one comes from max(p - q, 0); only the law
-of the text is the target's. A deterministic draft is a point mass: accepted with probability p(x), and x is struck out.
+``coupled`` (Daliri et al., arXiv 2408.07978): the target's token at a position is argmax(warped log p + g) with noise
+g keyed by (stream, position). A drafted token is accepted iff it is that token, so the text is the plain decoder's,
+token for token, whatever was drafted. ``rejection`` (Leviathan et al., arXiv 2211.17192; Chen et al., 2302.01318): a
+token x drawn from q is accepted with probability min(1, p(x) / q(x)), else the next one comes from max(p - q, 0);
+only the law of the text is the target's. A deterministic draft is a point mass: accepted with probability p(x), and x
+is struck out.
 At temperature 0 both take the most likely token.
 V vocabulary, R rows of logits of a pass, n drafted tokens of a branch.
 """

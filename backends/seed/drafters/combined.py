@@ -26,7 +26,9 @@ class Combined(Drafter):
         poor = [i for i, draft in enumerate(drafts) if _expected(draft) < 1]
         if poor:
             for i, draft in zip(poor, self.model.propose([rows[i] for i in poor], floor, depth), strict=True):
-                if _expected(draft) > _expected(drafts[i]):
+                # What was drawn must not be chosen by what it is: its later claims depend on its first tokens.
+                better = len(draft) > 0 if draft.law is not None else _expected(draft) > _expected(drafts[i])
+                if better:
                     drafts[i] = draft
         return drafts
 

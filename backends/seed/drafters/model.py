@@ -108,7 +108,7 @@ class ModelDrafter(Drafter):
             self.forget(row)
 
     def _catch_up(self, rows: Sequence[Row]) -> torch.Tensor:
-        """Read everything that was committed since; logits (rows, V) after each row's last token. Raises OutOfMemory."""
+        """Read what was committed since; logits (rows, V) after each row's last token. Raises OutOfMemory."""
         forest = self.runner.forest
         for row in rows:
             seen = self._seen.get(row)
