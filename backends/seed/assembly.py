@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 DRAFTERS = ("auto", "none", "ngram", "model", "ngram+model")
 
-COSTS = 2
+COSTS = 3
 """Version of what is measured; a new one measures anew."""
 
 MEASURED_CONTEXT = (256, 32)
@@ -114,7 +114,7 @@ def _drafter(backend: SeedBackend, drafting: Runner | None, scheduler: Scheduler
     model = ModelDrafter(drafting, cost, keep_law=backend.verify == "rejection")
     if scheduler.draft_tokens is None:
         model.depth_for = lambda rows: best_depth(
-            scheduler.cost, cost, scheduler.calibration.acceptance, rows, rows, scheduler.depth
+            scheduler.cost, cost, scheduler.calibration.acceptance, rows, scheduler.depth
         )
     return model if table is None else Combined(table, model)
 
@@ -156,18 +156,15 @@ def _time(runner: Runner, rows: int, drafted: int) -> float:
     for entries in forest.pool.entries:
         entries.zero_()
     table = np.concatenate([above.slots for above in node.path()])
-    size = own + 1 + drafted
-    slots = forest.allocate(rows * size)
-    spans = [
-        Span(
-            [1] * (1 + drafted),
-            slots[row * size + own : (row + 1) * size],
-            np.concatenate((table, slots[row * size : row * size + own])),
-            node,
-            wanted=range(1 + drafted),
-        )
-        for row in range(rows)
-    ]
+    # Drafts differ in length: of two neighbours one drafts nothing, the other for both.
+    lengths = [1 + drafted] if rows == 1 else [1 + (2 * drafted if row % 2 else 0) for row in range(rows)]
+    slots = forest.allocate(sum(lengths) + rows * own)
+    spans = []
+    for row, length in enumerate(lengths):
+        start = row * own + sum(lengths[:row])
+        context = np.concatenate((table, slots[start : start + own]))
+        new = slots[start + own : start + own + length]
+        spans.append(Span([1] * length, new, context, node, wanted=range(length)))
     before = runner.seconds
     runner.forward(spans)
     seconds = runner.seconds - before

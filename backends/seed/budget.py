@@ -20,8 +20,9 @@ from .drafters import Draft
 
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of rows that are measured."""
-DRAFTED = (0, 1, 3)
-"""Drafted nodes per row that are measured with each."""
+DRAFTED = (0, 1, 3, 7, 15)
+"""Drafted nodes per row that are measured with each, up to ``LARGEST`` tokens in all."""
+LARGEST = 128
 REPEATS = 3
 ENOUGH = 5.0
 """Seconds after which no more rows are measured: on a slow machine the rest follows from the last two."""
@@ -33,7 +34,7 @@ class CostTable:
 
     rows: tuple[int, ...]
     seconds: tuple[tuple[float, ...], ...]
-    """For each number of rows, the seconds with each of ``DRAFTED`` nodes a row; never falling either way."""
+    """For each number of rows, the seconds with each of the first of ``DRAFTED``; never falling either way."""
 
     @classmethod
     def measure(cls, run: Callable[[int, int], float]) -> CostTable:
@@ -44,9 +45,11 @@ class CostTable:
         for rows in ROWS:
             line: list[float] = []
             for drafted in DRAFTED:
+                if drafted > 1 and rows * (1 + drafted) > LARGEST:
+                    break
                 times = [run(rows, drafted) for _ in range(REPEATS)]
                 spent += sum(times)
-                least = max(line[-1:] + ([seconds[-1][len(line)]] if seconds else []), default=0.0)
+                least = max([*line[-1:], *(earlier[len(line)] for earlier in seconds[-1:])], default=0.0)
                 line.append(max(min(times), least))  # the least is what the machine can do when nobody disturbs it
             seconds.append(tuple(line))
             if spent > ENOUGH and len(seconds) > 1:
@@ -56,7 +59,7 @@ class CostTable:
     def __call__(self, rows: float, nodes: float = 0.0) -> float:
         """Seconds of a pass of ``rows`` rows, one new token each, and ``nodes`` drafted nodes among them."""
         per_row = nodes / max(rows, 1.0)
-        by_rows = [_between(DRAFTED, line, per_row) for line in self.seconds]
+        by_rows = [_between(DRAFTED[: len(line)], line, per_row) for line in self.seconds]
         return max(_between(self.rows, by_rows, rows), 1e-9)
 
 
@@ -120,39 +123,40 @@ def values(draft: Draft, worth: Callable[[float], float]) -> list[float]:
     return reached
 
 
-def floor(cost: CostTable, base: int, rows: int, most: int) -> float:
-    """The least value that a node may have and still pay, in a pass of ``rows`` rows with ``base`` tokens anyway."""
-    plain = cost(base)
-    slopes = [(cost(base, nodes) - plain) / nodes for nodes in (1, 2, 4, 8, 16, 32, 64) if nodes <= most]
+def floor(cost: CostTable, rows: int, most: int) -> float:
+    """The least value that a node may have and still pay, in a pass of ``rows`` rows."""
+    plain = cost(rows)
+    slopes = [(cost(rows, nodes) - plain) / nodes for nodes in (1, 2, 4, 8, 16, 32, 64) if nodes <= most]
     return min(slopes, default=math.inf) * rows / plain
 
 
-def select(drafts: Sequence[Draft], worths: Sequence[list[float]], base: int, cost: CostTable) -> list[Draft]:
+def select(drafts: Sequence[Draft], worths: Sequence[list[float]], cost: CostTable) -> list[Draft]:
     """The nodes whose verification yields the most tokens per second.
 
-    ``drafts`` of all rows of a pass, ``worths`` the value of each of their nodes, ``base`` the pass's other tokens.
+    ``drafts`` of all rows of a pass, ``worths`` the value of each of their nodes.
     """
     order = sorted(
         ((value, -node, i) for i, worth in enumerate(worths) for node, value in enumerate(worth)), reverse=True
     )
-    gain = float(len(drafts))
-    best, rate = 0, gain / cost(base)
+    rows = len(drafts)
+    gain = float(rows)
+    best, rate = 0, gain / cost(rows)
     for count, (value, _, _) in enumerate(order, start=1):
         gain += value
-        if gain / cost(base, count) > rate:
-            best, rate = count, gain / cost(base, count)
+        if gain / cost(rows, count) > rate:
+            best, rate = count, gain / cost(rows, count)
     taken: list[list[int]] = [[] for _ in drafts]
     for _, node, i in order[:best]:
         taken[i].append(-node)
     return [draft.keep(sorted(nodes)) for draft, nodes in zip(drafts, taken, strict=True)]
 
 
-def best_depth(target: CostTable, draft: CostTable, acceptance: float, base: int, rows: int, most: int) -> int:
+def best_depth(target: CostTable, draft: CostTable, acceptance: float, rows: int, most: int) -> int:
     """How deep a model should draft chains for ``rows`` rows: the most tokens per second, drafting included."""
-    best, rate, tokens = 0, rows / target(base), 1.0
+    best, rate, tokens = 0, rows / target(rows), 1.0
     for depth in range(1, most + 1):
         tokens += acceptance**depth
-        seconds = target(base, rows * depth) + depth * draft(rows)
+        seconds = target(rows, rows * depth) + depth * draft(rows)
         if rows * tokens / seconds > rate:
             best, rate = depth, rows * tokens / seconds
     return best

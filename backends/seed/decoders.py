@@ -69,7 +69,8 @@ class _Layer:
         self.scale = float(attention.scaling)
         self.out = Product([attention.o_proj])
         self.between = _norm(layer.post_attention_layernorm)
-        self.gate_up = Product([mlp.gate_proj, mlp.up_proj])
+        self.gate = Product([mlp.gate_proj])
+        self.up = Product([mlp.up_proj])
         self.down = Product([mlp.down_proj])
         layer.self_attn = layer.mlp = None  # frees the plain weights
 
@@ -123,8 +124,8 @@ class LlamaDecoder:
             query, key = rotated[:, :heads], rotated[:, heads:]
             attended = attend_forest(query, key, qkv[:, heads + kv_heads :], index, forest, layer.scale)
             x = layer.out.plus(attended.reshape(tokens, heads * dim), x)
-            gate, up = layer.gate_up(layer.between(x)).chunk(2, dim=1)
-            x = layer.down.plus(F.silu(gate).mul_(up), x)
+            y = layer.between(x)
+            x = layer.down.plus(layer.up.times(y, layer.gate.silu(y)), x)
         if len(plan.wanted) < tokens:
             x = x.index_select(0, plan.wanted)
         return self._head(self._norm(x))

@@ -51,6 +51,20 @@ class Product:
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
         return result
 
+    def silu(self, x: torch.Tensor) -> torch.Tensor:
+        """The product through the activation x * sigmoid(x)."""
+        if not self.packed:
+            return F.silu(F.linear(x, self._weight, self._bias))
+        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "swish", [], "")
+        return result
+
+    def times(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """The product multiplied by ``other`` (..., sum of out)."""
+        if not self.packed:
+            return F.linear(x, self._weight, self._bias).mul_(other)
+        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, "mul")
+        return result
+
     def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """The product added to ``other`` (..., sum of out)."""
         if not self.packed:
@@ -70,12 +84,14 @@ class Product:
             packed = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
             made = torch.ops.mkldnn._linear_pointwise(trial, packed, bias, "none", [], "")
             added = torch.ops.mkldnn._linear_pointwise.binary(trial, plain, packed, bias, "add")
+            times = torch.ops.mkldnn._linear_pointwise.binary(trial, plain, packed, bias, "mul")
+            silu = torch.ops.mkldnn._linear_pointwise(trial, packed, bias, "swish", [], "")
         except (AttributeError, RuntimeError):
             return None
-        near = NEAR[weight.dtype] * max(1.0, float(plain.abs().max()))
-        return (
-            packed if max(float((made - plain).abs().max()), float((added - 2 * plain).abs().max())) <= near else None
-        )
+        pairs = ((made, plain), (added, 2 * plain), (times, plain * plain), (silu, F.silu(plain)))
+        near = NEAR[weight.dtype]
+        fits = all(float((a - b).abs().max()) <= near * max(1.0, float(b.abs().max())) for a, b in pairs)
+        return packed if fits else None
 
 
 def pack(network: nn.Module) -> int:

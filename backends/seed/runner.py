@@ -49,6 +49,8 @@ class Runner:
         """The most tokens of a text; None when the model does not say."""
         self.memory = memory
         self.forest = self.new_forest()
+        self.parameters = sum(parameter.numel() for parameter in self._network.parameters())
+        """Counted before their weights are packed."""
         plain = self._plain_logits()
         try:
             self._decoder = decoder_of(self._network)
@@ -60,11 +62,6 @@ class Runner:
     def vocabulary(self) -> int:
         """Size of a row of logits."""
         return int(self._network.config.get_text_config(decoder=True).vocab_size)
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters, as the configuration's sizes give it after packing."""
-        return self._parameters
 
     def new_forest(self) -> PrefixForest:
         """An empty forest over a pool of its own."""
@@ -86,8 +83,7 @@ class Runner:
 
     @torch.inference_mode()
     def _plain_logits(self) -> tuple[list[int], torch.Tensor]:
-        """Tokens of the trial, two texts that part half-way, and their logits (2, PROBE, V) by the model's own forward."""
-        self._parameters = sum(parameter.numel() for parameter in self._network.parameters())
+        """Tokens of the trial, two texts that part half-way, and their plain logits (2, PROBE, V)."""
         generator = torch.Generator().manual_seed(0)
         tokens = torch.randint(self.vocabulary, (PROBE + PROBE // 2,), generator=generator).tolist()
         half = PROBE // 2

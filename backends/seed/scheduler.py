@@ -145,11 +145,10 @@ class Scheduler:
         ready = [job for job in self.live if job.branch in going]
         growing = [job for job in ready if isinstance(job, Growing)]
         if self.policy == "fcfs":  # all draft, then one is verified: who has waited longest
-            self._draft([job for job in growing if job.draft is None], verified=1, others=0)
+            self._draft([job for job in growing if job.draft is None], verified=1)
             ready = sorted(ready, key=lambda job: job.served)[:1]
         else:
-            others = reading.tokens + sum(job.width for job in ready if isinstance(job, Scoring))
-            self._draft(growing, verified=len(growing), others=others)
+            self._draft(growing, verified=len(growing))
         slots = self._allocate(ready)
         spans = [*reading.spans, *(job.span(own) for job, own in zip(ready, slots, strict=True))]
         before = self.runner.seconds
@@ -184,8 +183,11 @@ class Scheduler:
                 self.counters.preempted += 1
                 self._full = True
 
-    def _draft(self, jobs: Sequence[Growing], verified: int, others: int) -> None:
-        """Give each branch the draft that is worth verifying; ``others`` tokens are in the pass anyway."""
+    def _draft(self, jobs: Sequence[Growing], verified: int) -> None:
+        """Give each branch the draft that is worth verifying in a pass of ``verified`` branches.
+
+        Prompts that the pass reads as well are paid for anyway; counting their time would make drafts look cheap.
+        """
         for job in jobs:
             job.draft = Draft()
         if self.drafter is None or not jobs:
@@ -195,17 +197,16 @@ class Scheduler:
             for job, draft in zip(jobs, self.drafter.propose(rows, 0.0, self.draft_tokens), strict=True):
                 job.draft = draft.keep(range(min(len(draft), self.draft_tokens)))
             return
-        base = verified + others
         room = self.runner.forest.pool.room
-        least = floor(self.cost, base, verified, room)
+        least = floor(self.cost, verified, room)
         if not least < 1:
             return
         drafts = self.drafter.propose(rows, least, self.depth)
         worths = [values(draft, self.calibration.worth) for draft in drafts]
         if self.policy == "fcfs":  # each is verified alone
-            chosen = [select([draft], [worth], base, self.cost)[0] for draft, worth in zip(drafts, worths, strict=True)]
+            chosen = [select([draft], [worth], self.cost)[0] for draft, worth in zip(drafts, worths, strict=True)]
         else:
-            chosen = select(drafts, worths, base, self.cost)
+            chosen = select(drafts, worths, self.cost)
         for job, draft, kept in zip(jobs, drafts, chosen, strict=True):
             job.draft = draft if draft.law is not None else kept  # what was drawn must not be chosen by what it is
 
