@@ -169,7 +169,7 @@ class SeedBackend(LocalBackend):
         except RuntimeError as error:  # Python is shutting down
             self._refuse(error)
             if self._parts is not None:
-                self._parts.scheduler.fail(self._explained(error))
+                self._parts.scheduler.fail(self._explained(error), everything=True)
 
     def _work(self) -> None:
         """One round. The one place where everything is caught, and handed to futures."""

@@ -76,14 +76,7 @@ class Scheduler:
     def submit(self, job: Job) -> None:
         """Queue a request; it fails at once when it could never fit."""
         if job.most > self.runner.forest.pool.limit:
-            slot = self.runner.forest.pool.slot_bytes
-            job.failed(
-                BackendError(
-                    f"kv_memory is too small: one request needs the keys and values of {job.most} tokens "
-                    f"({_mebibytes(job.most * slot)}), the limit is {self.runner.forest.pool.limit} tokens "
-                    f"({_mebibytes(self.runner.memory)}). Raise kv_memory, or ask for fewer tokens."
-                )
-            )
+            self._refuse(job)
         else:
             self.waiting.append(job)
 
@@ -105,12 +98,25 @@ class Scheduler:
         counters.target_seconds += self.runner.seconds - in_passes
         counters.draft_seconds += self._draft_seconds() - in_drafts
 
-    def fail(self, error: BaseException) -> None:
-        """Give up all live requests with the cause; waiting ones are not touched."""
+    def fail(self, error: BaseException, *, everything: bool = False) -> None:
+        """Give up all live requests with the cause, and with ``everything`` the waiting ones too."""
         jobs, self.live = self.live, []
+        if everything:
+            jobs += self.waiting
+            self.waiting.clear()
         for job in jobs:
             self._release(job, keep=False)
             job.failed(error)
+
+    def _refuse(self, job: Job) -> None:
+        limit, slot = self.runner.forest.pool.limit, self.runner.forest.pool.slot_bytes
+        job.failed(
+            BackendError(
+                f"kv_memory is too small: one request needs the keys and values of {job.most} tokens "
+                f"({_mebibytes(job.most * slot)}), the limit is {limit} tokens ({_mebibytes(self.runner.memory)}). "
+                "Raise kv_memory, or ask for fewer tokens."
+            )
+        )
 
     def _drop(self) -> None:
         """Let go what nobody waits for."""
@@ -129,6 +135,9 @@ class Scheduler:
                 job.branch = Branch(self.runner.forest, job.prompt())
             except OutOfMemory:
                 self._full = True
+                if self.live:
+                    return
+                self._refuse(self.waiting.popleft())  # alone, and still no room
                 continue
             self.waiting.popleft()
             self.live.append(job)
