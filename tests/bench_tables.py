@@ -1,0 +1,221 @@
+"""Tables of measured speeds as the documents quote them, from the files that ``treeagent bench --json`` writes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import typer
+import typer.main
+
+from treeagent.backends.bench import command
+from treeagent.backends.bench.plan import Plan
+from treeagent.backends.bench.workload import KINDS
+from treeagent.errors import ConfigError
+
+Report = dict[str, Any]
+Row = dict[str, Any]
+Column = tuple[str, Callable[[Row], str]]
+
+NOTHING = "-"
+
+
+def markdown(report: Report, only: Sequence[str] = ()) -> str:
+    """The table of a report and what to know of it; of the modes ``only`` those, in that order, if any are named."""
+    if "rows" not in report:
+        return _foreign(report)
+    rows = report["rows"] if not only else [row for mode in only for row in report["rows"] if row["mode"] == mode]
+    if report["settings"]["scaling"]:
+        table = _table(rows, _scaling(rows))
+    elif len(report["workload"]["branches"]) > 1:
+        table = _by_branches(rows, report["workload"]["branches"])
+    else:
+        table = _table(rows, _modes(report))
+    return "\n".join([*table, "", *_caption(report, rows)]) + "\n"
+
+
+def _modes(report: Report) -> list[Column]:
+    return [
+        ("mode", lambda row: f"`{row['mode']}`"),
+        ("tokens/s", lambda row: _number(row["tokens_per_second"], ",.1f")),
+        ("speed-up", lambda row: _speedup(row, report["baseline"])),
+        ("equal", _equal),
+        ("tokens per pass", lambda row: _number(row["figures"].get("block_efficiency"), ".2f")),
+        ("accepted", lambda row: _number(row["accepted"], ".0%")),
+        ("outside passes", lambda row: _number(row["figures"].get("overhead"), ".0%")),
+        ("by prediction", lambda row: _number(row["figures"].get("measured_over_predicted"), ".2f")),
+        ("KV peak, MiB", lambda row: _number(row["figures"].get("kv_peak_bytes"), ",.1f", 2**-20)),
+        ("first difference", _difference),
+    ]
+
+
+def _scaling(rows: Sequence[Row]) -> list[Column]:
+    several = len({row["mode"] for row in rows}) > 1
+    return [
+        *([("mode", lambda row: f"`{row['mode']}`")] if several else []),
+        ("branches", lambda row: str(row["branches"])),
+        ("tokens/s", lambda row: _number(row["tokens_per_second"], ",.1f")),
+        ("ms per token", lambda row: _number(row["tokens_per_second"] and 1000 / row["tokens_per_second"], ".2f")),
+        ("per doubling", lambda row: _number(row["per_doubling"], ".2f")),
+        ("equal", _equal),
+        ("tokens per pass", lambda row: _number(row["figures"].get("block_efficiency"), ".2f")),
+        ("first difference", _difference),
+    ]
+
+
+def _table(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    """Markdown, without columns that say nothing in any row."""
+    shown = [(name, cell) for name, cell in columns if any(cell(row) != NOTHING for row in rows)]
+    head = ["| " + " | ".join(name for name, _ in shown) + " |", "| --- " * len(shown) + "|"]
+    return head + ["| " + " | ".join(cell(row) for _, cell in shown) + " |" for row in rows]
+
+
+def _by_branches(rows: Sequence[Row], branches: Sequence[int]) -> list[str]:
+    """A line for each mode, with tokens per second and the speed-up for every number of branches."""
+    lines = [f"| tokens/s (speed-up) with | {' | '.join(map(str, branches))} branches | equal |"]
+    lines.append("| --- " * (len(branches) + 2) + "|")
+    for mode in dict.fromkeys(row["mode"] for row in rows):
+        own = {row["branches"]: row for row in rows if row["mode"] == mode}
+        cells = [_pace(own.get(count)) for count in branches]
+        compared = [row for row in own.values() if row["equal"] is not None]
+        equal = f"{sum(row['equal'] for row in compared)}/{sum(row['branches'] for row in compared)}"
+        lines.append(f"| `{mode}` | {' | '.join(cells)} | {equal if compared else NOTHING} |")
+    return lines
+
+
+def _pace(row: Row | None) -> str:
+    if row is None or row["tokens_per_second"] is None:
+        return "failed" if row is not None and row["error"] else NOTHING
+    speedup = "" if row["speedup"] is None else f" ({row['speedup']:.2f})"
+    return f"{row['tokens_per_second']:,.1f}{speedup}"
+
+
+def _number(value: float | None, how: str, scale: float = 1) -> str:
+    return NOTHING if value is None else f"{value * scale:{how}}".replace("%", " %")
+
+
+def _speedup(row: Row, baseline: str) -> str:
+    if row["speedup"] is None:
+        return "failed" if row["error"] else NOTHING
+    if row["interval"] is None or row["mode"] == baseline:
+        return f"{row['speedup']:.2f}"
+    low, high = row["interval"]
+    return f"{row['speedup']:.2f} ({low:.2f} - {high:.2f})"
+
+
+def _equal(row: Row) -> str:
+    return NOTHING if row["equal"] is None else f"{row['equal']}/{row['branches']}"
+
+
+def _difference(row: Row) -> str:
+    found = row["difference"]
+    if found is None:
+        return NOTHING
+    gap = "" if found["gap"] is None else f", gap {found['gap']:.2g}"
+    return f"prompt {found['prompt']}, token {found['position']}{gap}"
+
+
+def _caption(report: Report, rows: Sequence[Row]) -> list[str]:
+    """What was run, on what, and how to read it; one sentence a line."""
+    settings, workload, machine = report["settings"], report["workload"], report["machine"]
+    sampling = settings["sampling"]
+    prompts = f"{', '.join(map(str, workload['branches']))} prompts of `{workload['kind']}` (seed {workload['seed']})"
+    drawing = "greedy" if sampling["temperature"] == 0 else f"temperature {sampling['temperature']:g}"
+    drawing += "".join(
+        f", {name} {sampling[name]:g}" for name in ("top_k", "top_p") if sampling[name] and sampling["temperature"] > 0
+    )
+    draft = f", draft `{settings['draft']}`" if settings["draft"] else ""
+    runs = f"medians of {settings['repeat']} alternating runs" if settings["repeat"] > 1 else "one run"
+    warm = "" if workload["warm_seed"] is None else f", tables warmed by prompts of seed {workload['warm_seed']}"
+    where = machine["gpu"] or f"{machine['cores']} cores ({machine['cpu']}), threads: {machine['threads']}"
+    lines = [
+        f"`{settings['model']}` in {settings['dtype']}{draft}; {prompts}, "
+        f"{'one at a time' if settings['sequential'] else 'all at once'}; at most {sampling['max_tokens']} new tokens "
+        f"each, {drawing}.",
+        f"{runs[0].upper()}{runs[1:]}, cold cache{warm}, on {where}, torch {machine['torch']}, "
+        f"transformers {machine['transformers']}, {report['began'][:10]}.",
+    ]
+    if not settings["scaling"]:
+        interval = ", with its 95 % interval" if settings["repeat"] >= 3 and len(workload["branches"]) == 1 else ""
+        lines.append(f"The speed-up is over `{report['baseline']}` in the same repeat{interval}.")
+    if report["reference"] is not None:
+        held = report["reference"]
+        lines.append(f"Equal: outputs that are, token for token, those of `{held['mode']}` in {held['dtype']}.")
+    failed = {row["mode"]: row["error"] for row in rows if row["error"]}
+    lines += [f"`{mode}` failed: {' '.join(error.split())}" for mode, error in failed.items()]
+    disturbed, total = sum(row["disturbed"] for row in rows), sum(row["repeats"] for row in rows)
+    if disturbed:
+        lines.append(f"{disturbed} of {total} runs were held up by other work on the machine.")
+    return lines
+
+
+def _foreign(report: Report) -> str:
+    """Runs of another engine, by type of numbers and, where it is told, by how prompts were sent."""
+    lines = ["| engine | dtype | prompts | runs | tokens/s | equal |", "| --- | --- | --- | --- | --- | --- |"]
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for run in report["runs"]:
+        groups.setdefault((run["dtype"], run.get("how", NOTHING)), []).append(run)
+    for (dtype, how), runs in groups.items():
+        pace = median(run["tokens_per_second"] for run in runs)
+        equal = min((str(run["equal"]) for run in runs), key=lambda said: int(said.partition("/")[0]))
+        lines.append(f"| {report.get('engine', 'vLLM, CPU')} | {dtype} | {how} | {len(runs)} | {pace:,.1f} | {equal} |")
+    return "\n".join([*lines, *(["", report["note"]] if report.get("note") else [])]) + "\n"
+
+
+class _Planned(Exception):
+    """Carries a plan out of the command that made it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+
+def planned(words: Sequence[str]) -> Plan:
+    """What ``treeagent bench`` with these words would measure. Raises as it does for words that it refuses."""
+    app, make = typer.Typer(), command.plan
+    app.command()(command.bench)
+
+    def caught(**settings: Any) -> Plan:
+        raise _Planned(make(**settings))
+
+    command.plan = caught  # type: ignore[assignment]
+    try:
+        typer.main.get_command(app).main(list(words), "bench", standalone_mode=False)
+    except _Planned as found:
+        return found.plan
+    finally:
+        command.plan = make
+    raise AssertionError("the command made no plan")
+
+
+def command_of(report: Report) -> str:
+    """The shortest command that measures what a report says, without its output files."""
+    settings, workload, machine = report["settings"], report["workload"], report["machine"]
+    sampling, kind = settings["sampling"], workload["kind"]
+    told = {
+        "--model": settings["model"], "--draft": settings["draft"], "--dtype": settings["dtype"],
+        "--chat": settings["chat"], "--workload" if kind in KINDS else "--prompts": kind,
+        "--branches": ",".join(map(str, workload["branches"])),
+        "--sequential": settings["sequential"], "--scaling": settings["scaling"],
+        "--modes": ",".join(settings["modes"]), "--baseline": report["baseline"],
+        "--reference": report["reference"] and report["reference"]["mode"], "--no-check": report["reference"] is None,
+        "--max-tokens": sampling["max_tokens"], "--temperature": sampling["temperature"],
+        "--top-k": sampling["top_k"], "--top-p": sampling["top_p"], "--seed": workload["seed"],
+        "--warm-seed": workload["warm_seed"], "--repeat": settings["repeat"], "--reopen": settings["reopen"],
+        "--device": None if machine["device"] == "cpu" else machine["device"], "--threads": machine["threads"],
+    }  # fmt: skip
+    given = {name: [] if value is True else [str(value)] for name, value in told.items() if value not in (None, False)}
+    wanted = planned(_words(given))
+    for name in [name for name in given if name not in ("--model", "--threads")]:
+        fewer = {other: words for other, words in given.items() if other != name}
+        try:
+            if planned(_words(fewer)) == wanted:
+                given = fewer
+        except ConfigError:
+            pass  # the others cannot do without it
+    return shlex.join(["treeagent", "bench", *_words(given)])
+
+
+def _words(given: dict[str, list[str]]) -> list[str]:
+    return [word for name, words in given.items() for word in (name, *words)]

@@ -1,0 +1,449 @@
+"""The engine's life: several loops, threads and searches on one engine, fairness, figures, scores, closing, options."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from seed_tools import (
+    FAMILIES,
+    HEAD,
+    LIMIT,
+    MEASURED,
+    MIX,
+    PROMPTS,
+    Naive,
+    Trees,
+    ask,
+    fixed_costs,
+    idle,
+    request,
+    save_model,
+    told,
+    under_way,
+)
+
+from treeagent import Agent
+from treeagent.backend import Key, Request, Sampling, ScoreRequest
+from treeagent.backends.seed import assembly
+from treeagent.backends.seed.budget import CostTable
+from treeagent.backends.seed.engine import SeedBackend
+from treeagent.backends.seed.scheduler import Scheduler
+from treeagent.backends.transformers import TransformersBackend
+from treeagent.errors import BackendError, ConfigError, UnknownNameError
+from treeagent.strategies.bfs import BFS
+
+Open = Callable[..., SeedBackend]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def costs() -> Iterator[None]:
+    with fixed_costs():
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny target, and a draft that is often right."""
+    folder = tmp_path_factory.mktemp("engine")
+    save_model(folder / "model", FAMILIES["llama"])
+    save_model(folder / "model-draft", FAMILIES["llama"], noise=0.05)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def naive(folder: Path) -> Naive:
+    return Naive(str(folder / "model"), "float64")
+
+
+@pytest.fixture(scope="module")
+def opened(folder: Path) -> Open:
+    """An engine in float64, loaded."""
+
+    def make(**options: Any) -> SeedBackend:
+        backend = SeedBackend(str(folder / "model"), device="cpu", **{"dtype": "float64", **options})
+        backend.load()
+        return backend
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def backend(opened: Open) -> SeedBackend:
+    """One for tests that change nothing."""
+    return opened()
+
+
+def scheduler(backend: SeedBackend) -> Scheduler:
+    assert backend._parts is not None
+    return backend._parts.scheduler
+
+
+def score(backend: Any, *requests: ScoreRequest) -> list[Any]:
+    """Scores of requests that are awaited together."""
+
+    async def run() -> list[Any]:
+        return await asyncio.wait_for(asyncio.gather(*map(backend.score, requests)), LIMIT)
+
+    return asyncio.run(run())
+
+
+# Several users of one engine.
+
+
+def test_loops_in_several_threads_share_rounds(backend: SeedBackend, naive: Naive) -> None:
+    """Each thread's loop gets its own answers, while all are worked on together."""
+    answers: dict[int, Any] = {}
+    parts = [MIX[:3], MIX[3:5], MIX[5:]]
+    threads = [
+        threading.Thread(target=lambda i=i, part=part: answers.update({i: told(ask(backend, *part))}), daemon=True)
+        for i, part in enumerate(parts)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+    assert [answers.get(i) for i in range(3)] == [naive.expected(part) for part in parts]
+
+
+def test_searches_share_an_engine_and_find_what_they_find_alone() -> None:
+    """Two searches at once give the trees that they give one after another, in fewer rounds."""
+    backend = SeedBackend("mini", device="cpu", drafter="none")
+    agents = [Agent(task="game24", search=BFS(b=1), backend=backend, seed=seed) for seed in (0, 1)]
+
+    async def together() -> list[Any]:
+        return await asyncio.wait_for(asyncio.gather(*(agent.asolve("4 9 10 13") for agent in agents)), LIMIT)
+
+    def rounds() -> int:
+        idle(backend)
+        return scheduler(backend).counters.rounds
+
+    both, shared = asyncio.run(together()), rounds()
+    backend.reset()
+    alone = [agent.solve("4 9 10 13") for agent in agents]
+    assert [result.path for result in both] == [result.path for result in alone]
+    assert [len(result.tree) for result in both] == [len(result.tree) for result in alone]
+    assert rounds() - shared > 1.3 * shared
+    asyncio.run(backend.aclose())
+
+
+def test_nothing_is_done_when_nothing_is_asked(backend: SeedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the last answer is out no round is made and no thread is added."""
+    ask(backend, MIX[0])
+    idle(backend)
+    threads = set(threading.enumerate())
+    rounds: list[int] = []
+    whole = scheduler(backend).round
+    monkeypatch.setattr(scheduler(backend), "round", lambda: rounds.append(1) or whole())
+    ask(backend, MIX[0])
+    idle(backend)
+    assert len(rounds) <= MIX[0].sampling.max_tokens + 2
+    assert set(threading.enumerate()) <= threads
+
+
+# Fairness.
+
+
+@pytest.mark.parametrize("policy", ["rounds", "fcfs"])
+def test_no_branch_starves(opened: Open, monkeypatch: pytest.MonkeyPatch, policy: str) -> None:
+    """Between two verifications of a branch that is live and read, every other one is verified at most once."""
+    backend = opened(policy=policy, drafter="none")
+    verified: list[list[int]] = []
+    rule = scheduler(backend).verifier
+    verify = rule.verify
+    monkeypatch.setattr(
+        rule, "verify", lambda claims, logits: verified.append([c.row.stream for c in claims]) or verify(claims, logits)
+    )
+    ask(backend, *(request(i % 3, i, 2, temperature=0.7, max_tokens=8 + i) for i in range(4)))
+    order = [stream for claims in verified for stream in claims]
+    for stream in set(order):
+        places = [place for place, other in enumerate(order) if other == stream]
+        for start, end in pairwise(places):
+            assert len(set(order[start:end])) == end - start
+    if policy == "rounds":
+        assert {len(claims) for claims in verified[:8]} == {8}
+
+
+def test_a_long_prompt_does_not_hold_up_the_others(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read in pieces, in the rounds in which the others get their tokens."""
+    backend = opened(drafter="none", chunk=8)
+    widths: list[list[int]] = []
+    runner = scheduler(backend).runner
+    forward = runner.forward
+    monkeypatch.setattr(
+        runner, "forward", lambda spans: widths.append([len(span.tokens) for span in spans]) or forward(spans)
+    )
+    short = Request("24", Key(0, "propose", "0"), Sampling(max_tokens=20))
+    long = Request("x" * 150, Key(0, "propose", "1"), Sampling(max_tokens=4))
+    ask(backend, long, short)
+    assert max(map(sum, widths)) <= 8 + 2
+    assert len(widths) <= 26  # the long prompt alone takes 19
+
+
+def test_requests_enter_in_order(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few rows, who came first is served first."""
+    backend = opened(max_rows=2, drafter="none")
+    seen: list[int] = []
+    observe = Scheduler._commit
+
+    def spy(self: Scheduler, job: Any, *rest: Any) -> None:
+        assert len(self.live) <= 2
+        if job.row.stream not in seen:
+            seen.append(job.row.stream)
+        observe(self, job, *rest)
+
+    monkeypatch.setattr(Scheduler, "_commit", spy)
+    requests = [request(i % 3, i, max_tokens=3 + i % 2) for i in range(7)]
+    ask(backend, *requests)
+    assert seen == [asked.key.stream(0) for asked in requests]
+
+
+# Figures.
+
+
+def test_figures_tell_what_was_done(folder: Path, opened: Open, naive: Naive) -> None:
+    """Tokens, passes, acceptance and memory as a meter has them."""
+    backend = opened(draft=str(folder / "model-draft"), drafter="model", draft_tokens=4)
+    early, requests = backend.meter(), [request(0, i, 2, max_tokens=20, temperature=0.2) for i in range(2)]
+    ask(backend, *requests)
+    idle(backend)
+    figures = early()
+    assert figures["tokens"] == sum(len(tokens) for tokens in naive.truth(requests).values())
+    assert figures["block_efficiency"] > 1.2
+    assert 0 < figures["accepted"] < figures["drafted"]
+    assert figures["acceptance"] == pytest.approx(figures["accepted"] / figures["drafted"], abs=1e-3)
+    assert len(figures["acceptance_by_position"]) == 4
+    assert figures["rows_per_round"] <= 4
+    assert 0 < figures["overhead"] < 1
+    assert figures["target_seconds"] + figures["draft_seconds"] < figures["seconds"]
+    assert figures["draft_seconds"] > 0
+    prompt = len(naive.text.prompt(PROMPTS[0])) - 1
+    assert (figures["prefix_tokens_computed"], figures["prefix_tokens_reused"]) == (prompt, 3 * prompt)
+    assert prompt < figures["kv_tokens"] <= figures["kv_peak_tokens"] <= figures["kv_allocated_tokens"]
+    assert figures["kv_peak_bytes"] == figures["kv_peak_tokens"] * 2 * 2 * 2 * 8 * 8  # layers, k and v, heads, D, bytes
+    assert figures["drafter"] == "model"
+    assert figures["preempted"] == 0
+    late = backend.meter()
+    ask(backend, requests[0])
+    idle(backend)
+    assert late()["tokens"] < early()["tokens"]
+    assert late()["prefix_tokens_computed"] == 0
+
+
+def test_a_meter_of_an_engine_that_is_not_loaded_counts_from_its_loading(folder: Path) -> None:
+    """It has no figures before, and all of them afterwards."""
+    backend = SeedBackend(str(folder / "model"), device="cpu")
+    read = backend.meter()
+    assert read() == {}
+    ask(backend, MIX[6])
+    idle(backend)
+    assert read()["tokens"] == 1
+
+
+# Scores.
+
+
+def test_scores_are_those_of_the_plain_backend(folder: Path, opened: Open) -> None:
+    """To nine digits in float64, alone, together with generations, and without room for more than one."""
+    requests = [
+        ScoreRequest(PROMPTS[0], ("sure", "likely", "no such word", "")),
+        ScoreRequest(PROMPTS[0], ("sure",)),
+        ScoreRequest(PROMPTS[1], (" 4 left", "é", " 4 le")),
+        ScoreRequest("2", ("4",)),
+        ScoreRequest(PROMPTS[2], ()),
+        ScoreRequest(PROMPTS[2], ("", "")),
+    ]
+    plain = score(TransformersBackend(str(folder / "model"), device="cpu", dtype="float64"), *requests)
+    for options in ({}, {"kv_memory": 80 * 512 / 1e6, "chunk": 5}, {"policy": "fcfs"}, {"policy": "serial"}):
+        backend = opened(**options)
+
+        async def both(backend: SeedBackend = backend) -> list[Any]:
+            asked = [*map(backend.score, requests), *map(backend.generate, MIX[:3])]
+            return await asyncio.wait_for(asyncio.gather(*asked), LIMIT)
+
+        for given in (score(backend, *requests), asyncio.run(both())):
+            for one, expected in zip(given, plain, strict=False):
+                assert one.logprobs == pytest.approx(expected.logprobs, abs=1e-9)
+                assert (one.lengths, one.usage) == (expected.lengths, expected.usage)
+        idle(backend)
+        backend.check()
+
+
+def test_scores_share_prefixes_with_texts(opened: Open, naive: Naive) -> None:
+    """Evaluations of one state after another compute only what is new."""
+    backend = opened(drafter="none")
+    ask(backend, request(3, 0, max_tokens=1))
+    read = backend.meter()
+    score(
+        backend, ScoreRequest(HEAD + "Numbers: 4 5 6\n", ("sure",)), ScoreRequest(HEAD + "Numbers: 4 5 9\n", ("sure",))
+    )
+    idle(backend)
+    shared, whole = len(naive.text.prompt(HEAD)), len(naive.text.prompt(HEAD + "Numbers: 4 5 6\n")) - 1
+    alike = len(naive.text.prompt(HEAD + "Numbers: 4 5 "))
+    # The text's last prompt token was read by the pass that drew its token, so it is there too.
+    assert read()["prefix_tokens_reused"] == shared + alike
+    assert read()["prefix_tokens_computed"] == 2 * whole - shared - alike
+
+
+# Resetting, closing.
+
+
+def test_reset_forgets_prefixes_and_tables(backend: SeedBackend) -> None:
+    """After it an engine computes again what it had; with ``tables`` off drafters keep what they learnt."""
+    asked = request(0, 0, max_tokens=20)
+    first, *_ = ask(backend, asked)
+    idle(backend)
+    for tables in (True, False):
+        backend.reset(tables=tables)
+        read = backend.meter()
+        assert read()["kv_tokens"] == 0
+        assert ask(backend, asked) == [first]
+        idle(backend)
+        assert read()["prefix_tokens_computed"] > 0
+        assert (read()["accepted"] > 10) == (not tables)
+
+
+def test_reset_waits_for_nobody(backend: SeedBackend) -> None:
+    """While requests are running it is refused."""
+
+    async def run() -> None:
+        task = asyncio.ensure_future(backend.generate(request(0, 0, 4, temperature=1.0, max_tokens=150)))
+        await under_way(backend)
+        with pytest.raises(BackendError, match="running"):
+            backend.reset()
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), LIMIT))
+    idle(backend)
+    backend.reset()
+
+
+def test_closing_waits_for_what_is_running_and_the_engine_can_be_used_again(opened: Open, naive: Naive) -> None:
+    """Pending requests are answered; then models, keys and values are gone, until the next request."""
+    backend = opened()
+
+    async def run() -> list[Any]:
+        tasks = [asyncio.ensure_future(backend.generate(asked)) for asked in MIX]
+        await under_way(backend)
+        await backend.aclose()
+        return await asyncio.gather(*tasks)
+
+    assert told(asyncio.run(asyncio.wait_for(run(), LIMIT))) == naive.expected(MIX)
+    assert backend._parts is None
+    assert told(ask(backend, *MIX)) == naive.expected(MIX)
+
+
+# Options.
+
+
+def test_a_described_engine_can_be_opened_again() -> None:
+    """``open`` takes what ``describe`` tells, every option included."""
+    backend = SeedBackend(
+        "mini", draft="mini-draft", drafter="ngram+model", policy="fcfs", verify="rejection", draft_tokens=3,
+        dtype="float64", device="cpu", kv_memory=12.5, max_rows=7, chunk=99, threads=1, chat=False,
+    )  # fmt: skip
+    described = backend.describe()
+    assert json.loads(json.dumps(described)) == described
+    again = SeedBackend.open(described["model"], described["options"])
+    assert again.describe() == described
+    assert set(described["options"]) == set(SeedBackend.options)
+    assert (again.kv_memory, again.max_rows, again.draft_tokens, again.chat) == (12.5, 7, 3, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"drafter": "ngrams"}, "Did you mean 'ngram'"),
+        ({"policy": "round"}, "Did you mean 'rounds'"),
+        ({"verify": "coupling"}, "Did you mean 'coupled'"),
+        ({"drafter": "model"}, "needs a draft model"),
+        ({"drafter": "none", "draft": "mini-draft"}, "uses no model"),
+        ({"kv_memory": 0}, "kv_memory must be positive"),
+        ({"max_rows": -1}, "max_rows must be positive"),
+        ({"chunk": 0}, "chunk must be positive"),
+        ({"draft_tokens": 0}, "draft_tokens must be positive"),
+        ({"kv_memory": float("nan")}, "kv_memory must be positive"),
+        ({"dtype": "float23"}, "float32"),
+        ({"threads": 0}, "threads must be at least 1"),
+    ],
+)
+def test_senseless_options_are_refused_at_once(options: dict[str, Any], message: str) -> None:
+    """A ConfigError says what is wrong, and what was probably meant, before anything is loaded."""
+    with pytest.raises(ConfigError, match=message):
+        SeedBackend("mini", **options)
+
+
+def test_unknown_models_are_refused_at_once_or_at_load(tmp_path: Path) -> None:
+    """A target's name at once; words of the command line that are no numbers too."""
+    with pytest.raises(UnknownNameError, match="mini"):
+        SeedBackend("minni")
+    with pytest.raises(ConfigError, match="whole number"):
+        SeedBackend.open("mini", {"max_rows": "many"})
+    with pytest.raises(ConfigError, match="kv_memory"):
+        SeedBackend.open("mini", {"kv_memory": "lots"})
+
+
+def test_a_drafter_of_ones_own(opened: Open, naive: Naive) -> None:
+    """Whatever makes a drafter can be given, and is asked for a new one by a reset."""
+    made: list[Trees] = []
+
+    def make() -> Trees:
+        made.append(Trees(naive.truth(MIX), hit=0.9))
+        return made[-1]
+
+    backend = opened(drafter=make, draft_tokens=6)
+    assert told(ask(backend, *MIX)) == naive.expected(MIX)
+    idle(backend)
+    assert backend.meter()()["drafter"] == "trees"
+    backend.reset()
+    assert len(made) == 2
+
+
+def test_passes_are_measured_once_and_the_times_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the user's cache folder; a damaged file is measured again, and a folder that cannot be written is no fault."""
+    times: list[int] = []
+    measure = CostTable.measure
+
+    def spy(run: Callable[[int, int], float]) -> CostTable:
+        times.append(1)
+        return measure(run)
+
+    def load(backend: SeedBackend) -> CostTable:
+        backend.load()
+        assert scheduler(backend).runner.forest.pool.used == 0
+        return scheduler(backend).cost
+
+    monkeypatch.setattr(assembly, "measured", MEASURED)
+    monkeypatch.setattr(CostTable, "measure", spy)
+    monkeypatch.setenv("TREEAGENT_CACHE", str(tmp_path / "cache"))
+    first = load(SeedBackend(str(folder / "model"), device="cpu"))
+    assert load(SeedBackend(str(folder / "model"), device="cpu", max_rows=3)) == first
+    assert len(times) == 1
+    [kept] = tmp_path.glob("cache/costs/*")
+    kept.write_text("{")
+    load(SeedBackend(str(folder / "model"), device="cpu"))
+    assert len(times) == 2
+    monkeypatch.setenv("TREEAGENT_CACHE", str(kept))
+    load(SeedBackend(str(folder / "model"), device="cpu"))
+    assert len(times) == 3
+
+
+def test_passes_can_be_measured_with_little_memory(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, naive: Naive
+) -> None:
+    """An engine with just enough memory for its requests loads, though the largest measured passes need more."""
+    monkeypatch.setattr(assembly, "measured", MEASURED)
+    monkeypatch.setenv("TREEAGENT_CACHE", str(tmp_path))
+    slot = 2 * 2 * 2 * 8 * 8
+    backend = SeedBackend(str(folder / "model"), device="cpu", dtype="float64", kv_memory=90 * slot / 1e6)
+    assert told(ask(backend, *MIX)) == naive.expected(MIX)
+    idle(backend)
+    assert scheduler(backend).runner.forest.pool.peak <= 90

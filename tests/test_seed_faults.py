@@ -1,0 +1,479 @@
+"""Faults and bad input: clear errors for those concerned, answers for all others, nothing left behind or hanging."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from seed_tools import (
+    FAMILIES,
+    GPT2,
+    HEAD,
+    LIMIT,
+    MIX,
+    SHAPE,
+    Naive,
+    ask,
+    clean,
+    fixed_costs,
+    idle,
+    request,
+    save_model,
+    tokenizer_size,
+    told,
+    under_way,
+)
+from tiny_model import tokenizer
+
+from treeagent.backend import Key, Request, Sampling, ScoreRequest
+from treeagent.backends.seed.engine import SeedBackend
+from treeagent.backends.seed.scheduler import Scheduler
+from treeagent.errors import BackendError, ModelError
+from treeagent.journal import read
+
+Open = Callable[..., SeedBackend]
+Steps = Callable[[SeedBackend], Any]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def costs() -> Iterator[None]:
+    with fixed_costs():
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny target, and a draft that is often right."""
+    folder = tmp_path_factory.mktemp("faults")
+    save_model(folder / "model", FAMILIES["llama"])
+    save_model(folder / "model-draft", FAMILIES["llama"], noise=0.05)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def naive(folder: Path) -> Naive:
+    return Naive(str(folder / "model"), "float64")
+
+
+@pytest.fixture(scope="module")
+def opened(folder: Path) -> Open:
+    """An engine in float64, loaded."""
+
+    def make(**options: Any) -> SeedBackend:
+        backend = SeedBackend(str(folder / "model"), device="cpu", **{"dtype": "float64", **options})
+        backend.load()
+        return backend
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def backend(folder: Path, opened: Open) -> SeedBackend:
+    """One with a draft model, which every test leaves as it was."""
+    return opened(draft=str(folder / "model-draft"), draft_tokens=3)
+
+
+def scheduler(backend: SeedBackend) -> Scheduler:
+    assert backend._parts is not None
+    return backend._parts.scheduler
+
+
+# What cannot be run.
+
+
+def test_a_draft_of_another_vocabulary_is_refused_token_by_token(folder: Path, tmp_path: Path) -> None:
+    """The message names the first ids that mean different things."""
+    save_model(tmp_path, FAMILIES["llama"])
+    changed = (tmp_path / "tokenizer.json").read_text().replace('"abc"', '"cba"').replace('"sure"', '"rues"')
+    (tmp_path / "tokenizer.json").write_text(changed)
+    ids = tokenizer().convert_tokens_to_ids(["abc", "sure"])
+    with pytest.raises(ModelError, match="another vocabulary") as raised:
+        SeedBackend(str(folder / "model"), draft=str(tmp_path), device="cpu").load()
+    said = str(raised.value)
+    assert f"id {ids[0]} is 'abc' and 'cba'; id {ids[1]} is 'sure' and 'rues'" in said
+    assert f"2 of {len(tokenizer())} token ids differ" in said
+
+
+def test_a_draft_bigger_than_its_target_is_refused(folder: Path, tmp_path: Path) -> None:
+    """With both sizes."""
+    big = transformers.LlamaConfig(**SHAPE | {"num_hidden_layers": 3}, num_key_value_heads=2)
+    with pytest.raises(ModelError, match=r"parameters\) is bigger than the target .*\d,\d{3}\)"):
+        SeedBackend(str(folder / "model"), draft=save_model(tmp_path, big), device="cpu").load()
+
+
+def test_a_model_that_cannot_be_loaded_fails_the_requests_that_wait_for_it(tmp_path: Path) -> None:
+    """With the ModelError itself; once the model is there the same engine answers."""
+    (tmp_path / "model").mkdir()
+    backend = SeedBackend(str(tmp_path / "model"), device="cpu", dtype="float64")
+    for error in ask(backend, MIX[0], MIX[1], errors=True):
+        assert isinstance(error, ModelError)
+        assert "no config.json" in str(error)
+    idle(backend)
+    save_model(tmp_path / "model", FAMILIES["llama"])
+    assert told(ask(backend, MIX[0])) == Naive(str(tmp_path / "model"), "float64").expected([MIX[0]])
+
+
+def test_requests_that_make_no_sense_fail_alone(backend: SeedBackend, naive: Naive) -> None:
+    """A prompt longer than the context, an n of 0, a setting without meaning; the others of the round are answered."""
+    bad = [
+        Request("x" * 400, Key(0, "propose", "0"), Sampling(max_tokens=3)),
+        replace(MIX[0], n=0),
+        replace(MIX[0], sampling=Sampling(top_p=0.0)),
+    ]
+    *errors, good = ask(backend, *bad, MIX[1], errors=True)
+    assert all(type(error) is BackendError for error in errors)
+    for error, message in zip(errors, ("context is 256", "at least 1 completion", "top_p"), strict=True):
+        assert message in str(error)
+    assert told([good]) == naive.expected([MIX[1]])
+    clean(backend)
+
+
+def test_too_little_memory_for_one_request_is_said_with_numbers(opened: Open, naive: Naive) -> None:
+    """A request that could never fit fails at once and alone; so do scores."""
+    slot = 2 * 2 * 2 * 8 * 8
+    backend = opened(kv_memory=60 * slot / 1e6)
+    big, small = request(0, 0, max_tokens=100), request(2, 1, max_tokens=20)
+
+    async def run() -> list[Any]:
+        asked = backend.generate(big), backend.score(ScoreRequest(HEAD * 4, ("sure",))), backend.generate(small)
+        return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), LIMIT)
+
+    *errors, good = asyncio.run(run())
+    for error in errors:
+        assert type(error) is BackendError
+        assert re.search(r"kv_memory is too small: .* \d+ tokens \(0\.\d MiB\), the limit is 60 tokens", str(error))
+    assert told([good]) == naive.expected([small])
+    clean(backend)
+
+
+# A model that breaks.
+
+
+@pytest.fixture
+def poisoned(opened: Open) -> SeedBackend:
+    """A model that is lost in nan as soon as it reads the word "xyz"."""
+    backend = opened()
+    word = tokenizer().convert_tokens_to_ids("xyz")
+    scheduler(backend).runner._network.get_input_embeddings().weight.data[word] = torch.nan
+    return backend
+
+
+def test_logits_that_are_not_finite_fail_their_request_alone(poisoned: SeedBackend, naive: Naive) -> None:
+    """Greedy or sampled; the other requests of the same rounds get their texts, now and later."""
+    assert all(tokenizer().convert_tokens_to_ids("xyz") not in raw for raw in naive.truth(MIX).values())
+    bad = [
+        Request(HEAD + "xyz", Key(0, "propose", str(place)), Sampling(temperature=place / 2, max_tokens=9), 2)
+        for place in range(3)
+    ]
+    for _ in range(2):
+        *good, first, second, third = ask(poisoned, *MIX, *bad, errors=True)
+        for error in (first, second, third):
+            assert type(error) is BackendError
+            assert "not finite" in str(error)
+        assert told(good) == naive.expected(MIX)
+        clean(poisoned)
+
+
+def test_scores_that_are_no_numbers_are_an_error(poisoned: SeedBackend) -> None:
+    """They would be compared, and written to a journal that JSON cannot hold."""
+    broken, fine = (ScoreRequest(HEAD + word, ("sure", "likely")) for word in ("xyz", "24"))
+
+    async def run() -> list[Any]:
+        return await asyncio.gather(*map(poisoned.score, (broken, fine)), return_exceptions=True)
+
+    error, scores = asyncio.run(asyncio.wait_for(run(), LIMIT))
+    assert type(error) is BackendError
+    assert "not finite" in str(error)
+    assert all(value < 0 for value in scores.logprobs)
+    clean(poisoned)
+
+
+def once(patch: pytest.MonkeyPatch, owner: Any, name: str, at: int) -> None:
+    """Make a method raise at its ``at``-th call and never again."""
+    calls: list[int] = []
+    whole = getattr(owner, name)
+
+    def broken(*args: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == at:
+            raise RuntimeError("the device is on fire")
+        return whole(*args, **more)
+
+    patch.setattr(owner, name, broken)
+
+
+PLACES = [
+    (lambda backend: scheduler(backend).runner, "forward", 1),
+    (lambda backend: scheduler(backend).runner, "forward", 4),
+    (lambda backend: scheduler(backend).verifier, "verify", 3),
+    (lambda backend: scheduler(backend).drafter, "propose", 2),
+    (lambda backend: scheduler(backend).drafter, "observe", 30),
+    (lambda backend: backend._parts.drafting, "forward", 1),
+    (lambda backend: backend._parts.drafting, "forward", 6),
+    (lambda backend: scheduler(backend).runner.forest.pool, "allocate", 3),
+    (lambda backend: scheduler(backend).runner.forest.pool, "allocate", 12),
+    (lambda backend: scheduler(backend).runner.forest, "join", 5),
+]
+
+
+@pytest.mark.parametrize("policy", ["rounds", "fcfs"])
+@pytest.mark.parametrize(
+    ("owner", "name", "at"), PLACES, ids=[f"{name}-{at}-{i}" for i, (_, name, at) in enumerate(PLACES)]
+)
+def test_what_breaks_in_a_round_fails_its_requests_and_the_engine_goes_on(
+    backend: SeedBackend, naive: Naive, owner: Steps, name: str, at: int, policy: str
+) -> None:
+    """Wherever it happens: a BackendError with the cause, no hang, no slot lost, and the next requests are answered."""
+    backend.reset()
+    scheduler(backend).policy = policy
+    with pytest.MonkeyPatch.context() as patch:
+        once(patch, owner(backend), name, at)
+        replies = ask(backend, *MIX, errors=True)
+        idle(backend)
+    failed = [reply for reply in replies if isinstance(reply, BaseException)]
+    assert failed
+    for error in failed:
+        assert type(error) is BackendError
+        assert type(error.__cause__) is RuntimeError
+        assert "RuntimeError: the device is on fire" in str(error)
+    clean(backend)
+    assert told(ask(backend, *MIX)) == naive.expected(MIX)
+    clean(backend)
+    scheduler(backend).policy = "rounds"
+
+
+def test_a_model_that_always_breaks_fails_everything_and_never_hangs(
+    backend: SeedBackend, naive: Naive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what waits for a row, which is never verified."""
+    backend.reset()
+    with monkeypatch.context() as patch:
+        patch.setattr(scheduler(backend), "max_rows", 2)
+        patch.setattr(scheduler(backend).runner, "forward", lambda spans: 1 / 0)
+        errors = ask(backend, *MIX, errors=True)
+        idle(backend)
+    assert {type(error.__cause__) for error in errors} == {ZeroDivisionError}
+    clean(backend)
+    assert told(ask(backend, *MIX)) == naive.expected(MIX)
+
+
+# Draft models that are no good cost time, never an answer.
+
+
+def test_a_draft_model_whose_logits_are_not_finite_drafts_nothing(folder: Path, opened: Open, naive: Naive) -> None:
+    """Texts are those of the target."""
+    backend = opened(draft=str(folder / "model-draft"), drafter="model", draft_tokens=3)
+    assert backend._parts is not None
+    assert backend._parts.drafting is not None
+    backend._parts.drafting._network.get_input_embeddings().weight.data[:] = torch.nan
+    assert told(ask(backend, *MIX)) == naive.expected(MIX)
+    clean(backend)
+
+
+@pytest.mark.parametrize("extra", [-2, 40])
+@pytest.mark.parametrize("verify", ["coupled", "rejection"])
+def test_a_draft_model_may_have_more_or_fewer_padded_ids(
+    folder: Path, tmp_path: Path, opened: Open, naive: Naive, extra: int, verify: str
+) -> None:
+    """Ids beyond the tokenizer's are never proposed to a target that lacks them, nor read by a draft that does."""
+    shape = SHAPE | {"vocab_size": tokenizer_size() + extra, "num_hidden_layers": 1}
+    draft = save_model(tmp_path / "x-draft", transformers.LlamaConfig(**shape, num_key_value_heads=2), seed=3)
+    backend = opened(draft=draft, drafter="model", draft_tokens=3, verify=verify)
+    requests = [request(i % 3, i, 3, temperature=i % 2, max_tokens=30) for i in range(4)]
+    replies = ask(backend, *requests)
+    for reply, expected, asked in zip(told(replies), naive.expected(requests), requests, strict=True):
+        assert reply == expected or (verify == "rejection" and asked.sampling.temperature > 0)
+    clean(backend)
+
+
+def test_a_draft_model_with_a_shorter_context_drafts_as_far_as_it_goes(
+    folder: Path, tmp_path: Path, opened: Open, naive: Naive
+) -> None:
+    """Beyond it the target goes on alone; a model with learned positions would fail there."""
+    config = transformers.GPT2Config(**GPT2 | {"n_positions": 60, "n_layer": 1}, initializer_range=0.25)
+    backend = opened(draft=save_model(tmp_path / "x-draft", config), drafter="model", draft_tokens=3)
+    requests = [request(0, 0, max_tokens=30), request(2, 1, max_tokens=90), request(3, 2, 2, max_tokens=40)]
+    assert told(ask(backend, *requests)) == naive.expected(requests)
+    clean(backend)
+    assert scheduler(backend).counters.drafted > 0
+
+
+def test_a_draft_model_without_memory_drafts_nothing(folder: Path, opened: Open, naive: Naive) -> None:
+    """Texts are those of the target, and nothing is left in the draft's forest."""
+    backend = opened(draft=str(folder / "model-draft"), drafter="model", draft_tokens=3)
+    assert backend._parts is not None
+    assert backend._parts.drafting is not None
+    for limit in (0, 5, 70):
+        backend.reset()
+        backend._parts.drafting.forest.pool.limit = limit
+        assert told(ask(backend, *MIX)) == naive.expected(MIX)
+        clean(backend)
+
+
+# Those who do not wait any more.
+
+
+def held(backend: SeedBackend, monkeypatch: pytest.MonkeyPatch, at: int) -> tuple[threading.Event, threading.Event]:
+    """Stop the engine in its ``at``-th pass: the first event tells that it is there, the second lets it go on."""
+    there, go = threading.Event(), threading.Event()
+    runner = scheduler(backend).runner
+    forward, passes = runner.forward, []
+
+    def stopping(spans: Sequence[Any]) -> Any:
+        passes.append(1)
+        if len(passes) == at:
+            there.set()
+            assert go.wait(LIMIT)
+        return forward(spans)
+
+    monkeypatch.setattr(runner, "forward", stopping)
+    return there, go
+
+
+def test_a_cancelled_request_frees_its_memory_at_once(
+    backend: SeedBackend, naive: Naive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the next round its keys and values are gone, cached prefixes included; the others end as if alone."""
+    backend.reset()
+    there, go = held(backend, monkeypatch, at=4)
+    long = Request("y" * 100, Key(0, "propose", "0"), Sampling(temperature=0.2, max_tokens=100), 4)
+    tokens: list[int] = []
+    drop = scheduler(backend)._drop
+
+    def dropped() -> None:
+        drop()
+        tokens.append(scheduler(backend).runner.forest.tokens)
+
+    monkeypatch.setattr(scheduler(backend), "_drop", dropped)
+
+    async def run() -> list[Any]:
+        tasks = [asyncio.ensure_future(backend.generate(asked)) for asked in (long, MIX[0])]
+        await asyncio.to_thread(there.wait, LIMIT)
+        assert len(scheduler(backend).live) == 5
+        tasks[0].cancel()
+        await asyncio.gather(tasks[0], return_exceptions=True)
+        tokens.clear()
+        go.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    gone, kept = asyncio.run(asyncio.wait_for(run(), LIMIT))
+    idle(backend)
+    assert isinstance(gone, asyncio.CancelledError)
+    assert told([kept]) == naive.expected([MIX[0]])
+    assert tokens[0] < 100
+    clean(backend)
+
+
+def test_a_cancelled_search_leaves_nothing(backend: SeedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of its requests at once, those still waiting for a row too: not a slot is in use any more."""
+    backend.reset()
+    monkeypatch.setattr(scheduler(backend), "max_rows", 3)
+    there, go = held(backend, monkeypatch, at=3)
+
+    async def search() -> None:
+        await asyncio.gather(*(backend.generate(asked) for asked in MIX), backend.score(ScoreRequest(HEAD, ("sure",))))
+
+    async def run() -> None:
+        task = asyncio.ensure_future(search())
+        await asyncio.to_thread(there.wait, LIMIT)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        go.set()
+
+    asyncio.run(asyncio.wait_for(run(), LIMIT))
+    clean(backend)
+    assert scheduler(backend).runner.forest.pool.used == 0
+
+
+@pytest.mark.parametrize("how", ["closed", "stopped"])
+def test_an_event_loop_that_ends_takes_its_requests_along(
+    backend: SeedBackend, naive: Naive, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Closed with requests pending, or left by ``asyncio.run``: the engine forgets them and serves the next loop."""
+    backend.reset()
+    there, go = held(backend, monkeypatch, at=3)
+    endless = Request("24", Key(0, "propose", "0"), Sampling(temperature=1.0, max_tokens=10**6), 3)
+
+    async def leave() -> None:
+        task = asyncio.ensure_future(backend.generate(endless))
+        await under_way(backend)
+        await asyncio.to_thread(there.wait, LIMIT)
+        assert not task.done()
+
+    if how == "closed":
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(backend.generate(endless))
+        loop.run_until_complete(under_way(backend))
+        assert there.wait(LIMIT)
+        loop.close()
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # as intended here
+    else:
+        asyncio.run(leave())
+    go.set()
+    idle(backend)
+    assert scheduler(backend).runner.passes
+    clean(backend)
+    assert told(ask(backend, *MIX)) == naive.expected(MIX)
+
+
+# The process.
+
+CHILD = """
+import sys
+from pathlib import Path
+from treeagent.backends.seed.runner import Runner
+from treeagent.cli import main
+
+journal, forward = Path(sys.argv[1]), Runner.forward
+
+def stopping(self, spans):
+    if journal.is_file() and journal.read_text().count('"completion"') >= 2:
+        Runner.forward = forward
+        print("there", flush=True)
+        sys.stdin.readline()
+    return forward(self, spans)
+
+Runner.forward = stopping
+sys.argv[1:] = sys.argv[2:]
+main()
+"""
+SOLVE = ["solve", "-t", "game24", "-b", "seed", "-m", "mini", "-i", "4 9 10 13", "--set", "b=1"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
+def test_an_interrupted_process_ends_and_its_journal_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in mid-round: exit code 130, every answer so far on disk, and the run can be resumed to the same end."""
+    from test_cli import call
+
+    journal = tmp_path / "run.jsonl"
+    words = [*SOLVE, "--set", "backend.threads=1", "--journal", str(journal)]
+    monkeypatch.setenv("TREEAGENT_CACHE", str(tmp_path))
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(journal), *words], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    )
+    assert child.stdout is not None
+    line = child.stdout.readline()
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate("\n", timeout=LIMIT)
+    assert line == "there\n", err
+    assert child.returncode == 130, out + err
+    before = read(journal)
+    answered = sum(event.type == "completion" for event in before)
+    assert answered >= 2
+    resumed = json.loads(call("resume", str(journal), "--json").stdout)
+    whole = json.loads(call(*SOLVE, "--json").stdout)
+    assert (resumed["path"], resumed["usage"]["calls"]) == (whole["path"], whole["usage"]["calls"])
+    assert resumed["engine"]["tokens"] < whole["engine"]["tokens"]
