@@ -20,6 +20,8 @@ Row = dict[str, Any]
 Column = tuple[str, Callable[[Row], str]]
 
 NOTHING = "-"
+BRIEF = 5
+"""Columns of a table that shows some of the modes."""
 
 
 def markdown(report: Report, only: Sequence[str] = ()) -> str:
@@ -32,7 +34,7 @@ def markdown(report: Report, only: Sequence[str] = ()) -> str:
     elif len(report["workload"]["branches"]) > 1:
         table = _by_branches(rows, report["workload"]["branches"])
     else:
-        table = _table(rows, _modes(report))
+        table = _table(rows, _modes(report)[: BRIEF if only else None])
     return "\n".join([*table, "", *_caption(report, rows)]) + "\n"
 
 
@@ -45,7 +47,7 @@ def _modes(report: Report) -> list[Column]:
         ("tokens per pass", lambda row: _number(row["figures"].get("block_efficiency"), ".2f")),
         ("accepted", lambda row: _number(row["accepted"], ".0%")),
         ("outside passes", lambda row: _number(row["figures"].get("overhead"), ".0%")),
-        ("by prediction", lambda row: _number(row["figures"].get("measured_over_predicted"), ".2f")),
+        ("measured / predicted", lambda row: _number(row["figures"].get("measured_over_predicted"), ".2f")),
         ("KV peak, MiB", lambda row: _number(row["figures"].get("kv_peak_bytes"), ",.1f", 2**-20)),
         ("first difference", _difference),
     ]
@@ -74,7 +76,7 @@ def _table(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
 
 def _by_branches(rows: Sequence[Row], branches: Sequence[int]) -> list[str]:
     """A line for each mode, with tokens per second and the speed-up for every number of branches."""
-    lines = [f"| tokens/s (speed-up) with | {' | '.join(map(str, branches))} branches | equal |"]
+    lines = [f"| tokens/s (speed-up), branches: | {' | '.join(map(str, branches))} | equal |"]
     lines.append("| --- " * (len(branches) + 2) + "|")
     for mode in dict.fromkeys(row["mode"] for row in rows):
         own = {row["branches"]: row for row in rows if row["mode"] == mode}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import bench_tables
 import pytest
@@ -65,6 +66,75 @@ def test_every_marked_place_quotes_something() -> None:
         assert len(re.findall("<!-- table", text)) == quoted[document.name], document
         assert len(re.findall("<!-- picture", text)) == len(PICTURE.findall(text)), document
     assert quoted["README.md"]
+
+
+def row(mode: str, branches: int = 4, **changes: Any) -> dict[str, Any]:
+    """A row of a benchmark's file."""
+    known = {"tokens_per_second": 100.0, "speedup": 2.0, "interval": [1.5, 2.5], "equal": branches, "difference": None}
+    more = {"figures": {}, "accepted": None, "per_doubling": None, "error": None, "disturbed": 0, "repeats": 3}
+    return {"mode": mode, "branches": branches, **known, **more, **changes}
+
+
+def report(*rows: dict[str, Any], scaling: bool = False) -> dict[str, Any]:
+    """A benchmark's file."""
+    branches = sorted({each["branches"] for each in rows})
+    sampling = {"temperature": 0.7, "top_k": None, "top_p": 0.9, "max_tokens": 64}
+    return {
+        "began": "2026-01-02T03:04:05+00:00",
+        "machine": {"cores": 2, "cpu": "CPU", "gpu": None, "threads": 2, "torch": "2", "transformers": "5"},
+        "workload": {"kind": "game24", "seed": 5, "branches": branches, "warm_seed": 6},
+        "settings": {"model": "m", "draft": None, "dtype": "bfloat16", "sampling": sampling, "repeat": 3}
+        | {"sequential": False, "scaling": scaling},
+        "baseline": "a",
+        "reference": {"mode": "a", "dtype": "float32"},
+        "rows": list(rows),
+    }
+
+
+def test_a_table_of_modes_says_what_differs_and_what_failed() -> None:
+    """Columns that say nothing are left out; a mode without the reference's tokens has none equal."""
+    parting = {"prompt": 3, "position": 12, "gap": 0.0312}
+    failed = {"tokens_per_second": None, "speedup": None, "equal": None, "error": "no room", "repeats": 0}
+    text = bench_tables.markdown(
+        report(row("a", speedup=1.0), row("b", equal=3, difference=parting, disturbed=1), row("c", **failed))
+    )
+    assert text.splitlines()[:5] == [
+        "| mode | tokens/s | speed-up | equal | first difference |",
+        "| --- | --- | --- | --- | --- |",
+        "| `a` | 100.0 | 1.00 | 4/4 | - |",
+        "| `b` | 100.0 | 2.00 (1.50 - 2.50) | 3/4 | prompt 3, token 12, gap 0.031 |",
+        "| `c` | - | failed | - | - |",
+    ]
+    for said in ("temperature 0.7, top_p 0.9", "seed 6", "`c` failed: no room", "1 of 6 runs", "2026-01-02"):
+        assert said in text
+    assert bench_tables.markdown(report(row("a"), row("b")), ["b"]).splitlines()[2].startswith("| `b` |")
+
+
+def test_tables_of_several_numbers_of_branches() -> None:
+    """A line for each mode, or for each number when it is about how time grows."""
+    rows = [row("a", 1), row("a", 8, per_doubling=0.75), row("b", 8, equal=7)]
+    assert bench_tables.markdown(report(*rows)).splitlines()[:4] == [
+        "| tokens/s (speed-up), branches: | 1 | 8 | equal |",
+        "| --- | --- | --- | --- |",
+        "| `a` | 100.0 (2.00) | 100.0 (2.00) | 9/9 |",
+        "| `b` | - | 100.0 (2.00) | 7/8 |",
+    ]
+    assert bench_tables.markdown(report(*rows[:2], scaling=True)).splitlines()[:4] == [
+        "| branches | tokens/s | ms per token | per doubling | equal |",
+        "| --- | --- | --- | --- | --- |",
+        "| 1 | 100.0 | 10.00 | - | 1/1 |",
+        "| 8 | 100.0 | 10.00 | 0.75 | 8/8 |",
+    ]
+
+
+def test_a_table_of_another_engine() -> None:
+    """Runs of one kind are one line: their median pace, and the fewest equal outputs."""
+    kinds = [("float32", 300.0, 16), ("float32", 310.0, "9/16"), ("bfloat16", 500, 3)]
+    runs = [{"dtype": dtype, "tokens_per_second": pace, "equal": equal} for dtype, pace, equal in kinds]
+    assert bench_tables.markdown({"runs": runs}).splitlines()[2:] == [
+        "| vLLM, CPU | float32 | - | 2 | 305.0 | 9/16 |",
+        "| vLLM, CPU | bfloat16 | - | 1 | 500.0 | 3 |",
+    ]
 
 
 if __name__ == "__main__":

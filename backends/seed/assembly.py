@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,7 @@ def _drafter(backend: SeedBackend, drafting: Runner | None, scheduler: Scheduler
     if drafting is None:
         return table
     cost = measured(drafting, backend.dtype)
-    model = ModelDrafter(drafting, cost, keep_law=backend.verify == "rejection")
+    model = ModelDrafter(drafting, cost, scheduler.runner.vocabulary, keep_law=backend.verify == "rejection")
     if scheduler.draft_tokens is None:
         model.depth_for = lambda rows: best_depth(
             scheduler.cost, cost, scheduler.calibration.acceptance, rows, scheduler.depth
@@ -133,6 +134,7 @@ def measured(runner: Runner, dtype: str) -> CostTable:
     kept = models.cache_folder() / "costs" / f"{digest}.json"
     if (table := _read(kept)) is not None:
         return table
+    runner.forest.pool.limit = sys.maxsize  # for the time of measuring, as kv_memory may be less than the largest pass
     table = CostTable.measure(lambda rows, drafted: _time(runner, rows, drafted))
     runner.forest = runner.new_forest()
     runner.seconds, runner.passes = 0.0, 0

@@ -80,6 +80,14 @@ START = 0.7
 """Acceptance that an unknown drafter is credited with (Liu et al.)."""
 
 
+TRIAL = 24
+"""Rounds after which drafting is judged: an empty table needs some to learn."""
+TOLERANCE = -0.02
+"""Log ratio down to which drafting goes on: tables that are still empty must be allowed to learn."""
+LONGEST = 4096
+"""Rounds of the longest rest."""
+
+
 @dataclass(slots=True)
 class Calibration:
     """What the claims of one drafter were worth: outcomes by claimed confidence, and over all."""
@@ -113,6 +121,32 @@ class Calibration:
 
 def _bin(confidence: float) -> int:
     return min(BINS - 1, int(max(confidence, 0.0) * BINS))
+
+
+@dataclass(slots=True)
+class Gate:
+    """Whether drafting pays, its own time included: over a small model a table may cost more than it saves."""
+
+    advantage: float = 0.0
+    """Mean of late log ratios of tokens per second, with drafting over without."""
+    _tried: int = 0
+    resting: int = 0
+    """Rounds until drafting is tried again."""
+    _pause: int = 64
+
+    def open(self) -> bool:
+        """Whether to draft this round; after a bad time drafting rests for some rounds, longer each time."""
+        self.resting = max(0, self.resting - 1)
+        return self.resting == 0
+
+    def learn(self, tokens: float, seconds: float, plain_tokens: float, plain_seconds: float) -> None:
+        """What a round with drafting promises, and what it would be without."""
+        self._tried += 1
+        ratio = math.log(tokens / seconds * plain_seconds / plain_tokens)
+        self.advantage += (ratio - self.advantage) / min(self._tried, TRIAL)
+        if self._tried >= TRIAL and self.advantage < TOLERANCE:
+            self.resting, self._pause = self._pause, min(2 * self._pause, LONGEST)
+            self._tried, self.advantage = 0, 0.0
 
 
 def values(draft: Draft, worth: Callable[[float], float]) -> list[float]:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+
+from treeagent.errors import BackendError
 
 from ..decoding import Sample
 from .branch import Branch
 from .drafters import Draft, Row
 from .forest import Span
 from .pool import Slots
+
+NOT_FINITE = (
+    "the model returned logits that are not finite (nan, or no token is possible). Its weights may be damaged, or "
+    "overflow in this dtype; try dtype=float32."
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +36,8 @@ class Growing:
     """What has been drafted and not verified yet."""
     served: int = 0
     """Round in which it was verified last."""
+    watched: int = 0
+    """Tokens of the row that the drafter has seen."""
     width: int = 1
     """Tokens of its next pass without the draft."""
 
@@ -130,4 +140,7 @@ class Scoring:
             at = torch.tensor([node for node, _ in steps], dtype=torch.long, device=logits.device)
             tokens = torch.tensor([token for _, token in steps], dtype=torch.long, device=logits.device)
             sums.append(float((wide[at, tokens] - norms[at]).double().sum()))
-        self.answer(sums)
+        if any(math.isnan(value) for value in sums):
+            self.failed(BackendError(NOT_FINITE))
+        else:
+            self.answer(sums)

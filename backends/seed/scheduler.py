@@ -22,9 +22,9 @@ import torch
 from treeagent.errors import BackendError
 
 from .branch import Branch, Reading
-from .budget import Calibration, CostTable, floor, select, values
+from .budget import Calibration, CostTable, Gate, floor, select, values
 from .drafters import Draft, Drafter
-from .jobs import Growing, Scoring
+from .jobs import NOT_FINITE, Growing, Scoring
 from .metrics import DEPTHS, Counters
 from .pool import Slots
 from .prefixes import OutOfMemory
@@ -67,6 +67,7 @@ class Scheduler:
         """Nodes of every draft; None weighs expected tokens against measured times."""
         self.counters = Counters()
         self.calibration = Calibration()
+        self.gate = Gate()
         self.waiting: deque[Job] = deque()
         self.live: list[Job] = []
         """In order of admission."""
@@ -104,9 +105,12 @@ class Scheduler:
         if everything:
             jobs += self.waiting
             self.waiting.clear()
+        for job in jobs:  # first of all, as what broke may break again
+            job.failed(error)
+        self.runner.forest = self.runner.new_forest()  # wherever it happened, no slot is lost
+        self._full = False
         for job in jobs:
             self._release(job, keep=False)
-            job.failed(error)
 
     def _refuse(self, job: Job) -> None:
         limit, slot = self.runner.forest.pool.limit, self.runner.forest.pool.slot_bytes
@@ -139,12 +143,13 @@ class Scheduler:
                     return
                 self._refuse(self.waiting.popleft())  # alone, and still no room
                 continue
+            except BaseException:
+                self.live.append(self.waiting.popleft())  # it fails with the round, or it would fail the next one too
+                raise
             self.waiting.popleft()
             self.live.append(job)
             self.counters.prefix_tokens_reused += job.branch.reused
             self.counters.prefix_tokens_computed += job.branch.length - job.branch.reused
-            if self.drafter is not None and isinstance(job, Growing):
-                self.drafter.observe(job.row, 0)
 
     def _pass(self) -> None:
         """Draft, verify, commit."""
@@ -203,21 +208,35 @@ class Scheduler:
             return
         rows = [job.row for job in jobs]
         if self.draft_tokens is not None:
+            self._watch(jobs)
             for job, draft in zip(jobs, self.drafter.propose(rows, 0.0, self.draft_tokens), strict=True):
                 job.draft = draft.keep(range(min(len(draft), self.draft_tokens)))
             return
         room = self.runner.forest.pool.room
         least = floor(self.cost, verified, room)
-        if not least < 1:
+        if not least < 1 or not self.gate.open():
             return
+        began = time.perf_counter()
+        self._watch(jobs)
         drafts = self.drafter.propose(rows, least, self.depth)
         worths = [values(draft, self.calibration.worth) for draft in drafts]
         if self.policy == "fcfs":  # each is verified alone
             chosen = [select([draft], [worth], self.cost)[0] for draft, worth in zip(drafts, worths, strict=True)]
         else:
             chosen = select(drafts, worths, self.cost)
+        took = time.perf_counter() - began
+        gain = sum(sum(values(draft, self.calibration.worth)) for draft in chosen)
+        seconds = self.cost(verified, sum(map(len, chosen)) * verified / len(jobs)) + took * verified / len(jobs)
+        self.gate.learn(verified + gain * verified / len(jobs), seconds, verified, self.cost(verified))
         for job, draft, kept in zip(jobs, drafts, chosen, strict=True):
             job.draft = draft if draft.law is not None else kept  # what was drawn must not be chosen by what it is
+
+    def _watch(self, jobs: Sequence[Growing]) -> None:
+        """Show the drafter what was committed since it looked last."""
+        for job in jobs:
+            if self.drafter is not None and job.watched < len(job.row.tokens):
+                self.drafter.observe(job.row, job.watched)
+                job.watched = len(job.row.tokens)
 
     def _allocate(self, ready: Sequence[Job]) -> list[Slots]:
         """Slots for all new tokens; without drafts where memory is short."""
@@ -248,12 +267,7 @@ class Scheduler:
         for (job, own, _), claim, verdict in zip(growing, claims, verdicts, strict=True):
             if verdict is None:
                 _branch(job).give_back(own)
-                job.failed(
-                    BackendError(
-                        "the model returned logits that are not finite (nan, or no token is possible). Its weights may "
-                        "be damaged, or overflow in this dtype; try dtype=float32."
-                    )
-                )
+                job.failed(BackendError(NOT_FINITE))
                 self._let_go(job, keep=False)
             else:
                 outcomes += self._outcomes(claim.draft, verdict)
@@ -281,8 +295,6 @@ class Scheduler:
         job.draft, job.served = None, self.counters.rounds
         self.counters.tokens += len(new)
         self.counters.row_passes += 1
-        if self.drafter is not None:
-            self.drafter.observe(row, start)
         if job.sample.completion is not None:
             self._let_go(job, keep=True)
             job.finished()
@@ -321,7 +333,10 @@ class Scheduler:
         if isinstance(job, Growing):
             job.draft = None
             if self.drafter is not None:
+                if self.gate.resting == 0:
+                    self._watch([job])
                 self.drafter.forget(job.row)
+                job.watched = 0
 
     def _draft_seconds(self) -> float:
         return 0.0 if self.drafter is None else self.drafter.seconds

@@ -45,8 +45,10 @@ class ModelDrafter(Drafter):
 
     name = "model"
 
-    def __init__(self, runner: Runner, cost: CostTable, *, keep_law: bool = False) -> None:
+    def __init__(self, runner: Runner, cost: CostTable, vocabulary: int, *, keep_law: bool = False) -> None:
         self.runner = runner
+        self.vocabulary = vocabulary
+        """Ids that the target has; models of one tokenizer may be padded to different sizes."""
         self.cost = cost
         """Seconds of the draft model's passes."""
         self.keep_law = keep_law
@@ -65,13 +67,19 @@ class ModelDrafter(Drafter):
         drafts = [Draft(law=[] if self.keep_law else None) for _ in rows]
         if self.depth_for is not None:
             depth = min(depth, self.depth_for(len(rows)))
-        active = [i for i, row in enumerate(rows) if min(depth, row.room) > 0]
+        levels = [self._levels(row, depth) for row in rows]
+        active = [i for i, most in enumerate(levels) if most > 0]
         if not active:
             return drafts
         try:
             logits = self._catch_up([rows[i] for i in active])  # (len(active), V)
             worth = dict.fromkeys(active, 1.0)
             for level in range(depth):
+                if not all(finite := logits.amax(dim=1).isfinite().tolist()):  # such a draft model drafts nothing
+                    logits = logits[finite]
+                    active = [i for i, sound in zip(active, finite, strict=True) if sound]
+                    if not active:
+                        break
                 chosen = self._choose([rows[i] for i in active], level, logits)
                 onward = []
                 for place, (i, (token, confidence, law)) in enumerate(zip(active, chosen, strict=True)):
@@ -83,7 +91,7 @@ class ModelDrafter(Drafter):
                     drafts[i].confidence.append(confidence)
                     if law is not None:
                         drafts[i].law.append(law)  # type: ignore[union-attr]  # made with a list above
-                    if level + 1 < min(depth, rows[i].room):
+                    if level + 1 < levels[i]:
                         onward.append((i, place))
                 active = [i for i, _ in onward]
                 if not active:
@@ -92,8 +100,16 @@ class ModelDrafter(Drafter):
         except OutOfMemory:
             for row in rows:
                 self.forget(row)
-            return [Draft(law=[] if self.keep_law else None) for _ in rows]
         return drafts
+
+    def _levels(self, row: Row, depth: int) -> int:
+        """How deep a draft of a row may be: as far as it is of use, and as the model can read."""
+        levels, context = min(depth, row.room), self.runner.context
+        if context is not None:
+            levels = min(levels, context - len(row.tokens) + 1)  # the last one drafted is not read
+        if self.runner.vocabulary < self.vocabulary and max(row.tokens) >= self.runner.vocabulary:
+            levels = 0
+        return levels
 
     def forget(self, row: Row) -> None:
         """The row's place is given up, its tokens may be of use to others."""
@@ -174,7 +190,8 @@ class ModelDrafter(Drafter):
         self, rows: Sequence[Row], level: int, logits: torch.Tensor
     ) -> list[tuple[int, float, NDArray[np.float64] | None]]:
         """For each row a token, its confidence and, if kept, the law (V,) it was drawn from; logits (rows, V)."""
-        wide = logits if logits.dtype == torch.float64 else logits.float()
+        wide = logits[:, : self.vocabulary]
+        wide = wide if logits.dtype == torch.float64 else wide.float()
         host = wide.cpu().numpy()
         streams, positions = [row.stream for row in rows], [row.position + level for row in rows]
         if not self.keep_law:
@@ -189,13 +206,13 @@ class ModelDrafter(Drafter):
         tokens = choose_rows(host, [row.sampling for row in rows], streams, positions, DRAFT)
         for row, token, scores in zip(rows, tokens.tolist(), host, strict=True):
             if row.sampling.temperature == 0:
-                law = np.zeros(len(scores))
+                law = np.zeros(self.vocabulary)
                 law[token] = 1.0
                 chosen.append((token, float(torch.from_numpy(scores).softmax(0)[token]), law))
             else:
                 warped = warp(scores, row.sampling)
                 weights = np.exp(warped - warped.max())
-                law = weights / weights.sum()
+                law = np.pad(weights / weights.sum(), (0, self.vocabulary - len(weights)))
                 # Of the law, not of the token drawn from it: what decides on a token must not depend on it.
                 chosen.append((token, float(law.max()), law))
         return chosen
