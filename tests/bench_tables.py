@@ -158,11 +158,13 @@ def _foreign(report: Report) -> str:
     lines = ["| engine | dtype | prompts | runs | tokens/s | equal |", "| --- | --- | --- | --- | --- | --- |"]
     groups: dict[tuple[str, str], list[Row]] = {}
     for run in report["runs"]:
-        groups.setdefault((run["dtype"], run.get("how", NOTHING)), []).append(run)
-    for (dtype, how), runs in groups.items():
+        groups.setdefault((run["dtype"], run.get("prompts", NOTHING)), []).append(run)
+    for (dtype, prompts), runs in groups.items():
         pace = median(run["tokens_per_second"] for run in runs)
         equal = min((str(run["equal"]) for run in runs), key=lambda said: int(said.partition("/")[0]))
-        lines.append(f"| {report.get('engine', 'vLLM, CPU')} | {dtype} | {how} | {len(runs)} | {pace:,.1f} | {equal} |")
+        lines.append(
+            f"| {report.get('engine', 'vLLM, CPU')} | {dtype} | {prompts} | {len(runs)} | {pace:,.1f} | {equal} |"
+        )
     return "\n".join([*lines, *(["", report["note"]] if report.get("note") else [])]) + "\n"
 
 

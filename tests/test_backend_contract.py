@@ -14,9 +14,15 @@ from treeagent.backend import Backend
 from treeagent.backends import models
 from treeagent.backends.replay import ReplayBackend
 from treeagent.backends.scripted import ScriptedBackend
+from treeagent.backends.seed.engine import SeedBackend
 from treeagent.backends.transformers import TransformersBackend
 from treeagent.errors import ConfigError
 from treeagent.journal import FORMAT, completion_event, scores_event
+
+pytestmark = pytest.mark.usefixtures("fixed_times")
+
+SLOT = 2 * 2 * 2 * 8 * 4
+"""Bytes of one token in the tiny model: layers, key and value, heads, dimension, bytes of a number."""
 
 
 def record(backend: Backend, path: Path) -> Path:
@@ -42,6 +48,11 @@ def backends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Open]:
         "transformers": lambda: TransformersBackend(plain, device="cpu"),
         "transformers-small-batches": lambda: TransformersBackend(plain, device="cpu", max_batch=2),
         "transformers-chat": lambda: TransformersBackend(chat, device="cpu"),
+        "seed": lambda: SeedBackend(plain, device="cpu"),
+        "seed-draft": lambda: SeedBackend(plain, draft=plain, device="cpu", draft_tokens=3),
+        "seed-little-memory": lambda: SeedBackend(plain, device="cpu", kv_memory=50 * SLOT / 1e6, chunk=7, max_rows=4),
+        "seed-rejection": lambda: SeedBackend(plain, draft=plain, device="cpu", draft_tokens=3, verify="rejection"),
+        "seed-chat": lambda: SeedBackend(chat, device="cpu", policy="fcfs"),
         "scripted": lambda: ScriptedBackend(lambda request: ["4 + 5 = 9", f"no {request.prompt}"]),
         "scripted-scores": lambda: ScriptedBackend(lambda request: "sure", scores=lambda prompt, text: -len(text)),
         "replay": lambda: ReplayBackend(journal),
@@ -51,7 +62,19 @@ def backends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Open]:
 @pytest.mark.parametrize("clause", CONTRACT, ids=lambda clause: clause.__name__)
 @pytest.mark.parametrize(
     "kind",
-    ["transformers", "transformers-small-batches", "transformers-chat", "scripted", "scripted-scores", "replay"],
+    [
+        "transformers",
+        "transformers-small-batches",
+        "transformers-chat",
+        "seed",
+        "seed-draft",
+        "seed-little-memory",
+        "seed-rejection",
+        "seed-chat",
+        "scripted",
+        "scripted-scores",
+        "replay",
+    ],
 )
 def test_contract(backends, kind, clause):
     """The backend keeps the clause (see its docstring)."""
@@ -68,7 +91,7 @@ def test_contract_with_a_real_model(clause):
     clause(lambda: TransformersBackend("smollm2", device="cpu"))
 
 
-@pytest.mark.parametrize("kind", [TransformersBackend, ScriptedBackend, ReplayBackend])
+@pytest.mark.parametrize("kind", [TransformersBackend, SeedBackend, ScriptedBackend, ReplayBackend])
 def test_unknown_options_are_refused(kind):
     """Opening a backend with an option that it does not have is an error that names the option."""
     with pytest.raises(ConfigError, match="dtpe"):
@@ -77,7 +100,7 @@ def test_unknown_options_are_refused(kind):
 
 def test_a_described_backend_can_be_opened_again(backends):
     """``open`` takes what ``describe`` tells."""
-    for kind in ("transformers-small-batches", "replay"):
+    for kind in ("transformers-small-batches", "seed-little-memory", "replay"):
         backend = backends[kind]()
         told = backend.describe()
         assert type(backend).open(told["model"], told["options"]).describe() == told

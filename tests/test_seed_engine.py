@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from seed_tools import (
-    FAMILIES,
     HEAD,
     LIMIT,
     MEASURED,
@@ -21,10 +20,8 @@ from seed_tools import (
     Naive,
     Trees,
     ask,
-    fixed_costs,
     idle,
     request,
-    save_model,
     told,
     under_way,
 )
@@ -39,50 +36,13 @@ from treeagent.backends.transformers import TransformersBackend
 from treeagent.errors import BackendError, ConfigError, UnknownNameError
 from treeagent.strategies.bfs import BFS
 
-Open = Callable[..., SeedBackend]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def costs() -> Iterator[None]:
-    with fixed_costs():
-        yield
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny target, and a draft that is often right."""
-    folder = tmp_path_factory.mktemp("engine")
-    save_model(folder / "model", FAMILIES["llama"])
-    save_model(folder / "model-draft", FAMILIES["llama"], noise=0.05)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def naive(folder: Path) -> Naive:
-    return Naive(str(folder / "model"), "float64")
-
-
-@pytest.fixture(scope="module")
-def opened(folder: Path) -> Open:
-    """An engine in float64, loaded."""
-
-    def make(**options: Any) -> SeedBackend:
-        backend = SeedBackend(str(folder / "model"), device="cpu", **{"dtype": "float64", **options})
-        backend.load()
-        return backend
-
-    return make
+pytestmark = pytest.mark.usefixtures("fixed_times")
 
 
 @pytest.fixture(scope="module")
 def backend(opened: Open) -> SeedBackend:
     """One for tests that change nothing."""
     return opened()
-
-
-def scheduler(backend: SeedBackend) -> Scheduler:
-    assert backend._parts is not None
-    return backend._parts.scheduler
 
 
 def score(backend: Any, *requests: ScoreRequest) -> list[Any]:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from seed_tools import (
     Naive,
     ask,
     clean,
-    fixed_costs,
     idle,
     request,
     save_model,
@@ -43,56 +42,17 @@ from treeagent.backends.seed.engine import SeedBackend
 from treeagent.backends.seed.pool import SlotPool
 from treeagent.backends.seed.prefixes import PrefixForest
 from treeagent.backends.seed.runner import Runner
-from treeagent.backends.seed.scheduler import Scheduler
 from treeagent.backends.seed.verify import Coupled
 from treeagent.errors import BackendError, ModelError
 from treeagent.journal import read
 
-Open = Callable[..., SeedBackend]
-Steps = Callable[[SeedBackend], Any]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def costs() -> Iterator[None]:
-    with fixed_costs():
-        yield
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny target, and a draft that is often right."""
-    folder = tmp_path_factory.mktemp("faults")
-    save_model(folder / "model", FAMILIES["llama"])
-    save_model(folder / "model-draft", FAMILIES["llama"], noise=0.05)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def naive(folder: Path) -> Naive:
-    return Naive(str(folder / "model"), "float64")
-
-
-@pytest.fixture(scope="module")
-def opened(folder: Path) -> Open:
-    """An engine in float64, loaded."""
-
-    def make(**options: Any) -> SeedBackend:
-        backend = SeedBackend(str(folder / "model"), device="cpu", **{"dtype": "float64", **options})
-        backend.load()
-        return backend
-
-    return make
+pytestmark = pytest.mark.usefixtures("fixed_times")
 
 
 @pytest.fixture(scope="module")
 def backend(folder: Path, opened: Open) -> SeedBackend:
     """One with a draft model, which every test leaves as it was."""
     return opened(draft=str(folder / "model-draft"), draft_tokens=3)
-
-
-def scheduler(backend: SeedBackend) -> Scheduler:
-    assert backend._parts is not None
-    return backend._parts.scheduler
 
 
 # What cannot be run.

@@ -102,6 +102,12 @@ class SeedBackend(LocalBackend):
         """Guards the inbox and whether there is work."""
         self._working = False
 
+    @property
+    def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # as of every local backend
+        """Without ``seed`` where texts depend on what was drafted, and so on what else was asked. Raises ModelError."""
+        free = self.verify == "rejection" and self.drafter != "none"
+        return super().capabilities - ({"seed"} if free else set())
+
     def load(self) -> None:
         """Load the models and measure their passes now rather than at the first request. Raises ModelError."""
         worker.run(self._assembled)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from .drafters import Draft
+from .verify import Verdict
+
 DEPTHS = 16
 """Draft positions that acceptance is told apart for."""
 
@@ -48,6 +51,25 @@ class Counters:
     def since(self, before: Counters) -> Counters:
         """The difference."""
         return Counters(**{f.name: _minus(getattr(self, f.name), getattr(before, f.name)) for f in fields(self)})
+
+    def count(self, draft: Draft, verdict: Verdict) -> list[tuple[float, bool]]:
+        """Count a verified draft; (claimed confidence, accepted) of every node whose parent was accepted."""
+        accepted = set(verdict.accepted)
+        self.drafted += len(draft)
+        self.accepted += len(accepted)
+        outcomes = []
+        levels = set()
+        depths: dict[int, int] = {-1: -1}
+        for node, parent in enumerate(draft.parents):
+            depths[node] = depths[parent] + 1
+            if parent == -1 or parent in accepted:
+                outcomes.append((draft.confidence[node], node in accepted))
+                levels.add(depths[node])
+        for depth in levels:
+            self.tried_by_position[min(depth, DEPTHS - 1)] += 1
+        for node in accepted:
+            self.accepted_by_position[min(depths[node], DEPTHS - 1)] += 1
+        return outcomes
 
     def figures(self) -> dict[str, Any]:
         """Everything that a report shows; unknown is None."""

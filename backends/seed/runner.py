@@ -20,7 +20,7 @@ from .pool import SlotPool
 from .prefixes import PrefixForest
 
 PROBE = 12
-"""Tokens of the trial, two texts that part half-way, and their plain logits (2, PROBE, V)."""
+"""Tokens of each of the two texts of the trial at load, which part half-way."""
 
 
 class Runner:
@@ -92,7 +92,7 @@ class Runner:
         return tokens, self._network(input_ids=ids, use_cache=False).logits
 
     def _probe(self, tokens: list[int], plain: torch.Tensor) -> None:
-        """The same two texts as a tree, in three passes: a prompt, a chain and a tree after it."""
+        """The same two texts as a tree, in two passes: a prompt, and a tree after it."""
         half, forest = PROBE // 2, self.forest
         node, _ = forest.join(tokens[: half - 2])
         slots = node.slots

@@ -25,7 +25,7 @@ from .branch import Branch, Reading
 from .budget import Calibration, CostTable, Gate, floor, select, values
 from .drafters import Draft, Drafter
 from .jobs import NOT_FINITE, Growing, Scoring
-from .metrics import DEPTHS, Counters
+from .metrics import Counters
 from .pool import Slots
 from .prefixes import OutOfMemory
 from .runner import Runner
@@ -270,7 +270,7 @@ class Scheduler:
                 job.failed(BackendError(NOT_FINITE))
                 self._let_go(job, keep=False)
             else:
-                outcomes += self._outcomes(claim.draft, verdict)
+                outcomes += self.counters.count(claim.draft, verdict)
                 self._commit(job, own, verdict)
         self.calibration.learn(outcomes)
         for scoring, own, at in zip(ready, slots, rows, strict=True):
@@ -298,27 +298,6 @@ class Scheduler:
         if job.sample.completion is not None:
             self._let_go(job, keep=True)
             job.finished()
-
-    def _outcomes(self, draft: Draft, verdict: Verdict) -> list[tuple[float, bool]]:
-        """Count a draft, and return (claimed confidence, accepted) of every node whose parent was accepted."""
-        accepted = set(verdict.accepted)
-        counters = self.counters
-        counters.drafted += len(draft)
-        counters.accepted += len(accepted)
-        outcomes = []
-        reached = {-1} | accepted
-        levels = set()
-        depths: dict[int, int] = {-1: -1}
-        for node, parent in enumerate(draft.parents):
-            depths[node] = depths[parent] + 1
-            if parent in reached:
-                outcomes.append((draft.confidence[node], node in accepted))
-                levels.add(depths[node])
-        for depth in levels:
-            counters.tried_by_position[min(depth, DEPTHS - 1)] += 1
-        for node in accepted:
-            counters.accepted_by_position[min(depths[node], DEPTHS - 1)] += 1
-        return outcomes
 
     def _let_go(self, job: Job, *, keep: bool) -> None:
         self._release(job, keep=keep)

@@ -1,0 +1,207 @@
+"""How much is drafted: times are interpolated sensibly, the best nodes are taken, and bad drafters are found out."""
+
+from __future__ import annotations
+
+from itertools import cycle, pairwise, product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from seed_tools import COSTS, DRAFT_COSTS
+
+from treeagent.backends.seed.budget import (
+    LONGEST,
+    ROWS,
+    TRIAL,
+    Calibration,
+    CostTable,
+    Gate,
+    best_depth,
+    floor,
+    select,
+    values,
+)
+from treeagent.backends.seed.drafters import Draft
+
+TIMES = st.lists(st.floats(1e-4, 0.5), min_size=120, max_size=120)
+"""What a machine that is disturbed at random measures."""
+
+
+def measured(times: list[float]) -> CostTable:
+    """A table of passes that took these times, the longer the more tokens."""
+    left = iter(times * 3)
+    return CostTable.measure(lambda rows, drafted: next(left) * (1 + rows * (1 + drafted) / 64))
+
+
+@settings(max_examples=40, deadline=None)
+@given(TIMES, st.integers(0, 60))
+def test_more_work_never_takes_less_time(times: list[float], nodes: int) -> None:
+    """A table of disturbed measurements never falls with drafted nodes, nor with rows, and is positive everywhere."""
+    cost = measured(times)
+    for rows in range(1, cost.rows[-1] + 1):
+        assert 0 < cost(rows, nodes) <= cost(rows, nodes + 1) + 1e-9
+    for rows in (*range(1, 70), 128, 255):
+        assert 0 < cost(rows) <= cost(rows + 1) + 1e-9
+
+
+def test_a_table_has_the_times_that_were_measured() -> None:
+    """The least of the repeats at measured sizes, straight lines between them, and the last slope beyond."""
+    disturbed = cycle([1.7, 1.0, 1.2])
+    cost = CostTable.measure(lambda rows, drafted: next(disturbed) * 1e-3 * (10 + rows * (1 + drafted)))
+    for rows, drafted in product(ROWS, (0, 1)):
+        assert cost(rows, rows * drafted) == pytest.approx(1e-3 * (10 + rows * (1 + drafted)))
+    assert cost(3) == pytest.approx(0.013)
+    assert cost(4, 8) == pytest.approx(0.022)
+    assert cost(1, 60) == pytest.approx(0.071)
+    assert cost(128) == pytest.approx(0.138)
+
+
+def test_a_slow_machine_is_not_measured_for_long() -> None:
+    """After some seconds larger passes are left to the last slope."""
+    passes: list[int] = []
+    cost = CostTable.measure(lambda rows, drafted: passes.append(rows) or 0.4 * rows)
+    assert max(passes) == 2
+    assert cost(64) == pytest.approx(0.4 * 64)
+
+
+CLAIMS = st.lists(st.tuples(st.integers(-1, 3), st.floats(0.01, 1.0)), max_size=4)
+
+
+def draft_of(claims: list[tuple[int, float]]) -> Draft:
+    """A tree whose nodes claim these confidences."""
+    draft = Draft()
+    for above, confidence in claims:
+        draft.tokens.append(len(draft))
+        draft.parents.append(min(above, len(draft.parents) - 1))
+        draft.confidence.append(confidence)
+    return draft
+
+
+def closed(draft: Draft) -> list[set[int]]:
+    """All sets of nodes that hold the parents of their nodes."""
+    sets: list[set[int]] = [set()]
+    for node, parent in enumerate(draft.parents):
+        sets += [chosen | {node} for chosen in sets if parent < 0 or parent in chosen]
+    return sets
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(CLAIMS, min_size=1, max_size=3), TIMES)
+def test_the_nodes_taken_are_the_best_that_could_be(claims: list[list[tuple[int, float]]], times: list[float]) -> None:
+    """No other choice of nodes, parents included, promises more tokens per second."""
+    drafts, cost = [draft_of(claim) for claim in claims], measured(times)
+    worths = [values(draft, lambda confidence: confidence) for draft in drafts]
+
+    def rate(sets: tuple[set[int], ...]) -> float:
+        gain = sum(worth[node] for worth, chosen in zip(worths, sets, strict=True) for node in chosen)
+        return (len(drafts) + gain) / cost(len(drafts), sum(map(len, sets)))
+
+    kept = select(drafts, worths, cost)
+    taken = tuple(set(draft.tokens) for draft in kept)  # a node's token is its number
+    assert all(chosen in closed(draft) for chosen, draft in zip(taken, drafts, strict=True))
+    assert rate(taken) == pytest.approx(max(map(rate, product(*map(closed, drafts)))))
+    for draft, whole in zip(kept, drafts, strict=True):
+        for token, parent, confidence in zip(draft.tokens, draft.parents, draft.confidence, strict=True):
+            assert confidence == whole.confidence[token]
+            assert (draft.tokens[parent] if parent >= 0 else -1) == whole.parents[token]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 64), st.lists(CLAIMS, min_size=1, max_size=8))
+def test_nothing_below_the_floor_is_taken(rows: int, claims: list[list[tuple[int, float]]]) -> None:
+    """Where every token costs at least as much as the one before, the floor is what drafters may go by."""
+    drafts = [draft_of(claim) for claim in claims] + [Draft() for _ in range(rows - len(claims))]
+    worths = [values(draft, lambda confidence: confidence) for draft in drafts]
+    kept = select(drafts, worths, COSTS)
+    least = floor(COSTS, len(drafts), 10_000)
+    for draft in kept:
+        assert all(value >= least - 1e-12 for value in values(draft, lambda confidence: confidence))
+
+
+def test_without_room_nothing_can_pay() -> None:
+    """The floor is infinite where there is no slot for a single node."""
+    assert floor(COSTS, 4, 0) == float("inf")
+
+
+@pytest.mark.parametrize("acceptance", [0.0, 0.3, 0.7, 0.95])
+@pytest.mark.parametrize("rows", [1, 4, 16, 64])
+def test_a_model_drafts_as_deep_as_pays(rows: int, acceptance: float) -> None:
+    """The depth with the most expected tokens per second, drafting included; none if no depth pays."""
+
+    def rate(depth: int) -> float:
+        tokens = sum(acceptance**level for level in range(depth + 1))
+        return rows * tokens / (COSTS(rows, rows * depth) + depth * DRAFT_COSTS(rows))
+
+    depth = best_depth(COSTS, DRAFT_COSTS, acceptance, rows, 12)
+    assert rate(depth) == pytest.approx(max(map(rate, range(13))))
+    assert depth > 0 or acceptance < 0.5 or rows > 4
+
+
+def wasted(rows: int, claim: float, rounds: int = 64, levels: int = 16) -> tuple[float, list[int]]:
+    """Share of the time that drafts of a drafter which is never right take, and the nodes of each round."""
+    calibration, plain, spent, nodes = Calibration(), 0.0, 0.0, []
+    for _ in range(rounds):
+        least = floor(COSTS, rows, 10_000)
+        deep = next(level for level in range(levels + 1) if level == levels or claim ** (level + 1) < least)
+        chain = Draft(list(range(deep)), list(range(-1, deep - 1)), [claim] * deep)
+        kept = select([chain] * rows, [values(chain, calibration.worth)] * rows, COSTS)
+        nodes.append(sum(map(len, kept)))
+        plain += COSTS(rows)
+        spent += COSTS(rows, nodes[-1])
+        calibration.learn([(claim, False) for draft in kept if len(draft)])
+    return (spent - plain) / spent, nodes
+
+
+@pytest.mark.parametrize("claim", [0.2, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("rows", [1, 4, 16, 64])
+def test_a_drafter_that_is_never_right_costs_little(rows: int, claim: float) -> None:
+    """However sure it is of itself, within 64 rounds it costs less than 3 % and gets almost no nodes in the end."""
+    waste, nodes = wasted(rows, claim)
+    assert waste < 0.03
+    assert sum(nodes[32:]) <= 32 * max(1, rows / 16)
+
+
+def test_a_drafter_that_is_right_is_believed() -> None:
+    """Claims that come true more often than they say are taken for what they are worth, and nothing counts above 1."""
+    calibration = Calibration()
+    before = calibration.worth(0.3)
+    for _ in range(50):
+        calibration.learn([(0.3, True)] * 4)
+    assert before < 0.5
+    assert 0.95 < calibration.worth(0.3) <= 1
+    assert calibration.acceptance > 0.95
+    for _ in range(200):
+        calibration.learn([(0.3, place < 2) for place in range(10)])
+    assert calibration.worth(0.3) == pytest.approx(0.2, abs=0.08)
+    assert all(0 <= calibration.worth(claim / 50) <= 1 for claim in range(51))
+
+
+def test_a_drafter_that_was_given_up_gets_another_chance() -> None:
+    """Evidence fades with every round, so what nobody asks any more is asked again some day."""
+    calibration = Calibration()
+    for _ in range(50):
+        calibration.learn([(0.9, False)] * 16)
+    low = calibration.worth(0.9)
+    for _ in range(2000):
+        calibration.learn([])
+    assert low < 0.02
+    assert calibration.worth(0.9) > 0.8
+
+
+def test_drafting_that_does_not_pay_rests_longer_each_time() -> None:
+    """A few rounds decide; then it is tried again, and a good time keeps it going."""
+    gate, tried = Gate(), []
+    for turn in range(3 * LONGEST):
+        if gate.open():
+            tried.append(turn)
+            gate.learn(1.0, 1.1, 1.0, 1.0)
+    rests = [later - earlier for earlier, later in pairwise(tried) if later - earlier > 1]
+    assert tried[0] == 0
+    assert rests == sorted(rests)
+    assert rests[0] < 100
+    assert max(rests) <= LONGEST + 1
+    assert len(tried) <= TRIAL * (len(rests) + 1) < 0.05 * 3 * LONGEST
+    gate = Gate()
+    for _ in range(100):
+        assert gate.open()
+        gate.learn(1.5, 1.1, 1.0, 1.0)
