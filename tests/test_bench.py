@@ -24,7 +24,8 @@ from treeagent.backend import Sampling
 from treeagent.backends.bench import asking, generating, report, running, summary, texts, workload
 from treeagent.backends.bench.checking import Difference, first_difference
 from treeagent.backends.bench.command import bench
-from treeagent.backends.bench.modes import MODES, PLAIN, SERIAL
+from treeagent.backends.bench.hopeless import HopelessDrafter
+from treeagent.backends.bench.modes import HOPELESS, MODES, PLAIN, SERIAL
 from treeagent.backends.bench.plan import plan
 from treeagent.backends.bench.progress import Board
 from treeagent.backends.bench.runner import Outcome
@@ -192,11 +193,12 @@ def test_what_cannot_be_run_is_refused_in_one_line(folder, words, said):
 
 
 def test_defaults():
-    """Without a draft no mode that needs one; the baseline is serial decoding where it runs."""
+    """Without a draft no mode that needs one, and the hopeless one on demand; serial decoding is the baseline."""
     usual = made()
-    assert [mode.name for mode in usual.modes] == [name for name, mode in MODES.items() if not mode.drafts]
+    wanted = [name for name in MODES if name != HOPELESS]
+    assert [mode.name for mode in usual.modes] == [name for name in wanted if not MODES[name].drafts]
     assert (usual.baseline, usual.reference, usual.branches) == (SERIAL, SERIAL, (16,))
-    assert [mode.name for mode in made(draft="mini-draft").modes] == list(MODES)
+    assert [mode.name for mode in made(draft="mini-draft").modes] == wanted
     assert made(sampling=Sampling(temperature=1.0)).reference == PLAIN
     scaling = made(scaling=True)
     assert ([mode.name for mode in scaling.modes], scaling.branches[-1], scaling.reference) == (["seed"], 256, PLAIN)
@@ -554,6 +556,7 @@ def test_modes_of_the_engine_open_it_as_they_say(folder, engine):
         "seed-ngram": ("ngram", "rounds", False),
         "seed-model": ("model", "rounds", True),
         "seed-ngram+model": ("ngram+model", "rounds", True),
+        "seed-hopeless": (HopelessDrafter, "rounds", False),
         "seed-fcfs": ("auto", "fcfs", True),
         "seed-serial": ("auto", "serial", True),
         "seed-serial-nodraft": ("none", "serial", False),
