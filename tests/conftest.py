@@ -1,45 +1,56 @@
-"""Fixtures of the tests of the seed engine."""
+"""Fixtures that several files of tests of the seed engine share; torch is imported where one of them is used."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from seed_tools import FAMILIES, Naive, Open, fixed_costs, save_model
 
-from treeagent.backends.seed.engine import SeedBackend
+if TYPE_CHECKING:
+    from seed_tools import Naive, Open
+
+    from treeagent.backends.seed.engine import SeedBackend
 
 
 @pytest.fixture(scope="module")
 def fixed_times() -> Iterator[None]:
     """Engines go by times that are the same on every machine, and leave the user's cache alone."""
+    from seed_tools import fixed_costs
+
     with fixed_costs():
         yield
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny target ``model``, and ``model-draft``, which is often right."""
-    folder = tmp_path_factory.mktemp("seed")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny target, ``model``, and ``model-draft``, which is often right."""
+    from seed_tools import FAMILIES, save_model
+
+    folder = tmp_path_factory.mktemp("pair")
     save_model(folder / "model", FAMILIES["llama"])
     save_model(folder / "model-draft", FAMILIES["llama"], noise=0.05)
     return folder
 
 
 @pytest.fixture(scope="session")
-def naive(folder: Path) -> Naive:
-    """The target, decoded naively in float64."""
-    return Naive(str(folder / "model"), "float64")
+def naive(pair: Path) -> Naive:
+    """The target of the pair, decoded naively in float64."""
+    from seed_tools import Naive
+
+    return Naive(str(pair / "model"), "float64")
 
 
 @pytest.fixture(scope="session")
-def opened(folder: Path) -> Open:
-    """Opens and loads engines of the target, in float64 unless told otherwise."""
+def opened(pair: Path) -> Open:
+    """Opens and loads engines of the pair's target, in float64 unless told otherwise."""
+    from seed_tools import fixed_costs
+
+    from treeagent.backends.seed.engine import SeedBackend
 
     def make(**options: Any) -> SeedBackend:
-        backend = SeedBackend(str(folder / "model"), device="cpu", **{"dtype": "float64", **options})
+        backend = SeedBackend(str(pair / "model"), device="cpu", **{"dtype": "float64", **options})
         with fixed_costs():
             backend.load()
         return backend

@@ -125,7 +125,13 @@ MIX = [
     request(3, 8, 2, temperature=0.7, min_p=0.05, max_tokens=5),
 ]
 """Prompts that are equal, share beginnings or have nothing in common; greedy, sampled and stopped texts."""
-FEW = [MIX[3], MIX[4], MIX[5], MIX[6], MIX[8]]
+FEW = [
+    MIX[3],
+    MIX[6],
+    request(2, 9, temperature=1.0, top_k=20, top_p=0.9, min_p=0.02, max_tokens=8),
+    request(3, 10, temperature=0.2, stop=tuple("abcdeost"), max_tokens=9),
+    request(3, 11, 2, temperature=0.7, max_tokens=4),
+]
 """Less of the same, for policies that take a pass per branch."""
 
 

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,14 +20,15 @@ from seed_tools import (
     MIX,
     SHAPE,
     Naive,
+    Open,
     ask,
     clean,
     idle,
     request,
     save_model,
+    scheduler,
     tokenizer_size,
     told,
-    under_way,
 )
 from tiny_model import tokenizer
 
@@ -44,38 +40,37 @@ from treeagent.backends.seed.prefixes import PrefixForest
 from treeagent.backends.seed.runner import Runner
 from treeagent.backends.seed.verify import Coupled
 from treeagent.errors import BackendError, ModelError
-from treeagent.journal import read
 
 pytestmark = pytest.mark.usefixtures("fixed_times")
 
 
 @pytest.fixture(scope="module")
-def backend(folder: Path, opened: Open) -> SeedBackend:
+def backend(pair: Path, opened: Open) -> SeedBackend:
     """One with a draft model, which every test leaves as it was."""
-    return opened(draft=str(folder / "model-draft"), draft_tokens=3)
+    return opened(draft=str(pair / "model-draft"), draft_tokens=3)
 
 
 # What cannot be run.
 
 
-def test_a_draft_of_another_vocabulary_is_refused_token_by_token(folder: Path, tmp_path: Path) -> None:
+def test_a_draft_of_another_vocabulary_is_refused_token_by_token(pair: Path, tmp_path: Path) -> None:
     """The message names the first ids that mean different things."""
     save_model(tmp_path, FAMILIES["llama"])
     changed = (tmp_path / "tokenizer.json").read_text().replace('"abc"', '"cba"').replace('"sure"', '"rues"')
     (tmp_path / "tokenizer.json").write_text(changed)
     ids = tokenizer().convert_tokens_to_ids(["abc", "sure"])
     with pytest.raises(ModelError, match="another vocabulary") as raised:
-        SeedBackend(str(folder / "model"), draft=str(tmp_path), device="cpu").load()
+        SeedBackend(str(pair / "model"), draft=str(tmp_path), device="cpu").load()
     said = str(raised.value)
     assert f"id {ids[0]} is 'abc' and 'cba'; id {ids[1]} is 'sure' and 'rues'" in said
     assert f"2 of {len(tokenizer())} token ids differ" in said
 
 
-def test_a_draft_bigger_than_its_target_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_draft_bigger_than_its_target_is_refused(pair: Path, tmp_path: Path) -> None:
     """With both sizes."""
     big = transformers.LlamaConfig(**SHAPE | {"num_hidden_layers": 3}, num_key_value_heads=2)
     with pytest.raises(ModelError, match=r"parameters\) is bigger than the target .*\d,\d{3}\)"):
-        SeedBackend(str(folder / "model"), draft=save_model(tmp_path, big), device="cpu").load()
+        SeedBackend(str(pair / "model"), draft=save_model(tmp_path, big), device="cpu").load()
 
 
 def test_a_model_that_cannot_be_loaded_fails_the_requests_that_wait_for_it(tmp_path: Path) -> None:
@@ -198,7 +193,7 @@ PLACES = [
     ("owner", "name", "at"), PLACES, ids=[f"{name}-{at}-{i}" for i, (_, name, at) in enumerate(PLACES)]
 )
 def test_what_breaks_in_a_round_fails_its_requests_and_the_engine_goes_on(
-    backend: SeedBackend, naive: Naive, owner: Steps, name: str, at: int, policy: str
+    backend: SeedBackend, naive: Naive, owner: Callable[[SeedBackend], Any], name: str, at: int, policy: str
 ) -> None:
     """Wherever it happens: a BackendError with the cause, no hang, no slot lost, and the next requests are answered."""
     backend.reset()
@@ -248,9 +243,9 @@ def test_what_always_breaks_fails_everything_and_never_hangs(
 # Draft models that are no good cost time, never an answer.
 
 
-def test_a_draft_model_whose_logits_are_not_finite_drafts_nothing(folder: Path, opened: Open, naive: Naive) -> None:
+def test_a_draft_model_whose_logits_are_not_finite_drafts_nothing(pair: Path, opened: Open, naive: Naive) -> None:
     """Texts are those of the target."""
-    backend = opened(draft=str(folder / "model-draft"), drafter="model", draft_tokens=3)
+    backend = opened(draft=str(pair / "model-draft"), drafter="model", draft_tokens=3)
     assert backend._parts is not None
     assert backend._parts.drafting is not None
     backend._parts.drafting._network.get_input_embeddings().weight.data[:] = torch.nan
@@ -261,7 +256,7 @@ def test_a_draft_model_whose_logits_are_not_finite_drafts_nothing(folder: Path, 
 @pytest.mark.parametrize("extra", [-2, 40])
 @pytest.mark.parametrize("verify", ["coupled", "rejection"])
 def test_a_draft_model_may_have_more_or_fewer_padded_ids(
-    folder: Path, tmp_path: Path, opened: Open, naive: Naive, extra: int, verify: str
+    pair: Path, tmp_path: Path, opened: Open, naive: Naive, extra: int, verify: str
 ) -> None:
     """Ids beyond the tokenizer's are never proposed to a target that lacks them, nor read by a draft that does."""
     shape = SHAPE | {"vocab_size": tokenizer_size() + extra, "num_hidden_layers": 1}
@@ -275,7 +270,7 @@ def test_a_draft_model_may_have_more_or_fewer_padded_ids(
 
 
 def test_a_draft_model_with_a_shorter_context_drafts_as_far_as_it_goes(
-    folder: Path, tmp_path: Path, opened: Open, naive: Naive
+    pair: Path, tmp_path: Path, opened: Open, naive: Naive
 ) -> None:
     """Beyond it the target goes on alone; a model with learned positions would fail there."""
     config = transformers.GPT2Config(**GPT2 | {"n_positions": 60, "n_layer": 1}, initializer_range=0.25)
@@ -286,9 +281,9 @@ def test_a_draft_model_with_a_shorter_context_drafts_as_far_as_it_goes(
     assert scheduler(backend).counters.drafted > 0
 
 
-def test_a_draft_model_without_memory_drafts_nothing(folder: Path, opened: Open, naive: Naive) -> None:
+def test_a_draft_model_without_memory_drafts_nothing(pair: Path, opened: Open, naive: Naive) -> None:
     """Texts are those of the target, and nothing is left in the draft's forest."""
-    backend = opened(draft=str(folder / "model-draft"), drafter="model", draft_tokens=3)
+    backend = opened(draft=str(pair / "model-draft"), drafter="model", draft_tokens=3)
     assert backend._parts is not None
     assert backend._parts.drafting is not None
     for limit in (0, 5, 70):
@@ -296,162 +291,3 @@ def test_a_draft_model_without_memory_drafts_nothing(folder: Path, opened: Open,
         backend._parts.drafting.forest.pool.limit = limit
         assert told(ask(backend, *MIX)) == naive.expected(MIX)
         clean(backend)
-
-
-# Those who do not wait any more.
-
-
-def held(backend: SeedBackend, monkeypatch: pytest.MonkeyPatch, at: int) -> tuple[threading.Event, threading.Event]:
-    """Stop the engine in its ``at``-th pass: the first event tells that it is there, the second lets it go on."""
-    there, go = threading.Event(), threading.Event()
-    runner = scheduler(backend).runner
-    forward, passes = runner.forward, []
-
-    def stopping(spans: Sequence[Any]) -> Any:
-        passes.append(1)
-        if len(passes) == at:
-            there.set()
-            assert go.wait(LIMIT)
-        return forward(spans)
-
-    monkeypatch.setattr(runner, "forward", stopping)
-    return there, go
-
-
-def test_a_cancelled_request_frees_its_memory_at_once(
-    backend: SeedBackend, naive: Naive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At the next round its keys and values are gone, cached prefixes included; the others end as if alone."""
-    backend.reset()
-    there, go = held(backend, monkeypatch, at=4)
-    long = Request("4 " * 50, Key(0, "propose", "2"), Sampling(temperature=0.2, max_tokens=100), 4)
-    live: list[int] = []
-    tokens: list[int] = []
-    drop = scheduler(backend)._drop
-
-    def dropped() -> None:
-        drop()
-        tokens.append(scheduler(backend).runner.forest.tokens)
-
-    monkeypatch.setattr(scheduler(backend), "_drop", dropped)
-
-    async def run() -> list[Any]:
-        tasks = [asyncio.ensure_future(backend.generate(asked)) for asked in (long, MIX[0])]
-        await asyncio.to_thread(there.wait, LIMIT)
-        live.append(len(scheduler(backend).live))
-        tasks[0].cancel()
-        await asyncio.gather(tasks[0], return_exceptions=True)
-        tokens.clear()
-        go.set()
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    gone, kept = asyncio.run(asyncio.wait_for(run(), LIMIT))
-    idle(backend)
-    assert isinstance(gone, asyncio.CancelledError)
-    assert told([kept]) == naive.expected([MIX[0]])
-    assert live == [5]  # none of its samples had ended, and left its text for later use
-    assert tokens[0] < 100
-    clean(backend)
-
-
-def test_a_cancelled_search_leaves_nothing(backend: SeedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of its requests at once, those still waiting for a row too: not a slot is in use any more."""
-    backend.reset()
-    monkeypatch.setattr(scheduler(backend), "max_rows", 3)
-    there, go = held(backend, monkeypatch, at=3)
-
-    async def search() -> None:
-        await asyncio.gather(*(backend.generate(asked) for asked in MIX), backend.score(ScoreRequest(HEAD, ("sure",))))
-
-    async def run() -> None:
-        task = asyncio.ensure_future(search())
-        await asyncio.to_thread(there.wait, LIMIT)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        go.set()
-
-    asyncio.run(asyncio.wait_for(run(), LIMIT))
-    clean(backend)
-    assert scheduler(backend).runner.forest.pool.used == 0
-
-
-@pytest.mark.parametrize("how", ["closed", "stopped"])
-def test_an_event_loop_that_ends_takes_its_requests_along(
-    backend: SeedBackend, naive: Naive, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    """Closed with requests pending, or left by ``asyncio.run``: the engine forgets them and serves the next loop."""
-    backend.reset()
-    there, go = held(backend, monkeypatch, at=3)
-    endless = Request("24", Key(0, "propose", "0"), Sampling(temperature=1.0, max_tokens=10**6), 3)
-
-    async def leave() -> None:
-        task = asyncio.ensure_future(backend.generate(endless))
-        await under_way(backend)
-        await asyncio.to_thread(there.wait, LIMIT)
-        assert not task.done()
-
-    if how == "closed":
-        loop = asyncio.new_event_loop()
-        task = loop.create_task(backend.generate(endless))
-        loop.run_until_complete(under_way(backend))
-        assert there.wait(LIMIT)
-        loop.close()
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # as intended here
-    else:
-        asyncio.run(leave())
-    go.set()
-    idle(backend)
-    assert scheduler(backend).runner.passes
-    clean(backend)
-    assert told(ask(backend, *MIX)) == naive.expected(MIX)
-
-
-# The process.
-
-CHILD = """
-import sys
-from pathlib import Path
-from treeagent.backends.seed.runner import Runner
-from treeagent.cli import main
-
-journal, forward = Path(sys.argv[1]), Runner.forward
-
-def stopping(self, spans):
-    if journal.is_file() and journal.read_text().count('"completion"') >= 2:
-        Runner.forward = forward
-        print("there", flush=True)
-        sys.stdin.readline()
-    return forward(self, spans)
-
-Runner.forward = stopping
-sys.argv[1:] = sys.argv[2:]
-main()
-"""
-SOLVE = ["solve", "-t", "game24", "-b", "seed", "-m", "mini", "-i", "4 9 10 13", "--set", "b=1"]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
-def test_an_interrupted_process_ends_and_its_journal_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C in mid-round: exit code 130, every answer so far on disk, and the run can be resumed to the same end."""
-    from test_cli import call
-
-    journal = tmp_path / "run.jsonl"
-    words = [*SOLVE, "--set", "backend.threads=1", "--journal", str(journal)]
-    monkeypatch.setenv("TREEAGENT_CACHE", str(tmp_path))
-    pipe = subprocess.PIPE
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(journal), *words], stdin=pipe, stdout=pipe, stderr=pipe, text=True
-    )
-    assert child.stdout is not None
-    line = child.stdout.readline()
-    child.send_signal(signal.SIGINT)
-    out, err = child.communicate("\n", timeout=LIMIT)
-    assert line == "there\n", err
-    assert child.returncode == 130, out + err
-    before = read(journal)
-    answered = sum(event.type == "completion" for event in before)
-    assert answered >= 2
-    resumed = json.loads(call("resume", str(journal), "--json").stdout)
-    whole = json.loads(call(*SOLVE, "--json").stdout)
-    assert (resumed["path"], resumed["usage"]["calls"]) == (whole["path"], whole["usage"]["calls"])
-    assert resumed["engine"]["tokens"] < whole["engine"]["tokens"]

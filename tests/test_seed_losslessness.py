@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from seed_tools import FAMILIES, FEW, MIX, PROMPTS, Bench, Trees, ask, idle, request, told
 
-from treeagent.backends.seed import forest, prefixes, runner
+from treeagent.backends.seed import budget, forest, prefixes, runner
 
 POLICIES = ("rounds", "fcfs", "serial")
 DRAFTERS = ("none", "ngram", "model", "ngram+model", "trees")
 
-Open = Callable[[str, str], Bench]
+Open = Callable[..., Bench]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Open:
 
 def drafter(bench: Bench, how: str, **options: float) -> str | Trees:
     """A drafter that the engine knows, or random trees around the truth."""
-    return Trees(bench.naive.truth(MIX), **{"hit": 0.7, **options}) if how == "trees" else how  # type: ignore[arg-type]
+    return Trees(bench.naive.truth([*MIX, *FEW]), **{"hit": 0.7, **options}) if how == "trees" else how  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -64,8 +64,9 @@ def test_texts_are_those_of_naive_decoding_in_float32(bench: Open, family: str, 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("how", DRAFTERS)
-def test_drafts_by_measured_times(bench: Open, how: str, policy: str) -> None:
+def test_drafts_by_measured_times(bench: Open, monkeypatch: pytest.MonkeyPatch, how: str, policy: str) -> None:
     """The engine's own choice of draft sizes changes no text."""
+    monkeypatch.setattr(budget.Gate, "learn", lambda *args: None)  # it goes by the clock
     one = bench("llama")
     mixed = MIX if policy == "rounds" else FEW
     backend = one.set_up(drafter(one, how), policy, draft_tokens=None)

@@ -238,7 +238,7 @@ class Terse(Likeliest):
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize(
     ("drafter", "setting", "length"),
-    [(Drawn(), CUT, 3), (Likeliest(3), NUCLEUS, 2), (Combined(Terse(), Drawn()), WARM, 2)],
+    [(Drawn(), CUT, 2), (Likeliest(3), NUCLEUS, 3), (Combined(Terse(), Drawn()), WARM, 2)],
     ids=["drawn chain", "siblings", "table and model"],
 )
 def test_rejection_keeps_the_law_of_the_text(drafter: Drafter, setting: Sampling, length: int) -> None:
@@ -282,9 +282,9 @@ def test_a_broken_rule_is_found_out(rule: Verifier, drafter: Drafter) -> None:
 @pytest.mark.usefixtures("tabulated")
 def test_coupled_verification_keeps_the_law_and_the_text() -> None:
     """Texts are distributed as the target says, and are the same without drafts."""
-    drawn = texts(Coupled(), Likeliest(2), NUCLEUS, length=2)
+    drawn = texts(Coupled(), Likeliest(2), NUCLEUS, 20_000, 2)
     assert p_value(drawn, joint(NUCLEUS, 2)) > 1e-3
-    assert np.array_equal(drawn, texts(Coupled(), Likeliest(1, levels=0), NUCLEUS, length=2))
+    assert np.array_equal(drawn, texts(Coupled(), Likeliest(1, levels=0), NUCLEUS, 20_000, 2))
 
 
 @pytest.mark.usefixtures("tabulated")

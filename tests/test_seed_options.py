@@ -1,0 +1,135 @@
+"""Options of the engine, and the times that it measures and keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from seed_tools import (
+    MEASURED,
+    MIX,
+    Naive,
+    Open,
+    Trees,
+    ask,
+    idle,
+    scheduler,
+    told,
+)
+
+from treeagent.backends.seed import assembly
+from treeagent.backends.seed.budget import CostTable
+from treeagent.backends.seed.engine import SeedBackend
+from treeagent.errors import ConfigError, UnknownNameError
+
+pytestmark = pytest.mark.usefixtures("fixed_times")
+
+
+def test_a_described_engine_can_be_opened_again() -> None:
+    """``open`` takes what ``describe`` tells, every option included."""
+    backend = SeedBackend(
+        "mini", draft="mini-draft", drafter="ngram+model", policy="fcfs", verify="rejection", draft_tokens=3,
+        dtype="float64", device="cpu", kv_memory=12.5, max_rows=7, chunk=99, threads=1, chat=False,
+    )  # fmt: skip
+    described = backend.describe()
+    assert json.loads(json.dumps(described)) == described
+    again = SeedBackend.open(described["model"], described["options"])
+    assert again.describe() == described
+    assert set(described["options"]) == set(SeedBackend.options)
+    assert (again.kv_memory, again.max_rows, again.draft_tokens, again.chat) == (12.5, 7, 3, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"drafter": "ngrams"}, "Did you mean 'ngram'"),
+        ({"policy": "round"}, "Did you mean 'rounds'"),
+        ({"verify": "coupling"}, "Did you mean 'coupled'"),
+        ({"drafter": "model"}, "needs a draft model"),
+        ({"drafter": "none", "draft": "mini-draft"}, "uses no model"),
+        ({"kv_memory": 0}, "kv_memory must be positive"),
+        ({"max_rows": -1}, "max_rows must be positive"),
+        ({"chunk": 0}, "chunk must be positive"),
+        ({"draft_tokens": 0}, "draft_tokens must be positive"),
+        ({"kv_memory": float("nan")}, "kv_memory must be positive"),
+        ({"dtype": "float23"}, "float32"),
+        ({"threads": 0}, "threads must be at least 1"),
+    ],
+)
+def test_senseless_options_are_refused_at_once(options: dict[str, Any], message: str) -> None:
+    """A ConfigError says what is wrong, and what was probably meant, before anything is loaded."""
+    with pytest.raises(ConfigError, match=message):
+        SeedBackend("mini", **options)
+
+
+def test_unknown_models_are_refused_at_once_or_at_load(tmp_path: Path) -> None:
+    """A target's name at once; words of the command line that are no numbers too."""
+    with pytest.raises(UnknownNameError, match="mini"):
+        SeedBackend("minni")
+    with pytest.raises(ConfigError, match="whole number"):
+        SeedBackend.open("mini", {"max_rows": "many"})
+    with pytest.raises(ConfigError, match="kv_memory"):
+        SeedBackend.open("mini", {"kv_memory": "lots"})
+
+
+def test_a_drafter_of_ones_own(opened: Open, naive: Naive) -> None:
+    """Whatever makes a drafter can be given, and is asked for a new one by a reset."""
+    made: list[Trees] = []
+
+    def make() -> Trees:
+        made.append(Trees(naive.truth(MIX), hit=0.9))
+        return made[-1]
+
+    backend = opened(drafter=make, draft_tokens=6)
+    assert told(ask(backend, *MIX)) == naive.expected(MIX)
+    idle(backend)
+    assert backend.meter()()["drafter"] == "trees"
+    backend.reset()
+    assert len(made) == 2
+
+
+def test_passes_are_measured_once_and_the_times_kept(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the user's cache pair; a damaged file is measured again, and a pair that cannot be written is no fault."""
+    times: list[int] = []
+    measure = CostTable.measure
+
+    def spy(run: Callable[[int, int], float]) -> CostTable:
+        times.append(1)
+        return measure(run)
+
+    def load(backend: SeedBackend) -> CostTable:
+        backend.load()
+        assert scheduler(backend).runner.forest.pool.used == 0
+        return scheduler(backend).cost
+
+    monkeypatch.setattr(assembly, "measured", MEASURED)
+    monkeypatch.setattr(CostTable, "measure", spy)
+    monkeypatch.setenv("TREEAGENT_CACHE", str(tmp_path / "cache"))
+    first = load(SeedBackend(str(pair / "model"), device="cpu"))
+    assert load(SeedBackend(str(pair / "model"), device="cpu", max_rows=3)) == first
+    assert len(times) == 1
+    [kept] = tmp_path.glob("cache/costs/*")
+    kept.write_text("{")
+    load(SeedBackend(str(pair / "model"), device="cpu"))
+    assert len(times) == 2
+    monkeypatch.setenv("TREEAGENT_CACHE", str(kept))
+    load(SeedBackend(str(pair / "model"), device="cpu"))
+    assert len(times) == 3
+
+
+def test_passes_can_be_measured_with_little_memory(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, naive: Naive
+) -> None:
+    """An engine with just enough memory for its requests loads, though the largest measured passes need more."""
+    monkeypatch.setattr(assembly, "measured", MEASURED)
+    monkeypatch.setenv("TREEAGENT_CACHE", str(tmp_path))
+    slot = 2 * 2 * 2 * 8 * 8
+    backend = SeedBackend(str(pair / "model"), device="cpu", dtype="float64", kv_memory=90 * slot / 1e6)
+    assert told(ask(backend, *MIX)) == naive.expected(MIX)
+    idle(backend)
+    assert scheduler(backend).runner.forest.pool.peak <= 90
