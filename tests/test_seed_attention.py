@@ -225,8 +225,8 @@ def test_a_model_that_computes_something_else_is_refused_at_load(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trial at load finds logits that are not the model's own, whatever the cause."""
-    plainly = attention.attend_plainly
-    monkeypatch.setattr(attention, "attend", lambda q, k, v, mask, scale: plainly(q, k, v, mask, 1.1 * scale))
+    right = attention.attend
+    monkeypatch.setattr(attention, "attend", lambda q, k, v, m, s, **how: right(q, k, v, m, 1.1 * s, **how))
     for family in ("llama", "gpt2"):
         with pytest.raises(ModelError, match="differ from its plain ones"), fixed_costs():
             SeedBackend(folders(family), device="cpu").load()

@@ -58,16 +58,14 @@ def forest_attention(
     dim = query.shape[3]
     scale = 1 / math.sqrt(dim) if scaling is None else scaling
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, heads, D) each
-    out = attend_forest(q, k, v, module.layer_idx, forest, scale)
+    out = attend_forest(q, torch.stack((k, v), dim=1), module.layer_idx, forest, scale)
     return out.reshape(1, query.shape[2], query.shape[1], dim), None
 
 
-def attend_forest(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layer: int, forest: Pass, scale: float
-) -> torch.Tensor:
-    """Store ``key`` and ``value`` (T, h, D), attend with ``query`` (T, H, D); result (T, h, G, D)."""
+def attend_forest(query: torch.Tensor, new: torch.Tensor, layer: int, forest: Pass, scale: float) -> torch.Tensor:
+    """Store ``new`` keys and values (T, 2, h, D), attend with ``query`` (T, H, D); result (T, h, G, D)."""
     plan, entries = forest.plan, forest.pool.entries[layer]  # (slots, 2, h, D)
-    entries.index_copy_(0, plan.slots, torch.stack((key, value), dim=1))
+    entries.index_copy_(0, plan.slots, new)
     query = query.view(len(query), entries.shape[2], -1, query.shape[2])  # (T, h, G, D)
     own = [_attend_private(query, part, entries, scale) for part in plan.private]
     out, lse = own[0] if len(own) == 1 else (torch.cat([o for o, _ in own]), torch.cat([w for _, w in own]))
@@ -87,16 +85,25 @@ def _attend_private(
     query: torch.Tensor, part: Private, entries: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Each span's tokens over its own keys: (N, h, G, D) and the log-sum-exp (N, h, G) of N tokens."""
-    spans, _, n, most = part.mask.shape
+    spans, n, most = part.shape
     _, _, heads, dim = entries.shape
     group = query.shape[2]
     held = entries.index_select(0, part.keys).view(spans, most, 2, heads, dim)
     k, v = held[:, :, 0].transpose(1, 2), held[:, :, 1].transpose(1, 2)  # (B, h, K, D)
     q = query[part.first : part.last] if part.tokens is None else query.index_select(0, part.tokens)
-    q = q.reshape(spans, n, heads, group, dim).transpose(1, 2).reshape(spans, heads, n * group, dim)
-    out, lse = attend(q, k, v, part.fold(group), scale)  # (B, h, n * G, D), (B, h, n * G)
-    out = out.reshape(spans, heads, n, group, dim).transpose(1, 2).reshape(spans * n, heads, group, dim)
-    lse = lse.reshape(spans, heads, n, group).transpose(1, 2).reshape(spans * n, heads, group)
+    q = q.reshape(spans, n, heads, group, dim)
+    if part.mask is None:  # heads apart, as the kernel then leaves out half of the scores
+        q = q.permute(0, 2, 3, 1, 4).reshape(spans, heads * group, n, dim)
+        k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+        out, lse = attend(q, k, v, None, scale, causal=True)  # (B, H, n, D), (B, H, n)
+        out = out.view(spans, heads, group, n, dim).permute(0, 3, 1, 2, 4)
+        lse = lse.view(spans, heads, group, n).permute(0, 3, 1, 2)
+    else:
+        q = q.transpose(1, 2).reshape(spans, heads, n * group, dim)
+        out, lse = attend(q, k, v, part.fold(group), scale)  # (B, h, n * G, D), (B, h, n * G)
+        out = out.reshape(spans, heads, n, group, dim).transpose(1, 2)
+        lse = lse.reshape(spans, heads, n, group).transpose(1, 2)
+    out, lse = out.reshape(spans * n, heads, group, dim), lse.reshape(spans * n, heads, group)
     if part.real is None:
         return out, lse
     return out.index_select(0, part.real), lse.index_select(0, part.real)
@@ -116,16 +123,25 @@ def _attend_shared(
 
 
 def attend(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, scale: float
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    *,
+    causal: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention with its log-sum-exp: q (B, h, Q, D), k and v (B, h, K, D), additive mask (B, 1, Q or 1, K).
 
-    Returns (B, h, Q, D) and (B, h, Q), the latter in float32 at least. The CPU kernel of torch, where there is one.
+    With ``causal`` the first query sees one key, and each further query one more (Q = K). Returns (B, h, Q, D) and
+    (B, h, Q), the latter in float32 at least. The CPU kernel of torch, where there is one.
     """
     kernel = find_kernel() if q.device.type == "cpu" else None
     if kernel is not None:
-        out, lse = kernel(q, k, v, 0.0, False, attn_mask=mask, scale=scale)
+        out, lse = kernel(q, k, v, 0.0, causal, attn_mask=mask, scale=scale)
         return out, lse
+    if causal:
+        mask = torch.full((q.shape[2], k.shape[2]), -math.inf, dtype=q.dtype, device=q.device).triu_(1)
     return attend_plainly(q, k, v, mask, scale)
 
 
@@ -147,18 +163,17 @@ def find_kernel() -> Any:
     kernel = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
     if kernel is None:
         return None
-    q = torch.linspace(-2, 2, 2 * 3 * 4 * 8).sin().view(2, 3, 4, 8)
+    q = torch.linspace(-2, 2, 2 * 3 * 5 * 8).sin().view(2, 3, 5, 8)
     k = torch.linspace(-1, 3, 2 * 3 * 5 * 8).cos().view(2, 3, 5, 8)
-    mask = torch.zeros(2, 1, 1, 5)
+    seen = torch.zeros(2, 1, 1, 5)
+    triangle = torch.full((5, 5), -math.inf).triu_(1)
     try:
-        out, lse = kernel(q, k, k, 0.0, False, attn_mask=mask, scale=0.5)
+        made = [kernel(q, k, k, 0.0, False, attn_mask=seen, scale=0.5), kernel(q, k, k, 0.0, True, scale=0.5)]
     except (RuntimeError, TypeError):
         return None
-    plain, plain_lse = attend_plainly(q, k, k, mask, 0.5)
-    if lse.shape != plain_lse.shape:
-        return None
-    same = torch.allclose(out, plain, atol=1e-5) and torch.allclose(lse, plain_lse, atol=1e-5)
-    return kernel if same else None
+    plain = [attend_plainly(q, k, k, mask, 0.5) for mask in (seen, triangle)]
+    pairs = [(a, b) for fast, slow in zip(made, plain, strict=True) for a, b in zip(fast, slow, strict=True)]
+    return kernel if all(a.shape == b.shape and torch.allclose(a, b, atol=1e-5) for a, b in pairs) else None
 
 
 AttentionInterface.register(NAME, forest_attention)

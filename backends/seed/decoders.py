@@ -10,12 +10,12 @@ T new tokens, R wanted ones, H query heads, h key-value heads, D head dimension,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from .attention import NAME, Pass, attend_forest
 from .forest import Plan
@@ -119,10 +119,11 @@ class LlamaDecoder:
             qkv = layer.qkv(layer.before(x)).view(tokens, heads + 2 * kv_heads, dim)
             rotated = qkv[:, : heads + kv_heads]  # (T, H + h, D)
             if layer.q_norm is not None and layer.k_norm is not None:
-                rotated = torch.cat((layer.q_norm(rotated[:, :heads]), layer.k_norm(rotated[:, heads:])), dim=1)
-            rotated = (rotated * cos).addcmul_(rotated.roll(half, dims=2), sin)
-            query, key = rotated[:, :heads], rotated[:, heads:]
-            attended = attend_forest(query, key, qkv[:, heads + kv_heads :], index, forest, layer.scale)
+                torch.cat((layer.q_norm(rotated[:, :heads]), layer.k_norm(rotated[:, heads:])), dim=1, out=rotated)
+            swapped = rotated.roll(half, dims=2)
+            rotated.mul_(cos).addcmul_(swapped, sin)
+            new = qkv[:, heads:].view(tokens, 2, kv_heads, dim)  # keys and values lie side by side
+            attended = attend_forest(qkv[:, :heads], new, index, forest, layer.scale)
             x = layer.out.plus(attended.reshape(tokens, heads * dim), x)
             y = layer.between(x)
             x = layer.down.plus(layer.up.times(y, layer.gate.silu(y)), x)
@@ -132,7 +133,15 @@ class LlamaDecoder:
 
 
 def _norm(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The layer's root-mean-square norm, x / sqrt(mean(x^2) + epsilon) * weight, in half of torch's operations."""
     if module.weight.dtype == torch.float64:  # transformers computes norms in float32 then, and so must we
         return module  # type: ignore[no-any-return]
-    weight, shape, epsilon = module.weight.detach(), tuple(module.weight.shape), module.variance_epsilon
-    return lambda x: F.rms_norm(x, shape, weight, epsilon)
+    dtype, root = module.weight.dtype, math.sqrt(len(module.weight))
+    weight = module.weight.detach().float() * root
+    offset = weight.new_tensor(root * math.sqrt(module.variance_epsilon))
+
+    def norm(x: torch.Tensor) -> torch.Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)  # (..., 1)
+        return x.div(length.hypot_(offset)).mul_(weight).to(dtype)
+
+    return norm

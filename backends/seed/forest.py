@@ -81,17 +81,19 @@ class Private:
     """The tokens of the pass that these spans are made of."""
     keys: torch.Tensor
     """(B * K) slots."""
-    mask: torch.Tensor
-    """(B, 1, n, K) added to the scores: 0 or minus infinity."""
+    shape: tuple[int, int, int]
+    """B, n, K."""
+    mask: torch.Tensor | None
+    """(B, 1, n, K) added to the scores: 0 or minus infinity; None where token i sees the first i + 1 keys."""
     tokens: torch.Tensor | None
     """(B * n) tokens of the pass that fill the rows, the padding repeating some token; None when no row is padded."""
     real: torch.Tensor | None
     """(last - first) where in the padded rows (B * n) each token stands; None when no row is padded."""
     folded: dict[int, torch.Tensor] = field(default_factory=dict)
 
-    def fold(self, group: int) -> torch.Tensor:
+    def fold(self, group: int) -> torch.Tensor | None:
         """The mask for ``group`` query heads per key head, folded into the token axis: (B, 1, n * group, K)."""
-        if self.mask.shape[2] == 1:
+        if self.mask is None or self.mask.shape[2] == 1:
             return self.mask  # broadcast over the heads
         if group not in self.folded:
             self.folded[group] = self.mask.repeat_interleave(group, dim=2)
@@ -224,18 +226,12 @@ def _private(chosen: Sequence[Span], depth: int, first: int, dtype: torch.dtype,
     lengths = [len(span.tokens) for span in chosen]
     n, total = max(lengths), sum(lengths)
     most = max(len(span.context) - depth + len(span.tokens) for span in chosen)
+    causal = n > 1 and all(len(span.context) == depth and span.parents is None for span in chosen)
     keys = np.empty((len(chosen), most), dtype=np.int64)
-    mask = np.full((len(chosen), n, most), -np.inf, dtype=np.float32)
     for row, span in enumerate(chosen):
         own = span.context[depth:]
-        before, end = len(own), len(own) + lengths[row]
-        keys[row, :before], keys[row, before:end], keys[row, end:] = own, span.slots, span.slots[0]
-        mask[row, :, :before] = 0.0
-        if lengths[row] == 1:
-            mask[row, :, before] = 0.0  # of a padded row too, which must see something
-        else:
-            mask[row, : lengths[row], before:end][span.visible()] = 0.0
-            mask[row, lengths[row] :, before] = 0.0
+        end = len(own) + lengths[row]
+        keys[row, : len(own)], keys[row, len(own) : end], keys[row, end:] = own, span.slots, span.slots[0]
     padded = total < n * len(chosen)
     tokens = real = None
     if padded:
@@ -249,10 +245,25 @@ def _private(chosen: Sequence[Span], depth: int, first: int, dtype: torch.dtype,
         first,
         first + total,
         torch.from_numpy(keys.ravel()).to(device),
-        torch.from_numpy(mask[:, None]).to(device=device, dtype=dtype),
+        (len(chosen), n, most),
+        None if causal else torch.from_numpy(_mask(chosen, depth, n, most)[:, None]).to(device=device, dtype=dtype),
         tokens,
         real,
     )
+
+
+def _mask(chosen: Sequence[Span], depth: int, n: int, most: int) -> NDArray[np.float32]:
+    """What each token may see of its span's private keys (B, n, K): 0, or minus infinity."""
+    mask = np.full((len(chosen), n, most), -np.inf, dtype=np.float32)
+    for row, span in enumerate(chosen):
+        before, new = len(span.context) - depth, len(span.tokens)
+        mask[row, :, :before] = 0.0
+        if new == 1:
+            mask[row, :, before] = 0.0  # of a padded row too, which must see something
+        else:
+            mask[row, :new, before : before + new][span.visible()] = 0.0
+            mask[row, new:, before] = 0.0
+    return mask
 
 
 def _slice(slots: Slots, device: torch.device) -> slice | torch.Tensor:
