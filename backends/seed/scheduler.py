@@ -21,7 +21,7 @@ import torch
 
 from treeagent.errors import BackendError
 
-from .branch import Branch, Reading
+from .branch import CHUNK, Branch, Reading
 from .budget import Calibration, CostTable, Gate, floor, select, values
 from .drafters import Draft, Drafter
 from .jobs import NOT_FINITE, Growing, Scoring
@@ -32,6 +32,9 @@ from .runner import Runner
 from .verify import Claim, Logits, Verdict, Verifier
 
 POLICIES = ("rounds", "fcfs", "serial")
+
+HEADROOM = 128
+"""Slots for drafts that old prefixes make way for."""
 
 Job = Union[Growing, Scoring]  # noqa: UP007  # Python 3.10 evaluates it
 
@@ -183,11 +186,15 @@ class Scheduler:
     def _make_room(self) -> None:
         """See to it that every live branch can take a step, giving up the youngest branches if need be."""
         forest = self.runner.forest
+        headroom = min(HEADROOM, len(self.live) * self.depth)
         while True:
             try:
-                forest.make_room(sum(_branch(job).wants(job.width) for job in self.live))
+                forest.make_room(sum(_branch(job).wants(job.width) for job in self.live) + headroom)
                 return
             except OutOfMemory:
+                if headroom:
+                    headroom = 0
+                    continue
                 for job in self.live:
                     _branch(job).free_spare()
             if sum(job.width for job in self.live) > forest.pool.room:
@@ -207,18 +214,22 @@ class Scheduler:
         if self.drafter is None or not jobs:
             return
         rows = [job.row for job in jobs]
+        room = self.runner.forest.pool.room - verified
+        depth = min(self.depth, room // len(rows))  # so that no drawn draft is dropped for being long
+        if depth < 1:
+            return
         if self.draft_tokens is not None:
             self._watch(jobs)
-            for job, draft in zip(jobs, self.drafter.propose(rows, 0.0, self.draft_tokens), strict=True):
+            depth = min(depth, self.draft_tokens)
+            for job, draft in zip(jobs, self.drafter.propose(rows, 0.0, depth), strict=True):
                 job.draft = draft.keep(range(min(len(draft), self.draft_tokens)))
             return
-        room = self.runner.forest.pool.room
         least = floor(self.cost, verified, room)
         if not least < 1 or not self.gate.open():
             return
         began = time.perf_counter()
         self._watch(jobs)
-        drafts = self.drafter.propose(rows, least, self.depth)
+        drafts = self.drafter.propose(rows, least, depth)
         worths = [values(draft, self.calibration.worth) for draft in drafts]
         if self.policy == "fcfs":  # each is verified alone
             chosen = [select([draft], [worth], self.cost)[0] for draft, worth in zip(drafts, worths, strict=True)]
@@ -239,17 +250,18 @@ class Scheduler:
                 job.watched = len(job.row.tokens)
 
     def _allocate(self, ready: Sequence[Job]) -> list[Slots]:
-        """Slots for all new tokens; without drafts where memory is short."""
-        taken: list[Slots] = []
-        try:
-            for job in ready:
-                taken.append(_branch(job).take(job.width + _drafted(job)))
-            return taken
-        except OutOfMemory:
-            for job, own in zip(ready, taken, strict=False):  # those before the one that found no room
-                _branch(job).give_back(own)
-        for job in self.live:
-            _branch(job).free_spare()
+        """Slots for all new tokens: some ahead if there are many, and none for drafts if there are too few."""
+        for ahead in (CHUNK, 0):
+            taken: list[Slots] = []
+            try:
+                for job in ready:
+                    taken.append(_branch(job).take(job.width + _drafted(job), ahead))
+                return taken
+            except OutOfMemory:
+                for job, own in zip(ready, taken, strict=False):  # those before the one that found no room
+                    _branch(job).give_back(own)
+                for job in self.live:
+                    _branch(job).free_spare()
         for job in ready:
             if isinstance(job, Growing):
                 job.draft = Draft()
