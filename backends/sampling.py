@@ -6,7 +6,8 @@ the stream from :meth:`treeagent.backend.Key.stream`: no state, no order, so nei
 can change a text. Coupled drafters share the same g (Daliri et al., arXiv 2408.07978).
 
 The generator is Philox4x32-10 (Salmon et al., SC11): key = the stream, counter = (position, token id // 4, 0, purpose),
-lane = token id % 4, purpose 0 for the tokens of a text. The uniform is (w + 1/2) * 2**-32 in float64; in float32 it
+lane = token id % 4, purpose 0 for the tokens of a text. The third word of the counter, 0 there, tells independent draws
+at one position apart. The uniform is (w + 1/2) * 2**-32 in float64; in float32 it
 could round to 1 and g to infinity.
 """
 
@@ -44,6 +45,8 @@ SLACK = 1e-6
 """Bounds on what cannot win are this generous, so that rounding never decides."""
 CHUNK = 8192
 """Blocks of four ids whose words are made at a time: they stay in the processor's cache."""
+MANY = 4096
+"""Ids whose noise is all made, when several of the best are wanted."""
 
 
 def check(sampling: Sampling) -> None:
@@ -76,26 +79,35 @@ def philox(counter: Sequence[Words], key: Sequence[Words]) -> list[Words]:
     return [a, b, c, d]
 
 
-def uniforms(streams: NDArray[np.uint64], positions: Words, blocks: Words, purpose: int = TEXT) -> NDArray[np.float64]:
-    """Uniform numbers, never 0 or 1, of the token ids 4*block .. 4*block+3; all arguments (N,), result (N, 4)."""
+def uniforms(
+    streams: NDArray[np.uint64], positions: Words, blocks: Words, purpose: int = TEXT, draw: int = 0
+) -> NDArray[np.float64]:
+    """Uniform numbers, never 0 or 1, of the token ids 4*block .. 4*block+3; all arrays (N,), result (N, 4)."""
     zero = np.zeros(len(blocks), dtype=np.uint32)
     key = ((streams & np.uint64(0xFFFFFFFF)).astype(np.uint32), (streams >> np.uint64(32)).astype(np.uint32))
-    words = np.stack(philox((positions, blocks, zero, zero + np.uint32(purpose)), key), axis=1)
+    words = np.stack(philox((positions, blocks, zero + np.uint32(draw), zero + np.uint32(purpose)), key), axis=1)
     numbers: NDArray[np.float64] = (words.astype(np.float64) + 0.5) * 2.0**-32
     return numbers
 
 
-def _noise(streams: NDArray[np.uint64], positions: Words, blocks: Words, purpose: int = TEXT) -> NDArray[np.float64]:
-    """Noise of the token ids 4*block .. 4*block+3; all arguments (N,), result (N, 4)."""
-    return -np.log(-np.log(uniforms(streams, positions, blocks, purpose)))
+def _noise(
+    streams: NDArray[np.uint64], positions: Words, blocks: Words, purpose: int = TEXT, draw: int = 0
+) -> NDArray[np.float64]:
+    """Noise of the token ids 4*block .. 4*block+3; all arrays (N,), result (N, 4)."""
+    return -np.log(-np.log(uniforms(streams, positions, blocks, purpose, draw)))
 
 
-def gumbel(stream: int, position: int, ids: NDArray[np.int64], purpose: int = TEXT) -> NDArray[np.float64]:
-    """Standard Gumbel noise of the given token ids (N,) at one position of one stream, (N,)."""
+def gumbel(
+    stream: int, position: int, ids: NDArray[np.int64], purpose: int = TEXT, draw: int = 0
+) -> NDArray[np.float64]:
+    """Standard Gumbel noise of the given token ids (N,) at one position of one stream, (N,).
+
+    Different ``draw`` numbers give independent noise for several draws at one position.
+    """
     blocks, which = np.unique(ids // 4, return_inverse=True)
     streams = np.full(len(blocks), stream, dtype=np.uint64)
     positions = np.full(len(blocks), position, dtype=np.uint32)
-    noise: NDArray[np.float64] = _noise(streams, positions, blocks.astype(np.uint32), purpose)[which, ids % 4]
+    noise: NDArray[np.float64] = _noise(streams, positions, blocks.astype(np.uint32), purpose, draw)[which, ids % 4]
     return noise
 
 
@@ -139,6 +151,41 @@ def _kth(logits: Floats, k: int) -> Any:
 def warp(logits: Floats, sampling: Sampling) -> NDArray[np.float64]:
     """One row of logits (V,) divided by the (positive) temperature, minus infinity where the warpers cut."""
     return np.where(survivors(logits, sampling), logits.astype(np.float64) / sampling.temperature, -np.inf)
+
+
+def top_draws(
+    logits: Floats,
+    sampling: Sampling,
+    stream: int,
+    position: int,
+    count: int,
+    purpose: int = TEXT,
+    *,
+    draw: int = 0,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The ids of the largest ``logits / temperature + g`` of one row (V,), and these scores, the largest first.
+
+    That is ``count`` draws without replacement in the order they are drawn (Gumbel-Top-k, Kool et al., arXiv
+    1903.06059), the first being what :func:`choose` gives; fewer where the warpers leave fewer. At temperature 0 the
+    largest logits.
+    """
+    if sampling.temperature:
+        scores = warp(logits, sampling)  # (V,)
+        ids = np.flatnonzero(scores > -np.inf)
+        if len(ids) > MANY:  # most cannot be among the best, whatever their noise
+            few = min(max(count, 64), len(ids))
+            best = ids[np.argpartition(scores[ids], -few)[-few:]]
+            tried = scores[best] + gumbel(stream, position, best, purpose, draw)
+            least = np.sort(tried)[-min(count, few)]
+            ids = ids[scores[ids] >= least - GUMBEL_MAX - SLACK]
+        found = scores[ids] + gumbel(stream, position, ids, purpose, draw)
+    else:
+        found = logits.astype(np.float64)
+        least = _kth(found, count) if len(found) > max(MANY, count) else -np.inf
+        ids = np.flatnonzero((found >= least) & (found > -np.inf))
+        found = found[ids]
+    order = np.lexsort((ids, -found))[:count]
+    return ids[order], found[order]
 
 
 def choose(logits: Floats, sampling: Sampling, stream: int, position: int) -> int:

@@ -56,3 +56,12 @@ def opened(pair: Path) -> Open:
         return backend
 
     return make
+
+
+@pytest.fixture
+def tabulated() -> Iterator[None]:
+    """Random numbers of all toy streams at once; see :func:`toy_laws.tabulated`."""
+    from toy_laws import tabulated
+
+    with tabulated():
+        yield

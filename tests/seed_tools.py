@@ -304,7 +304,7 @@ class Bench:
             made = drafter if isinstance(drafter, Drafter) else without_model[drafter]
             backend.make_drafter = lambda: made  # type: ignore[assignment,return-value]  # None is none
         else:
-            backend.make_drafter, backend.drafter = None, drafter
+            backend.make_drafter, backend.chosen_drafter = None, drafter
         idle(backend)
         with fixed_costs():
             backend.reset()

@@ -27,8 +27,8 @@ from treeagent.backends.bench.progress import Board
 from treeagent.backends.bench.report import to_json
 from treeagent.backends.bench.running import Bench
 from treeagent.backends.loading import DTYPES, Model
-from treeagent.backends.seed.assembly import DRAFTERS
 from treeagent.backends.seed.decoders import LlamaDecoder
+from treeagent.backends.seed.drafters.names import NAMES
 from treeagent.backends.seed.engine import SeedBackend
 from treeagent.backends.seed.runner import Runner
 from treeagent.backends.seed.scheduler import POLICIES
@@ -87,7 +87,7 @@ def test_options_and_their_defaults_are_those_of_the_engine() -> None:
     assert sorted(names("options")) == sorted(SeedBackend.options)
     assert sorted([*SeedBackend.options, "model"]) == sorted(inspect.signature(SeedBackend).parameters)
     meaning = {name: row for name, _, row in ROW.findall(part("names: options"))}
-    for option, words in (("drafter", DRAFTERS), ("policy", POLICIES), ("verify", VERIFIERS), ("dtype", DTYPES)):
+    for option, words in (("drafter", NAMES), ("policy", POLICIES), ("verify", VERIFIERS), ("dtype", DTYPES)):
         assert {str(default(option)), *re.findall(r"`([^`]+)`", meaning[option])} >= set(words)
 
 

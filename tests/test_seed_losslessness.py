@@ -12,7 +12,7 @@ from seed_tools import FAMILIES, FEW, MIX, PROMPTS, Bench, Trees, ask, idle, req
 from treeagent.backends.seed import budget, forest, prefixes, runner
 
 POLICIES = ("rounds", "fcfs", "serial")
-DRAFTERS = ("none", "ngram", "model", "ngram+model", "trees")
+DRAFTERS = ("none", "ngram", "model", "ngram+model", "rsd-c:2x2", "rsd-s:3x2", "ngram+dynamic", "trees")
 
 Open = Callable[..., Bench]
 
@@ -48,7 +48,7 @@ def test_texts_are_those_of_naive_decoding(bench: Open, family: str, how: str, p
     one.settle()
     counters = one.scheduler.counters.since(before)
     assert (counters.drafted > 0) == (how != "none")
-    if how in ("model", "trees"):
+    if how in ("model", "rsd-c:2x2", "rsd-s:3x2", "trees"):
         assert 0 < counters.accepted < counters.drafted
 
 

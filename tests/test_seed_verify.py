@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -10,184 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, WARM, Law, Shaped, V, joint, p_value, texts
 
 from treeagent.backend import Sampling
-from treeagent.backends.sampling import COIN, DRAFT, RESIDUAL, TEXT, choose, choose_rows, gumbel, uniforms, warp
+from treeagent.backends.sampling import choose, warp
 from treeagent.backends.seed import verify
-from treeagent.backends.seed.budget import CostTable
 from treeagent.backends.seed.drafters import Draft, Drafter, Row
-from treeagent.backends.seed.drafters import model as model_drafter
 from treeagent.backends.seed.drafters.combined import Combined
-from treeagent.backends.seed.drafters.model import ModelDrafter
+from treeagent.backends.seed.drafters.shapes import Chain
 from treeagent.backends.seed.verify import Claim, Coupled, Logits, Rejection, Verifier, softmax
-
-Law = NDArray[np.float64]
-
-V = 5
-LENGTH = 3
-"""Tokens of the longest text; the joint law of all of them is tested."""
-DRAWS = 50_000
-
-random = np.random.default_rng(1)
-TARGET = random.normal(size=(LENGTH + 2, V, V)) * 1.5
-"""Logits (position, last token, next token)."""
-GUESSED = TARGET + random.normal(size=TARGET.shape)
-
-WARM = Sampling(temperature=0.7)
-CUT = Sampling(temperature=0.7, top_k=4)
-NUCLEUS = Sampling(temperature=1.0, top_p=0.9)
-
-
-@cache
-def noise(position: int, purpose: int) -> Law:
-    """Of all streams (DRAWS, V)."""
-    return -np.log(-np.log(np.hstack([table(position, block, purpose) for block in range(-(-V // 4))])[:, :V]))
-
-
-@cache
-def table(position: int, block: int, purpose: int) -> Law:
-    """Uniform numbers of all streams (DRAWS, 4)."""
-    positions, blocks = (np.full(DRAWS, number, dtype=np.uint32) for number in (position, block))
-    return uniforms(np.arange(DRAWS, dtype=np.uint64), positions, blocks, purpose)
-
-
-@pytest.fixture
-def tabulated() -> Iterator[None]:
-    """Random numbers of all streams by one call of NumPy, and laws worked out once: a test takes seconds, not minutes.
-
-    The values are the same.
-    """
-
-    def some_uniforms(streams: NDArray, positions: NDArray, blocks: NDArray, purpose: int) -> Law:
-        return table(int(positions[0]), int(blocks[0]), purpose)[int(streams[0])][None]
-
-    def some_noise(stream: int, position: int, ids: NDArray[np.int64], purpose: int) -> Law:
-        return noise(position, purpose)[stream, ids]
-
-    def chosen(
-        logits: Law, samplings: Sequence[Sampling], streams: list[int], positions: list[int], purpose: int = TEXT
-    ) -> NDArray[np.int64]:
-        scores = np.stack([warped(row.tobytes(), sampling) for row, sampling in zip(logits, samplings, strict=True)])
-        for position in set(positions):
-            these = np.array(positions) == position
-            scores[these] += noise(position, purpose)[np.array(streams)[these]]
-        return scores.argmax(axis=1)
-
-    ids, streams = np.arange(V), [7, 0, DRAWS - 1] * 2
-    for stream in streams:
-        assert np.array_equal(some_noise(stream, 2, ids, RESIDUAL), gumbel(stream, 2, ids, RESIDUAL))
-        place = np.array([stream], np.uint64), np.array([1], np.uint32), np.array([0], np.uint32)
-        assert np.array_equal(some_uniforms(*place, COIN), uniforms(*place, COIN))
-    for setting in (WARM, CUT, NUCLEUS):
-        arguments = TARGET[0][[0, 1, 2, 3, 4, 0]], [setting] * 6, streams, [0, 1, 1, 2, 0, 2], DRAFT
-        assert np.array_equal(chosen(*arguments), choose_rows(*arguments))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verify, "uniforms", some_uniforms)
-        patch.setattr(verify, "gumbel", some_noise)
-        for module in (verify, model_drafter):
-            patch.setattr(module, "warp", lambda logits, sampling: warped(logits.tobytes(), sampling))
-            patch.setattr(module, "choose_rows", chosen)
-        patch.setattr(verify, "softmax", lambda scores: law_of(scores.tobytes()))
-        yield
-
-
-@cache
-def warped(logits: bytes, sampling: Sampling) -> Law:
-    """See :func:`warp`."""
-    return warp(np.frombuffer(logits), sampling)
-
-
-@cache
-def law_of(scores: bytes) -> Law:
-    """Probabilities of scores."""
-    return softmax(np.frombuffer(scores))
-
-
-class Table(Logits):
-    """Logits that need not be brought from anywhere."""
-
-    def rows(self, which: Sequence[int]) -> Law:
-        """Rows (len(which), V)."""
-        host: Law = self._tensor.numpy()
-        return host[which.start : which.stop] if isinstance(which, range) else host[which]
-
-
-def texts(
-    verifier: Verifier, drafter: Drafter, sampling: Sampling, count: int = DRAWS, length: int = LENGTH
-) -> NDArray[np.int64]:
-    """Texts (count, length) of as many streams, drafted and verified until they are long enough."""
-    going = everyone = [Row([0], 1, sampling, stream, length) for stream in range(count)]
-    while going:
-        drafts = drafter.propose(going, 0.0, 2)
-        claims, places = [], []
-        for row, draft in zip(going, drafts, strict=True):
-            claims.append(Claim(row, draft, len(places)))
-            depths = [row.position]
-            places.append((row.position, row.tokens[-1]))
-            for token, parent in zip(draft.tokens, draft.parents, strict=True):
-                depths.append(depths[parent + 1] + 1)
-                places.append((depths[-1], token))
-        positions, last = np.array(places).T
-        logits = Table(torch.from_numpy(TARGET[positions, last]))
-        for row, verdict in zip(going, verifier.verify(claims, logits), strict=True):
-            assert verdict is not None
-            row.tokens += verdict.tokens
-        going = [row for row in going if row.position < length]
-    return np.array([row.tokens[1 : 1 + length] for row in everyone])
-
-
-def joint(sampling: Sampling, length: int = LENGTH, logits: Law = TARGET) -> Law:
-    """The exact law (V, ..., V) of a text."""
-    law = np.zeros([V] * length)
-    for text in np.ndindex(*law.shape):
-        chance, last = 1.0, 0
-        for position, token in enumerate(text):
-            chance *= softmax(warp(logits[position, last], sampling))[token]
-            last = token
-        law[text] = chance
-    return law
-
-
-def p_value(drawn: NDArray[np.int64], law: Law) -> float:
-    """Chi-square test of drawn texts against a law; cells of fewer than 5 expected texts are counted together."""
-    counts = np.zeros(law.shape)
-    np.add.at(counts, tuple(drawn.T), 1)
-    if counts[law == 0].any():
-        return 0.0
-    expected = law * len(drawn)
-    rare = expected < 5
-    observed = np.append(counts[~rare], counts[rare].sum())
-    wanted = np.append(expected[~rare], expected[rare].sum())
-    observed, wanted = observed[wanted > 0], wanted[wanted > 0]
-    statistic = float(((observed - wanted) ** 2 / wanted).sum())
-    half = torch.tensor([(len(wanted) - 1) / 2, statistic / 2], dtype=torch.float64)
-    return float(torch.special.gammaincc(half[0], half[1]))
-
-
-class Drawn(Drafter):
-    """Chains drawn from the draft's law by the model drafter's own code, their law kept."""
-
-    name = "drawn"
-
-    def __init__(self) -> None:
-        self.model = ModelDrafter(None, CostTable((1,), ((1.0,),)), V, keep_law=True)  # type: ignore[arg-type]
-
-    def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
-        """See :class:`Drafter`."""
-        drafts = [Draft(law=[]) for _ in rows]
-        for level in range(min(depth, 2)):
-            last = [draft.tokens[-1] if level else row.tokens[-1] for row, draft in zip(rows, drafts, strict=True)]
-            logits = torch.from_numpy(GUESSED[[row.position + level for row in rows], last])
-            for draft, (token, confidence, law) in zip(drafts, self.model._choose(rows, level, logits), strict=True):
-                assert law is not None
-                assert draft.law is not None
-                draft.tokens.append(token)
-                draft.parents.append(level - 1)
-                draft.confidence.append(confidence)
-                draft.law.append(law)
-        return drafts
 
 
 class Likeliest(Drafter):
@@ -238,7 +69,11 @@ class Terse(Likeliest):
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize(
     ("drafter", "setting", "length"),
-    [(Drawn(), CUT, 2), (Likeliest(3), NUCLEUS, 3), (Combined(Terse(), Drawn()), WARM, 2)],
+    [
+        (Shaped(Chain(keeps_law=True)), CUT, 2),
+        (Likeliest(3), NUCLEUS, 3),
+        (Combined(Terse(), Shaped(Chain(keeps_law=True))), WARM, 2),
+    ],
     ids=["drawn chain", "siblings", "table and model"],
 )
 def test_rejection_keeps_the_law_of_the_text(drafter: Drafter, setting: Sampling, length: int) -> None:
@@ -270,7 +105,11 @@ class Misdeclared(Likeliest):
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize(
     ("rule", "drafter"),
-    [(NothingTakenOff(), Drawn()), (NothingTakenOff(), Likeliest(3)), (Rejection(), Misdeclared(1))],
+    [
+        (NothingTakenOff(), Shaped(Chain(keeps_law=True))),
+        (NothingTakenOff(), Likeliest(3)),
+        (Rejection(), Misdeclared(1)),
+    ],
     ids=["nothing taken off", "nothing taken off from siblings", "misdeclared"],
 )
 def test_a_broken_rule_is_found_out(rule: Verifier, drafter: Drafter) -> None:
@@ -291,7 +130,7 @@ def test_coupled_verification_keeps_the_law_and_the_text() -> None:
 def test_a_drawn_chain_keeps_the_law_it_was_drawn_from() -> None:
     """Tokens of a draft are distributed as the law that stands beside them, warped like the target's."""
     everyone = [Row([0], 1, CUT, stream, 3) for stream in range(DRAWS // 2)]
-    drafts = Drawn().propose(everyone, 0.0, 2)
+    drafts = Shaped(Chain(keeps_law=True)).propose(everyone, 0.0, 2)
     law = joint(CUT, 2, GUESSED)
     assert drafts[0].law is not None
     assert np.allclose(drafts[0].law[0], law.sum(axis=1))

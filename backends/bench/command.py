@@ -44,7 +44,8 @@ def bench(
     ] = False,
     modes: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help=f"Ways to run; default: all that can. Of: {', '.join(MODES)}."),
+        typer.Option(metavar="A,B", help=f"Ways to run; default: all that can. Of: {', '.join(MODES)}. Those of the "
+                     "engine may carry options, as in seed@drafter=rsd-s:3x4@verify=recursive."),
     ] = None,
     baseline: Annotated[
         str | None,

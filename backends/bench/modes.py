@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from treeagent.errors import ConfigError, UnknownNameError
+from treeagent.errors import ConfigError, UnknownNameError, did_you_mean
 
 LOOKUP = 8
 """Tokens that transformers copies from the prompt at a time, the same in every published table."""
@@ -29,7 +29,7 @@ class Mode:
     @property
     def keyed(self) -> bool:
         """Whether its samples are a function of the requests' keys, so that they can be compared at any temperature."""
-        return self.family in ("plain", "seed")
+        return self.family in ("plain", "seed") and self.options.get("verify", "coupled") == "coupled"
 
 
 _ALL = (
@@ -57,6 +57,12 @@ _ALL = (
 MODES = {mode.name: mode for mode in _ALL}
 """Every mode by its name."""
 
+OPTIONS: Mapping[str, Callable[[str], Any]] = {
+    "drafter": str, "policy": str, "verify": str, "draft_tokens": int,
+    "kv_memory": float, "max_rows": int, "chunk": int,
+}  # fmt: skip
+"""Options of the engine that a mode's name may carry."""
+
 HOPELESS = "seed-hopeless"
 """Only run when it is asked for."""
 SERIAL, PLAIN = "transformers-serial", "backend-transformers"
@@ -76,7 +82,34 @@ def chosen(names: Sequence[str] | None, draft: str | None) -> tuple[Mode, ...]:
 
 
 def find(name: str) -> Mode:
-    """The mode of a name. Raises UnknownNameError."""
-    if name not in MODES:
-        raise UnknownNameError("mode", name, MODES)
-    return MODES[name]
+    """The mode of a name, which may carry options of the engine: ``seed@drafter=rsd-s:3x4@verify=recursive``.
+
+    Raises UnknownNameError, ConfigError.
+    """
+    base, *given = name.split("@")
+    if base not in MODES:
+        raise UnknownNameError("mode", base, MODES)
+    mode = MODES[base]
+    if not given:
+        return mode
+    if mode.family != "seed" or base == HOPELESS:
+        raise ConfigError(
+            f"mode {base} takes no options, not {name!r}; modes of the engine do, such as seed@policy=fcfs"
+        )
+    options = {**mode.options, **dict(map(_option, given))}
+    model = options.get("drafter", "auto") not in ("auto", "none", "ngram")
+    return replace(mode, name=name, what=f"{mode.what}; {', '.join(given)}", options=options, drafts=model)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """``NAME=VALUE`` of the engine. Raises ConfigError."""
+    name, _, value = text.partition("=")
+    if name not in OPTIONS:
+        raise ConfigError(
+            f"{text!r} is no option of a mode.{did_you_mean(name, OPTIONS)} Expected NAME=VALUE with one of: "
+            f"{', '.join(OPTIONS)}."
+        )
+    try:
+        return name, OPTIONS[name](value)
+    except ValueError:
+        raise ConfigError(f"{text!r}: expected a number") from None

@@ -22,6 +22,7 @@ from .budget import CostTable, best_depth
 from .drafters import Drafter
 from .drafters.combined import Combined
 from .drafters.model import ModelDrafter
+from .drafters.names import Choice
 from .drafters.ngram import NgramDrafter
 from .forest import Span
 from .metrics import Counters
@@ -31,8 +32,6 @@ from .verify import VERIFIERS
 
 if TYPE_CHECKING:
     from .engine import SeedBackend
-
-DRAFTERS = ("auto", "none", "ngram", "model", "ngram+model")
 
 COSTS = 3
 """Version of what is measured; a new one measures anew."""
@@ -62,6 +61,7 @@ class Parts:
             self.drafting.forest = self.drafting.new_forest()
         if tables:
             scheduler.calibration = type(scheduler.calibration)()
+            scheduler.gate = type(scheduler.gate)()
             scheduler.drafter = self.make_drafter()
 
     def figures(self, counters: Counters) -> dict[str, Any]:
@@ -105,19 +105,29 @@ def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
 def _drafter(backend: SeedBackend, drafting: Runner | None, scheduler: Scheduler) -> Drafter | None:
     if backend.make_drafter is not None:
         return backend.make_drafter()
-    how = backend.drafter
-    if how == "auto":
-        how = "ngram" if drafting is None else "ngram+model"
-    table = NgramDrafter() if "ngram" in how else None
+    choice = Choice.parse(backend.chosen_drafter)
+    table = NgramDrafter() if choice.table else None
     if drafting is None:
         return table
     cost = measured(drafting, backend.dtype)
-    model = ModelDrafter(drafting, cost, scheduler.runner.vocabulary, keep_law=backend.verify == "rejection")
+    shape = choice.shape(coupled=backend.verify == "coupled")
+    model = ModelDrafter(drafting, cost, scheduler.runner.vocabulary, shape)
     if scheduler.draft_tokens is None:
-        model.depth_for = lambda rows: best_depth(
-            scheduler.cost, cost, scheduler.calibration.acceptance, rows, scheduler.depth
-        )
+        _weigh(model, scheduler)
     return model if table is None else Combined(table, model)
+
+
+def _weigh(model: ModelDrafter, scheduler: Scheduler) -> None:
+    """Let measured times and late acceptance decide how deep a model drafts."""
+    target, draft = scheduler.cost, model.cost
+    if model.shape.name == "dynamic":  # a level pays if the tokens it may bring come faster than the target's own
+        model.pays = lambda rows, nodes, value: (
+            value * scheduler.calibration.acceptance > draft(nodes) * rows / target(rows)
+        )
+    else:
+        model.depth_for = lambda rows: best_depth(
+            target, draft, scheduler.calibration.acceptance, rows, scheduler.depth
+        )
 
 
 def measured(runner: Runner, dtype: str) -> CostTable:

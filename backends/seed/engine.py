@@ -17,8 +17,9 @@ from treeagent.errors import BackendError, ConfigError, TreeagentError, did_you_
 from .. import worker
 from ..gathering import Gatherer, Ticket
 from ..local import LocalBackend, pairs, samples
-from .assembly import DRAFTERS, Parts, assemble
+from .assembly import Parts, assemble
 from .drafters import Drafter
+from .drafters.names import Choice
 from .jobs import Growing, Scoring
 from .scheduler import POLICIES
 from .verify import VERIFIERS
@@ -32,10 +33,12 @@ class SeedBackend(LocalBackend):
     Args:
         model: a name (``mini``, ``smollm2``), a folder, a .gguf file or a hub id.
         draft: a smaller model with the same vocabulary, for the drafters ``model`` and ``ngram+model``.
-        drafter: ``auto`` (``ngram``, with ``draft`` also the model), ``none``, ``ngram``, ``model``,
+        drafter: ``auto`` (``ngram``, with ``draft`` also the model), ``none``, ``ngram``, a shape of the model's
+            drafts (``model``: a chain, ``dynamic``, ``rsd-c:2x2``, ``rsd-s:3x2``, ``mcsd:2x2``), both as in
             ``ngram+model``, or whatever makes a :class:`Drafter` when it is called.
         policy: ``rounds``, or the paper's ``fcfs`` and ``serial``.
-        verify: ``coupled`` (the text is plain decoding's, token for token) or ``rejection`` (its law is).
+        verify: ``coupled`` (the text is plain decoding's, token for token) or ``recursive`` rejection (its law is).
+            ``rejection`` is another name of it, the one that is usual for chains.
         draft_tokens: tokens drafted for every branch in every round; None leaves it to the measured times.
         kv_memory: megabytes (10^6 bytes) of keys and values, of the target and as many of the draft model.
         max_rows: branches that are live at one time; others wait.
@@ -76,22 +79,28 @@ class SeedBackend(LocalBackend):
         chat: bool | None = None,
     ) -> None:
         super().__init__(model, device, dtype, threads, chat)
-        named = drafter if isinstance(drafter, str) else "none"
-        words = (("drafter", named, DRAFTERS), ("policy", policy, POLICIES), ("verify", verify, VERIFIERS))
+        words = (("policy", policy, POLICIES), ("verify", verify, VERIFIERS))
         for option, word, known in words:
             if word not in known:
                 valid = f"Valid: {', '.join(known)}."
                 raise ConfigError(f"there is no {option} {word!r}.{did_you_mean(word, known)} {valid}")
-        if draft is None and "model" in named:
+        named = drafter if isinstance(drafter, str) else "none"
+        if named == "auto":
+            named = "ngram" if draft is None else "ngram+model"
+        choice = Choice.parse(named)
+        if draft is None and choice.model:
             raise ConfigError(f"drafter {named!r} needs a draft model: give draft, such as draft=mini-draft for mini")
-        if draft is not None and named in ("none", "ngram"):
+        if draft is not None and not choice.model:
             raise ConfigError(f"draft {draft!r} is given, but the drafter uses no model. Leave one of them out.")
+        choice.shape(coupled=verify == "coupled")
         numbers = {"kv_memory": kv_memory, "max_rows": max_rows, "chunk": chunk, "draft_tokens": draft_tokens}
         for option, number in numbers.items():
             if number is not None and not number > 0:
                 raise ConfigError(f"{option} must be positive, not {number}")
         self.draft, self.policy, self.verify = draft, policy, verify
         self.drafter = drafter if isinstance(drafter, str) else "own"
+        self.chosen_drafter = named
+        """What ``auto`` stands for."""
         self.make_drafter = None if isinstance(drafter, str) else drafter
         self.draft_tokens = draft_tokens
         self.kv_memory, self.max_rows, self.chunk = kv_memory, max_rows, chunk
@@ -105,7 +114,7 @@ class SeedBackend(LocalBackend):
     @property
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # as of every local backend
         """Without ``seed`` where texts depend on what was drafted, and so on what else was asked. Raises ModelError."""
-        free = self.verify == "rejection" and self.drafter != "none"
+        free = self.verify != "coupled" and self.drafter != "none"
         return super().capabilities - ({"seed"} if free else set())
 
     def load(self) -> None:

@@ -3,9 +3,11 @@
 ``coupled`` (Daliri et al., arXiv 2408.07978): the target's token at a position is argmax(warped log p + g) with noise
 g keyed by (stream, position). A drafted token is accepted iff it is that token, so the text is the plain decoder's,
 token for token, whatever was drafted. ``rejection`` (Leviathan et al., arXiv 2211.17192; Chen et al., 2302.01318): a
-token x drawn from q is accepted with probability min(1, p(x) / q(x)), else the next one comes from max(p - q, 0);
-only the law of the text is the target's. A deterministic draft is a point mass: accepted with probability p(x), and x
-is struck out.
+token x drawn from q is accepted with probability min(1, p(x) / q(x)), else what comes next follows max(p - q, 0); only
+the law of the text is the target's. Siblings are tried in turn against what the earlier ones left of p (``recursive``
+rejection, Jeon et al., arXiv 2402.14160, theorem 3.1); where they were drawn without replacement, the law of a later
+one is q without the earlier ones. A deterministic draft is a point mass: accepted with probability p(x), and x is
+struck out.
 At temperature 0 both take the most likely token.
 V vocabulary, R rows of logits of a pass, n drafted tokens of a branch.
 """
@@ -160,7 +162,7 @@ def choose(rows: Sequence[Row], at: Sequence[int], ahead: Sequence[int], logits:
 
 
 class Rejection(Verifier):
-    """Rejection sampling over a chain drawn from its law, or over deterministic candidates one after another."""
+    """Recursive rejection sampling over a tree: siblings one after another, drawn from their law or chosen."""
 
     name = "rejection"
 
@@ -186,17 +188,29 @@ class Rejection(Verifier):
             law = softmax(warp(logits[node + 1], row.sampling))  # (V,)
             position = row.position + len(tokens)
             taken = None
+            tried: list[int] = []
             for rank, child in enumerate(children.get(node, ())):
-                proposal = None if draft.law is None else draft.law[child]
+                proposal = None if draft.law is None else self.proposal(draft.law[child], tried)
                 if _coin(row, position, rank) < self.chance(law, draft.tokens[child], proposal):
                     taken = child
                     break
                 law = self.residual(law, draft.tokens[child], proposal)
+                if draft.distinct:
+                    tried.append(draft.tokens[child])
             if taken is None:
                 tokens.append(_draw(law, row, position))
                 return Verdict(tuple(accepted), tuple(tokens))
             accepted.append(taken)
             tokens.append(draft.tokens[taken])
+
+    def proposal(self, law: NDArray[np.float64], tried: Sequence[int]) -> NDArray[np.float64]:
+        """The law (V,) that a sibling was drawn from, after those that were drawn before it."""
+        if not tried:
+            return law
+        left = law.copy()
+        left[list(tried)] = 0.0
+        mass = float(left.sum())
+        return left / mass if mass > 0 else left
 
     def chance(self, law: NDArray[np.float64], token: int, proposal: NDArray[np.float64] | None) -> float:
         """Probability of accepting a token: p(x) / q(x) at most 1, p(x) for a point mass; laws (V,)."""
@@ -234,4 +248,5 @@ def _draw(law: NDArray[np.float64], row: Row, position: int) -> int:
     return int(ids[(np.log(law[ids]) + gumbel(row.stream, position, ids, RESIDUAL)).argmax()])
 
 
-VERIFIERS: dict[str, type[Verifier]] = {rule.name: rule for rule in (Coupled, Rejection)}
+VERIFIERS: dict[str, type[Verifier]] = {"coupled": Coupled, "rejection": Rejection, "recursive": Rejection}
+"""By name; over a chain the recursive rule is plain rejection sampling, so both names mean the same."""

@@ -41,8 +41,8 @@ class Row:
 class Draft:
     """A tree of proposed tokens after a row's last token; parents stand before their children.
 
-    Siblings differ. ``law`` matters to rejection sampling alone: one distribution (V,) per node, from which the node
-    was drawn; None says that the choice was deterministic (a point mass).
+    ``law`` matters to rejection sampling alone: per node the distribution (V,) that the first of its siblings was drawn
+    from; None says that the choice was deterministic (a point mass). Siblings stand in the order they were drawn.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -51,6 +51,8 @@ class Draft:
     confidence: list[float] = field(default_factory=list)
     """For each node the claimed probability that it is accepted once its parent is; the engine calibrates it."""
     law: list[NDArray[np.float64]] | None = None
+    distinct: bool = True
+    """Whether siblings differ: the law of a later one is the first's without the earlier ones."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -63,6 +65,7 @@ class Draft:
             [place[self.parents[node]] for node in nodes],
             [self.confidence[node] for node in nodes],
             None if self.law is None else [self.law[node] for node in nodes],
+            self.distinct,
         )
 
 

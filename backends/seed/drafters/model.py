@@ -1,4 +1,4 @@
-"""A small model drafts a chain for every branch, all branches in one pass per level.
+"""A small model drafts for every branch, all branches in one pass per level.
 
 Its keys and values live in a prefix forest of their own. What was drafted and accepted stays there; a branch that has
 not drafted for some rounds is read up to date by its next pass, so no hole is ever left behind.
@@ -7,13 +7,12 @@ not drafted for some rounds is read up to date by its next pass, so no hole is e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from ...sampling import DRAFT, TEXT, choose_rows, warp
+from ...sampling import Floats
 from ..branch import Branch, Reading
 from ..budget import CostTable
 from ..forest import Span
@@ -21,8 +20,7 @@ from ..pool import Slots
 from ..prefixes import OutOfMemory
 from ..runner import Runner
 from . import Draft, Drafter, Row
-
-NONE: Slots = np.zeros(0, dtype=np.int64)
+from .shapes import Shape, Sketch
 
 
 @dataclass(slots=True, eq=False)
@@ -30,31 +28,35 @@ class _Seen:
     """What the draft model has read of one row."""
 
     branch: Branch
-    drafted: list[int] = field(default_factory=list)
-    """Tokens after the branch's end that it read as its own drafts, not known to be right yet."""
-    slots: Slots = field(default_factory=lambda: NONE)
-    """Where their keys and values are."""
+    draft: Draft = field(default_factory=Draft)
+    """What it proposed last, not known to be right yet."""
+    slots: dict[int, int] = field(default_factory=dict)
+    """Of those nodes of it that the model read, the slot of their keys and values."""
+
+    def path(self, node: int) -> list[int]:
+        """Slots of a node's ancestors and its own, from the top down."""
+        slots: list[int] = []
+        while node >= 0:
+            slots.append(self.slots[node])
+            node = self.draft.parents[node]
+        return slots[::-1]
 
 
 class ModelDrafter(Drafter):
-    """Chains of a draft model with the target's vocabulary.
+    """Drafts of a model with the target's vocabulary, of a given shape."""
 
-    Under coupled verification the draft is argmax(log q + g) with the target's own noise g; under rejection sampling it
-    is drawn from q with noise of its own, and q is kept.
-    """
-
-    name = "model"
-
-    def __init__(self, runner: Runner, cost: CostTable, vocabulary: int, *, keep_law: bool = False) -> None:
+    def __init__(self, runner: Runner, cost: CostTable, vocabulary: int, shape: Shape) -> None:
         self.runner = runner
-        self.vocabulary = vocabulary
-        """Ids that the target has; models of one tokenizer may be padded to different sizes."""
         self.cost = cost
         """Seconds of the draft model's passes."""
-        self.keep_law = keep_law
-        """Whether drafts are independent draws whose law is kept, as rejection sampling needs."""
+        self.vocabulary = vocabulary
+        """Ids that the target has; models of one tokenizer may be padded to different sizes."""
+        self.shape = shape
+        self.name = shape.name
         self.depth_for: Callable[[int], int] | None = None
-        """How deep it pays to draft for a number of rows; set by the scheduler."""
+        """How deep it pays to draft for a number of rows."""
+        self.pays: Callable[[int, int, float], bool] | None = None
+        """Whether one more level pays that so many nodes of so many rows grow, of this value in all."""
         self._seen: dict[Row, _Seen] = {}
 
     @property
@@ -64,43 +66,54 @@ class ModelDrafter(Drafter):
 
     def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`; nothing when memory is short or drafting does not pay."""
-        drafts = [Draft(law=[] if self.keep_law else None) for _ in rows]
-        if self.depth_for is not None:
+        if self.shape.depth is not None:
+            depth = min(depth, self.shape.depth)
+        elif self.depth_for is not None:
             depth = min(depth, self.depth_for(len(rows)))
-        levels = [self._levels(row, depth) for row in rows]
-        active = [i for i, most in enumerate(levels) if most > 0]
-        if not active:
-            return drafts
+        sketches = [self.shape.new(row, self._levels(row, depth)) for row in rows]
+        growing = [sketch for sketch in sketches if sketch.levels > 0]
         try:
-            logits = self._catch_up([rows[i] for i in active])  # (len(active), V)
-            worth = dict.fromkeys(active, 1.0)
-            for level in range(depth):
-                if not all(finite := logits.amax(dim=1).isfinite().tolist()):  # such a draft model drafts nothing
-                    logits = logits[finite]
-                    active = [i for i, sound in zip(active, finite, strict=True) if sound]
-                    if not active:
-                        break
-                chosen = self._choose([rows[i] for i in active], level, logits)
-                onward = []
-                for place, (i, (token, confidence, law)) in enumerate(zip(active, chosen, strict=True)):
-                    worth[i] *= confidence
-                    if worth[i] < floor:
-                        continue
-                    drafts[i].tokens.append(token)
-                    drafts[i].parents.append(level - 1)
-                    drafts[i].confidence.append(confidence)
-                    if law is not None:
-                        drafts[i].law.append(law)  # type: ignore[union-attr]  # made with a list above
-                    if level + 1 < levels[i]:
-                        onward.append((i, place))
-                active = [i for i, _ in onward]
-                if not active:
-                    break
-                logits = self._step([rows[i] for i in active], [drafts[i].tokens[-1] for i in active])
+            if growing:
+                self._grow(growing, floor)
         except OutOfMemory:
             for row in rows:
                 self.forget(row)
-        return drafts
+        return [sketch.draft for sketch in sketches]
+
+    def _grow(self, growing: list[Sketch], floor: float) -> None:
+        """Add level after level. Raises OutOfMemory, leaving the levels that were finished."""
+        logits, level = self._catch_up([sketch.row for sketch in growing]), 0
+        for sketch in growing:
+            self._seen[sketch.row].draft = sketch.draft
+        while True:
+            growing, host = self._sound(growing, logits)
+            if not growing:
+                return
+            self.shape.grow(growing, level, host, floor)
+            level += 1
+            growing = [sketch for sketch in growing if sketch.growing and level < sketch.levels]
+            if not growing:
+                return
+            if self.pays is not None:
+                nodes = sum(len(sketch.growing) for sketch in growing)
+                value = sum(sketch.value[node] for sketch in growing for node in sketch.growing)
+                if not self.pays(len(growing), nodes, value):
+                    return
+            logits = self._step(growing)
+
+    def _sound(self, sketches: list[Sketch], logits: torch.Tensor) -> tuple[list[Sketch], Floats]:
+        """Without branches whose logits (n, V) are not finite: such a draft model drafts nothing for them."""
+        wide = logits[:, : self.vocabulary]
+        host: Floats = (wide if wide.dtype == torch.float64 else wide.float()).cpu().numpy()
+        if host.shape[1] < self.vocabulary:  # laws are compared with the target's
+            host = np.pad(host, ((0, 0), (0, self.vocabulary - host.shape[1])), constant_values=-np.inf)
+        finite = np.isfinite(host.max(axis=1))  # (n,)
+        if finite.all():
+            return sketches, host
+        owner = np.repeat(np.arange(len(sketches)), [len(sketch.growing) for sketch in sketches])
+        sound = [bool(finite[owner == i].all()) for i in range(len(sketches))]
+        kept = [sketch for sketch, good in zip(sketches, sound, strict=True) if good]
+        return kept, host[np.array(sound)[owner]]
 
     def _levels(self, row: Row, depth: int) -> int:
         """How deep a draft of a row may be: as far as it is of use, and as the model can read."""
@@ -115,7 +128,7 @@ class ModelDrafter(Drafter):
         """The row's place is given up, its tokens may be of use to others."""
         seen = self._seen.pop(row, None)
         if seen is not None:
-            self.runner.forest.pool.free(seen.slots)
+            self._free(seen)
             seen.branch.leave(keep=True)
 
     def close(self) -> None:
@@ -140,7 +153,7 @@ class ModelDrafter(Drafter):
             Span(tokens, own, seen.branch.table, seen.branch.node, wanted=[len(tokens) - 1])
             for tokens, own, seen in zip(missing, slots, seens, strict=True)
         ]
-        logits, _ = self._forward([*reading.spans, *spans], slots)
+        logits = self._forward([*reading.spans, *spans], slots)
         reading.done()
         for seen, tokens, own in zip(seens, missing, slots, strict=True):
             seen.branch.extend(tokens, own)
@@ -148,34 +161,41 @@ class ModelDrafter(Drafter):
 
     def _settle(self, seen: _Seen, row: Row) -> None:
         """Keep what it read as drafts and what turned out right; free the rest."""
-        length = seen.branch.length
-        right = 0
-        while right < len(seen.drafted) and row.tokens[length + right : length + right + 1] == [seen.drafted[right]]:
-            right += 1
-        if length + right == len(row.tokens):  # its last token is read again, for its logits
-            right -= 1
-        right = max(right, 0)
-        self.runner.forest.pool.free(seen.slots[right:])
+        new, node = row.tokens[seen.branch.length :], -1
+        right: list[int] = []
+        for token in new[:-1]:  # the last token is read again, for its logits
+            child = next(
+                (i for i in seen.slots if seen.draft.parents[i] == node and seen.draft.tokens[i] == token), None
+            )
+            if child is None:
+                break
+            right.append(child)
+            node = child
+        kept = np.array([seen.slots.pop(node) for node in right], dtype=np.int64)
+        self._free(seen)
         if right:
-            seen.branch.extend(seen.drafted[:right], seen.slots[:right])
-        seen.drafted, seen.slots = [], NONE
+            seen.branch.extend(new[: len(right)], kept)
 
-    def _step(self, rows: Sequence[Row], tokens: Sequence[int]) -> torch.Tensor:
-        """Read one drafted token per row; logits (rows, V)."""
-        slots = self.runner.forest.allocate(len(rows))
+    def _free(self, seen: _Seen) -> None:
+        """Give up the keys and values of a draft."""
+        self.runner.forest.pool.free(np.array(list(seen.slots.values()), dtype=np.int64))
+        seen.slots = {}
+
+    def _step(self, sketches: Sequence[Sketch]) -> torch.Tensor:
+        """Read the nodes that grow; logits (n, V) after each."""
+        nodes = [(self._seen[sketch.row], node) for sketch in sketches for node in sketch.growing]
+        slots = self.runner.forest.allocate(len(nodes))
         spans = []
-        for row, token, slot in zip(rows, tokens, slots, strict=True):
-            seen = self._seen[row]
-            context = np.concatenate((seen.branch.table, seen.slots))
-            spans.append(Span([token], np.array([slot]), context, seen.branch.node, wanted=[0]))
-        logits, _ = self._forward(spans, [slots])
-        for row, token, slot in zip(rows, tokens, slots, strict=True):
-            seen = self._seen[row]
-            seen.drafted.append(token)
-            seen.slots = np.append(seen.slots, slot)
+        for (seen, node), slot in zip(nodes, slots, strict=True):
+            above = np.array(seen.path(seen.draft.parents[node]), dtype=np.int64)
+            context = np.concatenate((seen.branch.table, above))
+            spans.append(Span([seen.draft.tokens[node]], np.array([slot]), context, seen.branch.node, wanted=[0]))
+        logits = self._forward(spans, [slots])
+        for (seen, node), slot in zip(nodes, slots.tolist(), strict=True):
+            seen.slots[node] = slot
         return logits
 
-    def _forward(self, spans: Sequence[Span], scratch: Sequence[Slots]) -> tuple[torch.Tensor, list[range]]:
+    def _forward(self, spans: Sequence[Span], scratch: Sequence[Slots]) -> torch.Tensor:
         """A pass whose slots are given back when it fails; logits in the order of the spans."""
         try:
             logits, rows = self.runner.forward(spans)
@@ -183,36 +203,4 @@ class ModelDrafter(Drafter):
             for slots in scratch:
                 self.runner.forest.pool.free(slots)
             raise
-        order = [place for span_rows in rows for place in span_rows]
-        return logits[order], rows
-
-    def _choose(
-        self, rows: Sequence[Row], level: int, logits: torch.Tensor
-    ) -> list[tuple[int, float, NDArray[np.float64] | None]]:
-        """For each row a token, its confidence and, if kept, the law (V,) it was drawn from; logits (rows, V)."""
-        wide = logits[:, : self.vocabulary]
-        wide = wide if logits.dtype == torch.float64 else wide.float()
-        host = wide.cpu().numpy()
-        streams, positions = [row.stream for row in rows], [row.position + level for row in rows]
-        if not self.keep_law:
-            # The tail stays: a token that the target's own cut keeps must not be lost to the draft's.
-            settings = [replace(row.sampling, top_k=None, top_p=None, min_p=None) for row in rows]
-            tokens = choose_rows(host, settings, streams, positions, TEXT)
-            temperature = torch.tensor([[row.sampling.temperature or 1.0] for row in rows], device=wide.device)
-            at = torch.from_numpy(tokens)[:, None].to(wide.device)
-            chances = (wide / temperature).softmax(dim=1).gather(1, at)[:, 0].tolist()
-            return [(int(token), chance, None) for token, chance in zip(tokens, chances, strict=True)]
-        chosen: list[tuple[int, float, NDArray[np.float64] | None]] = []
-        tokens = choose_rows(host, [row.sampling for row in rows], streams, positions, DRAFT)
-        for row, token, scores in zip(rows, tokens.tolist(), host, strict=True):
-            if row.sampling.temperature == 0:
-                law = np.zeros(self.vocabulary)
-                law[token] = 1.0
-                chosen.append((token, float(torch.from_numpy(scores).softmax(0)[token]), law))
-            else:
-                warped = warp(scores, row.sampling)
-                weights = np.exp(warped - warped.max())
-                law = np.pad(weights / weights.sum(), (0, self.vocabulary - len(weights)))
-                # Of the law, not of the token drawn from it: what decides on a token must not depend on it.
-                chosen.append((token, float(law.max()), law))
-        return chosen
+        return logits[[place for span_rows in rows for place in span_rows]]

@@ -1,0 +1,61 @@
+"""Drafters by the names that users select them with, such as ``ngram``, ``rsd-s:3x4`` or ``ngram+dynamic``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from treeagent.errors import ConfigError, did_you_mean
+
+from .shapes import Branching, Chain, Dynamic, Shape, StochasticBeam
+
+MODEL = ("model", "dynamic", "rsd-c", "rsd-s", "mcsd")
+"""What a draft model can draft."""
+NAMES = ("auto", "none", "ngram", *MODEL, *(f"ngram+{name}" for name in MODEL))
+"""Every drafter, without numbers."""
+NUMBERS = {"rsd-c": (2, 2), "rsd-s": (3, 2), "mcsd": (2, 2)}
+"""Of fixed trees the numbers that are used when none are given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A drafter's name in parts. Raises ConfigError for one that does not exist."""
+
+    table: bool
+    """Whether a table of n-grams drafts."""
+    model: str | None
+    """What the draft model drafts; None without one."""
+    numbers: tuple[int, ...] = ()
+
+    @classmethod
+    def parse(cls, name: str) -> Choice:
+        """Read a name; ``auto`` stands for something else and is not read."""
+        words, colon, text = name.partition(":")
+        if words not in NAMES:
+            raise ConfigError(f"there is no drafter {words!r}.{did_you_mean(words, NAMES)} Valid: {', '.join(NAMES)}.")
+        table, _, last = words.rpartition("+")
+        model = last if last in MODEL else None
+        numbers = NUMBERS.get(last, ())
+        if colon:
+            if not numbers:
+                raise ConfigError(f"drafter {words!r} takes no numbers, not {text!r}. Write {words!r} alone.")
+            form = "WIDTHxDEPTH, such as 3x4" if last == "rsd-s" else "the children of every level, such as 2x2x2"
+            if not re.fullmatch(r"[1-9]\d?(x[1-9]\d?)*", text) or (last == "rsd-s" and text.count("x") != 1):
+                raise ConfigError(f"drafter {words!r} takes {form}, not {text!r}")
+            numbers = tuple(map(int, text.split("x")))
+        return cls(words.startswith("ngram") or table == "ngram", model, numbers)
+
+    def shape(self, *, coupled: bool) -> Shape:
+        """What the draft model's drafts look like. Raises ConfigError."""
+        if self.model == "rsd-c":
+            return Branching(self.numbers, keeps_law=not coupled)
+        if self.model == "rsd-s":
+            return StochasticBeam(*self.numbers, keeps_law=not coupled)
+        if self.model == "mcsd":
+            if coupled:
+                raise ConfigError(
+                    "drafter 'mcsd' draws siblings with replacement, which coupled verification has no use for: "
+                    "give verify=recursive, or take rsd-c"
+                )
+            return Branching(self.numbers, keeps_law=True, replacement=True)
+        return Dynamic(coupled=coupled) if self.model == "dynamic" else Chain(keeps_law=not coupled)

@@ -1,0 +1,258 @@
+"""Draft trees of a model: laws are kept, lists are what the papers say, and shapes are as they were asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, TARGET, WARM, Law, Shaped, joint, p_value, texts
+
+from treeagent.backend import Sampling
+from treeagent.backends import sampling as sampling_module
+from treeagent.backends.sampling import DRAFT, choose, gumbel, top_draws, warp
+from treeagent.backends.seed.drafters import Draft, Row
+from treeagent.backends.seed.drafters.names import MODEL, NAMES, Choice
+from treeagent.backends.seed.drafters.shapes import Branching, Dynamic, Shape, StochasticBeam, condition
+from treeagent.backends.seed.verify import Coupled, Rejection
+from treeagent.errors import ConfigError
+
+TREES = 20_000
+"""Texts of a test of a law: a pair's chance is then known to 0.3 % of the whole."""
+
+COUPLED = [Branching((3, 2), keeps_law=False), StochasticBeam(3, 2, keeps_law=False), Dynamic(coupled=True)]
+DRAWN = [
+    Branching((2, 2), keeps_law=True),
+    Branching((3, 1), keeps_law=True),
+    StochasticBeam(3, 2, keeps_law=True),
+    Branching((2, 2), keeps_law=True, replacement=True),
+    Dynamic(coupled=False),
+]
+
+
+def named(shapes: Sequence[Shape]) -> list[str]:
+    return [shape.name for shape in shapes]
+
+
+@pytest.mark.usefixtures("tabulated")
+@pytest.mark.parametrize("setting", [WARM, CUT], ids=["warm", "cut"])
+@pytest.mark.parametrize("shape", DRAWN, ids=named(DRAWN))
+def test_recursive_rejection_keeps_the_law_of_the_text(shape: Shape, setting: Sampling) -> None:
+    """Texts of two tokens are distributed as the target says, whatever tree was drafted."""
+    drawn = texts(Rejection(), Shaped(shape), setting, TREES, 2)
+    assert p_value(drawn, joint(setting, 2)) > 1e-3
+
+
+@pytest.mark.usefixtures("tabulated")
+@pytest.mark.parametrize("shape", COUPLED, ids=named(COUPLED))
+def test_a_coupled_tree_changes_no_text(shape: Shape) -> None:
+    """Texts are those without drafts, and so is their law."""
+    drawn = texts(Coupled(), Shaped(shape), NUCLEUS, 5000, 2)
+    plain = [[choose(TARGET[0, 0], NUCLEUS, stream, 0)] for stream in range(5000)]
+    for stream, text in enumerate(plain):
+        text.append(choose(TARGET[1, text[0]], NUCLEUS, stream, 1))
+    assert np.array_equal(drawn, plain)
+    assert p_value(drawn, joint(NUCLEUS, 2)) > 1e-3
+
+
+class Undiminished(Rejection):
+    """Takes a later sibling for a draw from the whole law."""
+
+    def proposal(self, law: Law, tried: Sequence[int]) -> Law:
+        """Wrong."""
+        return law
+
+
+class Misdeclared(Branching):
+    """Takes the two likeliest tokens and says that they were drawn."""
+
+    def _siblings(self, row: Row, level: int, parent: int, logits: Law) -> list[tuple[int, float, Law | None]]:
+        law = np.exp(warp(logits, row.sampling))
+        return [(int(token), 0.5, law / law.sum()) for token in np.argsort(-law)[: self.widths[level]]]
+
+
+class Picky(StochasticBeam):
+    """Drops the children whose tokens it does not like."""
+
+    def grow(self, sketches: Sequence, level: int, logits: Law, floor: float) -> None:
+        """Wrong: the cut looks at what was drawn."""
+        super().grow(sketches, level, logits, floor)
+        for sketch in sketches:
+            sketch.draft = sketch.draft.keep([i for i in range(len(sketch.draft)) if sketch.draft.tokens[i] < 3])
+            sketch.growing = []
+
+
+@pytest.mark.usefixtures("tabulated")
+@pytest.mark.parametrize(
+    ("rule", "shape"),
+    [
+        (Undiminished(), Branching((2, 2), keeps_law=True)),
+        (Rejection(), Misdeclared((2, 2), keeps_law=True)),
+        (Rejection(), Picky(3, 1, keeps_law=True)),
+    ],
+    ids=["law not diminished", "misdeclared", "cut by token"],
+)
+def test_a_broken_rule_is_found_out(rule: Rejection, shape: Shape) -> None:
+    """The test of the law fails clearly for the mistakes that are easily made with trees."""
+    drawn = texts(rule, Shaped(shape), WARM, TREES, 2)
+    assert p_value(drawn, joint(WARM, 2)) < 1e-6
+
+
+@pytest.mark.usefixtures("tabulated")
+def test_siblings_are_drawn_without_replacement_in_order() -> None:
+    """The law of an ordered pair is q(x) q(y) / (1 - q(x)); with replacement it is q(x) q(y)."""
+    law = np.exp(warp(GUESSED[0, 0], WARM))
+    law /= law.sum()
+    pairs = np.outer(law, law)
+    without = pairs / (1 - law[:, None])
+    np.fill_diagonal(without, 0)
+    rows = [Row([0], 1, WARM, stream, 3) for stream in range(TREES)]
+    for shape, expected in (
+        (Branching((2,), keeps_law=True), without),
+        (StochasticBeam(2, 1, keeps_law=True), without),
+        (Branching((2,), keeps_law=True, replacement=True), pairs),
+    ):
+        drafts = Shaped(shape).propose(rows, 0.0, 1)
+        assert p_value(np.array([draft.tokens for draft in drafts]), expected) > 1e-3
+
+
+@pytest.mark.usefixtures("tabulated")
+def test_a_stochastic_beam_draws_paths_without_replacement() -> None:
+    """The first of the kept paths is a draw from the law of paths, and all of them differ."""
+    rows = [Row([0], 1, WARM, stream, 4) for stream in range(DRAWS // 4)]
+    first = []
+    for draft in Shaped(StochasticBeam(3, 2, keeps_law=True)).propose(rows, 0.0, 2):
+        leaves = [node for node in range(len(draft)) if node not in draft.parents and draft.parents[node] >= 0]
+        paths = [(draft.tokens[draft.parents[node]], draft.tokens[node]) for node in leaves]
+        assert len(set(paths)) == len(paths) == 3
+        first.append(paths[0])
+    assert p_value(np.array(first), joint(WARM, 2, GUESSED)) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [("rsd-c:2x2", [2, 4]), ("rsd-c:3x2", [3, 6]), ("rsd-s:4x2", [4, 4]), ("mcsd:2x1", [2, 2]), ("model", [1, 1])],
+)
+@pytest.mark.parametrize("coupled", [True, False])
+def test_trees_have_the_shape_that_was_asked_for(name: str, levels: list[int], coupled: bool) -> None:
+    """So many nodes on every level, siblings that differ, parents before children, a law for every drawn node."""
+    if name.startswith("mcsd") and coupled:
+        return
+    shape = Choice.parse(name).shape(coupled=coupled)
+    assert shape.name == name
+    [draft] = Shaped(shape).propose([Row([0], 1, Sampling(temperature=1.0), 5, 9)], 0.0, 2)
+    depths: list[int] = []
+    for node, parent in enumerate(draft.parents):
+        assert parent < node
+        depths.append(0 if parent < 0 else depths[parent] + 1)
+    assert [depths.count(level) for level in range(2)] == levels
+    assert (draft.law is None) == coupled
+    if draft.law is not None:
+        assert len(draft.law) == len(draft)
+    if draft.distinct:
+        assert len(set(zip(draft.parents, draft.tokens, strict=True))) == len(draft)
+
+
+@given(temperature=st.sampled_from([0.0, 0.3, 1.0]), stream=st.integers(0, 99))
+def test_the_first_child_is_what_the_model_itself_would_write(temperature: float, stream: int) -> None:
+    """With the target's noise; so a model that drafts for itself is always right."""
+    row = Row([0, 3], 1, Sampling(temperature=temperature), stream, 9)
+    for shape in COUPLED:
+        [draft] = Shaped(shape).propose([row], 0.0, 2)
+        assert draft.tokens[0] == choose(GUESSED[1, 3], row.sampling, stream, 1)
+        below = next(node for node, parent in enumerate(draft.parents) if parent == 0)
+        assert draft.tokens[below] == choose(GUESSED[2, draft.tokens[0]], row.sampling, stream, 2)
+
+
+@settings(deadline=None)
+@given(
+    size=st.integers(2, 60),
+    count=st.integers(1, 20),
+    many=st.sampled_from([4, 4096]),
+    temperature=st.sampled_from([0.0, 0.5, 2.0]),
+    top_k=st.none() | st.integers(1, 9),
+    seed=st.integers(0, 999),
+)
+def test_the_best_draws_are_the_best_of_all(
+    size: int, count: int, many: int, temperature: float, top_k: int | None, seed: int
+) -> None:
+    """As if every id's noise were made and all were sorted, though most noise is not made; ties to the lowest id."""
+    logits = np.random.default_rng(seed).integers(-20, 20, size) / 2.0
+    setting = Sampling(temperature=temperature, top_k=top_k)
+    scores = logits if temperature == 0 else warp(logits, setting) + gumbel(seed, 3, np.arange(size), DRAFT, 2)
+    expected = [i for i in sorted(range(size), key=lambda i: (-scores[i], i)) if scores[i] > -math.inf][:count]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling_module, "MANY", many)
+        ids, found = top_draws(logits, setting, seed, 3, count, DRAFT, draw=2)
+    assert ids.tolist() == expected
+    assert np.allclose(found, scores[expected])
+
+
+def test_independent_draws_have_noise_of_their_own() -> None:
+    """Every number of a draw gives other noise, number 0 the usual one."""
+    ids = np.arange(50)
+    noises = [gumbel(9, 4, ids, DRAFT, draw) for draw in range(4)]
+    assert np.array_equal(noises[0], gumbel(9, 4, ids, DRAFT))
+    assert len({noise.tobytes() for noise in noises}) == 4
+
+
+@given(
+    scores=st.lists(st.floats(-30, 30), min_size=1, max_size=8),
+    most=st.floats(-30, 30),
+)
+def test_conditioned_scores_have_the_maximum_that_was_asked_for(scores: list[float], most: float) -> None:
+    """Kool et al.'s formula, evaluated stably: the same as the textbook form where that can be computed."""
+    noisy = np.sort(np.array(scores))[::-1]
+    conditioned = condition(noisy, most)
+    assert conditioned[0] == most
+    assert (np.diff(conditioned) <= 1e-9).all()
+    assert not np.isnan(conditioned).any()
+    if abs(most) < 5 and (np.abs(noisy) < 5).all():
+        textbook = -np.log(math.exp(-most) - math.exp(-noisy[0]) + np.exp(-noisy))
+        assert np.allclose(conditioned, textbook, atol=1e-6)
+
+
+def test_numbers_of_a_tree_are_read_from_its_name() -> None:
+    """With what is usual where none are given."""
+    assert Choice.parse("rsd-c:3x2x2") == Choice(False, "rsd-c", (3, 2, 2))
+    assert Choice.parse("ngram+rsd-s:2x7") == Choice(True, "rsd-s", (2, 7))
+    assert Choice.parse("rsd-s") == Choice(False, "rsd-s", (3, 2))
+    assert Choice.parse("none") == Choice(False, None)
+    assert Choice.parse("ngram+model") == Choice(True, "model")
+    assert {name for name in NAMES if "+" in name} == {f"ngram+{name}" for name in MODEL}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("rsd", "no drafter 'rsd'. Did you mean"),
+        ("rsd-c:2y2", "children of every level, such as 2x2x2, not '2y2'"),
+        ("rsd-c:2x0", "not '2x0'"),
+        ("rsd-s:3", "WIDTHxDEPTH, such as 3x4, not '3'"),
+        ("model:4", "takes no numbers, not '4'"),
+        ("model+ngram", "no drafter 'model\\+ngram'"),
+    ],
+)
+def test_a_name_that_means_nothing_is_refused(name: str, reason: str) -> None:
+    """With what is wrong and what was expected."""
+    with pytest.raises(ConfigError, match=reason):
+        Choice.parse(name)
+
+
+def test_drawing_with_replacement_needs_rejection() -> None:
+    """Coupled siblings share one noise, so that they would all be the same."""
+    with pytest.raises(ConfigError, match="verify=recursive"):
+        Choice.parse("mcsd").shape(coupled=True)
+
+
+def test_cutting_a_draft_keeps_what_verification_needs() -> None:
+    """Laws and how siblings were drawn."""
+    law = [np.array([0.5, 0.5])] * 3
+    draft = Draft([0, 0, 1], [-1, -1, 0], [0.5] * 3, law, distinct=False)
+    kept = draft.keep([0, 2])
+    assert (kept.tokens, kept.parents, kept.distinct) == ([0, 1], [-1, 0], False)
+    assert kept.law is not None
+    assert len(kept.law) == 2

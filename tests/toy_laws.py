@@ -1,0 +1,201 @@
+"""Toy laws for the tests of acceptance rules: exact laws of short texts, and texts of many streams in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from treeagent.backend import Sampling
+from treeagent.backends.sampling import COIN, DRAFT, RESIDUAL, TEXT, choose_rows, gumbel, top_draws, uniforms, warp
+from treeagent.backends.seed import verify
+from treeagent.backends.seed.drafters import Draft, Drafter, Row, shapes
+from treeagent.backends.seed.verify import Claim, Logits, Verifier, softmax
+
+Law = NDArray[np.float64]
+
+V = 5
+LENGTH = 3
+"""Tokens of the longest text; the joint law of all of them is tested."""
+DRAWS = 50_000
+
+random = np.random.default_rng(1)
+TARGET = random.normal(size=(LENGTH + 2, V, V)) * 1.5
+"""Logits (position, last token, next token)."""
+GUESSED = TARGET + random.normal(size=TARGET.shape)
+
+WARM = Sampling(temperature=0.7)
+CUT = Sampling(temperature=0.7, top_k=4)
+NUCLEUS = Sampling(temperature=1.0, top_p=0.9)
+
+
+@cache
+def noise(position: int, purpose: int, draw: int = 0) -> Law:
+    """Of all streams (DRAWS, V)."""
+    numbers = np.hstack([table(position, block, purpose, draw) for block in range(-(-V // 4))])[:, :V]
+    return -np.log(-np.log(numbers))
+
+
+@cache
+def table(position: int, block: int, purpose: int, draw: int = 0) -> Law:
+    """Uniform numbers of all streams (DRAWS, 4)."""
+    positions, blocks = (np.full(DRAWS, number, dtype=np.uint32) for number in (position, block))
+    return uniforms(np.arange(DRAWS, dtype=np.uint64), positions, blocks, purpose, draw)
+
+
+@contextmanager
+def tabulated() -> Iterator[None]:
+    """Random numbers of all streams by one call of NumPy, and laws worked out once: a test takes seconds, not minutes.
+
+    The values are the same.
+    """
+
+    def some_uniforms(streams: NDArray, positions: NDArray, blocks: NDArray, purpose: int) -> Law:
+        return table(int(positions[0]), int(blocks[0]), purpose)[int(streams[0])][None]
+
+    def some_noise(stream: int, position: int, ids: NDArray[np.int64], purpose: int) -> Law:
+        return noise(position, purpose)[stream, ids]
+
+    def chosen(
+        logits: Law, samplings: Sequence[Sampling], streams: list[int], positions: list[int], purpose: int = TEXT
+    ) -> NDArray[np.int64]:
+        scores = np.stack([warped(row.tobytes(), sampling) for row, sampling in zip(logits, samplings, strict=True)])
+        for position in set(positions):
+            these = np.array(positions) == position
+            scores[these] += noise(position, purpose)[np.array(streams)[these]]
+        return scores.argmax(axis=1)
+
+    def best(
+        logits: Law, sampling: Sampling, stream: int, position: int, count: int, purpose: int = TEXT, *, draw: int = 0
+    ) -> tuple[NDArray[np.int64], Law]:
+        if sampling.temperature == 0:
+            return top_draws(logits, sampling, stream, position, count)
+        scores = warped(logits.tobytes(), sampling) + noise(position, purpose, draw)[stream]
+        order = np.argsort(-scores)[:count]
+        order = order[scores[order] > -np.inf]
+        return order, scores[order]
+
+    ids, streams = np.arange(V), [7, 0, DRAWS - 1] * 2
+    for stream in streams:
+        assert np.array_equal(some_noise(stream, 2, ids, RESIDUAL), gumbel(stream, 2, ids, RESIDUAL))
+        place = np.array([stream], np.uint64), np.array([1], np.uint32), np.array([0], np.uint32)
+        assert np.array_equal(some_uniforms(*place, COIN), uniforms(*place, COIN))
+    for setting in (WARM, CUT, NUCLEUS):
+        arguments = TARGET[0][[0, 1, 2, 3, 4, 0]], [setting] * 6, streams, [0, 1, 1, 2, 0, 2], DRAFT
+        assert np.array_equal(chosen(*arguments), choose_rows(*arguments))
+        for count, purpose, draw in ((1, TEXT, 0), (3, DRAFT, 2), (V, DRAFT, 5)):
+            several = TARGET[1][2], setting, streams[0], 1, count, purpose
+            for mine, theirs in zip(best(*several, draw=draw), top_draws(*several, draw=draw), strict=True):
+                assert np.allclose(mine, theirs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "uniforms", some_uniforms)
+        patch.setattr(verify, "gumbel", some_noise)
+        for module in (verify, shapes):
+            patch.setattr(module, "warp", lambda logits, sampling: warped(logits.tobytes(), sampling))
+            patch.setattr(module, "choose_rows", chosen)
+        patch.setattr(shapes, "top_draws", best)
+        patch.setattr(verify, "softmax", lambda scores: law_of(scores.tobytes()))
+        yield
+
+
+@cache
+def warped(logits: bytes, sampling: Sampling) -> Law:
+    """See :func:`warp`."""
+    return warp(np.frombuffer(logits), sampling)
+
+
+@cache
+def law_of(scores: bytes) -> Law:
+    """Probabilities of scores."""
+    return softmax(np.frombuffer(scores))
+
+
+class Table(Logits):
+    """Logits that need not be brought from anywhere."""
+
+    def rows(self, which: Sequence[int]) -> Law:
+        """Rows (len(which), V)."""
+        host: Law = self._tensor.numpy()
+        return host[which.start : which.stop] if isinstance(which, range) else host[which]
+
+
+def texts(
+    verifier: Verifier, drafter: Drafter, sampling: Sampling, count: int = DRAWS, length: int = LENGTH
+) -> NDArray[np.int64]:
+    """Texts (count, length) of as many streams, drafted and verified until they are long enough."""
+    going = everyone = [Row([0], 1, sampling, stream, length) for stream in range(count)]
+    while going:
+        drafts = drafter.propose(going, 0.0, 2)
+        claims, places = [], []
+        for row, draft in zip(going, drafts, strict=True):
+            claims.append(Claim(row, draft, len(places)))
+            depths = [row.position]
+            places.append((row.position, row.tokens[-1]))
+            for token, parent in zip(draft.tokens, draft.parents, strict=True):
+                depths.append(depths[parent + 1] + 1)
+                places.append((depths[-1], token))
+        positions, last = np.array(places).T
+        logits = Table(torch.from_numpy(TARGET[positions, last]))
+        for row, verdict in zip(going, verifier.verify(claims, logits), strict=True):
+            assert verdict is not None
+            row.tokens += verdict.tokens
+        going = [row for row in going if row.position < length]
+    return np.array([row.tokens[1 : 1 + length] for row in everyone])
+
+
+def joint(sampling: Sampling, length: int = LENGTH, logits: Law = TARGET) -> Law:
+    """The exact law (V, ..., V) of a text."""
+    law = np.zeros([V] * length)
+    for text in np.ndindex(*law.shape):
+        chance, last = 1.0, 0
+        for position, token in enumerate(text):
+            chance *= softmax(warp(logits[position, last], sampling))[token]
+            last = token
+        law[text] = chance
+    return law
+
+
+def p_value(drawn: NDArray[np.int64], law: Law) -> float:
+    """Chi-square test of drawn texts against a law; cells of fewer than 5 expected texts are counted together."""
+    counts = np.zeros(law.shape)
+    np.add.at(counts, tuple(drawn.T), 1)
+    if counts[law == 0].any():
+        return 0.0
+    expected = law * len(drawn)
+    rare = expected < 5
+    observed = np.append(counts[~rare], counts[rare].sum())
+    wanted = np.append(expected[~rare], expected[rare].sum())
+    observed, wanted = observed[wanted > 0], wanted[wanted > 0]
+    statistic = float(((observed - wanted) ** 2 / wanted).sum())
+    half = torch.tensor([(len(wanted) - 1) / 2, statistic / 2], dtype=torch.float64)
+    return float(torch.special.gammaincc(half[0], half[1]))
+
+
+class Shaped(Drafter):
+    """Drafts of a shape, two levels deep at most, from the toy draft's logits."""
+
+    def __init__(self, shape: shapes.Shape) -> None:
+        self.shape = shape
+        self.name = shape.name
+
+    def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+        """See :class:`Drafter`."""
+        growing = sketches = [self.shape.new(row, min(depth, 2)) for row in rows]
+        for level in range(min(depth, 2)):
+            last = [
+                (sketch.row.position + level, sketch.draft.tokens[node] if node >= 0 else sketch.row.tokens[-1])
+                for sketch in growing
+                for node in sketch.growing
+            ]
+            positions, tokens = np.array(last).T
+            self.shape.grow(growing, level, GUESSED[positions, tokens], floor)
+            growing = [sketch for sketch in growing if sketch.growing]
+            if not growing:
+                break
+        return [sketch.draft for sketch in sketches]

@@ -1,0 +1,5 @@
+"""``python -m treeagent``: the command line."""
+
+from .cli import main
+
+main()
