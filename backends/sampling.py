@@ -31,6 +31,8 @@ Words: TypeAlias = NDArray[np.uint32]
 TEXT, DRAFT, COIN, RESIDUAL = range(4)
 """Purposes of random numbers at one position: the text itself (coupled drafts share it), an independent draft, the
 coins and the last draw of rejection sampling."""
+PURPOSES = 4
+"""Drafts of other levels have purposes of their own, DRAFT and multiples of this more."""
 
 ROUNDS = 10
 _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)  # which half of a 64-bit word comes first

@@ -46,6 +46,7 @@ def _modes(report: Report) -> list[Column]:
         ("equal", _equal),
         ("tokens per pass", lambda row: _number(row["figures"].get("block_efficiency"), ".2f")),
         ("accepted", lambda row: _number(row["accepted"], ".0%")),
+        ("MBSU", lambda row: _number(row["figures"].get("mbsu"), ".2f")),
         ("outside passes", lambda row: _number(row["figures"].get("overhead"), ".0%")),
         ("measured / predicted", lambda row: _number(row["figures"].get("measured_over_predicted"), ".2f")),
         ("KV peak, MiB", lambda row: _number(row["figures"].get("kv_peak_bytes"), ",.1f", 2**-20)),

@@ -296,9 +296,10 @@ class Bench:
         """An engine as if just loaded with these options; ``slots`` of keys and values per model."""
         parts, backend = self.backend._parts, self.backend
         assert parts is not None
-        for runner in filter(None, (parts.scheduler.runner, parts.drafting)):
+        for runner in filter(None, (parts.scheduler.runner, parts.draft_runner)):
             runner.memory = slots * runner.forest.pool.slot_bytes
-        parts.scheduler.policy, parts.scheduler.draft_tokens, parts.scheduler.chunk = policy, draft_tokens, chunk
+        parts.scheduler.policy, parts.scheduler.chunk = policy, chunk
+        parts.scheduler.drafting.draft_tokens = draft_tokens
         without_model = {"none": None, "ngram": NgramDrafter()}
         if isinstance(drafter, Drafter) or drafter in without_model:
             made = drafter if isinstance(drafter, Drafter) else without_model[drafter]
@@ -327,7 +328,7 @@ def clean(backend: SeedBackend) -> None:
     parts = backend._parts
     assert parts is not None
     assert not parts.scheduler.busy
-    for runner in filter(None, (parts.scheduler.runner, parts.drafting)):
+    for runner in filter(None, (parts.scheduler.runner, parts.draft_runner)):
         runner.forest.check()
         assert runner.forest.pool.used == runner.forest.tokens  # what is in use is cached
         assert not any(node.pins for node in runner.forest.nodes())

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bench_tables
 import pytest
 
+from treeagent.backends.bench.asking import SeedRunner
 from treeagent.backends.bench.modes import OPTIONS, find
+from treeagent.backends.bench.progress import Board
+from treeagent.backends.bench.running import Bench
 from treeagent.backends.seed.engine import SeedBackend
 from treeagent.errors import ConfigError, UnknownNameError
 
@@ -27,6 +31,7 @@ def test_a_mode_of_the_engine_may_carry_options() -> None:
         ("seed@draft_tokens=many", "expected a number"),
         ("transformers-serial@policy=fcfs", "takes no options"),
         ("sed@policy=fcfs", "no mode"),
+        ("seed@drafter=rsd-s:3", "such as 3x4"),
     ],
 )
 def test_an_option_of_a_mode_that_means_nothing_is_refused(name: str, reason: str) -> None:
@@ -38,3 +43,12 @@ def test_an_option_of_a_mode_that_means_nothing_is_refused(name: str, reason: st
 def test_options_of_modes_are_options_of_the_engine() -> None:
     """Of the same types."""
     assert {name: SeedBackend.options[name] for name in OPTIONS} == dict(OPTIONS)
+
+
+def test_a_mode_of_the_engine_runs_the_engine_whatever_its_options() -> None:
+    """Also where its samples cannot be compared."""
+    bench = Bench(
+        bench_tables.planned(["-m", "mini", "--modes", "seed@drafter=ngram@verify=recursive"]),
+        Board(quiet=True),
+    )
+    assert isinstance(bench._runner(bench.plan.modes[0], "float32"), SeedRunner)

@@ -105,7 +105,7 @@ def test_passes_are_measured_once_and_the_times_kept(
     def load(backend: SeedBackend) -> CostTable:
         backend.load()
         assert scheduler(backend).runner.forest.pool.used == 0
-        return scheduler(backend).cost
+        return scheduler(backend).drafting.cost
 
     monkeypatch.setattr(assembly, "measured", MEASURED)
     monkeypatch.setattr(CostTable, "measure", spy)

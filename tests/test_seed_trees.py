@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from seed_tools import Naive, Open, ask, clean, request, scheduler, told
 from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, TARGET, WARM, Law, Shaped, joint, p_value, texts
 
 from treeagent.backend import Sampling
@@ -17,7 +20,7 @@ from treeagent.backends.sampling import DRAFT, choose, gumbel, top_draws, warp
 from treeagent.backends.seed.drafters import Draft, Row
 from treeagent.backends.seed.drafters.names import MODEL, NAMES, Choice
 from treeagent.backends.seed.drafters.shapes import Branching, Dynamic, Shape, StochasticBeam, condition
-from treeagent.backends.seed.verify import Coupled, Rejection
+from treeagent.backends.seed.verify import Claim, Coupled, Logits, Rejection
 from treeagent.errors import ConfigError
 
 TREES = 20_000
@@ -99,6 +102,52 @@ def test_a_broken_rule_is_found_out(rule: Rejection, shape: Shape) -> None:
     """The test of the law fails clearly for the mistakes that are easily made with trees."""
     drawn = texts(rule, Shaped(shape), WARM, TREES, 2)
     assert p_value(drawn, joint(WARM, 2)) < 1e-6
+
+
+def test_a_law_that_underflows_is_drawn_from_as_it_stands() -> None:
+    """At a very low temperature second siblings have no probability left; they are not proposed."""
+    cold = Sampling(temperature=0.005)
+    for shape in DRAWN:
+        rows = [Row([0], 1, cold, stream, 3) for stream in range(50)]
+        drafts = Shaped(shape).propose(rows, 0.0, 2)
+        for draft in drafts:
+            assert draft.law is None or all(law[token] > 0 for law, token in zip(draft.law, draft.tokens, strict=True))
+        logits = np.where(np.arange(len(GUESSED[0, 0])) == GUESSED[0, 0].argmax(), -9.0, TARGET[0, 0])
+        claims = [Claim(row, draft, 0) for row, draft in zip(rows, drafts, strict=True)]
+        wide = Logits(torch.from_numpy(np.tile(logits, (1 + max(map(len, drafts)), 1))))
+        assert all(verdict is not None for verdict in Rejection().verify(claims, wide))
+
+
+@pytest.mark.usefixtures("tabulated")
+@pytest.mark.parametrize("shape", DRAWN, ids=named(DRAWN))
+def test_the_first_nodes_of_a_drawn_tree_are_a_draft_too(shape: Shape) -> None:
+    """As when only so many nodes are verified: the law is kept."""
+
+    class Cut(Shaped):
+        def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+            return [draft.keep(range(min(3, len(draft)))) for draft in super().propose(rows, floor, depth)]
+
+    drawn = texts(Rejection(), Cut(shape), Sampling(temperature=1.0, top_k=2), TREES, 2)
+    assert p_value(drawn, joint(Sampling(temperature=1.0, top_k=2), 2)) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["model", "rsd-c:2x2", "rsd-s:3x3", "mcsd:2x2", "dynamic", "ngram+rsd-s:2x3"])
+def test_the_engine_verifies_drawn_trees(opened: Open, naive: Naive, pair: Path, name: str) -> None:
+    """Greedy texts are the naive ones, sampled ones end, and nothing of the draft model's memory is lost."""
+    backend = opened(draft=str(pair / "model-draft"), drafter=name, verify="recursive")
+    greedy = [request(place % 3, place, max_tokens=14) for place in range(4)]
+    assert told(ask(backend, *greedy)) == naive.expected(greedy)
+    warm = [request(place % 3, place, 2, temperature=0.8, top_p=0.9, max_tokens=14) for place in range(4)]
+    for slots in (10_000, 90):
+        for runner in (scheduler(backend).runner, backend._parts.draft_runner):  # type: ignore[union-attr]
+            runner.memory = slots * runner.forest.pool.slot_bytes  # type: ignore[union-attr]
+        backend.reset()
+        for reply in ask(backend, *warm):
+            assert len(reply.completions) == 2
+        clean(backend)
+    figures = backend.meter()
+    ask(backend, *greedy)
+    assert 0 < figures()["mbsu"] <= figures()["block_efficiency"]
 
 
 @pytest.mark.usefixtures("tabulated")
@@ -233,6 +282,8 @@ def test_numbers_of_a_tree_are_read_from_its_name() -> None:
         ("rsd-c:2x0", "not '2x0'"),
         ("rsd-s:3", "WIDTHxDEPTH, such as 3x4, not '3'"),
         ("model:4", "takes no numbers, not '4'"),
+        ("rsd-c:9x9x9", "3 levels and 819 nodes"),
+        ("rsd-s:2x17", "17 levels and 34 nodes"),
         ("model+ngram", "no drafter 'model\\+ngram'"),
     ],
 )

@@ -97,8 +97,12 @@ def find(name: str) -> Mode:
             f"mode {base} takes no options, not {name!r}; modes of the engine do, such as seed@policy=fcfs"
         )
     options = {**mode.options, **dict(map(_option, given))}
-    model = options.get("drafter", "auto") not in ("auto", "none", "ngram")
-    return replace(mode, name=name, what=f"{mode.what}; {', '.join(given)}", options=options, drafts=model)
+    drafter = options.get("drafter", "auto")
+    if drafter != "auto":
+        from treeagent.backends.seed.drafters.names import Choice  # noqa: PLC0415  # torch
+
+        mode = replace(mode, drafts=Choice.parse(drafter).model is not None)
+    return replace(mode, name=name, what=f"{mode.what}; {', '.join(given)}", options=options)
 
 
 def _option(text: str) -> tuple[str, Any]:

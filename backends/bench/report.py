@@ -49,6 +49,7 @@ def table(plan: Plan, rows: Sequence[Row]) -> Table:
     engine: list[Column] = [
         ("tokens/pass", lambda row: _number(row.figures.get("block_efficiency"), ".2f")),
         ("accepted", lambda row: _number(row.accepted, ".0f", 100, sign=" %")),
+        ("MBSU", lambda row: _number(row.figures.get("mbsu"), ".2f")),
         ("overhead", lambda row: _number(row.figures.get("overhead"), ".1f", 100, sign=" %")),
         ("KV peak", lambda row: _number(row.figures.get("kv_peak_bytes"), ",.1f", 2**-20, sign=" MiB")),
     ]

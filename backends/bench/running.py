@@ -175,7 +175,7 @@ class Bench:
         return self._runners[mode.name]
 
     def _runner(self, mode: Mode, dtype: str) -> Runner:
-        if mode.keyed:
+        if mode.family in ("plain", "seed"):
             return backend_runner(mode, self.plan, dtype)
         family = ContinuousRunner if mode.family == "continuous" else GenerateRunner
         return family(mode, self.plan, self._networks, dtype)

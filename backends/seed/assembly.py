@@ -24,6 +24,7 @@ from .drafters.combined import Combined
 from .drafters.model import ModelDrafter
 from .drafters.names import Choice
 from .drafters.ngram import NgramDrafter
+from .drafting import DEPTH, Drafting
 from .forest import Span
 from .metrics import Counters
 from .runner import Runner
@@ -48,7 +49,7 @@ class Parts:
     model: Model
     """The target; its context is clipped to what the engine can run."""
     scheduler: Scheduler
-    drafting: Runner | None
+    draft_runner: Runner | None
     """The draft model's, None without one."""
     make_drafter: Callable[[], Drafter | None]
     """A drafter that has learnt nothing yet."""
@@ -57,23 +58,30 @@ class Parts:
         """Empty forests and, with ``tables``, a drafter that knows nothing."""
         scheduler = self.scheduler
         scheduler.runner.forest = scheduler.runner.new_forest()
-        if self.drafting is not None:
-            self.drafting.forest = self.drafting.new_forest()
+        if self.draft_runner is not None:
+            self.draft_runner.forest = self.draft_runner.new_forest()
         if tables:
-            scheduler.calibration = type(scheduler.calibration)()
-            scheduler.gate = type(scheduler.gate)()
-            scheduler.drafter = self.make_drafter()
+            scheduler.drafting.start(self.make_drafter())
 
     def figures(self, counters: Counters) -> dict[str, Any]:
         """The figures of a time, and the state of memory."""
-        pool = self.scheduler.runner.forest.pool
+        pool, drafter = self.scheduler.runner.forest.pool, self.scheduler.drafting.drafter
         return counters.figures() | {
-            "drafter": "none" if self.scheduler.drafter is None else self.scheduler.drafter.name,
+            "mbsu": self._memory_bound(counters),
+            "drafter": "none" if drafter is None else drafter.name,
             "kv_tokens": pool.used,
             "kv_peak_tokens": pool.peak,
             "kv_allocated_tokens": pool.capacity,
             "kv_peak_bytes": pool.peak * pool.slot_bytes,
         }
+
+    def _memory_bound(self, counters: Counters) -> float | None:
+        """Speed-up if a pass took the time to read its weights (MBSU, Jeon et al., arXiv 2402.14160, section 4)."""
+        if self.draft_runner is None or not counters.row_passes or not counters.rounds:
+            return None
+        weight = self.draft_runner.parameters / self.scheduler.runner.parameters
+        gained = counters.tokens / counters.row_passes
+        return round(gained / (1 + weight * counters.draft_passes / counters.rounds), 4)
 
 
 def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
@@ -82,52 +90,47 @@ def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
     memory = int(backend.kv_memory * 1e6)
     runner = Runner(model, where, memory)
     model = Model(model.network, model.device, model.eos, runner.context, model.arguments)
-    drafting = None if backend.draft is None else _load_draft(backend, text, runner, memory)
+    draft_runner = None if backend.draft is None else _load_draft(backend, text, runner, memory)
+    weighed = Drafting(measured(runner, backend.dtype), backend.draft_tokens)
     scheduler = Scheduler(
         runner,
-        None,
+        weighed,
         VERIFIERS[backend.verify](),
-        measured(runner, backend.dtype),
         policy=backend.policy,
         eos=model.eos,
         max_rows=backend.max_rows,
         chunk=backend.chunk,
-        draft_tokens=backend.draft_tokens,
     )
 
     def make() -> Drafter | None:
-        return _drafter(backend, drafting, scheduler)
+        return _drafter(backend, draft_runner, weighed, runner.vocabulary)
 
-    scheduler.drafter = make()
-    return Parts(text, model, scheduler, drafting, make)
+    weighed.start(make())
+    return Parts(text, model, scheduler, draft_runner, make)
 
 
-def _drafter(backend: SeedBackend, drafting: Runner | None, scheduler: Scheduler) -> Drafter | None:
+def _drafter(backend: SeedBackend, runner: Runner | None, weighed: Drafting, vocabulary: int) -> Drafter | None:
     if backend.make_drafter is not None:
         return backend.make_drafter()
     choice = Choice.parse(backend.chosen_drafter)
     table = NgramDrafter() if choice.table else None
-    if drafting is None:
+    if runner is None:
         return table
-    cost = measured(drafting, backend.dtype)
-    shape = choice.shape(coupled=backend.verify == "coupled")
-    model = ModelDrafter(drafting, cost, scheduler.runner.vocabulary, shape)
-    if scheduler.draft_tokens is None:
-        _weigh(model, scheduler)
+    cost = measured(runner, backend.dtype)
+    shape = choice.shape(coupled=backend.verify == "coupled", most=weighed.draft_tokens)
+    model = ModelDrafter(runner, cost, vocabulary, shape)
+    if weighed.draft_tokens is None:
+        _weigh(model, weighed)
     return model if table is None else Combined(table, model)
 
 
-def _weigh(model: ModelDrafter, scheduler: Scheduler) -> None:
+def _weigh(model: ModelDrafter, weighed: Drafting) -> None:
     """Let measured times and late acceptance decide how deep a model drafts."""
-    target, draft = scheduler.cost, model.cost
+    target, draft = weighed.cost, model.cost
     if model.shape.name == "dynamic":  # a level pays if the tokens it may bring come faster than the target's own
-        model.pays = lambda rows, nodes, value: (
-            value * scheduler.calibration.acceptance > draft(nodes) * rows / target(rows)
-        )
+        model.pays = lambda rows, nodes, value: value * weighed.calibration.truth > draft(nodes) * rows / target(rows)
     else:
-        model.depth_for = lambda rows: best_depth(
-            target, draft, scheduler.calibration.acceptance, rows, scheduler.depth
-        )
+        model.depth_for = lambda rows: best_depth(target, draft, weighed.calibration.acceptance, rows, DEPTH)
 
 
 def measured(runner: Runner, dtype: str) -> CostTable:

@@ -1,9 +1,9 @@
 """Forest attention: new tokens over the slots that their branches hold, and over each other.
 
 New keys and values go to their slots first, so that spans of one pass may build on each other. Query heads that share a
-key head are folded into the token axis instead of repeating keys (GQA). :func:`forest_attention` is registered with
-transformers' attention interface, so that its models call it in place of their own; the plan of the pass arrives as the
-keyword ``forest`` of the model's forward.
+key head are folded into the token axis instead of repeating keys (GQA), but where prompts are read causally.
+:func:`forest_attention` is registered with transformers' attention interface, so that its models call it in place of
+their own; the plan of the pass arrives as the keyword ``forest`` of the model's forward.
 T new tokens, H query heads, h key-value heads, G = H / h, D head dimension, B spans of n tokens with K keys.
 """
 

@@ -108,6 +108,11 @@ class Calibration:
         """How often claims have come true of late, over all."""
         return (sum(self.hits) + PRIOR * START) / (sum(self.trials) + PRIOR)
 
+    @property
+    def truth(self) -> float:
+        """How many nodes of late were accepted for each that was claimed."""
+        return (sum(self.hits) + PRIOR * START) / (sum(self.claimed) + PRIOR)
+
     def learn(self, outcomes: Sequence[tuple[float, bool]]) -> None:
         """Outcomes of one round: (claimed confidence, accepted) of every node whose parent was accepted."""
         for counts in (self.hits, self.trials, self.claimed):
@@ -164,14 +169,16 @@ def floor(cost: CostTable, rows: int, most: int) -> float:
     return min(slopes, default=math.inf) * rows / plain
 
 
-def select(drafts: Sequence[Draft], worths: Sequence[list[float]], cost: CostTable) -> list[Draft]:
-    """The nodes whose verification yields the most tokens per second.
+def select(
+    drafts: Sequence[Draft], worths: Sequence[list[float]], cost: CostTable, most: int | None = None
+) -> list[Draft]:
+    """The nodes whose verification yields the most tokens per second, ``most`` of them at most.
 
     ``drafts`` of all rows of a pass, ``worths`` the value of each of their nodes.
     """
     order = sorted(
         ((value, -node, i) for i, worth in enumerate(worths) for node, value in enumerate(worth)), reverse=True
-    )
+    )[:most]
     rows = len(drafts)
     gain = float(rows)
     best, rate = 0, gain / cost(rows)

@@ -32,7 +32,7 @@ class SeedBackend(LocalBackend):
 
     Args:
         model: a name (``mini``, ``smollm2``), a folder, a .gguf file or a hub id.
-        draft: a smaller model with the same vocabulary, for the drafters ``model`` and ``ngram+model``.
+        draft: a smaller model with the same vocabulary, for all drafters but ``none`` and ``ngram``.
         drafter: ``auto`` (``ngram``, with ``draft`` also the model), ``none``, ``ngram``, a shape of the model's
             drafts (``model``: a chain, ``dynamic``, ``rsd-c:2x2``, ``rsd-s:3x2``, ``mcsd:2x2``), both as in
             ``ngram+model``, or whatever makes a :class:`Drafter` when it is called.

@@ -37,6 +37,7 @@ class Counters:
     """Of it in target passes."""
     draft_seconds: float = 0.0
     """Of it in the draft model's passes."""
+    draft_passes: int = 0
     predicted_seconds: float = 0.0
     """What the cost table said the verifying passes would take."""
     verified_seconds: float = 0.0
@@ -93,6 +94,7 @@ class Counters:
             "prefix_tokens_computed": self.prefix_tokens_computed,
             "target_seconds": round(self.target_seconds, 4),
             "draft_seconds": round(self.draft_seconds, 4),
+            "draft_passes": self.draft_passes,
             "overhead": _ratio(outside, self.seconds),
             "measured_over_predicted": _ratio(self.verified_seconds, self.predicted_seconds),
             "preempted": self.preempted,

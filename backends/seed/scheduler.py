@@ -22,8 +22,8 @@ import torch
 from treeagent.errors import BackendError
 
 from .branch import CHUNK, Branch, Reading
-from .budget import Calibration, CostTable, Gate, floor, select, values
-from .drafters import Draft, Drafter
+from .drafters import Draft
+from .drafting import Drafting
 from .jobs import NOT_FINITE, Growing, Scoring
 from .metrics import Counters
 from .pool import Slots
@@ -34,7 +34,7 @@ from .verify import Claim, Logits, Verdict, Verifier
 POLICIES = ("rounds", "fcfs", "serial")
 
 HEADROOM = 128
-"""Slots for drafts that old prefixes make way for."""
+"""Slots for drafts that old prefixes make way for: the nodes of the largest pass whose time is measured."""
 
 Job = Union[Growing, Scoring]  # noqa: UP007  # Python 3.10 evaluates it
 
@@ -45,32 +45,22 @@ class Scheduler:
     def __init__(
         self,
         runner: Runner,
-        drafter: Drafter | None,
+        drafting: Drafting,
         verifier: Verifier,
-        cost: CostTable,
         *,
         policy: str = "rounds",
         eos: frozenset[int] = frozenset(),
         max_rows: int = 256,
         chunk: int = 1024,
-        depth: int = 16,
-        draft_tokens: int | None = None,
     ) -> None:
         self.runner = runner
-        self.drafter = drafter
         self.verifier = verifier
-        self.cost = cost
+        self.drafting = drafting
         self.policy = policy
         self.eos = eos
         self.max_rows = max_rows
         self.chunk = chunk
-        self.depth = depth
-        """The deepest draft."""
-        self.draft_tokens = draft_tokens
-        """Nodes of every draft; None weighs expected tokens against measured times."""
         self.counters = Counters()
-        self.calibration = Calibration()
-        self.gate = Gate()
         self.waiting: deque[Job] = deque()
         self.live: list[Job] = []
         """In order of admission."""
@@ -92,7 +82,7 @@ class Scheduler:
     def round(self) -> None:
         """One round. An exception means that the requests in it are lost: see :meth:`fail`."""
         began = time.perf_counter()
-        in_passes, in_drafts = self.runner.seconds, self._draft_seconds()
+        in_passes, (in_drafts, drafts) = self.runner.seconds, self.drafting.spent
         self._drop()
         self._admit()
         if self.live:
@@ -100,7 +90,9 @@ class Scheduler:
         counters = self.counters
         counters.seconds += time.perf_counter() - began
         counters.target_seconds += self.runner.seconds - in_passes
-        counters.draft_seconds += self._draft_seconds() - in_drafts
+        seconds, passes = self.drafting.spent
+        counters.draft_seconds += seconds - in_drafts
+        counters.draft_passes += passes - drafts
 
     def fail(self, error: BaseException, *, everything: bool = False) -> None:
         """Give up all live requests with the cause, and with ``everything`` the waiting ones too."""
@@ -161,11 +153,12 @@ class Scheduler:
         going = set(reading.ready)
         ready = [job for job in self.live if job.branch in going]
         growing = [job for job in ready if isinstance(job, Growing)]
+        room = self.runner.forest.pool.room - sum(job.width for job in ready)
         if self.policy == "fcfs":  # all draft, then one is verified: who has waited longest
-            self._draft([job for job in growing if job.draft is None], verified=1)
+            self.drafting.draft([job for job in growing if job.draft is None], 1, room, together=False)
             ready = sorted(ready, key=lambda job: job.served)[:1]
         else:
-            self._draft(growing, verified=len(growing))
+            self.drafting.draft(growing, len(growing), room)
         slots = self._allocate(ready)
         spans = [*reading.spans, *(job.span(own) for job, own in zip(ready, slots, strict=True))]
         before = self.runner.seconds
@@ -179,22 +172,18 @@ class Scheduler:
         if not reading.spans and ready:
             self.counters.verified_seconds += self.runner.seconds - before
             drafted = sum(map(_drafted, ready))
-            self.counters.predicted_seconds += self.cost(sum(job.width for job in ready), drafted)
+            self.counters.predicted_seconds += self.drafting.cost(sum(job.width for job in ready), drafted)
         reading.done()
         self._settle(ready, slots, logits, rows[len(reading.spans) :])
 
     def _make_room(self) -> None:
         """See to it that every live branch can take a step, giving up the youngest branches if need be."""
         forest = self.runner.forest
-        headroom = min(HEADROOM, len(self.live) * self.depth)
         while True:
             try:
-                forest.make_room(sum(_branch(job).wants(job.width) for job in self.live) + headroom)
-                return
+                forest.make_room(sum(_branch(job).wants(job.width) for job in self.live))
+                break
             except OutOfMemory:
-                if headroom:
-                    headroom = 0
-                    continue
                 for job in self.live:
                     _branch(job).free_spare()
             if sum(job.width for job in self.live) > forest.pool.room:
@@ -203,51 +192,9 @@ class Scheduler:
                 self.waiting.appendleft(job)
                 self.counters.preempted += 1
                 self._full = True
-
-    def _draft(self, jobs: Sequence[Growing], verified: int) -> None:
-        """Give each branch the draft that is worth verifying in a pass of ``verified`` branches.
-
-        Prompts that the pass reads as well are paid for anyway; counting their time would make drafts look cheap.
-        """
-        for job in jobs:
-            job.draft = Draft()
-        if self.drafter is None or not jobs:
-            return
-        rows = [job.row for job in jobs]
-        room = self.runner.forest.pool.room - verified
-        depth = min(self.depth, room // len(rows))  # so that no drawn draft is dropped for being long
-        if depth < 1:
-            return
-        if self.draft_tokens is not None:
-            self._watch(jobs)
-            depth = min(depth, self.draft_tokens)
-            for job, draft in zip(jobs, self.drafter.propose(rows, 0.0, depth), strict=True):
-                job.draft = draft.keep(range(min(len(draft), self.draft_tokens)))
-            return
-        least = floor(self.cost, verified, room)
-        if not least < 1 or not self.gate.open():
-            return
-        began = time.perf_counter()
-        self._watch(jobs)
-        drafts = self.drafter.propose(rows, least, depth)
-        worths = [values(draft, self.calibration.worth) for draft in drafts]
-        if self.policy == "fcfs":  # each is verified alone
-            chosen = [select([draft], [worth], self.cost)[0] for draft, worth in zip(drafts, worths, strict=True)]
-        else:
-            chosen = select(drafts, worths, self.cost)
-        took = time.perf_counter() - began
-        gain = sum(sum(values(draft, self.calibration.worth)) for draft in chosen)
-        seconds = self.cost(verified, sum(map(len, chosen)) * verified / len(jobs)) + took * verified / len(jobs)
-        self.gate.learn(verified + gain * verified / len(jobs), seconds, verified, self.cost(verified))
-        for job, draft, kept in zip(jobs, drafts, chosen, strict=True):
-            job.draft = draft if draft.law is not None else kept  # what was drawn must not be chosen by what it is
-
-    def _watch(self, jobs: Sequence[Growing]) -> None:
-        """Show the drafter what was committed since it looked last."""
-        for job in jobs:
-            if self.drafter is not None and job.watched < len(job.row.tokens):
-                self.drafter.observe(job.row, job.watched)
-                job.watched = len(job.row.tokens)
+        wanted = sum(job.width for job in self.live) + HEADROOM
+        if self.drafting.drafter is not None and not self._full and forest.pool.room < wanted <= forest.pool.limit // 8:
+            forest.evict(wanted - forest.pool.room)
 
     def _allocate(self, ready: Sequence[Job]) -> list[Slots]:
         """Slots for all new tokens: some ahead if there are many, and none for drafts if there are too few."""
@@ -284,7 +231,7 @@ class Scheduler:
             else:
                 outcomes += self.counters.count(claim.draft, verdict)
                 self._commit(job, own, verdict)
-        self.calibration.learn(outcomes)
+        self.drafting.calibration.learn(outcomes)
         for scoring, own, at in zip(ready, slots, rows, strict=True):
             if isinstance(scoring, Scoring):
                 _branch(scoring).give_back(own)
@@ -322,15 +269,7 @@ class Scheduler:
             job.branch.leave(keep=keep)
             job.branch = None
         if isinstance(job, Growing):
-            job.draft = None
-            if self.drafter is not None:
-                if self.gate.resting == 0:
-                    self._watch([job])
-                self.drafter.forget(job.row)
-                job.watched = 0
-
-    def _draft_seconds(self) -> float:
-        return 0.0 if self.drafter is None else self.drafter.seconds
+            self.drafting.forget(job)
 
 
 def _branch(job: Job) -> Branch:

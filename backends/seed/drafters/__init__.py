@@ -76,6 +76,8 @@ class Drafter(ABC):
     """As the user selects it and metrics show it."""
     seconds: float = 0.0
     """Time spent in passes of a draft model so far."""
+    passes: int = 0
+    """How many passes of a draft model there were so far."""
 
     @abstractmethod
     def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
@@ -84,6 +86,10 @@ class Drafter(ABC):
         A node whose probability of being reached and accepted (the product of confidences on its path) is below
         ``floor`` cannot pay and should be left out.
         """
+
+    def drawn(self, depth: int) -> int:
+        """The most nodes of a draft of so many levels that must all be verified, as they were drawn by chance."""
+        return 0
 
     def observe(self, row: Row, start: int) -> None:
         """``row.tokens[start:]`` have just been committed (the whole prompt first, when the row joins)."""

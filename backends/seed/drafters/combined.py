@@ -20,6 +20,11 @@ class Combined(Drafter):
         """Time spent in passes so far."""
         return self.model.seconds
 
+    @property
+    def passes(self) -> int:  # type: ignore[override]  # the model's
+        """Passes so far."""
+        return self.model.passes
+
     def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`."""
         drafts = self.table.propose(rows, floor, depth)
@@ -31,6 +36,10 @@ class Combined(Drafter):
                 if better:
                     drafts[i] = draft
         return drafts
+
+    def drawn(self, depth: int) -> int:
+        """Of the model, as a table draws nothing."""
+        return self.model.drawn(depth)
 
     def observe(self, row: Row, start: int) -> None:
         """Both see what was committed."""

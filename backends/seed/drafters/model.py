@@ -56,13 +56,22 @@ class ModelDrafter(Drafter):
         self.depth_for: Callable[[int], int] | None = None
         """How deep it pays to draft for a number of rows."""
         self.pays: Callable[[int, int, float], bool] | None = None
-        """Whether one more level pays that so many nodes of so many rows grow, of this value in all."""
+        """Whether one more level pays while so many rows wait: so many nodes grow, of this value in all."""
         self._seen: dict[Row, _Seen] = {}
 
     @property
     def seconds(self) -> float:  # type: ignore[override]  # counted by the runner
         """Time spent in passes so far."""
         return self.runner.seconds
+
+    @property
+    def passes(self) -> int:  # type: ignore[override]  # counted by the runner
+        """Passes so far."""
+        return self.runner.passes
+
+    def drawn(self, depth: int) -> int:
+        """See :class:`Drafter`."""
+        return self.shape.drawn(depth)
 
     def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`; nothing when memory is short or drafting does not pay."""
@@ -74,14 +83,14 @@ class ModelDrafter(Drafter):
         growing = [sketch for sketch in sketches if sketch.levels > 0]
         try:
             if growing:
-                self._grow(growing, floor)
+                self._grow(growing, floor, len(rows))
         except OutOfMemory:
             for row in rows:
                 self.forget(row)
         return [sketch.draft for sketch in sketches]
 
-    def _grow(self, growing: list[Sketch], floor: float) -> None:
-        """Add level after level. Raises OutOfMemory, leaving the levels that were finished."""
+    def _grow(self, growing: list[Sketch], floor: float, rows: int) -> None:
+        """Add level after level, while ``rows`` branches wait. Raises OutOfMemory, leaving what was finished."""
         logits, level = self._catch_up([sketch.row for sketch in growing]), 0
         for sketch in growing:
             self._seen[sketch.row].draft = sketch.draft
@@ -97,7 +106,7 @@ class ModelDrafter(Drafter):
             if self.pays is not None:
                 nodes = sum(len(sketch.growing) for sketch in growing)
                 value = sum(sketch.value[node] for sketch in growing for node in sketch.growing)
-                if not self.pays(len(growing), nodes, value):
+                if not self.pays(rows, nodes, value):
                     return
             logits = self._step(growing)
 

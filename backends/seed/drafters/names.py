@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 
 from treeagent.errors import ConfigError, did_you_mean
 
@@ -15,6 +18,16 @@ NAMES = ("auto", "none", "ngram", *MODEL, *(f"ngram+{name}" for name in MODEL))
 """Every drafter, without numbers."""
 NUMBERS = {"rsd-c": (2, 2), "rsd-s": (3, 2), "mcsd": (2, 2)}
 """Of fixed trees the numbers that are used when none are given."""
+MOST_LEVELS, MOST_NODES = 16, 256
+"""Of a fixed tree."""
+
+
+def size(name: str, numbers: Sequence[int]) -> tuple[int, int]:
+    """Levels and nodes of a fixed tree; zeros for others."""
+    if name == "rsd-s":
+        width, depth = numbers
+        return depth, width * depth
+    return len(numbers), sum(accumulate(numbers, mul))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +56,16 @@ class Choice:
             if not re.fullmatch(r"[1-9]\d?(x[1-9]\d?)*", text) or (last == "rsd-s" and text.count("x") != 1):
                 raise ConfigError(f"drafter {words!r} takes {form}, not {text!r}")
             numbers = tuple(map(int, text.split("x")))
+        levels, nodes = size(last, numbers)
+        if levels > MOST_LEVELS or nodes > MOST_NODES:
+            raise ConfigError(
+                f"drafter {name!r} is a tree of {levels} levels and {nodes} nodes for every branch; at most "
+                f"{MOST_LEVELS} levels and {MOST_NODES} nodes are of use. Give smaller numbers."
+            )
         return cls(words.startswith("ngram") or table == "ngram", model, numbers)
 
-    def shape(self, *, coupled: bool) -> Shape:
-        """What the draft model's drafts look like. Raises ConfigError."""
+    def shape(self, *, coupled: bool, most: int | None = None) -> Shape:
+        """What the draft model's drafts look like, of which ``most`` nodes are verified. Raises ConfigError."""
         if self.model == "rsd-c":
             return Branching(self.numbers, keeps_law=not coupled)
         if self.model == "rsd-s":
@@ -58,4 +77,4 @@ class Choice:
                     "give verify=recursive, or take rsd-c"
                 )
             return Branching(self.numbers, keeps_law=True, replacement=True)
-        return Dynamic(coupled=coupled) if self.model == "dynamic" else Chain(keeps_law=not coupled)
+        return Dynamic(coupled=coupled, most=most) if self.model == "dynamic" else Chain(keeps_law=not coupled)

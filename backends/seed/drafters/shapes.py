@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from treeagent.backend import Sampling
 
-from ...sampling import DRAFT, TEXT, Floats, choose_rows, top_draws, warp
+from ...sampling import DRAFT, PURPOSES, TEXT, Floats, choose_rows, top_draws, warp
 from . import Draft, Row
 
 Law = NDArray[np.float64]
@@ -78,6 +78,14 @@ class Shape(ABC):
         """A draft without nodes."""
         return Sketch(row, levels, Draft(law=[] if self.keeps_law else None, distinct=self.distinct))
 
+    def drawn(self, depth: int) -> int:
+        """The most nodes of so many levels that must all be verified, as their law is kept; 0 if none must."""
+        return self.nodes(depth) if self.keeps_law else 0
+
+    def nodes(self, depth: int) -> int:
+        """The most nodes of so many levels."""
+        return depth
+
     @abstractmethod
     def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
         """Add a level and say what grows next; ``logits`` (n, V) of all growing nodes of all sketches, in order.
@@ -107,7 +115,7 @@ class Chain(Shape):
         """For each row a token, its confidence and, if kept, the law (V,) it was drawn from; logits (rows, V)."""
         streams, positions = [row.stream for row in rows], [row.position + level for row in rows]
         if self.keeps_law:
-            tokens = choose_rows(logits, [row.sampling for row in rows], streams, positions, DRAFT)
+            tokens = choose_rows(logits, [row.sampling for row in rows], streams, positions, drawn(level))
             laws = [law_of(scores, row.sampling) for row, scores in zip(rows, logits, strict=True)]
             sure = [
                 float(law.max()) if row.sampling.temperature else _softmax_at(scores, token)
@@ -130,10 +138,14 @@ class Branching(Shape):
 
     def __init__(self, widths: Sequence[int], *, keeps_law: bool, replacement: bool = False) -> None:
         self.widths = tuple(widths)
-        self.depth = len(self.widths)
+        self.depth: int = len(self.widths)
         self.keeps_law = keeps_law
         self.distinct = not replacement
         self.name = f"{'mcsd' if replacement else 'rsd-c'}:{'x'.join(map(str, self.widths))}"
+
+    def nodes(self, depth: int) -> int:
+        """See :class:`Shape`."""
+        return sum(math.prod(self.widths[: level + 1]) for level in range(min(depth, self.depth)))
 
     def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
         """See :class:`Shape`."""
@@ -153,13 +165,13 @@ class Branching(Shape):
         if not self.keeps_law:
             ids, scores = top_draws(logits, uncut(row.sampling), *at, max(width, RIVALS))
             return [(token, claim, None) for token, claim in _claims(ids, scores, row.sampling)[:width]]
-        law = law_of(logits, row.sampling)
+        law, purpose = law_of(logits, row.sampling), drawn(level)
         if self.distinct:
-            drawn, _ = top_draws(logits, row.sampling, *at, width, DRAFT, draw=1 + parent)
+            ids, _ = top_draws(logits, row.sampling, *at, width, purpose, draw=1 + parent)
         else:
             several = [width * (1 + parent) + i for i in range(width)]
-            drawn = np.concatenate([top_draws(logits, row.sampling, *at, 1, DRAFT, draw=i)[0] for i in several])
-        return [(token, float(law[token]), law) for token in drawn.tolist()]
+            ids = np.concatenate([top_draws(logits, row.sampling, *at, 1, purpose, draw=i)[0] for i in several])
+        return [(token, float(law[token]), law) for token in ids.tolist() if law[token] > 0]  # it may have underflowed
 
 
 class StochasticBeam(Shape):
@@ -169,9 +181,14 @@ class StochasticBeam(Shape):
     """
 
     def __init__(self, width: int, depth: int, *, keeps_law: bool) -> None:
-        self.width, self.depth = width, depth
+        self.width = width
+        self.depth: int = depth
         self.keeps_law = keeps_law
         self.name = f"rsd-s:{width}x{depth}"
+
+    def nodes(self, depth: int) -> int:
+        """See :class:`Shape`."""
+        return self.width * min(depth, self.depth)
 
     def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
         """See :class:`Shape`."""
@@ -199,8 +216,8 @@ class StochasticBeam(Shape):
         law = None
         if self.keeps_law:
             law = law_of(logits, row.sampling)
-            ids, scores = top_draws(logits, row.sampling, *at, self.width, DRAFT, draw=1 + parent)
-            claims = [(token, float(law[token])) for token in ids.tolist()]
+            ids, scores = top_draws(logits, row.sampling, *at, self.width, drawn(level), draw=1 + parent)
+            claims = [(token, float(law[token])) for token in ids.tolist() if law[token] > 0]  # it may have underflowed
         else:
             ids, scores = top_draws(logits, uncut(row.sampling), *at, max(self.width, RIVALS))
             claims = _claims(ids, scores, row.sampling)[: self.width]
@@ -222,8 +239,9 @@ class Dynamic(Shape):
 
     name = "dynamic"
 
-    def __init__(self, *, coupled: bool) -> None:
-        self.coupled = coupled
+    def __init__(self, *, coupled: bool, most: int | None = None) -> None:
+        """``most`` nodes will be verified; None when their value decides."""
+        self.coupled, self.most = coupled, most
 
     def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
         """See :class:`Shape`."""
@@ -231,20 +249,24 @@ class Dynamic(Shape):
         for sketch in sketches:
             new: list[int] = []
             for parent in sketch.growing:
-                for token, confidence in self._candidates(sketch.row, level, logits[place])[:MOST_CHILDREN]:
+                for token, confidence in self._candidates(sketch.row, level, logits[place]):
                     if sketch.value[parent] * confidence >= max(floor, 1e-3):
                         new.append(sketch.add(token, parent, confidence))
                 place += 1
             sketch.growing = nlargest(MOST_GROWING, new, key=lambda node: sketch.value[node])
+            if self.most is not None:  # what is worth less than the last that will be verified need not grow
+                best = nlargest(self.most, (sketch.value[node] for node in range(len(sketch.draft))))
+                if len(best) == self.most:
+                    sketch.growing = [node for node in sketch.growing if sketch.value[node] > best[-1]]
 
     def _candidates(self, row: Row, level: int, logits: Floats) -> list[tuple[int, float]]:
         """Tokens and claims, the likeliest first."""
-        sampling = uncut(row.sampling) if self.coupled else Sampling(temperature=0.0)
-        ids, scores = top_draws(logits, sampling, row.stream, row.position + level, RIVALS)
         if self.coupled:
-            return _claims(ids, scores, row.sampling)
-        law = law_of(logits, row.sampling) if row.sampling.temperature else None
-        return [(token, float(law[token]) if law is not None else _softmax_at(logits, token)) for token in ids.tolist()]
+            ids, scores = top_draws(logits, uncut(row.sampling), row.stream, row.position + level, RIVALS)
+            return _claims(ids, scores, row.sampling)[:MOST_CHILDREN]
+        ids, _ = top_draws(logits, Sampling(temperature=0.0), row.stream, row.position + level, MOST_CHILDREN)
+        law = law_of(logits, row.sampling if row.sampling.temperature else Sampling(temperature=1.0))
+        return [(token, float(law[token])) for token in ids.tolist() if law[token] > 0]
 
 
 def condition(scores: NDArray[np.float64], most: float) -> NDArray[np.float64]:
@@ -259,6 +281,11 @@ def condition(scores: NDArray[np.float64], most: float) -> NDArray[np.float64]:
     rest = most - np.maximum(0.0, v) - np.log1p(np.exp(-np.abs(v)))
     conditioned: NDArray[np.float64] = np.concatenate(([most], rest))
     return conditioned
+
+
+def drawn(level: int) -> int:
+    """Purpose of a draft's noise: a position that was drafted before, further down, is drafted with other noise."""
+    return DRAFT + PURPOSES * level
 
 
 def uncut(sampling: Sampling) -> Sampling:
