@@ -157,15 +157,14 @@ def _caption(report: Report, rows: Sequence[Row]) -> list[str]:
 def _foreign(report: Report) -> str:
     """Runs of another engine, by type of numbers and, where it is told, by how prompts were sent."""
     lines = ["| engine | dtype | prompts | runs | tokens/s | equal |", "| --- | --- | --- | --- | --- | --- |"]
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[str, str, str], list[Row]] = {}
     for run in report["runs"]:
-        groups.setdefault((run["dtype"], run.get("prompts", NOTHING)), []).append(run)
-    for (dtype, prompts), runs in groups.items():
+        engine = run.get("engine", report.get("engine", "vLLM, CPU"))
+        groups.setdefault((engine, run["dtype"], run.get("prompts", NOTHING)), []).append(run)
+    for (engine, dtype, prompts), runs in groups.items():
         pace = median(run["tokens_per_second"] for run in runs)
         equal = min((str(run["equal"]) for run in runs), key=lambda said: int(said.partition("/")[0]))
-        lines.append(
-            f"| {report.get('engine', 'vLLM, CPU')} | {dtype} | {prompts} | {len(runs)} | {pace:,.1f} | {equal} |"
-        )
+        lines.append(f"| {engine} | {dtype} | {prompts} | {len(runs)} | {pace:,.1f} | {equal} |")
     return "\n".join([*lines, *(["", report["note"]] if report.get("note") else [])]) + "\n"
 
 

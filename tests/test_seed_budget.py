@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from seed_tools import COSTS, DRAFT_COSTS
 
 from treeagent.backends.seed.budget import (
+    BRIEF_TRIAL,
     LONGEST,
     ROWS,
     TRIAL,
@@ -205,3 +206,17 @@ def test_drafting_that_does_not_pay_rests_longer_each_time() -> None:
     for _ in range(100):
         assert gate.open()
         gate.learn(1.5, 1.1, 1.0, 1.0)
+
+
+def test_drafting_that_costs_very_much_rests_soon() -> None:
+    """A handful of rounds decide, but not one in which a drafter reads new prompts."""
+    gate = Gate()
+    for _ in range(BRIEF_TRIAL):
+        assert gate.open()
+        gate.learn(1.0, 1.3, 1.0, 1.0)
+    assert not gate.open()
+    gate = Gate()
+    gate.learn(1.0, 20.0, 1.0, 1.0)
+    for _ in range(TRIAL):
+        assert gate.open()
+        gate.learn(1.0, 1.0, 1.0, 1.0)

@@ -84,6 +84,11 @@ TRIAL = 24
 """Rounds after which drafting is judged: an empty table needs some to learn."""
 TOLERANCE = -0.02
 """Log ratio down to which drafting goes on: tables that are still empty must be allowed to learn."""
+WORST = -0.15
+"""Log ratio that a round counts at least: one in which a drafter reads new prompts says little about the others."""
+BRIEF_TRIAL, LOST = 6, -0.08
+"""Rounds after which drafting rests already when it costs as much as this: over a tiny model, whose passes take hardly
+longer than a drafter's work."""
 LONGEST = 4096
 """Rounds of the longest rest."""
 
@@ -147,9 +152,10 @@ class Gate:
     def learn(self, tokens: float, seconds: float, plain_tokens: float, plain_seconds: float) -> None:
         """What a round with drafting promises, and what it would be without."""
         self._tried += 1
-        ratio = math.log(tokens / seconds * plain_seconds / plain_tokens)
+        ratio = max(WORST, math.log(tokens / seconds * plain_seconds / plain_tokens))
         self.advantage += (ratio - self.advantage) / min(self._tried, TRIAL)
-        if self._tried >= TRIAL and self.advantage < TOLERANCE:
+        tried = self._tried
+        if (tried >= TRIAL and self.advantage < TOLERANCE) or (tried >= BRIEF_TRIAL and self.advantage < LOST):
             self.resting, self._pause = self._pause, min(2 * self._pause, LONGEST)
             self._tried, self.advantage = 0, 0.0
 
