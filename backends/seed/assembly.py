@@ -79,7 +79,7 @@ class Parts:
         """Speed-up if a pass took the time to read its weights (MBSU, Jeon et al., arXiv 2402.14160, section 4)."""
         if self.draft_runner is None or not counters.row_passes or not counters.rounds:
             return None
-        weight = self.draft_runner.parameters / self.scheduler.runner.parameters
+        weight: float = self.draft_runner.parameters / self.scheduler.runner.parameters
         gained = counters.tokens / counters.row_passes
         return round(gained / (1 + weight * counters.draft_passes / counters.rounds), 4)
 

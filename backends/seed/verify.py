@@ -210,7 +210,9 @@ class Rejection(Verifier):
         left = law.copy()
         left[list(tried)] = 0.0
         mass = float(left.sum())
-        return left / mass if mass > 0 else left
+        if mass > 0:
+            left /= mass
+        return left
 
     def chance(self, law: NDArray[np.float64], token: int, proposal: NDArray[np.float64] | None) -> float:
         """Probability of accepting a token: p(x) / q(x) at most 1, p(x) for a point mass; laws (V,)."""

@@ -48,7 +48,7 @@ class Choice:
             raise ConfigError(f"there is no drafter {words!r}.{did_you_mean(words, NAMES)} Valid: {', '.join(NAMES)}.")
         table, _, last = words.rpartition("+")
         model = last if last in MODEL else None
-        numbers = NUMBERS.get(last, ())
+        numbers: tuple[int, ...] = NUMBERS.get(last, ())
         if colon:
             if not numbers:
                 raise ConfigError(f"drafter {words!r} takes no numbers, not {text!r}. Write {words!r} alone.")
