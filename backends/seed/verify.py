@@ -207,7 +207,7 @@ class Rejection(Verifier):
         """The law (V,) that a sibling was drawn from, after those that were drawn before it."""
         if not tried:
             return law
-        left = law.copy()
+        left: NDArray[np.float64] = law.copy()
         left[list(tried)] = 0.0
         mass = float(left.sum())
         if mass > 0:
