@@ -116,17 +116,16 @@ def _drafter(backend: SeedBackend, runner: Runner | None, weighed: Drafting, voc
     table = NgramDrafter() if choice.table else None
     if runner is None:
         return table
-    cost = measured(runner, backend.dtype)
     shape = choice.shape(coupled=backend.verify == "coupled", most=weighed.draft_tokens)
-    model = ModelDrafter(runner, cost, vocabulary, shape)
+    model = ModelDrafter(runner, vocabulary, shape)
     if weighed.draft_tokens is None:
-        _weigh(model, weighed)
+        _weigh(model, weighed, measured(runner, backend.dtype))
     return model if table is None else Combined(table, model)
 
 
-def _weigh(model: ModelDrafter, weighed: Drafting) -> None:
-    """Let measured times and late acceptance decide how deep a model drafts."""
-    target, draft = weighed.cost, model.cost
+def _weigh(model: ModelDrafter, weighed: Drafting, draft: CostTable) -> None:
+    """Let measured times and late acceptance decide how deep a model drafts, whose passes take what ``draft`` says."""
+    target = weighed.cost
     if model.shape.name == "dynamic":  # a level pays if the tokens it may bring come faster than the target's own
         model.pays = lambda rows, nodes, value: value * weighed.calibration.truth > draft(nodes) * rows / target(rows)
     else:

@@ -14,7 +14,6 @@ import torch
 
 from ...sampling import Floats
 from ..branch import Branch, Reading
-from ..budget import CostTable
 from ..forest import Span
 from ..pool import Slots
 from ..prefixes import OutOfMemory
@@ -45,10 +44,8 @@ class _Seen:
 class ModelDrafter(Drafter):
     """Drafts of a model with the target's vocabulary, of a given shape."""
 
-    def __init__(self, runner: Runner, cost: CostTable, vocabulary: int, shape: Shape) -> None:
+    def __init__(self, runner: Runner, vocabulary: int, shape: Shape) -> None:
         self.runner = runner
-        self.cost = cost
-        """Seconds of the draft model's passes."""
         self.vocabulary = vocabulary
         """Ids that the target has; models of one tokenizer may be padded to different sizes."""
         self.shape = shape
