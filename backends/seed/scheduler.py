@@ -129,20 +129,18 @@ class Scheduler:
         """First come, first served, as far as rows and memory go."""
         most = 1 if self.policy == "serial" else self.max_rows
         while self.waiting and len(self.live) < most and not (self._full and self.live):
-            job = self.waiting[0]
+            job = self.waiting.popleft()
+            self.live.append(job)  # from here on it fails with the round, or it would fail the next one too
             try:
                 job.branch = Branch(self.runner.forest, job.prompt())
             except OutOfMemory:
                 self._full = True
+                self.live.pop()
                 if self.live:
+                    self.waiting.appendleft(job)
                     return
-                self._refuse(self.waiting.popleft())  # alone, and still no room
+                self._refuse(job)  # alone, and still no room
                 continue
-            except BaseException:
-                self.live.append(self.waiting.popleft())  # it fails with the round, or it would fail the next one too
-                raise
-            self.waiting.popleft()
-            self.live.append(job)
             self.counters.prefix_tokens_reused += job.branch.reused
             self.counters.prefix_tokens_computed += job.branch.length - job.branch.reused
 
@@ -162,12 +160,7 @@ class Scheduler:
         slots = self._allocate(ready)
         spans = [*reading.spans, *(job.span(own) for job, own in zip(ready, slots, strict=True))]
         before = self.runner.seconds
-        try:
-            logits, rows = self.runner.forward(spans)
-        except BaseException:
-            for job, own in zip(ready, slots, strict=True):
-                _branch(job).give_back(own)
-            raise
+        logits, rows = self.runner.forward(spans)
         self.counters.rounds += 1
         if not reading.spans and ready:
             self.counters.verified_seconds += self.runner.seconds - before

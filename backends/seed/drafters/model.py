@@ -7,6 +7,7 @@ not drafted for some rounds is read up to date by its next pass, so no hole is e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -203,10 +204,9 @@ class ModelDrafter(Drafter):
 
     def _forward(self, spans: Sequence[Span], scratch: Sequence[Slots]) -> torch.Tensor:
         """A pass whose slots are given back when it fails; logits in the order of the spans."""
-        try:
-            logits, rows = self.runner.forward(spans)
-        except BaseException:
+        with ExitStack() as undo:
             for slots in scratch:
-                self.runner.forest.pool.free(slots)
-            raise
+                undo.callback(self.runner.forest.pool.free, slots)
+            logits, rows = self.runner.forward(spans)
+            undo.pop_all()
         return logits[[place for span_rows in rows for place in span_rows]]
