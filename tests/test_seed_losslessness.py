@@ -140,7 +140,7 @@ def test_attending_to_a_shared_prefix_once_changes_no_text(
         backend = one.set_up(drafter(one, how), slots=slots, chunk=11)
         assert told(ask(backend, *MIX)) == one.naive.expected(MIX)
         one.settle()
-    assert max(shared) > 0
+    assert max(shared) > (how == "none")  # with random drafts it depends on who finishes when
 
 
 @pytest.mark.parametrize("how", DRAFTERS)
