@@ -21,7 +21,7 @@ class BackendRunner(Runner):
 
     def __init__(self, mode: Mode, plan: Plan, make: Callable[[], Any]) -> None:
         self._mode = mode
-        self._plan = plan
+        self.plan = plan
         self._make = make
         self._backend: Any = None
 
@@ -44,10 +44,10 @@ class BackendRunner(Runner):
     async def _timed(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None, *, warm: bool) -> Outcome:
         self.open()
         backend: Backend = self._backend
-        settings = self._plan.sampling
+        settings = self.plan.sampling
         if max_tokens is not None:
             settings = replace(settings, max_tokens=max_tokens)
-        requests = [Request(prompt.text, self._plan.key(prompt.number, warm=warm), settings) for prompt in prompts]
+        requests = [Request(prompt.text, self.plan.key(prompt.number, warm=warm), settings) for prompt in prompts]
 
         async def ask(request: Request) -> Reply:
             reply = await backend.generate(request)
@@ -55,7 +55,7 @@ class BackendRunner(Runner):
             return reply
 
         figures, clock = backend.meter(), Clock()
-        if self._plan.sequential:
+        if self.plan.sequential:
             replies = [await ask(request) for request in requests]
         else:
             replies = await asyncio.gather(*map(ask, requests))

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json as writer
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from treeagent.backend import Sampling
 from treeagent.errors import ConfigError
 
-from .modes import MODES
+from . import seeds as family
+from .modes import MODES, PLAIN
 from .plan import PLOTS, plan, writable
 from .workload import KINDS
+
+T = TypeVar("T")
 
 EQUAL, DIFFERENT, FAILED = 0, 1, 3
 """Exit codes, beside 2 for wrong usage and 130 for Ctrl-C."""
@@ -27,8 +32,10 @@ def bench(
         str | None, typer.Option(help="A small model with the same tokenizer, for the modes that draft with one.")
     ] = None,
     workload: Annotated[
-        str, typer.Option("--workload", "-w", metavar="KIND", help=f"Built-in prompts; one of: {', '.join(KINDS)}.")
-    ] = "game24",
+        str | None,
+        typer.Option("--workload", "-w", metavar="KIND", help=f"Built-in prompts; one of: {', '.join(KINDS)}. "
+                     "Default: game24; with --seeds gsm8k,writing,blocksworld, or others with commas."),
+    ] = None,
     prompts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Prompts of your own: one a line, or a JSON list of texts.")
     ] = None,
@@ -58,9 +65,15 @@ def bench(
                      "backend-transformers above temperature 0 and with --scaling. Run untimed unless it is a mode."),
     ] = None,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Compare tokens with the reference.")] = True,
-    repeat: Annotated[int, typer.Option(min=1, metavar="N", help="Alternating runs; medians are shown.")] = 1,
+    repeat: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Alternating runs; medians are shown. With --seeds each takes "
+                          "prompts and noise of its own, those of the next seed.")
+    ] = 1,
     max_tokens: Annotated[int, typer.Option(min=1, help="New tokens of each prompt, at most.")] = 64,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    temperature: Annotated[
+        str | None, typer.Option(metavar="T", help="0 is greedy, and the default; with --seeds 0,0.2,1, or others "
+                                 "with commas.")
+    ] = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="Draw among the best K tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw among the best tokens that make up this share.")] = None,
     seed: Annotated[int, typer.Option(help="Of the built-in prompts and of all sampling.")] = 5,
@@ -71,6 +84,10 @@ def bench(
     ] = None,
     scaling: Annotated[
         bool, typer.Option("--scaling", help="Show the time per token from 1 to 256 branches; default mode: seed.")
+    ] = False,
+    seeds: Annotated[
+        bool, typer.Option("--seeds", help="Compare SeeD and its relatives: a table of speculative methods for every "
+                           "kind of task and temperature.")
     ] = False,
     dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")] = "float32",
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: cuda where there is one.")] = None,
@@ -91,11 +108,41 @@ def bench(
     0 all tokens as they should be; 1 a mode differs from the reference; 2, 3 and 130 as for 'solve', 3 also when a
     mode fails.
     """
+    settings: dict[str, Any] = {
+        "model": model, "draft": draft, "device": device, "dtype": dtype, "threads": threads, "chat": chat,
+        "file": prompts, "warm_seed": warm_seed, "branches": _counts(branches), "reference": reference, "check": check,
+        "sequential": sequential, "reopen": reopen, "scaling": scaling,
+    }  # fmt: skip
+    kinds, temperatures = _words(workload), _temperatures(temperature)
+    sampling = _sampling(top_k, top_p, max_tokens)
+    if seeds:
+        if taken := [name for name, given in (("--modes", modes), ("--baseline", baseline), ("--prompts", prompts),
+                                              ("--scaling", scaling or None)) if given is not None]:  # fmt: skip
+            raise ConfigError(f"--seeds has methods and prompts of its own; leave out {' and '.join(taken)}")
+        if len(settings["branches"] or "1") != 1:
+            raise ConfigError(f"--seeds takes one number of branches, not --branches {branches}")
+        if kinds == []:
+            raise ConfigError(f"--workload names no kind. Valid: {', '.join(KINDS)}.")
+        chosen = family.methods(draft)
+        cells = family.cells(
+            lambda kind, drawing, first, order: plan(
+                **{**settings, "reference": reference or PLAIN}, kind=kind, sampling=drawing, seed=first, repeat=1,
+                modes=order, baseline=family.BASELINE,
+            ),
+            [method.name for method in chosen], family.WORKLOADS if kinds is None else kinds,
+            family.TEMPERATURES if temperatures is None else temperatures, sampling, seed, repeat,
+        )  # fmt: skip
+        writable(json, "--json")
+        writable(plot, "--plot", PLOTS)
+
+        from .comparing import compare  # noqa: PLC0415  # torch
+
+        good = compare(cells, chosen, json=json, plot=plot, quiet=quiet)
+        raise typer.Exit(FAILED if good is None else EQUAL if good else DIFFERENT)
     made = plan(
-        model=model, draft=draft, device=device, dtype=dtype, threads=threads, chat=chat, kind=workload, file=prompts,
-        seed=seed, warm_seed=warm_seed, branches=_counts(branches), modes=_words(modes), baseline=baseline,
-        sampling=_sampling(temperature, top_k, top_p, max_tokens), reference=reference, check=check, repeat=repeat,
-        sequential=sequential, reopen=reopen, scaling=scaling,
+        **settings, kind=_single(["game24"] if kinds is None else kinds, "--workload"), seed=seed, repeat=repeat,
+        sampling=replace(sampling, temperature=_single(temperatures or [0.0], "--temperature")), modes=_words(modes),
+        baseline=baseline,
     )  # fmt: skip
     writable(json, "--json")
     writable(plot, "--plot", PLOTS)
@@ -156,7 +203,24 @@ def _counts(given: str | None) -> list[int] | None:
         raise ConfigError(f"--branches {given}: expected whole numbers, such as 1,4,16") from None
 
 
-def _sampling(temperature: float, top_k: int | None, top_p: float | None, max_tokens: int) -> Sampling:
+def _temperatures(given: str | None) -> list[float] | None:
+    words = _words(given)
+    try:
+        found = None if words is None else [float(word) for word in words]
+    except ValueError:
+        found = [math.nan]
+    if found is not None and not (found and all(0 <= number < math.inf for number in found)):
+        raise ConfigError(f"--temperature {given}: expected a number from 0, or with --seeds several, such as 0,0.2,1")
+    return found
+
+
+def _single(given: Sequence[T], option: str) -> T:
+    if len(given) != 1:
+        raise ConfigError(f"{option} {','.join(map(str, given))}: expected one; several are for --seeds")
+    return given[0]
+
+
+def _sampling(top_k: int | None, top_p: float | None, max_tokens: int) -> Sampling:
     if top_p is not None and not 0 < top_p <= 1:
         raise ConfigError(f"--top-p must be above 0 and at most 1, not {top_p}")
-    return Sampling(temperature=temperature, top_k=top_k, top_p=top_p, max_tokens=max_tokens)
+    return Sampling(top_k=top_k, top_p=top_p, max_tokens=max_tokens)

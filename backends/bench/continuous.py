@@ -31,7 +31,7 @@ class ContinuousRunner(GenerateRunner):
             num_blocks=pages + 1,
             max_batch_tokens=min(BATCH, sum(len(prompt.ids) for prompt in prompts)),
             max_requests_per_batch=len(prompts),
-            seed=self._plan.seed,
+            seed=self.plan.seed,
         )
         opened = model.network.continuous_batching_context_manager(
             generation_config=self._config(model, limit), continuous_batching_config=settings, timeout=5

@@ -52,7 +52,7 @@ class GenerateRunner(Runner):
 
     def __init__(self, mode: Mode, plan: Plan, networks: Networks, dtype: str) -> None:
         self._mode = mode
-        self._plan = plan
+        self.plan = plan
         self._networks = networks
         self._dtype = dtype
         self._model: Model | None = None
@@ -64,9 +64,9 @@ class GenerateRunner(Runner):
             worker.run(self._load)
 
     def _load(self) -> None:
-        self._model = self._networks.get(self._plan.model, self._dtype)
-        if self._mode.drafts and self._plan.draft is not None:
-            draft = self._networks.get(self._plan.draft, self._dtype)
+        self._model = self._networks.get(self.plan.model, self._dtype)
+        if self._mode.drafts and self.plan.draft is not None:
+            draft = self._networks.get(self.plan.draft, self._dtype)
             self._extra = {"assistant_model": draft.network}
 
     def cold(self, warm: Sequence[Prompt]) -> None:
@@ -80,10 +80,10 @@ class GenerateRunner(Runner):
         return worker.run(lambda: self._run(prompts, tick, max_tokens))
 
     def _run(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None) -> Outcome:
-        model, limit = self._ready(), max_tokens or self._plan.sampling.max_tokens
+        model, limit = self._ready(), max_tokens or self.plan.sampling.max_tokens
         _check_fits(prompts, limit, model.context)
-        parts = [[prompt] for prompt in prompts] if self._plan.sequential else [list(prompts)]
-        torch.manual_seed(self._plan.seed)
+        parts = [[prompt] for prompt in prompts] if self.plan.sequential else [list(prompts)]
+        torch.manual_seed(self.plan.seed)
         with _explained(self._mode.name), _silent(), self._session(model, prompts, limit, tick) as complete:
             clock = Clock()
             rows = [row for part in parts for row in complete(part)]
@@ -107,7 +107,7 @@ class GenerateRunner(Runner):
         yield lambda part: whole(model, part, limit, tick)
 
     def _config(self, model: Model, limit: int, **more: Any) -> Any:
-        sampling = self._plan.sampling
+        sampling = self.plan.sampling
         drawing: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
             drawing = {

@@ -59,7 +59,7 @@ MODES = {mode.name: mode for mode in _ALL}
 
 OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "drafter": str, "policy": str, "verify": str, "draft_tokens": int,
-    "kv_memory": float, "max_rows": int, "chunk": int,
+    "kv_memory": float, "max_rows": int, "chunk": int, "exit": str,
 }  # fmt: skip
 """Options of the engine that a mode's name may carry."""
 

@@ -33,25 +33,25 @@ def table(plan: Plan, rows: Sequence[Row]) -> Table:
     columns: list[Column] = [("mode", lambda row: row.mode)]
     if len(plan.branches) > 1:
         columns.append(("branches", lambda row: str(row.branches)))
-    columns.append(("seconds", lambda row: _number(row.seconds, ".2f")))
+    columns.append(("seconds", lambda row: number(row.seconds, ".2f")))
     if plan.scaling:
         steps = _steps(rows)
         columns += [
-            ("ms per token", lambda row: _number(row.seconds_per_token, ".2f", 1e3)),
-            ("per doubling", lambda row: _number(steps.get((row.mode, row.branches)), ".2f", sign="x")),
+            ("ms per token", lambda row: number(row.seconds_per_token, ".2f", 1e3)),
+            ("per doubling", lambda row: number(steps.get((row.mode, row.branches)), ".2f", sign="x")),
         ]
     else:
         columns += [
-            ("tokens/s", lambda row: _number(row.tokens_per_second, ",.1f")),
+            ("tokens/s", lambda row: number(row.tokens_per_second, ",.1f")),
             ("speed-up", lambda row: _speedup(plan, row)),
         ]
     columns.append(("equal", lambda row: _equal(plan, row)))
     engine: list[Column] = [
-        ("tokens/pass", lambda row: _number(row.figures.get("block_efficiency"), ".2f")),
-        ("accepted", lambda row: _number(row.accepted, ".0f", 100, sign=" %")),
-        ("MBSU", lambda row: _number(row.figures.get("mbsu"), ".2f")),
-        ("overhead", lambda row: _number(row.figures.get("overhead"), ".1f", 100, sign=" %")),
-        ("KV peak", lambda row: _number(row.figures.get("kv_peak_bytes"), ",.1f", 2**-20, sign=" MiB")),
+        ("tokens/pass", lambda row: number(row.figures.get("block_efficiency"), ".2f")),
+        ("accepted", lambda row: number(row.accepted, ".0f", 100, sign=" %")),
+        ("MBSU", lambda row: number(row.figures.get("mbsu"), ".2f")),
+        ("overhead", lambda row: number(row.figures.get("overhead"), ".1f", 100, sign=" %")),
+        ("KV peak", lambda row: number(row.figures.get("kv_peak_bytes"), ",.1f", 2**-20, sign=" MiB")),
     ]
     columns += [(name, cell) for name, cell in engine if any(cell(row) != NOTHING for row in rows)]
     made = Table()
@@ -180,7 +180,8 @@ def _steps(rows: Sequence[Row]) -> dict[tuple[str, int], float | None]:
     return found
 
 
-def _number(value: float | None, how: str, scale: float = 1, *, sign: str = "") -> str:
+def number(value: float | None, how: str, scale: float = 1, *, sign: str = "") -> str:
+    """A figure for a table, with a dash for what is unknown."""
     return NOTHING if value is None else f"{value * scale:{how}}{sign}"
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .plan import Plan
+
 Tokens = tuple[int, ...]
 """Token ids that follow a prompt, end-of-text token excluded."""
 Tick = Callable[[], None]
@@ -56,6 +58,10 @@ class Clock:
 
 class Runner(ABC):
     """A mode that can run; everything but :meth:`run` is untimed."""
+
+    plan: Plan
+    """Where its prompts' keys and settings come from. Between two runs another plan for the same models, device and
+    numbers may take its place."""
 
     @abstractmethod
     def open(self) -> None:

@@ -22,7 +22,8 @@ from . import checking
 from .asking import backend_runner
 from .checking import Difference
 from .continuous import ContinuousRunner
-from .generating import GenerateRunner, Networks
+from .generating import GenerateRunner
+from .loaded import Loaded
 from .modes import Mode, find
 from .plan import Plan
 from .progress import Board
@@ -60,9 +61,12 @@ class Run:
 
 
 class Bench:
-    """Carries out a plan. What has been measured is in ``runs`` also when it was interrupted."""
+    """Carries out a plan. What has been measured is in ``runs`` also when it was interrupted.
 
-    def __init__(self, plan: Plan, board: Board) -> None:
+    With ``loaded`` modes stay in memory for the next plan, and whoever gave it closes it.
+    """
+
+    def __init__(self, plan: Plan, board: Board, loaded: Loaded | None = None) -> None:
         if plan.dtype not in DTYPES:
             raise ConfigError(f"no dtype is called {plan.dtype!r}.{did_you_mean(plan.dtype, DTYPES)}")
         for model in (plan.model, plan.draft):
@@ -76,8 +80,8 @@ class Bench:
         self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         """What else the machine did before the first run: processes that ran or waited in the last minute."""
         self._board = board
-        self._networks = Networks(self.device)
-        self._runners: dict[str, Runner] = {}
+        self._keeps = loaded is not None and not plan.reopen
+        self._loaded = loaded or Loaded(self.device)
         self._broken: dict[str, str] = {}
         """Modes that cannot be loaded, and why."""
 
@@ -88,18 +92,19 @@ class Bench:
             text = load_text(models.resolve(plan.model), None if plan.chat else False)
             prompts, warm = _read(plan.prompts, text), _read(plan.warm, text)
             rounds = list(order(plan))
-            self._board.steps = len(rounds) + self._needs_reference
-            if self._needs_reference:
-                self._make_reference(prompts, text)
+            if self._board.steps is None:
+                self._board.steps = self.steps
             try:
+                if self._needs_reference:
+                    self._make_reference(prompts)
                 for branches, repeat, mode in rounds:
                     self.runs.append(self._run(mode, prompts[:branches], repeat, warm[:branches], text))
                     if plan.reopen:
-                        self._close(mode.name)
+                        self._loaded.close()
             finally:
                 self._adopt_reference()
-                for name in list(self._runners):
-                    self._close(name)
+                if not self._keeps:
+                    self._loaded.close(networks=plan.reopen)
 
     def explained(self, found: Difference) -> Difference:
         """The difference with the gap between the reference's two best tokens there."""
@@ -108,9 +113,15 @@ class Bench:
         plan = self.plan
         text = load_text(models.resolve(plan.model), None if plan.chat else False)
         prompt = _read(plan.prompts[: found.prompt + 1], text)[-1]
-        model = self._networks.get(plan.model, plan.reference_dtype)
+        model = self._loaded.networks.get(plan.model, plan.reference_dtype)
         before = self.reference[found.prompt][: found.position]
         return replace(found, gap=checking.gap(model, plan, prompt, before))
+
+    @property
+    def steps(self) -> int:
+        """Runs, the reference's included."""
+        plan = self.plan
+        return len(plan.branches) * plan.repeat * len(plan.modes) + self._needs_reference
 
     @property
     def _needs_reference(self) -> bool:
@@ -119,17 +130,17 @@ class Bench:
         timed = plan.dtype == plan.reference_dtype and any(mode.name == plan.reference for mode in plan.modes)
         return plan.reference is not None and not timed
 
-    def _make_reference(self, prompts: Sequence[Prompt], text: Text) -> None:
+    def _make_reference(self, prompts: Sequence[Prompt]) -> None:
         plan = self.plan
         mode = find(plan.reference or "")
-        runner = self._runner(mode, plan.reference_dtype)
+        runner = self._held(mode, plan.reference_dtype) or self._made(mode, plan.reference_dtype)
         title = f"reference, untimed: {mode.name} in {plan.reference_dtype}"
         with self._board.step(title, len(prompts)) as tick:
             runner.open()
             runner.cold(())
             self.reference = runner.run(prompts, tick).outputs
-        runner.close()
-        self._networks.clear()
+        if not self._keeps:
+            self._loaded.close()
 
     def _adopt_reference(self) -> None:
         """Take the reference from the timed runs, the longest of them."""
@@ -156,7 +167,7 @@ class Bench:
                 outcome = runner.run(prompts, tick)
         except TreeagentError as error:
             self._broken[mode.name] = str(error)
-            self._close(mode.name)
+            self._loaded.drop(mode.name, plan.dtype)
             self._board.say(f"  {mode.name}: {error}")
             if len(self._broken) == len(plan.modes):
                 raise
@@ -166,26 +177,32 @@ class Bench:
 
     def _opened(self, mode: Mode, text: Text) -> Runner:
         """The mode's runner, loaded and warmed up."""
-        if mode.name not in self._runners:
-            runner = self._runners[mode.name] = self._runner(mode, self.plan.dtype)
-            runner.open()
-            [warm_up] = _read((WARM_UP,), text)
-            runner.cold(())
-            runner.run([warm_up], lambda: None, WARM_TOKENS)
-        return self._runners[mode.name]
+        if (found := self._held(mode, self.plan.dtype)) is not None:
+            return found
+        runner = self._made(mode, self.plan.dtype)
+        runner.open()
+        [warm_up] = _read((WARM_UP,), text)
+        runner.cold(())
+        runner.run([warm_up], lambda: None, WARM_TOKENS)
+        return runner
+
+    def _held(self, mode: Mode, dtype: str) -> Runner | None:
+        """The mode's runner if it is in memory, for this plan."""
+        runner = self._loaded.get(mode.name, dtype)
+        if runner is not None:
+            runner.plan = self.plan
+        return runner
+
+    def _made(self, mode: Mode, dtype: str) -> Runner:
+        runner = self._runner(mode, dtype)
+        self._loaded.keep(mode.name, dtype, runner)
+        return runner
 
     def _runner(self, mode: Mode, dtype: str) -> Runner:
         if mode.family in ("plain", "seed"):
             return backend_runner(mode, self.plan, dtype)
         family = ContinuousRunner if mode.family == "continuous" else GenerateRunner
-        return family(mode, self.plan, self._networks, dtype)
-
-    def _close(self, name: str) -> None:
-        if name in self._runners:
-            self._runners.pop(name).close()
-        if self.plan.reopen:
-            self._networks.clear()
-            gc.collect()
+        return family(mode, self.plan, self._loaded.networks, dtype)
 
 
 def order(plan: Plan) -> Iterator[tuple[int, int, Mode]]:

@@ -147,3 +147,32 @@ OPENINGS = (
     "A storm keeps five people in one room",
 )
 """Beginnings of plans."""
+
+STACK = """\
+Coloured blocks lie on a table, some of them on top of each other. One hand moves them, and holds one block at most.
+With an empty hand it can pick up a block from the table, or unstack one from the block below it, if it is free.
+A block in the hand it can put down on the table, or stack on a free block. A block is free when no other lies on it.
+Find the moves that lead from the state to the goal.
+State: the green block is on the table, the red block is on the green block, the blue block is on the table. The red \
+block and the blue block are free. The hand is empty.
+Goal: the blue block is on the red block.
+My plan is as follows:
+pick up the blue block
+stack the blue block on the red block
+done
+State: the yellow block is on the table, the black block is on the yellow block, the white block is on the black \
+block, the red block is on the table. The white block and the red block are free. The hand is empty.
+Goal: the white block is on the red block, the yellow block is on the white block.
+My plan is as follows:
+unstack the white block from the black block
+stack the white block on the red block
+unstack the black block from the yellow block
+put down the black block
+pick up the yellow block
+stack the yellow block on the white block
+done
+"""
+"""Followed by a state and a goal: Blocksworld, as SeeD's and RAP's searches set it."""
+
+COLOURS = ("red", "blue", "green", "yellow", "black", "white", "orange", "purple")
+"""Of blocks."""

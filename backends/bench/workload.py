@@ -6,6 +6,7 @@
 ``gsm8k-value``   judge the first step of such a solution
 ``writing``       creative writing: plan and write a passage whose four paragraphs end with given sentences
 ``writing-value`` judge the beginning of such a plan
+``blocksworld``   find the moves that bring four or five blocks from a state to a goal: few-shot
 ``mixed``         all of the above in equal parts, one after the other
 ``mini``          proposals in the words of the task ``game24``, the only ones that the bundled model has learnt
 
@@ -17,15 +18,15 @@ from __future__ import annotations
 import json
 import operator
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 
 from treeagent import Task, Thought
 from treeagent.errors import ConfigError, UnknownNameError
 
-from .texts import CHECK, OPENINGS, PEOPLE, PLAN, PROPOSE, RATE, SENTENCES, SOLVE, STORIES, VALUE
+from .texts import CHECK, COLOURS, OPENINGS, PEOPLE, PLAN, PROPOSE, RATE, SENTENCES, SOLVE, STACK, STORIES, VALUE
 
 Random = random.Random
 
@@ -126,6 +127,38 @@ def _writing_value(rng: Random) -> str:
     return f"{RATE}{_four(rng)}Plan:\n1. {rng.choice(OPENINGS)}.\n2. {rng.choice(OPENINGS)}.\nScore:"
 
 
+def _blocksworld(rng: Random) -> str:
+    blocks = rng.sample(COLOURS, rng.choice((4, 5)))
+    state = _stacks(rng, blocks)
+    wanted: list[tuple[str, str]] = []
+    while not wanted:  # a goal that is reached already asks for nothing
+        pairs = [pair for stack in _stacks(rng, blocks) for pair in pairwise(stack)]
+        wanted = pairs if not {*pairs} <= {pair for stack in state for pair in pairwise(stack)} else []
+    lies = [
+        f"the {block} block is on the {f'{stack[place - 1]} block' if place else 'table'}"
+        for stack in state
+        for place, block in enumerate(stack)
+    ]
+    free = [f"the {stack[-1]} block" for stack in state]
+    said = f"{', '.join(free[:-1])} and {free[-1]} are" if len(free) > 1 else f"{free[0]} is"
+    goal = ", ".join(f"the {upper} block is on the {lower} block" for lower, upper in wanted)
+    return (
+        f"{STACK}State: {', '.join(lies)}. {said[0].upper()}{said[1:]} free. The hand is empty.\nGoal: {goal}.\n"
+        "My plan is as follows:\n"
+    )
+
+
+def _stacks(rng: Random, blocks: Sequence[str]) -> list[list[str]]:
+    """The blocks in stacks at random, each from the bottom to the top."""
+    stacks: list[list[str]] = []
+    for block in rng.sample(blocks, len(blocks)):
+        place = rng.randint(0, len(stacks))  # as often on the table as on any one stack
+        if place == len(stacks):
+            stacks.append([])
+        stacks[place].append(block)
+    return stacks
+
+
 def _problem(rng: Random) -> tuple[str, str]:
     """A word problem, and the first step of a solution, wrong in every third."""
     story, sign = rng.choice(STORIES)
@@ -148,6 +181,7 @@ _DRAWS: dict[str, Callable[[Random], str]] = {
     "gsm8k-value": _gsm8k_value,
     "writing": _writing,
     "writing-value": _writing_value,
+    "blocksworld": _blocksworld,
 }
 KINDS = (*_DRAWS, MIXED, MINI)
 """Names of the built-in workloads."""
