@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 import typer.main
+from cell_tables import markdown as cells_markdown
 
 from treeagent.backends.bench import command
 from treeagent.backends.bench.plan import Plan
@@ -26,6 +27,8 @@ BRIEF = 5
 
 def markdown(report: Report, only: Sequence[str] = ()) -> str:
     """The table of a report and what to know of it; of the modes ``only`` those, in that order, if any are named."""
+    if "cells" in report:
+        return cells_markdown(report)
     if "rows" not in report:
         return _foreign(report)
     rows = report["rows"] if not only else [row for mode in only for row in report["rows"] if row["mode"] == mode]

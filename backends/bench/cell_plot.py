@@ -53,4 +53,4 @@ def _bars(axes: Axes, labels: Sequence[str], lines: Sequence[Line]) -> None:
             low, end = line.interval
             axes.plot([low, end], [place, place], color="black", linewidth=1)
         axes.text(max(end, line.speedup), place, f" {line.speedup:.2f}", va="center", fontsize="x-small")
-    axes.margins(x=0.14)
+    axes.margins(x=0.14, y=0.01)

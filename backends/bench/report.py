@@ -55,8 +55,8 @@ def table(plan: Plan, rows: Sequence[Row]) -> Table:
     ]
     columns += [(name, cell) for name, cell in engine if any(cell(row) != NOTHING for row in rows)]
     made = Table()
-    for number, (name, _) in enumerate(columns):
-        made.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
+    for column, (name, _) in enumerate(columns):
+        made.add_column(name, justify="left" if column == 0 else "right", no_wrap=True)
     for place, row in enumerate(rows):
         last = place + 1 == len(rows) or rows[place + 1].branches != row.branches
         made.add_row(*(cell(row) for _, cell in columns), end_section=last, style="red" if row.wrong else None)

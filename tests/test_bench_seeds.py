@@ -1,0 +1,482 @@
+"""``treeagent bench --seeds``: its methods, its arithmetic, and real runs of them on ``mini``. No time is asserted.
+
+The file of such a run is also what the renderer of the documents' tables is tried on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import bench_tables
+import pytest
+import typer
+from click.testing import Result
+from rich.console import Console
+from seed_tools import fixed_costs
+from typer.testing import CliRunner
+
+from treeagent.backend import Sampling
+from treeagent.backends.bench import asking, cell_report, lines, seeds, texts, workload
+from treeagent.backends.bench.cell_plot import draw
+from treeagent.backends.bench.checking import Difference
+from treeagent.backends.bench.command import bench
+from treeagent.backends.bench.lines import Estimate, Line, Verdict, estimate, verdict
+from treeagent.backends.bench.modes import PLAIN, find
+from treeagent.backends.bench.plan import Plan, plan
+from treeagent.backends.bench.progress import Board
+from treeagent.backends.bench.runner import Outcome
+from treeagent.backends.bench.running import Bench, Run
+from treeagent.backends.bench.seeds import BASELINE, METHODS, NODES, OWN, Method, methods
+from treeagent.backends.seed.drafters.names import Choice, size
+from treeagent.errors import BackendError, ConfigError, TreeagentError, UnknownNameError
+
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command()(bench)
+
+
+def call(*words: str) -> Result:
+    """Run ``bench --seeds`` in this process on two prompts of ``mini``; an error meant for the user is raised."""
+    common = ["--seeds", "-m", "mini", "-w", "mini", "--branches", "2", "--max-tokens", "6", "--device", "cpu"]
+    result = CliRunner().invoke(app, [*common, "--threads", "1", *words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture(scope="module", autouse=True)
+def times() -> Iterator[None]:
+    """Engines do not measure this machine."""
+    with fixed_costs():
+        yield
+
+
+# Blocksworld
+
+
+def moved(text: str) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """What lies on what after the moves of a worked example, each of which must be allowed; and what was wanted."""
+    state, rest = text.split("\nGoal: ")
+    goal, plan_ = rest.split("My plan is as follows:\n")
+    on = dict(part.removeprefix("the ").split(" block is on the ") for part in facts(state))
+    held = None
+    for move in plan_.splitlines():
+        words = [word for word in move.split() if word in texts.COLOURS]
+        free = all(word not in {below.removesuffix(" block") for below in on.values()} for word in words[:1])
+        if move.startswith(("pick up", "unstack")):
+            assert held is None, move
+            assert free, move
+            assert on.pop(words[0]) == (f"{words[1]} block" if "unstack" in move else "table"), move
+            held = words[0]
+        elif move.startswith(("put down", "stack")):
+            assert held == words[0], move
+            below = f"{words[1]} block" if len(words) > 1 else "table"
+            assert below == "table" or (words[1] in on and below not in on.values()), move
+            on[held], held = below, None
+        else:
+            assert move == "done"
+            break
+    wanted = {tuple(part.removeprefix("the ").split(" block is on the ")) for part in facts(goal)}
+    return set(on.items()), wanted  # type: ignore[return-value]
+
+
+def facts(text: str) -> list[str]:
+    """The sentences about what lies on what."""
+    return text.partition(".")[0].split(", ")
+
+
+def test_worked_examples_of_blocksworld_reach_their_goals_by_allowed_moves() -> None:
+    """They are played."""
+    examples = texts.STACK.split("State: ")[1:]
+    assert len(examples) == 2
+    for example in examples:
+        reached, wanted = moved(example)
+        assert wanted <= reached
+
+
+def test_a_prompt_of_blocksworld_has_four_or_five_blocks_and_an_open_goal() -> None:
+    """All sizes come up; what is wanted is never so already; free blocks are those that nothing lies on."""
+    sizes = set()
+    for prompt in workload.prompts("blocksworld", 60, 5):
+        assert prompt.startswith(texts.STACK)
+        assert prompt.endswith("My plan is as follows:\n")
+        own = prompt[len(texts.STACK) + len("State: ") :]
+        on, wanted = moved(own)
+        assert not wanted <= on
+        sizes.add(len(on))
+        free = {block for block, _ in on} - {below.removesuffix(" block") for _, below in on}
+        said = own.split(". ")[1].lower()
+        assert {colour for colour in texts.COLOURS if f"the {colour} block" in said} == free
+    assert sizes == {4, 5}
+
+
+# Methods
+
+
+def test_methods_are_modes_with_labels_of_their_own() -> None:
+    """All names can be read, none is measured twice, and papers are named with their numbers."""
+    assert len({method.label for method in METHODS}) == len({method.name for method in METHODS}) == len(METHODS)
+    assert {BASELINE, OWN} <= {find(method.name).name for method in METHODS}
+    assert all("arXiv" in method.source for method in METHODS if method.source)
+    assert replace(METHODS[0], num_beams=4).name == f"{BASELINE}@num_beams=4"
+
+
+def test_methods_of_papers_draft_equally_much() -> None:
+    """Whatever the shape, so many nodes."""
+    published = [find(method.name).options for method in METHODS if "draft_tokens" in find(method.name).options]
+    assert len(published) == 9
+    for options in published:
+        assert options["draft_tokens"] == NODES
+        choice = Choice.parse(options["drafter"])
+        if choice.numbers:
+            assert size(choice.model or "", choice.numbers)[1] == NODES
+
+
+def test_methods_that_cannot_run_are_left_out(tmp_path: Path) -> None:
+    """Those that draft with a model need one; S2D needs one with several exits."""
+    without = [method.label for method in methods(None)]
+    assert without == ["AR", "AR, serial", "n-gram tables", "auto"]
+    everything = [method.label for method in METHODS]
+    assert [method.label for method in methods("mini-draft")] == [label for label in everything if label != "S2D"]
+    for exits, told in (([2], False), ([2, 4], True), ("2, 4", False)):
+        (tmp_path / "config.json").write_text(json.dumps({"exits": exits}))
+        assert seeds.several_exits(str(tmp_path)) == told
+    (tmp_path / "config.json").write_text(json.dumps({"exits": [2, 4]}))
+    assert [method.label for method in methods(str(tmp_path))] == everything
+    (tmp_path / "config.json").write_text("[")
+    assert not seeds.several_exits(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--modes", "seed"], "leave out --modes"),
+        (["--scaling", "--baseline", "seed"], "--baseline and --scaling"),
+        (["--prompts", "p.txt"], "--prompts"),
+        (["--branches", "1,4"], "one number of branches"),
+        (["--workload", "mini,gsm9k"], "Did you mean 'gsm8k'"),
+        (["--workload", ","], "names no kind"),
+        (["--temperature", "0,hot"], "such as 0,0.2,1"),
+        (["--temperature", "-1"], "expected a number from 0"),
+        (["--temperature", "nan"], "expected a number from 0"),
+        (["--warm-seed", "6", "--repeat", "2"], "another one"),
+        (["--reference", "transformers-serial", "--temperature", "0,1"], "noise of its own"),
+        (["--plot", "picture.gif"], ".png"),
+        (["--model", "smolm2"], "Did you mean 'smollm2'"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(words: list[str], said: str) -> None:
+    """Before any model is loaded."""
+    with pytest.raises((ConfigError, UnknownNameError)) as error:
+        call(*words)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("words", [["--workload", "mini,value"], ["--temperature", "0,1"]])
+def test_several_kinds_or_temperatures_are_for_seeds_alone(words: list[str]) -> None:
+    """The error names the option; one of each is as good as ever."""
+    with pytest.raises(ConfigError, match=f"{words[0]} .*several are for --seeds"):
+        bench_tables.planned(["-m", "mini", *words])
+    made = bench_tables.planned(["-m", "mini", "--workload", "value", "--temperature", "0.5"])
+    assert (made.workload, made.sampling.temperature) == ("value", 0.5)
+    assert bench_tables.planned(["-m", "mini"]).workload == "game24"
+
+
+def test_the_usual_cells_are_the_papers() -> None:
+    """Three kinds of task at three temperatures, each repeat with other prompts and another mode in front."""
+    planned: list[Plan] = []
+
+    def make(kind: str, sampling: Sampling, seed: int, modes: list[str]) -> Plan:
+        planned.append(made(kind=kind, sampling=sampling, seed=seed, modes=modes, repeat=1))
+        return planned[-1]
+
+    found = seeds.cells(make, NAMES, seeds.WORKLOADS, seeds.TEMPERATURES, Sampling(max_tokens=4), 5, 2)  # type: ignore[arg-type]
+    assert [(cell.workload, cell.temperature) for cell in found] == [
+        (kind, temperature) for kind in ("gsm8k", "writing", "blocksworld") for temperature in (0, 0.2, 1)
+    ]
+    first, second = found[0].plans
+    assert (first.seed, second.seed, first.baseline, second.baseline) == (5, 6, BASELINE, BASELINE)
+    assert [mode.name for mode in second.modes] == [*NAMES[1:], NAMES[0]]
+    assert not set(first.prompts) & set(second.prompts)
+    assert len(planned) == 3 * 3 * 2
+
+
+# Arithmetic, on given seconds
+
+NAMES = [BASELINE, "seed-ngram", OWN]
+REFERENCE = ((1, 2), (3, 4))
+
+
+def made(**changes: Any) -> Plan:
+    """A plan of three methods."""
+    settings: dict[str, Any] = dict(
+        model="mini", draft=None, device="cpu", dtype="float32", threads=None, chat=False, kind="mini", file=None,
+        seed=5, warm_seed=None, branches=[2], sampling=Sampling(max_tokens=8), modes=NAMES, baseline=BASELINE,
+        reference=PLAIN, check=True, repeat=1, sequential=False, reopen=False, scaling=False,
+    )  # fmt: skip
+    return plan(**{**settings, **changes})
+
+
+def repeat(*seconds: float | None, seed: int = 5, figures: dict[str, Any] | None = None, **changes: Any) -> Bench:
+    """A repeat in which the methods took so long; None failed."""
+    work = Bench(made(seed=seed, **changes), Board(quiet=True))
+    work.reference = REFERENCE
+    for mode, took in zip(work.plan.modes, seconds, strict=False):
+        outcome = None if took is None else Outcome(REFERENCE, took, figures or {})
+        work.runs.append(Run(mode, 2, 0, outcome, "no memory" if took is None else None))
+    return work
+
+
+THREE = [Method("AR", BASELINE, ""), Method("tables", "seed-ngram", ""), Method("auto", OWN, "")]
+table_of = partial(lines.lines, methods=THREE, failures={})
+
+
+def test_an_estimate_is_a_mean_with_its_standard_error() -> None:
+    """The standard deviation over the root of how many there are."""
+    found = estimate([1.0, 2.0, 3.0, 6.0])
+    assert found == Estimate(3.0, pytest.approx((14 / 3) ** 0.5 / 2))
+    assert estimate([2.5]) == Estimate(2.5, None)
+    assert estimate([]) is None
+
+
+def test_repeats_on_different_prompts_become_one_line() -> None:
+    """Speed-ups are medians of ratios within a repeat, with Student's interval; drafted tokens are added up."""
+    figures = [
+        {"block_efficiency": efficiency, "drafted": drafted, "accepted": 10, "mbsu": 1.5, "kv_peak_bytes": peak}
+        for efficiency, drafted, peak in ((1.0, 10, 7), (2.0, 20, 9), (3.0, 30, 8))
+    ]
+    benches = [repeat(4.0 * scale, 2.0, 4.0, seed=5 + i, figures=figures[i]) for i, scale in enumerate((1, 2, 1.5))]
+    base, tables, own = table_of(benches)
+    assert (base.speedup, base.ratios) == (1.0, (1.0, 1.0, 1.0))
+    assert (tables.speedup, tables.ratios, tables.tokens_per_second) == (3.0, (2.0, 4.0, 3.0), 2.0)
+    assert tables.interval is not None
+    assert tables.interval[0] < 3 < tables.interval[1]
+    assert tables.interval[0] * tables.interval[1] == pytest.approx(24 ** (2 / 3))  # about the geometric mean
+    assert tables.block_efficiency == Estimate(2.0, pytest.approx(1 / 3**0.5))
+    assert (tables.accepted, tables.mbsu, tables.kv_peak_bytes) == (0.5, 1.5, 9)
+    assert (tables.equal, tables.compared, tables.exact, tables.repeats) == (6, 6, True, 3)
+    assert own.speedup == 1.5
+    assert table_of(benches[:2])[1].interval is None
+
+
+def test_a_difference_says_in_which_repeat_it_is() -> None:
+    """One wrong token in the second repeat."""
+    benches = [repeat(1.0, 1.0, 1.0), repeat(1.0, 1.0, 1.0, seed=6)]
+    benches[1].reference = ((1, 2), (3, 9))
+    line = table_of(benches)[1]
+    assert (line.equal, line.compared, line.wrong) == (3, 4, True)
+    assert (line.difference, line.difference_repeat) == (Difference(1, 1, 9, 4), 1)
+    assert cell_report.remarks([line], cpu=False)[0].startswith("tables: differs from the reference and must not: rep")
+
+
+def test_failures_leave_the_other_repeats_and_methods() -> None:
+    """A method that failed once keeps its other ratio; a repeat without any run is said for all."""
+    base, tables, own = table_of([repeat(2.0, None, 1.0), repeat(2.0, 1.0, 1.0)])
+    assert (tables.ratios, tables.speedup, tables.error, tables.repeats) == ((None, 2.0), 2.0, "no memory", 1)
+    assert (base.error, own.error) == (None, None)
+    assert verdict([base, tables, own]) == Verdict("tables", 1.0, None)
+    nothing = table_of([repeat()], failures={0: "too long"})
+    assert [(line.repeats, line.error) for line in nothing] == [(0, "too long")] * 3
+    assert verdict(nothing) is None
+    assert table_of([repeat(2.0)])[1:] == []  # interrupted after the first
+
+
+def line(mode: str, *ratios: float) -> Line:
+    """A line with these ratios."""
+    middle = sorted(ratios)[len(ratios) // 2]
+    return Line(
+        mode, mode, len(ratios), 1.0, middle, None, ratios, None, None, None, None, None, 0, exact=False,
+        difference=None, difference_repeat=None, error=None, disturbed=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("own", "best", "ratio", "near"),
+    [
+        ((1.95,), (2.0,), 0.975, True),
+        ((1.8,), (2.0,), 0.9, False),
+        ((2.2,), (2.0,), 1.1, True),
+        ((1.8, 1.8, 1.8), (2.0, 2.0, 2.0), 0.9, False),
+        ((1.4, 2.4, 1.8), (2.0, 2.0, 2.0), 0.9, True),  # slower, but the repeats scatter about 1
+    ],
+)
+def test_auto_is_held_against_the_fastest_other_method(
+    own: tuple[float, ...], best: tuple[float, ...], ratio: float, near: bool
+) -> None:
+    """In the same repeat; 5 %, or an interval that reaches 1."""
+    found = verdict([line(BASELINE, *[1.0] * len(own)), line("seed-ngram", *best), line(OWN, *own)])
+    assert found is not None
+    assert (found.best, found.ratio, found.near) == ("seed-ngram", pytest.approx(ratio), near)
+    assert ("more than 5 % slower" in cell_report.auto(found)) != near
+
+
+# Real runs
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, dict[str, Any], Path]:
+    """All methods that ``mini`` allows, at two temperatures, three repeats: what was printed, the file, the folder."""
+    folder = tmp_path_factory.mktemp("seeds")
+    words = ["--draft", "mini-draft", "--temperature", "0,1", "--repeat", "3"]
+    result = call(*words, "--json", str(folder / "seeds.json"), "--plot", str(folder / "seeds.png"))
+    return result, json.loads((folder / "seeds.json").read_text()), folder
+
+
+def test_all_methods_run_and_give_the_tokens_that_they_should(measured: tuple[Result, dict[str, Any], Path]) -> None:
+    """Coupled ones at every temperature the reference's, all of them at temperature 0."""
+    result, found, _ = measured
+    assert result.exit_code == 0, result.output
+    assert [(cell["workload"], cell["temperature"]) for cell in found["cells"]] == [("mini", 0.0), ("mini", 1.0)]
+    for cell in found["cells"]:
+        assert [each["label"] for each in cell["lines"]] == [method.label for method in methods("mini-draft")]
+        for each in cell["lines"]:
+            free = cell["temperature"] > 0 and "verify=recursive" in each["mode"]
+            assert (each["equal"], each["exact"]) == ((None, False) if free else (6, True)), each["label"]
+            assert each["repeats"] == len(each["ratios"]) == 3
+            assert each["block_efficiency"]["error"] >= 0
+            assert each["interval"][0] <= each["interval"][1]
+
+
+def test_the_file_holds_every_run(measured: tuple[Result, dict[str, Any], Path]) -> None:
+    """Settings, machine, methods, and for each cell its runs with seeds of their own."""
+    _, found, folder = measured
+    assert found["settings"]["reference"] == {"mode": PLAIN, "dtype": "float32"}
+    assert found["settings"]["baseline"] == BASELINE
+    assert found["machine"]["threads"] == 1
+    count = len(methods("mini-draft"))
+    for cell in found["cells"]:
+        assert [run["seed"] - run["repeat"] for run in cell["runs"]] == [5] * 3 * count
+        firsts = [run["mode"] for run in cell["runs"][::count]]
+        assert len(set(firsts)) == 3
+        assert len({run["digest"] for run in cell["runs"] if run["mode"] == BASELINE}) == 3  # other prompts each time
+        assert cell["auto"]["best"] in {each["label"] for each in found["methods"]}
+    drafted = {
+        each["mode"]: each["block_efficiency"]["mean"]
+        for each in found["cells"][1]["lines"]
+        if "draft_tok" in each["mode"]
+    }
+    assert len(drafted) == 8
+    assert all(mean > 1 for mean in drafted.values())
+    assert (folder / "seeds.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_table_for_each_cell_is_printed_with_what_it_means(measured: tuple[Result, dict[str, Any], Path]) -> None:
+    """Labels, intervals, standard errors, the verdict on ``auto``, papers, and what could not run."""
+    result, _, _ = measured
+    for said in (
+        "mini, greedy: 2 prompts at once (seeds 5 to 7)", "mini, temperature 1: 2 prompts", "│ SeeD fcfs", "± 0.",
+        "sampled, own noise", "6/6", "arXiv 2406.18200", "several exits: S2D", "KV peak", "MBSU",
+    ):  # fmt: skip
+        assert said in result.stdout
+    assert result.stdout.count("of the best fixed configuration") == 2
+    steps = 2 * 3 * (len(methods("mini-draft")) + 1)
+    assert f"[{steps}/{steps}]" in result.stderr
+
+
+def test_the_documents_table_is_made_from_the_file(measured: tuple[Result, dict[str, Any], Path]) -> None:
+    """A heading, a line for every method of each cell, and their papers at the end."""
+    _, found, _ = measured
+    text = bench_tables.markdown(found)
+    count = len(found["methods"])
+    assert text.count("\n| AR | ") == 3
+    assert sum(row.startswith("| ") for row in text.splitlines()) == 3 * (count + 2)
+    assert "**`mini`, temperature 1**\n\n| method | tokens/s | speed-up | block efficiency |" in text
+    assert text.count("`auto` has ") == 2
+    assert "2 prompts at once (seeds 5 to 7, one a run); at most 6 new tokens each." in text
+    first = found["cells"][0]["lines"][2]
+    low, high = first["interval"]
+    assert f"| SD | {first['tokens_per_second']:,.1f} | {first['speedup']:.2f} ({low:.2f} - {high:.2f}) |" in text
+    first["error"], first["speedup"] = "no\nmemory", None
+    first["difference"], first["difference_repeat"] = {"prompt": 1, "position": 2, "gap": 0.5}, 1
+    spoiled = bench_tables.markdown(found)
+    assert "| failed |" in spoiled
+    assert "SD failed: no memory" in spoiled
+    assert "SD differs first in repeat 2, prompt 1, token 2 (gap 0.5)." in spoiled
+
+
+def test_models_are_loaded_once_for_all_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each method's runner is made once, and the reference's; without a draft there are five."""
+    opened: list[str] = []
+    real = asking.BackendRunner.open
+
+    def noted(self: asking.BackendRunner) -> None:
+        if self._backend is None:
+            opened.append(self._mode.name)
+        real(self)
+
+    monkeypatch.setattr(asking.BackendRunner, "open", noted)
+    result = call("--temperature", "0,0.5", "--repeat", "2", "-q")
+    assert result.exit_code == 0, result.output
+    assert sorted(opened) == sorted([PLAIN, *(method.name for method in methods(None))])
+    assert "without --draft: SD, " in result.stdout
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, mode: str, error: BaseException, after: int) -> None:
+    """Let a mode's runs beyond the first ``after`` fail."""
+    real, done = asking.BackendRunner.run, [0]
+
+    def run(self: asking.BackendRunner, *words: Any) -> Outcome:
+        if self._mode.name == mode:
+            done[0] += 1
+            if done[0] > after:
+                raise error
+        return real(self, *words)
+
+    monkeypatch.setattr(asking.BackendRunner, "run", run)
+
+
+def test_a_method_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every cell; the exit code is 3."""
+    failing(monkeypatch, "seed-ngram", BackendError("out of memory"), 0)
+    result = call("--temperature", "0,1", "-q")
+    assert result.exit_code == 3
+    assert result.stdout.count("n-gram tables failed: out of memory") == 2
+    assert result.stdout.count("of the best fixed configuration, ") == 2
+
+
+def test_a_reference_that_fails_in_one_cell_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its methods are said to have failed; where nothing at all could run the error is raised."""
+    failing(monkeypatch, PLAIN, BackendError("no room"), 1)
+    result = call("--temperature", "0,1", "-q")
+    assert result.exit_code == 3
+    assert result.stdout.count("failed: no room") == 4
+    assert result.stdout.count("of the best fixed configuration") == 1
+    failing(monkeypatch, PLAIN, BackendError("no room"), 0)
+    with pytest.raises(TreeagentError, match="no room"):
+        call("--temperature", "0", "-q")
+
+
+def test_what_was_measured_before_ctrl_c_is_shown_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first cell whole, the second as far as it came, the third not at all."""
+    failing(monkeypatch, "seed-ngram", KeyboardInterrupt(), 2)  # its warming up and one run
+    path, picture = tmp_path / "seeds.json", tmp_path / "seeds.svg"
+    words = ["--seeds", "-m", "mini", "-w", "mini", "--branches", "2", "--max-tokens", "4", "--threads", "1", "-q"]
+    result = CliRunner().invoke(app, [*words, "--temperature", "0,0.5,1", "--json", str(path), "--plot", str(picture)])
+    assert result.exit_code != 0
+    cells = json.loads(path.read_text())["cells"]
+    assert [len(cell["lines"]) for cell in cells] == [4, 2]
+    assert "mini, temperature 0.5" in result.stdout
+    assert "mini, temperature 1:" not in result.stdout
+    assert picture.stat().st_size > 1000
+
+
+def test_a_picture_has_room_for_what_is_missing(tmp_path: Path) -> None:
+    """A method without a speed has no bar."""
+    cell = seeds.Cell("mini", 0.0, (made(),))
+    draw([cell], [[line(BASELINE, 1.0), replace(line(OWN, 1.0), speedup=None)]], tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_wrong_token_is_red_and_told() -> None:
+    """The table says how many are equal and that they must be."""
+    benches = [repeat(1.0, 1.0, 1.0)]
+    benches[0].reference = ((1, 2), (3, 9))
+    console = Console(width=300)
+    with console.capture() as taken:
+        console.print(cell_report.table(seeds.Cell("mini", 0.0, (benches[0].plan,)), table_of(benches)))
+    assert taken.get().count("1/2 DIFFERS") == 3
