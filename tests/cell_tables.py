@@ -47,8 +47,7 @@ def _remarks(cell: dict[str, Any]) -> list[str]:
     lines, said = cell["lines"], []
     if (auto := cell["auto"]) is not None:
         interval = "" if auto["interval"] is None else " ({:.2f} - {:.2f})".format(*auto["interval"])
-        near = "within 5 %, or not to be told apart" if auto["near"] else "more than 5 % slower"
-        said.append(f"`auto` has {auto['ratio']:.2f}{interval} of the speed of {auto['best']}: {near}.")
+        said.append(f"`auto` has {auto['ratio']:.2f}{interval} of the speed of {auto['best']}: {auto['said']}.")
     said += [f"{line['label']} failed: {' '.join(line['error'].split())}" for line in lines if line["error"]]
     for line in lines:
         if (found := line["difference"]) is not None:

@@ -76,8 +76,9 @@ def remarks(lines: Sequence[Line], *, cpu: bool) -> list[str]:
 def auto(found: Verdict) -> str:
     """Whether the engine as it comes is as fast as the best fixed configuration."""
     interval = "" if found.interval is None else f" [{found.interval[0]:.2f}-{found.interval[1]:.2f}]"
-    near = "within 5 %, or not to be told apart" if found.near else "more than 5 % slower"
-    return f"auto: {found.ratio:.2f}x{interval} of the speed of the best fixed configuration, {found.best}: {near}"
+    return (
+        f"auto: {found.ratio:.2f}x{interval} of the speed of the best fixed configuration, {found.best}: {found.said}"
+    )
 
 
 def caption(cells: Sequence[Cell], methods: Sequence[Method]) -> list[str]:
@@ -86,7 +87,10 @@ def caption(cells: Sequence[Cell], methods: Sequence[Method]) -> list[str]:
     runs = f"medians of {repeat} alternating runs, each on prompts of its own" if repeat > 1 else "one run"
     draft = "" if plan.draft is None else f", draft {plan.draft}"
     told = [f"{plan.model}, {plan.dtype}{draft}; at most {plan.sampling.max_tokens} new tokens each"]
-    told.append(f"{runs}, cold cache, reading of the prompts included")
+    for name, value in (("top-k", plan.sampling.top_k), ("top-p", plan.sampling.top_p)):
+        told[0] += "" if value is None else f", {name} {value:g}"
+    warm = "" if plan.warm_seed is None else f", drafters' tables warmed by prompts of seed {plan.warm_seed}"
+    told.append(f"{runs}, cold cache{warm}, reading of the prompts included")
     interval = " [95 % interval]" if repeat >= 3 else ""
     told.append(f"speed-up: tokens/s against {_label(BASELINE, methods)} in the same repeat{interval}")
     told.append("block efficiency: tokens that a branch gets from a pass" + ", ± standard error" * (repeat > 1))
@@ -135,7 +139,7 @@ def _cell(work: Comparison, place: int, lines: Sequence[Line]) -> dict[str, Any]
     return {
         "workload": cell.workload,
         "temperature": cell.temperature,
-        "auto": None if found is None else {**asdict(found), "near": found.near},
+        "auto": None if found is None else {**asdict(found), "near": found.near, "said": found.said},
         "lines": [line.to_json() for line in lines],
         "references": [None if bench.reference is None else digest(bench.reference) for bench in benches],
         "runs": [

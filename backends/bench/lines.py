@@ -92,6 +92,13 @@ class Verdict:
         """Whether the engine is within 5 %, or cannot be told from the other method."""
         return self.ratio >= NEAR or (self.interval is not None and self.interval[1] >= 1)
 
+    @property
+    def said(self) -> str:
+        """The same in words."""
+        if self.ratio >= NEAR:
+            return "as fast" if self.ratio >= 1 else "within 5 %"
+        return "the interval reaches 1" if self.near else "more than 5 % slower"
+
 
 def lines(
     benches: Sequence[Bench], methods: Sequence[Method], failures: dict[int, str], *, explain: bool = False

@@ -53,12 +53,12 @@ _TREE = f"@draft_tokens={NODES}"
 
 METHODS = (
     Method("AR", BASELINE, "one token a pass, all branches in one batch"),
-    Method("AR, serial", "seed-serial-nodraft", "one token a pass, one branch after another"),
+    Method("AR serial", "seed-serial-nodraft", "one token a pass, one branch after another"),
     Method("SD", f"{_CHAIN}@verify=recursive", "a chain, accepted by rejection sampling", "Leviathan et al., arXiv "
            "2211.17192; Chen et al., arXiv 2302.01318"),
     Method("SD coupled", _CHAIN, "a chain drawn with the target's noise", "Daliri et al., arXiv 2408.07978"),
     Method("MCSD", f"seed@drafter=mcsd:2x2@verify=recursive{_TREE}", "a tree, siblings drawn with replacement", _MCSD),
-    Method("MCSD w/o replacement, RSD-C", f"seed@drafter=rsd-c:2x2@verify=recursive{_TREE}", "a tree, siblings drawn "
+    Method("RSD-C (MCSD w/o replacement)", f"seed@drafter=rsd-c:2x2@verify=recursive{_TREE}", "a tree, siblings drawn "
            "without replacement", f"{_MCSD}; {_RSD}"),
     Method("RSD-C coupled", f"seed@drafter=rsd-c:2x2{_TREE}", "the same with the target's noise", _RSD),
     Method("RSD-S", f"seed@drafter=rsd-s:2x3@verify=recursive{_TREE}", "a stochastic beam", _RSD),
@@ -71,7 +71,7 @@ METHODS = (
     Method("n-gram tables", "seed-ngram", "what followed before, in any branch"),
     Method("dynamic", "seed@drafter=dynamic", "a tree, of each level the likeliest nodes, as deep as pays",
            "Wang et al., arXiv 2406.17276; Li et al., arXiv 2406.16858"),
-    Method("n-gram tables, dynamic", "seed@drafter=ngram+dynamic", "tables, and trees where they know too little"),
+    Method("n-gram tables + dynamic", "seed@drafter=ngram+dynamic", "tables, and trees where they know too little"),
     Method("auto", OWN, "the engine as it comes"),
 )  # fmt: skip
 """Every method, in the order of the tables."""
