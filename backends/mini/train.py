@@ -23,14 +23,20 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from treeagent import Task
 
+from ..sorting import exit_logits
 from .material import Example, material, renderer
 from .tokenizer import build
 
 SIZES = {
     "target": dict(hidden_size=192, intermediate_size=576, num_hidden_layers=4, num_attention_heads=6),
+    "small": dict(hidden_size=160, intermediate_size=480, num_hidden_layers=3, num_attention_heads=5),
     "draft": dict(hidden_size=96, intermediate_size=288, num_hidden_layers=2, num_attention_heads=3),
+    "sorted": dict(hidden_size=96, intermediate_size=288, num_hidden_layers=3, num_attention_heads=3),
 }
-"""Shapes of the two models: at most 6M and 1M parameters."""
+"""Shapes of the models: two targets of at most 6M parameters, two drafts of at most 1M."""
+
+EXITS = {"sorted": (1, 2, 3)}
+"""Layers after which a size can be left, if not after the last one alone; trained on the mean of the exits' losses."""
 
 ENUMERATE = {
     "propose-4": 0.15,
@@ -187,13 +193,12 @@ def loss_of(model: LlamaForCausalLM, step: list[Tokens]) -> tuple[float, float]:
     for inputs, targets, weights in batches:
         picked = weights > 0
         with torch.autocast("cpu", torch.bfloat16):
-            hidden = model.model(**inputs).last_hidden_state[picked]  # (N, D)
-            logits = model.lm_head(hidden).float()  # (N, V)
-        each = F.cross_entropy(logits, targets[picked], reduction="none") * weights[picked]
-        loss = each.sum() / total_weight
+            exits = exit_logits(model, inputs, picked)  # (N, V) each
+        each = [F.cross_entropy(logits, targets[picked], reduction="none") for logits in exits]
+        loss = (torch.stack(each).mean(dim=0) * weights[picked]).sum() / total_weight
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         loss_sum += loss.item()
-        missed = logits.detach().argmax(-1) != targets[picked]
+        missed = exits[-1].detach().argmax(-1) != targets[picked]
         wrong += int(missed[weights[picked] == LABEL_WEIGHT].sum())
     return loss_sum, wrong / len(labels)
 
@@ -229,6 +234,8 @@ def new_model(size: str, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM
         pad_token_id=tokenizer.eos_token_id,
         **shape,
     )
+    if size in EXITS:
+        config.exits = list(EXITS[size])
     model = LlamaForCausalLM(config)
     model.set_attn_implementation("eager")  # on CPU faster than sdpa for sequences this short
     return model
