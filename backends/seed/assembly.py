@@ -18,6 +18,7 @@ from treeagent.errors import ModelError
 
 from .. import models
 from ..loading import Model, Text, load_model, load_text
+from ..sorting import exits_of
 from .budget import CostTable, best_depth
 from .drafters import Drafter
 from .drafters.combined import Combined
@@ -25,6 +26,7 @@ from .drafters.model import ModelDrafter
 from .drafters.names import Choice
 from .drafters.ngram import NgramDrafter
 from .drafting import DEPTH, Drafting
+from .exits import ADAPTIVE, Exit, SortedRunner
 from .forest import Span
 from .metrics import Counters
 from .runner import Runner
@@ -79,7 +81,7 @@ class Parts:
         """Speed-up if a pass took the time to read its weights (MBSU, Jeon et al., arXiv 2402.14160, section 4)."""
         if self.draft_runner is None or not counters.row_passes or not counters.rounds:
             return None
-        weight: float = self.draft_runner.parameters / self.scheduler.runner.parameters
+        weight = self.draft_runner.weight / self.scheduler.runner.parameters
         gained = counters.tokens / counters.row_passes
         return round(gained / (1 + weight * counters.draft_passes / counters.rounds), 4)
 
@@ -92,6 +94,11 @@ def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
     model = Model(model.network, model.device, model.eos, runner.context, model.arguments)
     draft_runner = None if backend.draft is None else _load_draft(backend, text, runner, memory)
     weighed = Drafting(measured(runner, backend.dtype), backend.draft_tokens)
+    draft_cost = None
+    if draft_runner is not None and backend.draft_tokens is None:
+        draft_cost = measured(draft_runner, backend.dtype)
+    if isinstance(draft_runner, SortedRunner) and (leaving := Exit.parse(backend.exit or ADAPTIVE)).layers is None:
+        draft_runner.leave_early(leaving.confidence)
     scheduler = Scheduler(
         runner,
         weighed,
@@ -103,13 +110,15 @@ def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
     )
 
     def make() -> Drafter | None:
-        return _drafter(backend, draft_runner, weighed, runner.vocabulary)
+        return _drafter(backend, draft_runner, draft_cost, weighed, runner.vocabulary)
 
     weighed.start(make())
     return Parts(text, model, scheduler, draft_runner, make)
 
 
-def _drafter(backend: SeedBackend, runner: Runner | None, weighed: Drafting, vocabulary: int) -> Drafter | None:
+def _drafter(
+    backend: SeedBackend, runner: Runner | None, cost: CostTable | None, weighed: Drafting, vocabulary: int
+) -> Drafter | None:
     if backend.make_drafter is not None:
         return backend.make_drafter()
     choice = Choice.parse(backend.chosen_drafter)
@@ -118,18 +127,23 @@ def _drafter(backend: SeedBackend, runner: Runner | None, weighed: Drafting, voc
         return table
     shape = choice.shape(coupled=backend.verify == "coupled", most=weighed.draft_tokens)
     model = ModelDrafter(runner, vocabulary, shape)
-    if weighed.draft_tokens is None:
-        _weigh(model, weighed, measured(runner, backend.dtype))
+    if cost is not None and weighed.draft_tokens is None:
+        _weigh(model, weighed, cost)
     return model if table is None else Combined(table, model)
 
 
 def _weigh(model: ModelDrafter, weighed: Drafting, draft: CostTable) -> None:
     """Let measured times and late acceptance decide how deep a model drafts, whose passes take what ``draft`` says."""
     target = weighed.cost
+
+    def passes(nodes: float) -> float:
+        """Seconds of a pass, as far as its tokens went lately."""
+        return draft(nodes) * model.runner.share
+
     if model.shape.name == "dynamic":  # a level pays if the tokens it may bring come faster than the target's own
-        model.pays = lambda rows, nodes, value: value * weighed.calibration.truth > draft(nodes) * rows / target(rows)
+        model.pays = lambda rows, nodes, value: value * weighed.calibration.truth > passes(nodes) * rows / target(rows)
     else:
-        model.depth_for = lambda rows: best_depth(target, draft, weighed.calibration.acceptance, rows, DEPTH)
+        model.depth_for = lambda rows: best_depth(target, passes, weighed.calibration.acceptance, rows, DEPTH)
 
 
 def measured(runner: Runner, dtype: str) -> CostTable:
@@ -142,7 +156,8 @@ def measured(runner: Runner, dtype: str) -> CostTable:
         os.cpu_count(),
         _processor(runner.device),
     )
-    digest = hashlib.blake2b(repr((COSTS, config, dtype, machine)).encode(), digest_size=12).hexdigest()
+    measured_as = (COSTS, config, len(runner.layers), dtype, machine)
+    digest = hashlib.blake2b(repr(measured_as).encode(), digest_size=12).hexdigest()
     kept = models.cache_folder() / "costs" / f"{digest}.json"
     if (table := _read(kept)) is not None:
         return table
@@ -210,7 +225,18 @@ def _load_draft(backend: SeedBackend, text: Text, target: Runner, memory: int) -
     assert backend.draft is not None  # noqa: S101  # the caller looked
     where = models.resolve(backend.draft)
     check_vocabularies(text, load_text(where), backend.model, backend.draft)
-    runner = Runner(load_model(where, backend.dtype, target.device), where, memory)
+    model = load_model(where, backend.dtype, target.device)
+    exits = exits_of(model.network.config)
+    if backend.exit is None and len(exits) == 1:
+        runner = Runner(model, where, memory)
+    else:
+        leaving = Exit.parse(backend.exit or ADAPTIVE)
+        if leaving.layers is None and len(exits) == 1:
+            raise ModelError(
+                f"the draft {backend.draft} has one exit only, so exit={backend.exit} says nothing. Leave it out, or "
+                "make a draft of several exits: python -m treeagent.backends.sorting --help"
+            )
+        runner = SortedRunner(model, where, memory, leaving.layers)
     if runner.parameters > target.parameters:
         raise ModelError(
             f"the draft {backend.draft} ({runner.parameters:,} parameters) is bigger than the target {backend.model} "

@@ -20,6 +20,7 @@ from ..local import LocalBackend, pairs, samples
 from .assembly import Parts, assemble
 from .drafters import Drafter
 from .drafters.names import Choice
+from .exits import Exit
 from .jobs import Growing, Scoring
 from .scheduler import POLICIES
 from .verify import VERIFIERS
@@ -36,6 +37,9 @@ class SeedBackend(LocalBackend):
         drafter: ``auto`` (``ngram``, with ``draft`` also the model), ``none``, ``ngram``, a shape of the model's
             drafts (``model``: a chain, ``dynamic``, ``rsd-c:2x2``, ``rsd-s:3x2``, ``mcsd:2x2``), both as in
             ``ngram+model``, or whatever makes a :class:`Drafter` when it is called.
+        exit: where tokens leave a draft model of several exits: ``adaptive`` (at the first exit whose largest
+            probability exceeds 0.5, or another threshold: ``adaptive:0.7``), or a number of layers. None is
+            ``adaptive`` for such a draft.
         policy: ``rounds``, or the paper's ``fcfs`` and ``serial``.
         verify: ``coupled`` (the text is plain decoding's, token for token) or ``recursive`` rejection (its law is).
             ``rejection`` is another name of it, the one that is usual for chains.
@@ -53,6 +57,7 @@ class SeedBackend(LocalBackend):
         **LocalBackend.options,
         "draft": str,
         "drafter": str,
+        "exit": str,
         "policy": str,
         "verify": str,
         "draft_tokens": int,
@@ -67,6 +72,7 @@ class SeedBackend(LocalBackend):
         *,
         draft: str | None = None,
         drafter: str | Callable[[], Drafter] = "auto",
+        exit: str | None = None,
         policy: str = "rounds",
         verify: str = "coupled",
         draft_tokens: int | None = None,
@@ -93,11 +99,15 @@ class SeedBackend(LocalBackend):
         if draft is not None and not choice.model:
             raise ConfigError(f"draft {draft!r} is given, but the drafter uses no model. Leave one of them out.")
         choice.shape(coupled=verify == "coupled")
+        if exit is not None:
+            if draft is None:
+                raise ConfigError(f"exit={exit} is about a draft model, and there is none: give draft, or leave it out")
+            Exit.parse(exit)
         numbers = {"kv_memory": kv_memory, "max_rows": max_rows, "chunk": chunk, "draft_tokens": draft_tokens}
         for option, number in numbers.items():
             if number is not None and not number > 0:
                 raise ConfigError(f"{option} must be positive, not {number}")
-        self.draft, self.policy, self.verify = draft, policy, verify
+        self.draft, self.exit, self.policy, self.verify = draft, exit, policy, verify
         self.drafter = drafter if isinstance(drafter, str) else "own"
         self.chosen_drafter = named
         """What ``auto`` stands for."""
