@@ -234,7 +234,7 @@ def _load_draft(backend: SeedBackend, text: Text, target: Runner, memory: int) -
         if leaving.layers is None and len(exits) == 1:
             raise ModelError(
                 f"the draft {backend.draft} has one exit only, so exit={backend.exit} says nothing. Leave it out, or "
-                "make a draft of several exits: python -m treeagent.backends.sorting --help"
+                "make a draft of several exits: python -m treeagent.backends.train_sorted --help"
             )
         runner = SortedRunner(model, where, memory, leaving.layers)
     if runner.parameters > target.parameters:
