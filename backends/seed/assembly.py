@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from treeagent.errors import ModelError
-
 from .. import models
-from ..loading import Model, Text, load_model, load_text
-from ..sorting import exits_of
+from ..loading import Model, Text
 from .budget import CostTable, best_depth
 from .drafters import Drafter
 from .drafters.combined import Combined
@@ -26,7 +23,6 @@ from .drafters.model import ModelDrafter
 from .drafters.names import Choice
 from .drafters.ngram import NgramDrafter
 from .drafting import DEPTH, Drafting
-from .exits import ADAPTIVE, Exit, SortedRunner
 from .forest import Span
 from .metrics import Counters
 from .runner import Runner
@@ -92,13 +88,10 @@ def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
     memory = int(backend.kv_memory * 1e6)
     runner = Runner(model, where, memory)
     model = Model(model.network, model.device, model.eos, runner.context, model.arguments)
-    draft_runner = None if backend.draft is None else _load_draft(backend, text, runner, memory)
+    shared = backend.shared
+    draft_runner = shared.load(backend, text, runner, memory)
     weighed = Drafting(measured(runner, backend.dtype), backend.draft_tokens)
-    draft_cost = None
-    if draft_runner is not None and backend.draft_tokens is None:
-        draft_cost = measured(draft_runner, backend.dtype)
-    if isinstance(draft_runner, SortedRunner) and (leaving := Exit.parse(backend.exit or ADAPTIVE)).layers is None:
-        draft_runner.leave_early(leaving.confidence)
+    shared.start(backend, measured)
     scheduler = Scheduler(
         runner,
         weighed,
@@ -110,7 +103,7 @@ def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
     )
 
     def make() -> Drafter | None:
-        return _drafter(backend, draft_runner, draft_cost, weighed, runner.vocabulary)
+        return _drafter(backend, draft_runner, shared.cost, weighed, runner.vocabulary)
 
     weighed.start(make())
     return Parts(text, model, scheduler, draft_runner, make)
@@ -218,42 +211,3 @@ def _processor(device: torch.device) -> str:
     except OSError:
         return ""
     return next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")), "")
-
-
-def _load_draft(backend: SeedBackend, text: Text, target: Runner, memory: int) -> Runner:
-    """The draft model, of the same vocabulary and no bigger than the target. Raises ModelError."""
-    assert backend.draft is not None  # noqa: S101  # the caller looked
-    where = models.resolve(backend.draft)
-    check_vocabularies(text, load_text(where), backend.model, backend.draft)
-    model = load_model(where, backend.dtype, target.device)
-    exits = exits_of(model.network.config)
-    if backend.exit is None and len(exits) == 1:
-        runner = Runner(model, where, memory)
-    else:
-        leaving = Exit.parse(backend.exit or ADAPTIVE)
-        if leaving.layers is None and len(exits) == 1:
-            raise ModelError(
-                f"the draft {backend.draft} has one exit only, so exit={backend.exit} says nothing. Leave it out, or "
-                "make a draft of several exits: python -m treeagent.backends.train_sorted --help"
-            )
-        runner = SortedRunner(model, where, memory, leaving.layers)
-    if runner.parameters > target.parameters:
-        raise ModelError(
-            f"the draft {backend.draft} ({runner.parameters:,} parameters) is bigger than the target {backend.model} "
-            f"({target.parameters:,}): drafting would cost more than it saves. Swap them, or give a smaller draft."
-        )
-    return runner
-
-
-def check_vocabularies(target: Text, draft: Text, target_name: str, draft_name: str) -> None:
-    """Raise ModelError when a token id means different things to the two, naming the first few."""
-    ours, theirs = target.tokenizer.get_vocab(), draft.tokenizer.get_vocab()
-    if ours == theirs:
-        return
-    by_id, by_id_theirs = ({i: token for token, i in vocabulary.items()} for vocabulary in (ours, theirs))
-    wrong = [i for i in sorted(by_id.keys() | by_id_theirs.keys()) if by_id.get(i) != by_id_theirs.get(i)]
-    shown = "; ".join(f"id {i} is {by_id.get(i)!r} and {by_id_theirs.get(i)!r}" for i in wrong[:3])
-    raise ModelError(
-        f"the draft {draft_name} has another vocabulary than the target {target_name}: {len(wrong)} of "
-        f"{max(len(by_id), len(by_id_theirs))} token ids differ ({shown}). Give a draft with the target's tokenizer."
-    )

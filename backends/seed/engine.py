@@ -23,6 +23,7 @@ from .drafters.names import Choice
 from .exits import Exit
 from .jobs import Growing, Scoring
 from .scheduler import POLICIES
+from .sharing import SharedDraft
 from .verify import VERIFIERS
 
 Question = Ticket[Request | ScoreRequest]
@@ -114,6 +115,9 @@ class SeedBackend(LocalBackend):
         self.make_drafter = None if isinstance(drafter, str) else drafter
         self.draft_tokens = draft_tokens
         self.kv_memory, self.max_rows, self.chunk = kv_memory, max_rows, chunk
+        self.shared = SharedDraft()
+        self.shared.engines.add(self)
+        """What engines opened beside this one have in common with it."""
         self._parts: Parts | None = None
         self._gatherer: Gatherer[Request | ScoreRequest] = Gatherer(self._submit)
         self._inbox: deque[Question] = deque()
@@ -126,6 +130,22 @@ class SeedBackend(LocalBackend):
         """Without ``seed`` where texts depend on what was drafted, and so on what else was asked. Raises ModelError."""
         free = self.verify != "coupled" and self.drafter != "none"
         return super().capabilities - ({"seed"} if free else set())
+
+    @property
+    def loaded(self) -> bool:
+        """Whether its models are in memory."""
+        return self._parts is not None
+
+    def beside(self, model: str) -> SeedBackend:
+        """An engine of another target with the same options and the same draft model, which is in memory once.
+
+        Rounds of the two take turns. Raises ConfigError.
+        """
+        options = {option: getattr(self, option) for option in self.options}
+        other = type(self)(model, **{**options, "drafter": self.make_drafter or self.drafter})
+        other.shared = self.shared
+        self.shared.engines.add(other)
+        return other
 
     def load(self) -> None:
         """Load the models and measure their passes now rather than at the first request. Raises ModelError."""
@@ -149,7 +169,8 @@ class SeedBackend(LocalBackend):
     def reset(self, *, tables: bool = True) -> None:
         """Forget cached prefixes and, with ``tables``, what drafters have learnt, as if just loaded.
 
-        Raises BackendError while requests are running.
+        The draft model's prefixes are forgotten for engines beside this one too. Raises BackendError while requests
+        are running.
         """
         worker.run(lambda: self._reset(tables=tables))
 
@@ -218,12 +239,14 @@ class SeedBackend(LocalBackend):
                 return False
         with self._loading:
             self._parts = None
+        self.shared.forget()
         return True
 
     def _reset(self, *, tables: bool) -> None:
-        with self._lock:
-            if self._working:
-                raise BackendError("the engine cannot be reset while requests are running; await them first")
+        for engine in self.shared.engines:
+            with engine._lock:  # of the same class
+                if engine._working:
+                    raise BackendError("the engine cannot be reset while requests are running; await them first")
         if self._parts is not None:
             self._parts.reset(tables=tables)
 
