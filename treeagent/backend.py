@@ -172,6 +172,13 @@ class Backend(ABC):
         """Score continuations. Raises BackendError; only called when ``score`` is among the capabilities."""
         raise TypeError(f"backend {self.name!r} does not declare the capability 'score'")
 
+    def beside(self, model: str) -> Backend:
+        """Another model on a backend of this kind with the same options, sharing what can be shared.
+
+        Raises ConfigError where there is no such thing.
+        """
+        return type(self).open(model, self.describe()["options"])
+
     def load(self) -> None:
         """Get ready, so that the first request is not the slow one; called in a worker thread. Raises BackendError."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, fields, replace
+from typing import TypeAlias
 
 from .backend import Request, ScoreRequest, Usage
 from .errors import ConfigError
@@ -45,18 +46,25 @@ class BudgetExhausted(Exception):
         super().__init__(f"the budget of {limit} is used up")
 
 
+Price: TypeAlias = "tuple[float, float] | None"
+"""Dollars per prompt token and per completion token; None when unknown."""
+
+
 @dataclass(slots=True, eq=False)
 class Ticket:
     """A reservation."""
 
     worst: Usage
+    price: Price
 
 
 class Ledger:
     """Admits requests in the order they are issued and books what they really cost."""
 
-    def __init__(self, budget: Budget, price: tuple[float, float] | None = None) -> None:
-        if budget.dollars is not None and price is None:
+    def __init__(self, budget: Budget, *prices: Price) -> None:
+        """``prices`` are those of all backends that will be asked, the usual one first."""
+        self._prices = prices or (None,)
+        if budget.dollars is not None and None in self._prices:
             raise ConfigError(
                 "budget: dollars are limited but the backend's price per token is unknown; limit tokens instead"
             )
@@ -65,9 +73,8 @@ class Ledger:
         self.cut: str | None = None
         """The limit that refused something first."""
         self._refused: str | None = None  # once a request is refused, so are all later ones: nothing slips in between
-        self._price = price
-        self._real = Usage()
-        self._charged = Usage()  # like _real, but the worst case where a backend does not tell
+        self._real: dict[Price, Usage] = dict.fromkeys(self._prices, Usage())
+        self._charged = self._real.copy()  # like _real, but the worst case where a backend does not tell
         self._open: list[Ticket] = []
         self._settled = asyncio.Event()  # only the one waiter that holds the turn waits for it
         self._turn = asyncio.Lock()  # fair: waiters are admitted in the order they asked
@@ -75,39 +82,39 @@ class Ledger:
     @property
     def spent(self) -> Usage:
         """What the settled requests really cost; dollars are counted from tokens, so no order of adding rounds them."""
-        return replace(self._real, dollars=self._dollars(self._real))
+        return replace(_sum(self._real), dollars=_dollars(self._real))
 
-    async def admit(self, request: Request) -> tuple[Request, Ticket]:
+    async def admit(self, request: Request, place: int = 0) -> tuple[Request, Ticket]:
         """Reserve the worst case of a generation; its ``max_tokens`` is shortened where only less is left.
 
-        Raises BudgetExhausted when not even a short completion fits.
+        ``place`` says which of the prices is asked. Raises BudgetExhausted when not even a short completion fits.
         """
         prompt = len(request.prompt.encode()) + _TEMPLATE_TOKENS  # a byte-level token is at least one byte
         wanted = request.sampling.max_tokens * request.n
         least = min(request.sampling.max_tokens, _SHORTEST) * request.n
         async with self._turn:
-            room = await self._room(prompt, least, wanted)
+            room = await self._room(prompt, least, wanted, self._prices[place])
             if room < wanted:
                 sampling = replace(request.sampling, max_tokens=room // request.n)
                 request = replace(request, sampling=sampling)
-            return request, self._reserve(Usage(1, prompt, min(room, wanted)))
+            return request, self._reserve(Usage(1, prompt, min(room, wanted)), self._prices[place])
 
-    async def admit_score(self, request: ScoreRequest) -> Ticket:
+    async def admit_score(self, request: ScoreRequest, place: int = 0) -> Ticket:
         """Reserve the worst case of a scoring. Raises BudgetExhausted."""
         size = (
             len(request.prompt.encode()) + sum(len(text.encode()) for text in request.continuations) + _TEMPLATE_TOKENS
         )
         async with self._turn:
-            await self._room(size, 0, 0)
-            return self._reserve(Usage(1, size, 0))
+            await self._room(size, 0, 0, self._prices[place])
+            return self._reserve(Usage(1, size, 0), self._prices[place])
 
     def settle(self, ticket: Ticket, usage: Usage | None) -> None:
         """Book the real cost; None when the request failed or was cancelled, which costs a call and nothing known."""
         real = Usage() if usage is None else usage
         known = (real.prompt_tokens, real.completion_tokens)
         worst = (ticket.worst.prompt_tokens, ticket.worst.completion_tokens)
-        self._real += Usage(1, *known)
-        self._charged += Usage(
+        self._real[ticket.price] += Usage(1, *known)
+        self._charged[ticket.price] += Usage(
             1, *(limit if tokens is None else tokens for tokens, limit in zip(known, worst, strict=True))
         )
         self._open.remove(ticket)
@@ -123,12 +130,12 @@ class Ledger:
                 raise exhausted
         return allowed
 
-    async def _room(self, prompt: int, least: int, wanted: int) -> int:
+    async def _room(self, prompt: int, least: int, wanted: int, price: Price) -> int:
         """Completion tokens that fit, at least ``least`` and at most ``wanted``. Raises BudgetExhausted."""
         while True:
             if self._refused is not None:
                 raise BudgetExhausted(self._refused)
-            room, short = self._fits(prompt, least, wanted)
+            room, short = self._fits(prompt, least, wanted, price)
             if short is None and (room >= wanted or not self._open):
                 return room
             if short is not None and not self._open:
@@ -137,38 +144,47 @@ class Ledger:
             self._settled.clear()
             await self._settled.wait()
 
-    def _fits(self, prompt: int, least: int, wanted: int) -> tuple[int, str | None]:
-        held = self._charged
+    def _fits(self, prompt: int, least: int, wanted: int, price: Price) -> tuple[int, str | None]:
+        books = self._charged.copy()
         for ticket in self._open:
-            held += ticket.worst
-        limits, room = self.budget, wanted
+            books[ticket.price] += ticket.worst
+        held, limits, room = _sum(books), self.budget, wanted
         if limits.calls is not None and held.calls + 1 > limits.calls:
             return 0, "calls"
         if limits.tokens is not None:
             room = min(room, limits.tokens - (held.tokens or 0) - prompt)
             if room < least:
                 return 0, "tokens"
-        if limits.dollars is not None and self._price is not None:
-            left = limits.dollars - (self._dollars(held) or 0.0) - prompt * self._price[0]
-            if left < least * self._price[1]:
+        if limits.dollars is not None and price is not None:
+            left = limits.dollars - (_dollars(books) or 0.0) - prompt * price[0]
+            if left < least * price[1]:
                 return 0, "dollars"
-            if self._price[1] > 0:
-                room = min(room, int(left / self._price[1]))
+            if price[1] > 0:
+                room = min(room, int(left / price[1]))
         return room, None
 
-    def _reserve(self, worst: Usage) -> Ticket:
-        ticket = Ticket(worst)
+    def _reserve(self, worst: Usage, price: Price) -> Ticket:
+        ticket = Ticket(worst, price)
         self._open.append(ticket)
         return ticket
-
-    def _dollars(self, usage: Usage) -> float | None:
-        if self._price is None or usage.prompt_tokens is None or usage.completion_tokens is None:
-            return None
-        return usage.prompt_tokens * self._price[0] + usage.completion_tokens * self._price[1]
 
     def _exhausted(self, limit: str) -> BudgetExhausted:
         self.cut = self.cut or limit
         return BudgetExhausted(limit)
+
+
+def _sum(books: dict[Price, Usage]) -> Usage:
+    return sum(books.values(), Usage())
+
+
+def _dollars(books: dict[Price, Usage]) -> float | None:
+    """Of all books together; None as soon as one price or one number of tokens is unknown."""
+    dollars = 0.0
+    for price, usage in books.items():
+        if price is None or usage.prompt_tokens is None or usage.completion_tokens is None:
+            return None
+        dollars += usage.prompt_tokens * price[0] + usage.completion_tokens * price[1]
+    return dollars
 
 
 _TEMPLATE_TOKENS = 64

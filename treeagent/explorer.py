@@ -17,6 +17,9 @@ from .thought import Thought, Tree
 T = TypeVar("T")
 Emit = Callable[[Event], None]
 
+JUDGE = 1
+"""Place of the evaluator's backend and price; the generator's is 0."""
+
 
 @dataclass(slots=True)
 class Counts:
@@ -36,13 +39,16 @@ class Counts:
 
 
 class Explorer:
-    """One search's view of one input. All results come in request order, whatever order replies arrive in."""
+    """One search's view of one input; of its backends the second serves the evaluator.
+
+    All results come in request order, whatever order replies arrive in.
+    """
 
     def __init__(
         self,
         task: Task,
         input: str,
-        backend: Backend,
+        backends: tuple[Backend, Backend],
         evaluator: Evaluator | None,
         ledger: Ledger,
         seed: int,
@@ -56,7 +62,7 @@ class Explorer:
         self.root = task.root(input)
         self.tree = Tree(self.root)
         self.counts = Counts()
-        self._backend, self._evaluator, self._ledger, self._emit = backend, evaluator, ledger, emit
+        self._backends, self._evaluator, self._ledger, self._emit = backends, evaluator, ledger, emit
         self.seed = seed
         self._legality = legality
         self._replies, self._scores = known
@@ -256,20 +262,20 @@ class Explorer:
     ) -> Reply:
         """Complete the task's prompt of a role at a thought."""
         shown = [{"state": choice.state, "text": choice.text, "steps": self.steps(choice)} for choice in choices]
-        _, reply = await self._ask(role, thought, place, n=n, choices=shown)
+        _, reply = await self._ask(role, thought, place, n=n, by=JUDGE, choices=shown)
         return reply
 
     async def _ask(
-        self, role: str, thought: Thought, place: str, *, visit: int = 0, n: int | None = None, **more: Any
+        self, role: str, thought: Thought, place: str, *, visit: int = 0, n: int | None = None, by: int = 0, **more: Any
     ) -> tuple[str, Reply]:
         sampling, count = self.task.sampling(role)
         prompt = self.task.prompt(role, self.input, thought, self.steps(thought), **more)
         request = Request(prompt, Key(self.seed, role, place, visit), sampling, count if n is None else n)
-        request, ticket = await self._ledger.admit(request)
+        request, ticket = await self._ledger.admit(request, by)
         reply = self._replies.get(request.id)
         try:
             if reply is None:
-                reply = await self._backend.generate(request)
+                reply = await self._backends[by].generate(request)
         finally:
             self._ledger.settle(ticket, None if reply is None else reply.usage)
         self._emit(completion_event(request.id, role, prompt, reply))
@@ -279,11 +285,11 @@ class Explorer:
         """Log-likelihoods of continuations of the role's prompt at a thought."""
         prompt = self.task.prompt(role, self.input, thought, self.steps(thought))
         request = ScoreRequest(prompt, tuple(continuations))
-        ticket = await self._ledger.admit_score(request)
+        ticket = await self._ledger.admit_score(request, JUDGE)
         scores = self._scores.get(request.id)
         try:
             if scores is None:
-                scores = await self._backend.score(request)
+                scores = await self._backends[JUDGE].score(request)
         finally:
             self._ledger.settle(ticket, None if scores is None else scores.usage)
         self._emit(scores_event(request.id, prompt, scores))

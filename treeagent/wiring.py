@@ -28,12 +28,18 @@ def given(data: dict[str, Any]) -> dict[str, Any]:
         "backend": backend["name"],
         "model": backend["model"],
         "evaluator": evaluator["name"],
+        "evaluator_model": _evaluator_model(settings.get("evaluator_model")),
         "options": options,
         "variables": settings["variables"],
         "seed": data["seed"],
         "budget": Budget(**data["budget"]),
         "legality": settings["legality"],
     }
+
+
+def _evaluator_model(told: str | dict[str, Any] | None) -> str | Backend | None:
+    """The evaluator's model, or its backend opened again."""
+    return open_backend(told["name"], told["model"], told["options"]) if isinstance(told, dict) else told
 
 
 def split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

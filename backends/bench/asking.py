@@ -82,17 +82,18 @@ def backend_runner(mode: Mode, plan: Plan, dtype: str) -> BackendRunner:
     common: dict[str, Any] = {"device": plan.device, "dtype": dtype, "threads": plan.threads, "chat": chat}
     if mode.family == "plain":
         return BackendRunner(mode, plan, lambda: TransformersBackend(plan.model, **common))
-    draft = None if mode.options.get("drafter") in ("none", "ngram", "hopeless") else plan.draft
+    options = dict(mode.options)
+    if options.get("drafter") not in ("none", "ngram", "hopeless"):
+        options.setdefault("draft", plan.draft)
 
     def engine() -> Any:
         from treeagent.backends.seed.engine import SeedBackend  # noqa: PLC0415  # not needed by the other modes
 
-        options = dict(mode.options)
         if mode.name == HOPELESS:
             from .hopeless import HopelessDrafter  # noqa: PLC0415
 
             options["drafter"] = HopelessDrafter
-        return SeedBackend(plan.model, draft=draft, **options, **common)
+        return SeedBackend(plan.model, **options, **common)
 
     return SeedRunner(mode, plan, engine)
 

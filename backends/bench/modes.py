@@ -58,8 +58,8 @@ MODES = {mode.name: mode for mode in _ALL}
 """Every mode by its name."""
 
 OPTIONS: Mapping[str, Callable[[str], Any]] = {
-    "drafter": str, "policy": str, "verify": str, "draft_tokens": int,
-    "kv_memory": float, "max_rows": int, "chunk": int, "exit": str,
+    "draft": str, "drafter": str, "exit": str, "policy": str, "verify": str, "draft_tokens": int,
+    "kv_memory": float, "max_rows": int, "chunk": int,
 }  # fmt: skip
 """Options of the engine that a mode's name may carry."""
 
@@ -101,7 +101,7 @@ def find(name: str) -> Mode:
     if drafter != "auto":
         from treeagent.backends.seed.drafters.names import Choice  # noqa: PLC0415  # torch
 
-        mode = replace(mode, drafts=Choice.parse(drafter).model is not None)
+        mode = replace(mode, drafts=Choice.parse(drafter).model is not None and "draft" not in options)
     return replace(mode, name=name, what=f"{mode.what}; {', '.join(given)}", options=options)
 
 

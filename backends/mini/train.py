@@ -23,14 +23,20 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from treeagent import Task
 
+from ..sorting import exit_logits, packed
 from .material import Example, material, renderer
 from .tokenizer import build
 
 SIZES = {
     "target": dict(hidden_size=192, intermediate_size=576, num_hidden_layers=4, num_attention_heads=6),
+    "small": dict(hidden_size=160, intermediate_size=480, num_hidden_layers=3, num_attention_heads=5),
     "draft": dict(hidden_size=96, intermediate_size=288, num_hidden_layers=2, num_attention_heads=3),
+    "sorted": dict(hidden_size=96, intermediate_size=288, num_hidden_layers=3, num_attention_heads=3),
 }
-"""Shapes of the two models: at most 6M and 1M parameters."""
+"""Shapes of the models: two targets of at most 6M parameters, two drafts of at most 1M."""
+
+EXITS = {"sorted": (1, 2, 3)}
+"""Layers after which a size can be left, if not after the last one alone; trained on the mean of the exits' losses."""
 
 ENUMERATE = {
     "propose-4": 0.15,
@@ -147,53 +153,25 @@ def padded(chunk: list[Tokens]) -> tuple[dict[str, torch.Tensor], torch.Tensor, 
     return {"input_ids": ids}, ids.roll(-1, dims=1), weights
 
 
-def packed(chunk: list[Tokens]) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-    """Labels of one prompt format as one row ``[1, T]``: the words they share once, then each one's own tokens.
-
-    Each example sees the shared words and itself, at its own positions, so the loss is that of :func:`padded`; but a
-    label costs 11 tokens of work instead of 27.
-    """
-    shared = min(_common([example.ids for example in chunk]), chunk[0].prompt - 1)
-    ids, positions, owner, weights = list(chunk[0].ids[:shared]), list(range(shared)), [0] * shared, [0.0] * shared
-    for number, example in enumerate(chunk, 1):
-        own = len(example.ids) - shared
-        ids += example.ids[shared:]
-        positions += range(shared, len(example.ids))
-        owner += [number] * own
-        weights += [0.0] * (example.prompt - 1 - shared) + [LABEL_WEIGHT, 1.0, 0.0]
-    of = torch.tensor(owner)
-    seen = ((of[None, :] == 0) | (of[None, :] == of[:, None])).tril()  # (T, T)
-    mask = torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))[None, None]  # (1, 1, T, T)
-    row = torch.tensor([ids])
-    inputs = {"input_ids": row, "position_ids": torch.tensor([positions]), "attention_mask": mask}
-    return inputs, row.roll(-1, dims=1), torch.tensor([weights])
-
-
-def _common(rows: list[list[int]]) -> int:
-    """How many leading tokens all rows share."""
-    return sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))
-
-
 def loss_of(model: LlamaForCausalLM, step: list[Tokens]) -> tuple[float, float]:
     """Back-propagate a step's weighted mean loss; returns it and the share of wrong labels."""
     labels = [example for example in step if example.label]
     total_weight = sum(len(example.ids) - example.prompt for example in step) + len(labels) * (LABEL_WEIGHT - 1)
     prompts = [example for example in labels if example.ids[0] == labels[0].ids[0]]  # values; votes start otherwise
     rest = [example for example in step if not example.label or example.ids[0] != labels[0].ids[0]]
-    batches = [packed(prompts[i : i + 40]) for i in range(0, len(prompts), 40)] + [
-        padded(chunk) for chunk in chunks(rest)
-    ]
+    # Of labels of one format the words they share stand once, so a label costs 11 tokens of work instead of 27.
+    texts = [(each.ids, [0.0] * (each.prompt - 1) + [LABEL_WEIGHT, 1.0, 0.0]) for each in prompts]
+    batches = [packed(texts[i : i + 40]) for i in range(0, len(texts), 40)] + [padded(chunk) for chunk in chunks(rest)]
     loss_sum, wrong = 0.0, 0
     for inputs, targets, weights in batches:
         picked = weights > 0
         with torch.autocast("cpu", torch.bfloat16):
-            hidden = model.model(**inputs).last_hidden_state[picked]  # (N, D)
-            logits = model.lm_head(hidden).float()  # (N, V)
-        each = F.cross_entropy(logits, targets[picked], reduction="none") * weights[picked]
-        loss = each.sum() / total_weight
+            exits = exit_logits(model, inputs, picked)  # (N, V) each
+        each = [F.cross_entropy(logits, targets[picked], reduction="none") for logits in exits]
+        loss = (torch.stack(each).mean(dim=0) * weights[picked]).sum() / total_weight
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         loss_sum += loss.item()
-        missed = logits.detach().argmax(-1) != targets[picked]
+        missed = exits[-1].detach().argmax(-1) != targets[picked]
         wrong += int(missed[weights[picked] == LABEL_WEIGHT].sum())
     return loss_sum, wrong / len(labels)
 
@@ -229,6 +207,8 @@ def new_model(size: str, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM
         pad_token_id=tokenizer.eos_token_id,
         **shape,
     )
+    if size in EXITS:
+        config.exits = list(EXITS[size])
     model = LlamaForCausalLM(config)
     model.set_attn_implementation("eager")  # on CPU faster than sdpa for sequences this short
     return model

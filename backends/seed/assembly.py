@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from treeagent.errors import ModelError
-
 from .. import models
-from ..loading import Model, Text, load_model, load_text
+from ..loading import Model, Text
 from .budget import CostTable, best_depth
 from .drafters import Drafter
 from .drafters.combined import Combined
@@ -79,7 +77,7 @@ class Parts:
         """Speed-up if a pass took the time to read its weights (MBSU, Jeon et al., arXiv 2402.14160, section 4)."""
         if self.draft_runner is None or not counters.row_passes or not counters.rounds:
             return None
-        weight: float = self.draft_runner.parameters / self.scheduler.runner.parameters
+        weight = self.draft_runner.weight / self.scheduler.runner.parameters
         gained = counters.tokens / counters.row_passes
         return round(gained / (1 + weight * counters.draft_passes / counters.rounds), 4)
 
@@ -90,8 +88,10 @@ def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
     memory = int(backend.kv_memory * 1e6)
     runner = Runner(model, where, memory)
     model = Model(model.network, model.device, model.eos, runner.context, model.arguments)
-    draft_runner = None if backend.draft is None else _load_draft(backend, text, runner, memory)
+    shared = backend.shared
+    draft_runner = shared.load(backend, text, runner, memory)
     weighed = Drafting(measured(runner, backend.dtype), backend.draft_tokens)
+    shared.start(backend, measured)
     scheduler = Scheduler(
         runner,
         weighed,
@@ -103,13 +103,15 @@ def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
     )
 
     def make() -> Drafter | None:
-        return _drafter(backend, draft_runner, weighed, runner.vocabulary)
+        return _drafter(backend, draft_runner, shared.cost, weighed, runner.vocabulary)
 
     weighed.start(make())
     return Parts(text, model, scheduler, draft_runner, make)
 
 
-def _drafter(backend: SeedBackend, runner: Runner | None, weighed: Drafting, vocabulary: int) -> Drafter | None:
+def _drafter(
+    backend: SeedBackend, runner: Runner | None, cost: CostTable | None, weighed: Drafting, vocabulary: int
+) -> Drafter | None:
     if backend.make_drafter is not None:
         return backend.make_drafter()
     choice = Choice.parse(backend.chosen_drafter)
@@ -118,18 +120,23 @@ def _drafter(backend: SeedBackend, runner: Runner | None, weighed: Drafting, voc
         return table
     shape = choice.shape(coupled=backend.verify == "coupled", most=weighed.draft_tokens)
     model = ModelDrafter(runner, vocabulary, shape)
-    if weighed.draft_tokens is None:
-        _weigh(model, weighed, measured(runner, backend.dtype))
+    if cost is not None and weighed.draft_tokens is None:
+        _weigh(model, weighed, cost)
     return model if table is None else Combined(table, model)
 
 
 def _weigh(model: ModelDrafter, weighed: Drafting, draft: CostTable) -> None:
     """Let measured times and late acceptance decide how deep a model drafts, whose passes take what ``draft`` says."""
     target = weighed.cost
+
+    def passes(nodes: float) -> float:
+        """Seconds of a pass, as far as its tokens went lately."""
+        return draft(nodes) * model.runner.share
+
     if model.shape.name == "dynamic":  # a level pays if the tokens it may bring come faster than the target's own
-        model.pays = lambda rows, nodes, value: value * weighed.calibration.truth > draft(nodes) * rows / target(rows)
+        model.pays = lambda rows, nodes, value: value * weighed.calibration.truth > passes(nodes) * rows / target(rows)
     else:
-        model.depth_for = lambda rows: best_depth(target, draft, weighed.calibration.acceptance, rows, DEPTH)
+        model.depth_for = lambda rows: best_depth(target, passes, weighed.calibration.acceptance, rows, DEPTH)
 
 
 def measured(runner: Runner, dtype: str) -> CostTable:
@@ -142,7 +149,8 @@ def measured(runner: Runner, dtype: str) -> CostTable:
         os.cpu_count(),
         _processor(runner.device),
     )
-    digest = hashlib.blake2b(repr((COSTS, config, dtype, machine)).encode(), digest_size=12).hexdigest()
+    measured_as = (COSTS, config, len(runner.layers), dtype, machine)
+    digest = hashlib.blake2b(repr(measured_as).encode(), digest_size=12).hexdigest()
     kept = models.cache_folder() / "costs" / f"{digest}.json"
     if (table := _read(kept)) is not None:
         return table
@@ -203,31 +211,3 @@ def _processor(device: torch.device) -> str:
     except OSError:
         return ""
     return next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")), "")
-
-
-def _load_draft(backend: SeedBackend, text: Text, target: Runner, memory: int) -> Runner:
-    """The draft model, of the same vocabulary and no bigger than the target. Raises ModelError."""
-    assert backend.draft is not None  # noqa: S101  # the caller looked
-    where = models.resolve(backend.draft)
-    check_vocabularies(text, load_text(where), backend.model, backend.draft)
-    runner = Runner(load_model(where, backend.dtype, target.device), where, memory)
-    if runner.parameters > target.parameters:
-        raise ModelError(
-            f"the draft {backend.draft} ({runner.parameters:,} parameters) is bigger than the target {backend.model} "
-            f"({target.parameters:,}): drafting would cost more than it saves. Swap them, or give a smaller draft."
-        )
-    return runner
-
-
-def check_vocabularies(target: Text, draft: Text, target_name: str, draft_name: str) -> None:
-    """Raise ModelError when a token id means different things to the two, naming the first few."""
-    ours, theirs = target.tokenizer.get_vocab(), draft.tokenizer.get_vocab()
-    if ours == theirs:
-        return
-    by_id, by_id_theirs = ({i: token for token, i in vocabulary.items()} for vocabulary in (ours, theirs))
-    wrong = [i for i in sorted(by_id.keys() | by_id_theirs.keys()) if by_id.get(i) != by_id_theirs.get(i)]
-    shown = "; ".join(f"id {i} is {by_id.get(i)!r} and {by_id_theirs.get(i)!r}" for i in wrong[:3])
-    raise ModelError(
-        f"the draft {draft_name} has another vocabulary than the target {target_name}: {len(wrong)} of "
-        f"{max(len(by_id), len(by_id_theirs))} token ids differ ({shown}). Give a draft with the target's tokenizer."
-    )

@@ -198,7 +198,7 @@ def select(
     return [draft.keep(sorted(nodes)) for draft, nodes in zip(drafts, taken, strict=True)]
 
 
-def best_depth(target: CostTable, draft: CostTable, acceptance: float, rows: int, most: int) -> int:
+def best_depth(target: CostTable, draft: Callable[[float], float], acceptance: float, rows: int, most: int) -> int:
     """How deep a model should draft chains for ``rows`` rows: the most tokens per second, drafting included."""
     best, rate, tokens = 0, rows / target(rows), 1.0
     for depth in range(1, most + 1):

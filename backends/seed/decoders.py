@@ -107,15 +107,31 @@ class LlamaDecoder:
 
     def __call__(self, plan: Plan, pool: SlotPool) -> torch.Tensor:
         """Logits (R, V)."""
+        x = self.through(self.embed(plan), plan, pool, 0, len(self._layers))
+        if len(plan.wanted) < len(x):
+            x = x.index_select(0, plan.wanted)
+        return self.logits(x)
+
+    def embed(self, plan: Plan) -> torch.Tensor:
+        """What enters the first layer (T, E)."""
+        x: torch.Tensor = self._embed(plan.tokens[0])
+        return x
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (R, V) of what left a layer (R, E)."""
+        return self._head(self._norm(x))
+
+    def through(self, x: torch.Tensor, plan: Plan, pool: SlotPool, first: int, last: int) -> torch.Tensor:
+        """What leaves layer ``last - 1`` (T, E) when ``x`` (T, E) enters layer ``first``."""
         forest = Pass(plan, pool)
-        x = self._embed(plan.tokens[0])  # (T, E)
         tokens, heads, kv_heads = len(x), self._heads, self._kv_heads
         cos, sin = self._rotary(x[None], plan.positions)  # (1, T, D)
         dim = cos.shape[2]
         half = dim // 2
         cos = cos[0][:, None]  # (T, 1, D)
         sin = torch.cat((-sin[0][:, None, :half], sin[0][:, None, half:]), dim=2)  # rotation's sign
-        for index, layer in enumerate(self._layers):
+        for index in range(first, last):
+            layer = self._layers[index]
             qkv = layer.qkv(layer.before(x)).view(tokens, heads + 2 * kv_heads, dim)
             rotated = qkv[:, : heads + kv_heads]  # (T, H + h, D)
             if layer.q_norm is not None and layer.k_norm is not None:
@@ -127,9 +143,7 @@ class LlamaDecoder:
             x = layer.out.plus(attended.reshape(tokens, heads * dim), x)
             y = layer.between(x)
             x = layer.down.plus(layer.up.times(y, layer.gate.silu(y)), x)
-        if len(plan.wanted) < tokens:
-            x = x.index_select(0, plan.wanted)
-        return self._head(self._norm(x))
+        return x
 
 
 def _norm(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -30,9 +30,10 @@ class Drafting:
         self.drafter, self.calibration, self.gate = drafter, Calibration(), Gate()
 
     @property
-    def spent(self) -> tuple[float, int]:
-        """Seconds and passes of the draft model so far."""
-        return (0.0, 0) if self.drafter is None else (self.drafter.seconds, self.drafter.passes)
+    def spent(self) -> tuple[float, int, tuple[int, ...]]:
+        """Seconds and passes of the draft model so far, and tokens that left at each of its exits."""
+        drafter = self.drafter
+        return (0.0, 0, ()) if drafter is None else (drafter.seconds, drafter.passes, tuple(drafter.left))
 
     def draft(self, jobs: Sequence[Growing], verified: int, room: int, *, together: bool = True) -> None:
         """Give each branch the draft that is worth verifying in a pass of ``verified`` branches.

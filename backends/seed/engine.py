@@ -20,8 +20,10 @@ from ..local import LocalBackend, pairs, samples
 from .assembly import Parts, assemble
 from .drafters import Drafter
 from .drafters.names import Choice
+from .exits import Exit
 from .jobs import Growing, Scoring
 from .scheduler import POLICIES
+from .sharing import SharedDraft
 from .verify import VERIFIERS
 
 Question = Ticket[Request | ScoreRequest]
@@ -36,6 +38,9 @@ class SeedBackend(LocalBackend):
         drafter: ``auto`` (``ngram``, with ``draft`` also the model), ``none``, ``ngram``, a shape of the model's
             drafts (``model``: a chain, ``dynamic``, ``rsd-c:2x2``, ``rsd-s:3x2``, ``mcsd:2x2``), both as in
             ``ngram+model``, or whatever makes a :class:`Drafter` when it is called.
+        exit: where tokens leave a draft model of several exits: ``adaptive`` (at the first exit whose largest
+            probability exceeds 0.5, or another threshold: ``adaptive:0.7``), or a number of layers. None is
+            ``adaptive`` for such a draft.
         policy: ``rounds``, or the paper's ``fcfs`` and ``serial``.
         verify: ``coupled`` (the text is plain decoding's, token for token) or ``recursive`` rejection (its law is).
             ``rejection`` is another name of it, the one that is usual for chains.
@@ -53,6 +58,7 @@ class SeedBackend(LocalBackend):
         **LocalBackend.options,
         "draft": str,
         "drafter": str,
+        "exit": str,
         "policy": str,
         "verify": str,
         "draft_tokens": int,
@@ -67,6 +73,7 @@ class SeedBackend(LocalBackend):
         *,
         draft: str | None = None,
         drafter: str | Callable[[], Drafter] = "auto",
+        exit: str | None = None,
         policy: str = "rounds",
         verify: str = "coupled",
         draft_tokens: int | None = None,
@@ -93,17 +100,24 @@ class SeedBackend(LocalBackend):
         if draft is not None and not choice.model:
             raise ConfigError(f"draft {draft!r} is given, but the drafter uses no model. Leave one of them out.")
         choice.shape(coupled=verify == "coupled")
+        if exit is not None:
+            if draft is None:
+                raise ConfigError(f"exit={exit} is about a draft model, and there is none: give draft, or leave it out")
+            Exit.parse(exit)
         numbers = {"kv_memory": kv_memory, "max_rows": max_rows, "chunk": chunk, "draft_tokens": draft_tokens}
         for option, number in numbers.items():
             if number is not None and not number > 0:
                 raise ConfigError(f"{option} must be positive, not {number}")
-        self.draft, self.policy, self.verify = draft, policy, verify
+        self.draft, self.exit, self.policy, self.verify = draft, exit, policy, verify
         self.drafter = drafter if isinstance(drafter, str) else "own"
         self.chosen_drafter = named
         """What ``auto`` stands for."""
         self.make_drafter = None if isinstance(drafter, str) else drafter
         self.draft_tokens = draft_tokens
         self.kv_memory, self.max_rows, self.chunk = kv_memory, max_rows, chunk
+        self.shared = SharedDraft()
+        self.shared.engines.add(self)
+        """What engines opened beside this one have in common with it."""
         self._parts: Parts | None = None
         self._gatherer: Gatherer[Request | ScoreRequest] = Gatherer(self._submit)
         self._inbox: deque[Question] = deque()
@@ -116,6 +130,22 @@ class SeedBackend(LocalBackend):
         """Without ``seed`` where texts depend on what was drafted, and so on what else was asked. Raises ModelError."""
         free = self.verify != "coupled" and self.drafter != "none"
         return super().capabilities - ({"seed"} if free else set())
+
+    @property
+    def loaded(self) -> bool:
+        """Whether its models are in memory."""
+        return self._parts is not None
+
+    def beside(self, model: str) -> SeedBackend:
+        """An engine of another target with the same options and the same draft model, which is in memory once.
+
+        Rounds of the two take turns. Raises ConfigError.
+        """
+        options = {option: getattr(self, option) for option in self.options}
+        other = type(self)(model, **{**options, "drafter": self.make_drafter or self.drafter})
+        other.shared = self.shared
+        self.shared.engines.add(other)
+        return other
 
     def load(self) -> None:
         """Load the models and measure their passes now rather than at the first request. Raises ModelError."""
@@ -139,7 +169,8 @@ class SeedBackend(LocalBackend):
     def reset(self, *, tables: bool = True) -> None:
         """Forget cached prefixes and, with ``tables``, what drafters have learnt, as if just loaded.
 
-        Raises BackendError while requests are running.
+        The draft model's prefixes are forgotten for engines beside this one too. Raises BackendError while requests
+        are running.
         """
         worker.run(lambda: self._reset(tables=tables))
 
@@ -208,12 +239,14 @@ class SeedBackend(LocalBackend):
                 return False
         with self._loading:
             self._parts = None
+        self.shared.forget()
         return True
 
     def _reset(self, *, tables: bool) -> None:
-        with self._lock:
-            if self._working:
-                raise BackendError("the engine cannot be reset while requests are running; await them first")
+        for engine in self.shared.engines:
+            with engine._lock:  # of the same class
+                if engine._working:
+                    raise BackendError("the engine cannot be reset while requests are running; await them first")
         if self._parts is not None:
             self._parts.reset(tables=tables)
 

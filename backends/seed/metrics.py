@@ -9,7 +9,7 @@ from .drafters import Draft
 from .verify import Verdict
 
 DEPTHS = 16
-"""Draft positions that acceptance is told apart for."""
+"""Draft positions that acceptance is told apart for, and exits of a draft model."""
 
 
 @dataclass(slots=True)
@@ -38,6 +38,8 @@ class Counters:
     draft_seconds: float = 0.0
     """Of it in the draft model's passes."""
     draft_passes: int = 0
+    draft_exits: list[int] = field(default_factory=lambda: [0] * DEPTHS)
+    """Tokens that left the draft model at each of its exits, prompts not counted."""
     predicted_seconds: float = 0.0
     """What the cost table said the verifying passes would take."""
     verified_seconds: float = 0.0
@@ -74,6 +76,8 @@ class Counters:
 
     def figures(self) -> dict[str, Any]:
         """Everything that a report shows; unknown is None."""
+        left = sum(self.draft_exits)
+        exits = max((i + 1 for i, tokens in enumerate(self.draft_exits) if tokens), default=0)
         reached = max((i + 1 for i, tried in enumerate(self.tried_by_position) if tried), default=0)
         outside = self.seconds - self.target_seconds - self.draft_seconds
         return {
@@ -95,6 +99,7 @@ class Counters:
             "target_seconds": round(self.target_seconds, 4),
             "draft_seconds": round(self.draft_seconds, 4),
             "draft_passes": self.draft_passes,
+            "draft_exits": [_ratio(tokens, left) for tokens in self.draft_exits[:exits]],
             "overhead": _ratio(outside, self.seconds),
             "measured_over_predicted": _ratio(self.verified_seconds, self.predicted_seconds),
             "preempted": self.preempted,

@@ -38,6 +38,8 @@ class Runner:
         self.seconds = 0.0
         """Time spent in passes so far."""
         self.passes = 0
+        self.left: list[int] = []
+        """Wanted tokens that left at each exit so far, where there are exits to leave at."""
         self._where = where
         self._network = model.network
         config = model.network.config.get_text_config(decoder=True)
@@ -57,6 +59,16 @@ class Runner:
         except ValueError as error:
             raise ModelError(self._refusal(str(error))) from error
         self._probe(*plain)
+
+    @property
+    def weight(self) -> float:
+        """Parameters that a pass reads, in the mean."""
+        return self.parameters
+
+    @property
+    def share(self) -> float:
+        """Share of a whole pass's time that passes take, in the mean."""
+        return 1.0
 
     @property
     def vocabulary(self) -> int:

@@ -25,7 +25,7 @@ from .branch import CHUNK, Branch, Reading
 from .drafters import Draft
 from .drafting import Drafting
 from .jobs import NOT_FINITE, Growing, Scoring
-from .metrics import Counters
+from .metrics import DEPTHS, Counters
 from .pool import Slots
 from .prefixes import OutOfMemory
 from .runner import Runner
@@ -82,7 +82,7 @@ class Scheduler:
     def round(self) -> None:
         """One round. An exception means that the requests in it are lost: see :meth:`fail`."""
         began = time.perf_counter()
-        in_passes, (in_drafts, drafts) = self.runner.seconds, self.drafting.spent
+        in_passes, (in_drafts, drafts, exits) = self.runner.seconds, self.drafting.spent
         self._drop()
         self._admit()
         if self.live:
@@ -90,9 +90,11 @@ class Scheduler:
         counters = self.counters
         counters.seconds += time.perf_counter() - began
         counters.target_seconds += self.runner.seconds - in_passes
-        seconds, passes = self.drafting.spent
+        seconds, passes, left = self.drafting.spent
         counters.draft_seconds += seconds - in_drafts
         counters.draft_passes += passes - drafts
+        for place, (now, then) in enumerate(zip(left, exits, strict=True)):
+            counters.draft_exits[min(place, DEPTHS - 1)] += now - then
 
     def fail(self, error: BaseException, *, everything: bool = False) -> None:
         """Give up all live requests with the cause, and with ``everything`` the waiting ones too."""

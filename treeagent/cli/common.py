@@ -37,6 +37,10 @@ EvaluatorName = Annotated[
     str | None,
     typer.Option("--evaluator", "-e", help="A registered evaluator, or module:Class; else the task's own choice."),
 ]
+EvaluatorModel = Annotated[
+    str | None,
+    typer.Option(help="Another model for the evaluator, on the same backend; 'seed' drafts for both with one draft."),
+]
 Seed = Annotated[int, typer.Option(help="Every random choice derives from it.")]
 Inputs = Annotated[
     list[str] | None,

@@ -28,6 +28,7 @@ def solve(
     ] = "transformers",
     model: common.ModelName = None,
     evaluator: common.EvaluatorName = None,
+    evaluator_model: common.EvaluatorModel = None,
     input: common.Inputs = None,
     seed: common.Seed = 0,
     settings: common.Settings = None,
@@ -67,8 +68,8 @@ def solve(
     with shown:
         shown.begin(f"loading {backend} {model or ''}".rstrip())
         agent = Agent(
-            task, search, backend=backend, model=model, evaluator=evaluator, options=options, variables=given,
-            seed=seed, budget=limits, legality=not no_legality, allow_code=allow_code,
+            task, search, backend=backend, model=model, evaluator=evaluator, evaluator_model=evaluator_model,
+            options=options, variables=given, seed=seed, budget=limits, legality=not no_legality, allow_code=allow_code,
         )  # fmt: skip
     worst = SOLVED
     for text, file in zip(inputs, journals, strict=True):

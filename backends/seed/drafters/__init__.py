@@ -78,6 +78,8 @@ class Drafter(ABC):
     """Time spent in passes of a draft model so far."""
     passes: int = 0
     """How many passes of a draft model there were so far."""
+    left: Sequence[int] = ()
+    """How many tokens left the draft model at each of its exits so far; empty for one that has no exits."""
 
     @abstractmethod
     def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:

@@ -25,6 +25,11 @@ class Combined(Drafter):
         """Passes so far."""
         return self.model.passes
 
+    @property
+    def left(self) -> Sequence[int]:  # type: ignore[override]  # the model's
+        """By exit."""
+        return self.model.left
+
     def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`."""
         drafts = self.table.propose(rows, floor, depth)

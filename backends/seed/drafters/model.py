@@ -67,6 +67,11 @@ class ModelDrafter(Drafter):
         """Passes so far."""
         return self.runner.passes
 
+    @property
+    def left(self) -> Sequence[int]:  # type: ignore[override]  # counted by the runner
+        """By exit."""
+        return self.runner.left
+
     def drawn(self, depth: int) -> int:
         """See :class:`Drafter`."""
         return self.shape.drawn(depth)

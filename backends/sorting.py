@@ -1,0 +1,62 @@
+"""Sorted drafts: one model of several exits, each of which drafts by itself (S2D, Kavehzadeh et al., arXiv 2407.01955).
+
+The exits stand in the model's configuration as ``exits``, numbers of layers in ascending order, the last one being all
+of them. They share the final norm and the output head, and are trained on the mean of their cross-entropies (SoFT, the
+paper's equation 2). ``train_sorted.py`` makes one of any Llama-style model.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+Text = tuple[list[int], list[float]]
+"""Token ids, and the weight of the loss of predicting the token after each."""
+Batch = tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]
+"""Inputs of a model, target ids (B, T), weights (B, T)."""
+
+
+def exits_of(config: Any) -> tuple[int, ...]:
+    """Layers after which a model can be left; all of them alone when its configuration names none."""
+    return tuple(getattr(config, "exits", None) or (config.num_hidden_layers,))
+
+
+def exit_logits(model: Any, inputs: dict[str, torch.Tensor], picked: torch.Tensor) -> list[torch.Tensor]:
+    """Float32 logits (N, V) of every exit, for the N positions that ``picked`` (B, T) names."""
+    exits = exits_of(model.config)
+    inner = model.model
+    out = inner(**inputs, output_hidden_states=len(exits) > 1)
+    states = [inner.norm(out.hidden_states[layers][picked]) for layers in exits[:-1]]  # (N, D); layer 0: embeddings
+    states.append(out.last_hidden_state[picked])  # has passed the norm
+    return [model.lm_head(state).float() for state in states]
+
+
+def packed(texts: Sequence[Text]) -> Batch:
+    """Texts with a common beginning as one row: the beginning once, then each text's own tokens at their positions.
+
+    Each text sees the beginning and itself, so the loss is that of texts of their own, for less work. Inputs, target
+    ids (1, T) and weights (1, T).
+    """
+    learnt = min(next((i for i, weight in enumerate(weights) if weight), len(ids)) for ids, weights in texts)
+    shared = min(common([ids for ids, _ in texts]), learnt)
+    tokens, positions = list(texts[0][0][:shared]), list(range(shared))
+    owner, all_weights = [0] * shared, [0.0] * shared
+    for number, (ids, weights) in enumerate(texts, 1):
+        tokens += ids[shared:]
+        positions += range(shared, len(ids))
+        owner += [number] * (len(ids) - shared)
+        all_weights += weights[shared:]
+    of = torch.tensor(owner)
+    seen = ((of[None, :] == 0) | (of[None, :] == of[:, None])).tril()  # (T, T)
+    mask = torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))[None, None]  # (1, 1, T, T)
+    row = torch.tensor([tokens])
+    inputs = {"input_ids": row, "position_ids": torch.tensor([positions]), "attention_mask": mask}
+    return inputs, row.roll(-1, dims=1), torch.tensor([all_weights])
+
+
+def common(rows: Sequence[Sequence[int]]) -> int:
+    """How many leading tokens all rows share."""
+    return sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))

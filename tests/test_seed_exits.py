@@ -1,0 +1,244 @@
+"""Drafts of several exits: each token's logits are those of its exit, what is skipped is caught up, texts stay."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from seed_tools import MIX, SHAPE, Naive, ask, clean, fixed_costs, save_model, told
+from test_seed_attention import pass_over, texts
+
+from treeagent.backends import worker
+from treeagent.backends.loading import load_model
+from treeagent.backends.seed.drafters import Row
+from treeagent.backends.seed.engine import SeedBackend
+from treeagent.backends.seed.exits import Exit, SortedRunner, confidence
+from treeagent.backends.sorting import exit_logits
+from treeagent.errors import ConfigError, ModelError
+
+EXITS = (1, 2, 4)
+Load = Callable[..., SortedRunner]
+
+
+def sorted_config(exits: tuple[int, ...] | None = EXITS) -> transformers.LlamaConfig:
+    """Of a tiny model of four layers."""
+    config = transformers.LlamaConfig(**{**SHAPE, "num_hidden_layers": 4}, num_key_value_heads=2)
+    if exits is not None:
+        config.exits = list(exits)
+    return config
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny draft of three exits."""
+    return save_model(tmp_path_factory.mktemp("sorted") / "sorted-draft", sorted_config())
+
+
+@pytest.fixture(scope="module")
+def naive(folder: str) -> Naive:
+    """Its plain forward."""
+    return Naive(folder, "float64")
+
+
+def load(folder: str, layers: int | None = None) -> SortedRunner:
+    model = load_model(Path(folder), "float64", torch.device("cpu"))
+    return worker.run(lambda: SortedRunner(model, folder, 1 << 24, layers))
+
+
+def at_exits(naive: Naive, path: list[int]) -> list[torch.Tensor]:
+    """Logits (V,) after the path's last token, at every exit."""
+    picked = torch.zeros(1, len(path), dtype=torch.bool)
+    picked[0, -1] = True
+    inputs = {"input_ids": torch.tensor([path])}
+
+    def forward() -> list[torch.Tensor]:
+        with torch.inference_mode():  # in float64 throughout
+            inner = naive.model.network.model
+            out = inner(**inputs, output_hidden_states=True)
+            states = [inner.norm(out.hidden_states[layers][picked]) for layers in EXITS[:-1]]
+            states.append(out.last_hidden_state[picked])
+            return [naive.model.network.lm_head(state)[0] for state in states]
+
+    return worker.run(forward)
+
+
+def paths_of(prompt: list[int], tokens: list[int], parents: list[int]) -> list[list[int]]:
+    """The whole text up to every node of a tree that begins with the prompt's last token."""
+    paths: list[list[int]] = []
+    for token, parent in zip(tokens, parents, strict=True):
+        paths.append([*(paths[parent] if parent >= 0 else prompt[:-1]), token])
+    return paths
+
+
+def test_every_token_has_the_logits_of_the_first_exit_that_is_sure(folder: str, naive: Naive) -> None:
+    """Random trees after prompts with common beginnings, whatever the tokens before them were sure of."""
+    runner = load(folder)
+    seen: set[int] = set()
+    for seed, limit in enumerate((1000, 7, 33)):
+        threshold = (0.15, 0.3, 0.5)[seed]
+        runner.forest = runner.new_forest()
+        runner.leave_early(threshold)
+        before = list(runner.left)
+        prompts = texts(seed)
+        verified = worker.run(lambda: pass_over(runner, prompts, random.Random(seed), limit))  # noqa: B023  # run now
+        expected = [0] * len(EXITS)
+        for prompt, (span, first) in zip(prompts, verified, strict=True):
+            assert span.parents is not None
+            for node, path in enumerate(paths_of(prompt, list(span.tokens), list(span.parents))):
+                exits = at_exits(naive, path)
+                sure = [bool(confidence(logits[None])[0] > threshold) for logits in exits[:-1]]
+                leaves = sure.index(True) if True in sure else len(EXITS) - 1
+                expected[leaves] += 1
+                seen.add(leaves)
+                assert float((runner.logits[first + node] - exits[leaves]).abs().max()) < 1e-10  # type: ignore[attr-defined]
+        assert [now - then for now, then in zip(runner.left, before, strict=True)] == expected
+    assert seen == {0, 1, 2}  # the trial means something
+
+
+def test_no_token_is_deeper_than_those_before_it(folder: str) -> None:
+    """On every path the depths fall, so what waits is a path's end: keys and values held and states that wait make up
+    the text.
+    """
+    runner = load(folder)
+    runner.leave_early(0.3)
+    prompts = texts(5)
+    verified = worker.run(lambda: pass_over(runner, prompts, random.Random(5), 50))
+    waiting = 0
+    for span, _ in verified:
+        assert span.parents is not None
+        for token in range(len(span.tokens)):
+            path = np.concatenate((span.context, span.slots[span.visible()[token]]))
+            depths = runner._depth[path].tolist()
+            assert depths == sorted(depths, reverse=True)
+            assert min(depths) >= 1  # at the first exit everything is read
+            waiting += depths.count(1)
+    assert waiting
+
+
+def test_a_fixed_exit_runs_and_keeps_its_layers_alone(folder: str, naive: Naive) -> None:
+    """The pool has as many layers as are run, and the logits are those of the exit."""
+    for place, layers in enumerate(EXITS):
+        runner = load(folder, layers)
+        assert len(runner.forest.pool.entries) == layers
+        prompts = texts(1)
+        verified = worker.run(lambda: pass_over(runner, prompts, random.Random(1), 1000))  # noqa: B023
+        for prompt, (span, first) in zip(prompts, verified, strict=True):
+            path = [*prompt[:-1], span.tokens[0]]
+            logits = runner.logits[first]  # type: ignore[attr-defined]
+            assert float((logits - at_exits(naive, path)[place]).abs().max()) < 1e-10
+        assert runner.share == layers / 4
+
+
+def test_the_sorted_loss_sees_the_same_exits(folder: str, naive: Naive) -> None:
+    """What is trained is what is run: :func:`exit_logits` gives the logits of the engine's exits."""
+    path = texts(2)[3]
+    picked = torch.zeros(1, len(path), dtype=torch.bool)
+    picked[0, -1] = True
+    with torch.inference_mode():
+        trained = exit_logits(naive.model.network, {"input_ids": torch.tensor([path])}, picked)
+    for logits, expected in zip(trained, at_exits(naive, path), strict=True):
+        assert torch.allclose(logits[0], expected.float(), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def open_engine(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SeedBackend]:
+    """An engine whose draft is a noisy relative of the target, as far as its layers go."""
+    folder = tmp_path_factory.mktemp("pair")
+    target = save_model(folder / "target", sorted_config(None))
+    draft = save_model(folder / "sorted-draft", sorted_config(), noise=0.1)
+
+    def opened(**options: object) -> SeedBackend:
+        with fixed_costs():
+            backend = SeedBackend(target, draft=draft, device="cpu", dtype="float64", **options)  # type: ignore[arg-type]
+            backend.load()
+        return backend
+
+    return opened
+
+
+@pytest.mark.parametrize("leaving", ["adaptive:0.2", "adaptive", "1", "4"])
+@pytest.mark.parametrize("drafter", ["model", "dynamic", "rsd-s:3x2"])
+def test_texts_are_those_of_naive_decoding(open_engine: Callable[..., SeedBackend], drafter: str, leaving: str) -> None:
+    """Wherever draft tokens leave, for chains and trees, and again when prefixes are known already."""
+    backend = open_engine(drafter=drafter, exit=leaving, draft_tokens=5)
+    expected = Naive(str(backend.model), "float64").expected(MIX)
+    read = backend.meter()
+    for _ in range(2):
+        assert told(ask(backend, *MIX)) == expected
+        clean(backend)
+    figures = read()
+    assert 0 < figures["accepted"] < figures["drafted"]
+    shares = figures["draft_exits"]
+    assert sum(shares) == pytest.approx(1, abs=1e-3)
+    assert len(shares) == (3 if leaving.startswith("adaptive") else 1)
+    if leaving == "adaptive:0.2":
+        assert min(shares) > 0
+
+
+@pytest.mark.parametrize("policy", ["fcfs", "serial"])
+def test_texts_stay_under_every_policy_and_little_memory(open_engine: Callable[..., SeedBackend], policy: str) -> None:
+    """Where drafts wait, and where the draft model's prefixes are evicted between rounds."""
+    backend = open_engine(exit="adaptive:0.2", policy=policy, draft_tokens=3)
+    parts = backend._parts
+    assert parts is not None
+    assert parts.draft_runner is not None
+    for runner in (parts.scheduler.runner, parts.draft_runner):
+        runner.memory = 150 * runner.forest.pool.slot_bytes
+    with fixed_costs():
+        backend.reset()
+    assert told(ask(backend, *MIX)) == Naive(str(backend.model), "float64").expected(MIX)
+    clean(backend)
+
+
+def test_the_law_of_a_draft_is_that_of_its_exit(open_engine: Callable[..., SeedBackend], naive: Naive) -> None:
+    """Under rejection every token's law is the softmax of the logits it left with, whichever exit that was."""
+    backend = open_engine(exit="adaptive:0.2", verify="recursive", drafter="rsd-s:3x3")
+    parts = backend._parts
+    assert parts is not None
+    drafter, runner = parts.scheduler.drafting.drafter, parts.draft_runner
+    assert drafter is not None
+    assert runner is not None
+    plain = Naive(str(backend.draft), "float64")
+    prompt = texts(3)[2]
+    row = Row(list(prompt), len(prompt), MIX[2].sampling, 5, 10)
+    [draft] = worker.run(lambda: drafter.propose([row], 0.0, 3))
+    assert draft.law is not None
+    laws = 0
+    for node, parent in enumerate(draft.parents):
+        path, above = list(prompt), parent
+        while above >= 0:
+            path.insert(len(prompt), draft.tokens[above])
+            above = draft.parents[above]
+        candidates = [warped(logits, row) for logits in at_exits(plain, path)]
+        assert any(np.allclose(draft.law[node], law, atol=1e-9) for law in candidates)
+        laws += sum(np.allclose(draft.law[node], law, atol=1e-9) for law in candidates[:-1])
+    assert laws  # some left early
+
+
+def warped(logits: torch.Tensor, row: Row) -> np.ndarray:
+    """The law (V,) that the row's settings make of logits."""
+    from treeagent.backends.seed.drafters.shapes import law_of
+
+    return law_of(logits.numpy(), row.sampling)
+
+
+@pytest.mark.parametrize("text", ["adaptiv", "adaptive:", "adaptive:2", "adaptive:x", "0", "-1", "2:0.5", ""])
+def test_an_exit_that_says_nothing_is_refused(text: str) -> None:
+    """One line that names the valid forms."""
+    with pytest.raises(ConfigError, match=r"adaptive:0\.7"):
+        Exit.parse(text)
+
+
+def test_an_exit_needs_a_draft_that_has_it(open_engine: Callable[..., SeedBackend], tmp_path: Path) -> None:
+    """Without a draft, for a draft of one exit, and for layers after which there is none."""
+    with pytest.raises(ConfigError, match="there is none"):
+        SeedBackend("mini", exit="adaptive")
+    with pytest.raises(ModelError, match="exits after: 1, 2, 4"):
+        open_engine(exit="3")
+    with pytest.raises(ModelError, match="one exit only"):
+        SeedBackend("mini", draft="mini-draft", exit="adaptive", device="cpu").load()

@@ -1,0 +1,91 @@
+"""The script that makes a sorted draft of any Llama-style model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from seed_tools import SHAPE, Naive, ask, fixed_costs, request, save_model, told
+
+from treeagent.backends import train_sorted
+from treeagent.backends.loading import load_model
+from treeagent.backends.seed.engine import SeedBackend
+from treeagent.backends.sorting import exit_logits, packed
+
+CONFIG = transformers.LlamaConfig(**{**SHAPE, "num_hidden_layers": 4}, num_key_value_heads=2)
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny model of four layers."""
+    return save_model(tmp_path_factory.mktemp("whole") / "target", CONFIG)
+
+
+def words(target: str, out: Path, text: Path, steps: int) -> list[str]:
+    return (
+        f"--model {target} --layers 3 --exits 1,3 --out {out} --text {text} --steps {steps} --length 40 --lr 0.01"
+    ).split()
+
+
+def test_a_draft_of_first_layers_learns_and_drafts(target: str, tmp_path: Path) -> None:
+    """Every exit's loss falls, an interrupted run goes on, and the engine drafts with the result."""
+    text = tmp_path / "text.txt"
+    text.write_text("Use the numbers to make 24. Steps: 4 + 5 = 9, left: 6 9.\n" * 60)
+    out = tmp_path / "draft"
+    train_sorted.main(words(target, out, text, 21))
+    assert json.loads((out / "config.json").read_text())["exits"] == [1, 3]
+    losses = {each["step"]: each["loss"] for each in map(json.loads, (out / "log.jsonl").read_text().splitlines())}
+    assert losses[20] < losses[0]
+    train_sorted.main(words(target, out, text, 41))
+    steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert steps == [0, 20, 40]  # 0 to 20 were not made again
+    whole = load_model(Path(target), "float32", torch.device("cpu")).network
+    draft = load_model(out, "float32", torch.device("cpu")).network
+    assert torch.equal(whole.lm_head.weight, draft.lm_head.weight)
+    with fixed_costs():
+        backend = SeedBackend(target, draft=str(out), draft_tokens=4, device="cpu")
+        backend.load()
+    asked = request(0, 0, max_tokens=12)
+    read = backend.meter()
+    assert told(ask(backend, asked)) == Naive(target, "float32").expected([asked])
+    assert len(read()["draft_exits"]) == 2
+
+
+def test_packed_texts_have_the_logits_of_texts_of_their_own(target: str) -> None:
+    """A common beginning is read once; losses are where they were."""
+    model = load_model(Path(target), "float32", torch.device("cpu")).network
+    rows = [[5, 6, 7, 8, 9], [5, 6, 7, 11], [5, 6, 7, 12, 13, 14]]
+    texts = [(ids, [0.0, 0.0, *[1.0] * (len(ids) - 3), 0.0]) for ids in rows]
+    inputs, targets, weights = packed(texts)
+    assert inputs["input_ids"].shape[1] == 2 + 3 + 2 + 4
+    with torch.inference_mode():
+        [together] = exit_logits(model, inputs, weights > 0)
+        apart = [model(input_ids=torch.tensor([ids])).logits[0, 2:-1] for ids in rows]
+    assert torch.allclose(together, torch.cat(apart), atol=1e-4)
+    assert targets[weights > 0].tolist() == [8, 9, 11, 12, 13, 14]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("--exits 1,2", "end with 3"),
+        ("--exits 3,1", "ascending"),
+        ("--exits a", "numbers of layers"),
+        ("--layers 5 --exits 1,5", "has 4 layers"),
+        ("--text nothing.txt", "cannot read"),
+        ("--model minni", "mini"),
+    ],
+)
+def test_wrong_words_are_one_clear_line(
+    target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: str, message: str
+) -> None:
+    """Exit code 2, and what was expected."""
+    text = tmp_path / "text.txt"
+    text.write_text("a b c " * 40)
+    with pytest.raises(SystemExit) as stopped:
+        train_sorted.main([*words(target, tmp_path / "draft", text, 1), *changed.split()])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
