@@ -6,6 +6,7 @@ The file of such a run is also what the renderer of the documents' tables is tri
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,7 @@ from seed_tools import fixed_costs
 from typer.testing import CliRunner, Result
 
 from treeagent.backend import Sampling
+from treeagent.backends import models
 from treeagent.backends.bench import asking, cell_report, lines, seeds, texts, workload
 from treeagent.backends.bench.cell_plot import draw
 from treeagent.backends.bench.checking import Difference
@@ -141,13 +143,36 @@ def test_methods_that_cannot_run_are_left_out(tmp_path: Path) -> None:
     assert without == ["AR", "AR serial", "n-gram tables", "auto"]
     everything = [method.label for method in METHODS]
     assert [method.label for method in methods("mini-draft")] == [label for label in everything if label != "S2D"]
-    for exits, told in (([2], False), ([2, 4], True), ("2, 4", False)):
+    for exits, told in (([2], ()), ([2, 4], (2, 4)), ("2, 4", ())):
         (tmp_path / "config.json").write_text(json.dumps({"exits": exits}))
-        assert seeds.several_exits(str(tmp_path)) == told
-    (tmp_path / "config.json").write_text(json.dumps({"exits": [2, 4]}))
-    assert [method.label for method in methods(str(tmp_path))] == everything
+        assert seeds.exits(str(tmp_path)) == told
     (tmp_path / "config.json").write_text("[")
-    assert not seeds.several_exits(str(tmp_path))
+    assert seeds.exits(str(tmp_path)) == ()
+
+
+@pytest.fixture
+def sorted_draft(tmp_path: Path) -> str:
+    """The draft of ``mini`` with an exit after its first layer, too, for which it was not trained."""
+    [draft] = [named.where for named in models.list_models() if named.name == "mini-draft"]
+    folder = Path(shutil.copytree(draft, tmp_path / "sorted"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "exits": [1, config["num_hidden_layers"]]}))
+    return str(folder)
+
+
+def test_with_a_draft_of_several_exits_s2d_runs_and_others_draft_through_all_layers(sorted_draft: str) -> None:
+    """So no two methods are the same; what drafts as much as pays is left as it comes."""
+    found = methods(sorted_draft)
+    assert [method.label for method in found] == [method.label for method in METHODS]
+    options = {method.label: find(method.name).options.get("exit") for method in found}
+    assert options["S2D"] == "adaptive"
+    layers = seeds.exits(sorted_draft)[-1]
+    assert options["SD"] == options["SeeD fcfs"] == str(layers)
+    assert [options[label] for label in ("AR", "SeeD rounds", "dynamic", "auto")] == [None] * 4
+    result = call("--draft", sorted_draft, "--temperature", "1", "-q")
+    assert result.exit_code == 0, result.output
+    assert "│ S2D " in result.stdout
+    assert "not run" not in result.stdout
 
 
 @pytest.mark.parametrize(

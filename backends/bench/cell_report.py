@@ -99,7 +99,8 @@ def caption(cells: Sequence[Cell], methods: Sequence[Method]) -> list[str]:
     for method in methods:
         source = "" if method.source is None else f" ({method.source})"
         told.append(f"{method.label}: {method.what}{source}; {method.name}")
-    missing = [method for method in METHODS if method not in methods]
+    run = {method.label for method in methods}
+    missing = [method for method in METHODS if method.label not in run]
     for kind, left in (("--draft", [m for m in missing if not m.exits]), ("exits", [m for m in missing if m.exits])):
         if left:
             cure = "without --draft" if kind == "--draft" else "without a --draft model of several exits"

@@ -78,24 +78,29 @@ METHODS = (
 
 
 def methods(draft: str | None) -> tuple[Method, ...]:
-    """Those that can run with this draft model."""
-    several = draft is not None and several_exits(draft)
+    """Those that can run with this draft model. Papers without exits draft through all of its layers."""
+    several = () if draft is None else exits(draft)
+
+    def fitted(method: Method) -> Method:
+        fixed = several and not method.exits and "draft_tokens" in find(method.name).options
+        return replace(method, mode=f"{method.mode}@exit={several[-1]}") if fixed else method
+
     return tuple(
-        method
+        fitted(method)
         for method in METHODS
         if (several or not method.exits) and (draft is not None or not find(method.name).drafts)
     )
 
 
-def several_exits(draft: str) -> bool:
-    """Whether the draft model's config.json lists more than one exit; False where no such file lies on this machine."""
+def exits(draft: str) -> tuple[int, ...]:
+    """The exits that the draft model's config.json lists, in layers; none where it has but one, or lies elsewhere."""
     where = next((named.where for named in models.list_models() if named.name == draft), Path(draft).expanduser())
     try:
         config = json.loads((where / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False  # whoever loads the model says what is wrong with it
-    exits = config.get("exits") if isinstance(config, dict) else None
-    return isinstance(exits, list) and len(exits) > 1
+        return ()  # whoever loads the model says what is wrong with it
+    found = config.get("exits") if isinstance(config, dict) else None
+    return tuple(found) if isinstance(found, list) and len(found) > 1 else ()
 
 
 @dataclass(frozen=True, slots=True)
