@@ -68,7 +68,10 @@ class SortedRunner(Runner):
         """With ``layers`` every pass ends there. Raises ModelError as a runner does, and for an exit it has not."""
         inner = getattr(model.network, "model", None)
         stack = list(getattr(inner, "layers", []))
-        self._layer_parameters = sum(p.numel() for layer in stack for p in layer.parameters()) / max(1, len(stack))
+        parameters: int = sum(p.numel() for layer in stack for p in layer.parameters())
+        self._layer_parameters = parameters / max(1, len(stack))
+        self._whole = max(1, len(stack))
+        """Layers that the model has."""
         super().__init__(model, where, memory)
         self.exits = exits_of(model.network.config)
         """Layers after which tokens may leave, ascending."""
@@ -99,12 +102,12 @@ class SortedRunner(Runner):
         """Share of the layers that the wanted tokens so far went through."""
         tokens = sum(self.left)
         mean = sum(map(int.__mul__, self.left, self.exits)) / tokens if tokens else self.exits[-1]
-        return mean / self._network.config.num_hidden_layers
+        return mean / self._whole
 
     @property
     def weight(self) -> float:
         """Parameters that a pass reads, in the mean."""
-        skipped = (1 - self.share) * self._network.config.num_hidden_layers
+        skipped = (1 - self.share) * self._whole
         return self.parameters - skipped * self._layer_parameters
 
     @torch.inference_mode()

@@ -51,7 +51,7 @@ class Runner:
         """The most tokens of a text; None when the model does not say."""
         self.memory = memory
         self.forest = self.new_forest()
-        self.parameters = sum(parameter.numel() for parameter in self._network.parameters())
+        self.parameters: int = sum(parameter.numel() for parameter in self._network.parameters())
         """Counted before their weights are packed."""
         plain = self._plain_logits()
         try:
