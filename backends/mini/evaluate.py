@@ -75,9 +75,18 @@ def wilson(solved: int, puzzles: int, z: float = 1.96) -> tuple[float, float]:
 
 
 async def run(
-    method: str, inputs: Sequence[str], backend: Backend, seed: int, budgets: Sequence[int | None], at_once: int
+    method: str,
+    inputs: Sequence[str],
+    backend: Backend,
+    seed: int,
+    budgets: Sequence[int | None],
+    at_once: int,
+    judging: Backend | None = None,
 ) -> list[Result]:
-    """One method on every puzzle, ``at_once`` puzzles together (they share the backend's batches)."""
+    """One method on every puzzle, ``at_once`` puzzles together (they share the backend's batches).
+
+    ``judging`` serves the evaluator, if another backend than the generator's is to.
+    """
     search, search_options, legality = METHODS[method]
     gate = asyncio.Semaphore(at_once)
 
@@ -85,8 +94,9 @@ async def run(
         async with gate:
             budget = Budget(tokens=tokens)
             agent = Agent(
-                "game24", search, backend=backend, options=search_options, seed=seed, budget=budget, legality=legality
-            )
+                "game24", search, backend=backend, options=search_options, seed=seed, budget=budget, legality=legality,
+                evaluator_model=judging,
+            )  # fmt: skip
             return await agent.asolve(input)
 
     return list(await asyncio.gather(*(solve(*pair) for pair in zip(inputs, budgets, strict=True))))
@@ -139,6 +149,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=None)
     parser.add_argument("--methods", default=";".join(METHODS), help="separated by ';'")
     parser.add_argument("--model", default="mini")
+    parser.add_argument("--evaluator-model", help="another one that judges; for methods with an evaluator")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--at-once", type=int, default=16)
     parser.add_argument("--alone", type=int, default=10, help="puzzles timed one by one with the first method")
@@ -147,6 +158,7 @@ def main() -> None:
     hands = dev_hands() if options.split == "dev" else test_hands()
     inputs = [show(hand) for hand in hands][: options.limit]
     backend = TransformersBackend(options.model)
+    judging = None if options.evaluator_model is None else backend.beside(options.evaluator_model)
     methods = [name.strip() for name in options.methods.split(";")]
     if methods[0] != REFERENCE or not set(methods) <= set(METHODS):
         parser.error(
@@ -157,16 +169,16 @@ def main() -> None:
     for method in methods:
         began = time.monotonic()
         limits = [None] * len(inputs) if method in UNLIMITED else budgets
-        results = asyncio.run(run(method, inputs, backend, options.seed, limits, options.at_once))
+        results = asyncio.run(run(method, inputs, backend, options.seed, limits, options.at_once, judging))
         rows.append(row(method, results))
         if method == REFERENCE:
             budgets = [result.usage.tokens for result in results]
         print(f"{rows[-1].method}: {rows[-1].solved}/{rows[-1].puzzles}, {time.monotonic() - began:.0f} s", flush=True)
     began = time.monotonic()
     for input in inputs[: options.alone]:
-        asyncio.run(run(methods[0], [input], backend, options.seed, [None], 1))
+        asyncio.run(run(methods[0], [input], backend, options.seed, [None], 1, judging))
     alone = (time.monotonic() - began) / options.alone if options.alone else None
-    settings = {name: getattr(options, name) for name in ("split", "model", "seed", "limit")}
+    settings = {name: getattr(options, name) for name in ("split", "model", "evaluator_model", "seed", "limit")}
     report = {**settings, "seconds_alone": alone, "rows": [asdict(row) for row in rows]}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(report) + "\n")
