@@ -10,10 +10,10 @@ import torch
 import transformers
 from seed_tools import SHAPE, Naive, ask, fixed_costs, request, save_model, told
 
-from treeagent.backends import train_sorted
+from treeagent.backends import models, train_sorted
 from treeagent.backends.loading import load_model
 from treeagent.backends.seed.engine import SeedBackend
-from treeagent.backends.sorting import exit_logits, packed
+from treeagent.backends.sorting import exit_logits, exits_of, packed
 
 CONFIG = transformers.LlamaConfig(**{**SHAPE, "num_hidden_layers": 4}, num_key_value_heads=2)
 
@@ -89,3 +89,20 @@ def test_wrong_words_are_one_clear_line(
         train_sorted.main([*words(target, tmp_path / "draft", text, 1), *changed.split()])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_card_of_the_bundled_models_tells_their_sizes() -> None:
+    """Parameters and exits, by name."""
+    card = (models.list_models()[0].where.parent / "MODEL_CARD.md").read_text()
+    names, counts = (
+        [cell.strip(" `") for cell in line.split("|")[2:-1]]
+        for line in card.splitlines()
+        if line.startswith(("| | `mini`", "| parameters"))
+    )
+    assert len(names) == 4
+    for name, told_count in zip(names, counts, strict=True):
+        where = models.resolve(name)
+        assert isinstance(where, Path)
+        network = load_model(where, "float32", torch.device("cpu")).network
+        assert f"{sum(p.numel() for p in network.parameters()):,}" == told_count
+        assert exits_of(network.config) == ((1, 2, 3) if name == "mini-sorted" else (network.config.num_hidden_layers,))
