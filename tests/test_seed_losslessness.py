@@ -12,7 +12,10 @@ from seed_tools import FAMILIES, FEW, MIX, PROMPTS, Bench, Trees, ask, idle, req
 from treeagent.backends.seed import budget, forest, prefixes, runner
 
 POLICIES = ("rounds", "fcfs", "serial")
-DRAFTERS = ("none", "ngram", "model", "ngram+model", "rsd-c:2x2", "rsd-s:3x2", "ngram+dynamic", "trees")
+DRAFTERS = (
+    *("none", "ngram", "recycling", "stand", "model", "ngram+model", "rsd-c:2x2", "rsd-s:3x2", "ngram+dynamic"),
+    *("stand+dynamic", "trees"),
+)
 
 Open = Callable[..., Bench]
 

@@ -82,7 +82,7 @@ def backend_runner(mode: Mode, plan: Plan, dtype: str) -> BackendRunner:
     common: dict[str, Any] = {"device": plan.device, "dtype": dtype, "threads": plan.threads, "chat": chat}
     if mode.family == "plain":
         return BackendRunner(mode, plan, lambda: TransformersBackend(plan.model, **common))
-    draft = None if mode.options.get("drafter") in ("none", "ngram", "hopeless") else plan.draft
+    draft = plan.draft if mode.drafts or mode.options.get("drafter", "auto") == "auto" else None
 
     def engine() -> Any:
         from treeagent.backends.seed.engine import SeedBackend  # noqa: PLC0415  # not needed by the other modes

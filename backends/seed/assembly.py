@@ -24,6 +24,8 @@ from .drafters.combined import Combined
 from .drafters.model import ModelDrafter
 from .drafters.names import Choice
 from .drafters.ngram import NgramDrafter
+from .drafters.recycling import RecyclingDrafter
+from .drafters.stand import StandDrafter
 from .drafting import DEPTH, Drafting
 from .forest import Span
 from .metrics import Counters
@@ -113,7 +115,7 @@ def _drafter(backend: SeedBackend, runner: Runner | None, weighed: Drafting, voc
     if backend.make_drafter is not None:
         return backend.make_drafter()
     choice = Choice.parse(backend.chosen_drafter)
-    table = NgramDrafter() if choice.table else None
+    table = None if choice.table is None else _table(choice.table, coupled=backend.verify == "coupled")
     if runner is None:
         return table
     shape = choice.shape(coupled=backend.verify == "coupled", most=weighed.draft_tokens)
@@ -121,6 +123,13 @@ def _drafter(backend: SeedBackend, runner: Runner | None, weighed: Drafting, voc
     if weighed.draft_tokens is None:
         _weigh(model, weighed, measured(runner, backend.dtype))
     return model if table is None else Combined(table, model)
+
+
+def _table(name: str, *, coupled: bool) -> Drafter:
+    """An empty table."""
+    if name == "recycling":
+        return RecyclingDrafter(coupled=coupled)
+    return StandDrafter(coupled=coupled) if name == "stand" else NgramDrafter()
 
 
 def _weigh(model: ModelDrafter, weighed: Drafting, draft: CostTable) -> None:

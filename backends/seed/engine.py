@@ -32,10 +32,10 @@ class SeedBackend(LocalBackend):
 
     Args:
         model: a name (``mini``, ``smollm2``), a folder, a .gguf file or a hub id.
-        draft: a smaller model with the same vocabulary, for all drafters but ``none`` and ``ngram``.
-        drafter: ``auto`` (``ngram``, with ``draft`` also the model), ``none``, ``ngram``, a shape of the model's
-            drafts (``model``: a chain, ``dynamic``, ``rsd-c:2x2``, ``rsd-s:3x2``, ``mcsd:2x2``), both as in
-            ``ngram+model``, or whatever makes a :class:`Drafter` when it is called.
+        draft: a smaller model with the same vocabulary, for all drafters but ``none`` and tables alone.
+        drafter: ``auto`` (``ngram``, with ``draft`` also the model), ``none``, a table (``ngram``, ``recycling``,
+            ``stand``), a shape of the model's drafts (``model``: a chain, ``dynamic``, ``rsd-c:2x2``, ``rsd-s:3x2``,
+            ``mcsd:2x2``), both as in ``ngram+model``, or whatever makes a :class:`Drafter` when it is called.
         policy: ``rounds``, or the paper's ``fcfs`` and ``serial``.
         verify: ``coupled`` (the text is plain decoding's, token for token) or ``recursive`` rejection (its law is).
             ``rejection`` is another name of it, the one that is usual for chains.

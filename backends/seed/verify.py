@@ -50,6 +50,16 @@ class Logits:
             self._best = ids, np.isfinite(top)
         return self._best
 
+    def top(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Of every row the ``count`` likeliest tokens, the first of them first, and their probabilities, (R, count).
+
+        At temperature 1 and without cuts; all of a smaller vocabulary, and zeros where logits are not finite.
+        """
+        scores, ids = self._tensor.topk(min(count, self._tensor.shape[1]), dim=1)
+        wide = self._tensor if self._tensor.dtype == torch.float64 else self._tensor.float()
+        chances = (scores.double() - wide.logsumexp(dim=1, keepdim=True)).exp().nan_to_num(0.0)
+        return ids.cpu().numpy(), chances.cpu().numpy()
+
     def rows(self, which: Sequence[int]) -> Floats:
         """Rows (len(which), V) as float32 or float64."""
         everything = range(len(self._tensor))
