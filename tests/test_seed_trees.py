@@ -18,7 +18,7 @@ from treeagent.backend import Sampling
 from treeagent.backends import sampling as sampling_module
 from treeagent.backends.sampling import DRAFT, choose, gumbel, top_draws, warp
 from treeagent.backends.seed.drafters import Draft, Row
-from treeagent.backends.seed.drafters.names import MODEL, NAMES, Choice
+from treeagent.backends.seed.drafters.names import MODEL, NAMES, TABLES, Choice
 from treeagent.backends.seed.drafters.shapes import Branching, Dynamic, Shape, StochasticBeam, condition
 from treeagent.backends.seed.verify import Claim, Coupled, Logits, Rejection
 from treeagent.errors import ConfigError
@@ -266,12 +266,13 @@ def test_conditioned_scores_have_the_maximum_that_was_asked_for(scores: list[flo
 
 def test_numbers_of_a_tree_are_read_from_its_name() -> None:
     """With what is usual where none are given."""
-    assert Choice.parse("rsd-c:3x2x2") == Choice(False, "rsd-c", (3, 2, 2))
-    assert Choice.parse("ngram+rsd-s:2x7") == Choice(True, "rsd-s", (2, 7))
-    assert Choice.parse("rsd-s") == Choice(False, "rsd-s", (3, 2))
-    assert Choice.parse("none") == Choice(False, None)
-    assert Choice.parse("ngram+model") == Choice(True, "model")
-    assert {name for name in NAMES if "+" in name} == {f"ngram+{name}" for name in MODEL}
+    assert Choice.parse("rsd-c:3x2x2") == Choice(None, "rsd-c", (3, 2, 2))
+    assert Choice.parse("ngram+rsd-s:2x7") == Choice("ngram", "rsd-s", (2, 7))
+    assert Choice.parse("rsd-s") == Choice(None, "rsd-s", (3, 2))
+    assert Choice.parse("none") == Choice(None, None)
+    assert Choice.parse("stand") == Choice("stand", None)
+    assert Choice.parse("ngram+model") == Choice("ngram", "model")
+    assert {name for name in NAMES if "+" in name} == {f"{table}+{name}" for table in TABLES for name in MODEL}
 
 
 @pytest.mark.parametrize(
@@ -285,6 +286,9 @@ def test_numbers_of_a_tree_are_read_from_its_name() -> None:
         ("rsd-c:9x9x9", "3 levels and 819 nodes"),
         ("rsd-s:2x17", "17 levels and 34 nodes"),
         ("model+ngram", "no drafter 'model\\+ngram'"),
+        ("recycled", "Did you mean 'recycling'"),
+        ("stand:4", "takes no numbers, not '4'"),
+        ("stand+recycling", "no drafter 'stand\\+recycling'"),
     ],
 )
 def test_a_name_that_means_nothing_is_refused(name: str, reason: str) -> None:

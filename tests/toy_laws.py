@@ -15,6 +15,7 @@ from treeagent.backend import Sampling
 from treeagent.backends.sampling import COIN, DRAFT, RESIDUAL, TEXT, choose_rows, gumbel, top_draws, uniforms, warp
 from treeagent.backends.seed import verify
 from treeagent.backends.seed.drafters import Draft, Drafter, Row, shapes
+from treeagent.backends.seed.drafting import told
 from treeagent.backends.seed.verify import Claim, Logits, Verifier, softmax
 
 Law = NDArray[np.float64]
@@ -126,10 +127,10 @@ class Table(Logits):
 
 
 def texts(
-    verifier: Verifier, drafter: Drafter, sampling: Sampling, count: int = DRAWS, length: int = LENGTH
+    verifier: Verifier, drafter: Drafter, sampling: Sampling, count: int = DRAWS, length: int = LENGTH, first: int = 0
 ) -> NDArray[np.int64]:
-    """Texts (count, length) of as many streams, drafted and verified until they are long enough."""
-    going = everyone = [Row([0], 1, sampling, stream, length) for stream in range(count)]
+    """Texts (count, length) of as many streams from ``first`` on, drafted and verified until they are long enough."""
+    going = everyone = [Row([0], 1, sampling, stream, length) for stream in range(first, first + count)]
     while going:
         drafts = drafter.propose(going, 0.0, 2)
         claims, places = [], []
@@ -142,7 +143,10 @@ def texts(
                 places.append((depths[-1], token))
         positions, last = np.array(places).T
         logits = Table(torch.from_numpy(TARGET[positions, last]))
-        for row, verdict in zip(going, verifier.verify(claims, logits), strict=True):
+        verdicts = verifier.verify(claims, logits)
+        if drafter.wants:
+            drafter.learn(told(claims, verdicts, logits, drafter.wants))
+        for row, verdict in zip(going, verdicts, strict=True):
             assert verdict is not None
             row.tokens += verdict.tokens
         going = [row for row in going if row.position < length]

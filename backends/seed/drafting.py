@@ -86,13 +86,7 @@ class Drafting:
         if self.drafter is None or not self.drafter.wants or not self._asked:
             return
         began = time.perf_counter()
-        best, chances = logits.top(self.drafter.wants)
-        told = []
-        for claim, verdict in zip(claims, verdicts, strict=True):
-            if verdict is not None:
-                at = slice(claim.first, claim.first + 1 + len(claim.draft))
-                told.append(Verified(claim.row, claim.draft, verdict.tokens, best[at], chances[at]))
-        self.drafter.learn(told)
+        self.drafter.learn(told(claims, verdicts, logits, self.drafter.wants))
         self._learning = time.perf_counter() - began
 
     def watch(self, jobs: Sequence[Growing]) -> None:
@@ -127,3 +121,14 @@ class Drafting:
         gain = sum(sum(values(draft, self.calibration.worth)) for draft in chosen)
         seconds = self.cost(verified, sum(map(len, chosen)) * part) + took * part + self._learning
         self.gate.learn(verified + gain * part, seconds, verified, self.cost(verified))
+
+
+def told(claims: Sequence[Claim], verdicts: Sequence[Verdict | None], logits: Logits, count: int) -> list[Verified]:
+    """Of every branch whose logits are finite the ``count`` likeliest tokens after each verified one."""
+    best, chances = logits.top(count)
+    every = []
+    for claim, verdict in zip(claims, verdicts, strict=True):
+        if verdict is not None:
+            at = slice(claim.first, claim.first + 1 + len(claim.draft))
+            every.append(Verified(claim.row, claim.draft, verdict.tokens, best[at], chances[at]))
+    return every

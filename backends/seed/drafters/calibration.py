@@ -9,12 +9,12 @@ class Calibration:
     """How often claims came true, by the log-odds claimed: bins half a nat wide, interpolated."""
 
     BINS, PER_NAT = 33, 2  # from -8 to +8 nats
-    PRIOR = 32  # claims of each bin that are taken to have come true as often as they said
     MEMORY = 512  # then older claims fade: the next search may be unlike this one
 
-    def __init__(self) -> None:
+    def __init__(self, prior: int = 32) -> None:
+        """``prior`` claims of each bin are taken to have come true as often as they said."""
         self.rate = [1 / (1 + math.exp((self.BINS // 2 - i) / self.PER_NAT)) for i in range(self.BINS)]
-        self.claims = [self.PRIOR] * self.BINS
+        self.claims = [prior] * self.BINS
 
     @classmethod
     def place(cls, chance: float) -> float:

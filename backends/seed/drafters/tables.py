@@ -32,6 +32,8 @@ CHILDREN = 4
 """Candidates of one guess that can be drafted."""
 LEAST_OTHER = 1e-3
 """A table leaves at least this probability to tokens that it does not hold."""
+PRIOR = 8
+"""Claims of a kind and strength that are taken at their word; what tables claim is cruder than what mixtures do."""
 LEAST_FLOOR = 0.02
 """A lower floor counts as this one."""
 BREADTH = 2
@@ -57,11 +59,12 @@ class _Pair:
     """Calibrations of the best candidate of a guess and of the others."""
 
     def __init__(self) -> None:
-        self.first, self.rest = Calibration(), Calibration()
+        self.first, self.rest = Calibration(PRIOR), Calibration(PRIOR)
 
     def claims(self, places: Sequence[float]) -> list[float]:
         """Of candidates at these places, 1 in all at most."""
-        claims, left = [], 1.0
+        claims: list[float] = []
+        left = 1.0
         for place in places:
             claims.append(min((self.rest if claims else self.first).claim(place), left))
             left = max(left - claims[-1], 0.0)
