@@ -47,7 +47,8 @@ def test_texts_are_those_of_naive_decoding(bench: Open, family: str, how: str, p
     mixed = MIX if policy == "rounds" else FEW
     backend = one.set_up(drafter(one, how), policy, draft_tokens=8)
     before = one.scheduler.counters.copy()
-    assert told(ask(backend, *mixed)) == one.naive.expected(mixed)
+    for _ in range(2 if how in ("recycling", "stand") else 1):  # these learn nothing from prompts
+        assert told(ask(backend, *mixed)) == one.naive.expected(mixed)
     one.settle()
     counters = one.scheduler.counters.since(before)
     assert (counters.drafted > 0) == (how != "none")

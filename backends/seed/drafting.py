@@ -26,7 +26,7 @@ class Drafting:
         self.calibration = Calibration()
         self.gate = Gate()
         self._asked = False
-        """Whether the drafter was asked for drafts this round."""
+        """Whether the drafter was asked when drafts were wanted last."""
         self._learning = 0.0
         """Seconds that it took to learn from the last pass."""
 
@@ -49,9 +49,9 @@ class Drafting:
         """
         for job in jobs:
             job.draft = Draft()
-        self._asked = False
-        if self.drafter is None or not jobs:
+        if self.drafter is None or not jobs:  # where all wait to be verified, the last answer counts
             return
+        self._asked = False
         drafter, rows, most = self.drafter, [job.row for job in jobs], self.draft_tokens
         depth = DEPTH if most is None else min(DEPTH, most)
         while depth and len(rows) * drafter.drawn(depth) > room:
