@@ -131,7 +131,10 @@ def test_the_first_nodes_of_a_drawn_tree_are_a_draft_too(shape: Shape) -> None:
     assert p_value(drawn, joint(Sampling(temperature=1.0, top_k=2), 2)) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["model", "rsd-c:2x2", "rsd-s:3x3", "mcsd:2x2", "dynamic", "ngram+rsd-s:2x3"])
+@pytest.mark.parametrize(
+    "name",
+    ["model", "rsd-c:2x2", "rsd-s:3x3", "mcsd:2x2", "dynamic", "ngram+rsd-s:2x3", "stand+dynamic", "recycling+rsd-c"],
+)
 def test_the_engine_verifies_drawn_trees(opened: Open, naive: Naive, pair: Path, name: str) -> None:
     """Greedy texts are the naive ones, sampled ones end, and nothing of the draft model's memory is lost."""
     backend = opened(draft=str(pair / "model-draft"), drafter=name, verify="recursive")
