@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from seed_tools import Naive, Open, ask, clean, request, scheduler, told
 from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, TARGET, WARM, Law, Shaped, joint, p_value, texts
 
 from treeagent.backend import Sampling
-from treeagent.backends import sampling as sampling_module
-from treeagent.backends.sampling import DRAFT, choose, gumbel, top_draws, warp
+from treeagent.backends.draws import softmax_rows, warp_rows
+from treeagent.backends.sampling import DRAFT, choose, gumbel, warp
 from treeagent.backends.seed.drafters import Draft, Row
 from treeagent.backends.seed.drafters.names import MODEL, NAMES, TABLES, Choice
-from treeagent.backends.seed.drafters.shapes import Branching, Dynamic, Shape, StochasticBeam, condition
+from treeagent.backends.seed.drafters.shapes import Branching, Child, Dynamic, Nodes, Shape, StochasticBeam, condition
 from treeagent.backends.seed.verify import Claim, Coupled, Logits, Rejection
 from treeagent.errors import ConfigError
 
@@ -72,9 +72,9 @@ class Undiminished(Rejection):
 class Misdeclared(Branching):
     """Takes the two likeliest tokens and says that they were drawn."""
 
-    def _siblings(self, row: Row, level: int, parent: int, logits: Law) -> list[tuple[int, float, Law | None]]:
-        law = np.exp(warp(logits, row.sampling))
-        return [(int(token), 0.5, law / law.sum()) for token in np.argsort(-law)[: self.widths[level]]]
+    def _siblings(self, nodes: Nodes, logits: Law) -> list[list[Child]]:
+        laws = softmax_rows(warp_rows(logits, [row.sampling for row in nodes.rows]))
+        return [[(int(token), 0.5, law) for token in np.argsort(-law)[: self.widths[nodes.level]]] for law in laws]
 
 
 class Picky(StochasticBeam):
@@ -217,30 +217,6 @@ def test_the_first_child_is_what_the_model_itself_would_write(temperature: float
         assert draft.tokens[0] == choose(GUESSED[1, 3], row.sampling, stream, 1)
         below = next(node for node, parent in enumerate(draft.parents) if parent == 0)
         assert draft.tokens[below] == choose(GUESSED[2, draft.tokens[0]], row.sampling, stream, 2)
-
-
-@settings(deadline=None)
-@given(
-    size=st.integers(2, 60),
-    count=st.integers(1, 20),
-    many=st.sampled_from([4, 4096]),
-    temperature=st.sampled_from([0.0, 0.5, 2.0]),
-    top_k=st.none() | st.integers(1, 9),
-    seed=st.integers(0, 999),
-)
-def test_the_best_draws_are_the_best_of_all(
-    size: int, count: int, many: int, temperature: float, top_k: int | None, seed: int
-) -> None:
-    """As if every id's noise were made and all were sorted, though most noise is not made; ties to the lowest id."""
-    logits = np.random.default_rng(seed).integers(-20, 20, size) / 2.0
-    setting = Sampling(temperature=temperature, top_k=top_k)
-    scores = logits if temperature == 0 else warp(logits, setting) + gumbel(seed, 3, np.arange(size), DRAFT, 2)
-    expected = [i for i in sorted(range(size), key=lambda i: (-scores[i], i)) if scores[i] > -math.inf][:count]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampling_module, "MANY", many)
-        ids, found = top_draws(logits, setting, seed, 3, count, DRAFT, draw=2)
-    assert ids.tolist() == expected
-    assert np.allclose(found, scores[expected])
 
 
 def test_independent_draws_have_noise_of_their_own() -> None:
