@@ -45,10 +45,10 @@ NEAR = 3.0
 """Ids within this many (logits / temperature) of the best one are tried first."""
 SLACK = 1e-6
 """Bounds on what cannot win are this generous, so that rounding never decides."""
+SMALL = 4096
+"""Vocabulary up to which all noise is made at once: leaving ids out would take longer."""
 CHUNK = 8192
 """Blocks of four ids whose words are made at a time: they stay in the processor's cache."""
-MANY = 4096
-"""Ids whose noise is all made, when several of the best are wanted."""
 
 
 def check(sampling: Sampling) -> None:
@@ -82,7 +82,7 @@ def philox(counter: Sequence[Words], key: Sequence[Words]) -> list[Words]:
 
 
 def uniforms(
-    streams: NDArray[np.uint64], positions: Words, blocks: Words, purpose: int = TEXT, draw: int = 0
+    streams: NDArray[np.uint64], positions: Words, blocks: Words, purpose: int = TEXT, draw: int | Words = 0
 ) -> NDArray[np.float64]:
     """Uniform numbers, never 0 or 1, of the token ids 4*block .. 4*block+3; all arrays (N,), result (N, 4)."""
     zero = np.zeros(len(blocks), dtype=np.uint32)
@@ -92,10 +92,10 @@ def uniforms(
     return numbers
 
 
-def _noise(
-    streams: NDArray[np.uint64], positions: Words, blocks: Words, purpose: int = TEXT, draw: int = 0
+def noise_of_blocks(
+    streams: NDArray[np.uint64], positions: Words, blocks: Words, purpose: int = TEXT, draw: int | Words = 0
 ) -> NDArray[np.float64]:
-    """Noise of the token ids 4*block .. 4*block+3; all arrays (N,), result (N, 4)."""
+    """Standard Gumbel noise of the token ids 4*block .. 4*block+3; all arrays (N,), result (N, 4)."""
     return -np.log(-np.log(uniforms(streams, positions, blocks, purpose, draw)))
 
 
@@ -109,7 +109,9 @@ def gumbel(
     blocks, which = np.unique(ids // 4, return_inverse=True)
     streams = np.full(len(blocks), stream, dtype=np.uint64)
     positions = np.full(len(blocks), position, dtype=np.uint32)
-    noise: NDArray[np.float64] = _noise(streams, positions, blocks.astype(np.uint32), purpose, draw)[which, ids % 4]
+    noise: NDArray[np.float64] = noise_of_blocks(streams, positions, blocks.astype(np.uint32), purpose, draw)[
+        which, ids % 4
+    ]
     return noise
 
 
@@ -155,41 +157,6 @@ def warp(logits: Floats, sampling: Sampling) -> NDArray[np.float64]:
     return np.where(survivors(logits, sampling), logits.astype(np.float64) / sampling.temperature, -np.inf)
 
 
-def top_draws(
-    logits: Floats,
-    sampling: Sampling,
-    stream: int,
-    position: int,
-    count: int,
-    purpose: int = TEXT,
-    *,
-    draw: int = 0,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The ids of the largest ``logits / temperature + g`` of one row (V,), and these scores, the largest first.
-
-    That is ``count`` draws without replacement in the order they are drawn (Gumbel-Top-k, Kool et al., arXiv
-    1903.06059), the first being what :func:`choose` gives; fewer where the warpers leave fewer. At temperature 0 the
-    largest logits.
-    """
-    if sampling.temperature:
-        scores = warp(logits, sampling)  # (V,)
-        ids = np.flatnonzero(scores > -np.inf)
-        if len(ids) > MANY:  # most cannot be among the best, whatever their noise
-            few = min(max(count, 64), len(ids))
-            best = ids[np.argpartition(scores[ids], -few)[-few:]]
-            tried = scores[best] + gumbel(stream, position, best, purpose, draw)
-            least = np.sort(tried)[-min(count, few)]
-            ids = ids[scores[ids] >= least - GUMBEL_MAX - SLACK]
-        found = scores[ids] + gumbel(stream, position, ids, purpose, draw)
-    else:
-        found = logits.astype(np.float64)
-        least = _kth(found, count) if len(found) > max(MANY, count) else -np.inf
-        ids = np.flatnonzero((found >= least) & (found > -np.inf))
-        found = found[ids]
-    order = np.lexsort((ids, -found))[:count]
-    return ids[order], found[order]
-
-
 def choose(logits: Floats, sampling: Sampling, stream: int, position: int) -> int:
     """The token id drawn from one row of logits (V,); see :func:`choose_rows`."""
     return int(choose_rows(logits[None], [sampling], [stream], [position])[0])
@@ -211,6 +178,10 @@ def choose_rows(
     if not np.isfinite(top).all():
         raise BackendError("the model returned logits that are not finite (nan, or no token is possible)")
     sampled = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
+    if sampled and logits.shape[1] <= SMALL:
+        asked = ([given[row] for row in sampled] for given in (samplings, streams, positions))
+        best[sampled] = _choose_small(logits[sampled], *asked, purpose)
+        return best
     draws = [_Draw(logits[row], samplings[row], streams[row], positions[row], purpose) for row in sampled]
     if draws:
         _try_near(draws, purpose)
@@ -218,6 +189,26 @@ def choose_rows(
             draw.finish()
         best[sampled] = [draw.winner for draw in draws]
     return best
+
+
+def _choose_small(
+    logits: Floats, samplings: Sequence[Sampling], streams: Sequence[int], positions: Sequence[int], purpose: int
+) -> NDArray[np.int64]:
+    """The same for rows that are all sampled, with the noise of every id."""
+    rows, size = logits.shape
+    blocks = -(-size // 4)
+    noise = noise_of_blocks(
+        np.repeat(np.array(streams, dtype=np.uint64), blocks),
+        np.repeat(np.array(positions, dtype=np.uint32), blocks),
+        np.tile(np.arange(blocks, dtype=np.uint32), rows),
+        purpose,
+    ).reshape(rows, 4 * blocks)[:, :size]
+    scores = logits / np.array([[sampling.temperature] for sampling in samplings], dtype=np.float64)
+    for row, sampling in enumerate(samplings):
+        if sampling.top_k is not None or sampling.top_p is not None or sampling.min_p is not None:
+            scores[row, ~survivors(logits[row], sampling)] = -np.inf
+    chosen: NDArray[np.int64] = (scores + noise).argmax(axis=1)
+    return chosen
 
 
 class _Draw:
@@ -281,7 +272,7 @@ def _try_near(draws: Sequence[_Draw], purpose: int) -> None:
     ids = np.concatenate([draw.near for draw in draws])
     streams = np.repeat(np.array([draw.stream for draw in draws], dtype=np.uint64), counts)
     positions = np.repeat(np.array([draw.position for draw in draws], dtype=np.uint32), counts)
-    noise = _noise(streams, positions, (ids // 4).astype(np.uint32), purpose)[np.arange(len(ids)), ids % 4]
+    noise = noise_of_blocks(streams, positions, (ids // 4).astype(np.uint32), purpose)[np.arange(len(ids)), ids % 4]
     for draw, own in zip(draws, np.split(noise, np.cumsum(counts)[:-1]), strict=True):
         draw.take(draw.near, own)
 

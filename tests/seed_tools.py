@@ -26,6 +26,8 @@ from treeagent.backends.seed import assembly
 from treeagent.backends.seed.budget import DRAFTED, LARGEST, ROWS, CostTable
 from treeagent.backends.seed.drafters import Draft, Drafter, Row
 from treeagent.backends.seed.drafters.ngram import NgramDrafter
+from treeagent.backends.seed.drafters.recycling import RecyclingDrafter
+from treeagent.backends.seed.drafters.stand import StandDrafter
 from treeagent.backends.seed.engine import SeedBackend
 from treeagent.backends.seed.runner import Runner
 from treeagent.backends.seed.scheduler import Scheduler
@@ -300,7 +302,12 @@ class Bench:
             runner.memory = slots * runner.forest.pool.slot_bytes
         parts.scheduler.policy, parts.scheduler.chunk = policy, chunk
         parts.scheduler.drafting.draft_tokens = draft_tokens
-        without_model = {"none": None, "ngram": NgramDrafter()}
+        without_model = {
+            "none": None,
+            "ngram": NgramDrafter(),
+            "recycling": RecyclingDrafter(coupled=True),
+            "stand": StandDrafter(coupled=True),
+        }
         if isinstance(drafter, Drafter) or drafter in without_model:
             made = drafter if isinstance(drafter, Drafter) else without_model[drafter]
             backend.make_drafter = lambda: made  # type: ignore[assignment,return-value]  # None is none

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bench_tables
 import pytest
 
-from treeagent.backends.bench.asking import SeedRunner
+from treeagent.backends.bench.asking import SeedRunner, backend_runner
 from treeagent.backends.bench.modes import OPTIONS, find
 from treeagent.backends.bench.progress import Board
 from treeagent.backends.bench.running import Bench
@@ -25,6 +25,8 @@ def test_a_mode_of_the_engine_may_carry_options() -> None:
     own = find("seed@draft=mini-draft@drafter=model")
     assert own.options == {"draft": "mini-draft", "drafter": "model"}
     assert not own.drafts  # it brings its own
+    assert not find("seed@drafter=recycling").drafts
+    assert find("seed@drafter=stand+rsd-c:2x2").drafts
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,7 @@ def test_a_mode_of_the_engine_may_carry_options() -> None:
         ("transformers-serial@policy=fcfs", "takes no options"),
         ("sed@policy=fcfs", "no mode"),
         ("seed@drafter=rsd-s:3", "such as 3x4"),
+        ("seed@drafter=stands", "Did you mean 'stand'"),
     ],
 )
 def test_an_option_of_a_mode_that_means_nothing_is_refused(name: str, reason: str) -> None:
@@ -68,3 +71,21 @@ def test_modes_of_one_benchmark_may_draft_with_different_models() -> None:
         assert isinstance(runner, SeedRunner)
         drafts.append(runner._make().draft)
     assert drafts == ["mini-draft", "other/draft", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("seed", True),
+        ("seed-fcfs", True),
+        ("seed@drafter=auto", True),
+        ("seed-nodraft", False),
+        ("seed-hopeless", False),
+        *((f"seed@drafter={drafter}", "+" in drafter) for drafter in ("ngram", "recycling", "stand", "stand+model")),
+    ],
+)
+def test_only_modes_that_draft_with_a_model_are_given_one(name: str, model: bool) -> None:
+    """The engine refuses a draft model that its drafter has no use for."""
+    plan = bench_tables.planned(["-m", "mini", "--draft", "mini-draft", "--modes", name])
+    engine = backend_runner(plan.modes[0], plan, "float32")._make()
+    assert (engine.draft is not None) == model

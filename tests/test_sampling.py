@@ -97,7 +97,7 @@ def test_tokens_follow_the_warped_law(sampling_):
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.05, 0.7, 1.0, 3.0]), st.integers(1, 9))
 @settings(max_examples=60, deadline=None)
 def test_fast_choice_equals_the_definition(seed, temperature, size):
-    """Skipping hopeless tokens changes nothing: the choice is argmax(logits / T + g) over all survivors."""
+    """Skipping hopeless tokens, or not, changes nothing: the choice is argmax(logits / T + g) over all survivors."""
     rng = np.random.default_rng(seed)
     logits = (rng.normal(size=size * 7) * rng.choice([1, 10, 40])).astype(np.float32)
     top_k = int(rng.integers(1, len(logits) + 3)) if rng.random() < 0.5 else None
@@ -109,6 +109,9 @@ def test_fast_choice_equals_the_definition(seed, temperature, size):
         noise = gumbel(seed, 3, np.arange(len(logits)))
         expected = int((warp(logits, settings_) + noise).argmax())
     assert choose(logits, settings_, seed, 3) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling, "SMALL", 0)
+        assert choose(logits, settings_, seed, 3) == expected
 
 
 def test_a_tail_of_hopeless_tokens_keeps_its_chance():

@@ -14,6 +14,7 @@ from seed_tools import MIX, SHAPE, Naive, ask, clean, fixed_costs, save_model, t
 from test_seed_attention import pass_over, texts
 
 from treeagent.backends import worker
+from treeagent.backends.draws import softmax_rows, warp_rows
 from treeagent.backends.loading import load_model
 from treeagent.backends.seed.drafters import Row
 from treeagent.backends.seed.engine import SeedBackend
@@ -222,9 +223,8 @@ def test_the_law_of_a_draft_is_that_of_its_exit(open_engine: Callable[..., SeedB
 
 def warped(logits: torch.Tensor, row: Row) -> np.ndarray:
     """The law (V,) that the row's settings make of logits."""
-    from treeagent.backends.seed.drafters.shapes import law_of
-
-    return law_of(logits.numpy(), row.sampling)
+    law: np.ndarray = softmax_rows(warp_rows(logits.numpy()[None], [row.sampling]))[0]
+    return law
 
 
 @pytest.mark.parametrize("text", ["adaptiv", "adaptive:", "adaptive:2", "adaptive:x", "0", "-1", "2:0.5", ""])

@@ -14,6 +14,7 @@ from treeagent.backend import Sampling
 from treeagent.backends.sampling import gumbel
 from treeagent.backends.seed.drafters import Draft, Row, ngram
 from treeagent.backends.seed.drafters.ngram import NgramDrafter
+from treeagent.backends.seed.drafters.noise import Noise
 
 RHYME = [31, 41, 59, 26, 53, 58, 97, 93, 23, 84, 62, 64, 33, 83, 27, 95]
 NEVER = 2.0
@@ -254,7 +255,7 @@ def test_unpredictable_text_is_left_alone():
 def test_the_noise_is_the_targets(stream, position, token):
     """The quick noise of one token is the noise that the target's choice uses."""
     expected = gumbel(stream, position, np.array([token]))[0]
-    assert ngram._Noise(stream)(position, token) == pytest.approx(expected, rel=1e-12)
+    assert Noise(stream)(position, token) == pytest.approx(expected, rel=1e-12)
 
 
 def test_candidates_that_win_under_the_noise_come_first():

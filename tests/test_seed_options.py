@@ -50,6 +50,8 @@ def test_a_described_engine_can_be_opened_again() -> None:
         ({"verify": "coupling"}, "Did you mean 'coupled'"),
         ({"drafter": "model"}, "needs a draft model"),
         ({"drafter": "none", "draft": "mini-draft"}, "uses no model"),
+        ({"drafter": "stand+dynamic"}, "'stand\\+dynamic' needs a draft model"),
+        ({"drafter": "recycling", "draft": "mini-draft"}, "uses no model"),
         ({"kv_memory": 0}, "kv_memory must be positive"),
         ({"max_rows": -1}, "max_rows must be positive"),
         ({"chunk": 0}, "chunk must be positive"),

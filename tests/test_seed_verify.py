@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, WARM, Law, Shaped, V, joint, p_value, texts
+from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, WARM, Law, Shaped, V, joint, p_value, softmax, texts
 
 from treeagent.backend import Sampling
 from treeagent.backends.sampling import choose, warp
@@ -18,7 +18,7 @@ from treeagent.backends.seed import verify
 from treeagent.backends.seed.drafters import Draft, Drafter, Row
 from treeagent.backends.seed.drafters.combined import Combined
 from treeagent.backends.seed.drafters.shapes import Chain
-from treeagent.backends.seed.verify import Claim, Coupled, Logits, Rejection, Verifier, softmax
+from treeagent.backends.seed.verify import Claim, Coupled, Logits, Rejection, Verifier
 
 
 class Likeliest(Drafter):

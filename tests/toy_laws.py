@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from treeagent.backend import Sampling
-from treeagent.backends.sampling import COIN, DRAFT, RESIDUAL, TEXT, choose_rows, gumbel, top_draws, uniforms, warp
+from treeagent.backends import draws
+from treeagent.backends.sampling import DRAFT, TEXT, choose_rows, survivors, uniforms, warp
 from treeagent.backends.seed import verify
 from treeagent.backends.seed.drafters import Draft, Drafter, Row, shapes
-from treeagent.backends.seed.verify import Claim, Logits, Verifier, softmax
+from treeagent.backends.seed.drafting import told
+from treeagent.backends.seed.verify import Claim, Logits, Verifier
 
 Law = NDArray[np.float64]
 
@@ -50,16 +52,10 @@ def table(position: int, block: int, purpose: int, draw: int = 0) -> Law:
 
 @contextmanager
 def tabulated() -> Iterator[None]:
-    """Random numbers of all streams by one call of NumPy, and laws worked out once: a test takes seconds, not minutes.
+    """Target's choices for all streams by one call of NumPy, cuts worked out once: a test takes seconds, not minutes.
 
     The values are the same.
     """
-
-    def some_uniforms(streams: NDArray, positions: NDArray, blocks: NDArray, purpose: int) -> Law:
-        return table(int(positions[0]), int(blocks[0]), purpose)[int(streams[0])][None]
-
-    def some_noise(stream: int, position: int, ids: NDArray[np.int64], purpose: int) -> Law:
-        return noise(position, purpose)[stream, ids]
 
     def chosen(
         logits: Law, samplings: Sequence[Sampling], streams: list[int], positions: list[int], purpose: int = TEXT
@@ -70,38 +66,22 @@ def tabulated() -> Iterator[None]:
             scores[these] += noise(position, purpose)[np.array(streams)[these]]
         return scores.argmax(axis=1)
 
-    def best(
-        logits: Law, sampling: Sampling, stream: int, position: int, count: int, purpose: int = TEXT, *, draw: int = 0
-    ) -> tuple[NDArray[np.int64], Law]:
-        if sampling.temperature == 0:
-            return top_draws(logits, sampling, stream, position, count)
-        scores = warped(logits.tobytes(), sampling) + noise(position, purpose, draw)[stream]
-        order = np.argsort(-scores)[:count]
-        order = order[scores[order] > -np.inf]
-        return order, scores[order]
-
-    ids, streams = np.arange(V), [7, 0, DRAWS - 1] * 2
-    for stream in streams:
-        assert np.array_equal(some_noise(stream, 2, ids, RESIDUAL), gumbel(stream, 2, ids, RESIDUAL))
-        place = np.array([stream], np.uint64), np.array([1], np.uint32), np.array([0], np.uint32)
-        assert np.array_equal(some_uniforms(*place, COIN), uniforms(*place, COIN))
+    streams = [7, 0, DRAWS - 1] * 2
     for setting in (WARM, CUT, NUCLEUS):
         arguments = TARGET[0][[0, 1, 2, 3, 4, 0]], [setting] * 6, streams, [0, 1, 1, 2, 0, 2], DRAFT
         assert np.array_equal(chosen(*arguments), choose_rows(*arguments))
-        for count, purpose, draw in ((1, TEXT, 0), (3, DRAFT, 2), (V, DRAFT, 5)):
-            several = TARGET[1][2], setting, streams[0], 1, count, purpose
-            for mine, theirs in zip(best(*several, draw=draw), top_draws(*several, draw=draw), strict=True):
-                assert np.allclose(mine, theirs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verify, "uniforms", some_uniforms)
-        patch.setattr(verify, "gumbel", some_noise)
+        patch.setattr(draws, "survivors", lambda logits, sampling: surviving(logits.tobytes(), sampling))
         for module in (verify, shapes):
-            patch.setattr(module, "warp", lambda logits, sampling: warped(logits.tobytes(), sampling))
             patch.setattr(module, "choose_rows", chosen)
-        patch.setattr(shapes, "top_draws", best)
-        patch.setattr(verify, "softmax", lambda scores: law_of(scores.tobytes()))
         yield
+
+
+@cache
+def surviving(logits: bytes, sampling: Sampling) -> NDArray[np.bool_]:
+    """See :func:`survivors`."""
+    return survivors(np.frombuffer(logits), sampling)
 
 
 @cache
@@ -110,10 +90,10 @@ def warped(logits: bytes, sampling: Sampling) -> Law:
     return warp(np.frombuffer(logits), sampling)
 
 
-@cache
-def law_of(scores: bytes) -> Law:
-    """Probabilities of scores."""
-    return softmax(np.frombuffer(scores))
+def softmax(scores: Law) -> Law:
+    """Probabilities (V,)."""
+    weights: Law = np.exp(scores - scores.max())
+    return weights / weights.sum()
 
 
 class Table(Logits):
@@ -126,10 +106,10 @@ class Table(Logits):
 
 
 def texts(
-    verifier: Verifier, drafter: Drafter, sampling: Sampling, count: int = DRAWS, length: int = LENGTH
+    verifier: Verifier, drafter: Drafter, sampling: Sampling, count: int = DRAWS, length: int = LENGTH, first: int = 0
 ) -> NDArray[np.int64]:
-    """Texts (count, length) of as many streams, drafted and verified until they are long enough."""
-    going = everyone = [Row([0], 1, sampling, stream, length) for stream in range(count)]
+    """Texts (count, length) of as many streams from ``first`` on, drafted and verified until they are long enough."""
+    going = everyone = [Row([0], 1, sampling, stream, length) for stream in range(first, first + count)]
     while going:
         drafts = drafter.propose(going, 0.0, 2)
         claims, places = [], []
@@ -142,7 +122,10 @@ def texts(
                 places.append((depths[-1], token))
         positions, last = np.array(places).T
         logits = Table(torch.from_numpy(TARGET[positions, last]))
-        for row, verdict in zip(going, verifier.verify(claims, logits), strict=True):
+        verdicts = verifier.verify(claims, logits)
+        if drafter.wants:
+            drafter.learn(told(claims, verdicts, logits, drafter.wants))
+        for row, verdict in zip(going, verdicts, strict=True):
             assert verdict is not None
             row.tokens += verdict.tokens
         going = [row for row in going if row.position < length]

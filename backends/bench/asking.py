@@ -83,7 +83,7 @@ def backend_runner(mode: Mode, plan: Plan, dtype: str) -> BackendRunner:
     if mode.family == "plain":
         return BackendRunner(mode, plan, lambda: TransformersBackend(plan.model, **common))
     options = dict(mode.options)
-    if options.get("drafter") not in ("none", "ngram", "hopeless"):
+    if mode.drafts or options.get("drafter", "auto") == "auto":
         options.setdefault("draft", plan.draft)
 
     def engine() -> Any:

@@ -22,6 +22,8 @@ from .drafters.combined import Combined
 from .drafters.model import ModelDrafter
 from .drafters.names import Choice
 from .drafters.ngram import NgramDrafter
+from .drafters.recycling import RecyclingDrafter
+from .drafters.stand import StandDrafter
 from .drafting import DEPTH, Drafting
 from .forest import Span
 from .metrics import Counters
@@ -115,7 +117,7 @@ def _drafter(
     if backend.make_drafter is not None:
         return backend.make_drafter()
     choice = Choice.parse(backend.chosen_drafter)
-    table = NgramDrafter() if choice.table else None
+    table = None if choice.table is None else _table(choice.table, coupled=backend.verify == "coupled")
     if runner is None:
         return table
     shape = choice.shape(coupled=backend.verify == "coupled", most=weighed.draft_tokens)
@@ -123,6 +125,13 @@ def _drafter(
     if cost is not None and weighed.draft_tokens is None:
         _weigh(model, weighed, cost)
     return model if table is None else Combined(table, model)
+
+
+def _table(name: str, *, coupled: bool) -> Drafter:
+    """An empty table."""
+    if name == "recycling":
+        return RecyclingDrafter(coupled=coupled)
+    return StandDrafter(coupled=coupled) if name == "stand" else NgramDrafter()
 
 
 def _weigh(model: ModelDrafter, weighed: Drafting, draft: CostTable) -> None:

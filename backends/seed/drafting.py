@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 
 from .budget import Calibration, CostTable, Gate, floor, select, values
-from .drafters import Draft, Drafter
+from .drafters import Draft, Drafter, Verified
 from .jobs import Growing
+from .verify import Claim, Logits, Verdict
 
 DEPTH = 16
 """Levels of the deepest draft."""
@@ -24,10 +25,15 @@ class Drafting:
         self.drafter: Drafter | None = None
         self.calibration = Calibration()
         self.gate = Gate()
+        self._asked = False
+        """Whether the drafter was asked when drafts were wanted last."""
+        self._learning = 0.0
+        """Seconds that it took to learn from the last pass."""
 
     def start(self, drafter: Drafter | None) -> None:
         """Go on with a drafter of which nothing is known."""
         self.drafter, self.calibration, self.gate = drafter, Calibration(), Gate()
+        self._asked, self._learning = False, 0.0
 
     @property
     def spent(self) -> tuple[float, int, tuple[int, ...]]:
@@ -44,8 +50,9 @@ class Drafting:
         """
         for job in jobs:
             job.draft = Draft()
-        if self.drafter is None or not jobs:
+        if self.drafter is None or not jobs:  # where all wait to be verified, the last answer counts
             return
+        self._asked = False
         drafter, rows, most = self.drafter, [job.row for job in jobs], self.draft_tokens
         depth = DEPTH if most is None else min(DEPTH, most)
         while depth and len(rows) * drafter.drawn(depth) > room:
@@ -53,6 +60,7 @@ class Drafting:
         if not depth or room < 1:
             return
         if most is not None:
+            self._asked = True
             self.watch(jobs)
             for job, draft in zip(jobs, drafter.propose(rows, 0.0, depth), strict=True):
                 job.draft = self._cut(draft, most)
@@ -60,7 +68,7 @@ class Drafting:
         least = floor(self.cost, verified, room)
         if not least < 1 or not self.gate.open():
             return
-        began = time.perf_counter()
+        self._asked, began = True, time.perf_counter()
         self.watch(jobs)
         drafts = drafter.propose(rows, least, depth)
         worths = [values(draft, self.calibration.worth) for draft in drafts]
@@ -73,6 +81,14 @@ class Drafting:
         self._judge(final, verified, time.perf_counter() - began)
         for job, draft in zip(jobs, final, strict=True):
             job.draft = draft
+
+    def learn(self, claims: Sequence[Claim], verdicts: Sequence[Verdict | None], logits: Logits) -> None:
+        """Tell the drafter what the target said of all verified tokens, if it wants to know and was asked."""
+        if self.drafter is None or not self.drafter.wants or not self._asked:
+            return
+        began = time.perf_counter()
+        self.drafter.learn(told(claims, verdicts, logits, self.drafter.wants))
+        self._learning = time.perf_counter() - began
 
     def watch(self, jobs: Sequence[Growing]) -> None:
         """Show the drafter what was committed since it looked last."""
@@ -100,9 +116,20 @@ class Drafting:
 
     def _judge(self, chosen: Sequence[Draft], verified: int, took: float) -> None:
         """Tell the gate what the round promises, the drafter's time included; only a part of what was drafted may be
-        verified in the next pass.
+        verified in the next pass. Learning from that will take what it took last time.
         """
         part = verified / len(chosen)
         gain = sum(sum(values(draft, self.calibration.worth)) for draft in chosen)
-        seconds = self.cost(verified, sum(map(len, chosen)) * part) + took * part
+        seconds = self.cost(verified, sum(map(len, chosen)) * part) + took * part + self._learning
         self.gate.learn(verified + gain * part, seconds, verified, self.cost(verified))
+
+
+def told(claims: Sequence[Claim], verdicts: Sequence[Verdict | None], logits: Logits, count: int) -> list[Verified]:
+    """Of every branch whose logits are finite the ``count`` likeliest tokens after each verified one."""
+    best, chances = logits.top(count)
+    every = []
+    for claim, verdict in zip(claims, verdicts, strict=True):
+        if verdict is not None:
+            at = slice(claim.first, claim.first + 1 + len(claim.draft))
+            every.append(Verified(claim.row, claim.draft, verdict.tokens, best[at], chances[at]))
+    return every

@@ -34,10 +34,10 @@ class SeedBackend(LocalBackend):
 
     Args:
         model: a name (``mini``, ``smollm2``), a folder, a .gguf file or a hub id.
-        draft: a smaller model with the same vocabulary, for all drafters but ``none`` and ``ngram``.
-        drafter: ``auto`` (``ngram``, with ``draft`` also the model), ``none``, ``ngram``, a shape of the model's
-            drafts (``model``: a chain, ``dynamic``, ``rsd-c:2x2``, ``rsd-s:3x2``, ``mcsd:2x2``), both as in
-            ``ngram+model``, or whatever makes a :class:`Drafter` when it is called.
+        draft: a smaller model with the same vocabulary, for all drafters but ``none`` and tables alone.
+        drafter: ``auto`` (``ngram``, with ``draft`` also the model), ``none``, a table (``ngram``, ``recycling``,
+            ``stand``), a shape of the model's drafts (``model``: a chain, ``dynamic``, ``rsd-c:2x2``, ``rsd-s:3x2``,
+            ``mcsd:2x2``), both as in ``ngram+model``, or whatever makes a :class:`Drafter` when it is called.
         exit: where tokens leave a draft model of several exits: ``adaptive`` (at the first exit whose largest
             probability exceeds 0.5, or another threshold: ``adaptive:0.7``), or a number of layers. None is
             ``adaptive`` for such a draft.

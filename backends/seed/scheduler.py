@@ -218,6 +218,7 @@ class Scheduler:
         claims = [Claim(job.row, job.draft or Draft(), at.start) for job, _, at in growing]
         outcomes: list[tuple[float, bool]] = []
         verdicts = self.verifier.verify(claims, logits)
+        self.drafting.learn(claims, verdicts, logits)
         for (job, own, _), claim, verdict in zip(growing, claims, verdicts, strict=True):
             if verdict is None:
                 _branch(job).give_back(own)

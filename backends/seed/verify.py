@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..sampling import COIN, RESIDUAL, Floats, choose_rows, gumbel, uniforms, warp
+from ..draws import softmax_rows, top_draws_rows, warp_rows
+from ..sampling import COIN, RESIDUAL, Floats, choose_rows, uniforms
 from .drafters import Draft, Row
 
 LEAST_RESIDUAL = 1e-12
@@ -49,6 +50,16 @@ class Logits:
                 ids = best.cpu().numpy()
             self._best = ids, np.isfinite(top)
         return self._best
+
+    def top(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Of every row the ``count`` likeliest tokens, the first of them first, and their probabilities, (R, count).
+
+        At temperature 1 and without cuts; all of a smaller vocabulary, and zeros where logits are not finite.
+        """
+        scores, ids = self._tensor.topk(min(count, self._tensor.shape[1]), dim=1)
+        wide = self._tensor if self._tensor.dtype == torch.float64 else self._tensor.float()
+        chances = (scores.double() - wide.logsumexp(dim=1, keepdim=True)).exp().nan_to_num(0.0)
+        return ids.cpu().numpy(), chances.cpu().numpy()
 
     def rows(self, which: Sequence[int]) -> Floats:
         """Rows (len(which), V) as float32 or float64."""
@@ -172,36 +183,40 @@ class Rejection(Verifier):
         verdicts: list[Verdict | None] = [None] * len(claims)
         for i, verdict in zip(greedy, Coupled().verify([claims[i] for i in greedy], logits), strict=True):
             verdicts[i] = verdict
-        for i, claim in enumerate(claims):
-            if claim.row.sampling.temperature > 0:
-                verdicts[i] = self._verify(claim, logits.rows(range(claim.first, claim.first + 1 + len(claim.draft))))
+        walks = {i: _Walk(claim) for i, claim in enumerate(claims) if claim.row.sampling.temperature > 0}
+        while walks:  # one turn per level, all branches together
+            turn = list(walks.values())
+            rows = logits.rows([walk.at for walk in turn])
+            finite = np.isfinite(rows.max(axis=1))
+            walks = {i: walk for (i, walk), good in zip(walks.items(), finite, strict=True) if good}
+            if not walks:
+                break
+            turn = list(walks.values())
+            laws = softmax_rows(warp_rows(rows[finite], [walk.claim.row.sampling for walk in turn]))
+            left = [
+                self._step(walk, law, coins) for walk, law, coins in zip(turn, laws, _coins(turn), strict=True)
+            ]  # None where a child was taken
+            ended = [(i, law) for i, law in zip(walks, left, strict=True) if law is not None]
+            if ended:
+                last = _draw_rows(np.stack([law for _, law in ended]), [walks[i] for i, _ in ended])
+                for (i, _), token in zip(ended, last, strict=True):
+                    walk = walks.pop(i)
+                    verdicts[i] = Verdict(tuple(walk.accepted), (*walk.tokens, token))
         return verdicts
 
-    def _verify(self, claim: Claim, logits: Floats) -> Verdict | None:
-        row, draft, children = claim.row, claim.draft, claim.children()
-        accepted: list[int] = []
-        tokens: list[int] = []
-        while True:
-            node = accepted[-1] if accepted else -1
-            if not np.isfinite(logits[node + 1].max()):
+    def _step(self, walk: _Walk, law: NDArray[np.float64], coins: Sequence[float]) -> NDArray[np.float64] | None:
+        """Try the children of a node in turn; what the law (V,) becomes when none is taken."""
+        draft = walk.claim.draft
+        tried: list[int] = []
+        for child, coin in zip(walk.waiting, coins, strict=True):
+            proposal = None if draft.law is None else self.proposal(draft.law[child], tried)
+            if coin < self.chance(law, draft.tokens[child], proposal):
+                walk.take(child)
                 return None
-            law = softmax(warp(logits[node + 1], row.sampling))  # (V,)
-            position = row.position + len(tokens)
-            taken = None
-            tried: list[int] = []
-            for rank, child in enumerate(children.get(node, ())):
-                proposal = None if draft.law is None else self.proposal(draft.law[child], tried)
-                if _coin(row, position, rank) < self.chance(law, draft.tokens[child], proposal):
-                    taken = child
-                    break
-                law = self.residual(law, draft.tokens[child], proposal)
-                if draft.distinct:
-                    tried.append(draft.tokens[child])
-            if taken is None:
-                tokens.append(_draw(law, row, position))
-                return Verdict(tuple(accepted), tuple(tokens))
-            accepted.append(taken)
-            tokens.append(draft.tokens[taken])
+            law = self.residual(law, draft.tokens[child], proposal)
+            if draft.distinct:
+                tried.append(draft.tokens[child])
+        return law
 
     def proposal(self, law: NDArray[np.float64], tried: Sequence[int]) -> NDArray[np.float64]:
         """The law (V,) that a sibling was drawn from, after those that were drawn before it."""
@@ -231,23 +246,58 @@ class Rejection(Verifier):
         return left / mass if mass > LEAST_RESIDUAL else law
 
 
-def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities (V,) of scores (V,), some of which may be minus infinity."""
-    weights = np.exp(scores - scores.max())
-    law: NDArray[np.float64] = weights / weights.sum()
-    return law
+class _Walk:
+    """How far a draft has been followed."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.children = claim.children()
+        self.accepted: list[int] = []
+        self.tokens: list[int] = []
+
+    @property
+    def at(self) -> int:
+        """Row of the logits after what was accepted."""
+        return self.claim.first + (self.accepted[-1] + 1 if self.accepted else 0)
+
+    @property
+    def position(self) -> int:
+        """Of the next token."""
+        return self.claim.row.position + len(self.tokens)
+
+    @property
+    def waiting(self) -> Sequence[int]:
+        """Candidates for it."""
+        return self.children.get(self.accepted[-1] if self.accepted else -1, ())
+
+    def take(self, child: int) -> None:
+        """Follow it."""
+        self.accepted.append(child)
+        self.tokens.append(self.claim.draft.tokens[child])
 
 
-def _coin(row: Row, position: int, rank: int) -> float:
-    """A uniform number for the ``rank``-th candidate at a position, independent of all noise."""
-    block = np.array([rank // 4], dtype=np.uint32)
-    streams = np.array([row.stream], dtype=np.uint64)
-    return float(uniforms(streams, np.array([position], dtype=np.uint32), block, COIN)[0, rank % 4])
+def _coins(walks: Sequence[_Walk]) -> list[list[float]]:
+    """For each walk a uniform number for each of its candidates, independent of all noise."""
+    blocks = [-(-len(walk.waiting) // 4) for walk in walks]
+    streams = np.repeat(np.array([walk.claim.row.stream for walk in walks], dtype=np.uint64), blocks)
+    positions = np.repeat(np.array([walk.position for walk in walks], dtype=np.uint32), blocks)
+    which = np.array([block for count in blocks for block in range(count)], dtype=np.uint32)
+    numbers = uniforms(streams, positions, which, COIN)
+    ends = np.cumsum(blocks)
+    return [
+        numbers[end - count : end].ravel()[: len(walk.waiting)].tolist()
+        for walk, count, end in zip(walks, blocks, ends.tolist(), strict=True)
+    ]
 
 
-def _draw(law: NDArray[np.float64], row: Row, position: int) -> int:
-    ids = np.flatnonzero(law)
-    return int(ids[(np.log(law[ids]) + gumbel(row.stream, position, ids, RESIDUAL)).argmax()])
+def _draw_rows(laws: NDArray[np.float64], walks: Sequence[_Walk]) -> list[int]:
+    """A token from each of the laws (R, V)."""
+    with np.errstate(divide="ignore"):
+        scores = np.log(laws)
+    streams, positions = [walk.claim.row.stream for walk in walks], [walk.position for walk in walks]
+    ids, _ = top_draws_rows(scores, [True] * len(walks), streams, positions, 1, RESIDUAL)
+    drawn: list[int] = ids[:, 0].tolist()
+    return drawn
 
 
 VERIFIERS: dict[str, type[Verifier]] = {"coupled": Coupled, "rejection": Rejection, "recursive": Rejection}

@@ -69,6 +69,24 @@ class Draft:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Verified:
+    """What the target said of one branch in a pass, k of its likeliest next tokens a place.
+
+    Places are the row's last token and every node of its draft, accepted or not.
+    """
+
+    row: Row
+    """As it was drafted for: nothing is committed yet."""
+    draft: Draft
+    tokens: tuple[int, ...]
+    """What will be committed, though the text may end before the last of them."""
+    best: NDArray[np.int64]
+    """(1 + nodes, k) next tokens after each place, the likeliest first."""
+    chances: NDArray[np.float64]
+    """(1 + nodes, k) their probabilities at temperature 1, without cuts; zeros where logits are not finite."""
+
+
 class Drafter(ABC):
     """Proposes drafts for all live rows of a round at once. Called from the engine's thread only."""
 
@@ -80,6 +98,8 @@ class Drafter(ABC):
     """How many passes of a draft model there were so far."""
     left: Sequence[int] = ()
     """How many tokens left the draft model at each of its exits so far; empty for one that has no exits."""
+    wants: int = 0
+    """How many of the target's likeliest tokens :meth:`learn` is to be told for each place; 0: it is not called."""
 
     @abstractmethod
     def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
@@ -95,6 +115,12 @@ class Drafter(ABC):
 
     def observe(self, row: Row, start: int) -> None:
         """``row.tokens[start:]`` have just been committed (the whole prompt first, when the row joins)."""
+
+    def learn(self, told: Sequence[Verified]) -> None:
+        """A pass has been made, in which drafts of :meth:`propose` were verified; only called if ``wants`` says so.
+
+        Not while drafting rests: then nothing is worked out that costs time.
+        """
 
     def forget(self, row: Row) -> None:
         """The row has left: finished, cancelled or failed."""

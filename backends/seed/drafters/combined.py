@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import Draft, Drafter, Row
+from . import Draft, Drafter, Row, Verified
 
 
 class Combined(Drafter):
@@ -45,6 +45,15 @@ class Combined(Drafter):
     def drawn(self, depth: int) -> int:
         """Of the model, as a table draws nothing."""
         return self.model.drawn(depth)
+
+    @property
+    def wants(self) -> int:  # type: ignore[override]  # the table's
+        """Of the table, as a model has logits of its own."""
+        return self.table.wants
+
+    def learn(self, told: Sequence[Verified]) -> None:
+        """The table's, whoever drafted."""
+        self.table.learn(told)
 
     def observe(self, row: Row, start: int) -> None:
         """Both see what was committed."""

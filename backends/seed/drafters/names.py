@@ -1,4 +1,4 @@
-"""Drafters by the names that users select them with, such as ``ngram``, ``rsd-s:3x4`` or ``ngram+dynamic``."""
+"""Drafters by the names that users select them with, such as ``ngram``, ``rsd-s:3x4`` or ``stand+dynamic``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from treeagent.errors import ConfigError, did_you_mean
 
 from .shapes import Branching, Chain, Dynamic, Shape, StochasticBeam
 
+TABLES = ("ngram", "recycling", "stand")
+"""What drafts without a model."""
 MODEL = ("model", "dynamic", "rsd-c", "rsd-s", "mcsd")
 """What a draft model can draft."""
-NAMES = ("auto", "none", "ngram", *MODEL, *(f"ngram+{name}" for name in MODEL))
+NAMES = ("auto", "none", *TABLES, *MODEL, *(f"{table}+{name}" for table in TABLES for name in MODEL))
 """Every drafter, without numbers."""
 NUMBERS = {"rsd-c": (2, 2), "rsd-s": (3, 2), "mcsd": (2, 2)}
 """Of fixed trees the numbers that are used when none are given."""
@@ -34,8 +36,8 @@ def size(name: str, numbers: Sequence[int]) -> tuple[int, int]:
 class Choice:
     """A drafter's name in parts. Raises ConfigError for one that does not exist."""
 
-    table: bool
-    """Whether a table of n-grams drafts."""
+    table: str | None
+    """The table that drafts; None without one."""
     model: str | None
     """What the draft model drafts; None without one."""
     numbers: tuple[int, ...] = ()
@@ -46,7 +48,8 @@ class Choice:
         words, colon, text = name.partition(":")
         if words not in NAMES:
             raise ConfigError(f"there is no drafter {words!r}.{did_you_mean(words, NAMES)} Valid: {', '.join(NAMES)}.")
-        table, _, last = words.rpartition("+")
+        first, _, last = words.rpartition("+")
+        table = next((name for name in (first, last) if name in TABLES), None)
         model = last if last in MODEL else None
         numbers: tuple[int, ...] = NUMBERS.get(last, ())
         if colon:
@@ -62,7 +65,7 @@ class Choice:
                 f"drafter {name!r} is a tree of {levels} levels and {nodes} nodes for every branch; at most "
                 f"{MOST_LEVELS} levels and {MOST_NODES} nodes are of use. Give smaller numbers."
             )
-        return cls(words.startswith("ngram") or table == "ngram", model, numbers)
+        return cls(table, model, numbers)
 
     def shape(self, *, coupled: bool, most: int | None = None) -> Shape:
         """What the draft model's drafts look like, of which ``most`` nodes are verified. Raises ConfigError."""

@@ -26,8 +26,9 @@ from heapq import heappop, heappush
 from itertools import count
 from operator import mul
 
-from ...sampling import ROUNDS
 from . import Draft, Drafter, Row
+from .calibration import Calibration
+from .noise import Noise
 
 ORDER = 6
 """Tokens of the longest context. On game-of-24 steps 5 predict worse, 8 no better for a third more work."""
@@ -59,35 +60,6 @@ ODDS = [[math.log((c + SMOOTHING) / (n - c + SMOOTHING)) for c in range(n + 1)] 
 
 Followers = tuple[int, ...]
 """Tokens that came after a context, the latest last. The garbage collector does not revisit tuples of ints."""
-
-
-class Calibration:
-    """How often claims came true, by the log-odds claimed: bins half a nat wide, interpolated."""
-
-    BINS, PER_NAT = 33, 2  # from -8 to +8 nats
-    PRIOR = 32  # claims of each bin that are taken to have come true as often as they said
-    MEMORY = 512  # then older claims fade: the next search may be unlike this one
-
-    def __init__(self) -> None:
-        self.rate = [1 / (1 + math.exp((self.BINS // 2 - i) / self.PER_NAT)) for i in range(self.BINS)]
-        self.claims = [self.PRIOR] * self.BINS
-
-    @classmethod
-    def place(cls, chance: float) -> float:
-        """Where between the bins a claimed probability lies."""
-        chance = min(max(chance, 5e-4), 1 - 5e-4)  # +-7.6 nats
-        return math.log(chance / (1 - chance)) * cls.PER_NAT + cls.BINS // 2
-
-    def claim(self, place: float) -> float:
-        """How often such a claim comes true."""
-        i = int(place)
-        return self.rate[i] + (self.rate[i + 1] - self.rate[i]) * (place - i)
-
-    def learn(self, place: float, came_true: bool) -> None:
-        """Count one claim, in the nearest bin."""
-        i = round(place)
-        self.claims[i] = min(self.claims[i] + 1, self.MEMORY)
-        self.rate[i] += (came_true - self.rate[i]) / self.claims[i]
 
 
 class _Guess:
@@ -149,34 +121,12 @@ class _Mixture:
                 weights[j] += step * value
 
 
-class _Noise:
-    """:func:`treeagent.backends.sampling.gumbel` of one stream, for one token at a time.
-
-    A guess needs two or three values and the next guess depends on them, so there is nothing to batch: 5 us a value
-    here, against 160 us for any call of the NumPy version.
-    """
-
-    MEAN = 0.5772  # Euler's constant
-
-    def __init__(self, stream: int) -> None:
-        self.keys = [
-            (stream + i * 0x9E3779B9 & 0xFFFFFFFF, (stream >> 32) + i * 0xBB67AE85 & 0xFFFFFFFF) for i in range(ROUNDS)
-        ]
-
-    def __call__(self, position: int, token: int) -> float:
-        a, b, c, d = position, token >> 2, 0, 0
-        for low, high in self.keys:
-            first, second = a * 0xD2511F53, c * 0xCD9E8D57
-            a, b, c, d = second >> 32 ^ b ^ low, second & 0xFFFFFFFF, first >> 32 ^ d ^ high, first & 0xFFFFFFFF
-        return -math.log(-math.log(((a, b, c, d)[token & 3] + 0.5) * 2.0**-32))
-
-
 class _Branch:
     """What is kept of one live row."""
 
     __slots__ = ("guess", "mixture", "noise", "own", "prefix", "text")
 
-    def __init__(self, mixture: _Mixture, noise: _Noise | None) -> None:
+    def __init__(self, mixture: _Mixture, noise: Noise | None) -> None:
         self.mixture = mixture
         self.noise = noise
         self.text = ""
@@ -243,7 +193,7 @@ class NgramDrafter(Drafter):
     def _join(self, row: Row) -> _Branch:
         """Read a row as it joins: its prompt, and what it had before it was set aside for want of memory."""
         sampled = row.sampling.temperature > 0
-        branch = _Branch(self._sampled, _Noise(row.stream)) if sampled else _Branch(self._greedy, None)
+        branch = _Branch(self._sampled, Noise(row.stream)) if sampled else _Branch(self._greedy, None)
         known = True  # while all of the text so far has begun another text
         for i, token in enumerate(row.tokens):
             if known:
@@ -334,7 +284,7 @@ class NgramDrafter(Drafter):
 Scored = list[tuple[float, int, list[float]]]
 
 
-def _hear(scored: Scored, weight: float, noise: _Noise, position: int) -> Scored:
+def _hear(scored: Scored, weight: float, noise: Noise, position: int) -> Scored:
     """Add the noise to the scores of the candidates in contention, if there are any two, "something else" included."""
     near = max([0.0, *[score for score, _, _ in scored]]) - CONTEST
     if sum(score > near for score, _, _ in scored) + (near < 0) < 2:
@@ -342,6 +292,6 @@ def _hear(scored: Scored, weight: float, noise: _Noise, position: int) -> Scored
     heard = []
     for score, token, evidence in scored:
         if score > near:
-            evidence[1] = min(noise(position, token) - _Noise.MEAN, LOUDEST)
+            evidence[1] = min(noise(position, token) - Noise.MEAN, LOUDEST)
         heard.append((score + weight * evidence[1], token, evidence))
     return heard

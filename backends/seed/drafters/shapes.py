@@ -20,10 +20,13 @@ from numpy.typing import NDArray
 
 from treeagent.backend import Sampling
 
-from ...sampling import DRAFT, PURPOSES, TEXT, Floats, choose_rows, top_draws, warp
+from ...draws import softmax_rows, top_draws_rows, warp_rows
+from ...sampling import DRAFT, PURPOSES, TEXT, Floats, choose_rows
 from . import Draft, Row
 
 Law = NDArray[np.float64]
+Child = tuple[int, float, "Law | None"]
+"""Token, claim, and the law (V,) that the first of its siblings was drawn from."""
 
 SHARPNESS = 0.6
 """Scale at which gaps between realised scores log q + g tell how sure a token is; 0.3 to 1.3 were fitted for good to
@@ -61,6 +64,25 @@ class Sketch:
             draft.law.append(law)
         self.value[node] = self.value[parent] * confidence
         return node
+
+
+class Nodes:
+    """All nodes that grow at a level, of all sketches in order."""
+
+    def __init__(self, sketches: Sequence[Sketch], level: int) -> None:
+        grown = [(sketch, parent) for sketch in sketches for parent in sketch.growing]
+        self.level = level
+        self.rows = [sketch.row for sketch, _ in grown]
+        self.parents = [parent for _, parent in grown]
+        self.beams = [sketch.beam.get(parent, (0.0, 0.0)) for sketch, parent in grown]
+
+    def draw(
+        self, scores: NDArray[np.float64], count: int, purpose: int, draws: Sequence[int] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """See :func:`top_draws_rows`: ids and sums (n, count) from warped scores (n, V)."""
+        sampled = [row.sampling.temperature > 0 for row in self.rows]
+        streams, positions = [row.stream for row in self.rows], [row.position + self.level for row in self.rows]
+        return top_draws_rows(scores, sampled, streams, positions, count, purpose, draws)
 
 
 class Shape(ABC):
@@ -111,12 +133,12 @@ class Chain(Shape):
             worth = sketch.value[parent] * confidence >= floor
             sketch.growing = [sketch.add(token, parent, confidence, law)] if worth else []
 
-    def choose(self, rows: Sequence[Row], level: int, logits: Floats) -> list[tuple[int, float, Law | None]]:
+    def choose(self, rows: Sequence[Row], level: int, logits: Floats) -> list[Child]:
         """For each row a token, its confidence and, if kept, the law (V,) it was drawn from; logits (rows, V)."""
         streams, positions = [row.stream for row in rows], [row.position + level for row in rows]
         if self.keeps_law:
             tokens = choose_rows(logits, [row.sampling for row in rows], streams, positions, drawn(level))
-            laws = [law_of(scores, row.sampling) for row, scores in zip(rows, logits, strict=True)]
+            laws = softmax_rows(warp_or_greedy(logits, rows))
             sure = [
                 float(law.max()) if row.sampling.temperature else _softmax_at(scores, token)
                 for row, law, scores, token in zip(rows, laws, logits, tokens.tolist(), strict=True)
@@ -149,29 +171,28 @@ class Branching(Shape):
 
     def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
         """See :class:`Shape`."""
-        place = 0
+        found = iter(self._siblings(Nodes(sketches, level), logits))
         for sketch in sketches:
             growing, sketch.growing = sketch.growing, []
             for parent in growing:
-                found = self._siblings(sketch.row, level, parent, logits[place])
-                place += 1
-                for token, confidence, law in found:
+                for token, confidence, law in next(found):
                     if self.keeps_law or sketch.value[parent] * confidence >= floor:
                         sketch.growing.append(sketch.add(token, parent, confidence, law))
 
-    def _siblings(self, row: Row, level: int, parent: int, logits: Floats) -> list[tuple[int, float, Law | None]]:
-        """Children of a node, in the order they were drawn, with their claims and the law of the first."""
-        width, at = self.widths[level], (row.stream, row.position + level)
+    def _siblings(self, nodes: Nodes, logits: Floats) -> list[list[Child]]:
+        """Children of every node, in the order they were drawn, with their claims and the law of the first."""
+        width = self.widths[nodes.level]
         if not self.keeps_law:
-            ids, scores = top_draws(logits, uncut(row.sampling), *at, max(width, RIVALS))
-            return [(token, claim, None) for token, claim in _claims(ids, scores, row.sampling)[:width]]
-        law, purpose = law_of(logits, row.sampling), drawn(level)
+            claimed, _, _ = coupled(nodes, uncut_scores(nodes, logits), width)
+            return [[(*child, None) for child in claims[:width]] for claims in claimed]
+        scores = warp_or_greedy(logits, nodes.rows)
+        laws = softmax_rows(scores)
         if self.distinct:
-            ids, _ = top_draws(logits, row.sampling, *at, width, purpose, draw=1 + parent)
+            ids, _ = nodes.draw(scores, width, drawn(nodes.level), [1 + parent for parent in nodes.parents])
         else:
-            several = [width * (1 + parent) + i for i in range(width)]
-            ids = np.concatenate([top_draws(logits, row.sampling, *at, 1, purpose, draw=i)[0] for i in several])
-        return [(token, float(law[token]), law) for token in ids.tolist() if law[token] > 0]  # it may have underflowed
+            several = [[width * (1 + parent) + i for parent in nodes.parents] for i in range(width)]
+            ids = np.hstack([nodes.draw(scores, 1, drawn(nodes.level), draws)[0] for draws in several])
+        return drawn_children(ids, laws)
 
 
 class StochasticBeam(Shape):
@@ -192,44 +213,44 @@ class StochasticBeam(Shape):
 
     def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
         """See :class:`Shape`."""
-        place = 0
+        nodes = Nodes(sketches, level)
+        offers = iter(self._offers(nodes, logits))
         for sketch in sketches:
-            offered: list[tuple[float, int, int, float, float, Law | None]] = []
-            for parent in sketch.growing:
-                offered += self._offers(sketch, level, parent, logits[place])
-                place += 1
+            offered = [offer for _ in sketch.growing for offer in next(offers)]
             # Of one parent the kept ones are the first of its list: the cut looks at scores, not at tokens.
             kept = nlargest(self.width, offered, key=lambda offer: offer[0])
             sketch.growing = []
-            for perturbed, token, parent, plain, confidence, law in kept:
+            for perturbed, parent, plain, (token, confidence, law) in kept:
                 if self.keeps_law or sketch.value[parent] * confidence >= floor:
                     node = sketch.add(token, parent, confidence, law)
                     sketch.beam[node] = (plain, perturbed)
                     sketch.growing.append(node)
 
-    def _offers(
-        self, sketch: Sketch, level: int, parent: int, logits: Floats
-    ) -> list[tuple[float, int, int, float, float, Law | None]]:
-        """Per child: perturbed log-probability of its path, token, parent, plain log-probability, claim, law."""
-        row, (plain, perturbed) = sketch.row, sketch.beam[parent]
-        at = (row.stream, row.position + level)
-        law = None
+    def _offers(self, nodes: Nodes, logits: Floats) -> list[list[tuple[float, int, float, Child]]]:
+        """Children of every node: perturbed log-probability of the path, parent, plain log-probability, child."""
         if self.keeps_law:
-            law = law_of(logits, row.sampling)
-            ids, scores = top_draws(logits, row.sampling, *at, self.width, drawn(level), draw=1 + parent)
-            claims = [(token, float(law[token])) for token in ids.tolist() if law[token] > 0]  # it may have underflowed
+            scaled = warp_or_greedy(logits, nodes.rows)
+            ids, scores = nodes.draw(scaled, self.width, drawn(nodes.level), [1 + parent for parent in nodes.parents])
+            children = drawn_children(ids, softmax_rows(scaled))
         else:
-            ids, scores = top_draws(logits, uncut(row.sampling), *at, max(self.width, RIVALS))
-            claims = _claims(ids, scores, row.sampling)[: self.width]
-        temperature = row.sampling.temperature or 1.0
-        scaled = logits.astype(np.float64) / temperature if law is None else warp_or_greedy(logits, row.sampling)
-        norm = _log_sum_exp(scaled)
-        noisy = plain + scores - norm  # (k,), descending: phi + log q + g
-        conditioned = condition(noisy, perturbed) if row.sampling.temperature else noisy
-        return [
-            (float(conditioned[i]), token, parent, plain + float(scaled[token]) - norm, claim, law)
-            for i, (token, claim) in enumerate(claims)
-        ]
+            scaled = uncut_scores(nodes, logits)
+            claimed, ids, scores = coupled(nodes, scaled, self.width)
+            children = [[(*child, None) for child in claims[: self.width]] for claims in claimed]
+        most = scaled.max(axis=1)
+        sums = np.exp(scaled - most[:, None]).sum(axis=1)
+        norms = [top + math.log(total) for top, total in zip(most.tolist(), sums.tolist(), strict=True)]
+        offers = []
+        for i, (row, own) in enumerate(zip(nodes.rows, children, strict=True)):
+            plain, perturbed = nodes.beams[i]
+            noisy = plain + scores[i][ids[i] >= 0] - norms[i]  # (k,), descending: phi + log q + g
+            conditioned = condition(noisy, perturbed) if row.sampling.temperature else noisy
+            offers.append(
+                [
+                    (float(conditioned[j]), nodes.parents[i], plain + float(scaled[i, child[0]]) - norms[i], child)
+                    for j, child in enumerate(own)
+                ]
+            )
+        return offers
 
 
 class Dynamic(Shape):
@@ -245,28 +266,28 @@ class Dynamic(Shape):
 
     def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
         """See :class:`Shape`."""
-        place = 0
+        found = iter(self._candidates(Nodes(sketches, level), logits))
         for sketch in sketches:
             new: list[int] = []
             for parent in sketch.growing:
-                for token, confidence in self._candidates(sketch.row, level, logits[place]):
+                for token, confidence in next(found):
                     if sketch.value[parent] * confidence >= max(floor, 1e-3):
                         new.append(sketch.add(token, parent, confidence))
-                place += 1
             sketch.growing = nlargest(MOST_GROWING, new, key=lambda node: sketch.value[node])
             if self.most is not None:  # what is worth less than the last that will be verified need not grow
                 best = nlargest(self.most, (sketch.value[node] for node in range(len(sketch.draft))))
                 if len(best) == self.most:
                     sketch.growing = [node for node in sketch.growing if sketch.value[node] > best[-1]]
 
-    def _candidates(self, row: Row, level: int, logits: Floats) -> list[tuple[int, float]]:
-        """Tokens and claims, the likeliest first."""
+    def _candidates(self, nodes: Nodes, logits: Floats) -> list[list[tuple[int, float]]]:
+        """Tokens and claims of every node, the likeliest first."""
         if self.coupled:
-            ids, scores = top_draws(logits, uncut(row.sampling), row.stream, row.position + level, RIVALS)
-            return _claims(ids, scores, row.sampling)[:MOST_CHILDREN]
-        ids, _ = top_draws(logits, Sampling(temperature=0.0), row.stream, row.position + level, MOST_CHILDREN)
-        law = law_of(logits, row.sampling if row.sampling.temperature else Sampling(temperature=1.0))
-        return [(token, float(law[token])) for token in ids.tolist() if law[token] > 0]
+            claimed, _, _ = coupled(nodes, uncut_scores(nodes, logits), MOST_CHILDREN)
+            return [claims[:MOST_CHILDREN] for claims in claimed]
+        none = [0] * len(nodes.rows)
+        ids, _ = top_draws_rows(logits.astype(np.float64), [False] * len(none), none, none, MOST_CHILDREN)
+        laws = softmax_rows(warp_rows(logits, [row.sampling for row in nodes.rows]))
+        return [[(token, claim) for token, claim, _ in own] for own in drawn_children(ids, laws)]
 
 
 def condition(scores: NDArray[np.float64], most: float) -> NDArray[np.float64]:
@@ -293,27 +314,48 @@ def uncut(sampling: Sampling) -> Sampling:
     return replace(sampling, top_k=None, top_p=None, min_p=None)
 
 
-def law_of(logits: Floats, sampling: Sampling) -> Law:
-    """The warped softmax (V,) of one row of logits; a point mass at temperature 0."""
-    scores = warp_or_greedy(logits, sampling)
-    weights = np.exp(scores - scores.max())
-    law: Law = weights / weights.sum()
-    return law
-
-
-def warp_or_greedy(logits: Floats, sampling: Sampling) -> NDArray[np.float64]:
-    """Warped scores (V,); at temperature 0 the first of the most likely tokens alone."""
-    if sampling.temperature:
-        return warp(logits, sampling)
-    scores = np.full(len(logits), -np.inf)
-    scores[int(logits.argmax())] = 0.0
+def warp_or_greedy(logits: Floats, rows: Sequence[Row]) -> NDArray[np.float64]:
+    """Warped scores (n, V); at temperature 0 the first of the most likely tokens alone."""
+    scores = warp_rows(logits, [row.sampling for row in rows])
+    greedy = [i for i, row in enumerate(rows) if not row.sampling.temperature]
+    if greedy:
+        best = logits[greedy].argmax(axis=1)
+        scores[greedy] = -np.inf
+        scores[greedy, best] = 0.0
     return scores
 
 
-def _claims(ids: NDArray[np.int64], scores: NDArray[np.float64], sampling: Sampling) -> list[tuple[int, float]]:
-    """Tokens with the claimed probability that the target takes them, from their realised scores, best first."""
-    weights = np.exp((scores - scores[0]) / (SHARPNESS if sampling.temperature else 1.0))
-    return list(zip(ids.tolist(), (weights / weights.sum()).tolist(), strict=True))
+def uncut_scores(nodes: Nodes, logits: Floats) -> NDArray[np.float64]:
+    """Logits (n, V) over the temperature of each node's row."""
+    return warp_rows(logits, [uncut(row.sampling) for row in nodes.rows])
+
+
+def coupled(
+    nodes: Nodes, scores: NDArray[np.float64], width: int
+) -> tuple[list[list[tuple[int, float]]], NDArray[np.int64], NDArray[np.float64]]:
+    """Of every node the tokens that are best under the target's noise with their claims, as many as ``width`` at least
+    where there are so many; and ids and realised scores (n, k) as :func:`top_draws_rows` gives them.
+    """
+    ids, found = nodes.draw(scores, max(width, RIVALS), TEXT)
+    sharpness = np.array([SHARPNESS if row.sampling.temperature else 1.0 for row in nodes.rows])
+    weights = np.exp((found - found[:, :1]) / sharpness[:, None])
+    claims = (weights / weights.sum(axis=1, keepdims=True)).tolist()
+    claimed = [
+        [(token, claim) for token, claim in zip(own, chances, strict=True) if token >= 0]
+        for own, chances in zip(ids.tolist(), claims, strict=True)
+    ]
+    return claimed, ids, found
+
+
+def drawn_children(ids: NDArray[np.int64], laws: NDArray[np.float64]) -> list[list[Child]]:
+    """Tokens (n, k) of n nodes with what their laws (n, V) say of them; -1 is none, and a token of probability 0, which
+    has underflowed, is not proposed.
+    """
+    chances = np.take_along_axis(laws, np.maximum(ids, 0), axis=1)
+    return [
+        [(token, chance, law) for token, chance in zip(own, likely, strict=True) if token >= 0 and chance > 0]
+        for own, likely, law in zip(ids.tolist(), chances.tolist(), laws, strict=True)
+    ]
 
 
 def _softmax_at(logits: Floats, token: int) -> float:

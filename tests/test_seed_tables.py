@@ -1,0 +1,430 @@
+"""Drafters that keep the target's own logits: what they learn, what they claim, and that they change no law."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from seed_tools import MIX, Naive, Open, Trees, ask, idle, scheduler, told
+from toy_laws import CUT, WARM, joint, p_value, texts
+
+from treeagent.backend import Sampling
+from treeagent.backends.sampling import gumbel
+from treeagent.backends.seed.drafters import Draft, Row, Verified, stand
+from treeagent.backends.seed.drafters.noise import Noise
+from treeagent.backends.seed.drafters.recycling import WIDTH, RecyclingDrafter
+from treeagent.backends.seed.drafters.stand import StandDrafter
+from treeagent.backends.seed.drafters.tables import Known, TableDrafter, hear
+from treeagent.backends.seed.verify import Logits, Rejection
+
+DRAFTERS = (RecyclingDrafter, StandDrafter)
+Law = dict[int, float]
+
+
+def row(tokens: Sequence[int], temperature: float = 0.0, stream: int = 0, limit: int = 100_000) -> Row:
+    """A branch that has generated nothing yet."""
+    return Row(list(tokens), len(tokens), Sampling(temperature=temperature), stream, limit)
+
+
+def said(branch: Row, laws: Sequence[Law], draft: Draft | None = None, tokens: Sequence[int] = ()) -> Verified:
+    """A pass in which the target said these laws after the last token and after each drafted one."""
+    ranked = [sorted(law, key=lambda token: -law[token]) for law in laws]
+    chances = [[law[token] for token in order] for law, order in zip(laws, ranked, strict=True)]
+    return Verified(branch, draft or Draft(), tuple(tokens or (ranked[0][0],)), np.array(ranked), np.array(chances))
+
+
+def candidates(drafter: TableDrafter, tokens: Sequence[int], temperature: float = 0.0) -> Law:
+    """What a table holds after a text."""
+    known = drafter.look_up("".join(map(chr, tokens[-drafter.order :])), temperature)
+    return dict(zip(known.tokens, known.chances, strict=True))
+
+
+@pytest.fixture(params=DRAFTERS, ids=[made.name for made in DRAFTERS])
+def drafter(request: pytest.FixtureRequest) -> TableDrafter:
+    """An empty table."""
+    made: TableDrafter = request.param(coupled=True)
+    return made
+
+
+def test_the_latest_logits_win() -> None:
+    """A token's row is what the target said last, of several in one pass the last one; other rows stay."""
+    drafter = RecyclingDrafter(coupled=True)
+    drafter.learn([said(row([1, 2]), [{3: 0.6, 4: 0.4}]), said(row([9]), [{5: 0.6, 6: 0.4}])])
+    assert list(candidates(drafter, [2])) == [3, 4]
+    drafter.learn([said(row([7, 2]), [{4: 0.6, 8: 0.4}]), said(row([2]), [{7: 0.9, 3: 0.1}])])
+    assert list(candidates(drafter, [2])) == [7, 3]
+    assert list(candidates(drafter, [9])) == [5, 6]
+    assert candidates(drafter, [5]) == {}
+    assert len(drafter) == 2
+
+
+def test_rejected_tokens_teach_too(drafter: TableDrafter) -> None:
+    """What the target said after every drafted token is kept, at its own context."""
+    draft = Draft([20, 30, 40], [-1, -1, 1], [0.5] * 3)
+    laws = [{11: 0.9, 12: 0.1}, {21: 0.9, 22: 0.1}, {31: 0.9, 32: 0.1}, {41: 0.9, 42: 0.1}]
+    drafter.learn([said(row([10]), laws, draft)])
+    for text, first in (([10], 11), ([10, 20], 21), ([10, 30], 31), ([10, 30, 40], 41)):
+        assert list(candidates(drafter, text)) == [first, first + 1]
+
+
+def test_a_distribution_is_the_mean_of_all_updates() -> None:
+    """The k-th update has weight 1 / (k + 1), so that all count alike; what an update leaves out counts as 0."""
+    drafter, random = StandDrafter(coupled=True), np.random.default_rng(0)
+    laws = [dict(enumerate(random.dirichlet(np.full(6, 9.0)).tolist())) for _ in range(7)]
+    mean = dict(laws[0])
+    for k, law in enumerate(laws):
+        drafter.learn([said(row([1, 2, 3]), [law])])
+        mean = {token: mean[token] + (law[token] - mean[token]) / (k + 1) for token in law}
+        assert candidates(drafter, [1, 2, 3]) == pytest.approx(mean)
+        assert list(candidates(drafter, [1, 2, 3])) == sorted(mean, key=lambda token: -mean[token])
+    drafter.learn([said(row([1, 2, 3]), [{50: 1.0}])])
+    assert candidates(drafter, [1, 2, 3])[50] == pytest.approx(1 / 8)
+
+
+def test_the_longest_known_context_decides() -> None:
+    """Shorter ones only where no longer one is known, down to a single token."""
+    drafter = StandDrafter(coupled=True)
+    drafter.learn([said(row([1, 2, 3]), [{4: 0.8, 5: 0.2}]), said(row([7, 3]), [{6: 1.0}])])
+    assert candidates(drafter, [9, 1, 2, 3]) == candidates(drafter, [2, 3]) == pytest.approx({4: 0.8, 5: 0.2})
+    assert candidates(drafter, [7, 3]) == pytest.approx({6: 1.0})
+    assert candidates(drafter, [8, 3]) == pytest.approx({6: 0.5, 4: 0.4, 5: 0.1})
+    assert candidates(drafter, [3, 8]) == {}
+
+
+def test_the_ten_likeliest_tokens_are_kept() -> None:
+    """Of all that the updates brought; those of next to no probability are not kept at all."""
+    drafter = StandDrafter(coupled=True)
+    for start in (0, 8):
+        drafter.learn([said(row([1]), [{start + i: (10 - i) / 55 for i in range(10)}])])
+    assert len(candidates(drafter, [1])) == stand.WIDTH
+    drafter.learn([said(row([2]), [{1: 0.9999, 2: 0.0001}])])
+    assert list(candidates(drafter, [2])) == [1]
+
+
+def test_a_temperature_sharpens_or_flattens_what_is_kept() -> None:
+    """As the softmax of logits over it does; probabilities are kept at temperature 1, and none becomes 0."""
+    drafter, law = StandDrafter(coupled=True), {1: 0.6, 2: 0.3, 3: 0.1}
+    drafter.learn([said(row([5]), [law])])
+    for temperature in (0.5, 2.0):
+        powers = {token: chance ** (1 / temperature) for token, chance in law.items()}
+        expected = {token: power / sum(powers.values()) for token, power in powers.items()}
+        assert candidates(drafter, [5], temperature) == pytest.approx(expected, abs=0.04)  # a little for unknown ones
+    assert min(candidates(drafter, [5], 0.001).values()) > 0
+
+
+def test_ranks_are_worth_what_they_were(drafter: TableDrafter) -> None:
+    """A table whose second candidate mostly comes learns to claim more for it."""
+    random = np.random.default_rng(0)
+    law = {3: 0.6, 4: 0.4} if drafter.name == "recycling" else {4: 0.6, 3: 0.4}
+    for _ in range(400):
+        token = 4 if random.random() < 0.8 else 3
+        drafter.learn([said(row([2]), [law], tokens=[token])])
+    [draft] = drafter.propose([row([2])], 0.05, 1)
+    assert draft.tokens[0] == 4
+    assert draft.confidence[0] == pytest.approx(0.8, abs=0.1)
+
+
+def test_candidates_are_ranked_by_the_targets_noise() -> None:
+    """As log q + g has it, with claims that grow with the lead; a candidate without rival is not weighed."""
+    known, leads = Known(1, [7, 8], [0.5, 0.45]), []
+    for stream in range(200):
+        heard = hear(known, Noise(stream), 3)
+        scores = np.log([0.5, 0.45]) + gumbel(stream, 3, np.array([7, 8]))
+        assert heard[0][1] == (7 if scores[0] > scores[1] else 8)
+        leads.append((abs(scores[0] - scores[1]), heard[0][0] / heard[1][0]))
+    assert [ratio for _, ratio in sorted(leads)] == sorted(ratio for _, ratio in leads)
+    assert hear(Known(1, [7, 8], [0.98, 0.01]), Noise(0), 3) == [(0.98, 7), (0.01, 8)]
+
+
+texts_of_few = st.lists(st.integers(0, 3), min_size=1, max_size=30)
+
+
+def play(drafter: TableDrafter, branch: Row, tokens: Sequence[int]) -> None:
+    """Tokens are committed one a pass, the target being in two minds about each."""
+    for token in tokens:
+        drafter.learn([said(branch, [{token: 0.6, (token + 1) % 5: 0.3}], tokens=[token])])
+        branch.tokens.append(token)
+
+
+@pytest.mark.parametrize("make", DRAFTERS)
+@given(
+    branches=st.lists(st.tuples(texts_of_few, texts_of_few), min_size=1, max_size=4),
+    floor=st.floats(0, 1.1),
+    depth=st.integers(0, 6),
+    limit=st.integers(1, 60),
+    temperature=st.sampled_from([0.0, 0.8]),
+)
+@settings(max_examples=50, deadline=None)
+def test_drafts_are_well_formed(
+    make: type[TableDrafter],
+    branches: list[tuple[list[int], list[int]]],
+    floor: float,
+    depth: int,
+    limit: int,
+    temperature: float,
+) -> None:
+    """One a row, best nodes first; parents come before children, siblings differ, floor, depth and room are kept to."""
+    drafter, rows = make(coupled=True), []
+    for stream, (prompt, continuation) in enumerate(branches):
+        rows.append(row(prompt, temperature, stream, limit))
+        play(drafter, rows[-1], continuation[: limit - 1])
+    drafts = drafter.propose(rows, floor, depth)
+    assert len(drafts) == len(rows)
+    for branch, tree in zip(rows, drafts, strict=True):
+        reached: list[float] = []
+        levels: list[int] = []
+        for node, (parent, confidence) in enumerate(zip(tree.parents, tree.confidence, strict=True)):
+            assert -1 <= parent < node
+            assert 0 < confidence <= 1
+            reached.append(confidence * (reached[parent] if parent >= 0 else 1))
+            levels.append(1 + (levels[parent] if parent >= 0 else 0))
+        assert len(set(zip(tree.parents, tree.tokens, strict=True))) == len(tree)
+        assert reached == sorted(reached, reverse=True)
+        assert all(chance >= floor for chance in reached)
+        assert all(level <= min(depth, branch.room) for level in levels)
+        for parent in set(tree.parents):
+            claimed = [c for p, c in zip(tree.parents, tree.confidence, strict=True) if p == parent]
+            assert sum(claimed) <= 1 + 1e-9
+        assert tree.law is None
+
+
+def test_evidence_crosses_branches_and_outlives_them(drafter: TableDrafter) -> None:
+    """A branch is drafted what the target said in another one, now gone, of which nothing else is held."""
+    other = row([1, 2])
+    play(drafter, other, [11, 12, 13, 14, 15] * 8)
+    drafter.forget(other)
+    drafter.forget(other)
+    assert not drafter._branches
+    new = row([77, 11, 12], stream=5)
+    assert drafter.propose([new], 0.02, 3)[0].tokens[:3] == [13, 14, 15]
+    assert not drafter.propose([row([88])], 0.02, 3)[0]
+    assert not drafter.propose([new], 1.0, 3)[0]
+    drafter.close()
+    assert not drafter.propose([new], 0.02, 3)[0]
+
+
+def test_memory_is_bounded_and_what_is_in_use_stays() -> None:
+    """However much is read, two generations of contexts are held at most; a text that goes on is remembered."""
+    drafter, noise, rhyme = StandDrafter(coupled=True, contexts=300), random.Random(0), [31, 41, 59, 26, 53]
+    for _ in range(60):
+        play(drafter, row([noise.randrange(10_000)]), [noise.randrange(10_000) for _ in range(20)])
+        play(drafter, row([noise.randrange(10_000)]), rhyme)
+        assert len(drafter) <= 2 * (300 + stand.ORDER)
+    assert drafter.propose([row(rhyme[:3])], 0.02, 1)[0].tokens[0] == rhyme[3]
+
+
+def test_recycling_takes_no_more_than_the_vocabulary() -> None:
+    """Eight ids for every token up to the largest one, with some to spare while it grows."""
+    drafter, noise = RecyclingDrafter(coupled=True), random.Random(0)
+    for _ in range(500):
+        law = {noise.randrange(2000): 0.6, 2000: 0.3, 2001: 0.1}
+        drafter.learn([said(row([noise.randrange(2000)]), [law])])
+    assert drafter._next.shape[0] <= 2 * 2002
+    assert drafter._next.nbytes == 4 * WIDTH * len(drafter._next)
+
+
+def test_logits_that_are_not_finite_teach_nothing(drafter: TableDrafter) -> None:
+    """What was known stays, and tokens that are impossible are no candidates."""
+    wide = torch.tensor([[0.0, 2.0, 1.0, -np.inf], [np.nan] * 4, [-np.inf] * 4, [np.inf, 0.0, 0.0, 0.0]])
+    ids, chances = Logits(wide).top(drafter.wants)
+    assert ids.shape == chances.shape == (4, 4)
+    assert ids[0, :3].tolist() == [1, 2, 0]
+    assert chances[0] == pytest.approx([*torch.tensor([2.0, 1.0, 0.0]).softmax(0).tolist(), 0.0])
+    assert not chances[1:].any()
+    for place, expected in enumerate(([1, 2, 0], [1, 2, 0], [1, 2, 0], [1, 2, 0])):
+        drafter.learn([Verified(row([9]), Draft(), (1,), ids[place : place + 1], chances[place : place + 1])])
+        assert list(candidates(drafter, [9])) == expected
+
+
+@given(size=st.integers(1, 40), count=st.integers(1, 12), seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_the_likeliest_tokens_of_a_pass(size: int, count: int, seed: int) -> None:
+    """Of every row those of the softmax, whatever the dtype; all of a smaller vocabulary."""
+    logits = np.random.default_rng(seed).permuted(np.tile(np.arange(size) / 4, (5, 1)), axis=1)  # exact in bfloat16
+    laws = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        ids, chances = Logits(torch.from_numpy(logits).to(dtype)).top(count)
+        assert ids.shape == (5, min(count, size))
+        assert np.array_equal(ids, np.argsort(-laws, axis=1)[:, :count])
+        assert np.allclose(chances, np.take_along_axis(laws, ids, axis=1), rtol=1e-5)
+
+
+class Source:
+    """A random target with a law of the next token for every pair of last tokens."""
+
+    V = 12
+
+    def __init__(self, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        self.logits = 2.5 * random.normal(size=(self.V, 1, self.V)) + 1.5 * random.normal(size=(self.V, self.V, self.V))
+
+    def next(self, branch: Row, text: Sequence[int], position: int) -> int:
+        """What the target writes."""
+        logits = self.logits[text[-1], text[-2]]
+        if branch.sampling.temperature:
+            logits = logits / branch.sampling.temperature + gumbel(branch.stream, position, np.arange(self.V))
+        return int(logits.argmax())
+
+    def verify(self, branch: Row, draft: Draft, wants: int) -> Verified:
+        """A coupled pass."""
+        paths = [branch.tokens]
+        for token, parent in zip(draft.tokens, draft.parents, strict=True):
+            paths.append([*paths[parent + 1], token])
+        logits = torch.from_numpy(np.stack([self.logits[path[-1], path[-2]] for path in paths]))
+        tokens, node = [], -1
+        while True:
+            tokens.append(self.next(branch, paths[node + 1], branch.position + len(tokens)))
+            children = [i for i, parent in enumerate(draft.parents) if parent == node]
+            node = next((i for i in children if draft.tokens[i] == tokens[-1]), -2)
+            if node < -1:
+                return Verified(branch, draft, tuple(tokens), *Logits(logits).top(wants))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+def test_claims_come_true_as_often_as_they_say(drafter: TableDrafter, temperature: float) -> None:
+    """On a stationary source the claims of each part of the scale average what came true, within sampling error."""
+    source, random, outcomes = Source(1), np.random.default_rng(2), []
+    rows: list[Row] = []
+    for turn in range(400):
+        rows = [branch for branch in rows if branch.position < 16]
+        while len(rows) < 6:
+            rows.append(row(random.integers(source.V, size=2).tolist(), temperature, int(random.integers(2**60))))
+        drafts = drafter.propose(rows, 0.03, 3)
+        passed = [source.verify(branch, draft, drafter.wants) for branch, draft in zip(rows, drafts, strict=True)]
+        drafter.learn(passed)
+        for branch, draft, verified in zip(rows, drafts, passed, strict=True):
+            path = {tuple(verified.tokens[:i]) for i in range(len(verified.tokens) + 1)}
+            texts: list[tuple[int, ...]] = []
+            for token, parent, claim in zip(draft.tokens, draft.parents, draft.confidence, strict=True):
+                above = () if parent < 0 else texts[parent]
+                texts.append((*above, token))
+                if above in path and turn > 200:
+                    outcomes.append((claim, texts[-1] in path))
+            branch.tokens += verified.tokens
+            if branch.position >= 16:
+                drafter.forget(branch)
+    assert sum(hit for _, hit in outcomes) > 300
+    for low, high in ((0.0, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 1.01)):
+        part = [(claim, hit) for claim, hit in outcomes if low <= claim < high]
+        if len(part) > 20:
+            claimed, realised = np.mean(part, axis=0)
+            assert claimed == pytest.approx(realised, abs=0.05 + 0.6 / len(part) ** 0.5)
+
+
+def test_knowing_the_noise_helps() -> None:
+    """Under coupled verification the first candidate is right more often than one that is ranked by the table alone."""
+    hits = []
+    for coupled in (True, False):
+        drafter, source, right = StandDrafter(coupled=coupled), Source(3), 0
+        for stream in range(300):
+            branch = row([stream % 12, stream % 7], 1.0, stream)
+            [draft] = drafter.propose([branch], 0.02, 1)
+            verified = source.verify(branch, draft, drafter.wants)
+            right += draft.tokens[:1] == [verified.tokens[0]]
+            drafter.learn([verified])
+        hits.append(right)
+    assert hits[0] > hits[1] + 30
+
+
+@pytest.mark.usefixtures("tabulated")
+@pytest.mark.parametrize("setting", [WARM, CUT], ids=["warm", "cut"])
+@pytest.mark.parametrize("make", DRAFTERS)
+def test_recursive_rejection_keeps_the_law_of_the_text(make: Callable[..., TableDrafter], setting: Sampling) -> None:
+    """Texts of two tokens are distributed as the target says, with drafts from a table that other texts have filled."""
+    drafter = make(coupled=False)
+    texts(Rejection(), drafter, setting, 300, 2, first=40_000)
+    drafted: list[int] = []
+    propose = drafter.propose
+
+    def spy(rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+        drafts = propose(rows, floor, depth)
+        drafted.extend(map(len, drafts))
+        return drafts
+
+    drafter.propose = spy  # type: ignore[method-assign]
+    drawn = texts(Rejection(), drafter, setting, 10_000, 2)
+    assert np.mean(drafted) > 1
+    assert p_value(drawn, joint(setting, 2)) > 1e-3
+
+
+class Listening(Trees):
+    """Random trees, and what it is told of their passes."""
+
+    wants = 3
+
+    def __init__(self, naive: Naive) -> None:
+        super().__init__(naive.truth(MIX), hit=0.8)
+        self.heard: list[tuple[int, Verified]] = []
+
+    def learn(self, told: Sequence[Verified]) -> None:
+        """Note it with the position."""
+        self.heard += [(verified.row.position, verified) for verified in told]
+
+
+def test_a_drafter_is_told_what_the_target_said(opened: Open, naive: Naive) -> None:
+    """Before its tokens are committed, a row for the last token and for every drafted one, at any temperature."""
+    listener = Listening(naive)
+    backend = opened(drafter=lambda: listener, draft_tokens=6)
+    assert told(ask(backend, *MIX)) == naive.expected(MIX)
+    idle(backend)
+    positions: dict[int, int] = {}
+    for position, verified in listener.heard:
+        branch, draft, truth = verified.row, verified.draft, listener.truth[verified.row.stream]
+        assert position == positions.get(branch.stream, 0)
+        positions[branch.stream] = position + len(verified.tokens)
+        ended = truth[position : position + len(verified.tokens)]  # a text may end before what was accepted does
+        assert verified.tokens[: len(ended)] == ended
+        assert verified.best.shape == verified.chances.shape == (1 + len(draft), 3)
+        assert (np.diff(verified.chances, axis=1) <= 0).all()
+        node = -1
+        for token in ended:
+            assert branch.sampling.temperature or verified.best[node + 1, 0] == token
+            if branch.sampling.top_k == 5 and branch.sampling.top_p is None:
+                assert verified.chances[node + 1].sum() < 1
+            children = [i for i, parent in enumerate(draft.parents) if parent == node and draft.tokens[i] == token]
+            node = children[0] if children else -2
+            if not children:
+                break
+    assert positions.keys() == {asked.key.stream(i) for asked in MIX for i in range(asked.n)}
+
+
+def test_a_drafter_is_told_nothing_while_drafting_rests(opened: Open, naive: Naive) -> None:
+    """Nor is one that does not want to know."""
+    resting, deaf = Listening(naive), Listening(naive)
+    deaf.wants = 0
+    for listener, rest in ((resting, 1000), (deaf, 0)):
+        backend = opened(drafter=lambda listener=listener: listener)
+        scheduler(backend).drafting.gate.resting = rest
+        assert told(ask(backend, *MIX[:3])) == naive.expected(MIX[:3])
+        idle(backend)
+        assert not listener.heard
+
+
+@pytest.mark.parametrize("name", ["recycling", "stand"])
+def test_nothing_is_left_of_a_table_after_a_reset(opened: Open, naive: Naive, name: str) -> None:
+    """The same requests give the same figures again, unlike with a table that is kept."""
+    backend, drafted = opened(drafter=name, draft_tokens=4), []
+    for tables in (True, True, False):
+        backend.reset(tables=tables)
+        figures = backend.meter()
+        assert told(ask(backend, *MIX)) == naive.expected(MIX)
+        idle(backend)
+        drafted.append((figures()["drafted"], figures()["accepted"], figures()["rounds"]))
+    assert figures()["drafter"] == name
+    assert drafted[0] == drafted[1] != drafted[2]
+    assert drafted[2][1] > drafted[1][1]
+    assert not scheduler(backend).drafting.drafter._branches  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("verify", ["coupled", "recursive"])
+@pytest.mark.parametrize("name", ["recycling", "stand"])
+def test_names_make_tables_that_know_how_drafts_are_verified(opened: Open, name: str, verify: str) -> None:
+    """A table that is not coupled does not look at noise that does not decide."""
+    drafter = scheduler(opened(drafter=name, verify=verify)).drafting.drafter
+    assert isinstance(drafter, RecyclingDrafter if name == "recycling" else StandDrafter)
+    assert drafter.coupled == (verify == "coupled")
