@@ -89,7 +89,7 @@ def _perturbed(
         return scores
     distinct, which = np.unique(keys[:, noisy], axis=1, return_inverse=True)
     which = which.reshape(-1)  # NumPy 2.0 gave it another shape
-    perturbed = scores.copy()
+    perturbed: NDArray[np.float64] = scores.copy()
     size = scores.shape[1]
     rows, ids = np.nonzero((scores > -np.inf) & noisy[:, None])
     if len(ids) > distinct.shape[1] * -(-size // 4):

@@ -19,7 +19,8 @@ from treeagent.backends.draws import softmax_rows, warp_rows
 from treeagent.backends.sampling import DRAFT, choose, gumbel, warp
 from treeagent.backends.seed.drafters import Draft, Row
 from treeagent.backends.seed.drafters.names import MODEL, NAMES, TABLES, Choice
-from treeagent.backends.seed.drafters.shapes import Branching, Child, Dynamic, Nodes, Shape, StochasticBeam, condition
+from treeagent.backends.seed.drafters.shapes import Branching, Dynamic, Shape, StochasticBeam, condition
+from treeagent.backends.seed.drafters.siblings import Child, Nodes
 from treeagent.backends.seed.verify import Claim, Coupled, Logits, Rejection
 from treeagent.errors import ConfigError
 

@@ -20,7 +20,8 @@ from ..pool import Slots
 from ..prefixes import OutOfMemory
 from ..runner import Runner
 from . import Draft, Drafter, Row
-from .shapes import Shape, Sketch
+from .shapes import Shape
+from .siblings import Sketch
 
 
 @dataclass(slots=True, eq=False)
