@@ -185,6 +185,22 @@ def _drop(document: Any, loc: tuple[str | int, ...]) -> None:
         document.pop(last, None)
 
 
+def as_type_of(default: Scalar, value: Scalar, name: str) -> Scalar:
+    """A variable's value as given on a command line, in the type of its default."""
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if not isinstance(value, str) or isinstance(default, str):
+        if type(value) is not type(default):
+            raise ConfigError(f"variable {name!r} must be of type {type(default).__name__}, got {value!r}")
+        return value
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[value.lower()]
+        return type(default)(value)
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"variable {name!r} must be of type {type(default).__name__}, got {value!r}") from error
+
+
 def line_of(lines: Lines, loc: Loc) -> int | None:
     """The line of a key, or of the nearest enclosing key that is in the file."""
     while loc and loc not in lines:
