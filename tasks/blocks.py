@@ -33,12 +33,12 @@ class State:
         tops = [support for support in below.values() if support != TABLE]
         if len(set(tops)) != len(tops):
             raise ValueError("two blocks stand on the same block")
-        for block in below:
-            seen = {block}
-            while (block := below[block]) != TABLE:  # noqa: PLW2901  down its tower
-                if block in seen or block not in below:
+        for block, support in below.items():
+            tower = [block, support]
+            while tower[-1] != TABLE:
+                if tower[-1] not in below or tower[-1] in tower[:-1]:
                     raise ValueError(f"there is no ground under {block!r}")
-                seen.add(block)
+                tower.append(below[tower[-1]])
 
     @classmethod
     def of(cls, below: Mapping[str, str], held: str | None = None) -> State:
@@ -87,9 +87,7 @@ def actions(state: State) -> list[Action]:
         stacks = [Action("stack", state.held, other) for other in state.clear]
         return [Action("put down", state.held), *stacks]
     below = dict(state.on)
-    return [
-        Action("pick up" if below[block] == TABLE else "unstack", block, below[block]) for block in state.clear
-    ]
+    return [Action("pick up" if below[block] == TABLE else "unstack", block, below[block]) for block in state.clear]
 
 
 def apply(state: State, action: Action) -> State | None:

@@ -15,15 +15,16 @@ _EQUATION = re.compile(
     rf"(?<![\w.)%=/*+-])(?P<left>-?{_TERM}(?:[-+*/]{_TERM})+)=\s*(?P<right>-?\s*(?:{_NUMBER}))(?!\.?\w|[,%]\w|\s*[-+*/(%])"
 )
 _UNFINISHED = re.compile(r"(?:[-+*/(]|[0-9]|[0-9]\s+and)\s*$")
-_FINAL = re.compile(rf"-?\s*\$?\s*(?P<number>{_NUMBER})\s*(?:%|[a-zA-Z]*)\.?")
-_SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "$": None, "€": None, "£": None})
+_FINAL = re.compile(rf"-?\s*[$€£]?\s*(?P<number>{_NUMBER})\s*(?:%|[a-zA-Z]*)\.?")
+_SIGNS = str.maketrans("\u00d7\u00b7\u00f7\u2212\u2013", "**/--", "$€£")
+"""Multiplication and division signs, minus sign and en dash, as a keyboard has them; currencies go."""
 
 
 class GSM8K(Checker):
     """Registered as ``gsm8k``."""
 
     def legal(self, parent: str, text: str, state: str) -> bool:
-        """Every calculation in the step is right, as :func:`equations` finds them; other words are the judge's affair."""
+        """Every calculation that :func:`equations` finds in the step is right; its words are the judge's affair."""
         return all(right for _, right in equations(text))
 
     def grade(self, answer: str, gold: str) -> bool:

@@ -1,7 +1,7 @@
 """Sentences of PrOntoQA and what follows from them: rules about kinds, facts about one name, one step at a time.
 
-The language is that of Saparov and He 2022, arXiv:2210.01240 (section 3): "Every cat is a feline.", "Cats are felines.",
-"Sheep are not bony.", "Max is a cat.", "Max is not bony.".
+The language is that of Saparov and He 2022, arXiv:2210.01240 (section 3): "Every cat is a feline.",
+"Cats are felines.", "Sheep are not bony.", "Max is a cat.", "Max is not bony.".
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def read_sentence(text: str) -> Fact | Rule:
     """A fact or a rule. Raises ValueError for anything else."""
     match = _SENTENCE.fullmatch(" ".join(text.strip().removesuffix(".").split()))
     if match is None:
-        raise ValueError(f"{text[:60]!r} is not of the form 'Every cat is a feline', 'Cats are felines' or 'Max is a cat'")
+        raise ValueError(
+            f"{text[:60]!r} is not of the form 'Every cat is a feline', 'Cats are felines' or 'Max is a cat'"
+        )
     claim = Claim(singular(_ARTICLE.sub("", match["predicate"], count=1)), match["no"] is None)
     kind = _QUANTIFIER.sub("", match["subject"], count=1)
     if match["verb"] == "are" or kind != match["subject"]:
@@ -80,9 +82,7 @@ def sentences(text: str) -> list[str]:
 def follows(fact: Fact, rules: Iterable[Rule], known: Iterable[Fact]) -> bool:
     """Whether one of the rules and one of the known facts give the fact at once."""
     given = set(known)
-    return any(
-        rule.claim == fact.claim and Fact(fact.who, Claim(rule.kind)) in given for rule in rules
-    )
+    return any(rule.claim == fact.claim and Fact(fact.who, Claim(rule.kind)) in given for rule in rules)
 
 
 def closure(rules: Iterable[Rule], known: Iterable[Fact]) -> set[Fact]:

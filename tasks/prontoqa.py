@@ -88,7 +88,9 @@ class ProntoQA(Checker):
     def key(self, state: str) -> str:
         """The facts known, in order: the rules and the question never change in a search."""
         return "; ".join(
-            sorted(f"{fact.who} {'is' if fact.claim.holds else 'is not'} {fact.claim.name}" for fact in read(state).facts)
+            sorted(
+                f"{fact.who} {'is' if fact.claim.holds else 'is not'} {fact.claim.name}" for fact in read(state).facts
+            )
         )
 
     def after(self, parent: str, text: str) -> str | None:

@@ -210,7 +210,9 @@ class Task:
 
     def spelled(self, input: str, thought: Thought, steps: Sequence[str]) -> str | None:
         """The answer of a path by ``answer.template``, without asking a model; None where the template says nothing."""
-        return self._rendered(("answer", "template"), self.spec.answer.template, input, thought, steps, {}).strip() or None
+        return (
+            self._rendered(("answer", "template"), self.spec.answer.template, input, thought, steps, {}).strip() or None
+        )
 
     def same_answer(self, answer: str) -> str:
         """Answers with equal results are one answer when votes are counted; one that has no result is its own."""
