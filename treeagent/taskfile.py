@@ -115,7 +115,10 @@ class DataSpec(_Strict):
     """Where more inputs are."""
 
     file: str
-    """Relative to the task file: ``.txt`` (one input a line), ``.jsonl``, ``.json`` (a list) or ``.csv``."""
+    """Relative to the task file, or ``hf://datasets/OWNER/NAME[@REVISION]/PATH``: ``.txt`` (one input a line),
+    ``.jsonl``, ``.json`` (a list, or an object of rows), ``.csv`` or ``.parquet``."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Checksum of the file; another file is refused."""
     input: str = "{{ line }}"
     """Template over a row's fields."""
     gold: str | None = None
