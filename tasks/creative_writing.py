@@ -16,10 +16,10 @@ _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": 
 
 
 def readings(text: str) -> list[tuple[str, ...]]:
-    """Every way to read a text as four sentences; the likeliest has its marks where sentences end.
+    """Every way to read a text as four sentences; empty where there is none.
 
-    ``|`` between sentences leaves no choice. Where fewer than four sentences have an end mark, any capital may begin
-    one: five of the paper's 100 inputs have a fragment without a full stop. Empty where there is no way at all.
+    ``|`` between sentences leaves no choice. Where one end mark is missing, any capital may begin the next sentence:
+    five of the paper's 100 inputs have a fragment without a full stop.
     """
     text = _plain(text)
     if "|" in text:
@@ -28,7 +28,7 @@ def readings(text: str) -> list[tuple[str, ...]]:
     sure = [match.end() for match in _END.finditer(text)]
     possible = [match.end() for match in _CAPITAL.finditer(text) if match.end() not in sure]
     missing = COUNT - 1 - len(sure)
-    if missing < 0:
+    if missing not in (0, 1):
         return []
     return [_cut(text, sorted([*sure, *more])) for more in combinations(possible, missing)]
 
