@@ -18,7 +18,7 @@ _BLOCK = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 _PLACE = re.compile(rf"({_BLOCK}) is on (the table|{_BLOCK})")
 _HAND = re.compile(rf"(?i:the hand) (?:is (empty)|holds ({_BLOCK}))")
 _ACTION = re.compile(
-    rf"(?:[-*•]|\d+[.)])?\s*(?i:(pick up|put down)\s+({_BLOCK})|"
+    rf"(?:[-*•]|\d+[.)])?\s*(?i:(pick\s+up|put\s+down)\s+({_BLOCK})|"
     rf"(stack)\s+({_BLOCK})\s+on\s+({_BLOCK})|(unstack)\s+({_BLOCK})\s+from\s+({_BLOCK}))\s*\.?"
 )
 REACHED = "The goal is reached."
@@ -112,12 +112,11 @@ def read_action(text: str) -> Action | None:
     match = _ACTION.fullmatch(text.strip())
     if match is None:
         return None
-    name = next(word for word in (match[1], match[3], match[6]) if word).lower()
-    if name == "stack":
+    if match[3]:
         return Action("stack", match[4], match[5])
-    if name == "unstack":
+    if match[6]:
         return Action("unstack", match[7], match[8])
-    return Action("pick up" if name == "pick up" else "put down", match[2])
+    return Action("pick up" if match[1].lower().startswith("pick") else "put down", match[2])
 
 
 def show_action(action: Action) -> str:
