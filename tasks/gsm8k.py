@@ -14,7 +14,8 @@ _TERM = rf"[(\s]*(?:{_NUMBER})[)\s]*"
 _EQUATION = re.compile(
     rf"(?<![\w.)%=/*+-])(?P<left>-?{_TERM}(?:[-+*/]{_TERM})+)=\s*(?P<right>-?\s*(?:{_NUMBER}))(?!\.?\w|[,%]\w|\s*[-+*/(%])"
 )
-_UNFINISHED = re.compile(r"(?:[-+*/(]|[0-9]|[0-9]\s+and)\s*$")
+_UNFINISHED = re.compile(r"(?:[-+*/(]|[0-9])\s*$")
+_MIXED = re.compile(r"[0-9]\s+and\s*$")
 _FINAL = re.compile(rf"-?\s*[$€£]?\s*(?P<number>{_NUMBER})\s*(?:%|[a-zA-Z]*)\.?")
 _SIGNS = str.maketrans("\u00d7\u00b7\u00f7\u2212\u2013", "**/--", "$€£")
 """Multiplication and division signs, minus sign and en dash, as a keyboard has them; currencies go."""
@@ -52,8 +53,9 @@ def equations(text: str) -> list[tuple[str, bool]]:
     found = []
     text = re.sub(r"(?<=[\s0-9])x(?=\s*[0-9(])", "*", text.translate(_SIGNS))
     for match in _EQUATION.finditer(text):
-        if _UNFINISHED.search(text[: match.start()]):  # "30 students * 2/3 = 20", "1 1/2 = 1.5"
-            continue
+        before = text[: match.start()]
+        if _UNFINISHED.search(before) or (_MIXED.search(before) and re.match(r"[0-9]+\s*/", match["left"])):
+            continue  # "30 students * 2/3 = 20", "1 1/2 = 1.5", "1 and 1/2 = 1.5"
         right = match["right"].replace(",", "").replace(" ", "")
         left = value(match["left"].replace(",", ""), r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
         if left is not None:
