@@ -1,7 +1,8 @@
 """Breadth-first search with a beam (Yao et al. 2023, arXiv:2305.10601, algorithm 1: ToT-BFS).
 
-Departs from the paper in two ways: a finished thought stays in the beam and competes with longer ones, and all thoughts
-of a level are grown together, each child judged as soon as it exists.
+Departs from the paper in three ways: a finished thought stays in the beam and competes with longer ones; the search
+ends at the first level whose beam has a finished thought that the task verifies; and all thoughts of a level are grown
+together, each child judged as soon as it exists.
 """
 
 from __future__ import annotations
@@ -30,4 +31,6 @@ class BFS(Growing):
             grown = await explorer.grow(open_thoughts, role=self.by, n=self.k)
             finished = [thought for thought in beam if thought.terminal]
             beam = ranked([*finished, *(child for children in grown for child in children)])[: self.b]
+            if any(thought.terminal and explorer.verified(thought) for thought in beam):
+                break
         return await explorer.finish(beam)

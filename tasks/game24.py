@@ -9,10 +9,10 @@ from fractions import Fraction
 
 from treeagent.checker import Checker
 
+from .arithmetic import value
 from .rational import TARGET, apply, read, show
 
 STEP = re.compile(r"(\S+) ([-+*/]) (\S+) = (\S+) \(left: ([^)]*)\)")
-_TOKEN = re.compile(r"\s*([0-9]+|[-+*/()])")
 
 
 class Game24(Checker):
@@ -53,54 +53,7 @@ class Game24(Checker):
 def evaluate(expression: str) -> tuple[Fraction, tuple[Fraction, ...]] | None:
     """Exact value of an expression and the numbers it uses, ascending; None when it is not one or divides by zero.
 
-    A trailing ``= 24`` is allowed. Written as a parser: model output never reaches an interpreter.
+    A trailing ``= 24`` is allowed.
     """
-    text = re.sub(r"=\s*24\s*$", "", expression).strip()
-    if len(text) > 100:  # no honest answer is longer, and the parser recurses three calls a bracket
-        return None
-    tokens: list[str] = []
-    at = 0
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None:
-            return None
-        tokens.append(match[1])
-        at = match.end()
-    parser = _Parser(tokens)
-    try:
-        value = parser.sum()
-    except (ValueError, ZeroDivisionError):
-        return None
-    return (value, tuple(sorted(parser.used))) if not parser.tokens else None
-
-
-class _Parser:
-    """Recursive descent over ``sum := product (+|- product)*``, ``product := atom (*|/ atom)*``."""
-
-    def __init__(self, tokens: list[str]) -> None:
-        self.tokens = tokens[::-1]
-        self.used: list[Fraction] = []
-
-    def sum(self) -> Fraction:
-        value = self._product()
-        while self.tokens and self.tokens[-1] in "+-":
-            value = value + self._product() if self.tokens.pop() == "+" else value - self._product()
-        return value
-
-    def _product(self) -> Fraction:
-        value = self._atom()
-        while self.tokens and self.tokens[-1] in "*/":
-            value = value * self._atom() if self.tokens.pop() == "*" else value / self._atom()
-        return value
-
-    def _atom(self) -> Fraction:
-        token = self.tokens.pop() if self.tokens else ""
-        if token == "(":  # noqa: S105  a token of an expression, no password
-            value = self.sum()
-            if not self.tokens or self.tokens.pop() != ")":
-                raise ValueError("a bracket is not closed")
-            return value
-        if not token.isdigit():
-            raise ValueError(f"a number is expected, not {token!r}")
-        self.used.append(Fraction(token))
-        return self.used[-1]
+    found = value(re.sub(r"=\s*24\s*$", "", expression))
+    return None if found is None else (found[0], tuple(sorted(found[1])))

@@ -9,7 +9,24 @@ class Checker:
     """Override what the task needs; everything has a default. Registered in the group ``treeagent.checkers``.
 
     States, texts and answers are the strings that prompts show. No method sees a gold answer but :meth:`grade`.
+    A method that is handed a text which it cannot read raises ValueError.
     """
+
+    def read(self, input: str) -> str:
+        """The input in normal form. Raises ValueError, saying what is wrong, where it is no input of the task."""
+        return input
+
+    def start(self, input: str) -> str:
+        """The state before the first step."""
+        return input
+
+    def after(self, parent: str, text: str) -> str | None:
+        """The state after a step; None where the step is illegal.
+
+        A checker that overrides this is a simulator, the world model of RAP (Hao et al. 2023, arXiv:2305.14992), but
+        exact: no model has to write down the state, and ``thought.state`` must not be given.
+        """
+        raise TypeError(f"{type(self).__name__} does not simulate")
 
     def legal(self, parent: str, text: str, state: str) -> bool:
         """Whether the step ``text`` really leads from the state ``parent`` to ``state``."""
@@ -29,6 +46,11 @@ class Checker:
     def grade(self, answer: str, gold: str) -> bool:
         """Whether an answer agrees with the gold answer; only evaluation calls this, never a search."""
         return answer.strip() == gold.strip()
+
+    @property
+    def simulates(self) -> bool:
+        """Whether :meth:`after` is there."""
+        return type(self).after is not Checker.after
 
     @property
     def verifies(self) -> bool:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from . import templates
-from .errors import ConfigError, InputError, Problem, did_you_mean
+from .errors import ConfigError, InputError, Problem
+from .records import Record, records
 from .task import Task
 
 
@@ -49,30 +46,34 @@ class Data:
     gold: Gold
 
 
-def load(task: Task, start: int = 0, stop: int | None = None) -> Data:
-    """The rows ``start`` to ``stop`` (excluded) of a task's data.
+def load(task: Task, start: int = 0, stop: int | None = None, source: str | None = None) -> Data:
+    """The rows ``start`` to ``stop`` (excluded) of a task's data, or of another file of the same form.
 
-    Raises ConfigError, listing every faulty row, when the task names no data, the file cannot be read, a template
-    does not fit a row, or an input does not have the task's form.
+    ``source`` is a path or ``hf://datasets/OWNER/NAME[@REVISION]/PATH``. Raises ConfigError, listing every faulty row,
+    when the task names no data, the file cannot be read or is not the one meant, a template does not fit a row, or an
+    input does not have the task's form.
     """
     spec = task.spec.data
     if spec is None:
         raise ConfigError(f"the task {task.name!r} names no data; give inputs, or add a section 'data' to its file")
-    path = (task.path.parent if task.path else Path()) / spec.file
+    if source is None:
+        path, found = records(spec.file, task.path.parent if task.path else Path(), spec.sha256)
+    else:
+        path, found = records(source, Path())
     rows: list[Row] = []
     golds: dict[int, str] = {}
     problems: list[Problem] = []
-    for number, (line, fields) in enumerate(_records(path)):
+    for number, record in enumerate(found):
         if number < start or (stop is not None and number >= stop):
             continue
         try:
-            rows.append(Row(number, task.read_input(_render(spec.input, "data.input", path, line, fields))))
+            rows.append(Row(number, task.read_input(_render(spec.input, "data.input", path, record))))
             if spec.gold is not None:
-                golds[number] = _render(spec.gold, "data.gold", path, line, fields)
+                golds[number] = _render(spec.gold, "data.gold", path, record)
         except ConfigError as error:
             problems += error.problems
         except InputError as error:
-            problems.append(Problem(path, line, "", str(error)))
+            problems.append(Problem(path, record.line, "", f"{record.place}{error}"))
     if problems:
         raise ConfigError(problems)
     if not rows:
@@ -80,69 +81,12 @@ def load(task: Task, start: int = 0, stop: int | None = None) -> Data:
     return Data(tuple(rows), Gold(task, golds))
 
 
-def _render(source: str, key: str, path: Path, line: int, fields: dict[str, Any]) -> str:
-    faults = templates.faults(source, fields)
+def _render(source: str, key: str, path: Path, record: Record) -> str:
+    faults = templates.faults(source, record.fields)
     if faults:
-        raise ConfigError([Problem(path, line, key, message) for _, message in faults])
+        raise ConfigError([Problem(path, record.line, key, record.place + message) for _, message in faults])
     try:
-        return templates.render(source, fields)
+        return templates.render(source, record.fields)
     except templates.FAULTS as fault:
-        raise ConfigError([Problem(path, line, key, templates.describe(fault))]) from fault
-
-
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number and fields of each record; ``row`` holds them all, for names that are no identifiers."""
-    reader = _READERS.get(path.suffix)
-    if reader is None:
-        raise ConfigError(f"data file {path}: unknown kind {path.suffix!r}.{did_you_mean(path.suffix, _READERS)}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"cannot read the data file {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"the data file {path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
-    for line, record in reader(text, path):
-        if not isinstance(record, dict):
-            raise ConfigError([Problem(path, line, "", f"a row must be a mapping of fields, not {record!r:.60}")])
-        yield line, {**record, "row": record}
-
-
-def _txt(text: str, _path: Path) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            yield number, {"line": line}
-
-
-def _jsonl(text: str, path: Path) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except ValueError as error:
-                raise ConfigError([Problem(path, number, "", f"not JSON: {error}")]) from error
-
-
-def _json(text: str, path: Path) -> Iterator[tuple[int, Any]]:
-    try:
-        records = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError([Problem(path, error.lineno, "", f"not JSON: {error.msg}")]) from error
-    if not isinstance(records, list):
-        raise ConfigError([Problem(path, 1, "", "expected a list of rows")])
-    for record in records:
-        yield 1, record
-
-
-def _csv(text: str, path: Path) -> Iterator[tuple[int, Any]]:
-    reader = csv.DictReader(text.splitlines(keepends=True), strict=True)
-    try:
-        for record in reader:
-            if None in record or None in record.values():
-                message = f"the row does not have the {len(reader.fieldnames or [])} fields of the first line"
-                raise ConfigError([Problem(path, reader.line_num, "", message)])
-            yield reader.line_num, record
-    except csv.Error as error:
-        raise ConfigError([Problem(path, reader.line_num, "", f"not CSV: {error}")]) from error
-
-
-_READERS = {".txt": _txt, ".jsonl": _jsonl, ".json": _json, ".csv": _csv}
+        message = record.place + templates.describe(fault)
+        raise ConfigError([Problem(path, record.line, key, message)]) from fault

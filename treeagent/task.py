@@ -12,7 +12,7 @@ from . import registry, templates
 from .backend import Sampling
 from .checker import Checker
 from .errors import ConfigError, InputError, Problem, UnknownNameError, did_you_mean
-from .taskfile import BLOCK, ROLES, Scalar, line_of, parse
+from .taskfile import BLOCK, ROLES, Scalar, as_type_of, line_of, parse
 from .thought import Thought
 
 STATE_FIELDS = frozenset({"input", "state", "steps", "depth"})
@@ -66,7 +66,7 @@ class Task:
                 raise ConfigError(
                     f"task {self.name!r} has no variable {name!r}.{did_you_mean(name, self.spec.variables)}"
                 )
-            self.variables[name] = _as_type_of(self.variables[name], value, name)
+            self.variables[name] = as_type_of(self.variables[name], value, name)
         self._pattern = re.compile(self.spec.thought.pattern) if self.spec.thought.pattern else None
         self.checker = Checker()
         try:
@@ -142,25 +142,24 @@ class Task:
         """The input in the form that prompts show. Raises InputError."""
         spec = self.spec.input
         trimmed = re.sub(r"[ \t]+", " ", text.strip())
+        wanted = f"{self.name}, which wants {spec.description}, for example {_short(spec.examples[0])}"
         if not trimmed:
-            raise InputError(
-                f"the input is empty; {self.name} wants {spec.description}, for example {spec.examples[0]!r}"
-            )
+            raise InputError(f"the input is empty, so it is no input of {wanted}")
         if spec.pattern is not None and not re.fullmatch(spec.pattern, trimmed):
-            raise InputError(
-                f"{_short(trimmed)} is not an input of {self.name}, which wants {spec.description}, "
-                f"for example {spec.examples[0]!r}"
-            )
+            raise InputError(f"{_short(trimmed)} is not an input of {wanted}")
         try:
-            input = templates.render(spec.normalise, {"input": trimmed, **self.variables})
-            self.checker.key(input)  # raises ValueError where the checker cannot read it
+            input = self.checker.read(templates.render(spec.normalise, {"input": trimmed, **self.variables}))
+            self.checker.key(self.checker.start(input))  # raises ValueError where the checker cannot read it
             return input
+        except ValueError as error:
+            raise InputError(f"{_short(trimmed)} is not an input of {wanted} ({error})") from error
         except templates.FAULTS as fault:
             raise InputError(f"{_short(trimmed)} cannot be read by {self.name}: {templates.describe(fault)}") from fault
 
     def root(self, input: str) -> Thought:
         """The thought that stands for an input, which :meth:`read_input` has returned."""
-        return Thought(0, None, "", input, self.checker.key(input), 0)
+        state = self.checker.start(input)
+        return Thought(0, None, "", state, self.checker.key(state), 0)
 
     def prompt(self, role: str, input: str, thought: Thought, steps: Sequence[str], **more: Any) -> str:
         """A role's prompt at a thought. Raises ConfigError when the task has none or it cannot be rendered."""
@@ -189,7 +188,10 @@ class Task:
         fields: dict[str, Any] = {"input": input, "text": text, "parent": parent.state, "depth": depth}
         fields |= {"steps": [*steps, text], "state": parent.state, **self.variables, **groups}
         try:
-            state = templates.render(spec.state, fields)
+            after = self.checker.after(parent.state, text) if self.checker.simulates else None
+            if self.checker.simulates and after is None:
+                return Piece(text, parent.state, parent.key, False, "illegal")
+            state = templates.render(spec.state, fields) if after is None else after
             fields["state"] = state
             legal = templates.evaluate(spec.legal, fields) and self.checker.legal(parent.state, text, state)
             terminal = depth >= self.spec.depth or templates.evaluate(spec.terminal, fields)
@@ -206,9 +208,11 @@ class Task:
         answer: str = matches[-1].groupdict().get("answer") or matches[-1].group(0)
         return answer.strip() or None
 
-    def spelled(self, input: str, thought: Thought, steps: Sequence[str]) -> str:
-        """The answer of a path by ``answer.template``, without asking a model."""
-        return self._rendered(("answer", "template"), self.spec.answer.template, input, thought, steps, {})
+    def spelled(self, input: str, thought: Thought, steps: Sequence[str]) -> str | None:
+        """The answer of a path by ``answer.template``, without asking a model; None where the template says nothing."""
+        return (
+            self._rendered(("answer", "template"), self.spec.answer.template, input, thought, steps, {}).strip() or None
+        )
 
     def same_answer(self, answer: str) -> str:
         """Answers with equal results are one answer when votes are counted; one that has no result is its own."""
@@ -235,6 +239,9 @@ class Task:
         found: list[Problem] = []
         variables = set(self.spec.variables)
         groups = set(self._pattern.groupindex) if self._pattern else set()
+        if self.checker.simulates and "state" in self.spec.thought.model_fields_set:
+            message = f"the checker {self.spec.checker!r} computes the states itself; remove this key"
+            found.append(self._problem(("thought", "state"), message))
         for name in sorted(variables & (THOUGHT_FIELDS | {"choices", "answer"})):
             found.append(self._problem(("variables", name), "the name is taken by a built-in field"))
         places: list[tuple[tuple[str, str], str, frozenset[str], bool]] = [
@@ -323,22 +330,6 @@ class Task:
 
     def _missing_prompt(self, role: str) -> str:
         return f"the task {self.name!r} has no prompt 'prompts.{role}'" + (f" ({self.path})" if self.path else "")
-
-
-def _as_type_of(default: Scalar, value: Scalar, name: str) -> Scalar:
-    """A variable's value as given on a command line, in the type of its default."""
-    if isinstance(default, float) and type(value) is int:
-        return float(value)
-    if not isinstance(value, str) or isinstance(default, str):
-        if type(value) is not type(default):
-            raise ConfigError(f"variable {name!r} must be of type {type(default).__name__}, got {value!r}")
-        return value
-    try:
-        if isinstance(default, bool):
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[value.lower()]
-        return type(default)(value)
-    except (KeyError, ValueError) as error:
-        raise ConfigError(f"variable {name!r} must be of type {type(default).__name__}, got {value!r}") from error
 
 
 def _short(text: str) -> str:

@@ -115,7 +115,10 @@ class DataSpec(_Strict):
     """Where more inputs are."""
 
     file: str
-    """Relative to the task file: ``.txt`` (one input a line), ``.jsonl``, ``.json`` (a list) or ``.csv``."""
+    """Relative to the task file, or ``hf://datasets/OWNER/NAME[@REVISION]/PATH``: ``.txt`` (one input a line),
+    ``.jsonl``, ``.json`` (a list, or an object of rows), ``.csv`` or ``.parquet``."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Checksum of the file; another file is refused."""
     input: str = "{{ line }}"
     """Template over a row's fields."""
     gold: str | None = None
@@ -183,6 +186,22 @@ def _drop(document: Any, loc: tuple[str | int, ...]) -> None:
         document = document.get(part) if isinstance(document, dict) else None
     if isinstance(document, dict):
         document.pop(last, None)
+
+
+def as_type_of(default: Scalar, value: Scalar, name: str) -> Scalar:
+    """A variable's value as given on a command line, in the type of its default."""
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if not isinstance(value, str) or isinstance(default, str):
+        if type(value) is not type(default):
+            raise ConfigError(f"variable {name!r} must be of type {type(default).__name__}, got {value!r}")
+        return value
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[value.lower()]
+        return type(default)(value)
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"variable {name!r} must be of type {type(default).__name__}, got {value!r}") from error
 
 
 def line_of(lines: Lines, loc: Loc) -> int | None:

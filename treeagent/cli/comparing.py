@@ -39,6 +39,13 @@ def compare(
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Take the first N inputs of the task's data instead.")
     ] = None,
+    data_file: Annotated[
+        str | None,
+        typer.Option(
+            "--data", metavar="FILE",
+            help="A data file to take inputs from, or hf://datasets/OWNER/NAME/PATH; else the task's own.",
+        ),
+    ] = None,
     seed: common.Seed = 0,
     settings: common.Settings = None,
     variables: common.Variables = None,
@@ -94,7 +101,7 @@ def compare(
     from .running import view
 
     loaded = Task.load(task, variables=given, allow_code=allow_code)
-    data = _data(loaded, input, limit)
+    data = _data(loaded, input, limit, data_file)
     limits = common.budget(calls=max_calls, tokens=max_tokens, seconds=None, nodes=max_nodes, dollars=None)
     own = {name: value for name, value in options.items() if not name.startswith("backend.")}
     opening = {name.removeprefix("backend."): value for name, value in options.items() if name not in own}
@@ -137,13 +144,14 @@ def _write(race: Race, found: dict[str, Any], output: Path | None, plot: Path | 
         raise ConfigError(f"cannot write {error.filename}: {error.strerror}") from error
 
 
-def _data(task: Task, given: Sequence[str] | None, limit: int | None) -> Data:
+def _data(task: Task, given: Sequence[str] | None, limit: int | None, source: str | None) -> Data:
     from treeagent.data import Data, Gold, Row, load
 
-    if limit is not None:
+    if limit is not None or source is not None:
         if given:
-            raise ConfigError("--input and --limit exclude each other: --limit takes the inputs from the task's data")
-        return load(task, 0, limit)
+            option = "--data" if limit is None else "--limit"
+            raise ConfigError(f"--input and {option} exclude each other: {option} takes the inputs from a data file")
+        return load(task, 0, limit, source)
     inputs = common.read_inputs(task, given)
     return Data(tuple(Row(number, text) for number, text in enumerate(inputs)), Gold(task, {}))
 

@@ -1,0 +1,64 @@
+"""Grade-school mathematics: a calculation written in a step is checked, a final number is compared exactly."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from treeagent.checker import Checker
+
+from .arithmetic import value
+
+_NUMBER = r"(?:[0-9]+(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
+_TERM = rf"[(\s]*(?:{_NUMBER})[)\s]*"
+_EQUATION = re.compile(
+    rf"(?<![\w.)%=/*+-])(?P<left>-?{_TERM}(?:[-+*/]{_TERM})+)=\s*(?P<right>-?\s*(?:{_NUMBER}))(?!\.?\w|[,%]\w|\s*[-+*/(%])"
+)
+_UNFINISHED = re.compile(r"(?:[-+*/(]|[0-9])\s*$")
+_MIXED = re.compile(r"[0-9]\s+and\s*$")
+_FINAL = re.compile(rf"-?\s*[$€£]?\s*(?P<number>{_NUMBER})\s*(?:%|[a-zA-Z]*)\.?")
+_SIGNS = str.maketrans("\u00d7\u00b7\u00f7\u2212\u2013", "**/--", "$€£")
+"""Multiplication and division signs, minus sign and en dash, as a keyboard has them; currencies go."""
+
+
+class GSM8K(Checker):
+    """Registered as ``gsm8k``."""
+
+    def legal(self, parent: str, text: str, state: str) -> bool:
+        """Every calculation that :func:`equations` finds in the step is right; its words are the judge's affair."""
+        return all(right for _, right in equations(text))
+
+    def grade(self, answer: str, gold: str) -> bool:
+        """Equal as numbers: ``1,080``, ``$1080`` and ``1080.00`` are one. Raises ValueError where the gold is none."""
+        wanted = number(gold)
+        if wanted is None:
+            raise ValueError(f"the gold answer {gold[:60]!r} is no number")
+        return number(answer) == wanted
+
+
+def number(text: str) -> Fraction | None:
+    """A number with thousands separators, a currency sign or a unit; None for anything else."""
+    text = text.strip()
+    match = _FINAL.fullmatch(text)
+    if match is None:
+        return None
+    return Fraction(match["number"].replace(",", "")) * (-1 if text.startswith("-") else 1)
+
+
+def equations(text: str) -> list[tuple[str, bool]]:
+    """Each ``calculation = number`` of a text without units inside, and whether it is right to the digits written.
+
+    What has a unit, a percentage or an unknown in it is not an equation here: nothing is known about it.
+    """
+    found = []
+    text = re.sub(r"(?<=[\s0-9])x(?=\s*[0-9(])", "*", text.translate(_SIGNS))
+    for match in _EQUATION.finditer(text):
+        before = text[: match.start()]
+        if _UNFINISHED.search(before) or (_MIXED.search(before) and re.match(r"[0-9]+\s*/", match["left"])):
+            continue  # "30 students * 2/3 = 20", "1 1/2 = 1.5", "1 and 1/2 = 1.5"
+        right = match["right"].replace(",", "").replace(" ", "")
+        left = value(match["left"].replace(",", ""), r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
+        if left is not None:
+            digits = len(right.partition(".")[2])
+            found.append((match[0].strip(), abs(left[0] - Fraction(right)) <= Fraction(1, 2 * 10**digits)))
+    return found
