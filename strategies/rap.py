@@ -79,11 +79,11 @@ class RAP(Growing):
     def _select(self, step: Step, rewards: list[float]) -> Step:
         """The child that UCT leads to; of a step not visited before, and so in a simulation, that of highest reward."""
         low, high = min(rewards, default=0.0), max(rewards, default=1.0)
-        above = math.log(max(step.visits, 1))
+        above = math.log(step.visits + 1)
 
         def uct(child: Step) -> float:
             scaled = 0.5 if child.q is None or high == low else (child.q - low) / (high - low)
-            return scaled + self.w * math.sqrt(above / max(child.visits, 1))
+            return scaled + self.w * math.sqrt(above / (child.visits + 1))
 
         return max((child for child in step.children or () if not child.closed), key=uct)
 

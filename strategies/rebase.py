@@ -63,7 +63,7 @@ def allotment(rewards: Sequence[float | None], budget: int, temperature: float) 
     weights = [float(not known) if reward is None else math.exp((reward - best) / temperature) for reward in rewards]
     quotas = [budget * weight / sum(weights) for weight in weights]
     shares = [int(quota) for quota in quotas]
-    largest = sorted(range(len(quotas)), key=lambda place: quotas[place] - shares[place], reverse=True)
-    for place in largest[: budget - sum(shares)]:
+    rest = [(quota - share, reward or 0.0) for quota, share, reward in zip(quotas, shares, rewards, strict=True)]
+    for place in sorted(range(len(rest)), key=lambda place: rest[place], reverse=True)[: budget - sum(shares)]:
         shares[place] += 1
     return shares

@@ -148,7 +148,8 @@ class Explorer:
         self, parent: Thought, role: str, request: str, reply: Reply, most: int | None, *, apart: bool
     ) -> list[Thought]:
         """To thoughts; unparsed, illegal and duplicate ones are counted and dropped before a judge is paid."""
-        steps, children = self.steps(parent), []
+        steps = self.steps(parent)
+        children: list[Thought] = []
         for sample, completion in enumerate(reply.completions):
             for piece in self.task.read_thoughts(role, completion.text, self.input, parent, steps):
                 if len(children) == most:
