@@ -122,8 +122,8 @@ class Reward(Evaluator):
 
     def check(self, task: Task) -> None:
         """Needs the prompts ``sample`` and ``value``, and no label below 0."""
-        Likelihood().check(task)
-        Choice().check(task)
+        task.require("sample", "the evaluator 'reward'")
+        task.require("value", "the evaluator 'reward'")
         if min(task.labels.values(), default=0.0) < 0:
             raise ConfigError(
                 f"the evaluator 'reward' needs labels of 0 or more: evaluate.labels of task {task.name!r}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from statistics import fmean
 from typing import Literal
 
@@ -11,6 +11,13 @@ from treeagent import Thought, Tree
 
 How = Literal["mean", "prod", "min", "last"]
 """How the judgements of a path's steps become the score of the path."""
+
+_SCORES: dict[How, Callable[[list[float]], float]] = {
+    "mean": fmean,
+    "prod": math.prod,
+    "min": min,
+    "last": lambda values: values[-1],
+}
 
 
 def best_paths(thoughts: Iterable[Thought], tree: Tree, how: How) -> list[Thought]:
@@ -24,7 +31,6 @@ def best_paths(thoughts: Iterable[Thought], tree: Tree, how: How) -> list[Though
         if thought.value is None:
             return True, 0.0, 0.0
         values = [step.value for step in tree.lineage(thought) if step.value is not None]
-        score = {"mean": fmean, "prod": math.prod, "min": min, "last": lambda values: values[-1]}[how](values)
-        return False, -score, -thought.value
+        return False, -_SCORES[how](values), -thought.value
 
     return sorted(thoughts, key=key)

@@ -111,9 +111,8 @@ class Explorer:
     ) -> list[list[Thought]]:
         role = role or ("propose" if self.task.has("propose") else "sample")
         judge_each = judge and self._evaluator is not None and not self._evaluator.together
-        asked = zip(thoughts, _each(n, thoughts), strict=True)
-        requests = [asyncio.ensure_future(self._ask_for_steps(thought, role, count)) for thought, count in asked]
-        limits = _each(most, thoughts)
+        asked = list(zip(thoughts, _each(n, thoughts), _each(most, thoughts), strict=True))
+        requests = [asyncio.ensure_future(self._ask_for_steps(thought, role, count)) for thought, count, _ in asked]
         judging: list[asyncio.Future[None]] = []
         grown: list[list[Thought]] = [[] for _ in thoughts]
         refused: BudgetExhausted | None = None
@@ -124,7 +123,7 @@ class Explorer:
                 except BudgetExhausted as exhausted:
                     refused = exhausted
                     continue
-                grown[place] = self._read(thoughts[place], role, *reply, limits[place], apart=apart)
+                grown[place] = self._read(thoughts[place], role, *reply, asked[place][2], apart=apart)
                 if judge_each:
                     judging += [asyncio.ensure_future(self._judge([child])) for child in grown[place]]
             if refused is not None:
