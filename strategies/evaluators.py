@@ -1,4 +1,4 @@
-"""Five ways to judge a thought."""
+"""Six ways to judge a thought."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from treeagent import ConfigError, Evaluator, Judgement, Task, Thought
 from treeagent.evaluator import Desk
@@ -105,6 +105,38 @@ class Likelihood(Evaluator):
             scores = await desk.score("sample", desk.parent(thought), [thought.text])
             judgements.append(Judgement(math.exp(scores.logprobs[0] / max(scores.lengths[0], 1))))
         return judgements
+
+
+@dataclass(frozen=True)
+class Reward(Evaluator):
+    """RAP's reward of a step: likelihood to the power ``alpha`` times self-evaluation to the power 1 - ``alpha``.
+
+    Likelihood is that of the step, as in ``likelihood``; self-evaluation is the expected label of the state after it,
+    as in ``choice`` (Hao et al. 2023, arXiv:2305.14992, section 3.2). Needs labels of 0 or more.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"score"})
+
+    alpha: Annotated[float, Ge(0), Le(1)] = 0.5
+    """1 is the likelihood alone, 0 the self-evaluation alone."""
+
+    def check(self, task: Task) -> None:
+        """Needs the prompts ``sample`` and ``value``, and no label below 0."""
+        task.require("sample", "the evaluator 'reward'")
+        task.require("value", "the evaluator 'reward'")
+        if min(task.labels.values(), default=0.0) < 0:
+            raise ConfigError(
+                f"the evaluator 'reward' needs labels of 0 or more: evaluate.labels of task {task.name!r}"
+            )
+
+    async def judge(self, thoughts: Sequence[Thought], desk: Desk) -> list[Judgement]:
+        """Two passes a thought; the label is the likeliest."""
+        likely = await Likelihood().judge(thoughts, desk)
+        good = await Choice().judge(thoughts, desk)
+        return [
+            Judgement((step.value or 0.0) ** self.alpha * (state.value or 0.0) ** (1 - self.alpha), state.labels)
+            for step, state in zip(likely, good, strict=True)
+        ]
 
 
 @dataclass(frozen=True)

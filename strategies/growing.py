@@ -11,14 +11,24 @@ from treeagent import Search, Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Growing(Search):
-    """Options of an expansion."""
+class Expanding(Search):
+    """The prompt of an expansion."""
 
-    k: Annotated[int, Ge(1)] | None = None
-    """Completions per expansion; the task's own number when None."""
     by: Literal["propose", "sample"] | None = None
     """Prompt to expand with, ``propose`` or ``sample``; the task's ``propose`` if it has one."""
 
+    def role(self, task: Task) -> str:
+        """The prompt to expand with."""
+        return self.by or ("propose" if task.has("propose") else "sample")
+
     def check(self, task: Task) -> None:
         """Needs a prompt to expand with."""
-        task.require(self.by or ("propose" if task.has("propose") else "sample"), f"the search {type(self).__name__!r}")
+        task.require(self.role(task), f"the search {type(self).__name__!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growing(Expanding):
+    """The same number of completions for every expansion."""
+
+    k: Annotated[int, Ge(1)] | None = None
+    """Completions per expansion; the task's own number when None."""

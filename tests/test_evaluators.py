@@ -1,4 +1,4 @@
-"""The five evaluators."""
+"""The six evaluators."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from treeagent import (
 )
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.strategies.bfs import BFS
-from treeagent.strategies.evaluators import Choice, Likelihood, Value, Verifier, Vote, last_label
+from treeagent.strategies.evaluators import Choice, Likelihood, Reward, Value, Verifier, Vote, last_label
 
 TREE = [1, 2, 3]
 LABELS = ["sure", "likely", "impossible", "not sure"]
@@ -183,6 +183,33 @@ def test_likelihood_of_an_empty_step_is_no_crash() -> None:
     assert judgement == Judgement(1.0)
 
 
+# reward
+
+
+@pytest.mark.parametrize(("alpha", "value"), [(0.0, 25.0), (0.5, math.sqrt(0.5 * 25)), (1.0, 0.5)])
+def test_reward_is_the_product_of_likelihood_and_self_evaluation(alpha: float, value: float) -> None:
+    """Powers ``alpha`` and 1 - ``alpha``; at the ends it is ``likelihood`` or ``choice`` alone."""
+
+    class Scored(TreeBackend):
+        async def score(self, request: ScoreRequest) -> Scores:
+            if request.prompt.startswith("a child"):
+                return Scores((math.log(0.25),), (2,), Usage(1, 1, 0))
+            even = [0.0 if text in (" v20", " v30") else -1e3 for text in request.continuations]
+            return Scores(tuple(even), tuple(1 for _ in even), Usage(1, 1, 0))
+
+    [judgement] = judgements(solve(Scored([1]), BFS(), Reward(alpha)))
+    assert judgement is not None
+    assert (judgement.value, judgement.labels) == (pytest.approx(value), ("v20",))
+
+
+def test_reward_refuses_labels_below_zero_and_wrong_powers() -> None:
+    """A power of something negative is no reward."""
+    with pytest.raises(ConfigError, match=r"'reward'.*evaluate\.labels"):
+        Agent(task(**{"v1: 1,": "v1: -1,"}), "rap", backend=TreeBackend(TREE), evaluator="reward")
+    with pytest.raises(ConfigError, match="'alpha'"):
+        Agent(task(), "rap", backend=TreeBackend(TREE), evaluator="reward", options={"evaluator.alpha": 1.5})
+
+
 # verifier
 
 
@@ -218,7 +245,15 @@ def test_the_verifier_is_refused_for_a_task_that_cannot_verify() -> None:
 
 
 @pytest.mark.parametrize(
-    ("evaluator", "role"), [("value", "value"), ("choice", "value"), ("vote", "vote"), ("likelihood", "sample")]
+    ("evaluator", "role"),
+    [
+        ("value", "value"),
+        ("choice", "value"),
+        ("vote", "vote"),
+        ("likelihood", "sample"),
+        ("reward", "sample"),
+        ("reward", "value"),
+    ],
 )
 def test_a_missing_prompt_is_refused_at_once(evaluator: str, role: str) -> None:
     """The error names the evaluator and the prompt."""
@@ -228,7 +263,7 @@ def test_a_missing_prompt_is_refused_at_once(evaluator: str, role: str) -> None:
         Agent(less, "bfs", backend=TreeBackend(TREE), evaluator=evaluator)
 
 
-@pytest.mark.parametrize("evaluator", ["choice", "likelihood"])
+@pytest.mark.parametrize("evaluator", ["choice", "likelihood", "reward"])
 def test_scoring_evaluators_need_a_backend_that_scores(evaluator: str) -> None:
     """The error says what the backend does offer."""
     with pytest.raises(CapabilityError, match=rf"'{evaluator}'.*score.*'scripted'.*generate"):

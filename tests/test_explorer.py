@@ -154,6 +154,57 @@ def test_a_second_expansion_gets_fresh_noise_and_new_paths() -> None:
     assert result.counts.duplicates == 3
 
 
+def test_a_number_of_completions_may_be_given_for_each_thought() -> None:
+    """Each thought has its own ``n``, in the order of the thoughts and not of their paths; one too few is refused."""
+
+    async def steps(explorer: Explorer) -> None:
+        [[first, second, _]] = await explorer.expand([explorer.root])
+        await explorer.grow([second, first], role="sample", n=[3, 1])
+        with pytest.raises(ValueError, match="zip"):
+            await explorer.grow([second, first], role="sample", n=[3])
+
+    backend = TreeBackend(TREE)
+    solve(backend, Steps(steps))
+    asked = [request for request in backend.requests if isinstance(request, Request) and request.key.role == "sample"]
+    assert [(request.key.place, request.n) for request in asked] == [("1", 3), ("0", 1)]
+
+
+@pytest.mark.parametrize("order", [None, 1, 2, 3])
+def test_no_more_children_are_read_than_asked_for(order: int | None) -> None:
+    """``most`` new thoughts a parent, dropped pieces not counted; what is left in the reply is not even read."""
+
+    async def steps(explorer: Explorer) -> None:
+        [children] = await explorer.grow([explorer.root], most=2)
+        grown = await explorer.grow(children[::-1], most=[2, 1])
+        assert [[thought.state for thought in each] for each in grown] == [["rba", "rbb"], ["raa"]]
+
+    backend = TreeBackend(TREE, order=order, answer=scripted(r="WHAT?\nra\nra\nrb\nWHAT?\nrc end"))
+    result = solve(backend, Steps(steps))
+    assert [thought.state for thought in result.tree] == ["r", "ra", "rb", "raa", "rba", "rbb"]
+    assert (result.counts.unparsed, result.counts.duplicates, result.counts.judged) == (1, 1, 5)
+
+
+@pytest.mark.parametrize("order", [None, 1, 2, 3])
+def test_branches_can_be_kept_apart(order: int | None) -> None:
+    """With ``apart`` a state is a duplicate in its own branch only; a later expansion without it knows them all."""
+    anywhere = {"name.startswith(parent)": "true"}
+    anywhere['state: "{{ name }}"'] = "state: \"{{ 'r' if name == 'rr' else name }}\""
+    lists = {"ra": "rx\nrx\nra\nrb\nrr", "rb": "rx\nrb", "rx": "rx\nry end\nra", "ry": ""}
+
+    async def steps(explorer: Explorer) -> None:
+        [[first, second, _]] = await explorer.grow([explorer.root])
+        grown = await explorer.grow([first, second], apart=True)
+        assert [[thought.state for thought in each] for each in grown] == [["rx", "rb"], ["rx"]]
+        [below] = await explorer.grow(grown[1], apart=True)
+        assert [thought.state for thought in below] == ["ry", "ra"]
+        assert await explorer.grow(grown[0][:1]) == [[]]
+
+    backend = TreeBackend(TREE, order=order, answer=scripted(**lists))
+    backend._nodes |= {"rx": 7, "ry": 8}
+    result = solve(backend, Steps(steps), task=task(**anywhere))
+    assert result.counts.duplicates == 3 + 1 + 1 + 3
+
+
 def test_an_answer_is_asked_for_once_even_with_an_old_record() -> None:
     """A search may keep records from before an answer was written; the tree knows better."""
 

@@ -200,8 +200,9 @@ def test_every_package_folder_is_in_the_package_map() -> None:
 def test_no_file_is_too_long(path: Path) -> None:
     """One idea a file: at most 350 lines, and a search fits one screen of code."""
     assert len(path.read_text().splitlines()) <= 350
-    if path.parent.name == "strategies" and path.name in ("bfs.py", "dfs.py"):
-        assert len(path.read_text().splitlines()) <= 60
+    if path.parent.name == "strategies" and path.name != "evaluators.py":
+        statistics = path.name in ("mcts.py", "rap.py")  # both keep a node's statistics, a second idea of a screen
+        assert len(path.read_text().splitlines()) <= (150 if statistics else 75)
 
 
 def test_every_test_says_what_it_shows() -> None:

@@ -30,6 +30,7 @@ from treeagent import (
     Scores,
     Search,
     Usage,
+    registry,
 )
 from treeagent.journal import completion_event, read, recorded, reply_from, scores_event, scores_from
 from treeagent.rebuild import rebuild
@@ -249,8 +250,8 @@ class Named(TreeBackend):
         return {"name": self.name, "model": self.model, "options": {"speed": self.speed}}
 
 
-@pytest.mark.parametrize("search", ["bfs", "dfs", "mcts", "io", "cot", "cot-sc"])
-@pytest.mark.parametrize("evaluator", ["value", "choice", "vote", "likelihood"])
+@pytest.mark.parametrize("search", registry.names("search"))
+@pytest.mark.parametrize("evaluator", ["value", "choice", "vote", "likelihood", "reward"])
 def test_every_search_and_evaluator_is_written_down_so_that_it_opens_again(
     search: str, evaluator: str, tmp_path: Path
 ) -> None:

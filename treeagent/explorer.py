@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from .backend import Backend, Key, Reply, Request, ScoreRequest, Scores
 from .budget import BudgetExhausted, Ledger
@@ -16,6 +16,7 @@ from .thought import Thought, Tree
 
 T = TypeVar("T")
 Emit = Callable[[Event], None]
+Count: TypeAlias = "int | Sequence[int] | None"
 
 JUDGE = 1
 """Place of the evaluator's backend and price; the generator's is 0."""
@@ -66,7 +67,7 @@ class Explorer:
         self.seed = seed
         self._legality = legality
         self._replies, self._scores = known
-        self._keys = {self.root.key}
+        self._keys: set[tuple[int | None, str]] = set()
         self._visits: dict[int, int] = {}
         self._siblings: dict[int, int] = {}
         self._attempts: set[int] = set()
@@ -74,19 +75,28 @@ class Explorer:
     # Growing
 
     async def grow(
-        self, thoughts: Sequence[Thought], *, role: str | None = None, n: int | None = None
+        self,
+        thoughts: Sequence[Thought],
+        *,
+        role: str | None = None,
+        n: Count = None,
+        most: Count = None,
+        apart: bool = False,
     ) -> list[list[Thought]]:
         """Expand each thought and judge its children, each once its parent and those on lower paths have replied.
 
-        One list of judged children per thought. Raises BudgetExhausted after keeping all that was paid for.
+        One list of judged children per thought; a thought given twice is expanded twice. ``n`` is the number of
+        completions, and ``most`` that of the children read from them: one number for all, or one a thought. With
+        ``apart`` a state is a duplicate only within its branch, which is all that is below the same first step.
+        Raises BudgetExhausted after keeping all that was paid for.
         """
-        return await self._grow(thoughts, role, n, judge=True)
+        return await self._grow(thoughts, role, n, most, apart=apart, judge=True)
 
     async def expand(
-        self, thoughts: Sequence[Thought], *, role: str | None = None, n: int | None = None
+        self, thoughts: Sequence[Thought], *, role: str | None = None, n: Count = None
     ) -> list[list[Thought]]:
         """Like :meth:`grow`, without judging."""
-        return await self._grow(thoughts, role, n, judge=False)
+        return await self._grow(thoughts, role, n, None, apart=False, judge=False)
 
     async def evaluate(self, thoughts: Sequence[Thought]) -> list[Thought]:
         """The thoughts, judged."""
@@ -97,11 +107,12 @@ class Explorer:
         return [self.tree[thought.id] for thought in thoughts]
 
     async def _grow(
-        self, thoughts: Sequence[Thought], role: str | None, n: int | None, *, judge: bool
+        self, thoughts: Sequence[Thought], role: str | None, n: Count, most: Count, *, apart: bool, judge: bool
     ) -> list[list[Thought]]:
         role = role or ("propose" if self.task.has("propose") else "sample")
         judge_each = judge and self._evaluator is not None and not self._evaluator.together
-        requests = [asyncio.ensure_future(self._ask_for_steps(thought, role, n)) for thought in thoughts]
+        asked = list(zip(thoughts, _each(n, thoughts), _each(most, thoughts), strict=True))
+        requests = [asyncio.ensure_future(self._ask_for_steps(thought, role, count)) for thought, count, _ in asked]
         judging: list[asyncio.Future[None]] = []
         grown: list[list[Thought]] = [[] for _ in thoughts]
         refused: BudgetExhausted | None = None
@@ -112,7 +123,7 @@ class Explorer:
                 except BudgetExhausted as exhausted:
                     refused = exhausted
                     continue
-                grown[place] = self._read(thoughts[place], role, *reply)
+                grown[place] = self._read(thoughts[place], role, *reply, asked[place][2], apart=apart)
                 if judge_each:
                     judging += [asyncio.ensure_future(self._judge([child])) for child in grown[place]]
             if refused is not None:
@@ -132,26 +143,34 @@ class Explorer:
         self._visits[thought.id] = visit + 1
         return await self._ask(role, thought, thought.place, visit=visit, n=n)
 
-    def _read(self, parent: Thought, role: str, request: str, reply: Reply) -> list[Thought]:
+    def _read(
+        self, parent: Thought, role: str, request: str, reply: Reply, most: int | None, *, apart: bool
+    ) -> list[Thought]:
         """To thoughts; unparsed, illegal and duplicate ones are counted and dropped before a judge is paid."""
-        steps, children = self.steps(parent), []
+        steps = self.steps(parent)
+        children: list[Thought] = []
         for sample, completion in enumerate(reply.completions):
             for piece in self.task.read_thoughts(role, completion.text, self.input, parent, steps):
+                if len(children) == most:
+                    return children
                 index = self._siblings.get(parent.id, 0)
                 self._siblings[parent.id] = index + 1
                 fault = piece.fault
                 if fault == "illegal" and not self._legality:
                     self.counts.illegal += 1  # kept, but counted
                     fault = None
-                fault = fault or ("duplicate" if piece.key in self._keys else None)
+                path = (*parent.path, index)
+                branch = path[0] if apart else None
+                if fault is None and ((branch, piece.key) in self._keys or piece.key == self.root.key):
+                    fault = "duplicate"
                 if fault is not None:
                     self._drop(parent, index, piece.text, fault)
                     continue
                 self._ledger.take_nodes(1)
-                self._keys.add(piece.key)
+                self._keys |= {(None, piece.key), (path[0], piece.key)}
                 child = Thought(
                     len(self.tree), parent.id, piece.text, piece.state, piece.key, parent.depth + 1,
-                    (*parent.path, index), piece.terminal, request=request, sample=sample,
+                    path, piece.terminal, request=request, sample=sample,
                 )  # fmt: skip
                 self._add(child)
                 children.append(child)
@@ -299,6 +318,10 @@ class Explorer:
 def ranked(thoughts: Iterable[Thought]) -> list[Thought]:
     """Best value first; equal values keep their order, and thoughts of unknown value come last."""
     return sorted(thoughts, key=lambda thought: (thought.value is None, -(thought.value or 0.0)))
+
+
+def _each(number: Count, thoughts: Sequence[Thought]) -> Sequence[int | None]:
+    return [number] * len(thoughts) if number is None or isinstance(number, int) else number
 
 
 async def _together(awaitables: Iterable[Awaitable[T]]) -> list[T]:

@@ -1,0 +1,49 @@
+"""Beam search over reasoning steps (Xie et al. 2023, arXiv:2305.00633; Snell et al. 2024, arXiv:2408.03314).
+
+Where ``bfs`` looks at the last state alone, this ranks whole paths by the scores of all their steps: one doubtful step
+is not forgotten because the next one looks fine. Departs from Xie et al. in three ways: beams are kept by rank and not
+sampled; a step's score is the evaluator's (their mix of likelihood and confidence is the evaluator ``reward``); and
+the scores are averaged, where the paper multiplies them, because a product favours short paths or long ones,
+depending on the judge's scale. ``prod`` is there for judges whose scores are probabilities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge
+
+from treeagent import ConfigError, Explorer, Task, Thought
+
+from .growing import Growing
+from .paths import How, best_paths
+
+
+@dataclass(frozen=True)
+class Beam(Growing):
+    """Generate ``k`` completions a thought, evaluate the steps, keep the ``b`` paths whose steps score best."""
+
+    b: Annotated[int, Ge(1)] = 5
+    """Paths kept per level, finished ones included."""
+    score: How = "mean"
+    """A path's score from those of its steps: ``mean``, ``prod``, ``min`` (its weakest step) or ``last`` (as bfs)."""
+
+    def check(self, task: Task) -> None:
+        """Needs a prompt to expand with, and for products no label below 0."""
+        super().check(task)
+        if self.score == "prod" and min(task.labels.values(), default=0.0) < 0:
+            raise ConfigError(
+                f"the search 'beam' cannot multiply scores below 0: evaluate.labels of task {task.name!r}"
+            )
+
+    async def run(self, explorer: Explorer) -> Thought | None:
+        """The answer of the best path after the last level."""
+        beam = [explorer.root]
+        while open_thoughts := [thought for thought in beam if not thought.terminal]:
+            grown = await explorer.grow(open_thoughts, role=self.by, n=self.k)
+            finished = [thought for thought in beam if thought.terminal]
+            beam = best_paths(
+                [*finished, *(child for children in grown for child in children)], explorer.tree, self.score
+            )[: self.b]
+        return await explorer.finish(beam)

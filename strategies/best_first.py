@@ -1,0 +1,49 @@
+"""Best-first search (Pearl 1984, Heuristics; for language models: Koh et al. 2024, arXiv:2407.01476, section 3.3).
+
+The judgement is the heuristic: the open thought of highest value is expanded next, wherever in the tree it stands. Of
+equal values the newest goes first: judges have few labels, and on a plateau the oldest first would be breadth first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge
+
+from treeagent import Explorer, Thought, ranked
+
+from .growing import Growing
+
+
+@dataclass(frozen=True)
+class BestFirst(Growing):
+    """Expand the best open thought of the whole tree, until the best one is finished and accepted.
+
+    Stops at the first finished thought that the task verifies, or, where it cannot verify, at the first one that has an
+    answer. When the expansions are used up, the finished thoughts that are left have their turn, best first.
+    """
+
+    expansions: Annotated[int, Ge(1)] = 32
+    """Thoughts expanded at most; the search budget c of Koh et al."""
+    parallel: Annotated[int, Ge(1)] = 1
+    """Thoughts expanded together; 1 is the textbook's search, more may expand a thought that it would not have."""
+
+    async def run(self, explorer: Explorer) -> Thought | None:
+        """The first accepted thought; when none is, the first that had an answer at all."""
+        frontier, left, fallback = [explorer.root], self.expansions, None
+        while frontier:
+            if frontier[0].terminal:
+                found = await explorer.finish([frontier.pop(0)])
+                if found is not None and (explorer.verified(found) or not explorer.task.can_verify):
+                    return found
+                fallback = fallback or found
+                continue
+            batch = [thought for thought in frontier[: self.parallel] if not thought.terminal][:left]
+            left -= len(batch)
+            grown = await explorer.grow(batch, role=self.by, n=self.k)
+            frontier = [thought for thought in frontier if thought not in batch]
+            frontier = ranked([*(child for children in grown for child in children), *frontier])
+            if not left:
+                frontier = [thought for thought in frontier if thought.terminal]
+        return fallback

@@ -1,0 +1,39 @@
+"""Diverse verifier tree search (Beeching, Tunstall & Rush 2024, "Scaling test-time compute with open models").
+
+N samples are split into N/M independent subtrees (here: ``subtrees``), each of which follows the best of its own M
+steps (here: ``k``). A beam of the same cost soon holds variants of one idea; subtrees cannot crowd each other out.
+Departs from the source where states are merged: first steps are dealt out among the subtrees in turn, so that no two
+begin at the same state. Below that a state counts as a duplicate within its own subtree only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge
+
+from treeagent import Explorer, Thought, ranked
+
+from .growing import Growing
+
+
+@dataclass(frozen=True)
+class DVTS(Growing):
+    """Grow ``subtrees`` trees apart from each other, each greedily with ``k`` completions; the best end wins."""
+
+    subtrees: Annotated[int, Ge(1)] = 4
+    """Independent subtrees, N/M in the source."""
+
+    async def run(self, explorer: Explorer) -> Thought | None:
+        """The answer of the best of the subtrees' ends."""
+        role = self.role(explorer.task)
+        times = 1 if role == "propose" else self.subtrees  # a list has many steps, and asked for again may be the same
+        grown = await explorer.grow([explorer.root] * times, role=role, n=self.k)
+        steps = [child for children in grown for child in children]
+        ends = [best for i in range(self.subtrees) for best in ranked(steps[i :: self.subtrees])[:1]]
+        while growing := [thought for thought in ends if not thought.terminal]:
+            grown = await explorer.grow(growing, role=role, n=self.k, apart=True)
+            best = {thought.id: ranked(children)[:1] for thought, children in zip(growing, grown, strict=True)}
+            ends = [end for thought in ends for end in best.get(thought.id, [thought])]
+        return await explorer.finish(ranked(ends))

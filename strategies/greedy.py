@@ -1,0 +1,25 @@
+"""Greedy search: always the best child, never back (Tree of Thoughts with b = 1, Yao et al. 2023, arXiv:2305.10601).
+
+Textbooks call it hill climbing. It is the baseline that tells what the rest of a beam, or going back, is worth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from treeagent import Explorer, Thought, ranked
+
+from .growing import Growing
+
+
+@dataclass(frozen=True)
+class Greedy(Growing):
+    """Generate ``k`` completions, evaluate, follow the best thought; a dead end is the end."""
+
+    async def run(self, explorer: Explorer) -> Thought | None:
+        """The answer of the one path, if it comes to an end."""
+        path = [explorer.root]
+        while path and not path[0].terminal:
+            [children] = await explorer.grow(path, role=self.by, n=self.k)
+            path = ranked(children)[:1]
+        return await explorer.finish(path)

@@ -1,0 +1,36 @@
+"""Step scores along a path, made into one number (process reward models: Lightman et al. 2023, arXiv:2305.20050)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from statistics import fmean
+from typing import Literal
+
+from treeagent import Thought, Tree
+
+How = Literal["mean", "prod", "min", "last"]
+"""How the judgements of a path's steps become the score of the path."""
+
+_SCORES: dict[How, Callable[[list[float]], float]] = {
+    "mean": fmean,
+    "prod": math.prod,
+    "min": min,
+    "last": lambda values: values[-1],
+}
+
+
+def best_paths(thoughts: Iterable[Thought], tree: Tree, how: How) -> list[Thought]:
+    """Highest path score first; of equal scores the higher last step, then the earlier thought.
+
+    Steps of unknown value are left out of a path's score; a thought whose own value is unknown comes last, since
+    the rest of its path says nothing about it.
+    """
+
+    def key(thought: Thought) -> tuple[bool, float, float]:
+        if thought.value is None:
+            return True, 0.0, 0.0
+        values = [step.value for step in tree.lineage(thought) if step.value is not None]
+        return False, -_SCORES[how](values), -thought.value
+
+    return sorted(thoughts, key=key)
