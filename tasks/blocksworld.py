@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from treeagent.checker import Checker
 
-from .blocks import TABLE, Action, Goal, State, apply
+from .blocks import TABLE, Action, Goal, State, apply, shortest_plan
 
 _BLOCK = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 _PLACE = re.compile(rf"({_BLOCK}) is on (the table|{_BLOCK})")
@@ -50,6 +50,11 @@ class Blocksworld(Checker):
                 return False
             state = following
         return state.meets(goal)
+
+    def promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
+        """Whether the steps are the beginning of a shortest plan."""
+        whole, rest = shortest_plan(*read(input)), shortest_plan(*read(state))
+        return None if whole is None or rest is None else len(steps) + len(rest) == len(whole)
 
 
 def show(state: State, goal: Goal) -> str:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from treeagent.checker import Checker
 
 from .arithmetic import value
-from .rational import TARGET, apply, read, show
+from .rational import TARGET, apply, read, show, solvable
 
 STEP = re.compile(r"(\S+) ([-+*/]) (\S+) = (\S+) \(left: ([^)]*)\)")
 
@@ -48,6 +48,10 @@ class Game24(Checker):
                 return False
             state = match[5]
         return bool(steps) and self.key(state) == str(TARGET)
+
+    def promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
+        """Whether the numbers that are left can make 24."""
+        return solvable(read(state))
 
 
 def evaluate(expression: str) -> tuple[Fraction, tuple[Fraction, ...]] | None:

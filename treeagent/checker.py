@@ -47,6 +47,13 @@ class Checker:
         """Whether an answer agrees with the gold answer; only evaluation calls this, never a search."""
         return answer.strip() == gold.strip()
 
+    def promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
+        """Whether a solution can still be reached from here (in a puzzle of fewest moves: by a shortest plan).
+
+        None where that cannot be told. It is what the judgements of evaluators are measured against; no search sees it.
+        """
+        return None
+
     @property
     def simulates(self) -> bool:
         """Whether :meth:`after` is there."""

@@ -1,0 +1,95 @@
+"""What an evaluation has shown, as numbers: accuracy with its interval, cost, time, and what its evaluator is worth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .outcomes import Outcome
+from .statistics import Paired, Ranking, Share, paired, percentile, ranking, share
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Of the problems that were run; unknown is None."""
+
+    wanted: int
+    """Problems of the evaluation."""
+    run: int
+    failed: int
+    """Problems without a verdict because the backend failed: neither right nor wrong."""
+    accuracy: Share
+    """Of the problems with a verdict."""
+    bounds: tuple[float, float] | None
+    """The accuracy if all failed problems were wrong, and if all were right; None when none failed."""
+    unanswered: int
+    """Problems that ended without any answer; they count as wrong."""
+    ended: dict[str, int]
+    """How many searches ended how."""
+    tokens: int | None
+    completion_tokens: int | None
+    calls: int
+    dollars: float | None
+    p50: float | None
+    """Median seconds of a problem, while others were running."""
+    p99: float | None
+    thoughts: int
+    unparsed: int
+    judged: int
+    judgements_unparsed: int
+    ranking: Ranking
+
+    def to_json(self) -> dict[str, Any]:
+        """Part of the object that ``treeagent eval --json`` prints."""
+        return {**asdict(self), "accuracy": {**asdict(self.accuracy), "value": self.accuracy.value}}
+
+
+def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
+    """Add outcomes up."""
+    everything = list(outcomes)
+    fine = [outcome for outcome in everything if outcome.error is None]
+    known = [outcome for outcome in fine if outcome.right is not None]
+    right, failed = sum(bool(outcome.right) for outcome in known), len(everything) - len(fine)
+    whole = len(known) + failed
+    return Summary(
+        wanted=wanted,
+        run=len(everything),
+        failed=failed,
+        accuracy=share(right, len(known)),
+        bounds=(right / whole, (right + failed) / whole) if failed else None,
+        unanswered=sum(outcome.answer is None for outcome in fine),
+        ended=dict(Counter(outcome.ended for outcome in everything).most_common()),
+        tokens=_sum([outcome.tokens for outcome in fine]),
+        completion_tokens=_sum([outcome.completion_tokens for outcome in fine]),
+        calls=sum(outcome.calls for outcome in fine),
+        dollars=_dollars(fine),
+        p50=percentile([outcome.seconds for outcome in fine], 0.5),
+        p99=percentile([outcome.seconds for outcome in fine], 0.99),
+        thoughts=sum(outcome.thoughts for outcome in fine),
+        unparsed=sum(outcome.unparsed for outcome in fine),
+        judged=sum(outcome.judged for outcome in fine),
+        judgements_unparsed=sum(outcome.judgements_unparsed for outcome in fine),
+        ranking=ranking([outcome.values for outcome in fine]),
+    )
+
+
+def compared(first: Iterable[Outcome], second: Iterable[Outcome]) -> Paired | None:
+    """Two runs on the inputs that both have a verdict on; None when there is no such input."""
+    verdicts = [
+        {outcome.input: outcome.right for outcome in run if outcome.error is None and outcome.right is not None}
+        for run in (first, second)
+    ]
+    common = [(bool(verdicts[0][text]), bool(verdicts[1][text])) for text in verdicts[0] if text in verdicts[1]]
+    return paired(common) if common else None
+
+
+def _sum(amounts: Sequence[int | None]) -> int | None:
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if len(known) == len(amounts) else None
+
+
+def _dollars(outcomes: Sequence[Outcome]) -> float | None:
+    known = [outcome.dollars for outcome in outcomes if outcome.dollars is not None]
+    return sum(known) if known and len(known) == len(outcomes) else None
