@@ -21,13 +21,15 @@ class BestFirst(Growing):
     """Expand the best open thought of the whole tree, until the best one is finished and accepted.
 
     Stops at the first finished thought that the task verifies, or, where it cannot verify, at the first one that has an
-    answer. When the expansions are used up, the finished thoughts that are left have their turn, best first.
+    answer. When the expansions are used up, the best ``candidates`` of the finished thoughts left have their turn.
     """
 
     expansions: Annotated[int, Ge(1)] = 32
     """Thoughts expanded at most; the search budget c of Koh et al."""
     parallel: Annotated[int, Ge(1)] = 1
     """Thoughts expanded together; 1 is the textbook's search, more may expand a thought that it would not have."""
+    candidates: Annotated[int, Ge(1)] = 5
+    """Finished thoughts that may have their answer written when the expansions are used up."""
 
     async def run(self, explorer: Explorer) -> Thought | None:
         """The first accepted thought; when none is, the first that had an answer at all."""
@@ -45,5 +47,5 @@ class BestFirst(Growing):
             frontier = [thought for thought in frontier if thought not in batch]
             frontier = ranked([*(child for children in grown for child in children), *frontier])
             if not left:
-                frontier = [thought for thought in frontier if thought.terminal]
+                frontier = [thought for thought in frontier if thought.terminal][: self.candidates]
         return fallback

@@ -1,4 +1,4 @@
-"""REBASE: reward-balanced search (Wu et al. 2024, arXiv:2408.00724, section 3.2).
+"""REBASE: reward-balanced search (Wu et al. 2024, arXiv:2408.00724).
 
 Each level has a budget of steps, shared among its open thoughts by the softmax of their rewards: good thoughts get
 many children, poor ones few or none, and none is given up because of its rank. A finished thought lowers the budget of
