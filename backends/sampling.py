@@ -51,6 +51,10 @@ MANY = 4096
 """Ids whose noise is all made, when several of the best are wanted."""
 
 
+MOST_BEAMS = 64
+"""Beams of one completion."""
+
+
 def check(sampling: Sampling) -> None:
     """Raise BackendError when a setting has no meaning, listing every fault."""
     faults = []
@@ -64,6 +68,8 @@ def check(sampling: Sampling) -> None:
         faults.append(f"min_p must be between 0 and 1, not {sampling.min_p}")
     if sampling.max_tokens < 1:
         faults.append(f"max_tokens must be at least 1, not {sampling.max_tokens}")
+    if not 1 <= sampling.num_beams <= MOST_BEAMS:
+        faults.append(f"num_beams must be between 1 and {MOST_BEAMS}, not {sampling.num_beams}")
     if "" in sampling.stop:
         faults.append("a stop string must not be empty")
     if faults:
