@@ -111,7 +111,10 @@ class Joint:
 
     def draw(self, streams: Sequence[int], position: int, purpose: int = TEXT) -> list[Pick]:
         """One draw from the warped law for each of the streams (W,)."""
-        return draw(self, self.warped(), self.sampling.temperature, streams, position, purpose)
+        warped = self.warped()
+        rows = [self.row(warped, beam) for beam in range(len(self.beams))]
+        found = draw(rows, self.sampling.temperature, streams, position, purpose)
+        return [Pick(beam, None if self.beams[beam].finished else at) for beam, at in found]
 
     def warped(self) -> NDArray[np.float64]:
         """Joint scores (N,), minus infinity where the warpers cut; to be divided by the temperature."""
@@ -136,20 +139,24 @@ class Joint:
 
 
 def draw(
-    joint: Joint, scores: NDArray[np.float64], temperature: float, streams: Sequence[int], position: int, purpose: int
-) -> list[Pick]:
-    """For each stream (W,) a draw from exp(scores / temperature), normalised, over a joint's extensions (N,)."""
-    masses = np.array([log_mass(joint.row(scores, beam) / temperature) for beam in range(len(joint.beams))])  # (B,)
-    which = np.arange(len(masses))
+    rows: Sequence[NDArray[np.float64]], temperature: float, streams: Sequence[int], position: int, purpose: int
+) -> list[tuple[int, int]]:
+    """For each stream (W,) a row and a place in it, from exp(scores / temperature) over all rows, normalised.
+
+    Rows of scores are (V,), or (1,) where there is nothing more to choose.
+    """
+    masses = np.array([log_mass(row / temperature) for row in rows])  # (B,)
+    which = np.arange(len(rows))
     beams = [int((masses + gumbel(stream, position, which, purpose, WHICH)).argmax()) for stream in streams]
-    going = [i for i, beam in enumerate(beams) if not joint.beams[beam].finished]
-    tokens: dict[int, int] = {}
+    going = [i for i, beam in enumerate(beams) if len(rows[beam]) > 1]
+    places = [0] * len(beams)
     if going:
-        rows = np.stack([joint.row(scores, beams[i]) for i in going])
         flat = [Sampling(temperature=temperature)] * len(going)
-        found = choose_rows(rows, flat, [streams[i] for i in going], [position] * len(going), purpose)
-        tokens = dict(zip(going, found.tolist(), strict=True))
-    return [Pick(beam, tokens.get(i)) for i, beam in enumerate(beams)]
+        wide = np.stack([rows[beams[i]] for i in going])
+        found = choose_rows(wide, flat, [streams[i] for i in going], [position] * len(going), purpose)
+        for i, place in zip(going, found.tolist(), strict=True):
+            places[i] = place
+    return list(zip(beams, places, strict=True))
 
 
 @lru_cache(maxsize=4096)
@@ -157,6 +164,21 @@ def stream_of(stream: int, draw: int) -> int:
     """64-bit key of the noise of one of a step's draws: a hash of the sample's stream and the draw's number."""
     data = stream.to_bytes(8, "little") + draw.to_bytes(8, "little")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8, person=b"beam").digest(), "little")
+
+
+def law_of(joint: Joint) -> dict[tuple[int, ...], NDArray[np.float64]]:
+    """The warped law over distinct extensions: by a beam's ``raw`` the probabilities of its extensions, (V,) or (1,).
+
+    A beam that stands twice in the joint has its mass twice.
+    """
+    scores = joint.warped() / joint.sampling.temperature
+    weights = np.exp(scores - scores.max())
+    weights /= weights.sum()
+    law: dict[tuple[int, ...], NDArray[np.float64]] = {}
+    for i, beam in enumerate(joint.beams):
+        row = joint.row(weights, i)
+        law[beam.raw] = law[beam.raw] + row if beam.raw in law else row
+    return law
 
 
 def log_softmax(logits: Floats) -> NDArray[np.float64]:

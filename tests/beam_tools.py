@@ -10,13 +10,25 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from seed_tools import Naive
+from seed_tools import Naive, request
 
-from treeagent.backend import Completion, Request, Sampling
+from treeagent.backend import Completion, Reply, Request, Sampling
 from treeagent.backends import beams
 from treeagent.backends.beams import WHICH, stream_of
 from treeagent.backends.sampling import RESIDUAL, TEXT, choose_rows, gumbel, uniforms, warp
 from treeagent.backends.text import decode_after
+
+BEAMS = [
+    request(0, 30, 2, num_beams=3, max_tokens=12),
+    request(1, 31, 2, num_beams=4, temperature=0.7, max_tokens=12),
+    request(2, 32, num_beams=2, temperature=1.0, top_k=5, max_tokens=9),
+    request(2, 33, 2, num_beams=3, temperature=1.0, top_k=30, top_p=0.9, min_p=0.01, max_tokens=10),
+    request(3, 34, 2, num_beams=3, temperature=0.7, stop=tuple("abcdeost"), max_tokens=14),
+    request(3, 35, num_beams=4, stop=("b", "é", "4"), max_tokens=12),
+    request(0, 36, num_beams=5, temperature=0.7, max_tokens=1),
+    request(1, 37, 2, num_beams=4, temperature=2.0, max_tokens=12),
+]
+"""Search and sampling, with warpers, stop strings, ends of text and limits."""
 
 
 @contextmanager
@@ -143,3 +155,17 @@ def _known(naive: Naive, asked: Request, i: int) -> Completion:
             sample = naive.sample(asked, i)
             _cache[key] = Completion(sample.text, None, sample.finish, -math.inf)
     return _cache[key]
+
+
+def same(replies: Sequence[Reply], wanted: Sequence[Sequence[Completion]]) -> bool:
+    """Texts and ends are equal and scores are near; where there are no beams no score is told."""
+    for reply, truths in zip(replies, wanted, strict=True):
+        for made, truth in zip(reply.completions, truths, strict=True):
+            if (made.text, made.finish) != (truth.text, truth.finish):
+                return False
+            if truth.logprob == -np.inf:
+                if made.logprob is not None:
+                    return False
+            elif made.logprob is None or abs(made.logprob - truth.logprob) > 1e-3:
+                return False
+    return True

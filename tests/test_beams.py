@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from beam_tools import expected, picks, tabulated_beams
+from beam_tools import BEAMS, expected, picks, same, tabulated_beams
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seed_tools import Naive, ask, request
@@ -21,36 +20,10 @@ from treeagent.backends.transformers import TransformersBackend
 from treeagent.errors import BackendError
 from treeagent.journal import completion_event, reply_from
 
-BEAMS = [
-    request(0, 30, 2, num_beams=3, max_tokens=12),
-    request(1, 31, 2, num_beams=4, temperature=0.7, max_tokens=12),
-    request(2, 32, num_beams=2, temperature=1.0, top_k=5, max_tokens=9),
-    request(2, 33, 2, num_beams=3, temperature=1.0, top_k=30, top_p=0.9, min_p=0.01, max_tokens=10),
-    request(3, 34, 2, num_beams=3, temperature=0.7, stop=tuple("abcdeost"), max_tokens=14),
-    request(3, 35, num_beams=4, stop=("b", "é", "4"), max_tokens=12),
-    request(0, 36, num_beams=5, temperature=0.7, max_tokens=1),
-    request(1, 37, 2, num_beams=4, temperature=2.0, max_tokens=12),
-]
-"""Search and sampling, with warpers, stop strings, ends of text and limits."""
-
 
 @pytest.fixture(scope="module")
 def plain(pair: Path) -> TransformersBackend:
     return TransformersBackend(str(pair / "model"), device="cpu", dtype="float64")
-
-
-def same(replies: Sequence, wanted: Sequence[Sequence[Completion]]) -> bool:
-    """Texts and ends are equal and scores are near; where there are no beams no score is told."""
-    for reply, truths in zip(replies, wanted, strict=True):
-        for made, truth in zip(reply.completions, truths, strict=True):
-            if (made.text, made.finish) != (truth.text, truth.finish):
-                return False
-            if truth.logprob == -np.inf:
-                if made.logprob is not None:
-                    return False
-            elif made.logprob is None or abs(made.logprob - truth.logprob) > 1e-3:
-                return False
-    return True
 
 
 def test_plain_beams_are_the_naive_ones(plain: TransformersBackend, naive: Naive) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from .budget import Calibration, CostTable, Gate, floor, select, values
-from .drafters import Draft, Drafter
+from .drafters import Draft, Drafter, Row
 from .jobs import Growing
 
 DEPTH = 16
@@ -72,6 +72,12 @@ class Drafting:
         self._judge(final, verified, time.perf_counter() - began)
         for job, draft in zip(jobs, final, strict=True):
             job.draft = draft
+
+    def forget_rows(self, rows: Sequence[Row]) -> None:
+        """Beams that are no more."""
+        if self.drafter is not None:
+            for row in rows:
+                self.drafter.forget(row)
 
     def watch(self, jobs: Sequence[Growing]) -> None:
         """Show the drafter what was committed since it looked last."""

@@ -15,9 +15,11 @@ from treeagent.backend import Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError, ConfigError, TreeagentError, did_you_mean
 
 from .. import worker
+from ..beams import Run
 from ..gathering import Gatherer, Ticket
 from ..local import LocalBackend, pairs, samples
 from .assembly import Parts, assemble
+from .beaming import Beaming
 from .drafters import Drafter
 from .drafters.names import Choice
 from .jobs import Growing, Scoring
@@ -267,7 +269,7 @@ class SeedBackend(LocalBackend):
             nonlocal left
             left -= 1
             if left == 0:
-                tokens = sum(len(sample.tokens) for sample in made)
+                tokens = sum(len(sample.tokens) + sample.others for sample in made)
                 usage = Usage(calls=1, prompt_tokens=len(made[0].prompt), completion_tokens=tokens)
                 completions = tuple(sample.completion for sample in made if sample.completion is not None)
                 ticket.answer(Reply(completions, usage))
@@ -278,7 +280,10 @@ class SeedBackend(LocalBackend):
 
         for sample in made:
             sample.wanted = lambda: ticket.wanted
-            parts.scheduler.submit(Growing(sample, finished, failed))
+            if sample.sampling.num_beams > 1:
+                parts.scheduler.submit(Beaming(Run(sample, parts.model.eos), finished, failed))
+            else:
+                parts.scheduler.submit(Growing(sample, finished, failed))
 
     def _explained(self, error: BaseException) -> TreeagentError:
         if isinstance(error, TreeagentError):

@@ -1,0 +1,115 @@
+"""Beams in the engine: forest-parallel passes, forks, preemption; whatever is drafted, plain beams come out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from beam_tools import BEAMS, expected, same
+from seed_tools import FEW, MIX, Bench, ask, idle, request, under_way
+
+from treeagent.backend import Request
+
+POLICIES = ("rounds", "fcfs", "serial")
+Open = Callable[..., Bench]
+
+SOME = [BEAMS[1], BEAMS[5], request(3, 38, num_beams=3, temperature=0.7, max_tokens=7)]
+ALL = [request for pair in zip(BEAMS, MIX, strict=False) for request in pair]
+"""Together with ordinary requests."""
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Open:
+    """Engines by family and dtype, each loaded once."""
+    known: dict[tuple[str, str], Bench] = {}
+
+    def open_bench(family: str, dtype: str = "float64") -> Bench:
+        if (family, dtype) not in known:
+            known[family, dtype] = Bench.of(tmp_path_factory.mktemp(f"{family}-{dtype}"), family, dtype)
+        return known[family, dtype]
+
+    return open_bench
+
+
+def longest(one: Bench, requests: list[Request]) -> int:
+    """Slots that the largest of the requests may need."""
+    return max(
+        len(one.naive.text.prompt(asked.prompt)) + asked.sampling.num_beams * asked.sampling.max_tokens
+        for asked in requests
+    )
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_beams_are_those_of_naive_decoding(bench: Open, family: str, policy: str) -> None:
+    """In one batch with ordinary requests, under every policy; nothing is left behind."""
+    one = bench(family)
+    mixed = ALL if policy == "rounds" else [*SOME, *FEW]
+    backend = one.set_up("none", policy)
+    assert same(ask(backend, *mixed), expected(one.naive, mixed))
+    one.settle()
+
+
+def test_beams_are_those_of_naive_decoding_in_float32(bench: Open) -> None:
+    """Where weights are packed."""
+    one = bench("llama", "float32")
+    assert same(ask(one.set_up("none"), *BEAMS), expected(one.naive, BEAMS))
+    one.settle()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_want_of_memory_changes_no_beam(bench: Open, policy: str) -> None:
+    """Groups of branches join all or none, and are preempted and computed again as a whole."""
+    one = bench("llama")
+    mixed = ALL if policy == "rounds" else [*SOME, *FEW]
+    slots = longest(one, mixed) + 3
+    backend = one.set_up("none", policy, slots=slots, chunk=7)
+    before = one.scheduler.counters.copy()
+    assert same(ask(backend, *mixed), expected(one.naive, mixed))
+    one.settle()
+    if policy == "rounds":
+        assert one.scheduler.counters.since(before).preempted > 0
+    assert one.scheduler.runner.forest.pool.peak <= slots
+
+
+def test_beams_that_could_never_fit_are_refused(bench: Open) -> None:
+    """At once, with what they need; one slot more suffices."""
+    one = bench("llama")
+    asked = BEAMS[1]
+    need = longest(one, [asked])
+    [error] = ask(one.set_up("none", slots=need - 1), asked, errors=True)
+    assert f"keys and values of {need} tokens" in str(error)
+    assert same(ask(one.set_up("none", slots=need), asked), expected(one.naive, [asked]))
+    one.settle()
+
+
+def test_beams_of_a_cancelled_request_leave(bench: Open) -> None:
+    """Their branches are given up, and what was asked beside them is answered."""
+    one = bench("llama")
+    backend = one.set_up("none")
+
+    async def run() -> list:
+        tasks = [asyncio.ensure_future(backend.generate(asked)) for asked in ALL]
+        await under_way(backend)
+        for task in tasks[::2]:
+            task.cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    results = asyncio.run(run())
+    assert all(isinstance(result, asyncio.CancelledError) for result in results[::2])
+    assert same(results[1::2], expected(one.naive, ALL[1::2]))
+    one.settle()
+
+
+def test_a_group_counts_as_one_branch_and_a_step_as_one_token(bench: Open) -> None:
+    """So that block efficiency is 1 without drafts, with beams too."""
+    one = bench("llama")
+    backend = one.set_up("none")
+    before = one.scheduler.counters.copy()
+    [reply] = ask(backend, request(0, 39, num_beams=4, max_tokens=6, temperature=0.3))
+    idle(backend)
+    counters = one.scheduler.counters.since(before)
+    assert counters.tokens == counters.row_passes
+    assert counters.tokens <= 6
+    assert counters.tokens <= reply.usage.completion_tokens
