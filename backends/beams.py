@@ -79,7 +79,8 @@ class Joint:
         known: dict[tuple[int, ...], NDArray[np.float64]] = {}
         for beam, row in zip(beams, logits, strict=True):
             if beam.raw not in known:
-                known[beam.raw] = np.zeros(1) if beam.finished or row is None else log_softmax(row)
+                assert beam.finished == (row is None)  # noqa: S101  # or it would be taken for a finished one
+                known[beam.raw] = np.zeros(1) if row is None else log_softmax(row)
                 known[beam.raw] += beam.score
         rows = [known[beam.raw] for beam in beams]
         self.ends = np.cumsum([len(row) for row in rows])

@@ -179,7 +179,7 @@ def walk(setting: Sampling, stream: int, steps: int, eos: int, limit: int) -> tu
     for position in range(steps):
         if run.sample.completion is not None:
             break
-        logits = [TARGET[position, beam.raw[-1] if beam.raw else 0] for beam in run.beams]
+        logits = [None if beam.finished else TARGET[position, beam.raw[-1] if beam.raw else 0] for beam in run.beams]
         joint = Joint(run.beams, logits, run.sample.sampling)
         run.advance(joint.extended(joint.next(stream, run.position, run.width), run.eos))
     return tuple(beam.raw for beam in run.beams)

@@ -10,6 +10,7 @@ from beam_tools import BEAMS, expected, same
 from seed_tools import FEW, MIX, Bench, ask, idle, request, under_way
 
 from treeagent.backend import Request
+from treeagent.backends.seed.metrics import Counters
 
 POLICIES = ("rounds", "fcfs", "serial")
 Open = Callable[..., Bench]
@@ -113,3 +114,71 @@ def test_a_group_counts_as_one_branch_and_a_step_as_one_token(bench: Open) -> No
     assert counters.tokens == counters.row_passes
     assert counters.tokens <= 6
     assert counters.tokens <= reply.usage.completion_tokens
+
+
+def spread(one: Bench, requests: list[Request], how: str, policy: str = "rounds", **options: int) -> Counters:
+    """Counters of an engine that drafts, after it gave the naive beams and left nothing behind."""
+    backend = one.set_up(how, policy, **{"draft_tokens": 5, **options})
+    before = one.scheduler.counters.copy()
+    assert same(ask(backend, *requests), expected(one.naive, requests))
+    one.settle()
+    return one.scheduler.counters.since(before)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("how", ["model", "ngram+model", "rsd-c:2x2", "ngram"])
+def test_drafted_beams_are_those_of_naive_decoding(bench: Open, how: str, policy: str) -> None:
+    """Token for token, together with ordinary requests, whatever else the draft model drafts in the same passes."""
+    mixed = ALL if policy == "rounds" else [*SOME, *FEW]
+    counters = spread(bench("llama"), mixed, how, policy)
+    if how != "ngram":
+        assert 0 < counters.accepted < counters.drafted
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_beams_alone_are_drafted(bench: Open, family: str) -> None:
+    """Layers are accepted, so that a pass takes more than a step."""
+    figures = spread(bench(family), BEAMS, "model").figures()
+    assert 0 < figures["acceptance"] < 1
+    assert figures["block_efficiency"] > 1.2
+    assert len(figures["acceptance_by_position"]) == 3
+
+
+def test_tables_draft_for_no_beams(bench: Open) -> None:
+    """With a table alone a round is a step."""
+    counters = spread(bench("llama"), BEAMS, "ngram")
+    assert counters.drafted == 0
+    assert counters.tokens == counters.row_passes
+
+
+def test_drafted_beams_in_float32_by_measured_times(bench: Open) -> None:
+    """As with drafts of a given size."""
+    spread(bench("llama", "float32"), ALL, "model", draft_tokens=None)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_drafted_beams_under_want_of_memory(bench: Open, policy: str) -> None:
+    """Groups go without drafts, are preempted, and are drafted again."""
+    one = bench("llama")
+    mixed = ALL if policy == "rounds" else [*SOME, *FEW]
+    for extra in (3, 40):
+        spread(one, mixed, "model", policy, slots=longest(one, mixed) + extra, chunk=7)
+        assert one.scheduler.runner.forest.pool.peak <= longest(one, mixed) + extra
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.4, 1.0])
+def test_a_model_that_drafts_its_own_beams_is_always_right(bench: Open, temperature: float) -> None:
+    """With the target as the draft model every layer is accepted: the same noise, no hole in what it has read."""
+    one = bench("llama")
+    backend = one.set_up("model")
+    target = one.scheduler.runner
+    drafter = one.scheduler.drafting.drafter
+    drafter.runner = type(target).__new__(type(target))  # type: ignore[union-attr]
+    drafter.runner.__dict__ |= target.__dict__ | {"forest": target.new_forest()}  # type: ignore[union-attr]
+    asked = [request(place, 50 + place, num_beams=3, temperature=temperature, max_tokens=16) for place in range(3)]
+    before = one.scheduler.counters.copy()
+    assert same(ask(backend, *asked), expected(one.naive, asked))
+    idle(backend)
+    counters = one.scheduler.counters.since(before)
+    assert counters.accepted == counters.drafted or counters.figures()["acceptance"] > 0.9
+    assert counters.figures()["block_efficiency"] > 3

@@ -20,6 +20,8 @@ from .. import models
 from ..loading import Model, Text, load_model, load_text
 from .budget import CostTable, best_depth
 from .drafters import Drafter
+from .drafters.beams import DEPTH as BEAM_DEPTH
+from .drafters.beams import BeamShape, size_of
 from .drafters.combined import Combined
 from .drafters.model import ModelDrafter
 from .drafters.names import Choice
@@ -117,7 +119,9 @@ def _drafter(backend: SeedBackend, runner: Runner | None, weighed: Drafting, voc
     if runner is None:
         return table
     shape = choice.shape(coupled=backend.verify == "coupled", most=weighed.draft_tokens)
-    model = ModelDrafter(runner, vocabulary, shape)
+    width, depth = (None, BEAM_DEPTH) if backend.beam_draft is None else size_of(backend.beam_draft)
+    beams = BeamShape(width, depth, coupled=backend.verify == "coupled")
+    model = ModelDrafter(runner, vocabulary, shape, beams)
     if weighed.draft_tokens is None:
         _weigh(model, weighed, measured(runner, backend.dtype))
     return model if table is None else Combined(table, model)

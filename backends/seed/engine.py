@@ -21,6 +21,7 @@ from ..local import LocalBackend, pairs, samples
 from .assembly import Parts, assemble
 from .beaming import Beaming
 from .drafters import Drafter
+from .drafters.beams import size_of
 from .drafters.names import Choice
 from .jobs import Growing, Scoring
 from .scheduler import POLICIES
@@ -42,6 +43,8 @@ class SeedBackend(LocalBackend):
         verify: ``coupled`` (the text is plain decoding's, token for token) or ``recursive`` rejection (its law is).
             ``rejection`` is another name of it, the one that is usual for chains.
         draft_tokens: tokens drafted for every branch in every round; None leaves it to the measured times.
+        beam_draft: ``WIDTHxDEPTH``, beams and steps that the draft model drafts for a completion with beams; no fewer
+            than the completion has. None: twice as many beams as it has, 3 steps.
         kv_memory: megabytes (10^6 bytes) of keys and values, of the target and as many of the draft model.
         max_rows: branches that are live at one time; others wait.
         chunk: prompt tokens that one round reads at most.
@@ -58,6 +61,7 @@ class SeedBackend(LocalBackend):
         "policy": str,
         "verify": str,
         "draft_tokens": int,
+        "beam_draft": str,
         "kv_memory": float,
         "max_rows": int,
         "chunk": int,
@@ -72,6 +76,7 @@ class SeedBackend(LocalBackend):
         policy: str = "rounds",
         verify: str = "coupled",
         draft_tokens: int | None = None,
+        beam_draft: str | None = None,
         device: str | None = None,
         dtype: str = "float32",
         kv_memory: float = 2000.0,
@@ -99,6 +104,9 @@ class SeedBackend(LocalBackend):
         for option, number in numbers.items():
             if number is not None and not number > 0:
                 raise ConfigError(f"{option} must be positive, not {number}")
+        if beam_draft is not None:
+            size_of(beam_draft)
+        self.beam_draft = beam_draft
         self.draft, self.policy, self.verify = draft, policy, verify
         self.drafter = drafter if isinstance(drafter, str) else "own"
         self.chosen_drafter = named

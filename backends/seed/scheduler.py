@@ -156,12 +156,14 @@ class Scheduler:
         going = set(reading.ready)
         ready = [job for job in self.live if going.issuperset(job.branches)]
         growing = [job for job in ready if isinstance(job, Growing)]
+        beams = [job for job in ready if isinstance(job, Beaming)]
         room = self.runner.forest.pool.room - sum(job.width for job in ready)
         if self.policy == "fcfs":  # all draft, then one is verified: who has waited longest
-            self.drafting.draft([job for job in growing if job.draft is None], 1, room, together=False)
+            new = [job for job in growing if job.draft is None]
+            self.drafting.draft(new, 1, room, together=False, beams=[job for job in beams if job.drafts is None])
             ready = sorted(ready, key=lambda job: job.served)[:1]
         else:
-            self.drafting.draft(growing, len(growing), room)
+            self.drafting.draft(growing, len(growing), room, beams=beams)
         slots = self._allocate(ready)
         spans = [*reading.spans, *(span for job, own in zip(ready, slots, strict=True) for span in job.spans(own))]
         before = self.runner.seconds
