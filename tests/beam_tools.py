@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from seed_tools import Naive, request
+from toy_laws import TARGET
 
 from treeagent.backend import Completion, Reply, Request, Sampling
 from treeagent.backends import beams
 from treeagent.backends.beams import WHICH, stream_of
+from treeagent.backends.decoding import Sample
 from treeagent.backends.sampling import RESIDUAL, TEXT, choose_rows, gumbel, uniforms, warp
 from treeagent.backends.text import decode_after
 
@@ -169,3 +171,56 @@ def same(replies: Sequence[Reply], wanted: Sequence[Sequence[Completion]]) -> bo
             elif made.logprob is None or abs(made.logprob - truth.logprob) > 1e-3:
                 return False
     return True
+
+
+def sample(setting: Sampling, stream: int = 0, limit: int = 4) -> Sample:
+    return Sample((0,), setting, stream, limit, lambda tokens: "".join(map(str, tokens)))
+
+
+def enumerated(setting: Sampling, steps: int, eos: int, limit: int) -> dict[tuple, float]:
+    """The exact law of the beams after some steps, by hand: every pair of draws of every step."""
+    laws: dict[tuple, float] = {((),): 1.0}
+    scores: dict[tuple, float] = {(): 0.0}
+
+    def finished(raw: tuple) -> bool:
+        return bool(raw) and (raw[-1] == eos or len(raw) == limit)
+
+    for position in range(steps):
+        after: dict[tuple, float] = {}
+        for state, chance in laws.items():
+            if all(map(finished, state)):
+                after[state] = after.get(state, 0.0) + chance
+                continue
+            flat: list[tuple[tuple, float]] = []
+            for raw in state:
+                if finished(raw):
+                    flat.append((raw, scores[raw]))
+                    continue
+                row = TARGET[position, raw[-1] if raw else 0]
+                logs = row - np.logaddexp.reduce(row)
+                for token, log in enumerate(logs):
+                    scores[(*raw, token)] = scores[raw] + log
+                    flat.append(((*raw, token), scores[raw] + log))
+            law = np.array([score for _, score in flat])
+            law = np.where(cut(law, setting), law / setting.temperature, -np.inf)
+            law = np.exp(law - np.logaddexp.reduce(law))
+            single: dict[tuple, float] = {}
+            for (raw, _), p in zip(flat, law, strict=True):
+                single[raw] = single.get(raw, 0.0) + p
+            for a, p in single.items():
+                for b, q in single.items():
+                    if p * q:
+                        after[a, b] = after.get((a, b), 0.0) + chance * p * q
+        laws = after
+    return laws
+
+
+def cut(scores: np.ndarray, setting: Sampling) -> np.ndarray:
+    """What top-k and top-p leave, by sorting."""
+    order = np.argsort(-scores, kind="stable")
+    keep = np.zeros(len(scores), dtype=bool)
+    keep[order[: setting.top_k or len(scores)]] = True
+    mass = np.where(keep, np.exp((scores - scores.max()) / setting.temperature), 0.0)
+    before = np.cumsum(mass[order]) - mass[order]
+    keep[order[before >= (setting.top_p or 1.0) * mass.sum()]] = False
+    return keep

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from beam_tools import BEAMS, expected, picks, same, tabulated_beams
+from beam_tools import BEAMS, enumerated, expected, picks, same, sample, tabulated_beams
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seed_tools import Naive, ask, request
@@ -15,7 +15,6 @@ from toy_laws import CUT, GUESSED, NUCLEUS, TARGET, WARM, p_value
 
 from treeagent.backend import Completion, Key, Reply, Request, Sampling, Usage
 from treeagent.backends.beams import Beam, Joint, Pick, Run, best
-from treeagent.backends.decoding import Sample
 from treeagent.backends.transformers import TransformersBackend
 from treeagent.errors import BackendError
 from treeagent.journal import completion_event, reply_from
@@ -86,10 +85,6 @@ RUNS = 5000
 """Of a test of a law."""
 
 
-def sample(setting: Sampling, stream: int = 0, limit: int = 4) -> Sample:
-    return Sample((0,), setting, stream, limit, lambda tokens: "".join(map(str, tokens)))
-
-
 @settings(deadline=None)
 @given(
     beams=st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=4),
@@ -122,55 +117,6 @@ def test_a_step_is_what_brute_force_gives(
     found = Joint(made, logits, setting).next(stream, seed, setting.num_beams)
     assert [(b, v or 0) for b, v in found] == picks(rows, setting, stream, seed)
     assert all((v is None) == made[b].finished for b, v in found)
-
-
-def enumerated(setting: Sampling, steps: int, eos: int, limit: int) -> dict[tuple, float]:
-    """The exact law of the beams after some steps, by hand: every pair of draws of every step."""
-    laws: dict[tuple, float] = {((),): 1.0}
-    scores: dict[tuple, float] = {(): 0.0}
-
-    def finished(raw: tuple) -> bool:
-        return bool(raw) and (raw[-1] == eos or len(raw) == limit)
-
-    for position in range(steps):
-        after: dict[tuple, float] = {}
-        for state, chance in laws.items():
-            if all(map(finished, state)):
-                after[state] = after.get(state, 0.0) + chance
-                continue
-            flat: list[tuple[tuple, float]] = []
-            for raw in state:
-                if finished(raw):
-                    flat.append((raw, scores[raw]))
-                    continue
-                row = TARGET[position, raw[-1] if raw else 0]
-                logs = row - np.logaddexp.reduce(row)
-                for token, log in enumerate(logs):
-                    scores[(*raw, token)] = scores[raw] + log
-                    flat.append(((*raw, token), scores[raw] + log))
-            law = np.array([score for _, score in flat])
-            law = np.where(cut(law, setting), law / setting.temperature, -np.inf)
-            law = np.exp(law - np.logaddexp.reduce(law))
-            single: dict[tuple, float] = {}
-            for (raw, _), p in zip(flat, law, strict=True):
-                single[raw] = single.get(raw, 0.0) + p
-            for a, p in single.items():
-                for b, q in single.items():
-                    if p * q:
-                        after[a, b] = after.get((a, b), 0.0) + chance * p * q
-        laws = after
-    return laws
-
-
-def cut(scores: np.ndarray, setting: Sampling) -> np.ndarray:
-    """What top-k and top-p leave, by sorting."""
-    order = np.argsort(-scores, kind="stable")
-    keep = np.zeros(len(scores), dtype=bool)
-    keep[order[: setting.top_k or len(scores)]] = True
-    mass = np.where(keep, np.exp((scores - scores.max()) / setting.temperature), 0.0)
-    before = np.cumsum(mass[order]) - mass[order]
-    keep[order[before >= (setting.top_p or 1.0) * mass.sum()]] = False
-    return keep
 
 
 def walk(setting: Sampling, stream: int, steps: int, eos: int, limit: int) -> tuple:

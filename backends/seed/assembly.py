@@ -18,6 +18,8 @@ from treeagent.errors import ModelError
 
 from .. import models
 from ..loading import Model, Text, load_model, load_text
+from .beam_rejection import BeamRejection
+from .beam_rules import CoupledBeams
 from .budget import CostTable, best_depth
 from .drafters import Drafter
 from .drafters.beams import DEPTH as BEAM_DEPTH
@@ -98,6 +100,9 @@ def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
         runner,
         weighed,
         VERIFIERS[backend.verify](),
+        beams=CoupledBeams()
+        if backend.verify == "coupled"
+        else BeamRejection(backend.beam_threshold, backend.beam_min),
         policy=backend.policy,
         eos=model.eos,
         max_rows=backend.max_rows,

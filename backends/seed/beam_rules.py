@@ -65,10 +65,14 @@ class Trail:
         known = dict(zip(raws, rows, strict=True))
         return Joint(self.beams, [known.get(beam.raw) for beam in self.beams], self.run.sample.sampling)
 
-    def take(self, beams: list[Beam]) -> bool:
-        """Take a step; whether all of its live beams were drafted, so that the next one can be taken too."""
+    def take(self, beams: list[Beam], *, last: bool = False) -> bool:
+        """Take a step, perhaps the last of this pass; whether all of its live beams were drafted, so that another one
+        can be taken.
+        """
         self.steps.append(beams)
         self.beams = beams
+        if last:
+            return False
         onward: dict[Raw, Place] = {}
         for beam in beams:
             if not beam.finished:

@@ -19,6 +19,7 @@ from ..beams import Run
 from ..gathering import Gatherer, Ticket
 from ..local import LocalBackend, pairs, samples
 from .assembly import Parts, assemble
+from .beam_rejection import check_beams
 from .beaming import Beaming
 from .drafters import Drafter
 from .drafters.beams import size_of
@@ -45,6 +46,12 @@ class SeedBackend(LocalBackend):
         draft_tokens: tokens drafted for every branch in every round; None leaves it to the measured times.
         beam_draft: ``WIDTHxDEPTH``, beams and steps that the draft model drafts for a completion with beams; no fewer
             than the completion has. None: twice as many beams as it has, 3 steps.
+        beam_threshold: with ``recursive``, the chance with which all beams of a step should be found among the drafted
+            ones: steps have as many beams as that allows, which is faster and no longer the law of plain beam sampling.
+            None: always all of them.
+        beam_min: the fewest beams of such a step.
+        beam_survivors: 1, with ``recursive``: only the best beam goes on after a pass, so that one sequence's keys and
+            values are held; the law is then not that of plain beam sampling. None: all go on.
         kv_memory: megabytes (10^6 bytes) of keys and values, of the target and as many of the draft model.
         max_rows: branches that are live at one time; others wait.
         chunk: prompt tokens that one round reads at most.
@@ -62,6 +69,9 @@ class SeedBackend(LocalBackend):
         "verify": str,
         "draft_tokens": int,
         "beam_draft": str,
+        "beam_threshold": float,
+        "beam_min": int,
+        "beam_survivors": int,
         "kv_memory": float,
         "max_rows": int,
         "chunk": int,
@@ -77,6 +87,9 @@ class SeedBackend(LocalBackend):
         verify: str = "coupled",
         draft_tokens: int | None = None,
         beam_draft: str | None = None,
+        beam_threshold: float | None = None,
+        beam_min: int = 1,
+        beam_survivors: int | None = None,
         device: str | None = None,
         dtype: str = "float32",
         kv_memory: float = 2000.0,
@@ -106,7 +119,9 @@ class SeedBackend(LocalBackend):
                 raise ConfigError(f"{option} must be positive, not {number}")
         if beam_draft is not None:
             size_of(beam_draft)
-        self.beam_draft = beam_draft
+        check_beams(beam_threshold, beam_min, beam_survivors, coupled=verify == "coupled")
+        self.beam_draft, self.beam_threshold = beam_draft, beam_threshold
+        self.beam_min, self.beam_survivors = beam_min, beam_survivors
         self.draft, self.policy, self.verify = draft, policy, verify
         self.drafter = drafter if isinstance(drafter, str) else "own"
         self.chosen_drafter = named
@@ -286,10 +301,11 @@ class SeedBackend(LocalBackend):
             ticket.fail(error)
             ticket.dropped = True  # its other samples are of no use to anybody
 
+        single = self.beam_survivors == 1
         for sample in made:
             sample.wanted = lambda: ticket.wanted
             if sample.sampling.num_beams > 1:
-                parts.scheduler.submit(Beaming(Run(sample, parts.model.eos), finished, failed))
+                parts.scheduler.submit(Beaming(Run(sample, parts.model.eos), finished, failed, single))
             else:
                 parts.scheduler.submit(Growing(sample, finished, failed))
 

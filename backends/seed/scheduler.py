@@ -20,7 +20,7 @@ import torch
 
 from treeagent.errors import BackendError
 
-from .beam_rules import BeamVerifier, CoupledBeams, Trail
+from .beam_rules import BeamVerifier, Trail
 from .beaming import Beaming
 from .branch import CHUNK, Branch, Reading
 from .drafters import Draft
@@ -47,7 +47,7 @@ class Scheduler:
         drafting: Drafting,
         verifier: Verifier,
         *,
-        beams: BeamVerifier | None = None,
+        beams: BeamVerifier,
         policy: str = "rounds",
         eos: frozenset[int] = frozenset(),
         max_rows: int = 256,
@@ -55,7 +55,7 @@ class Scheduler:
     ) -> None:
         self.runner = runner
         self.verifier = verifier
-        self.beams = beams or CoupledBeams()
+        self.beams = beams
         """The verifier of jobs with beams."""
         self.drafting = drafting
         self.policy = policy

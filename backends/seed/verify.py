@@ -191,7 +191,7 @@ class Rejection(Verifier):
             tried: list[int] = []
             for rank, child in enumerate(children.get(node, ())):
                 proposal = None if draft.law is None else self.proposal(draft.law[child], tried)
-                if _coin(row, position, rank) < self.chance(law, draft.tokens[child], proposal):
+                if coin(row.stream, position, rank) < self.chance(law, draft.tokens[child], proposal):
                     taken = child
                     break
                 law = self.residual(law, draft.tokens[child], proposal)
@@ -238,10 +238,10 @@ def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return law
 
 
-def _coin(row: Row, position: int, rank: int) -> float:
+def coin(stream: int, position: int, rank: int) -> float:
     """A uniform number for the ``rank``-th candidate at a position, independent of all noise."""
     block = np.array([rank // 4], dtype=np.uint32)
-    streams = np.array([row.stream], dtype=np.uint64)
+    streams = np.array([stream], dtype=np.uint64)
     return float(uniforms(streams, np.array([position], dtype=np.uint32), block, COIN)[0, rank % 4])
 
 
