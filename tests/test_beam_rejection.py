@@ -28,8 +28,8 @@ END = 4
 """The token that ends a text."""
 LIMIT = 3
 """Tokens of the longest text."""
-WIDTH, DRAWN = 2, 3
-"""Beams of a run, and of a draft."""
+WIDTH, DRAWN, MANY = 2, 3, 6
+"""Beams of a run, of a draft, and of a draft whose steps hardly ever lack beams."""
 
 
 def one_pass(run: Run, shape: BeamShape, verifier: BeamVerifier, spoil: Callable[[Layer], Layer] | None = None) -> None:
@@ -74,7 +74,7 @@ def runs(
     spoil: Callable[[Layer], Layer] | None = None,
 ) -> Iterator[tuple]:
     """The last beams of as many runs."""
-    with tabulated_beams(count, DRAWN):
+    with tabulated_beams(count, MANY):
         for stream in range(count):
             run = Run(sample(replace(setting, num_beams=WIDTH), stream, LIMIT), frozenset({END}))
             while run.sample.completion is None:
@@ -152,7 +152,7 @@ class WithoutReplacement(BeamShape):
     ("shape", "rule"),
     [
         (BeamShape(DRAWN, 2, coupled=False), UpsideDown()),
-        (BeamShape(DRAWN, 2, coupled=False), NeverReset()),
+        (BeamShape(MANY, 1, coupled=False), NeverReset()),
         (WithoutReplacement(DRAWN, 2, coupled=False), BeamRejection()),
     ],
     ids=["ratio upside down", "residual not reset", "without replacement"],

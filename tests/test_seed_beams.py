@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from beam_tools import BEAMS, expected, same
-from seed_tools import FEW, MIX, Bench, ask, idle, request, under_way
+from seed_tools import FEW, MIX, Bench, Naive, ask, clean, idle, request, scheduler, under_way
 
-from treeagent.backend import Request
+from treeagent.backend import Reply, Request
+from treeagent.backends.seed.engine import SeedBackend
 from treeagent.backends.seed.metrics import Counters
+from treeagent.errors import ConfigError
 
 POLICIES = ("rounds", "fcfs", "serial")
 Open = Callable[..., Bench]
@@ -83,6 +87,18 @@ def test_beams_that_could_never_fit_are_refused(bench: Open) -> None:
     assert f"keys and values of {need} tokens" in str(error)
     assert same(ask(one.set_up("none", slots=need), asked), expected(one.naive, [asked]))
     one.settle()
+
+
+def test_beams_count_as_rows(bench: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few rows a group joins when all its beams may; one that is wider than that runs alone."""
+    one = bench("llama")
+    backend = one.set_up("none")
+    monkeypatch.setattr(one.scheduler, "max_rows", 3)
+    before = one.scheduler.counters.copy()
+    assert same(ask(backend, *ALL), expected(one.naive, ALL))
+    one.settle()
+    counters = one.scheduler.counters.since(before)
+    assert counters.row_passes <= 3 * counters.rounds
 
 
 def test_beams_of_a_cancelled_request_leave(bench: Open) -> None:
@@ -182,3 +198,72 @@ def test_a_model_that_drafts_its_own_beams_is_always_right(bench: Open, temperat
     counters = one.scheduler.counters.since(before)
     assert counters.accepted == counters.drafted or counters.figures()["acceptance"] > 0.9
     assert counters.figures()["block_efficiency"] > 3
+
+
+@pytest.mark.parametrize("options", [{}, {"beam_threshold": 0.5, "beam_min": 2}, {"beam_survivors": 1}])
+def test_the_engine_draws_beams_by_rejection(opened: Open, naive: Naive, pair: Path, options: dict[str, float]) -> None:
+    """Searches are the naive ones (all beams going on); sampled beams end, score what they say, and leave nothing."""
+    backend = opened(draft=str(pair / "model-draft"), drafter="model", verify="recursive", beam_draft="6x3", **options)
+    greedy = [BEAMS[0], BEAMS[5]]
+    if "beam_survivors" not in options:
+        assert same(ask(backend, *greedy), expected(naive, greedy))
+    read = backend.meter()
+    for slots in (10_000, 120):
+        for runner in (scheduler(backend).runner, backend._parts.draft_runner):  # type: ignore[union-attr]
+            runner.memory = slots * runner.forest.pool.slot_bytes  # type: ignore[union-attr]
+        backend.reset()
+        for asked, reply in zip(ALL, ask(backend, *ALL), strict=True):
+            assert len(reply.completions) == asked.n
+            for made in reply.completions:
+                assert (made.logprob is not None) == (asked.sampling.num_beams > 1)
+        clean(backend)
+    assert read()["accepted"] > 0
+    warm = request(1, 60, num_beams=3, temperature=0.7, max_tokens=8)
+    for _ in range(3):
+        [made] = ask(backend, warm)[0].completions
+        ids = naive.text.prompt(warm.prompt)
+        assert made.tokens is not None
+        if made.finish == "length":
+            logs = naive.logits([*ids, *made.tokens]).double().log_softmax(1)[len(ids) - 1 : -1]
+            assert made.logprob == pytest.approx(float(logs[range(8), list(made.tokens)].sum()), abs=1e-6)
+
+
+def test_one_survivor_needs_the_memory_of_one_text(opened: Open, naive: Naive, pair: Path) -> None:
+    """A request fits where prompt and one text do, and more beams would be refused."""
+    asked = request(1, 61, num_beams=4, temperature=0.7, max_tokens=10)
+    need = len(naive.text.prompt(asked.prompt)) + 10
+    for options, fits in (({"beam_survivors": 1}, True), ({}, False)):
+        backend = opened(draft=str(pair / "model-draft"), drafter="model", verify="recursive", **options)
+        for runner in (scheduler(backend).runner, backend._parts.draft_runner):  # type: ignore[union-attr]
+            runner.memory = need * runner.forest.pool.slot_bytes  # type: ignore[union-attr]
+        backend.reset()
+        [result] = ask(backend, asked, errors=True)
+        assert isinstance(result, Reply) == fits
+        clean(backend)
+        assert scheduler(backend).runner.forest.pool.peak <= need
+
+
+def test_without_drafts_both_rules_are_the_same(opened: Open, naive: Naive) -> None:
+    """Plain beams, noise and all."""
+    assert same(ask(opened(drafter="none", verify="recursive"), *BEAMS), expected(naive, BEAMS))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam_draft": "8"}, "WIDTHxDEPTH, such as 8x3, not '8'"),
+        ({"beam_draft": "0x3"}, "not '0x3'"),
+        ({"beam_draft": "99x9"}, "9 levels and 891 nodes"),
+        ({"beam_threshold": 0.5}, "beam_threshold changes which beams are drawn"),
+        ({"beam_survivors": 1}, "give verify=recursive"),
+        ({"beam_survivors": 2, "verify": "recursive"}, "beam_survivors is 1"),
+        ({"beam_threshold": 1.5, "verify": "recursive"}, "between 0 and 1, not 1.5"),
+        ({"beam_threshold": float("nan"), "verify": "recursive"}, "between 0 and 1"),
+        ({"beam_min": 0}, "beam_min must be between 1 and 64, not 0"),
+        ({"beam_min": 2, "verify": "recursive"}, "give that too"),
+    ],
+)
+def test_senseless_options_of_beams_are_refused(options: dict[str, Any], message: str) -> None:
+    """A ConfigError says what is wrong before anything is loaded."""
+    with pytest.raises(ConfigError, match=message):
+        SeedBackend("mini", **options)

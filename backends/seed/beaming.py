@@ -46,10 +46,14 @@ class Beaming(Job):
         return self.run.sample.open
 
     @property
+    def rows(self) -> int:
+        """All beams may differ."""
+        return 1 if self.single else self.run.width
+
+    @property
     def most(self) -> int:
         """Prompt and all texts, which may part at their first token."""
-        sample = self.run.sample
-        return len(sample.prompt) + sample.limit * (1 if self.single else self.run.width)
+        return len(self.run.sample.prompt) + self.run.sample.limit * self.rows
 
     @property
     def widths(self) -> list[int]:

@@ -51,6 +51,11 @@ class Job(ABC):
         """For each branch the tokens of its next pass without drafts."""
 
     @property
+    def rows(self) -> int:
+        """The most branches that it may come to hold."""
+        return 1
+
+    @property
     def drafted(self) -> list[int]:
         """For each branch the drafted tokens of its next pass."""
         return [0] * len(self.widths)

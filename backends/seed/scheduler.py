@@ -130,7 +130,7 @@ class Scheduler:
     def _admit(self) -> None:
         """First come, first served, as far as rows and memory go."""
         most = 1 if self.policy == "serial" else self.max_rows
-        while self.waiting and len(self.live) < most and not (self._full and self.live):
+        while self.waiting and self._has_room(most):
             job = self.waiting.popleft()
             self.live.append(job)  # from here on it fails with the round, or it would fail the next one too
             try:
@@ -148,6 +148,11 @@ class Scheduler:
             for branch in job.branches:
                 self.counters.prefix_tokens_reused += branch.reused
                 self.counters.prefix_tokens_computed += branch.length - branch.reused
+
+    def _has_room(self, most: int) -> bool:
+        """Whether the next in the queue may join: the only job always may, however many branches it needs."""
+        rows = sum(job.rows for job in self.live)
+        return not self.live or (not self._full and rows + self.waiting[0].rows <= most)
 
     def _pass(self) -> None:
         """Draft, verify, commit."""
