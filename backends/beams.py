@@ -31,7 +31,7 @@ from treeagent.backend import Sampling
 from treeagent.errors import BackendError
 
 from .decoding import Sample
-from .sampling import TEXT, Floats, choose_rows, gumbel, survivors, top_draws
+from .sampling import TEXT, Floats, choose_rows, gumbel_rows, survivors, top_draws
 
 WHICH = 1
 """The third word of the counter of the noise that chooses a beam; that of tokens is 0."""
@@ -147,8 +147,9 @@ def draw(
     Rows of scores are (V,), or (1,) where there is nothing more to choose.
     """
     masses = np.array([log_mass(row / temperature) for row in rows])  # (B,)
-    which = np.arange(len(rows))
-    beams = [int((masses + gumbel(stream, position, which, purpose, WHICH)).argmax()) for stream in streams]
+    beams = [0] * len(streams)
+    if len(rows) > 1 and streams:
+        beams = (masses + gumbel_rows(streams, position, len(rows), purpose, WHICH)).argmax(axis=1).tolist()
     going = [i for i, beam in enumerate(beams) if len(rows[beam]) > 1]
     places = [0] * len(beams)
     if going:

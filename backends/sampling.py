@@ -119,6 +119,15 @@ def gumbel(
     return noise
 
 
+def gumbel_rows(streams: Sequence[int], position: int, count: int, purpose: int, draw: int) -> NDArray[np.float64]:
+    """As :func:`gumbel` gives it for the ids 0 .. count - 1, for each of the streams (S,) at once; (S, count)."""
+    blocks = -(-count // 4)
+    everyone = np.repeat(np.array(streams, dtype=np.uint64), blocks)
+    which = np.tile(np.arange(blocks, dtype=np.uint32), len(streams))
+    noise = _noise(everyone, np.full(len(which), position, dtype=np.uint32), which, purpose, draw)
+    return noise.reshape(len(streams), 4 * blocks)[:, :count]
+
+
 def survivors(logits: Floats, sampling: Sampling) -> Mask:
     """Which token ids (V,) top-k, then top-p, then min-p leave of one row of logits (V,), at a positive temperature.
 

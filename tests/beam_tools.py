@@ -17,7 +17,7 @@ from treeagent.backend import Completion, Reply, Request, Sampling
 from treeagent.backends import beams
 from treeagent.backends.beams import WHICH, stream_of
 from treeagent.backends.decoding import Sample
-from treeagent.backends.sampling import RESIDUAL, TEXT, choose_rows, gumbel, uniforms, warp
+from treeagent.backends.sampling import RESIDUAL, TEXT, choose_rows, gumbel, gumbel_rows, uniforms, warp
 from treeagent.backends.text import decode_after
 
 BEAMS = [
@@ -65,11 +65,16 @@ def tabulated_beams(count: int, width: int) -> Iterator[None]:
         noise = np.stack([some(stream, positions[0], ids, purpose) for stream in streams])
         return (rows / samplings[0].temperature + noise).argmax(axis=1)
 
+    def several(streams: Sequence[int], position: int, count: int, purpose: int, draw: int) -> NDArray[np.float64]:
+        return np.stack([some(stream, position, np.arange(count), purpose, draw) for stream in streams])
+
     rows, setting = np.random.default_rng(0).normal(size=(3, 6)), [Sampling(temperature=0.7)] * 3
     arguments = rows, setting, [int(stream) for stream in streams[:3]], [2, 2, 2], RESIDUAL
     assert np.array_equal(chosen(*arguments), choose_rows(*arguments))
+    asked = [int(stream) for stream in streams[:3]], 2, 6, TEXT, WHICH
+    assert np.array_equal(several(*asked), gumbel_rows(*asked))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(beams, "gumbel", some)
+        patch.setattr(beams, "gumbel_rows", several)
         patch.setattr(beams, "choose_rows", chosen)
         yield
 
