@@ -8,6 +8,7 @@ Shapes: P prompts, R rows (samples), T tokens of the longest prompt, V vocabular
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -35,6 +36,8 @@ class Sample:
         """Asked before each step; once false the sample is given up."""
         self.limit = limit
         """The most tokens it may have."""
+        self.others = 0
+        """Tokens generated for it that are not its own: those of beams that were not chosen."""
         self._decode = decode
         self._text = TextStream(decode, prompt, sampling.stop) if sampling.stop else None
 
@@ -42,6 +45,13 @@ class Sample:
     def open(self) -> bool:
         """Whether it needs another token."""
         return self.completion is None and self.wanted()
+
+    def fork(self) -> Sample:
+        """Another sample that has taken the same tokens."""
+        twin = copy(self)
+        twin.tokens = list(self.tokens)
+        twin._text = None if self._text is None else self._text.fork()
+        return twin
 
     def accept(self, token: int, eos: frozenset[int]) -> None:
         """Take the next token; sets ``completion`` at the end of text, at a stop string and at the token limit."""
@@ -71,7 +81,7 @@ def decode(model: Model, samples: Sequence[Sample], finished: Callable[[Sample],
     if not rows:
         return
     places = {prompt: place for place, prompt in enumerate(dict.fromkeys(sample.prompt for sample in rows))}
-    logits, cache, mask = _prefill(model, list(places))  # (P, V), cache of P rows, (P, T)
+    logits, cache, mask = prefill(model, list(places))  # (P, V), cache of P rows, (P, T)
     owner = torch.tensor([places[sample.prompt] for sample in rows], device=model.device)  # (R,) row -> prompt
     logits = logits[owner]  # (R, V)
     if len(places) < len(rows):
@@ -82,7 +92,7 @@ def decode(model: Model, samples: Sequence[Sample], finished: Callable[[Sample],
     width = mask.shape[1] - room
     live = list(range(len(rows)))
     for step in range(room):
-        values = _host(logits[live] if len(live) < len(rows) else logits)
+        values = host(logits[live] if len(live) < len(rows) else logits)
         chosen = [rows[row] for row in live]
         tokens = choose_rows(
             values, [s.sampling for s in chosen], [s.stream for s in chosen], [step] * len(chosen)
@@ -100,7 +110,7 @@ def decode(model: Model, samples: Sequence[Sample], finished: Callable[[Sample],
             mask, lengths, rows = mask[keep], lengths[keep], [rows[row] for row in live]
             live = list(range(len(rows)))
         last = torch.tensor([[sample.tokens[-1] if sample.tokens else 0] for sample in rows], device=model.device)
-        logits, cache = _forward(model, last, mask[:, : width + step + 1], lengths + step, cache)
+        logits, cache = forward(model, last, mask[:, : width + step + 1], lengths + step, cache)
         logits = logits[:, -1]
 
 
@@ -115,7 +125,7 @@ def score(model: Model, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
     if not scored:
         return sums
     places = {prompt: place for place, prompt in enumerate(dict.fromkeys(pairs[i][0] for i in scored))}
-    logits, cache, mask = _prefill(model, list(places))  # (P, V), cache of P rows, (P, T)
+    logits, cache, mask = prefill(model, list(places))  # (P, V), cache of P rows, (P, T)
     owner = torch.tensor([places[pairs[i][0]] for i in scored], device=model.device)
     first = torch.tensor([[pairs[i][1][0]] for i in scored], device=model.device)  # (R, 1)
     firsts = _log_probabilities(logits[owner][:, None], first)[:, 0].tolist()
@@ -135,14 +145,14 @@ def score(model: Model, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
     inputs, targets, real = inputs.to(model.device), targets.to(model.device), real.to(model.device)
     lengths = torch.tensor([[len(pairs[i][0])] for i, _ in longer], device=model.device)  # (R, 1)
     positions = lengths + torch.arange(width, device=model.device)
-    logits, _ = _forward(model, inputs, torch.cat((mask[owner], real), dim=1), positions, cache, keep=width)
+    logits, _ = forward(model, inputs, torch.cat((mask[owner], real), dim=1), positions, cache, keep=width)
     rest = (_log_probabilities(logits, targets) * real).sum(dim=1).tolist()
     for (i, _), value in zip(longer, rest, strict=True):
         sums[i] += value
     return sums
 
 
-def _prefill(model: Model, prompts: Sequence[tuple[int, ...]]) -> tuple[torch.Tensor, Any, torch.Tensor]:
+def prefill(model: Model, prompts: Sequence[tuple[int, ...]]) -> tuple[torch.Tensor, Any, torch.Tensor]:
     """Read prompts, left-padded. Returns the logits after each (P, V), the cache and the mask of real tokens (P, T)."""
     width = max(map(len, prompts))
     ids, mask = (torch.zeros(len(prompts), width, dtype=torch.long) for _ in range(2))
@@ -151,11 +161,11 @@ def _prefill(model: Model, prompts: Sequence[tuple[int, ...]]) -> tuple[torch.Te
         mask[row, width - len(prompt) :] = 1
     ids, mask = ids.to(model.device), mask.to(model.device)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    logits, cache = _forward(model, ids, mask, positions, None)
+    logits, cache = forward(model, ids, mask, positions, None)
     return logits[:, -1], cache, mask
 
 
-def _forward(
+def forward(
     model: Model, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any, *, keep: int = 1
 ) -> tuple[torch.Tensor, Any]:
     """One pass over new tokens ``ids`` (R, N). Returns logits of the last ``keep`` of them at least, and the cache."""
@@ -177,7 +187,7 @@ def _log_probabilities(logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
     return (picked - wide.logsumexp(dim=2)).double()
 
 
-def _host(logits: torch.Tensor) -> Floats:
+def host(logits: torch.Tensor) -> Floats:
     """Logits as a NumPy array of float32 or float64; NumPy has no bfloat16."""
     array: Floats = (logits if logits.dtype == torch.float64 else logits.float()).cpu().numpy()
     return array

@@ -51,6 +51,10 @@ CHUNK = 8192
 """Blocks of four ids whose words are made at a time: they stay in the processor's cache."""
 
 
+MOST_BEAMS = 64
+"""Beams of one completion."""
+
+
 def check(sampling: Sampling) -> None:
     """Raise BackendError when a setting has no meaning, listing every fault."""
     faults = []
@@ -64,6 +68,8 @@ def check(sampling: Sampling) -> None:
         faults.append(f"min_p must be between 0 and 1, not {sampling.min_p}")
     if sampling.max_tokens < 1:
         faults.append(f"max_tokens must be at least 1, not {sampling.max_tokens}")
+    if not 1 <= sampling.num_beams <= MOST_BEAMS:
+        faults.append(f"num_beams must be between 1 and {MOST_BEAMS}, not {sampling.num_beams}")
     if "" in sampling.stop:
         faults.append("a stop string must not be empty")
     if faults:
@@ -113,6 +119,15 @@ def gumbel(
         which, ids % 4
     ]
     return noise
+
+
+def gumbel_rows(streams: Sequence[int], position: int, count: int, purpose: int, draw: int) -> NDArray[np.float64]:
+    """As :func:`gumbel` gives it for the ids 0 .. count - 1, for each of the streams (S,) at once; (S, count)."""
+    blocks = -(-count // 4)
+    everyone = np.repeat(np.array(streams, dtype=np.uint64), blocks)
+    which = np.tile(np.arange(blocks, dtype=np.uint32), len(streams))
+    noise = noise_of_blocks(everyone, np.full(len(which), position, dtype=np.uint32), which, purpose, draw)
+    return noise.reshape(len(streams), 4 * blocks)[:, :count]
 
 
 def survivors(logits: Floats, sampling: Sampling) -> Mask:
@@ -179,8 +194,13 @@ def choose_rows(
         raise BackendError("the model returned logits that are not finite (nan, or no token is possible)")
     sampled = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
     if sampled and logits.shape[1] <= SMALL:
-        asked = ([given[row] for row in sampled] for given in (samplings, streams, positions))
-        best[sampled] = _choose_small(logits[sampled], *asked, purpose)
+        best[sampled] = _choose_small(
+            logits[sampled],
+            [samplings[row] for row in sampled],
+            [streams[row] for row in sampled],
+            [positions[row] for row in sampled],
+            purpose,
+        )
         return best
     draws = [_Draw(logits[row], samplings[row], streams[row], positions[row], purpose) for row in sampled]
     if draws:

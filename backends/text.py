@@ -7,6 +7,7 @@ so a token is never decoded alone but in a short window that starts with tokens 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -37,6 +38,12 @@ class TextStream:
         self._known = list(prompt[-CONTEXT:])  # tokens whose text is known: the window's first part
         self._fresh: list[int] = []  # tokens whose text is held back
         self._ends: list[int] = []  # offset in text after each token
+
+    def fork(self) -> TextStream:
+        """A stream that has seen the same tokens."""
+        twin = copy(self)
+        twin._fresh, twin._ends = list(self._fresh), list(self._ends)  # the rest is never changed in place
+        return twin
 
     def push(self, token: int) -> bool:
         """Add a token; whether the text now contains a stop string."""

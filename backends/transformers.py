@@ -10,6 +10,7 @@ from treeagent.errors import BackendError, ConfigError
 
 from . import worker
 from .batching import Batcher
+from .beam_decoding import decode_beams
 from .decoding import Sample, decode, score
 from .gathering import Ticket
 from .loading import Model
@@ -19,9 +20,10 @@ Item = TypeVar("Item")
 
 
 class TransformersBackend(LocalBackend):
-    """Plain decoding: requests that are awaited together run as one batch of at most ``max_batch`` rows (samples).
+    """Plain decoding: requests that are awaited together run as one batch of at most ``max_batch`` rows.
 
-    Texts are a function of model, prompt and the request's key alone, up to float rounding.
+    A sample is a row, with ``num_beams`` so many rows; beams have batches of their own. Texts are a function of model,
+    prompt and the request's key alone, up to float rounding.
     """
 
     name = "transformers"
@@ -87,8 +89,11 @@ class TransformersBackend(LocalBackend):
             except BackendError as error:  # this request's own fault: the others run
                 ticket.fail(error)
         self._score(model, scorings)
-        for chunk in _chunks(list(generations), self.max_batch):
+        plain = [sample for sample in generations if sample.sampling.num_beams == 1]
+        for chunk in _chunks(plain, self.max_batch):
             decode(model, chunk, lambda sample: generations[sample].finished())
+        for chunk in _by_beams([sample for sample in generations if sample.sampling.num_beams > 1], self.max_batch):
+            decode_beams(model, chunk, lambda sample: generations[sample].finished())
 
     def _score(self, model: Model, scorings: list[tuple[Ticket[Request | ScoreRequest], Pairs]]) -> None:
         everything = [pair for _, asked in scorings for pair in asked]
@@ -117,10 +122,22 @@ class _Generation:
             usage = Usage(
                 calls=1,
                 prompt_tokens=len(self.samples[0].prompt),
-                completion_tokens=sum(len(sample.tokens) for sample in self.samples),
+                completion_tokens=sum(len(sample.tokens) + sample.others for sample in self.samples),
             )
             completions = tuple(sample.completion for sample in self.samples if sample.completion is not None)
             self._ticket.answer(Reply(completions, usage))
+
+
+def _by_beams(items: Sequence[Sample], size: int) -> Iterator[list[Sample]]:
+    """As many samples together as have ``size`` beams, one at least."""
+    chunk: list[Sample] = []
+    for sample in items:
+        if chunk and sum(other.sampling.num_beams for other in [*chunk, sample]) > size:
+            yield chunk
+            chunk = []
+        chunk.append(sample)
+    if chunk:
+        yield chunk
 
 
 def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

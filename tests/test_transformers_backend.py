@@ -170,13 +170,13 @@ def test_usage_counts_a_prompt_once_and_every_generated_token(exact):
 def test_a_prompt_is_read_once_for_all_its_samples(exact, monkeypatch):
     """Requests with equal prompts share one prefill row."""
     widths = []
-    forward = decoding._forward
+    forward = decoding.forward
 
     def spy(*args, **more):
         widths.append(tuple(args[1].shape))
         return forward(*args, **more)
 
-    monkeypatch.setattr(decoding, "_forward", spy)
+    monkeypatch.setattr(decoding, "forward", spy)
     settings = Sampling(temperature=1.0, max_tokens=2)
     ask(exact, *(Request(PROMPTS[1], Key(5, "propose", str(i)), settings, n=2) for i in range(3)))
     assert widths[0][0] == 1
@@ -351,7 +351,7 @@ def test_cancelling_a_running_request_stops_its_rows_only(folder, monkeypatch):
     short = Request(PROMPTS[0], Key(0, "propose", "0"), Sampling(temperature=0.7, max_tokens=20), n=2)
     long = Request(PROMPTS[1], Key(0, "propose", "1"), Sampling(temperature=0.1, max_tokens=200), n=8)
     (alone,) = ask(backend, short)
-    forward, sizes, cancelled = decoding._forward, [], threading.Event()
+    forward, sizes, cancelled = decoding.forward, [], threading.Event()
 
     async def run():
         loop = asyncio.get_running_loop()
@@ -368,7 +368,7 @@ def test_cancelling_a_running_request_stops_its_rows_only(folder, monkeypatch):
                 assert cancelled.wait(60)
             return forward(*args, **more)
 
-        monkeypatch.setattr(decoding, "_forward", spy)
+        monkeypatch.setattr(decoding, "forward", spy)
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     kept, gone = asyncio.run(run())
@@ -381,14 +381,14 @@ def test_cancelling_a_running_request_stops_its_rows_only(folder, monkeypatch):
 def test_ending_the_loop_ends_the_work(folder, monkeypatch):
     """asyncio.run cancels what is pending; the worker thread stops within a step instead of finishing."""
     backend = TransformersBackend(folder, device="cpu")
-    forward, passes, begun = decoding._forward, [], threading.Event()
+    forward, passes, begun = decoding.forward, [], threading.Event()
 
     def spy(*args, **more):
         passes.append(1)
         begun.set()
         return forward(*args, **more)
 
-    monkeypatch.setattr(decoding, "_forward", spy)
+    monkeypatch.setattr(decoding, "forward", spy)
 
     async def run():
         task = asyncio.ensure_future(

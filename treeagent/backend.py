@@ -52,6 +52,9 @@ class Sampling:
     """Per completion."""
     stop: tuple[str, ...] = ()
     """The completion ends before the first of these strings, which is not part of it."""
+    num_beams: int = 1
+    """Above 1 a completion is the most likely of so many beams, drawn from their joint law (at temperature 0 by beam
+    search); temperature, top_k, top_p and min_p then act on the joint law. Backends that cannot do it ignore it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,10 @@ class Request:
     @property
     def id(self) -> str:
         """Digest of everything that determines the answer; what a journal finds it by."""
-        parts = (self.prompt, sorted(asdict(self.key).items()), sorted(asdict(self.sampling).items()), self.n)
+        sampling = asdict(self.sampling)
+        if self.sampling.num_beams == 1:
+            del sampling["num_beams"]  # journals from before there were beams stay valid
+        parts = (self.prompt, sorted(asdict(self.key).items()), sorted(sampling.items()), self.n)
         return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 
 
@@ -122,6 +128,9 @@ class Completion:
     """Token ids as generated, end-of-text token excluded; None when the backend does not tell."""
     finish: str = "stop"
     """``stop`` (end of text or a stop string) or ``length`` (``max_tokens`` reached)."""
+    logprob: float | None = field(default=None, compare=False)
+    """Summed natural-log probability, untempered, of all tokens drawn, an end of text or a whole stop string included;
+    None when the backend does not tell. Not compared, as it is a matter of rounding."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,10 +139,17 @@ def completion_event(request_id: str, role: str, prompt: str, reply: Reply) -> E
         "id": request_id,
         "role": role,
         "prompt": prompt,
-        "completions": [asdict(completion) for completion in reply.completions],
+        "completions": [_completion(completion) for completion in reply.completions],
         "usage": asdict(reply.usage),
     }
     return Event("completion", data)
+
+
+def _completion(completion: Completion) -> dict[str, Any]:
+    data = asdict(completion)
+    if completion.logprob is None:
+        del data["logprob"]
+    return data
 
 
 def scores_event(request_id: str, prompt: str, scores: Scores) -> Event:
@@ -153,7 +160,12 @@ def scores_event(request_id: str, prompt: str, scores: Scores) -> Event:
 def reply_from(data: dict[str, Any]) -> Reply:
     """Inverse of :func:`completion_event`."""
     completions = tuple(
-        Completion(item["text"], None if item["tokens"] is None else tuple(item["tokens"]), item["finish"])
+        Completion(
+            item["text"],
+            None if item["tokens"] is None else tuple(item["tokens"]),
+            item["finish"],
+            item.get("logprob"),
+        )
         for item in data["completions"]
     )
     return Reply(completions, Usage(**data["usage"]))

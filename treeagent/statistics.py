@@ -73,7 +73,8 @@ def exact(first: int, second: int) -> float:
     """Two-sided p of a split of fair coins (McNemar's exact test)."""
     n = first + second
     tail = sum(math.comb(n, k) for k in range(min(first, second) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    p: float = 2 * tail / 2**n
+    return min(1.0, p)
 
 
 def percentile(values: Sequence[float], part: float) -> float | None:

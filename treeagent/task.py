@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +133,7 @@ class Task:
         count = given.pop("n", count)
         if "stop" in given:
             given["stop"] = tuple(given["stop"])
-        fields = {
-            name: getattr(default, name) for name in ("temperature", "top_k", "top_p", "min_p", "max_tokens", "stop")
-        }
-        return Sampling(**{**fields, **given}), count
+        return replace(default, **given), count
 
     def read_input(self, text: str) -> str:
         """The input in the form that prompts show. Raises InputError."""

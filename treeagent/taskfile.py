@@ -107,6 +107,7 @@ class SamplingSpec(_Strict):
     top_p: float | None = Field(default=None, gt=0, le=1)
     min_p: float | None = Field(default=None, ge=0, le=1)
     max_tokens: int | None = Field(default=None, ge=1)
+    num_beams: int | None = Field(default=None, ge=1)
     n: int | None = Field(default=None, ge=1)
     stop: list[Text] | None = None
 

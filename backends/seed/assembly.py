@@ -16,8 +16,12 @@ import torch
 
 from .. import models
 from ..loading import Model, Text
+from .beam_rejection import BeamRejection
+from .beam_rules import CoupledBeams
 from .budget import CostTable, best_depth
 from .drafters import Drafter
+from .drafters.beams import DEPTH as BEAM_DEPTH
+from .drafters.beams import BeamShape, size_of
 from .drafters.combined import Combined
 from .drafters.model import ModelDrafter
 from .drafters.names import Choice
@@ -98,6 +102,9 @@ def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
         runner,
         weighed,
         VERIFIERS[backend.verify](),
+        beams=CoupledBeams()
+        if backend.verify == "coupled"
+        else BeamRejection(backend.beam_threshold, backend.beam_min),
         policy=backend.policy,
         eos=model.eos,
         max_rows=backend.max_rows,
@@ -121,7 +128,9 @@ def _drafter(
     if runner is None:
         return table
     shape = choice.shape(coupled=backend.verify == "coupled", most=weighed.draft_tokens)
-    model = ModelDrafter(runner, vocabulary, shape)
+    width, depth = (None, BEAM_DEPTH) if backend.beam_draft is None else size_of(backend.beam_draft)
+    beams = BeamShape(width, depth, coupled=backend.verify == "coupled")
+    model = ModelDrafter(runner, vocabulary, shape, beams)
     if cost is not None and weighed.draft_tokens is None:
         _weigh(model, weighed, cost)
     return model if table is None else Combined(table, model)

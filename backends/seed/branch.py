@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 
 import numpy as np
 
@@ -25,6 +26,14 @@ class Branch:
         """Tokens held, or on their way."""
         self._table: Slots | None = None
         self._spare: Slots = np.zeros(0, dtype=np.int64)
+
+    def fork(self) -> Branch:
+        """Another branch that holds the same tokens; nothing is computed or moved."""
+        twin = copy(self)
+        twin._table = None if self._table is None else self._table.copy()
+        twin._spare = np.zeros(0, dtype=np.int64)
+        self.node.pins += 1
+        return twin
 
     @property
     def table(self) -> Slots:

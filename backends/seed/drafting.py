@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from .beaming import Beaming
 from .budget import Calibration, CostTable, Gate, floor, select, values
-from .drafters import Draft, Drafter, Verified
+from .drafters import Draft, Drafter, Row, Verified
 from .jobs import Growing
 from .verify import Claim, Logits, Verdict
 
@@ -41,36 +42,85 @@ class Drafting:
         drafter = self.drafter
         return (0.0, 0, ()) if drafter is None else (drafter.seconds, drafter.passes, tuple(drafter.left))
 
-    def draft(self, jobs: Sequence[Growing], verified: int, room: int, *, together: bool = True) -> None:
+    def draft(
+        self,
+        jobs: Sequence[Growing],
+        verified: int,
+        room: int,
+        *,
+        together: bool = True,
+        beams: Sequence[Beaming] = (),
+    ) -> None:
         """Give each branch the draft that is worth verifying in a pass of ``verified`` branches.
 
         ``room`` slots are free for drafts; ``together`` says that all drafts are verified in one pass, rather than each
         alone. Prompts that the pass reads as well are paid for anyway; counting their time would make drafts look
-        cheap.
+        cheap. Beams are drafted whole or not at all, as far as there is room.
         """
         for job in jobs:
             job.draft = Draft()
-        if self.drafter is None or not jobs:  # where all wait to be verified, the last answer counts
+        for beam in beams:
+            beam.drop_drafts()
+        if self.drafter is None:
             return
-        self._asked = False
-        drafter, rows, most = self.drafter, [job.row for job in jobs], self.draft_tokens
+        drafted, left = self._fitting(self.drafter, beams, room)
+        plan = self._plan(self.drafter, jobs, verified, left)
+        if jobs:  # where all wait to be verified, the last answer counts
+            self._asked = plan is not None
+        if plan is None and not drafted:
+            return
+        asked = jobs if plan is not None else []
+        floor, depth = plan or (0.0, 0)
+        began = time.perf_counter()
+        self.watch(asked)
+        rows = [*(job.row for job in asked), *(row for beam in drafted for row in beam.group.rows)]
+        drafts = self.drafter.propose(rows, floor, depth)
+        mine, others = drafts[: len(asked)], iter(drafts[len(asked) :])
+        for beam in drafted:
+            beam.drafts = [next(others) for _ in beam.group.rows]
+        if asked:  # of the time only the share of these rows tells whether drafting for them pays
+            took = (time.perf_counter() - began) * len(asked) / len(rows)
+            self._choose(asked, mine, verified, left, took, together=together)
+
+    def _fitting(self, drafter: Drafter, beams: Sequence[Beaming], room: int) -> tuple[list[Beaming], int]:
+        """The jobs whose beams there is room to draft, and the room that is left."""
+        fitting = []
+        for beam in beams:
+            nodes = drafter.beam_nodes(beam.group)
+            if 0 < nodes <= room:
+                fitting.append(beam)
+                room -= nodes
+        return fitting, room
+
+    def _plan(self, drafter: Drafter, jobs: Sequence[Growing], verified: int, room: int) -> tuple[float, int] | None:
+        """Least value of a node and levels of the drafts of single branches; None without drafts."""
+        most = self.draft_tokens
         depth = DEPTH if most is None else min(DEPTH, most)
-        while depth and len(rows) * drafter.drawn(depth) > room:
+        while depth and len(jobs) * drafter.drawn(depth) > room:
             depth -= 1  # a drawn draft that turned out too large must not be dropped
-        if not depth or room < 1:
-            return
+        if not jobs or not depth or room < 1:
+            return None
         if most is not None:
-            self._asked = True
-            self.watch(jobs)
-            for job, draft in zip(jobs, drafter.propose(rows, 0.0, depth), strict=True):
-                job.draft = self._cut(draft, most)
-            return
+            return 0.0, depth
         least = floor(self.cost, verified, room)
-        if not least < 1 or not self.gate.open():
+        return (least, depth) if least < 1 and self.gate.open() else None
+
+    def _choose(
+        self,
+        jobs: Sequence[Growing],
+        drafts: Sequence[Draft],
+        verified: int,
+        room: int,
+        took: float,
+        *,
+        together: bool,
+    ) -> None:
+        """Give the jobs what of their drafts is to be verified; ``took`` seconds it took to draft."""
+        if self.draft_tokens is not None:
+            for job, draft in zip(jobs, drafts, strict=True):
+                job.draft = self._cut(draft, self.draft_tokens)
             return
-        self._asked, began = True, time.perf_counter()
-        self.watch(jobs)
-        drafts = drafter.propose(rows, least, depth)
+        began = time.perf_counter()
         worths = [values(draft, self.calibration.worth) for draft in drafts]
         if together:
             chosen = select(drafts, worths, self.cost, room)
@@ -78,7 +128,7 @@ class Drafting:
             chosen = [select([draft], [worth], self.cost, room)[0] for draft, worth in zip(drafts, worths, strict=True)]
         # What was drawn must not be chosen by what it is.
         final = [draft if draft.law is not None else kept for draft, kept in zip(drafts, chosen, strict=True)]
-        self._judge(final, verified, time.perf_counter() - began)
+        self._judge(final, verified, took + time.perf_counter() - began)
         for job, draft in zip(jobs, final, strict=True):
             job.draft = draft
 
@@ -89,6 +139,12 @@ class Drafting:
         began = time.perf_counter()
         self.drafter.learn(told(claims, verdicts, logits, self.drafter.wants))
         self._learning = time.perf_counter() - began
+
+    def forget_rows(self, rows: Sequence[Row]) -> None:
+        """Beams that are no more."""
+        if self.drafter is not None:
+            for row in rows:
+                self.drafter.forget(row)
 
     def watch(self, jobs: Sequence[Growing]) -> None:
         """Show the drafter what was committed since it looked last."""

@@ -15,10 +15,14 @@ from treeagent.backend import Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError, ConfigError, TreeagentError, did_you_mean
 
 from .. import worker
+from ..beams import Run
 from ..gathering import Gatherer, Ticket
 from ..local import LocalBackend, pairs, samples
 from .assembly import Parts, assemble
+from .beam_rejection import check_beams
+from .beaming import Beaming
 from .drafters import Drafter
+from .drafters.beams import size_of
 from .drafters.names import Choice
 from .exits import Exit
 from .jobs import Growing, Scoring
@@ -45,6 +49,14 @@ class SeedBackend(LocalBackend):
         verify: ``coupled`` (the text is plain decoding's, token for token) or ``recursive`` rejection (its law is).
             ``rejection`` is another name of it, the one that is usual for chains.
         draft_tokens: tokens drafted for every branch in every round; None leaves it to the measured times.
+        beam_draft: ``WIDTHxDEPTH``, beams and steps that the draft model drafts for a completion with beams; no fewer
+            than the completion has. None: twice as many beams as it has, 3 steps.
+        beam_threshold: with ``recursive``, the chance with which all beams of a step should be found among the drafted
+            ones: steps have as many beams as that allows, which is faster and no longer the law of plain beam sampling.
+            None: always all of them.
+        beam_min: the fewest beams of such a step.
+        beam_survivors: 1, with ``recursive``: only the best beam goes on after a pass, so that one sequence's keys and
+            values are held; the law is then not that of plain beam sampling. None: all go on.
         kv_memory: megabytes (10^6 bytes) of keys and values, of the target and as many of the draft model.
         max_rows: branches that are live at one time; others wait.
         chunk: prompt tokens that one round reads at most.
@@ -62,6 +74,10 @@ class SeedBackend(LocalBackend):
         "policy": str,
         "verify": str,
         "draft_tokens": int,
+        "beam_draft": str,
+        "beam_threshold": float,
+        "beam_min": int,
+        "beam_survivors": int,
         "kv_memory": float,
         "max_rows": int,
         "chunk": int,
@@ -77,6 +93,10 @@ class SeedBackend(LocalBackend):
         policy: str = "rounds",
         verify: str = "coupled",
         draft_tokens: int | None = None,
+        beam_draft: str | None = None,
+        beam_threshold: float | None = None,
+        beam_min: int = 1,
+        beam_survivors: int | None = None,
         device: str | None = None,
         dtype: str = "float32",
         kv_memory: float = 2000.0,
@@ -108,6 +128,11 @@ class SeedBackend(LocalBackend):
         for option, number in numbers.items():
             if number is not None and not number > 0:
                 raise ConfigError(f"{option} must be positive, not {number}")
+        if beam_draft is not None:
+            size_of(beam_draft)
+        check_beams(beam_threshold, beam_min, beam_survivors, coupled=verify == "coupled")
+        self.beam_draft, self.beam_threshold = beam_draft, beam_threshold
+        self.beam_min, self.beam_survivors = beam_min, beam_survivors
         self.draft, self.exit, self.policy, self.verify = draft, exit, policy, verify
         self.drafter = drafter if isinstance(drafter, str) else "own"
         self.chosen_drafter = named
@@ -300,7 +325,7 @@ class SeedBackend(LocalBackend):
             nonlocal left
             left -= 1
             if left == 0:
-                tokens = sum(len(sample.tokens) for sample in made)
+                tokens = sum(len(sample.tokens) + sample.others for sample in made)
                 usage = Usage(calls=1, prompt_tokens=len(made[0].prompt), completion_tokens=tokens)
                 completions = tuple(sample.completion for sample in made if sample.completion is not None)
                 ticket.answer(Reply(completions, usage))
@@ -309,9 +334,13 @@ class SeedBackend(LocalBackend):
             ticket.fail(error)
             ticket.dropped = True  # its other samples are of no use to anybody
 
+        single = self.beam_survivors == 1
         for sample in made:
             sample.wanted = lambda: ticket.wanted
-            parts.scheduler.submit(Growing(sample, finished, failed))
+            if sample.sampling.num_beams > 1:
+                parts.scheduler.submit(Beaming(Run(sample, parts.model.eos), finished, failed, single))
+            else:
+                parts.scheduler.submit(Growing(sample, finished, failed))
 
     def _explained(self, error: BaseException) -> TreeagentError:
         if isinstance(error, TreeagentError):

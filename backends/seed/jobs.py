@@ -1,8 +1,12 @@
-"""What the engine works on: sequences that grow by rounds, and scorings, which one pass answers."""
+"""What the engine works on: sequences that grow by rounds, and scorings, which one pass answers.
+
+A job holds one branch of the forest or several (beams), which join, are verified and are preempted together.
+"""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -22,24 +26,78 @@ NOT_FINITE = (
 )
 
 
+class Job(ABC):
+    """A piece of work, with branches as long as it is live."""
+
+    branches: list[Branch]
+    """Empty while it waits, or after its keys and values were given up for others."""
+    served: int
+    """Round in which it was verified last."""
+    failed: Callable[[BaseException], None]
+
+    @property
+    @abstractmethod
+    def open(self) -> bool:
+        """Whether anybody still waits for it."""
+
+    @property
+    @abstractmethod
+    def most(self) -> int:
+        """Tokens that it holds at its longest."""
+
+    @property
+    @abstractmethod
+    def widths(self) -> list[int]:
+        """For each branch the tokens of its next pass without drafts."""
+
+    @property
+    def rows(self) -> int:
+        """The most branches that it may come to hold."""
+        return 1
+
+    @property
+    def drafted(self) -> list[int]:
+        """For each branch the drafted tokens of its next pass."""
+        return [0] * len(self.widths)
+
+    @abstractmethod
+    def prompts(self) -> list[list[int]]:
+        """For each branch what must be read before its next pass."""
+
+    @abstractmethod
+    def spans(self, slots: Sequence[Slots]) -> list[Span]:
+        """What the pass computes for each branch, in the given slots."""
+
+    def drop_drafts(self) -> None:
+        """Go without drafts in the next pass."""
+
+    @property
+    def width(self) -> int:
+        """Tokens of its next pass without drafts."""
+        return sum(self.widths)
+
+
+def span_of(row: Row, draft: Draft, branch: Branch, slots: Slots) -> Span:
+    """A row's last token and its draft."""
+    parents = [-1, *(parent + 1 for parent in draft.parents)]
+    tokens = [row.tokens[-1], *draft.tokens]
+    return Span(tokens, slots, branch.table, branch.node, parents if len(draft) else None, range(1 + len(draft)))
+
+
 @dataclass(slots=True, eq=False)
-class Growing:
+class Growing(Job):
     """One sample in the making."""
 
     sample: Sample
     finished: Callable[[], None]
     failed: Callable[[BaseException], None]
     row: Row = field(init=False)
-    branch: Branch | None = None
-    """None while it waits, or after its keys and values were given up for others."""
+    branches: list[Branch] = field(default_factory=list)
     draft: Draft | None = None
     """What has been drafted and not verified yet."""
     served: int = 0
-    """Round in which it was verified last."""
     watched: int = 0
     """Tokens of the row that the drafter has seen."""
-    width: int = 1
-    """Tokens of its next pass without the draft."""
 
     def __post_init__(self) -> None:
         sample = self.sample
@@ -52,24 +110,33 @@ class Growing:
 
     @property
     def most(self) -> int:
-        """Tokens that it holds at its longest."""
+        """Prompt and text."""
         return self.row.prompt + self.row.limit
 
-    def prompt(self) -> Sequence[int]:
-        """What must be read before its next token: everything but the last token, which the verifying pass reads."""
-        return self.row.tokens[:-1]
+    @property
+    def widths(self) -> list[int]:
+        """The last token."""
+        return [1]
 
-    def span(self, slots: Slots) -> Span:
+    @property
+    def drafted(self) -> list[int]:
+        """The draft."""
+        return [len(self.draft) if self.draft is not None else 0]
+
+    def prompts(self) -> list[list[int]]:
+        """Everything but the last token, which the verifying pass reads."""
+        return [self.row.tokens[:-1]]
+
+    def spans(self, slots: Sequence[Slots]) -> list[Span]:
         """Its last token and its draft."""
-        assert self.branch is not None  # noqa: S101  # only joined sequences are verified
-        draft = self.draft or Draft()
-        parents = [-1, *(parent + 1 for parent in draft.parents)]
-        wanted = range(1 + len(draft))
-        tokens = [self.row.tokens[-1], *draft.tokens]
-        return Span(tokens, slots, self.branch.table, self.branch.node, parents if len(draft) else None, wanted)
+        return [span_of(self.row, self.draft or Draft(), self.branches[0], slots[0])]
+
+    def drop_drafts(self) -> None:
+        """See :class:`Job`."""
+        self.draft = Draft()
 
 
-class Scoring:
+class Scoring(Job):
     """Log-probabilities of continuations of one prompt: one tree, so that common beginnings are read once."""
 
     def __init__(
@@ -85,7 +152,7 @@ class Scoring:
         self.answer = answer
         self.failed = failed
         self._wanted = wanted
-        self.branch: Branch | None = None
+        self.branches = []
         self.served = 0
         self.tokens: list[int] = [self._prompt[-1]]
         """The prompt's last token, then the continuations' tokens but their last ones, as a tree."""
@@ -111,25 +178,23 @@ class Scoring:
         return self._wanted()
 
     @property
-    def width(self) -> int:
-        """Tokens of its pass."""
-        return len(self.tokens)
+    def widths(self) -> list[int]:
+        """The tree."""
+        return [len(self.tokens)]
 
     @property
     def most(self) -> int:
-        """Tokens that it holds at most."""
+        """Prompt and tree."""
         return len(self._prompt) - 1 + len(self.tokens)
 
-    def prompt(self) -> Sequence[int]:
-        """What must be read first."""
-        return self._prompt[:-1]
+    def prompts(self) -> list[list[int]]:
+        """The prompt but its last token."""
+        return [self._prompt[:-1]]
 
-    def span(self, slots: Slots) -> Span:
+    def spans(self, slots: Sequence[Slots]) -> list[Span]:
         """The tree."""
-        assert self.branch is not None  # noqa: S101  # only joined scorings are run
-        return Span(
-            self.tokens, slots, self.branch.table, self.branch.node, self.parents, wanted=range(len(self.tokens))
-        )
+        [branch], wanted = self.branches, range(len(self.tokens))
+        return [Span(self.tokens, slots[0], branch.table, branch.node, self.parents, wanted)]
 
     def take(self, logits: torch.Tensor) -> None:
         """Answer from the logits (n, V) of the tree's tokens; sums in float64."""

@@ -14,17 +14,18 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Union
 
 import numpy as np
 import torch
 
 from treeagent.errors import BackendError
 
+from .beam_rules import BeamVerifier, Trail
+from .beaming import Beaming
 from .branch import CHUNK, Branch, Reading
 from .drafters import Draft
 from .drafting import Drafting
-from .jobs import NOT_FINITE, Growing, Scoring
+from .jobs import NOT_FINITE, Growing, Job, Scoring
 from .metrics import DEPTHS, Counters
 from .pool import Slots
 from .prefixes import OutOfMemory
@@ -36,8 +37,6 @@ POLICIES = ("rounds", "fcfs", "serial")
 HEADROOM = 128
 """Slots for drafts that old prefixes make way for: the nodes of the largest pass whose time is measured."""
 
-Job = Union[Growing, Scoring]  # noqa: UP007  # Python 3.10 evaluates it
-
 
 class Scheduler:
     """The live branches of one target, and the rounds that grow them."""
@@ -48,6 +47,7 @@ class Scheduler:
         drafting: Drafting,
         verifier: Verifier,
         *,
+        beams: BeamVerifier,
         policy: str = "rounds",
         eos: frozenset[int] = frozenset(),
         max_rows: int = 256,
@@ -55,6 +55,8 @@ class Scheduler:
     ) -> None:
         self.runner = runner
         self.verifier = verifier
+        self.beams = beams
+        """The verifier of jobs with beams."""
         self.drafting = drafting
         self.policy = policy
         self.eos = eos
@@ -130,57 +132,68 @@ class Scheduler:
     def _admit(self) -> None:
         """First come, first served, as far as rows and memory go."""
         most = 1 if self.policy == "serial" else self.max_rows
-        while self.waiting and len(self.live) < most and not (self._full and self.live):
+        while self.waiting and self._has_room(most):
             job = self.waiting.popleft()
             self.live.append(job)  # from here on it fails with the round, or it would fail the next one too
             try:
-                job.branch = Branch(self.runner.forest, job.prompt())
+                for tokens in job.prompts():
+                    job.branches.append(Branch(self.runner.forest, tokens))
             except OutOfMemory:
                 self._full = True
                 self.live.pop()
+                _leave(job, keep=True)  # those of its branches that found room
                 if self.live:
                     self.waiting.appendleft(job)
                     return
                 self._refuse(job)  # alone, and still no room
                 continue
-            self.counters.prefix_tokens_reused += job.branch.reused
-            self.counters.prefix_tokens_computed += job.branch.length - job.branch.reused
+            for branch in job.branches:
+                self.counters.prefix_tokens_reused += branch.reused
+                self.counters.prefix_tokens_computed += branch.length - branch.reused
+
+    def _has_room(self, most: int) -> bool:
+        """Whether the next in the queue may join: the only job always may, however many branches it needs."""
+        rows = sum(job.rows for job in self.live)
+        return not self.live or (not self._full and rows + self.waiting[0].rows <= most)
 
     def _pass(self) -> None:
         """Draft, verify, commit."""
         self._make_room()
-        reading = Reading([job.branch for job in self.live if job.branch is not None], self.chunk)
+        reading = Reading([branch for job in self.live for branch in job.branches], self.chunk)
         going = set(reading.ready)
-        ready = [job for job in self.live if job.branch in going]
+        ready = [job for job in self.live if going.issuperset(job.branches)]
         growing = [job for job in ready if isinstance(job, Growing)]
+        beams = [job for job in ready if isinstance(job, Beaming)]
         room = self.runner.forest.pool.room - sum(job.width for job in ready)
         if self.policy == "fcfs":  # all draft, then one is verified: who has waited longest
-            self.drafting.draft([job for job in growing if job.draft is None], 1, room, together=False)
+            new = [job for job in growing if job.draft is None]
+            self.drafting.draft(new, 1, room, together=False, beams=[job for job in beams if job.drafts is None])
             ready = sorted(ready, key=lambda job: job.served)[:1]
         else:
-            self.drafting.draft(growing, len(growing), room)
+            self.drafting.draft(growing, len(growing), room, beams=beams)
         slots = self._allocate(ready)
-        spans = [*reading.spans, *(job.span(own) for job, own in zip(ready, slots, strict=True))]
+        spans = [*reading.spans, *(span for job, own in zip(ready, slots, strict=True) for span in job.spans(own))]
         before = self.runner.seconds
         logits, rows = self.runner.forward(spans)
         self.counters.rounds += 1
         if not reading.spans and ready:
             self.counters.verified_seconds += self.runner.seconds - before
-            drafted = sum(map(_drafted, ready))
+            drafted = sum(sum(job.drafted) for job in ready)
             self.counters.predicted_seconds += self.drafting.cost(sum(job.width for job in ready), drafted)
         reading.done()
-        self._settle(ready, slots, logits, rows[len(reading.spans) :])
+        mine = iter(rows[len(reading.spans) :])
+        self._settle(ready, slots, logits, [[next(mine) for _ in job.branches] for job in ready])
 
     def _make_room(self) -> None:
         """See to it that every live branch can take a step, giving up the youngest branches if need be."""
         forest = self.runner.forest
         while True:
             try:
-                forest.make_room(sum(_branch(job).wants(job.width) for job in self.live))
+                wants = (zip(job.branches, job.widths, strict=True) for job in self.live)
+                forest.make_room(sum(branch.wants(width) for pairs in wants for branch, width in pairs))
                 break
             except OutOfMemory:
-                for job in self.live:
-                    _branch(job).free_spare()
+                self._free_spare()
             if sum(job.width for job in self.live) > forest.pool.room:
                 job = self.live.pop()
                 self._release(job, keep=True)
@@ -191,52 +204,68 @@ class Scheduler:
         if self.drafting.drafter is not None and not self._full and forest.pool.room < wanted <= forest.pool.limit // 8:
             forest.evict(wanted - forest.pool.room)
 
-    def _allocate(self, ready: Sequence[Job]) -> list[Slots]:
-        """Slots for all new tokens: some ahead if there are many, and none for drafts if there are too few."""
+    def _allocate(self, ready: Sequence[Job]) -> list[list[Slots]]:
+        """For each branch of each job slots for its new tokens: some ahead if there are many, and none for drafts if
+        there are too few.
+        """
         for ahead in (CHUNK, 0):
-            taken: list[Slots] = []
+            taken: list[tuple[Branch, Slots]] = []
             try:
+                slots = []
                 for job in ready:
-                    taken.append(_branch(job).take(job.width + _drafted(job), ahead))
-                return taken
+                    sizes = [width + drafted for width, drafted in zip(job.widths, job.drafted, strict=True)]
+                    for branch, size in zip(job.branches, sizes, strict=True):
+                        taken.append((branch, branch.take(size, ahead)))
+                    slots.append([own for _, own in taken[len(taken) - len(sizes) :]])
+                return slots
             except OutOfMemory:
-                for job, own in zip(ready, taken, strict=False):  # those before the one that found no room
-                    _branch(job).give_back(own)
-                for job in self.live:
-                    _branch(job).free_spare()
+                for branch, own in taken:
+                    branch.give_back(own)
+                self._free_spare()
         for job in ready:
-            if isinstance(job, Growing):
-                job.draft = Draft()
-        return [_branch(job).take(job.width, ahead=0) for job in ready]
+            job.drop_drafts()
+        return [
+            [branch.take(width, ahead=0) for branch, width in zip(job.branches, job.widths, strict=True)]
+            for job in ready
+        ]
+
+    def _free_spare(self) -> None:
+        for job in self.live:
+            for branch in job.branches:
+                branch.free_spare()
 
     def _settle(
-        self, ready: Sequence[Job], slots: Sequence[Slots], tensor: torch.Tensor, rows: Sequence[range]
+        self, ready: Sequence[Job], slots: Sequence[list[Slots]], tensor: torch.Tensor, rows: Sequence[list[range]]
     ) -> None:
         """Commit what was verified, and let go what is finished."""
         logits = Logits(tensor)
-        growing = [(job, own, at) for job, own, at in zip(ready, slots, rows, strict=True) if isinstance(job, Growing)]
+        growing = [
+            (job, own[0], at[0]) for job, own, at in zip(ready, slots, rows, strict=True) if isinstance(job, Growing)
+        ]
         claims = [Claim(job.row, job.draft or Draft(), at.start) for job, _, at in growing]
         outcomes: list[tuple[float, bool]] = []
         verdicts = self.verifier.verify(claims, logits)
         self.drafting.learn(claims, verdicts, logits)
         for (job, own, _), claim, verdict in zip(growing, claims, verdicts, strict=True):
             if verdict is None:
-                _branch(job).give_back(own)
+                job.branches[0].give_back(own)
                 job.failed(BackendError(NOT_FINITE))
                 self._let_go(job, keep=False)
             else:
                 outcomes += self.counters.count(claim.draft, verdict)
                 self._commit(job, own, verdict)
         self.drafting.calibration.learn(outcomes)
-        for scoring, own, at in zip(ready, slots, rows, strict=True):
-            if isinstance(scoring, Scoring):
-                _branch(scoring).give_back(own)
-                scoring.take(tensor[at.start : at.stop])
-                self._let_go(scoring, keep=True)
+        for other, taken, places in zip(ready, slots, rows, strict=True):
+            if isinstance(other, Scoring):
+                other.branches[0].give_back(taken[0])
+                other.take(tensor[places[0].start : places[0].stop])
+                self._let_go(other, keep=True)
+            elif isinstance(other, Beaming):
+                self._settle_beams(other, taken, [place.start for place in places], logits)
 
     def _commit(self, job: Growing, slots: Slots, verdict: Verdict) -> None:
         """Append tokens until the sample ends; keep the keys and values of all but the last, free the others."""
-        row, branch = job.row, _branch(job)
+        row, [branch] = job.row, job.branches
         start, last = len(row.tokens), row.tokens[-1]
         for token in verdict.tokens:
             row.tokens.append(token)
@@ -254,6 +283,23 @@ class Scheduler:
             self._let_go(job, keep=True)
             job.finished()
 
+    def _settle_beams(self, job: Beaming, slots: Sequence[Slots], first: Sequence[int], logits: Logits) -> None:
+        """Verify and commit one job with beams."""
+        drafts = job.drafts or [Draft() for _ in first]
+        outcome = self.beams.verify(Trail(job.group, drafts, first, logits))
+        if outcome is None:
+            for branch, own in zip(job.branches, slots, strict=True):
+                branch.give_back(own)
+            job.failed(BackendError(NOT_FINITE))
+            self._let_go(job, keep=False)
+            return
+        self.counters.count_beams(len(job.group.layers), len(outcome.steps))
+        self.drafting.forget_rows(job.commit(outcome, slots))
+        job.served = self.counters.rounds
+        if job.run.sample.completion is not None:
+            self._let_go(job, keep=True)
+            job.finished()
+
     def _let_go(self, job: Job, *, keep: bool) -> None:
         self._release(job, keep=keep)
         self.live.remove(job)
@@ -261,20 +307,18 @@ class Scheduler:
 
     def _release(self, job: Job, *, keep: bool) -> None:
         """Give up a job's place in the forest; ``keep`` leaves its tokens there until memory is wanted."""
-        if job.branch is not None:
-            job.branch.leave(keep=keep)
-            job.branch = None
+        _leave(job, keep=keep)
         if isinstance(job, Growing):
             self.drafting.forget(job)
+        elif isinstance(job, Beaming):
+            job.drafts, job.group.layers = None, []
+            self.drafting.forget_rows(job.group.rows)
 
 
-def _branch(job: Job) -> Branch:
-    assert job.branch is not None  # noqa: S101  # a live job has joined
-    return job.branch
-
-
-def _drafted(job: Job) -> int:
-    return len(job.draft) if isinstance(job, Growing) and job.draft is not None else 0
+def _leave(job: Job, *, keep: bool) -> None:
+    branches, job.branches = job.branches, []
+    for branch in branches:
+        branch.leave(keep=keep)
 
 
 def _mebibytes(count: int) -> str:

@@ -290,6 +290,13 @@ def _coins(walks: Sequence[_Walk]) -> list[list[float]]:
     ]
 
 
+def coin(stream: int, position: int, rank: int) -> float:
+    """A uniform number for the ``rank``-th candidate at a position, independent of all noise."""
+    block = np.array([rank // 4], dtype=np.uint32)
+    streams = np.array([stream], dtype=np.uint64)
+    return float(uniforms(streams, np.array([position], dtype=np.uint32), block, COIN)[0, rank % 4])
+
+
 def _draw_rows(laws: NDArray[np.float64], walks: Sequence[_Walk]) -> list[int]:
     """A token from each of the laws (R, V)."""
     with np.errstate(divide="ignore"):

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from treeagent.backend import Sampling
 
+from ...beams import Beam, Pick, Run
+
 
 @dataclass(slots=True, eq=False)
 class Row:
@@ -25,6 +27,8 @@ class Row:
     """Key of its noise; the noise of the next token has position ``len(tokens) - prompt``."""
     limit: int
     """The most tokens it may generate."""
+    group: Group | None = None
+    """Set where the row is one of several beams."""
 
     @property
     def position(self) -> int:
@@ -35,6 +39,30 @@ class Row:
     def room(self) -> int:
         """How deep a draft is of use: one token less than may still be generated, as every pass adds one of its own."""
         return self.limit - self.position - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One drafted step of a group of beams; the nodes that it adds are in the drafts of the group's rows."""
+
+    parents: tuple[Beam, ...]
+    """The beams that the step starts from, the first layer's being the group's own."""
+    picks: tuple[Pick, ...]
+    """What was drafted, in the order it was drawn."""
+    law: dict[tuple[int, ...], NDArray[np.float64]] | None = None
+    """The law that the picks were drawn from, as :func:`treeagent.backends.beams.law_of` has it; None says that they
+    were chosen, which only coupled verification can use."""
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """The beams of one completion, which are drafted for together. Their drafts count whole: no part may be cut."""
+
+    run: Run
+    rows: list[Row] = field(default_factory=list)
+    """One for every distinct live beam."""
+    layers: list[Layer] = field(default_factory=list)
+    """What has been drafted and not verified yet."""
 
 
 @dataclass(slots=True)
@@ -105,9 +133,16 @@ class Drafter(ABC):
     def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
         """One draft per row, perhaps empty, of at most ``min(depth, row.room)`` levels.
 
+        Rows with a group come only where :meth:`beam_nodes` is not 0, all of a group side by side; floor and depth are
+        none of their business, and the group's layers are filled along with their drafts.
+
         A node whose probability of being reached and accepted (the product of confidences on its path) is below
         ``floor`` cannot pay and should be left out.
         """
+
+    def beam_nodes(self, group: Group) -> int:
+        """The most nodes of its draft for a group of beams; 0 when it drafts for single rows only."""
+        return 0
 
     def drawn(self, depth: int) -> int:
         """The most nodes of a draft of so many levels that must all be verified, as they were drawn by chance."""

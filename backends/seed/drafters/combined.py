@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import Draft, Drafter, Row, Verified
+from . import Draft, Drafter, Group, Row, Verified
 
 
 class Combined(Drafter):
@@ -31,16 +31,24 @@ class Combined(Drafter):
         return self.model.left
 
     def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
-        """See :class:`Drafter`."""
-        drafts = self.table.propose(rows, floor, depth)
+        """See :class:`Drafter`; groups of beams are the model's."""
+        single = [i for i, row in enumerate(rows) if row.group is None]
+        drafts = [Draft() for _ in rows]
+        for i, draft in zip(single, self.table.propose([rows[i] for i in single], floor, depth), strict=True):
+            drafts[i] = draft
         poor = [i for i, draft in enumerate(drafts) if _expected(draft) < 1]
         if poor:
             for i, draft in zip(poor, self.model.propose([rows[i] for i in poor], floor, depth), strict=True):
                 # What was drawn must not be chosen by what it is: its later claims depend on its first tokens.
-                better = len(draft) > 0 if draft.law is not None else _expected(draft) > _expected(drafts[i])
+                drawn = draft.law is not None or rows[i].group is not None
+                better = len(draft) > 0 if drawn else _expected(draft) > _expected(drafts[i])
                 if better:
                     drafts[i] = draft
         return drafts
+
+    def beam_nodes(self, group: Group) -> int:
+        """Of the model."""
+        return self.model.beam_nodes(group)
 
     def drawn(self, depth: int) -> int:
         """Of the model, as a table draws nothing."""

@@ -6,7 +6,7 @@ not drafted for some rounds is read up to date by its next pass, so no hole is e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -19,7 +19,8 @@ from ..forest import Span
 from ..pool import Slots
 from ..prefixes import OutOfMemory
 from ..runner import Runner
-from . import Draft, Drafter, Row
+from . import Draft, Drafter, Group, Row
+from .beams import BeamShape, Growth
 from .shapes import Shape
 from .siblings import Sketch
 
@@ -46,11 +47,13 @@ class _Seen:
 class ModelDrafter(Drafter):
     """Drafts of a model with the target's vocabulary, of a given shape."""
 
-    def __init__(self, runner: Runner, vocabulary: int, shape: Shape) -> None:
+    def __init__(self, runner: Runner, vocabulary: int, shape: Shape, beams: BeamShape | None = None) -> None:
         self.runner = runner
         self.vocabulary = vocabulary
         """Ids that the target has; models of one tokenizer may be padded to different sizes."""
         self.shape = shape
+        self.beams = beams
+        """How groups of beams are drafted; None leaves them alone."""
         self.name = shape.name
         self.depth_for: Callable[[int], int] | None = None
         """How deep it pays to draft for a number of rows."""
@@ -77,24 +80,47 @@ class ModelDrafter(Drafter):
         """See :class:`Drafter`."""
         return self.shape.drawn(depth)
 
+    def beam_nodes(self, group: Group) -> int:
+        """See :class:`Drafter`."""
+        return 0 if self.beams is None else self.beams.nodes(group)
+
     def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`; nothing when memory is short or drafting does not pay."""
+        single = sum(row.group is None for row in rows)
         if self.shape.depth is not None:
             depth = min(depth, self.shape.depth)
         elif self.depth_for is not None:
-            depth = min(depth, self.depth_for(len(rows)))
-        sketches = [self.shape.new(row, self._levels(row, depth)) for row in rows]
+            depth = min(depth, self.depth_for(single)) if single else 0
+        sketches = [
+            self.shape.new(row, self._levels(row, depth)) if row.group is None else Sketch(row, 0, Draft())
+            for row in rows
+        ]
+        growths = self._groups(sketches)
         growing = [sketch for sketch in sketches if sketch.levels > 0]
         try:
             if growing:
-                self._grow(growing, floor, len(rows))
+                self._grow(growing, growths, floor, single)
         except OutOfMemory:
             for row in rows:
                 self.forget(row)
         return [sketch.draft for sketch in sketches]
 
-    def _grow(self, growing: list[Sketch], floor: float, rows: int) -> None:
-        """Add level after level, while ``rows`` branches wait. Raises OutOfMemory, leaving what was finished."""
+    def _groups(self, sketches: Sequence[Sketch]) -> dict[Group, Growth]:
+        """Of every group among the rows what becomes its draft; says how deep it goes."""
+        members: dict[Group, list[Sketch]] = {}
+        for sketch in sketches:
+            if sketch.row.group is not None:
+                members.setdefault(sketch.row.group, []).append(sketch)
+        for group, mine in members.items():
+            depth = 0 if self.beams is None else self.beams.depth
+            levels = min(self._levels(sketch.row, depth) for sketch in mine)
+            group.layers = []
+            for sketch in mine:
+                sketch.levels = levels
+        return {group: Growth(group, mine) for group, mine in members.items()}
+
+    def _grow(self, growing: list[Sketch], growths: Mapping[Group, Growth], floor: float, rows: int) -> None:
+        """Add level after level, while ``rows`` single branches wait. Raises OutOfMemory, leaving what was finished."""
         logits, level = self._catch_up([sketch.row for sketch in growing]), 0
         for sketch in growing:
             self._seen[sketch.row].draft = sketch.draft
@@ -102,17 +128,31 @@ class ModelDrafter(Drafter):
             growing, host = self._sound(growing, logits)
             if not growing:
                 return
-            self.shape.grow(growing, level, host, floor)
+            self._add_level(growing, growths, level, host, floor)
             level += 1
             growing = [sketch for sketch in growing if sketch.growing and level < sketch.levels]
+            single = [sketch for sketch in growing if sketch.row.group is None]
+            if single and self.pays is not None:
+                nodes = sum(len(sketch.growing) for sketch in single)
+                value = sum(sketch.value[node] for sketch in single for node in sketch.growing)
+                if not self.pays(rows, nodes, value):
+                    growing = [sketch for sketch in growing if sketch.row.group is not None]
             if not growing:
                 return
-            if self.pays is not None:
-                nodes = sum(len(sketch.growing) for sketch in growing)
-                value = sum(sketch.value[node] for sketch in growing for node in sketch.growing)
-                if not self.pays(rows, nodes, value):
-                    return
             logits = self._step(growing)
+
+    def _add_level(
+        self, growing: Sequence[Sketch], growths: Mapping[Group, Growth], level: int, logits: Floats, floor: float
+    ) -> None:
+        """One level for all sketches; ``logits`` (n, V) of all growing nodes, in order."""
+        owner = [sketch.row.group for sketch in growing for _ in sketch.growing]
+        single = [sketch for sketch in growing if sketch.row.group is None]
+        if single:
+            mine = logits if len(single) == len(growing) else logits[[i for i, of in enumerate(owner) if of is None]]
+            self.shape.grow(single, level, mine, floor)
+        for group in dict.fromkeys(sketch.row.group for sketch in growing):
+            if group is not None and self.beams is not None:
+                self.beams.grow(growths[group], level, [logits[i] for i, of in enumerate(owner) if of is group])
 
     def _sound(self, sketches: list[Sketch], logits: torch.Tensor) -> tuple[list[Sketch], Floats]:
         """Without branches whose logits (n, V) are not finite: such a draft model drafts nothing for them."""
@@ -125,6 +165,8 @@ class ModelDrafter(Drafter):
             return sketches, host
         owner = np.repeat(np.arange(len(sketches)), [len(sketch.growing) for sketch in sketches])
         sound = [bool(finite[owner == i].all()) for i in range(len(sketches))]
+        broken = {sketch.row.group for sketch, good in zip(sketches, sound, strict=True) if not good} - {None}
+        sound = [good and sketch.row.group not in broken for sketch, good in zip(sketches, sound, strict=True)]
         kept = [sketch for sketch, good in zip(sketches, sound, strict=True) if good]
         return kept, host[np.array(sound)[owner]]
 
