@@ -71,7 +71,7 @@ class LocalBackend(Backend):
     @property
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # known only once the tokenizer is there
         """Loads the tokenizer, to see whether there is a chat template, but not the model. Raises ModelError."""
-        return frozenset({"generate", "score", "seed"} | ({"chat"} if self._tokenizer().chat else set()))
+        return frozenset({"generate", "score", "seed", "beams"} | ({"chat"} if self._tokenizer().chat else set()))
 
     def _tokenizer(self) -> Text:
         with self._loading:

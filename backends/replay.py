@@ -30,7 +30,7 @@ class ReplayBackend(Backend):
             elif event.type == "scores":
                 self._scores[event.data["id"]] = journal.scores_from(event.data)
         # A recorded answer was given to this very key, so the replay is as reproducible as a seeded model.
-        self.capabilities = frozenset({"generate", "score", "seed"})
+        self.capabilities = frozenset({"generate", "score", "seed", "beams"})
 
     @classmethod
     def open(cls, model: str | None, options: Mapping[str, Any]) -> ReplayBackend:

@@ -16,7 +16,7 @@ from treeagent.backend import Backend, Key, Request, Sampling, ScoreRequest
 
 Open = Callable[[], Backend]
 
-KNOWN = {"generate", "score", "seed", "chat"}
+KNOWN = {"generate", "score", "seed", "chat", "beams"}
 REQUESTS = [
     Request("Numbers: 4 5 6\nSteps:\n", Key(1, "propose", "0"), Sampling(temperature=0.7, max_tokens=12), n=3),
     Request("Numbers: 1 2\nSteps:\n", Key(1, "propose", "0.1"), Sampling(temperature=1.0, top_k=5, max_tokens=9), n=1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,3 +168,22 @@ def test_equal_beams_are_one_object() -> None:
     assert first is second
     assert first is not third
     assert first.score == joint.score(Pick(0, 1))
+
+
+def test_a_task_with_beams_needs_a_backend_that_has_them(tmp_path: Path) -> None:
+    """Told before the first request, not ignored."""
+    from helpers import Oracle
+
+    from treeagent import Agent, Task
+    from treeagent.errors import CapabilityError
+
+    source = Task.load("game24").path
+    assert source is not None
+    text = source.read_text()
+    assert "sampling:\n" in text
+    changed = tmp_path / "beams.yaml"
+    changed.write_text(re.sub(r"(?m)^(  propose: \{)", r"\1num_beams: 3, ", text, count=1))
+    assert Task.load(changed).sampling("propose")[0].num_beams == 3
+    with pytest.raises(CapabilityError, match=r"num_beams of the task .* needs beams"):
+        Agent(changed, backend=Oracle())
+    Agent(changed, model="mini")  # has them

@@ -17,7 +17,7 @@ from .evaluator import Evaluator
 from .explorer import Counts, Explorer, ranked
 from .journal import FORMAT, Event, Journal, read, recorded
 from .search import Search
-from .task import Task
+from .task import DEFAULT_SAMPLING, Task
 from .taskfile import Scalar
 from .thought import Thought, Tree
 
@@ -129,12 +129,10 @@ class Agent:
         self.search.check(self.task)
         if self.evaluator is not None:
             self.evaluator.check(self.task)
-            missing = self.evaluator.needs - self.judging.capabilities
-            if missing:
-                raise CapabilityError(
-                    f"the evaluator {wiring.name(evaluator)!r} needs {', '.join(sorted(missing))}, which the backend "
-                    f"{self.judging.name!r} does not offer (it offers: {', '.join(sorted(self.judging.capabilities))})"
-                )
+            _check_offers(self.judging, self.evaluator.needs, f"the evaluator {wiring.name(evaluator)!r}")
+        beams = [role for role in DEFAULT_SAMPLING if self.task.sampling(role)[0].num_beams > 1]
+        for each in dict.fromkeys((self.backend, self.judging)) if beams else ():
+            _check_offers(each, frozenset({"beams"}), f"sampling.{beams[0]}.num_beams of the task {self.task.name!r}")
 
     def _second(self, model: str | Backend | None) -> Backend:
         """The evaluator's backend. Raises ConfigError."""
@@ -334,6 +332,15 @@ class Run:
             self._journal.write(event, time.monotonic() - self._began)
         if self._on_event is not None:
             self._on_event(event)
+
+
+def _check_offers(backend: Backend, needs: frozenset[str], who: str) -> None:
+    """Raise CapabilityError for what is needed and not offered."""
+    if missing := needs - backend.capabilities:
+        raise CapabilityError(
+            f"{who} needs {', '.join(sorted(missing))}, which the backend {backend.name!r} does not offer (it offers: "
+            f"{', '.join(sorted(backend.capabilities))})"
+        )
 
 
 def _meters(backend: Backend, judging: Backend) -> Callable[[], dict[str, Any]]:

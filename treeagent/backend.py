@@ -54,7 +54,7 @@ class Sampling:
     """The completion ends before the first of these strings, which is not part of it."""
     num_beams: int = 1
     """Above 1 a completion is the most likely of so many beams, drawn from their joint law (at temperature 0 by beam
-    search); temperature, top_k, top_p and min_p then act on the joint law. Backends that cannot do it ignore it."""
+    search); temperature, top_k, top_p and min_p then act on the joint law. Needs the capability ``beams``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,8 @@ class Backend(ABC):
 
     A backend must not care which event loop calls it, must leave nothing running when no request is pending, and must
     answer a request identically whatever else is in flight. Capabilities: ``generate`` (always), ``score``, ``seed``
-    (sampling is a function of the request's key), ``chat`` (prompts pass through a chat template).
+    (sampling is a function of the request's key), ``chat`` (prompts pass through a chat template), ``beams``
+    (:attr:`Sampling.num_beams` above 1).
     """
 
     name: ClassVar[str]
