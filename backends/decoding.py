@@ -35,6 +35,7 @@ class Sample:
         """Asked before each step; once false the sample is given up."""
         self.limit = limit
         """The most tokens it may have."""
+        self._drafted: list[int] | None = None  # places of the tokens that a draft had guessed
         self._decode = decode
         self._text = TextStream(decode, prompt, sampling.stop) if sampling.stop else None
 
@@ -42,6 +43,11 @@ class Sample:
     def open(self) -> bool:
         """Whether it needs another token."""
         return self.completion is None and self.wanted()
+
+    def guessed(self, count: int) -> None:
+        """Where somebody drafts: the next ``count`` tokens are a draft's. Some may lie beyond the end."""
+        at = len(self.tokens)
+        self._drafted = [*(self._drafted or ()), *range(at, at + count)]
 
     def accept(self, token: int, eos: frozenset[int]) -> None:
         """Take the next token; sets ``completion`` at the end of text, at a stop string and at the token limit."""
@@ -57,11 +63,16 @@ class Sample:
     def _end(self, why: str) -> None:
         if self._text is None:
             text = decode_after(self._decode, self.prompt[-CONTEXT:], self.tokens)
-            self.completion = Completion(text, tuple(self.tokens), why)
+            self.completion = Completion(text, tuple(self.tokens), why, drafted=self._confirmed(len(self.tokens)))
             return
         stopped = self._text.cut is not None or self._text.finish()
         text, tokens = self._text.before_cut(self.tokens)
-        self.completion = Completion(text, tokens, "stop" if stopped else why)
+        drafted = self._confirmed(len(tokens))
+        ends = self._text.ends(len(tokens)) if drafted else None  # of use for showing which were drafted
+        self.completion = Completion(text, tokens, "stop" if stopped else why, drafted=drafted, ends=ends)
+
+    def _confirmed(self, length: int) -> tuple[int, ...] | None:
+        return None if self._drafted is None else tuple(place for place in self._drafted if place < length)
 
 
 @torch.inference_mode()

@@ -122,6 +122,11 @@ class Completion:
     """Token ids as generated, end-of-text token excluded; None when the backend does not tell."""
     finish: str = "stop"
     """``stop`` (end of text or a stop string) or ``length`` (``max_tokens`` reached)."""
+    drafted: tuple[int, ...] | None = field(default=None, compare=False)
+    """Places in ``tokens`` of those that a draft had guessed and the model confirmed; None when the backend does not
+    tell. Not compared: how a text was found does not change it."""
+    ends: tuple[int, ...] | None = field(default=None, compare=False)
+    """Offset in ``text``, in characters, after each of ``tokens``; None when the backend does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
