@@ -6,7 +6,7 @@ class Pane {
   constructor(run, app) {
     this.run = run;
     this.app = app;
-    this.camera = { x: 0, y: 0, zoom: 1 };  // canvas = (world - camera) * zoom
+    this.camera = { x: 0, y: 0, zoom: 1 };  // world at the canvas's corner; pixels per unit downwards
     this.canvas = el("canvas", { tabindex: "0", role: "application", "aria-label": `The tree of ${visible(run.name)}; arrows move` });
     this.context = this.canvas.getContext("2d");
     this.stage = el("div", { class: "stage" }, this.canvas);
@@ -63,12 +63,17 @@ class Pane {
     this.paint();
   }
 
-  /** The whole tree where it can be read so, else its root (or the selected thought) at a size that can be read. */
+  /** Pixels per unit across: never so few that the tree fills less than the width, however tall it is. */
+  get across() {
+    return Math.max(this.camera.zoom, Math.min(1, (this.width - 40) / this.run.size.width));
+  }
+
+  /** The whole tree where it can be read so, or is too large for any part to tell much; else its root, readable. */
   begin() {
     this.fit();
-    if (this.camera.zoom < 0.55) {
+    if (this.camera.zoom < 0.55 && this.camera.zoom > 0.03) {
       this.camera.zoom = 0.8;
-      this.camera.x = -20 / this.camera.zoom;
+      this.camera.x = -20 / this.across;
       this.center(this.app.chosen?.run === this.run ? this.app.chosen : this.run.root);
     }
     this.touched = false;
@@ -78,14 +83,14 @@ class Pane {
     const { width, height } = this.run.size;
     this.touched = true;
     this.camera.zoom = Math.min(1.2, (this.width - 40) / width, (this.height - 30) / height);
-    this.camera.x = width / 2 - this.width / 2 / this.camera.zoom;
+    this.camera.x = width / 2 - this.width / 2 / this.across;
     this.camera.y = height / 2 - this.height / 2 / this.camera.zoom;
     this.paint();
   }
 
   pan(dx, dy) {
     this.touched = true;
-    this.camera.x -= dx / this.camera.zoom;
+    this.camera.x -= dx / this.across;
     this.camera.y -= dy / this.camera.zoom;
     this.paint();
   }
@@ -93,17 +98,18 @@ class Pane {
   zoomAt(factor, x, y) {
     this.touched = true;
     const { camera } = this;
-    const farthest = Math.min(0.2, 0.5 * Math.min(this.width / this.run.size.width, this.height / this.run.size.height));
+    const farthest = Math.min(0.2, (0.8 * this.height) / this.run.size.height);
     const zoom = Math.max(farthest, Math.min(CLOSEST, camera.zoom * factor));
-    camera.x += x / camera.zoom - x / zoom;
-    camera.y += y / camera.zoom - y / zoom;
+    const at = { x: x / this.across + camera.x, y: y / camera.zoom + camera.y };
     camera.zoom = zoom;
+    camera.x = at.x - x / this.across;
+    camera.y = at.y - y / zoom;
     this.paint();
   }
 
   center(node) {
     this.camera.y = middleOf(node) - this.height / 2 / this.camera.zoom;
-    const left = leftOf(node), right = left + widthOf(node), seen = this.width / this.camera.zoom;
+    const left = leftOf(node), right = left + widthOf(node), seen = this.width / this.across;
     if (left < this.camera.x || right > this.camera.x + seen) this.camera.x = (left + right) / 2 - seen / 2;
     this.paint();
   }
@@ -113,7 +119,7 @@ class Pane {
     if (node.row === null) return;
     if (this.camera.zoom < 0.45) {
       this.camera.zoom = 0.9;
-      this.camera.x = leftOf(node) + widthOf(node) / 2 - this.width / 2 / this.camera.zoom;
+      this.camera.x = leftOf(node) + widthOf(node) / 2 - this.width / 2 / this.across;
       this.center(node);
     }
     const at = this.place(node);
@@ -126,15 +132,15 @@ class Pane {
   /** Middle of a node on the canvas, in CSS pixels. */
   place(node) {
     return {
-      x: (leftOf(node) + widthOf(node) / 2 - this.camera.x) * this.camera.zoom,
+      x: (leftOf(node) + widthOf(node) / 2 - this.camera.x) * this.across,
       y: (middleOf(node) - this.camera.y) * this.camera.zoom,
     };
   }
 
   click(x, y) {
     this.canvas.focus({ preventScroll: true });
-    const node = this.at(x / this.camera.zoom + this.camera.x, y / this.camera.zoom + this.camera.y);
-    this.app.choose(node);
+    const node = this.at(x / this.across + this.camera.x, y / this.camera.zoom + this.camera.y);
+    this.app.choose(node, this.camera.zoom < 0.2);
   }
 
   at(x, y) {

@@ -91,10 +91,10 @@ function repliesOf(run) {
 
 /** What is known about a node's value after `step` events: a word, and the colour's rank where there is one. */
 function standing(node, step) {
-  if (node.why !== null) return { word: node.why, rank: null };
+  if (node.why !== null) return { word: onOneLine(node.why, 50), rank: null };
   if (node.parent === null && !node.judged) return { word: "input", rank: null };
   if (!node.judged || node.judgedAt >= step) return { word: "not judged", rank: null };
   if (node.value === null) return { word: "value unknown", rank: null, unread: true };
   const labels = [...new Set(node.labels)].join("/");
-  return { word: `value ${number(node.value)}${labels ? " \u00b7 " + labels : ""}`, rank: node.rank };
+  return { word: `value ${number(node.value)}${labels ? " \u00b7 " + onOneLine(labels, 50) : ""}`, rank: node.rank };
 }

@@ -89,6 +89,7 @@ function aboutNode(node, app) {
   if (!root) facts.push(["came at", seconds(node.t)], ["followed", node.terminal ? "a final state" : node.followed ? "yes" : "no"]);
   if (node.answer !== null) facts.push(["answer", node.answer]);
   parts.push(rows(facts));
+  if (node === run.firstDifference) parts.push(el("p", { class: "warn first" }, `First difference: ${app.parting.first.what}`));
   if (node.differs) parts.push(el("p", { class: "warn" }, node.twin ? "Judged otherwise in the other run." : "The other run does not have this thought."));
   if (!root) {
     const chip = el("span", { class: "chip" }, word);

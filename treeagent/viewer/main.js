@@ -39,7 +39,6 @@ class App {
       for (const id of this.parting[side]) run.byId.get(id).differs = true;
       const first = this.parting.first?.[side];
       run.firstDifference = first === null || first === undefined ? null : run.byId.get(first);
-      if (run.firstDifference) run.firstDifference.differs = true;
     });
   }
 

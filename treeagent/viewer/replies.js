@@ -5,21 +5,19 @@ function exchange(run, place, node, open) {
   const told = repliesOf(run)[place];
   const [role, t, took, thought] = run.requests[place];
   const usage = told.usage || {};
+  const where = thought === null || thought === undefined ? "asked at an unknown thought"
+    : thought === 0 ? "asked at the input" : `asked at thought ${thought}`;
+  const when = t === null ? "answered to an earlier process of this run" : `answered at ${seconds(t)}`;
+  const bill = `${number(usage.prompt_tokens)} prompt + ${number(usage.completion_tokens)} completion tokens`;
   const parts = [
-    rows([
-      ["asked for", role || (told.type === "scores" ? "likelihoods" : unknown)],
-      ["asked at", thought === null || thought === undefined ? unknown : thought === 0 ? "the input" : `thought ${thought}`],
-      ["answered at", t === null ? "by an earlier process of this run" : seconds(t)],
-      ["took", seconds(took)],
-      ["tokens", `${number(usage.prompt_tokens)} prompt + ${number(usage.completion_tokens)} completion`],
-    ]),
+    el("p", { class: "more" }, `${role || (told.type === "scores" ? "likelihoods" : "request")}: ${where}, ${when}, took ${seconds(took)}, ${bill}`),
     folding("Prompt", open, () => el("pre", { dir: "auto" }, run.unfold(told.prompt))),
   ];
   if (told.type === "scores") {
     parts.push(el("h4", {}, "Log-likelihoods"), rows(told.scores.map(([text, logprob, length]) => [
       text === null ? "continuation" : JSON.stringify(text), `${number(logprob)} (${plural(length, "token")})`,
     ])));
-    return parts;
+    return [el("section", { class: "exchange" }, parts)];
   }
   told.samples.forEach((sample, i) => {
     const mine = node && node.request === told.id && node.sample === i;
@@ -31,7 +29,7 @@ function exchange(run, place, node, open) {
     if (sample.logprob !== null) parts.push(el("p", { class: "more" }, `log-probability ${number(sample.logprob)}`));
     if (sample.tokens && sample.tokens.length) parts.push(folding("Token ids", false, () => tokens(sample)));
   });
-  return parts;
+  return [el("section", { class: "exchange" }, parts)];
 }
 
 function draftedWords(sample) {
