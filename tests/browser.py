@@ -105,7 +105,9 @@ class Browser:
         """A key."""
         more = {"text": text} if text else {}
         for kind in ("keyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=code or key, **(more if kind == "keyDown" else {}))
+            self.send(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=code or key, **(more if kind == "keyDown" else {})
+            )
 
     def screenshot(self, path: Path) -> None:
         """What is seen, as PNG."""

@@ -36,7 +36,9 @@ class Story:
     def reply(self, id: str, role: str, at: int, text: str, prompt: str = "prompt", **more: Any) -> None:
         """A request with one completion."""
         sample = {"text": text, "tokens": [1, 2, 3], "finish": "stop", **more}
-        self.add("completion", id=id, role=role, prompt=prompt, completions=[sample], usage=USAGE, thought=at, seconds=0.01)
+        self.add(
+            "completion", id=id, role=role, prompt=prompt, completions=[sample], usage=USAGE, thought=at, seconds=0.01
+        )
 
     def thought(self, parent: int, text: str, state: str = "state", request: str | None = None, **more: Any) -> int:
         """A thought; returns its id."""
@@ -45,8 +47,8 @@ class Story:
         self.paths[id], self.children[id] = [*self.paths[parent], index], 0
         path = self.paths[id]
         known = {"terminal": False, **more}
-        self.add("thought", id=id, parent=parent, text=text, state=state, depth=len(path), path=path, request=request,
-                 sample=0, **known)  # fmt: skip
+        known |= {"depth": len(path), "path": path, "request": request, "sample": 0}
+        self.add("thought", id=id, parent=parent, text=text, state=state, **known)
         return id
 
     def judged(self, id: int, value: float | None, *labels: str, requests: tuple[str, ...] = ()) -> None:
@@ -62,8 +64,9 @@ class Story:
         """The end, as ``solve --json`` has it."""
         counts = {"thoughts": len(self.paths) - 1, "duplicates": 0}
         usage = {"calls": 1, "prompt_tokens": 2, "completion_tokens": 3, "dollars": None, "tokens": 5}
-        self.add("end", input="1 2 3 4", answer=answer, solved=answer is not None, path=[], thought=thought,
-                 ended="finished", usage=usage, seconds=1.5, seed=0, counts=counts, settings={}, engine=engine)  # fmt: skip
+        told = {"answer": answer, "solved": answer is not None, "path": [], "thought": thought, "ended": "finished"}
+        cost = {"usage": usage, "seconds": 1.5, "counts": counts, "engine": engine}
+        self.add("end", input="1 2 3 4", seed=0, settings={}, **told, **cost)
 
     def write(self, path: Path) -> Path:
         """The file."""

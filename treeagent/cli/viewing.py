@@ -45,7 +45,7 @@ def view(
         raise ConfigError(f"cannot write {target}: {error.strerror}") from error
     counts = " and ".join(f"{len(each.rebuilt.tree) - 1} thoughts" for each in stories)
     typer.echo(printable(f"wrote {target}: {counts}"))
-    if browse and not typer.launch(target.resolve().as_uri()) == 0:
+    if browse and typer.launch(target.resolve().as_uri()) != 0:
         say(f"No browser could be started; open {target} yourself.")
 
 

@@ -27,7 +27,7 @@ function aboutRun(run, app) {
   const { end } = run;
   const header = run.run;
   const parts = [el("h2", {}, `The run ${run.name}`)];
-  if (app.runs.length === 2) parts.push(aboutParting(app));
+  if (app.runs.length === 2) parts.push(...aboutParting(app));
   parts.push(rows([
     ["input", header.input ?? unknown],
     ["answer", end ? end.answer ?? "none" : "no end yet"],
@@ -48,9 +48,10 @@ function aboutRun(run, app) {
 
 function aboutParting(app) {
   const { first, left, right } = app.parting;
-  if (!first) return el("p", {}, "Both runs grew the same tree.");
-  const marks = `Marked: ${plural(left.length, "thought")} here on the left, ${right.length} on the right.`;
-  return el("p", { class: "warn" }, `First difference: ${first.what}. ${marks}`);
+  if (!first) return [el("p", {}, "Both runs grew the same tree.")];
+  const said = first.said ? app.runs.map((run, i) => [run.name, el("code", {}, JSON.stringify(first.said[["left", "right"][i]]))]) : [];
+  const marks = `Marked: ${plural(left.length, "thought")} on the left and ${right.length} on the right that the other run lacks or judges otherwise.`;
+  return [el("p", { class: "warn first" }, `First difference: ${first.what}.`), rows(said), el("p", { class: "more" }, marks)];
 }
 
 /** Names and values, nested ones under their own names; numbers unknown to the run stay unknown. */
@@ -89,7 +90,7 @@ function aboutNode(node, app) {
   if (!root) facts.push(["came at", seconds(node.t)], ["followed", node.terminal ? "a final state" : node.followed ? "yes" : "no"]);
   if (node.answer !== null) facts.push(["answer", node.answer]);
   parts.push(rows(facts));
-  if (node === run.firstDifference) parts.push(el("p", { class: "warn first" }, `First difference: ${app.parting.first.what}`));
+  if (node === run.firstDifference) parts.push(...aboutParting(app));
   if (node.differs) parts.push(el("p", { class: "warn" }, node.twin ? "Judged otherwise in the other run." : "The other run does not have this thought."));
   if (!root) {
     const chip = el("span", { class: "chip" }, word);

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from treeagent.backend import Reply, Scores
-from treeagent.compare import CLOSE, first_difference
+from treeagent.compare import CLOSE, Difference, first_difference
 from treeagent.journal import reply_from, scores_from
 from treeagent.thought import Thought, Tree
 
@@ -75,8 +75,8 @@ def _first(
         found = first_difference(_answered(left), _answered(right))
         if found is not None and found.what != "request":  # a request of one side alone follows from something else
             where = _where(left, found.where)
-            what = str(replace(found, where=_asked(left, found.where, where)))
-            return {"what": what, "left": where, "right": _where(right, found.where)}
+            said = {"left": _said(found.expected), "right": _said(found.got)}
+            return {"what": _what(left, where, found), "said": said, "left": where, "right": _where(right, found.where)}
     a, b = min(only_left, default=None), min(only_right, default=None)
     if a is not None or b is not None:
         twin = twins.get(a) if a is not None else None
@@ -117,9 +117,15 @@ def _where(story: Story, id: str) -> int | None:
     return next((thought.parent for thought in story.rebuilt.tree if thought.request == id), None)
 
 
-def _asked(story: Story, id: str, where: int | None) -> str:
-    role = story.requests[id].get("role") or "scores"
-    if where is None:
-        return f"{role} at an unknown thought"
-    thought = story.rebuilt.tree[where]
-    return f"{role} at {thought.text or thought.state!r}"
+def _what(story: Story, where: int | None, found: Difference) -> str:
+    role = story.requests[found.where].get("role") or "scores"
+    thought = None if where is None else story.rebuilt.tree[where]
+    place = "an unknown thought" if thought is None else repr(thought.text or thought.state)
+    sample = "" if found.sample is None else f", sample {found.sample}"
+    position = "" if found.position is None else f", at position {found.position}"
+    return f"{role} at {place}{sample}: {found.what} differ{position}"
+
+
+def _said(found: Any) -> str:
+    """Either side of a difference, as text."""
+    return str(found["text"] if isinstance(found, dict) else found)
