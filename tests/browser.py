@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,18 +19,34 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 PATIENCE = 120.0
 """Seconds that a busy machine is given for one command."""
 
+START = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""The browser reads commands from descriptor 3 and writes answers to descriptor 4."""
+
 
 def find() -> str | None:
     """The browser's path, None where there is none."""
     return os.environ.get("TREEAGENT_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
+def _high(pair: tuple[int, int]) -> tuple[int, int]:
+    """The same pipe on descriptors that are out of the way of 3 and 4."""
+    moved = tuple(fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 10) for each in pair)
+    for each in pair:
+        os.close(each)
+    return moved[0], moved[1]
+
+
 class Browser:
     """One browser with one page at a time; errors of the page are kept."""
 
     def __init__(self, program: str, profile: Path, width: int = 1400, height: int = 900) -> None:
-        commands, self._commands = os.pipe()
-        self._answers, answers = os.pipe()
+        commands, self._commands = _high(os.pipe())
+        self._answers, answers = _high(os.pipe())
         self.errors: list[str] = []
         """Uncaught exceptions, console errors and what the policy refused, since the page was opened."""
         self._number, self._tail, self._session = 0, b"", ""
@@ -37,8 +55,7 @@ class Browser:
             "--disable-extensions", "--disable-background-networking", "--hide-scrollbars", "--remote-debugging-pipe",
             f"--user-data-dir={profile}", f"--window-size={width},{height}",
         )  # fmt: skip
-        # The browser reads commands from descriptor 3 and writes answers to descriptor 4, whatever they are here.
-        words = ["sh", "-c", f'exec "$@" 3<&{commands} 4>&{answers}', "sh", program, *flags, "about:blank"]
+        words = [sys.executable, "-S", "-c", START, str(commands), str(answers), program, *flags, "about:blank"]
         self._process = subprocess.Popen(
             words, pass_fds=(commands, answers), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
