@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from treeagent import JournalError
 from treeagent.journal import read
 from treeagent.viewer.page import inert, page
 from treeagent.viewer.parting import parting
-from treeagent.viewer.story import pieces, story
+from treeagent.viewer.story import STEPS, pieces, story
 
 
 def told(path: Path) -> Any:
@@ -83,6 +84,13 @@ def test_data_can_end_no_element_and_start_no_markup(text: str) -> None:
     assert not re.search("[<>&\u2028\u2029]", safe)
     assert safe.isascii()
     assert json.loads(safe) == {text: [text]}
+
+
+def test_page_and_story_number_events_alike() -> None:
+    """The script's names of the steps are those of the events, in their order."""
+    script = resources.files("treeagent.viewer").joinpath("data.js").read_text()
+    [names] = re.findall(r"const \[(THOUGHT.*?)\]", script)
+    assert tuple(names.lower().split(", ")) == STEPS
 
 
 def test_numbers_that_json_lacks_are_told_as_text() -> None:
@@ -268,6 +276,7 @@ def test_view_refuses_to_write_over_a_journal_or_a_foreign_file(journal: Path, t
         ("hello\nworld\n", "not a journal line"),
         ('{"type": "run", "format": 1, "input": "x"}\n{"type": "thought", "id": 3}\n', "do not fit together"),
         ('{"type": "run", "format": 1, "input": "x"}\n{"type": "completion", "t": 1}\n', "damaged"),
+        ('{"type": "run", "format": 1, "input": "x"}\n{"type": "end", "thought": null}\n', "damaged"),
     ],
 )
 def test_what_cannot_be_viewed_is_said_in_one_line(tmp_path: Path, content: str | None, said: str) -> None:

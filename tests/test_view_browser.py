@@ -121,7 +121,7 @@ def test_accepted_draft_tokens_are_marked(browser: Browser, tmp_path: Path) -> N
     run.thought(0, "four", request="b")
     shown(browser, tmp_path, run.write(tmp_path / "run.jsonl"))
     browser.run("treeagent.choose(0, 1)")
-    assert browser.run(f"[...{DETAILS}.querySelectorAll('.drafted')].map(each => each.textContent)") == [" two"]
+    assert browser.run(f"[...{DETAILS}.querySelectorAll('.reply .drafted')].map(each => each.textContent)") == [" two"]
     assert "3 tokens, 1 of them accepted draft tokens" in details(browser)
     browser.run("treeagent.choose(0, 2)")
     assert "whether any was drafted is unknown" in details(browser)

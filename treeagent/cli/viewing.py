@@ -19,7 +19,9 @@ def view(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="PAGE.html", help="Write here instead of beside the journal, RUN.html."),
+        typer.Option(
+            "--out", "--output", "-o", metavar="PAGE.html", help="Write here instead of beside the journal, RUN.html."
+        ),
     ] = None,
     browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser as well.")] = False,
 ) -> None:

@@ -87,7 +87,7 @@ function aboutNode(node, app) {
   parts.push(el("pre", { dir: "auto", class: "step" }, node.text || node.state));
   const { word, rank } = standing(node, NEVER);
   const facts = [["state after it", node.state], ["depth", number(node.depth)]];
-  if (!root) facts.push(["came at", seconds(node.t)], ["followed", node.terminal ? "a final state" : node.followed ? "yes" : "no"]);
+  if (!root) facts.push(["came at", seconds(node.t)], ["followed", node.terminal ? "a final state" : node.followed || node.chosen ? "yes" : "no"]);
   if (node.answer !== null) facts.push(["answer", node.answer]);
   parts.push(rows(facts));
   if (node === run.firstDifference) parts.push(...aboutParting(app));

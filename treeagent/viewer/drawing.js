@@ -154,6 +154,7 @@ function drawNode(pane, node, app) {
     context.stroke();
   }
   if (height >= 12) {
+    if (faded) context.globalAlpha = 0.72;
     const two = height >= 19;
     context.direction = "ltr";
     context.textBaseline = "alphabetic";

@@ -36,7 +36,8 @@ function draftedWords(sample) {
   const count = sample.tokens === null ? null : sample.tokens.length;
   const said = count === null ? "tokens unknown" : plural(count, "token");
   if (sample.drafted === null || sample.drafted === undefined) return `${said}; whether any was drafted is unknown`;
-  return `${said}, ${sample.drafted.length.toLocaleString("en")} of them accepted draft tokens`;
+  const guessed = sample.drafted.length;
+  return [`${said}, ${guessed.toLocaleString("en")} of them `, el("span", { class: guessed ? "drafted" : "" }, "accepted draft tokens")];
 }
 
 /** The reply's text with accepted draft tokens and this thought's own piece marked. */
@@ -45,15 +46,19 @@ function marked(run, sample, own) {
   const whole = pieces.map(([text]) => text).join("");
   const from = own ? whole.indexOf(own) : -1;
   const cuts = from < 0 ? [] : [from, from + own.length];
-  const made = [];
+  const made = [], mine = el("span", { class: "this" });
   let at = 0;
   for (const [text, drafted] of pieces) {
     const edges = [at, ...cuts.filter((cut) => cut > at && cut < at + text.length), at + text.length];
     for (let i = 0; i + 1 < edges.length; i++) {
       const inside = from >= 0 && edges[i] >= from && edges[i + 1] <= from + own.length;
-      const names = [drafted ? "drafted" : "", inside ? "this" : ""].join(" ").trim();
-      const part = text.slice(edges[i] - at, edges[i + 1] - at);
-      made.push(names ? el("span", { class: names }, part) : visible(part));
+      const shown = visible(text.slice(edges[i] - at, edges[i + 1] - at));
+      const part = drafted ? el("span", { class: "drafted" }, shown) : shown;
+      if (!inside) made.push(part);
+      else {
+        if (!mine.hasChildNodes()) made.push(mine);
+        mine.append(part);
+      }
     }
     at += text.length;
   }

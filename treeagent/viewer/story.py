@@ -13,7 +13,7 @@ from treeagent.rebuild import Rebuilt, rebuild
 from treeagent.thought import Thought
 
 STEPS = ("thought", "judged", "dropped", "answer", "completion", "scores", "failed", "end")
-"""Types of events that a search is stepped through by; ``page.js`` counts on their order."""
+"""Types of events that a search is stepped through by; ``data.js`` counts on their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ def story(events: Sequence[Event], name: str) -> Story:
     told = _furthest(tellings)
     rebuilt = rebuild([events[0], *tellings[told]])
     try:
+        _check(rebuilt.end)
         requests = _requests(events, tellings[told])
         tree = {
             "name": name,
@@ -62,6 +63,14 @@ def story(events: Sequence[Event], name: str) -> Story:
         return Story(name, rebuilt, requests, tree, _replies(requests))
     except (KeyError, TypeError, AttributeError) as error:
         raise JournalError(f"{name}: an event of the journal is damaged ({error!r} is missing or misformed)") from error
+
+
+def _check(end: dict[str, Any] | None) -> None:
+    """Raises KeyError or TypeError for an end that lacks what the page shows of it."""
+    if end is not None:
+        for name in ("answer", "solved", "ended", "seconds", "counts"):
+            end[name]
+        end["usage"]["calls"], end["usage"]["tokens"]
 
 
 def _furthest(tellings: Sequence[Sequence[Event]]) -> int:
@@ -186,7 +195,8 @@ def pieces(sample: dict[str, Any]) -> list[tuple[str, int]]:
         return [(text, -1)]
     if not drafted or ends is None:
         return [(text, -1 if drafted else 0)]
-    marked, found, start = set(drafted), [], 0
+    marked, start = set(drafted), 0
+    found: list[tuple[str, int]] = []
     for place, end in enumerate([*ends, len(text)]):
         guessed = int(place in marked)
         if found and found[-1][1] == guessed:
