@@ -156,10 +156,9 @@ def test_an_older_journal_leaves_unknown_what_it_does_not_tell(journal: Path) ->
     """Without the fields that came later a page can be made, and nothing is made up."""
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     for line in lines:
-        for name in ("seconds", "requests", "continuations"):
-            line.pop(name, None)
-        if line["type"] in ("completion", "scores"):
-            line.pop("thought")
+        later = {"completion": ("thought", "seconds"), "judged": ("requests",)}
+        for name in later.get(line["type"], ()):
+            line.pop(name)
     journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
     tree = told(journal).tree
     assert all(request[2] is request[3] is None for request in tree["requests"])
