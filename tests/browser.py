@@ -118,6 +118,17 @@ class Browser:
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """The mouse goes down at one point of the window and up at another."""
+        how = {"button": "left", "buttons": 1, "clickCount": 1}
+        self.send("Input.dispatchMouseEvent", type="mousePressed", x=start[0], y=start[1], **how)
+        self.send("Input.dispatchMouseEvent", type="mouseMoved", x=end[0], y=end[1], **how)
+        self.send("Input.dispatchMouseEvent", type="mouseReleased", x=end[0], y=end[1], **how)
+
+    def wheel(self, x: float, y: float, down: float) -> None:
+        """The wheel turns at a point of the window, by so many pixels."""
+        self.send("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=down)
+
     def press(self, key: str, code: str = "", text: str = "") -> None:
         """A key."""
         more = {"text": text} if text else {}

@@ -196,6 +196,49 @@ def test_the_search_can_be_stepped_through(browser: Browser, solved: Path, tmp_p
     assert browser.errors == []
 
 
+def test_the_mouse_pans_and_zooms(browser: Browser, solved: Path, tmp_path: Path) -> None:
+    """A drag moves the tree as far as the mouse went, and chooses nothing; the wheel zooms about the pointer."""
+    shown(browser, tmp_path, solved)
+    at = "(() => { const [a, b] = [treeagent.place(0, 0), treeagent.place(0, 9)]; return [a.x, a.y, b.x, b.y]; })()"
+    box = browser.run(
+        "(() => { const box = document.querySelector('.pane canvas').getBoundingClientRect();"
+        " return [box.x, box.y]; })()"
+    )
+    before = browser.run(at)
+    browser.drag((box[0] + 300, box[1] + 200), (box[0] + 340, box[1] + 130))
+    after = browser.run(at)
+    assert [round(b - a) for a, b in zip(before, after, strict=True)] == [40, -70, 40, -70]
+    assert browser.run(f"{DETAILS}.dataset.thought") == ""
+    browser.wheel(box[0] + after[0], box[1] + after[1], -200)
+    browser.wait(f"Math.abs({at}[3] - {after[3]}) > 5")
+    zoomed = browser.run(at)
+    assert zoomed[:2] == pytest.approx(after[:2], abs=1.5)
+    assert abs(zoomed[3] - zoomed[1]) > 1.2 * abs(after[3] - after[1])
+
+
+def test_the_time_line_leads_to_a_moment(browser: Browser, solved: Path, tmp_path: Path) -> None:
+    """A click at its left end goes to the first event, one at its right end to the last."""
+    shown(browser, tmp_path, solved)
+    box = browser.run(
+        "(() => { const box = document.querySelector('#times canvas').getBoundingClientRect();"
+        " return [box.left, box.right, box.top + 9]; })()"
+    )
+    last = len(read(solved)) - 1
+    browser.click(box[0] + 3, box[2])
+    assert int(browser.run("document.getElementById('step').value")) < last / 2
+    browser.click(box[1] - 1, box[2])
+    assert int(browser.run("document.getElementById('step').value")) == last
+
+
+def test_an_address_can_name_a_thought(browser: Browser, solved: Path, tmp_path: Path) -> None:
+    """``page.html#7`` has it chosen; a number that is no thought, or no number, changes nothing."""
+    shown(browser, tmp_path, solved)
+    for name, chosen in (("7", "7"), ("99999", "7"), ("<b>", "7")):
+        browser.run(f"location.hash = '{name}'; new Promise(done => setTimeout(done, 20))")
+        assert browser.run(f"{DETAILS}.dataset.thought") == chosen
+    assert browser.errors == []
+
+
 def test_playing_runs_from_the_beginning_to_the_end(browser: Browser, solved: Path, tmp_path: Path) -> None:
     """The space bar starts it; at the end it stops by itself."""
     shown(browser, tmp_path, solved)
