@@ -42,9 +42,27 @@ class Timeline {
     const ratio = window.devicePixelRatio || 1;
     const width = this.canvas.clientWidth, height = this.canvas.clientHeight;
     if (!width) return;
-    this.canvas.width = Math.round(width * ratio);
-    this.canvas.height = Math.round(height * ratio);
     const context = this.canvas.getContext("2d");
+    const size = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (this.bitmap?.width !== size[0] || this.bitmap?.height !== size[1]) {
+      [this.canvas.width, this.canvas.height] = size;
+      this.drawBars(width, height, ratio);
+    }
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, ...size);
+    context.drawImage(this.bitmap, 0, 0);
+    context.scale(ratio, ratio);
+    const t = this.run.steps.t[Math.min(this.app.step, this.run.length) - 1] ?? 0;
+    context.fillStyle = palette.mark;
+    context.fillRect((t / this.end) * (width - 4) + 1, 0, 2, height);
+  }
+
+  /** The bars, kept as a picture: there may be ten thousand, and the mark moves with every step. */
+  drawBars(width, height, ratio) {
+    this.bitmap = document.createElement("canvas");
+    this.bitmap.width = this.canvas.width;
+    this.bitmap.height = this.canvas.height;
+    const context = this.bitmap.getContext("2d");
     context.scale(ratio, ratio);
     const tall = Math.min(12, (height - 6) / this.lanes);
     const x = (t) => (t / this.end) * (width - 4) + 2;
@@ -56,10 +74,6 @@ class Timeline {
         context.fillRect(x(bar.from), 3 + bar.lane * tall, Math.max(1.2, x(bar.to) - x(bar.from) - 0.5), Math.max(1, tall - 1));
       }
     });
-    context.globalAlpha = 1;
-    const t = this.run.steps.t[Math.min(this.app.step, this.run.length) - 1] ?? 0;
-    context.fillStyle = palette.mark;
-    context.fillRect(x(t) - 1, 0, 2, height);
   }
 
   /** Go to what had happened by then. */
