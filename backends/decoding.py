@@ -38,6 +38,7 @@ class Sample:
         """The most tokens it may have."""
         self.others = 0
         """Tokens generated for it that are not its own: those of beams that were not chosen."""
+        self._drafted: list[int] | None = None  # places of the tokens that a draft had guessed
         self._decode = decode
         self._text = TextStream(decode, prompt, sampling.stop) if sampling.stop else None
 
@@ -53,6 +54,11 @@ class Sample:
         twin._text = None if self._text is None else self._text.fork()
         return twin
 
+    def guessed(self, count: int) -> None:
+        """Where somebody drafts: the next ``count`` tokens are a draft's. Some may lie beyond the end."""
+        at = len(self.tokens)
+        self._drafted = [*(self._drafted or ()), *range(at, at + count)]
+
     def accept(self, token: int, eos: frozenset[int]) -> None:
         """Take the next token; sets ``completion`` at the end of text, at a stop string and at the token limit."""
         if token in eos:
@@ -67,11 +73,16 @@ class Sample:
     def _end(self, why: str) -> None:
         if self._text is None:
             text = decode_after(self._decode, self.prompt[-CONTEXT:], self.tokens)
-            self.completion = Completion(text, tuple(self.tokens), why)
+            self.completion = Completion(text, tuple(self.tokens), why, drafted=self._confirmed(len(self.tokens)))
             return
         stopped = self._text.cut is not None or self._text.finish()
         text, tokens = self._text.before_cut(self.tokens)
-        self.completion = Completion(text, tokens, "stop" if stopped else why)
+        drafted = self._confirmed(len(tokens))
+        ends = self._text.ends(len(tokens)) if drafted else None  # of use for showing which were drafted
+        self.completion = Completion(text, tokens, "stop" if stopped else why, drafted=drafted, ends=ends)
+
+    def _confirmed(self, length: int) -> tuple[int, ...] | None:
+        return None if self._drafted is None else tuple(place for place in self._drafted if place < length)
 
 
 @torch.inference_mode()

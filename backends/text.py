@@ -67,6 +67,10 @@ class TextStream:
         kept = sum(1 for end in self._ends if end <= self.cut)
         return self.text[: self.cut], tuple(tokens[:kept])
 
+    def ends(self, count: int) -> tuple[int, ...]:
+        """Offset in the text after each of the first ``count`` tokens, once their text is known."""
+        return tuple(self._ends[:count])
+
     def _take(self, fresh: str) -> None:
         start = max(0, len(self.text) - self._longest + 1)
         self.text += fresh

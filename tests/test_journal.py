@@ -451,3 +451,27 @@ def test_a_wrong_input_leaves_no_journal_behind(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="name of the root"):
         agent.run("17", journal=path)
     assert not path.exists()
+
+
+def test_which_tokens_were_drafted_comes_back_from_json_and_may_be_unknown() -> None:
+    """Known places and offsets survive; a line without them, as older journals have it, leaves them unknown."""
+    told = Completion("ab", (7, 8), drafted=(1,), ends=(1, 2))
+    data = json.loads(json.dumps(completion_event("id", "value", "p", Reply((told, Completion("ab")), Usage())).data))
+    known, unknown = reply_from(data).completions
+    assert (known.drafted, known.ends) == ((1,), (1, 2))
+    assert (unknown.drafted, unknown.ends) == (None, None)
+    assert "drafted" not in data["completions"][1]
+
+
+def test_a_judgement_names_the_requests_it_was_made_from(tmp_path: Path) -> None:
+    """Each of the ids is that of a request asked at a thought, its reply's time is told, and none is missing."""
+    path = tmp_path / "run.jsonl"
+    solve(TreeBackend(TREE), BFS(), journal=path)
+    events = [event.data for event in read(path)]
+    asked = {data["id"]: data for data in events if data.get("role") == "value"}
+    judged = [data for data in events if "labels" in data]
+    assert asked
+    for data in judged:
+        assert [asked[id]["thought"] for id in data["requests"]] == [data["id"]]
+        assert all(asked[id]["seconds"] >= 0 for id in data["requests"])
+    assert {id for data in judged for id in data["requests"]} == set(asked)

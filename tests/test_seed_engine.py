@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,28 @@ def test_figures_tell_what_was_done(pair: Path, opened: Open, naive: Naive) -> N
     idle(backend)
     assert late()["tokens"] < early()["tokens"]
     assert late()["prefix_tokens_computed"] == 0
+
+
+def test_a_completion_tells_which_tokens_were_drafted(pair: Path, opened: Open) -> None:
+    """As many as the engine has counted, but for those of the last draft that lie beyond the end; each token's text
+    ends where the offsets say. Without a drafter nothing is known.
+    """
+    asked = request(0, 0, 1, max_tokens=20, temperature=0.2)
+    asked = replace(asked, sampling=replace(asked.sampling, stop=("never said",)))
+    backend = opened(draft=str(pair / "model-draft"), drafter="model", draft_tokens=4)
+    meter = backend.meter()
+    [completion] = ask(backend, asked)[0].completions
+    idle(backend)
+    accepted = meter()["accepted"]
+    assert completion.drafted is not None
+    assert max(1, accepted - 4) <= len(completion.drafted) <= accepted
+    assert set(completion.drafted) < set(range(20))
+    assert completion.ends is not None
+    assert len(completion.ends) == 20
+    assert completion.ends[-1] == len(completion.text)
+    [plain] = ask(opened(drafter="none"), asked)[0].completions
+    assert plain == completion
+    assert plain.drafted is plain.ends is None
 
 
 def test_a_meter_of_an_engine_that_is_not_loaded_counts_from_its_loading(pair: Path) -> None:

@@ -131,6 +131,11 @@ class Completion:
     logprob: float | None = field(default=None, compare=False)
     """Summed natural-log probability, untempered, of all tokens drawn, an end of text or a whole stop string included;
     None when the backend does not tell. Not compared, as it is a matter of rounding."""
+    drafted: tuple[int, ...] | None = field(default=None, compare=False)
+    """Places in ``tokens`` of those that a draft had guessed and the model confirmed; None when the backend does not
+    tell. Not compared: how a text was found does not change it."""
+    ends: tuple[int, ...] | None = field(default=None, compare=False)
+    """Offset in ``text``, in characters, after each of ``tokens``; None when the backend does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from .agent import Result
 from .backend import Backend, Completion, Reply, Request, ScoreRequest, Scores
@@ -17,12 +17,42 @@ CLOSE = 1e-3
 """Log-likelihoods nearer than this are equal: other kernels and batch shapes round differently."""
 
 
+class Exchanged(Protocol):
+    """A request, and what came back; what differences are found in."""
+
+    @property
+    def id(self) -> str:
+        """Digest of everything that determines the answer."""
+
+    @property
+    def name(self) -> str:
+        """What and where, for a person."""
+
+    @property
+    def prompt(self) -> str:
+        """What was asked."""
+
+    @property
+    def reply(self) -> Reply | Scores | None:
+        """None when nothing came back."""
+
+
 @dataclass(slots=True)
 class Exchange:
     """A request, and what came back; None when nothing did."""
 
     request: Request | ScoreRequest
     reply: Reply | Scores | None = None
+
+    @property
+    def id(self) -> str:
+        """The request's digest."""
+        return self.request.id
+
+    @property
+    def prompt(self) -> str:
+        """The request's prompt."""
+        return self.request.prompt
 
     @property
     def name(self) -> str:
@@ -104,23 +134,23 @@ class Difference:
         return asdict(self)
 
 
-def first_difference(expected: Sequence[Exchange], got: Sequence[Exchange]) -> Difference | None:
+def first_difference(expected: Sequence[Exchanged], got: Sequence[Exchanged]) -> Difference | None:
     """The first request of ``expected`` that ``got`` answers otherwise; None when both saw the same tree.
 
     A reply that differs comes before a request that only one of them made: the latter follows from the former.
     """
-    others = {exchange.request.id: exchange for exchange in got}
+    others = {exchange.id: exchange for exchange in got}
     for exchange in expected:
-        other = others.get(exchange.request.id)
+        other = others.get(exchange.id)
         if other is not None and (found := _differ(exchange, other)) is not None:
             return found
-    known = {exchange.request.id for exchange in expected}
+    known = {exchange.id for exchange in expected}
     for exchange in expected:
-        if exchange.request.id not in others:
-            return Difference(exchange.name, "request", None, None, exchange.request.prompt, None)
+        if exchange.id not in others:
+            return Difference(exchange.name, "request", None, None, exchange.prompt, None)
     for exchange in got:
-        if exchange.request.id not in known:
-            return Difference(exchange.name, "request", None, None, None, exchange.request.prompt)
+        if exchange.id not in known:
+            return Difference(exchange.name, "request", None, None, None, exchange.prompt)
     return None
 
 
@@ -133,7 +163,7 @@ def same_end(expected: Result, got: Result) -> Difference | None:
     return None
 
 
-def _differ(expected: Exchange, got: Exchange) -> Difference | None:
+def _differ(expected: Exchanged, got: Exchanged) -> Difference | None:
     left, right, where = expected.reply, got.reply, expected.name
     if isinstance(left, Scores) and isinstance(right, Scores):
         for index, (a, b) in enumerate(zip(left.logprobs, right.logprobs, strict=True)):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -17,6 +19,9 @@ from .thought import Thought, Tree
 T = TypeVar("T")
 Emit = Callable[[Event], None]
 Count: TypeAlias = "int | Sequence[int] | None"
+
+_asked: ContextVar[list[str] | None] = ContextVar("asked", default=None)
+"""Ids of the requests of the judgement that is being made in this context."""
 
 JUDGE = 1
 """Place of the evaluator's backend and price; the generator's is 0."""
@@ -193,12 +198,17 @@ class Explorer:
 
     async def _judge(self, thoughts: Sequence[Thought]) -> None:
         assert self._evaluator is not None  # noqa: S101  callers have checked; tells the type checker
-        judgements = await self._evaluator.judge(thoughts, self)
+        asked: list[str] = []
+        before = _asked.set(asked)
+        try:
+            judgements = await self._evaluator.judge(thoughts, self)
+        finally:
+            _asked.reset(before)
         for thought, judgement in zip(thoughts, judgements, strict=True):
             self.tree.update(thought, judgement=judgement)
             self.counts.judged += 1
             self.counts.judgements_unparsed += judgement.unparsed
-            self._emit(Event("judged", {"id": thought.id, **asdict(judgement)}))
+            self._emit(Event("judged", {"id": thought.id, **asdict(judgement), "requests": asked}))
 
     # Answering
 
@@ -291,13 +301,16 @@ class Explorer:
         prompt = self.task.prompt(role, self.input, thought, self.steps(thought), **more)
         request = Request(prompt, Key(self.seed, role, place, visit), sampling, count if n is None else n)
         request, ticket = await self._ledger.admit(request, by)
-        reply = self._replies.get(request.id)
+        reply, seconds = self._replies.get(request.id), None
         try:
             if reply is None:
+                began = time.monotonic()
                 reply = await self._backends[by].generate(request)
+                seconds = time.monotonic() - began
         finally:
             self._ledger.settle(ticket, None if reply is None else reply.usage)
-        self._emit(completion_event(request.id, role, prompt, reply))
+        _note(request.id)
+        self._emit(completion_event(request.id, role, prompt, reply, thought=thought.id, seconds=seconds))
         return request.id, reply
 
     async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> Scores:
@@ -305,14 +318,23 @@ class Explorer:
         prompt = self.task.prompt(role, self.input, thought, self.steps(thought))
         request = ScoreRequest(prompt, tuple(continuations))
         ticket = await self._ledger.admit_score(request, JUDGE)
-        scores = self._scores.get(request.id)
+        scores, seconds = self._scores.get(request.id), None
         try:
             if scores is None:
+                began = time.monotonic()
                 scores = await self._backends[JUDGE].score(request)
+                seconds = time.monotonic() - began
         finally:
             self._ledger.settle(ticket, None if scores is None else scores.usage)
-        self._emit(scores_event(request.id, prompt, scores))
+        _note(request.id)
+        self._emit(scores_event(request.id, prompt, scores, request.continuations, thought=thought.id, seconds=seconds))
         return scores
+
+
+def _note(request: str) -> None:
+    """Remember a request for the judgement that has asked it."""
+    if (asked := _asked.get()) is not None:
+        asked.append(request)
 
 
 def ranked(thoughts: Iterable[Thought]) -> list[Thought]:

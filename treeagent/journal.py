@@ -133,42 +133,58 @@ def _torn_at_once(path: Path) -> bool:
 _FIRST = b'{"type": "run", '
 
 
-def completion_event(request_id: str, role: str, prompt: str, reply: Reply) -> Event:
-    """The event that makes a generation repeatable."""
+def completion_event(
+    request_id: str, role: str, prompt: str, reply: Reply, *, thought: int | None = None, seconds: float | None = None
+) -> Event:
+    """The event that makes a generation repeatable.
+
+    ``thought`` is where it was asked; ``seconds`` is how long the reply took, None where it was known already.
+    """
     data = {
         "id": request_id,
         "role": role,
         "prompt": prompt,
-        "completions": [_completion(completion) for completion in reply.completions],
+        "completions": [_told(asdict(completion), "logprob", "drafted", "ends") for completion in reply.completions],
         "usage": asdict(reply.usage),
+        "thought": thought,
+        "seconds": None if seconds is None else round(seconds, 4),
     }
     return Event("completion", data)
 
 
-def _completion(completion: Completion) -> dict[str, Any]:
-    data = asdict(completion)
-    if completion.logprob is None:
-        del data["logprob"]
-    return data
+def scores_event(
+    request_id: str,
+    prompt: str,
+    scores: Scores,
+    continuations: Sequence[str] = (),
+    *,
+    thought: int | None = None,
+    seconds: float | None = None,
+) -> Event:
+    """The event that makes a scoring repeatable; see :func:`completion_event`."""
+    data = {"id": request_id, "prompt": prompt, "continuations": list(continuations), **asdict(scores)}
+    return Event("scores", {**data, "thought": thought, "seconds": None if seconds is None else round(seconds, 4)})
 
 
-def scores_event(request_id: str, prompt: str, scores: Scores) -> Event:
-    """The event that makes a scoring repeatable."""
-    return Event("scores", {"id": request_id, "prompt": prompt, **asdict(scores)})
+def _told(data: dict[str, Any], *optional: str) -> dict[str, Any]:
+    """Without those optional fields that are unknown."""
+    return {name: value for name, value in data.items() if value is not None or name not in optional}
 
 
 def reply_from(data: dict[str, Any]) -> Reply:
     """Inverse of :func:`completion_event`."""
     completions = tuple(
         Completion(
-            item["text"],
-            None if item["tokens"] is None else tuple(item["tokens"]),
-            item["finish"],
-            item.get("logprob"),
+            item["text"], _tuple(item["tokens"]), item["finish"], item.get("logprob"),
+            drafted=_tuple(item.get("drafted")), ends=_tuple(item.get("ends")),
         )
         for item in data["completions"]
-    )
+    )  # fmt: skip
     return Reply(completions, Usage(**data["usage"]))
+
+
+def _tuple(found: list[int] | None) -> tuple[int, ...] | None:
+    return None if found is None else tuple(found)
 
 
 def scores_from(data: dict[str, Any]) -> Scores:

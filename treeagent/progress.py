@@ -71,9 +71,9 @@ class Tally:
             f"{tokens:,} tokens{speed}",
         ]
         if self.answer is not None:
-            parts.append(f"last answer written: {_short(self.answer)}")
+            parts.append(f"last answer written: {short(self.answer)}")
         elif self.value is not None:
-            parts.append(f"best: {_short(self.best)} [{self.value:g}]")
+            parts.append(f"best: {short(self.best)} [{self.value:g}]")
         return " | ".join(parts)
 
 
@@ -193,7 +193,7 @@ class Screen(Progress):
 
         tally, seconds = self.tally, self.clock() - self._began
         frame = _FRAMES[int(self.clock() * 8) % len(_FRAMES)]
-        view = Text.assemble((f"{frame} ", "cyan"), (_short(self.stage, 60), "bold"), (f"  {seconds:.1f} s", "dim"))
+        view = Text.assemble((f"{frame} ", "cyan"), (short(self.stage, 60), "bold"), (f"  {seconds:.1f} s", "dim"))
         if tally.calls or tally.thoughts:
             speed = tally.completion_tokens / seconds if seconds > 0 else 0.0
             tokens = tally.prompt_tokens + tally.completion_tokens
@@ -201,23 +201,29 @@ class Screen(Progress):
             view.append(f"  calls {tally.calls}")
             view.append(f"\n  tokens {tokens:,}  generated {speed:,.0f}/s")
         if tally.value is not None:
-            view.append("\n  best so far  ", "dim").append(_short(tally.best)).append(f"  {tally.value:g}", "green")
+            view.append("\n  best so far  ", "dim").append(short(tally.best)).append(f"  {tally.value:g}", "green")
         if tally.answer is not None:
-            view.append("\n  last answer written  ", "dim").append(_short(tally.answer), "bold green")
+            view.append("\n  last answer written  ", "dim").append(short(tally.answer), "bold green")
         return view
 
 
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
-def _short(text: str, width: int = 72) -> str:
+def short(text: str, width: int = 72) -> str:
     """On one line, without control characters, cut where too long."""
     line = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
-def progress(console: Console, write: Callable[[str], None], *, quiet: bool = False) -> Progress:
-    """The right view for where standard error goes."""
+def progress(console: Console, write: Callable[[str], None], *, quiet: bool = False, live: bool = False) -> Progress:
+    """The right view for where standard error goes; ``live`` shows the tree too, where that is a terminal."""
     if quiet:
         return Progress()
-    return Screen(console) if console.is_terminal and not console.is_dumb_terminal else Lines(write)
+    if console.is_terminal and not console.is_dumb_terminal:
+        from .live import LiveTree
+
+        return LiveTree(console) if live else Screen(console)
+    if live:
+        write("--live needs a terminal; this is ordinary progress.")
+    return Lines(write)

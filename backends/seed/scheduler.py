@@ -267,6 +267,8 @@ class Scheduler:
         """Append tokens until the sample ends; keep the keys and values of all but the last, free the others."""
         row, [branch] = job.row, job.branches
         start, last = len(row.tokens), row.tokens[-1]
+        if self.drafting.drafter is not None:
+            job.sample.guessed(len(verdict.accepted))
         for token in verdict.tokens:
             row.tokens.append(token)
             job.sample.accept(token, self.eos)

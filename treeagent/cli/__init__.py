@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from treeagent import __version__
 from treeagent.errors import BackendError, TreeagentError
 
-from . import comparing, evaluating, exporting, models, plugins, solving, tasks
+from . import comparing, evaluating, exporting, models, plugins, solving, tasks, viewing
 from .common import BACKEND_FAILED, INTERRUPTED, WRONG, say
 from .extra import extra_commands
 
@@ -66,6 +66,7 @@ app.command()(solving.resume)
 app.command()(comparing.compare)
 app.command("eval")(evaluating.evaluate)
 app.command()(exporting.export)
+app.command()(viewing.view)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(models.app, name="models")
 app.command("plugins")(plugins.plugins)

@@ -64,6 +64,7 @@ AllowCode = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Live = Annotated[bool, typer.Option("--live", help="Show the growing tree on the terminal, its best paths first.")]
 MaxTokens = Annotated[int | None, typer.Option(help="Limit on prompt and completion tokens together.")]
 MaxCalls = Annotated[int | None, typer.Option(help="Limit on requests to the backend.")]
 MaxNodes = Annotated[int | None, typer.Option(help="Limit on thoughts in the tree.")]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from treeagent.errors import ConfigError
 from treeagent.progress import Progress, progress
 
 from .common import INTERRUPTED, printable, say
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from treeagent.thought import Thought
 
 
-def view(*, quiet: bool) -> Progress:
-    """The progress view for this terminal, on standard error."""
-    return progress(Console(stderr=True), say, quiet=quiet)
+def view(*, quiet: bool, live: bool = False) -> Progress:
+    """The progress view for this terminal, on standard error. Raises ConfigError."""
+    if quiet and live:
+        raise ConfigError("--live and --quiet exclude each other")
+    return progress(Console(stderr=True), say, quiet=quiet, live=live)
 
 
 def run(agent: Agent, text: str, view: Progress, *, journal: Path | None = None, resume: bool = False) -> Result:

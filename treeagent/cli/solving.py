@@ -46,6 +46,7 @@ def solve(
     allow_code: common.AllowCode = False,
     as_json: common.Json = False,
     quiet: common.Quiet = False,
+    live: common.Live = False,
 ) -> None:
     """Search for a solution of one or more inputs of a task.
 
@@ -64,7 +65,7 @@ def solve(
 
     inputs = common.read_inputs(Task.load(task, variables=given, allow_code=allow_code), input)
     journals = _journals(journal, len(inputs))
-    shown = view(quiet=quiet)
+    shown = view(quiet=quiet, live=live)
     with shown:
         shown.begin(f"loading {backend} {model or ''}".rstrip())
         agent = Agent(
@@ -89,6 +90,7 @@ def resume(
     allow_code: common.AllowCode = False,
     as_json: common.Json = False,
     quiet: common.Quiet = False,
+    live: common.Live = False,
 ) -> None:
     """Continue a run from its journal, repeating no request that it holds an answer to.
 
@@ -106,7 +108,7 @@ def resume(
     )  # fmt: skip
     named = recorded.get("settings", {})
     common.reach_local_code(*(str((named.get(part) or {}).get("name")) for part in ("search", "evaluator", "backend")))
-    shown = view(quiet=quiet)
+    shown = view(quiet=quiet, live=live)
     with shown:
         shown.begin(f"loading what {run} names")
         agent, text = Agent.from_journal(run, budget=limits, allow_code=allow_code)

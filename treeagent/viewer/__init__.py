@@ -1,0 +1,1 @@
+"""``treeagent view``: a journal as one self-contained HTML page."""
