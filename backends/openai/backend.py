@@ -1,0 +1,290 @@
+"""Backend ``openai``: requests go to a server that speaks OpenAI's protocol.
+
+vLLM, SGLang, llama.cpp, Ollama and hosted models differ in what they take, tell and count; :mod:`servers` knows how.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from treeagent.backend import Backend, Completion, Reply, Request, ScoreRequest, Scores, Usage
+from treeagent.errors import BackendError, ConfigError, did_you_mean
+
+from ..options import as_words, read_options
+from .figures import Figures
+from .together import together
+from .waiting import Clock
+
+if TYPE_CHECKING:
+    from .client import Client
+    from .servers import Server
+
+Result = TypeVar("Result")
+
+PUBLIC = "https://api.openai.com/v1"
+KEY = "OPENAI_API_KEY"
+BASE_URL = "OPENAI_BASE_URL"
+SERVERS = ("vllm", "sglang", "llamacpp", "ollama", "hosted")
+SCORES = ("auto", "echo", "top", "first", "none")
+
+
+class OpenAIBackend(Backend):
+    """Any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, hosted models.
+
+    The key comes from the environment variable that ``key_variable`` names and is never written anywhere. What the
+    options leave open (model, kind of server, chat, scoring) is asked of the server before the first request. Raises
+    ConfigError for a wrong option and where httpx or tenacity is not installed.
+    """
+
+    name = "openai"
+    options: ClassVar[dict[str, type]] = {
+        "base_url": str, "key_variable": str, "server": str, "chat": bool, "score": str, "top_logprobs": int,
+        "deterministic": bool, "concurrency": int, "timeout": float, "patience": float, "attempts": int,
+        "price_in": float, "price_out": float,
+    }  # fmt: skip
+    """What :meth:`open` understands."""
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        base_url: str | None = None,
+        key_variable: str | None = None,
+        server: str | None = None,
+        chat: bool | None = None,
+        score: str = "auto",
+        top_logprobs: int | None = None,
+        deterministic: bool = False,
+        concurrency: int = 16,
+        timeout: float = 300.0,
+        patience: float = 900.0,
+        attempts: int = 6,
+        price_in: float | None = None,
+        price_out: float | None = None,
+    ) -> None:
+        missing = [package for package in ("httpx", "tenacity") if find_spec(package) is None]
+        if missing:
+            raise ConfigError(f"backend 'openai' needs {' and '.join(missing)}: pip install 'treeagent[openai]'")
+        self.model = model
+        self.base_url = _checked_url(base_url or os.environ.get(BASE_URL) or PUBLIC)
+        self.key_variable, self.server, self.chat, self.score_by = key_variable, server, chat, score
+        self.top_logprobs, self.deterministic, self.concurrency = top_logprobs, deterministic, concurrency
+        self.timeout, self.patience, self.attempts = timeout, patience, attempts
+        self.price_in, self.price_out = price_in, price_out
+        self._check()
+        self.price = None if price_in is None or price_out is None else (price_in / 1e6, price_out / 1e6)
+        self.clock = Clock()
+        self._asked_model = model
+        self._figures = Figures(self._now)
+        self._lock = threading.Lock()
+        self._client: Client | None = None
+        self._known: Server | None = None
+        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+        self._alone = deterministic  # each sample in a request of its own
+        self._limit = "max_tokens"  # newer models of OpenAI call it max_completion_tokens
+
+    @classmethod
+    def open(cls, model: str | None, options: Mapping[str, Any]) -> OpenAIBackend:
+        """From the command line's words. Raises ConfigError for an unknown or misformed option."""
+        return cls(model, **read_options(cls.name, cls.options, options))
+
+    def describe(self) -> dict[str, Any]:
+        """Name, model and options as :meth:`open` takes them; asks the server which model it has if none was named."""
+        if self.model is None:
+            self._find_out()
+        names = {option: "score_by" if option == "score" else option for option in self.options}
+        return {
+            "name": self.name,
+            "model": self.model,
+            "options": as_words({option: getattr(self, name) for option, name in names.items()}),
+        }
+
+    @property
+    def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # known only once the server has been asked
+        """Asks the server for what the options leave open. Raises BackendError."""
+        server = self._find_out()
+        offered = {"score": server.score != "none", "chat": server.chat, "seed": self.deterministic}
+        return frozenset({"generate"} | {name for name, there in offered.items() if there})
+
+    def load(self) -> None:
+        """Ask the server for what the options leave open. Raises BackendError."""
+        self._find_out()
+
+    def meter(self) -> Callable[[], dict[str, Any]]:
+        """Requests over HTTP, retries, seconds waited for rate limits, tokens per second, latencies."""
+        return self._figures.meter()
+
+    async def aclose(self) -> None:
+        """Close this event loop's connections; without it they close with the loop."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def generate(self, request: Request) -> Reply:
+        """Complete a prompt. Raises BackendError."""
+        if request.n < 1:
+            raise BackendError(f"a request must ask for at least 1 completion, not {request.n}")
+        server = await self._server()
+        samples: list[Completion] = []
+        costs: list[Usage] = []
+        if request.n > 1 and server.kind.together and not self._alone:
+            samples, cost = await self._together(request, server)
+            costs.append(cost)
+            self._alone = self._alone or len(samples) < request.n  # a server that ignores n ignores it always
+        rest = range(len(samples), request.n)
+        for found, cost in await together(self._draw(request, server, 1, sample) for sample in rest):
+            samples += found[:1]
+            costs.append(cost)
+        total = sum(costs, Usage())
+        self._figures.tokens(total.completion_tokens)
+        return Reply(tuple(samples[: request.n]), Usage(1, total.prompt_tokens, total.completion_tokens))
+
+    async def score(self, request: ScoreRequest) -> Scores:
+        """Score continuations, where the server tells log-probabilities. Raises BackendError."""
+        from .scoring import score  # noqa: PLC0415  # httpx is imported with it
+
+        server = await self._server()
+        if server.score == "none":
+            return await super().score(request)
+        scores, missing = await score(request, server, self.top_logprobs or server.kind.tops, self._ask)
+        self._figures.count("labels_out_of_reach", missing)
+        return scores
+
+    async def _together(self, request: Request, server: Server) -> tuple[list[Completion], Usage]:
+        """All samples in one request; none where the server refuses that."""
+        from .client import Rejected  # noqa: PLC0415
+
+        try:
+            return await self._draw(request, server, request.n, 0)
+        except Rejected as error:
+            if error.status not in (400, 422):
+                raise
+            return [], Usage()  # one sample alone shows whether it was n that it refused
+
+    async def _draw(self, request: Request, server: Server, n: int, sample: int) -> tuple[list[Completion], Usage]:
+        """Samples from ``sample`` on. Raises BackendError."""
+        from . import wire  # noqa: PLC0415
+
+        endpoint, body = wire.question(request.prompt, chat=server.chat)
+        body |= wire.sampling_fields(request.sampling, server.kind, "max_tokens")
+        body["seed"] = request.key.stream(sample) % (1 << wire.SEED_BITS)
+        if n > 1:
+            body["n"] = n
+        answer = await self._ask(endpoint, body)
+        return wire.completions(answer, request.sampling.stop, chat=server.chat), wire.usage(answer)
+
+    async def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a body, which is given the model's name."""
+        from .client import Rejected  # noqa: PLC0415
+        from .servers import unknown_model  # noqa: PLC0415
+
+        server = await self._server()
+        body = {"model": server.model, **body}
+        try:
+            return await self._send("POST", path, self._renamed(body))
+        except Rejected as error:
+            if self._limit in body and "max_completion_tokens" in str(error) and error.status == 400:
+                self._limit = "max_completion_tokens"
+                return await self._send("POST", path, self._renamed(body))
+            raise unknown_model(error, server) from error
+
+    def _renamed(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {self._limit if name == "max_tokens" else name: value for name, value in body.items()}
+
+    async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        root = self.base_url.removesuffix("/v1") if path.startswith("/") else f"{self.base_url}/"
+        return await self._connected().send(method, root + path, body)
+
+    def _connected(self) -> Client:
+        from .client import Client, Limits  # noqa: PLC0415
+
+        with self._lock:
+            if self._client is None:
+                limits = Limits(self.concurrency, self.timeout, self.patience, self.attempts)
+                self._client = Client(limits, self._key(), self.clock, self._figures)
+            return self._client
+
+    async def _server(self) -> Server:
+        """The server, asked once however many requests come first."""
+        if self._known is not None:
+            return self._known
+        from .servers import find_out  # noqa: PLC0415
+
+        with self._lock:
+            turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+        async with turn:
+            if self._known is None:
+                known = await find_out(self._send, self._asked_model, self.server, self.chat, self.score_by)
+                self.model, self._known = known.model, known
+            return self._known
+
+    def _now(self) -> float:
+        return self.clock.monotonic()  # a test may have changed the clock
+
+    def _find_out(self) -> Server:
+        """The same from synchronous code, whether a loop is running here or not."""
+        return self._known or _apart(self._server)
+
+    def _key(self) -> str | None:
+        name = self.key_variable or KEY
+        key = os.environ.get(name, "").strip()
+        if not key:
+            if self.key_variable is not None:
+                raise ConfigError(f"the environment variable {name}, which key_variable names, is not set")
+            return None
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise ConfigError(f"the environment variable {name} does not hold a key: it has blanks or odd characters")
+        return key
+
+    def _check(self) -> None:
+        """Raise ConfigError for a value that cannot be meant."""
+        for option, value, words in (("server", self.server, SERVERS), ("score", self.score_by, SCORES)):
+            if value is not None and value not in words:
+                raise ConfigError(f"option {option!r} has no value {value!r}.{did_you_mean(value, words)}")
+        for option, least in (("concurrency", 1), ("attempts", 1), ("top_logprobs", 1)):
+            number = getattr(self, option)
+            if number is not None and number < least:
+                raise ConfigError(f"{option} must be at least {least}, not {number}")
+        for option in ("timeout", "patience"):
+            if not 0 < getattr(self, option) < float("inf"):
+                raise ConfigError(f"{option} must be a positive number of seconds, not {getattr(self, option)}")
+        prices = (self.price_in, self.price_out)
+        if (prices[0] is None) != (prices[1] is None):
+            raise ConfigError("price_in and price_out belong together: dollars per million tokens of each")
+        if any(price is not None and not 0 <= price < float("inf") for price in prices):
+            raise ConfigError(f"prices must be 0 or more dollars per million tokens, not {prices[0]} and {prices[1]}")
+        self._key()
+
+
+def _checked_url(url: str) -> str:
+    """Without a slash at its end. Raises ConfigError; the message shows no password."""
+    try:
+        parts = urlsplit(url.strip())
+        host, secret = parts.hostname, parts.username or parts.password or parts.query or parts.fragment
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigError(f"base_url is no URL: {error}") from None
+    if secret:
+        raise ConfigError(
+            f"base_url must have no user, password or query (it is written into journals); keys come from the "
+            f"environment variable {KEY} or the one that key_variable names"
+        )
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError(f"base_url must look like http://127.0.0.1:8000/v1, not {url!r}")
+    path = parts.path.rstrip("/")
+    for ending in ("/chat/completions", "/completions", "/models"):
+        path = path.removesuffix(ending)
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def _apart(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """Run a coroutine to its end in a loop of its own, in a thread that ends with it."""
+    with ThreadPoolExecutor(1, thread_name_prefix="treeagent-openai") as thread:
+        return thread.submit(lambda: asyncio.run(work())).result()
