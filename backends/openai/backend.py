@@ -132,18 +132,24 @@ class OpenAIBackend(Backend):
         if request.n < 1:
             raise BackendError(f"a request must ask for at least 1 completion, not {request.n}")
         server = await self._server()
+        # Greedily drawn samples are one text; vLLM refuses to draw two of them.
+        wanted = request.n if request.sampling.temperature > 0 else 1
         samples: list[Completion] = []
         costs: list[Usage] = []
-        if request.n > 1 and server.kind.together and not self._alone:
+        at_once = wanted > 1 and server.kind.together and not self._alone
+        if at_once:
             samples, cost = await self._together(request, server)
             costs.append(cost)
-            self._alone = self._alone or len(samples) < request.n  # a server that ignores n ignores it always
-        rest = range(len(samples), request.n)
+        rest = range(len(samples), wanted)
         for found, cost in await together(self._draw(request, server, 1, sample) for sample in rest):
             samples += found[:1]
             costs.append(cost)
+        if at_once and rest:
+            self._alone = True  # a server that ignores or refuses n does so always
         total = sum(costs, Usage())
         self._figures.tokens(total.completion_tokens)
+        if wanted < request.n:
+            samples *= request.n
         return Reply(tuple(samples[: request.n]), Usage(1, total.prompt_tokens, total.completion_tokens))
 
     async def score(self, request: ScoreRequest) -> Scores:

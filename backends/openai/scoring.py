@@ -4,15 +4,15 @@
 ``top``: it tells the likeliest next tokens of a prompt, as many as one likes, and shows its tokenizer (llama.cpp): each
 token of a continuation is looked up after those before it; exact.
 ``first``: it tells some twenty of the likeliest first tokens of an answer (hosted models); labels of one token only.
-One that is not among them gets an upper bound: it cannot be likelier than the least likely token that was told, nor than
-all those together that were not.
+One that is not among them gets an upper bound: it cannot be likelier than the least likely token that was told, nor
+than all those together that were not.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
 
 from treeagent.backend import ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError
@@ -22,6 +22,7 @@ from .servers import Server
 from .together import together
 from .wire import echoed, next_ids, next_tokens, question, usage
 
+Token = TypeVar("Token", int, str)
 Ask = Callable[[str, "dict[str, Any]"], Coroutine[Any, Any, "dict[str, Any]"]]
 """Endpoint and body, or a path from the server's root on (``/tokenize``), to the answer's object."""
 
@@ -104,8 +105,8 @@ async def _top(ids: Ids, words: Sequence[str], server: Server, tops: int, ask: A
     prompt, tails = ids
     if max(map(len, tails)) > LONGEST:
         raise BackendError(
-            f"a continuation has {max(map(len, tails))} tokens ({max(words, key=len)!r:.60}), and each of them would be "
-            f"a request; at most {LONGEST} can be scored here, any number on vLLM and SGLang"
+            f"a continuation has {max(map(len, tails))} tokens ({max(words, key=len)!r:.60}), and each of them "
+            f"would be a request; at most {LONGEST} can be scored here, any number on vLLM and SGLang"
         )
     spent = Usage(0)
 
@@ -157,25 +158,26 @@ async def _first(prompt: str, words: Sequence[str], server: Server, tops: int, a
     if missing == len(words):
         raise BackendError(
             f"none of {', '.join(map(repr, words))} is among the {len(told)} likeliest first tokens "
-            f"({', '.join(map(repr, list(told)[:5]))} ...); use --evaluator value, or a prompt that asks for the label alone"
+            f"({', '.join(map(repr, list(told)[:5]))} ...); use --evaluator value, or a prompt that asks for "
+            "the label alone"
         )
     return _scores(values, [1] * len(words), usage(answer)), missing
 
 
-def _told(found: Any) -> Any:
+def _told(found: dict[Token, float] | None) -> dict[Token, float]:
     if found is None:
         raise BackendError("the server was asked for log-probabilities and told none; use --evaluator value")
     return found
 
 
-def _bound(told: Mapping[Any, float] | Any) -> float:
+def _bound(told: Iterable[float]) -> float:
     """No token that is not told is likelier than this."""
     values = list(told)
     left = 1.0 - math.fsum(map(math.exp, values))
-    return min(min(values), math.log(left)) if left > 0 else min(values)
+    return min(*values, math.log(left)) if left > 0 else min(values)
 
 
-def _scores(values: Any, lengths: Any, spent: Usage) -> Scores:
+def _scores(values: Iterable[float], lengths: Iterable[int], spent: Usage) -> Scores:
     cost = Usage(1, spent.prompt_tokens, spent.completion_tokens)
     return Scores(tuple(min(0.0, value) for value in values), tuple(lengths), cost)
 
