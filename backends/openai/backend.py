@@ -118,6 +118,14 @@ class OpenAIBackend(Backend):
         """Ask the server for what the options leave open. Raises BackendError."""
         self._find_out()
 
+    def prompt_copies(self, request: Request | ScoreRequest) -> int:
+        """Samples in requests of their own, and continuations that are echoed, are counted with their prompt each."""
+        known = self._known
+        if isinstance(request, ScoreRequest):
+            return len(request.continuations) + 1 if known is None or known.score == "echo" else 1
+        sure = known is not None and known.kind.name in ("vllm", "sglang") and not self._alone
+        return 1 if sure or request.sampling.temperature == 0 else request.n
+
     def meter(self) -> Callable[[], dict[str, Any]]:
         """Requests over HTTP, retries, seconds waited for rate limits, tokens per second, latencies."""
         return self._figures.meter()

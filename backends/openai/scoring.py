@@ -108,14 +108,11 @@ async def _top(ids: Ids, words: Sequence[str], server: Server, tops: int, ask: A
             f"a continuation has {max(map(len, tails))} tokens ({max(words, key=len)!r:.60}), and each of them "
             f"would be a request; at most {LONGEST} can be scored here, any number on vLLM and SGLang"
         )
-    spent = Usage(0)
 
     async def ask_next(places: set[tuple[int, ...]], number: int) -> dict[tuple[int, ...], dict[int, float]]:
-        nonlocal spent
         ordered = sorted(places)
         bodies = [{"prompt": [*prompt, *place], "max_tokens": 1, "logprobs": number, **PLAIN} for place in ordered]
         answers = await together(ask("completions", body) for body in bodies)
-        spent = sum(map(usage, answers), spent)
         return {place: _told(next_ids(answer)) for place, answer in zip(ordered, answers, strict=True)}
 
     wanted = {(tuple(tail[:place]), tail[place]) for tail in tails for place in range(len(tail))}
@@ -128,7 +125,8 @@ async def _top(ids: Ids, words: Sequence[str], server: Server, tops: int, ask: A
         math.fsum(told[before].get(token, _bound(told[before].values())) for before, token in _steps(tail))
         for tail in tails
     ]
-    return _scores(values, map(len, tails), spent), len(missing)
+    # llama.cpp keeps what it has read: to it the look-ups are one prompt and its continuations.
+    return _scores(values, map(len, tails), Usage(1, len(prompt) + sum(map(len, tails)), 0)), len(missing)
 
 
 def _steps(tail: Sequence[int]) -> list[tuple[tuple[int, ...], int]]:
