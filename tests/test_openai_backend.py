@@ -506,10 +506,21 @@ def test_a_search_in_dollars_keeps_to_its_budget(listen: Listen) -> None:
 
 def test_samples_that_are_paid_for_one_by_one_stay_within_a_budget(listen: Listen) -> None:
     """Each counts the prompt again, and the ledger has reserved that; a batch in parallel overshoots nothing."""
-    server = listen(Model("llamacpp", echo=False))
-    for tokens in range(300, 3000, 300):
-        agent = Agent("game24", "bfs", backend="openai", evaluator="value", budget=Budget(tokens=tokens),
-                      options={"backend.base_url": server.url, "evaluator.samples": 9})  # fmt: skip
+    model = Model("llamacpp", echo=False)
+
+    def letters(asked: Asked) -> Answer:
+        """A byte a token, the most there can be; the first steps are legal, so that there is something to vote on."""
+        answer = model(asked)
+        if asked.body and "messages" in asked.body and asked.path.endswith("completions"):
+            answer.body["usage"]["prompt_tokens"] = len(asked.body["messages"][0]["content"].encode())
+            answer.body["choices"][0]["message"]["content"] = "4 + 9 = 13 (left: 10 13 13)\n9 - 4 = 5 (left: 5 10 13)"
+        return answer
+
+    options = {"backend.base_url": listen(letters).url, "evaluator.samples": 5}
+    for tokens in range(700, 1700, 50):
+        agent = Agent(
+            "game24", "bfs", backend="openai", evaluator="vote", budget=Budget(tokens=tokens), options=options
+        )
         assert (agent.solve("4 9 10 13").usage.tokens or 0) <= tokens
 
 
