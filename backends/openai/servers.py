@@ -89,6 +89,8 @@ async def find_out(
         model = model or _only(models)
     found = KINDS[kind]
     tells = False
+    if chat is None and found.name == "llamacpp" and await _made_up_template(send):
+        chat = False
     if chat is None or (score == "auto" and chat):
         spoken, tells = await _try_chat(send, model)
         chat = spoken if chat is None else chat
@@ -122,6 +124,16 @@ def _only(models: tuple[str, ...]) -> str:
         raise ModelError("the server lists no model; say which one with --model")
     shown = ", ".join(models[:_SHOWN]) + (", ..." if len(models) > _SHOWN else "")
     raise ModelError(f"the server has {len(models)} models; say which one with --model: {shown}")
+
+
+async def _made_up_template(send: Send) -> bool:
+    """Whether a llama.cpp server answers chats with ChatML for want of a template of the model's own."""
+    try:
+        shown = await send("POST", "/apply-template", {"messages": [{"role": "user", "content": "Hi"}]})
+        marker = await send("POST", "/tokenize", {"content": _CHATML, "add_special": False, "parse_special": True})
+    except Rejected:  # an older server
+        return False
+    return _CHATML in str(shown.get("prompt")) and len(marker.get("tokens") or ()) > 1
 
 
 async def _try_chat(send: Send, model: str) -> tuple[bool, bool]:
@@ -165,6 +177,8 @@ def unknown_model(error: BackendError, server: Server) -> BackendError:
     return error
 
 
+_CHATML = "<|im_start|>"
+"""One token of every model that was made for ChatML."""
 _SHOWN = 10
 _ROOM = 16
 """Tokens for models that reason before they answer."""
