@@ -104,6 +104,6 @@ def test_its_refusals_are_one_clear_line(url):
     """As a real server words them."""
     with pytest.raises(BackendError, match=r"400 .*exceed.*context"):
         asyncio.run(OpenAIBackend(base_url=url).generate(Request("1 " * 3000, Key(0, "a", "0"))))
+    lost = OpenAIBackend("m", base_url=url.replace("/v1", "/no"), chat=True, score="none")
     with pytest.raises(BackendError, match="does base_url lack the ending /v1"):
-        lost = OpenAIBackend("m", base_url=url.replace("/v1", "/no"), chat=True, score="none")
         asyncio.run(lost.generate(Request("1", Key(0, "a", "0"))))
