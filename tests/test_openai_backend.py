@@ -254,9 +254,31 @@ def test_a_model_that_wants_max_completion_tokens_gets_them(listen: Listen) -> N
 
     server = listen(modern)
     backend = OpenAIBackend("toy", base_url=server.url, server="hosted", **DECLARED)  # type: ignore[arg-type]
+
+    async def run() -> None:
+        await asyncio.gather(*(backend.generate(wanted()) for _ in range(3)))
+
+    asyncio.run(run())
+    assert len(server.asked) <= 6
+    server.asked.clear()
+    asyncio.run(run())
+    assert len(server.asked) == 3
+
+
+def test_a_server_that_takes_no_seed_gets_none_unless_one_was_promised(listen: Listen) -> None:
+    """With ``deterministic`` the refusal is told: texts would not be what was promised."""
+
+    def seedless(asked: Asked) -> Answer:
+        refuse = asked.body and "seed" in asked.body
+        return error(422, "extra fields are not permitted: seed") if refuse else Model("system")(asked)
+
+    server = listen(seedless)
+    backend = OpenAIBackend("toy", base_url=server.url, server="hosted", **DECLARED)  # type: ignore[arg-type]
     for _ in range(2):
         assert asyncio.run(backend.generate(wanted())).completions
     assert len(server.asked) == 3
+    with pytest.raises(BackendError, match="not permitted: seed"):
+        ask(server, wanted(), "toy", server="hosted", deterministic=True, **DECLARED)
 
 
 def test_stop_strings_end_a_text_whoever_finds_them(listen: Listen) -> None:

@@ -18,7 +18,7 @@ from openai_server import Model, Server
 from test_readme import BLOCK
 from typer.testing import CliRunner
 
-from treeagent.backends.openai import backend, waiting
+from treeagent.backends.openai import backend, settings, waiting
 from treeagent.backends.openai.backend import OpenAIBackend
 from treeagent.backends.openai.servers import KINDS
 from treeagent.cli import app
@@ -49,9 +49,9 @@ def test_options_and_their_defaults_are_those_of_the_backend() -> None:
     assert list(listed) == list(OpenAIBackend.options)
     assert [*OpenAIBackend.options, "model"] == [*list(inspect.signature(OpenAIBackend).parameters)[1:], "model"]
     assert rewritten(TEXT) == TEXT
-    for option, words in (("server", backend.SERVERS), ("score", backend.SCORES)):
+    for option, words in (("server", settings.SERVERS), ("score", settings.SCORES)):
         assert {*re.findall(r"`([^`]+)`", listed[option])} >= set(words) - {"auto"}
-    assert set(backend.SERVERS) == set(KINDS)
+    assert set(settings.SERVERS) == set(KINDS)
 
 
 def test_the_kinds_of_servers_are_those_of_the_code() -> None:

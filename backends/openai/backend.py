@@ -12,28 +12,25 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
-from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from treeagent.backend import Backend, Completion, Reply, Request, ScoreRequest, Scores, Usage
-from treeagent.errors import BackendError, ConfigError, did_you_mean
+from treeagent.errors import BackendError, ConfigError
 
 from ..options import as_words, read_options
 from .figures import Figures
+from .settings import check, checked_url, read_key
 from .together import together
 from .waiting import Clock
 
 if TYPE_CHECKING:
-    from .client import Client
+    from .client import Client, Rejected
     from .servers import Server
 
 Result = TypeVar("Result")
 
 PUBLIC = "https://api.openai.com/v1"
-KEY = "OPENAI_API_KEY"
 BASE_URL = "OPENAI_BASE_URL"
-SERVERS = ("vllm", "sglang", "llamacpp", "ollama", "hosted")
-SCORES = ("auto", "echo", "top", "first", "none")
 
 
 class OpenAIBackend(Backend):
@@ -74,12 +71,12 @@ class OpenAIBackend(Backend):
         if missing:
             raise ConfigError(f"backend 'openai' needs {' and '.join(missing)}: pip install 'treeagent[openai]'")
         self.model = model
-        self.base_url = _checked_url(base_url or os.environ.get(BASE_URL) or PUBLIC)
+        self.base_url = checked_url(base_url or os.environ.get(BASE_URL) or PUBLIC)
         self.key_variable, self.server, self.chat, self.score_by = key_variable, server, chat, score
         self.top_logprobs, self.deterministic, self.concurrency = top_logprobs, deterministic, concurrency
         self.timeout, self.patience, self.attempts = timeout, patience, attempts
         self.price_in, self.price_out = price_in, price_out
-        self._check()
+        check(self)
         self.price = None if price_in is None or price_out is None else (price_in / 1e6, price_out / 1e6)
         self.clock = Clock()
         self._asked_model = model
@@ -89,6 +86,7 @@ class OpenAIBackend(Backend):
         self._known: Server | None = None
         self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
         self._alone = deterministic  # each sample in a request of its own
+        self._seeds = True  # whether the server takes them
         self._limit = "max_tokens"  # newer models of OpenAI call it max_completion_tokens
 
     @classmethod
@@ -201,16 +199,32 @@ class OpenAIBackend(Backend):
 
         server = await self._server()
         body = {"model": server.model, **body}
-        try:
-            return await self._send("POST", path, self._renamed(body))
-        except Rejected as error:
-            if self._limit in body and "max_completion_tokens" in str(error) and error.status == 400:
-                self._limit = "max_completion_tokens"
-                return await self._send("POST", path, self._renamed(body))
-            raise unknown_model(error, server) from error
+        while True:
+            sent = self._adapted(body)
+            try:
+                return await self._send("POST", path, sent)
+            except Rejected as error:
+                if not self._adapt(sent, error):
+                    raise unknown_model(error, server) from error
 
-    def _renamed(self, body: dict[str, Any]) -> dict[str, Any]:
-        return {self._limit if name == "max_tokens" else name: value for name, value in body.items()}
+    def _adapt(self, sent: dict[str, Any], error: Rejected) -> bool:
+        """Whether the refusal is about the form of a field, which is then sent in another for good."""
+        if error.status not in (400, 422):
+            return False
+        if "max_tokens" in sent and "max_completion_tokens" in str(error):
+            self._limit = "max_completion_tokens"
+            return True
+        if "seed" in sent and not self.deterministic and "seed" in str(error):
+            self._seeds = False
+            return True
+        return False
+
+    def _adapted(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {
+            self._limit if name == "max_tokens" else name: value
+            for name, value in body.items()
+            if name != "seed" or self._seeds
+        }
 
     async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         root = self.base_url.removesuffix("/v1") if path.startswith("/") else f"{self.base_url}/"
@@ -222,7 +236,7 @@ class OpenAIBackend(Backend):
         with self._lock:
             if self._client is None:
                 limits = Limits(self.concurrency, self.timeout, self.patience, self.attempts)
-                self._client = Client(limits, self._key(), self.clock, self._figures)
+                self._client = Client(limits, read_key(self.key_variable), self.clock, self._figures)
             return self._client
 
     async def _server(self) -> Server:
@@ -245,57 +259,6 @@ class OpenAIBackend(Backend):
     def _find_out(self) -> Server:
         """The same from synchronous code, whether a loop is running here or not."""
         return self._known or _apart(self._server)
-
-    def _key(self) -> str | None:
-        name = self.key_variable or KEY
-        key = os.environ.get(name, "").strip()
-        if not key:
-            if self.key_variable is not None:
-                raise ConfigError(f"the environment variable {name}, which key_variable names, is not set")
-            return None
-        if not key.isascii() or not key.isprintable() or " " in key:
-            raise ConfigError(f"the environment variable {name} does not hold a key: it has blanks or odd characters")
-        return key
-
-    def _check(self) -> None:
-        """Raise ConfigError for a value that cannot be meant."""
-        for option, value, words in (("server", self.server, SERVERS), ("score", self.score_by, SCORES)):
-            if value is not None and value not in words:
-                raise ConfigError(f"option {option!r} has no value {value!r}.{did_you_mean(value, words)}")
-        for option, least in (("concurrency", 1), ("attempts", 1), ("top_logprobs", 1)):
-            number = getattr(self, option)
-            if number is not None and number < least:
-                raise ConfigError(f"{option} must be at least {least}, not {number}")
-        for option in ("timeout", "patience"):
-            if not 0 < getattr(self, option) < float("inf"):
-                raise ConfigError(f"{option} must be a positive number of seconds, not {getattr(self, option)}")
-        prices = (self.price_in, self.price_out)
-        if (prices[0] is None) != (prices[1] is None):
-            raise ConfigError("price_in and price_out belong together: dollars per million tokens of each")
-        if any(price is not None and not 0 <= price < float("inf") for price in prices):
-            raise ConfigError(f"prices must be 0 or more dollars per million tokens, not {prices[0]} and {prices[1]}")
-        self._key()
-
-
-def _checked_url(url: str) -> str:
-    """Without a slash at its end. Raises ConfigError; the message shows no password."""
-    try:
-        parts = urlsplit(url.strip())
-        host, secret = parts.hostname, parts.username or parts.password or parts.query or parts.fragment
-        _ = parts.port
-    except ValueError as error:
-        raise ConfigError(f"base_url is no URL: {error}") from None
-    if secret:
-        raise ConfigError(
-            f"base_url must have no user, password or query (it is written into journals); keys come from the "
-            f"environment variable {KEY} or the one that key_variable names"
-        )
-    if parts.scheme not in ("http", "https") or not host:
-        raise ConfigError(f"base_url must look like http://127.0.0.1:8000/v1, not {url!r}")
-    path = parts.path.rstrip("/")
-    for ending in ("/chat/completions", "/completions", "/models"):
-        path = path.removesuffix(ending)
-    return f"{parts.scheme}://{parts.netloc}{path}"
 
 
 def _apart(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
