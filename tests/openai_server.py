@@ -216,7 +216,7 @@ class Time:
         self.at, self.slept = 1000.0, list[float]()
         self.limits: list[float] = []
 
-    async def sleep(self, seconds: float) -> None:
+    async def move_on(self, seconds: float) -> None:
         """At once."""
         self.slept.append(seconds)
         self.at += seconds
@@ -228,5 +228,5 @@ class Time:
 
     def clock(self, **changes: Any) -> Clock:
         """The smallest jitter; the date is 2026-01-01 at the start."""
-        parts = {"monotonic": lambda: self.at, "now": lambda: 1767225600 + self.at - 1000, "sleep": self.sleep}
+        parts = {"monotonic": lambda: self.at, "now": lambda: 1767225600 + self.at - 1000, "sleep": self.move_on}
         return Clock(**{**parts, "within": self.within, "chance": lambda: 0.0, **changes})

@@ -382,6 +382,17 @@ def test_labels_are_scored_in_whichever_way(
     assert all((body["temperature"], body["top_p"]) == (1.0, 1.0) for body in server.bodies)
 
 
+@pytest.mark.parametrize("owner", ["vllm", "llamacpp"])
+def test_the_tokens_of_labels_are_asked_for_once(listen: Listen, owner: str) -> None:
+    """From the second scoring on, the tokenizer sees the prompt alone."""
+    server = listen(Model(owner))
+    backend = OpenAIBackend(base_url=server.url)
+    first = asyncio.run(backend.score(LABELS))
+    server.asked.clear()
+    assert asyncio.run(backend.score(LABELS)) == first
+    assert [asked.path for asked in server.asked].count("/tokenize") == 1
+
+
 def test_a_scoring_costs_what_the_ledger_reserves_at_most(listen: Listen) -> None:
     """An echo counts the prompt with each continuation; a look-up counts it once."""
     for model, options in ((Model(), {}), (Model("sglang"), {"chat": False}), (Model("llamacpp", echo=False), {})):

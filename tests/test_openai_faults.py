@@ -128,12 +128,12 @@ def test_a_limit_that_one_request_meets_holds_the_others_back(case: Case) -> Non
     async def run() -> None:
         waiting, may = asyncio.Event(), asyncio.Event()
 
-        async def sleep(seconds: float) -> None:
+        async def stand_still(seconds: float) -> None:
             case.time.slept.append(seconds)
             waiting.set()
             await may.wait()
 
-        backend.clock = case.time.clock(sleep=sleep)
+        backend.clock = case.time.clock(sleep=stand_still)
         case.script = [error(429, "slow down", retry_after="20")]
         first = asyncio.ensure_future(backend.generate(REQUEST))
         await waiting.wait()

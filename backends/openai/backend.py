@@ -86,6 +86,7 @@ class OpenAIBackend(Backend):
         self._known: Server | None = None
         self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
         self._alone = deterministic  # each sample in a request of its own
+        self._pieces: dict[str, list[int]] = {}
         self._seeds = True  # whether the server takes them
         self._limit = "max_tokens"  # newer models of OpenAI call it max_completion_tokens
 
@@ -165,7 +166,8 @@ class OpenAIBackend(Backend):
         server = await self._server()
         if server.score == "none":
             return await super().score(request)
-        scores, missing = await score(request, server, self.top_logprobs or server.kind.tops, self._ask)
+        tops = self.top_logprobs or server.kind.tops
+        scores, missing = await score(request, server, tops, self._ask, self._pieces)
         self._figures.count("labels_out_of_reach", missing)
         return scores
 

@@ -32,8 +32,10 @@ PLAIN = {"temperature": 1.0, "top_p": 1.0}
 """Servers differ in whether log-probabilities are those before or after warping; so there is none."""
 
 
-async def score(request: ScoreRequest, server: Server, tops: int, ask: Ask) -> tuple[Scores, int]:
-    """Scores, and how many of them are upper bounds. Raises BackendError."""
+async def score(
+    request: ScoreRequest, server: Server, tops: int, ask: Ask, known: dict[str, list[int]]
+) -> tuple[Scores, int]:
+    """Scores, and how many of them are upper bounds; ``known`` keeps tokens of continuations. Raises BackendError."""
     # A chat template ends with a fresh line, where a model's words begin without a space.
     words = [word.lstrip(" ") for word in request.continuations] if server.chat else list(request.continuations)
     if not words:
@@ -41,11 +43,11 @@ async def score(request: ScoreRequest, server: Server, tops: int, ask: Ask) -> t
     if server.score == "first":
         return await _first(request.prompt, words, server, tops, ask)
     if server.score == "top":
-        return await _top(await _ids(request.prompt, words, server, ask), words, server, tops, ask)
+        return await _top(await _ids(request.prompt, words, server, ask, known), words, server, tops, ask)
     if server.kind.name != "vllm":
         return await _echo_texts(request.prompt, words, server, ask), 0
     try:
-        ids = await _ids(request.prompt, words, server, ask)
+        ids = await _ids(request.prompt, words, server, ask, known)
     except Rejected as error:
         if error.status != 404 or server.chat:  # some gateways pass on the API alone, without the tokenizer
             raise
@@ -57,27 +59,34 @@ Ids = tuple[list[int], list[list[int]]]
 """Of the prompt, templated where there is a chat, and of each continuation, tokenised apart."""
 
 
-async def _ids(prompt: str, words: Sequence[str], server: Server, ask: Ask) -> Ids:
+async def _ids(prompt: str, words: Sequence[str], server: Server, ask: Ask, known: dict[str, list[int]]) -> Ids:
+    """Labels are the same every time: their tokens are asked for once."""
     messages = [{"role": "user", "content": prompt}]
+    new = [word for word in dict.fromkeys(words) if word not in known]
     if server.kind.name == "vllm":
         head: dict[str, Any] = {"messages": messages} if server.chat else {"prompt": prompt}
-        tails = [{"prompt": word, "add_special_tokens": False} for word in words]
+        tails = [{"prompt": word, "add_special_tokens": False} for word in new]
     elif server.kind.name == "llamacpp":
         if server.chat:
             prompt = str((await ask("/apply-template", {"messages": messages})).get("prompt", ""))
         head = {"content": prompt, "add_special": True, "parse_special": True}
-        tails = [{"content": word, "add_special": False} for word in words]
+        tails = [{"content": word, "add_special": False} for word in new]
     else:
         raise BackendError(
             f"score={server.score} needs a server that shows its tokenizer (vllm, llamacpp), not one of kind "
             f"{server.kind.name!r}; with labels of one token score=first will do"
         )
     answers = await together(ask("/tokenize", body) for body in [head, *tails])
-    found = [answer.get("tokens") for answer in answers]
-    for ids, word in zip(found, ["the prompt", *words], strict=True):
+    found: list[list[int]] = []
+    for answer, text in zip(answers, [prompt[-60:], *new], strict=True):
+        ids = answer.get("tokens")
         if not isinstance(ids, list) or not ids:
-            raise BackendError(f"the server's tokenizer makes nothing of {word!r:.60}")
-    return found[0] or [], [ids or [] for ids in found[1:]]
+            raise BackendError(f"the server's tokenizer makes nothing of {text!r}")
+        found.append(ids)
+    here = {**known, **dict(zip(new, found[1:], strict=True))}
+    if len(known) < _KEPT:
+        known.update({word: here[word] for word in new})
+    return found[0], [here[word] for word in words]
 
 
 async def _echo_ids(prompt: list[int], tails: list[list[int]], ask: Ask) -> Scores:
@@ -184,5 +193,7 @@ def _sum(values: Sequence[float | None]) -> float:
     return math.fsum(value for value in values if value is not None)
 
 
+_KEPT = 1000
+"""Continuations whose tokens are kept."""
 _COMPLETIONS_TOPS = 5
 """What OpenAI's own completions tell at most."""
