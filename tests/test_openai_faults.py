@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -379,3 +383,26 @@ def test_tokens_that_the_server_does_not_count_are_unknown(case: Case) -> None:
     reply = asyncio.run(backend.generate(REQUEST))
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (None, None)
     assert meter()["tokens_per_second"] is None
+
+
+@pytest.mark.parametrize("hangs", ["models", "completions"])
+def test_ctrl_c_ends_a_program_whose_server_hangs(case: Case, hangs: str) -> None:
+    """While the server is asked what it is as well as during the search; the connection is closed."""
+    hung: list[Asked] = []
+
+    def answer(asked: Asked) -> Answer:
+        if not asked.path.endswith(hangs) or (hangs == "completions" and asked.body["max_tokens"] == 1):
+            return Model()(asked)
+        hung.append(asked)
+        reached.set()
+        return Answer(never=True)
+
+    reached = threading.Event()
+    case.server.handler = answer
+    command = [sys.executable, "-m", "treeagent", "solve", "--task", "game24", "--backend", "openai", "-q",
+               "--set", f"backend.base_url={case.server.url}"]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        assert reached.wait(120)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 130
+    assert hung[0].left.wait(60)

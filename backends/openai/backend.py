@@ -9,7 +9,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
@@ -264,6 +264,19 @@ class OpenAIBackend(Backend):
 
 
 def _apart(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    """Run a coroutine to its end in a loop of its own, in a thread that ends with it."""
+    """Run a coroutine to its end in a loop of its own, in a thread that ends with it, or with Ctrl-C."""
+    begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Future[Result]]] = Future()
+
+    async def run() -> Result:
+        working = asyncio.ensure_future(work())
+        begun.set_result((asyncio.get_running_loop(), working))
+        return await working
+
     with ThreadPoolExecutor(1, thread_name_prefix="treeagent-openai") as thread:
-        return thread.submit(lambda: asyncio.run(work())).result()
+        ending = thread.submit(lambda: asyncio.run(run()))
+        try:
+            return ending.result()
+        finally:
+            if not ending.done():
+                loop, working = begun.result()
+                loop.call_soon_threadsafe(working.cancel)

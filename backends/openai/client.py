@@ -196,7 +196,7 @@ class Client:
 
     def _clean(self, text: str) -> str:
         """One short line, in which no key stands."""
-        if self._key:
+        if self._key and len(self._key) >= _SECRET:
             text = text.replace(self._key, "***")
         text = " ".join(_KEY.sub("***", text).split())
         return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
@@ -270,5 +270,7 @@ def _hint(url: str, status: int) -> str:
 
 _KEY = re.compile(r"\b(?:sk|pk|gsk|xai|hf)[-_][\w*.-]{8,}")
 """What looks like a key, such as a server's quotation of the one it refuses."""
+_SECRET = 8
+"""Characters from which on a key is one, and no word such as "none" that a local server is content with."""
 _SHOWN = 300
 """Characters of a server's message."""
