@@ -14,6 +14,7 @@ from treeagent.errors import BackendError, ConfigError, did_you_mean
 from . import models, sampling
 from .decoding import Sample
 from .loading import DTYPES, Model, Text, load_model, load_text
+from .options import as_words, read_options
 
 Local = TypeVar("Local", bound="LocalBackend")
 
@@ -50,22 +51,14 @@ class LocalBackend(Backend):
     @classmethod
     def open(cls: type[Local], model: str | None, options: Mapping[str, Any]) -> Local:
         """From the command line's words. Raises ConfigError for an unknown or misformed option."""
-        chosen: dict[str, Any] = {}
-        for option, word in options.items():
-            if option not in cls.options:
-                raise ConfigError(f"backend {cls.name!r} has no option {option!r}.{did_you_mean(option, cls.options)}")
-            chosen[option] = read_option(option, word, cls.options[option])
+        chosen = read_options(cls.name, cls.options, options)
         if model is not None:
             chosen["model"] = model
         return cls(**chosen)
 
     def describe(self) -> dict[str, Any]:
         """Name, model and options as :meth:`open` takes them."""
-        options = {
-            option: str(value).lower() if isinstance(value, bool) else str(value)
-            for option in self.options
-            if (value := getattr(self, option)) is not None
-        }
+        options = as_words({option: getattr(self, option) for option in self.options})
         return {"name": self.name, "model": self.model, "options": options}
 
     @property
@@ -129,17 +122,3 @@ def find_device(name: str | None) -> torch.device:
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
     return torch.device(name)
-
-
-def read_option(option: str, word: Any, kind: type) -> Any:
-    """An option's value from the command line's word. Raises ConfigError."""
-    if kind is bool:
-        if str(word).lower() not in ("true", "false"):
-            raise ConfigError(f"option {option!r} must be true or false, not {word!r}")
-        return str(word).lower() == "true"
-    try:
-        return kind(word)
-    except (TypeError, ValueError):
-        raise ConfigError(
-            f"option {option!r} must be a {'whole ' if kind is int else ''}number, not {word!r}"
-        ) from None

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import openai_server
 import pytest
 from backend_contract import CONTRACT, REQUESTS, SCORINGS, Open
 from tiny_model import save_tiny_model
 
 from treeagent.backend import Backend
 from treeagent.backends import models
+from treeagent.backends.openai.backend import OpenAIBackend
 from treeagent.backends.replay import ReplayBackend
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.backends.seed.engine import SeedBackend
@@ -39,7 +43,19 @@ def record(backend: Backend, path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def backends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Open]:
+def urls() -> Iterator[dict[str, str]]:
+    """Servers that speak OpenAI's protocol, as different as they are."""
+    kinds = {
+        "vllm": openai_server.Model("vllm"),
+        "llamacpp": openai_server.Model("llamacpp", echo=False),
+        "ignores-n": openai_server.Model("vllm", n=False, usage=False, logprobs=False),
+    }
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(openai_server.Server(kind).listening()).url for name, kind in kinds.items()}
+
+
+@pytest.fixture(scope="module")
+def backends(tmp_path_factory: pytest.TempPathFactory, urls: dict[str, str]) -> dict[str, Open]:
     folder = tmp_path_factory.mktemp("contract")
     plain = str(save_tiny_model(folder / "plain"))
     chat = str(save_tiny_model(folder / "chat", chat=True))
@@ -56,6 +72,10 @@ def backends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Open]:
         "scripted": lambda: ScriptedBackend(lambda request: ["4 + 5 = 9", f"no {request.prompt}"]),
         "scripted-scores": lambda: ScriptedBackend(lambda request: "sure", scores=lambda prompt, text: -len(text)),
         "replay": lambda: ReplayBackend(journal),
+        "openai": lambda: OpenAIBackend(base_url=urls["vllm"]),
+        "openai-plain": lambda: OpenAIBackend("toy", base_url=urls["vllm"], chat=False, deterministic=True),
+        "openai-one-at-a-time": lambda: OpenAIBackend(base_url=urls["llamacpp"], deterministic=True, concurrency=1),
+        "openai-ignores-n": lambda: OpenAIBackend(base_url=urls["ignores-n"]),
     }
 
 
@@ -74,6 +94,10 @@ def backends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Open]:
         "scripted",
         "scripted-scores",
         "replay",
+        "openai",
+        "openai-plain",
+        "openai-one-at-a-time",
+        "openai-ignores-n",
     ],
 )
 def test_contract(backends, kind, clause):
@@ -91,7 +115,7 @@ def test_contract_with_a_real_model(clause):
     clause(lambda: TransformersBackend("smollm2", device="cpu"))
 
 
-@pytest.mark.parametrize("kind", [TransformersBackend, SeedBackend, ScriptedBackend, ReplayBackend])
+@pytest.mark.parametrize("kind", [TransformersBackend, SeedBackend, ScriptedBackend, ReplayBackend, OpenAIBackend])
 def test_unknown_options_are_refused(kind):
     """Opening a backend with an option that it does not have is an error that names the option."""
     with pytest.raises(ConfigError, match="dtpe"):
@@ -100,7 +124,7 @@ def test_unknown_options_are_refused(kind):
 
 def test_a_described_backend_can_be_opened_again(backends):
     """``open`` takes what ``describe`` tells."""
-    for kind in ("transformers-small-batches", "seed-little-memory", "replay"):
+    for kind in ("transformers-small-batches", "seed-little-memory", "replay", "openai", "openai-plain"):
         backend = backends[kind]()
         told = backend.describe()
         assert type(backend).open(told["model"], told["options"]).describe() == told

@@ -42,6 +42,26 @@ def test_no_limit_admits_everything_unchanged() -> None:
     run(steps)
 
 
+def test_a_prompt_is_reserved_as_often_as_it_may_be_counted() -> None:
+    """One copy fits, two do not; continuations of a scoring are counted once each."""
+
+    async def steps() -> None:
+        worst = 10 + EXTRA + 20
+        for copies, fits in ((1, True), (2, False)):
+            ledger = Ledger(Budget(tokens=worst + 9))
+            if fits:
+                await ledger.admit(request(), 0, copies)
+            else:
+                with pytest.raises(BudgetExhausted):
+                    await ledger.admit(request(), 0, copies)
+        scoring = ScoreRequest("0123456789", ("abc", "de"))
+        _ = await Ledger(Budget(tokens=3 * (10 + EXTRA) + 5)).admit_score(scoring, 0, 3)
+        with pytest.raises(BudgetExhausted):
+            await Ledger(Budget(tokens=3 * (10 + EXTRA) + 4)).admit_score(scoring, 0, 3)
+
+    run(steps)
+
+
 def test_reservations_count_until_they_are_settled() -> None:
     """A second request waits for the first one's real cost, and is admitted whole where that leaves room."""
 

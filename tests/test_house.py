@@ -85,6 +85,8 @@ def test_importing_treeagent_loads_nothing_heavy() -> None:
         "networkx",
         "asyncio",
         "logging",
+        "httpx",
+        "tenacity",
     )
     code = f"import sys, treeagent; print([name for name in {heavy!r} if name in sys.modules])"
     assert fresh(code) == "[]"

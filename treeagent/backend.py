@@ -194,6 +194,10 @@ class Backend(ABC):
         """
         return type(self).open(model, self.describe()["options"])
 
+    def prompt_copies(self, request: Request | ScoreRequest) -> int:
+        """How often the prompt is counted at most in what the request costs; a budget reserves it so often."""
+        return 1
+
     def load(self) -> None:
         """Get ready, so that the first request is not the slow one; called in a worker thread. Raises BackendError."""
 

@@ -84,12 +84,13 @@ class Ledger:
         """What the settled requests really cost; dollars are counted from tokens, so no order of adding rounds them."""
         return replace(_sum(self._real), dollars=_dollars(self._real))
 
-    async def admit(self, request: Request, place: int = 0) -> tuple[Request, Ticket]:
+    async def admit(self, request: Request, place: int = 0, copies: int = 1) -> tuple[Request, Ticket]:
         """Reserve the worst case of a generation; its ``max_tokens`` is shortened where only less is left.
 
-        ``place`` says which of the prices is asked. Raises BudgetExhausted when not even a short completion fits.
+        ``place`` says which of the prices is asked, ``copies`` how often the prompt may be counted. Raises
+        BudgetExhausted when not even a short completion fits.
         """
-        prompt = len(request.prompt.encode()) + _TEMPLATE_TOKENS  # a byte-level token is at least one byte
+        prompt = copies * (len(request.prompt.encode()) + _TEMPLATE_TOKENS)  # a byte-level token is at least one byte
         wanted = request.sampling.max_tokens * request.n
         least = min(request.sampling.max_tokens, _SHORTEST) * request.n
         async with self._turn:
@@ -99,11 +100,10 @@ class Ledger:
                 request = replace(request, sampling=sampling)
             return request, self._reserve(Usage(1, prompt, min(room, wanted)), self._prices[place])
 
-    async def admit_score(self, request: ScoreRequest, place: int = 0) -> Ticket:
+    async def admit_score(self, request: ScoreRequest, place: int = 0, copies: int = 1) -> Ticket:
         """Reserve the worst case of a scoring. Raises BudgetExhausted."""
-        size = (
-            len(request.prompt.encode()) + sum(len(text.encode()) for text in request.continuations) + _TEMPLATE_TOKENS
-        )
+        size = copies * (len(request.prompt.encode()) + _TEMPLATE_TOKENS)
+        size += sum(len(text.encode()) for text in request.continuations)
         async with self._turn:
             await self._room(size, 0, 0, self._prices[place])
             return self._reserve(Usage(1, size, 0), self._prices[place])

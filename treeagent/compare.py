@@ -70,7 +70,7 @@ class Recorder(Backend):
 
     def __init__(self, inner: Backend) -> None:
         self.inner = inner
-        self.model, self.price, self.capabilities = inner.model, inner.price, inner.capabilities
+        self.capabilities, self.model, self.price = inner.capabilities, inner.model, inner.price
         self.exchanges: list[Exchange] = []
 
     async def generate(self, request: Request) -> Reply:
@@ -86,6 +86,10 @@ class Recorder(Backend):
         self.exchanges.append(exchange)
         exchange.reply = scores = await self.inner.score(request)
         return scores
+
+    def prompt_copies(self, request: Request | ScoreRequest) -> int:
+        """The inner backend's."""
+        return self.inner.prompt_copies(request)
 
     def load(self) -> None:
         """Load the inner backend."""

@@ -300,7 +300,7 @@ class Explorer:
         sampling, count = self.task.sampling(role)
         prompt = self.task.prompt(role, self.input, thought, self.steps(thought), **more)
         request = Request(prompt, Key(self.seed, role, place, visit), sampling, count if n is None else n)
-        request, ticket = await self._ledger.admit(request, by)
+        request, ticket = await self._ledger.admit(request, by, self._backends[by].prompt_copies(request))
         reply, seconds = self._replies.get(request.id), None
         try:
             if reply is None:
@@ -317,7 +317,7 @@ class Explorer:
         """Log-likelihoods of continuations of the role's prompt at a thought."""
         prompt = self.task.prompt(role, self.input, thought, self.steps(thought))
         request = ScoreRequest(prompt, tuple(continuations))
-        ticket = await self._ledger.admit_score(request, JUDGE)
+        ticket = await self._ledger.admit_score(request, JUDGE, self._backends[JUDGE].prompt_copies(request))
         scores, seconds = self._scores.get(request.id), None
         try:
             if scores is None:

@@ -1,0 +1,95 @@
+"""What the backend counts of itself."""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+
+class Figures:
+    """Counters of one backend; several threads may count at once."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._counts = dict.fromkeys(("requests", "retries", "failed", "completion_tokens", "labels_out_of_reach"), 0)
+        self._unknown = 0  # answers whose server did not tell the tokens
+        self._waited = 0.0
+        self._busy = 0.0  # seconds with a request under way, up to _since
+        self._under_way = 0
+        self._since = 0.0
+        self._latencies = array("d")
+
+    def count(self, name: str, more: int = 1) -> None:
+        """Add to a counter."""
+        with self._lock:
+            self._counts[name] += more
+
+    def tokens(self, completion_tokens: int | None) -> None:
+        """Of one answer."""
+        with self._lock:
+            self._counts["completion_tokens"] += completion_tokens or 0
+            self._unknown += completion_tokens is None
+
+    def waited(self, seconds: float) -> None:
+        """For the server's limits, in one request."""
+        with self._lock:
+            self._waited += seconds
+
+    def began(self) -> None:
+        """A request is under way."""
+        with self._lock:
+            self._advance()
+            self._under_way += 1
+
+    def ended(self, latency: float | None) -> None:
+        """A request that had begun has ended, with its answer after so many seconds, or without one."""
+        with self._lock:
+            self._advance()
+            self._under_way -= 1
+            if latency is not None:
+                self._latencies.append(latency)
+
+    def meter(self) -> Callable[[], dict[str, Any]]:
+        """Start measuring; see :meth:`Backend.meter`."""
+        start = self._now()
+
+        def read() -> dict[str, Any]:
+            counts, unknown, waited, busy, answered = (_less(b, a) for a, b in zip(start, self._now(), strict=True))
+            with self._lock:
+                latencies = sorted(self._latencies[len(self._latencies) - answered :])
+            tokens = None if unknown else counts["completion_tokens"]
+            return {
+                "http_requests": counts["requests"],
+                "retries": counts["retries"],
+                "failed": counts["failed"],
+                "rate_limit_seconds": round(waited, 3),
+                "tokens_per_second": round(tokens / busy, 3) if tokens is not None and busy > 0 else None,
+                "latency_p50_seconds": _percentile(latencies, 0.50),
+                "latency_p99_seconds": _percentile(latencies, 0.99),
+                "labels_out_of_reach": counts["labels_out_of_reach"],
+            }
+
+        return read
+
+    def _now(self) -> tuple[dict[str, int], int, float, float, int]:
+        with self._lock:
+            self._advance()
+            return dict(self._counts), self._unknown, self._waited, self._busy, len(self._latencies)
+
+    def _advance(self) -> None:
+        now = self._clock()
+        if self._under_way:
+            self._busy += now - self._since
+        self._since = now
+
+
+def _less(late: Any, early: Any) -> Any:
+    return {name: late[name] - early[name] for name in late} if isinstance(late, dict) else late - early
+
+
+def _percentile(ordered: list[float], share: float) -> float | None:
+    """Nearest rank; None of nothing."""
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 4) if ordered else None
