@@ -7,8 +7,10 @@ from collections import deque
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import blocks
 
-from treeagent import InputError, Task
+from treeagent import Agent, InputError, Task
+from treeagent.backends.scripted import ScriptedBackend
 from treeagent.tasks.blocks import TABLE, Action, Goal, State, actions, apply, shortest_plan
 from treeagent.tasks.blocksworld import Blocksworld, read, read_action, show, show_action
 
@@ -209,6 +211,14 @@ def test_a_step_is_read_simulated_and_checked(text: str, fault: str | None, term
     input = TASK.read_input(TASK.spec.input.examples[0])
     [piece] = TASK.read_thoughts("sample", text, input, TASK.root(input), [])
     assert (piece.fault, piece.terminal) == (fault, terminal)
+
+
+def test_a_breadth_first_search_ends_where_the_goal_is_reached() -> None:
+    """A verified plan of two actions is not searched past, though sixteen are allowed."""
+    problem = "a is on the table. b is on the table. The hand is empty. Goal: a is on b."
+    result = Agent("blocksworld", "bfs", backend=ScriptedBackend(blocks)).solve(problem)
+    assert (result.answer, result.solved) == ("pick up a, stack a on b", True)
+    assert max(thought.depth for thought in result.tree) == 2
 
 
 def test_the_examples_in_the_prompts_are_true() -> None:
