@@ -7,8 +7,10 @@ from collections import deque
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import blocks
 
-from treeagent import InputError, Task
+from treeagent import Agent, InputError, Task
+from treeagent.backends.scripted import ScriptedBackend
 from treeagent.tasks.blocks import TABLE, Action, Goal, State, actions, apply, shortest_plan
 from treeagent.tasks.blocksworld import Blocksworld, read, read_action, show, show_action
 
@@ -211,6 +213,14 @@ def test_a_step_is_read_simulated_and_checked(text: str, fault: str | None, term
     assert (piece.fault, piece.terminal) == (fault, terminal)
 
 
+def test_a_breadth_first_search_ends_where_the_goal_is_reached() -> None:
+    """A verified plan of two actions is not searched past, though sixteen are allowed."""
+    problem = "a is on the table. b is on the table. The hand is empty. Goal: a is on b."
+    result = Agent("blocksworld", "bfs", backend=ScriptedBackend(blocks)).solve(problem)
+    assert (result.answer, result.solved) == ("pick up a, stack a on b", True)
+    assert max(thought.depth for thought in result.tree) == 2
+
+
 def test_the_examples_in_the_prompts_are_true() -> None:
     """Every action listed in a few-shot prompt is legal where it is listed, and the plans reach their goals."""
     input = TASK.read_input(TASK.spec.input.examples[0])
@@ -218,6 +228,6 @@ def test_the_examples_in_the_prompts_are_true() -> None:
         state, *listed = [line for line in block.splitlines() if line != "Next actions:"]
         assert all(CHECK.after(state.removeprefix("Now: "), action) for action in listed)
     for role in ("sample", "io", "cot"):
-        shot = TASK.prompt(role, input, TASK.root(input), []).split("\n\n")[1]
-        start, _, plan = shot.removeprefix("Start: ").partition("\n")
-        assert CHECK.verify(start, [], plan.rpartition(":\n")[2]), role
+        for shot in TASK.prompt(role, input, TASK.root(input), []).split("\n\n")[1:-1]:
+            start, _, plan = shot.removeprefix("Start: ").partition("\n")
+            assert CHECK.verify(start, [], plan.rpartition(":\n")[2]), role

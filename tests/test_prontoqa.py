@@ -176,13 +176,11 @@ def test_the_examples_in_the_prompts_are_true() -> None:
     """Every step that a few-shot prompt lists follows from the facts shown with it."""
     input = TASK.read_input(TASK.spec.input.examples[0])
     for role in ("propose", "sample", "cot"):
-        shot = TASK.prompt(role, input, TASK.root(input), []).split("\n\n")[1]
-        facts, _, *steps = shot.splitlines()
-        start = TASK.read_input(facts.removeprefix("Facts: "))
-        if role == "propose":
-            assert all(CHECK.after(start, step) for step in steps)
-        else:
-            assert CHECK.verify(start, steps, "False"), role
+        for shot in TASK.prompt(role, input, TASK.root(input), []).split("\n\n")[1:-1]:
+            facts, _, *steps = shot.splitlines()
+            start = TASK.read_input(facts.removeprefix("Facts: "))
+            assert all(CHECK.after(start, step) for step in steps) or role != "propose"
+            assert CHECK.verify(start, steps, None) or role == "propose"
 
 
 def test_full_stops_and_line_breaks_part_sentences() -> None:

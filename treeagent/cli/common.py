@@ -98,13 +98,13 @@ def pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
     return found
 
 
-def reach_local_code(*names: str | None) -> None:
-    """Let ``module:Class`` name a module of the current folder, as python itself would.
+def reach_local_code(*names: str | None, allow_code: bool = False) -> None:
+    """Let ``module:Class`` name a module of the current folder, as python itself would; in a task file if allowed.
 
     The folder goes last on the path: its files cannot take the place of an installed module.
     """
     here = str(Path.cwd())
-    if any(":" in name for name in names if name) and here not in sys.path:
+    if (allow_code or any(":" in name for name in names if name)) and here not in sys.path:
         sys.path.append(here)
 
 

@@ -83,7 +83,7 @@ def compare(
         wanted = "two or more, separated by commas, such as transformers,replay:run.jsonl"
         raise ConfigError(f"--backends {backends}: expected {wanted}")
     options, given = common.pairs(settings, "--set"), common.pairs(variables, "--var")
-    common.reach_local_code(search, evaluator, *specs)
+    common.reach_local_code(search, evaluator, *specs, allow_code=allow_code)
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: expected the name of a PNG file, such as {plot.stem or 'speed'}.png")
     if plot is not None and repeat < 2:

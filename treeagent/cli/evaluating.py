@@ -83,7 +83,7 @@ def evaluate(
         calls=max_calls, tokens=max_tokens, seconds=max_seconds, nodes=max_nodes, dollars=max_dollars
     )
     options, given = common.pairs(settings, "--set"), common.pairs(variables, "--var")
-    common.reach_local_code(search, backend, evaluator)
+    common.reach_local_code(search, backend, evaluator, allow_code=allow_code)
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: expected the name of a PNG file, such as {plot.stem or 'accuracy'}.png")
     if plot is not None:

@@ -56,7 +56,7 @@ def solve(
         calls=max_calls, tokens=max_tokens, seconds=max_seconds, nodes=max_nodes, dollars=max_dollars
     )
     options, given = common.pairs(settings, "--set"), common.pairs(variables, "--var")
-    common.reach_local_code(search, backend, evaluator)
+    common.reach_local_code(search, backend, evaluator, allow_code=allow_code)
 
     from treeagent.agent import Agent
     from treeagent.task import Task
@@ -107,7 +107,8 @@ def resume(
         recorded=recorded.get("budget"),
     )  # fmt: skip
     named = recorded.get("settings", {})
-    common.reach_local_code(*(str((named.get(part) or {}).get("name")) for part in ("search", "evaluator", "backend")))
+    names = (str((named.get(part) or {}).get("name")) for part in ("search", "evaluator", "backend"))
+    common.reach_local_code(*names, allow_code=allow_code)
     shown = view(quiet=quiet, live=live)
     with shown:
         shown.begin(f"loading what {run} names")

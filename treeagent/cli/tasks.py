@@ -47,6 +47,7 @@ def show(
     from treeagent.task import Task
     from treeagent.taskfile import ROLES
 
+    common.reach_local_code(allow_code=allow_code)
     task = Task.load(name, variables=common.pairs(variables, "--var"), allow_code=allow_code)
     example = task.spec.input.examples[0]
     typer.echo(f"{task.name} (version {task.spec.metadata.version}): {task.spec.description}")
@@ -96,6 +97,7 @@ def validate(
 
     Exit codes: 0 no problem; 2 at least one.
     """
+    common.reach_local_code(allow_code=allow_code)
     wrong = False
     for name in names:
         task, problems = _checked(name, allow_code=allow_code)
