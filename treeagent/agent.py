@@ -12,7 +12,7 @@ from typing import Any
 from . import wiring
 from .backend import Backend, Usage
 from .budget import Budget, BudgetExhausted, Ledger
-from .errors import BackendError, CapabilityError, ConfigError, JournalError, TreeagentError
+from .errors import BackendError, ConfigError, JournalError, TreeagentError
 from .evaluator import Evaluator
 from .explorer import Counts, Explorer, ranked
 from .journal import FORMAT, Event, Journal, read, recorded
@@ -129,10 +129,12 @@ class Agent:
         self.search.check(self.task)
         if self.evaluator is not None:
             self.evaluator.check(self.task)
-            _check_offers(self.judging, self.evaluator.needs, f"the evaluator {wiring.name(evaluator)!r}")
+            wiring.check_offers(self.judging, self.evaluator.needs, f"the evaluator {wiring.name(evaluator)!r}")
         beams = [role for role in DEFAULT_SAMPLING if self.task.sampling(role)[0].num_beams > 1]
         for each in dict.fromkeys((self.backend, self.judging)) if beams else ():
-            _check_offers(each, frozenset({"beams"}), f"sampling.{beams[0]}.num_beams of the task {self.task.name!r}")
+            wiring.check_offers(
+                each, frozenset({"beams"}), f"sampling.{beams[0]}.num_beams of the task {self.task.name!r}"
+            )
 
     def _second(self, model: str | Backend | None) -> Backend:
         """The evaluator's backend. Raises ConfigError."""
@@ -268,7 +270,7 @@ class Run:
         for each in dict.fromkeys((backend, judging)):
             await asyncio.to_thread(each.load)
         self._began = time.monotonic()  # a budget of seconds is for searching
-        self._figures = _meters(backend, judging)
+        self._figures = wiring.meters(backend, judging)
         self._searching = asyncio.ensure_future(self._agent.search.run(self._explorer))
         if self._stopping is not None:
             self._searching.cancel()
@@ -332,24 +334,6 @@ class Run:
             self._journal.write(event, time.monotonic() - self._began)
         if self._on_event is not None:
             self._on_event(event)
-
-
-def _check_offers(backend: Backend, needs: frozenset[str], who: str) -> None:
-    """Raise CapabilityError for what is needed and not offered."""
-    if missing := needs - backend.capabilities:
-        raise CapabilityError(
-            f"{who} needs {', '.join(sorted(missing))}, which the backend {backend.name!r} does not offer (it offers: "
-            f"{', '.join(sorted(backend.capabilities))})"
-        )
-
-
-def _meters(backend: Backend, judging: Backend) -> Callable[[], dict[str, Any]]:
-    """The backend's meter; figures of an evaluator's backend of its own stand under ``evaluator``."""
-    first = backend.meter()
-    if judging is backend:
-        return first
-    second = judging.meter()
-    return lambda: {**first(), **({"evaluator": figures} if (figures := second()) else {})}
 
 
 _VERIFIED_AT_MOST = 5

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias, TypeVar
 
+from .asking import JUDGE, WRITER, Asking, noting
 from .backend import Backend, Key, Reply, Request, ScoreRequest, Scores
 from .budget import BudgetExhausted, Ledger
 from .evaluator import Evaluator
-from .journal import Event, completion_event, scores_event
+from .journal import Event
 from .task import Task
 from .thought import Thought, Tree
 
 T = TypeVar("T")
 Emit = Callable[[Event], None]
 Count: TypeAlias = "int | Sequence[int] | None"
-
-_asked: ContextVar[list[str] | None] = ContextVar("asked", default=None)
-"""Ids of the requests of the judgement that is being made in this context."""
-
-JUDGE = 1
-"""Place of the evaluator's backend and price; the generator's is 0."""
 
 
 @dataclass(slots=True)
@@ -68,10 +61,10 @@ class Explorer:
         self.root = task.root(input)
         self.tree = Tree(self.root)
         self.counts = Counts()
-        self._backends, self._evaluator, self._ledger, self._emit = backends, evaluator, ledger, emit
+        self._evaluator, self._ledger, self._emit = evaluator, ledger, emit
+        self._asking = Asking(backends, ledger, known, emit)
         self.seed = seed
         self._legality = legality
-        self._replies, self._scores = known
         self._keys: set[tuple[int | None, str]] = set()
         self._visits: dict[int, int] = {}
         self._siblings: dict[int, int] = {}
@@ -198,12 +191,8 @@ class Explorer:
 
     async def _judge(self, thoughts: Sequence[Thought]) -> None:
         assert self._evaluator is not None  # noqa: S101  callers have checked; tells the type checker
-        asked: list[str] = []
-        before = _asked.set(asked)
-        try:
+        with noting() as asked:
             judgements = await self._evaluator.judge(thoughts, self)
-        finally:
-            _asked.reset(before)
         for thought, judgement in zip(thoughts, judgements, strict=True):
             self.tree.update(thought, judgement=judgement)
             self.counts.judged += 1
@@ -295,46 +284,25 @@ class Explorer:
         return reply
 
     async def _ask(
-        self, role: str, thought: Thought, place: str, *, visit: int = 0, n: int | None = None, by: int = 0, **more: Any
+        self,
+        role: str,
+        thought: Thought,
+        place: str,
+        *,
+        visit: int = 0,
+        n: int | None = None,
+        by: int = WRITER,
+        **more: Any,
     ) -> tuple[str, Reply]:
         sampling, count = self.task.sampling(role)
         prompt = self.task.prompt(role, self.input, thought, self.steps(thought), **more)
         request = Request(prompt, Key(self.seed, role, place, visit), sampling, count if n is None else n)
-        request, ticket = await self._ledger.admit(request, by, self._backends[by].prompt_copies(request))
-        reply, seconds = self._replies.get(request.id), None
-        try:
-            if reply is None:
-                began = time.monotonic()
-                reply = await self._backends[by].generate(request)
-                seconds = time.monotonic() - began
-        finally:
-            self._ledger.settle(ticket, None if reply is None else reply.usage)
-        _note(request.id)
-        self._emit(completion_event(request.id, role, prompt, reply, thought=thought.id, seconds=seconds))
-        return request.id, reply
+        return await self._asking.complete(request, role, thought.id, by)
 
     async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> Scores:
         """Log-likelihoods of continuations of the role's prompt at a thought."""
         prompt = self.task.prompt(role, self.input, thought, self.steps(thought))
-        request = ScoreRequest(prompt, tuple(continuations))
-        ticket = await self._ledger.admit_score(request, JUDGE, self._backends[JUDGE].prompt_copies(request))
-        scores, seconds = self._scores.get(request.id), None
-        try:
-            if scores is None:
-                began = time.monotonic()
-                scores = await self._backends[JUDGE].score(request)
-                seconds = time.monotonic() - began
-        finally:
-            self._ledger.settle(ticket, None if scores is None else scores.usage)
-        _note(request.id)
-        self._emit(scores_event(request.id, prompt, scores, request.continuations, thought=thought.id, seconds=seconds))
-        return scores
-
-
-def _note(request: str) -> None:
-    """Remember a request for the judgement that has asked it."""
-    if (asked := _asked.get()) is not None:
-        asked.append(request)
+        return await self._asking.score(ScoreRequest(prompt, tuple(continuations)), thought.id)
 
 
 def ranked(thoughts: Iterable[Thought]) -> list[Thought]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from . import registry
 from .backend import Backend
 from .budget import Budget
-from .errors import ConfigError
+from .errors import CapabilityError, ConfigError
 from .evaluator import Evaluator
 from .search import Search, build
 from .task import Task
@@ -99,3 +99,21 @@ def is_path(task: str | Path | Task) -> bool:
     return isinstance(task, Path | Task) or (
         isinstance(task, str) and ("/" in task or task.endswith((".yaml", ".yml")))
     )
+
+
+def check_offers(backend: Backend, needs: frozenset[str], who: str) -> None:
+    """Raise CapabilityError for what is needed and not offered."""
+    if missing := needs - backend.capabilities:
+        raise CapabilityError(
+            f"{who} needs {', '.join(sorted(missing))}, which the backend {backend.name!r} does not offer (it offers: "
+            f"{', '.join(sorted(backend.capabilities))})"
+        )
+
+
+def meters(backend: Backend, judging: Backend) -> Callable[[], dict[str, Any]]:
+    """The backend's meter; figures of an evaluator's backend of its own stand under ``evaluator``."""
+    first = backend.meter()
+    if judging is backend:
+        return first
+    second = judging.meter()
+    return lambda: {**first(), **({"evaluator": figures} if (figures := second()) else {})}
