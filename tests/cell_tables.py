@@ -24,10 +24,11 @@ def _cell(cell: dict[str, Any], settings: dict[str, Any]) -> list[str]:
         ("method", lambda line: line["label"]),
         ("tokens/s", lambda line: number(line["tokens_per_second"], ",.1f")),
         ("speed-up", lambda line: _speedup(line, settings["baseline"])),
-        ("block efficiency", _efficiency),
+        ("block efficiency", lambda line: _estimate(line["block_efficiency"])),
         ("accepted", lambda line: number(line["accepted"], ".0f", 100, sign=" %")),
         ("MBSU", lambda line: number(line["mbsu"], ".2f")),
         ("KV peak, MiB", lambda line: number(line["kv_peak_bytes"], ",.1f", 2**-20)),
+        ("log p", lambda line: _estimate(line["score"])),
         ("equal", _equal),
     ]
     shown = [(name, text) for name, text in columns if any(text(line) != NOTHING for line in lines)]
@@ -70,8 +71,8 @@ def _speedup(line: Line, baseline: str) -> str:
     return "{:.2f} ({:.2f} - {:.2f})".format(line["speedup"], *line["interval"])
 
 
-def _efficiency(line: Line) -> str:
-    found = line["block_efficiency"]
+def _estimate(found: dict[str, float | None] | None) -> str:
+    """A mean with its standard error."""
     if found is None:
         return NOTHING
     return f"{found['mean']:.2f}" if found["error"] is None else f"{found['mean']:.2f} ± {found['error']:.2f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bench_tables
 import pytest
 
+from treeagent.backends.bench import summary
 from treeagent.backends.bench.asking import SeedRunner, backend_runner
 from treeagent.backends.bench.modes import OPTIONS, find
 from treeagent.backends.bench.progress import Board
@@ -22,6 +23,9 @@ def test_a_mode_of_the_engine_may_carry_options() -> None:
     assert find("seed-fcfs@drafter=ngram").options == {"policy": "fcfs", "drafter": "ngram"}
     assert find("seed@verify=coupled").keyed
     assert not find("seed@drafter=ngram").drafts
+    beams = find("seed@drafter=model@num_beams=4@beam_draft=8x2")
+    assert (beams.num_beams, beams.options) == (4, {"drafter": "model", "beam_draft": "8x2"})
+    assert find("backend-transformers@num_beams=3").num_beams == 3
     own = find("seed@draft=mini-draft@drafter=model")
     assert own.options == {"draft": "mini-draft", "drafter": "model"}
     assert not own.drafts  # it brings its own
@@ -34,7 +38,9 @@ def test_a_mode_of_the_engine_may_carry_options() -> None:
     [
         ("seed@draft_token=3", "Did you mean 'draft_tokens'"),
         ("seed@draft_tokens=many", "expected a number"),
-        ("transformers-serial@policy=fcfs", "takes no options"),
+        ("transformers-serial@policy=fcfs", "takes no such options"),
+        ("transformers-serial@num_beams=4", "takes no such options"),
+        ("backend-transformers@policy=fcfs", "takes no such options"),
         ("sed@policy=fcfs", "no mode"),
         ("seed@drafter=rsd-s:3", "such as 3x4"),
         ("seed@drafter=stands", "Did you mean 'stand'"),
@@ -89,3 +95,20 @@ def test_only_modes_that_draft_with_a_model_are_given_one(name: str, model: bool
     plan = bench_tables.planned(["-m", "mini", "--draft", "mini-draft", "--modes", name])
     engine = backend_runner(plan.modes[0], plan, "float32")._make()
     assert (engine.draft is not None) == model
+
+
+def test_beams_are_compared_with_beams_and_say_what_their_outputs_are_worth() -> None:
+    """Speculative beams are the plain backend's token for token; the best of four is worth more than one sample."""
+    modes = "backend-transformers@num_beams=4,seed-nodraft@num_beams=4,seed@drafter=model@num_beams=4,seed-nodraft"
+    words = ["-m", "mini", "--draft", "mini-draft", "--workload", "mini", "--branches", "2", "--max-tokens", "8"]
+    reference = ["--reference", "backend-transformers@num_beams=4", "--temperature", "1"]
+    plan = bench_tables.planned([*words, "--modes", modes, *reference])
+    bench = Bench(plan, Board(quiet=True))
+    bench.measure()
+    plain, engine, drafted, sampled = summary.rows(plan, bench.runs, bench.reference)
+    assert (plain.equal, engine.equal, drafted.equal, sampled.equal) == (2, 2, 2, None)
+    assert plain.score is not None
+    assert engine.score == pytest.approx(plain.score, abs=1e-3)
+    assert sampled.score is not None
+    assert sampled.score < plain.score
+    assert drafted.figures["drafted"] > 0

@@ -140,7 +140,7 @@ def test_methods_of_papers_draft_equally_much() -> None:
 def test_methods_that_cannot_run_are_left_out(tmp_path: Path) -> None:
     """Those that draft with a model need one; S2D needs one with several exits."""
     without = [method.label for method in methods(None)]
-    assert without == ["AR", "AR serial", "n-gram tables", "Token Recycling", "STAND", "auto"]
+    assert without == ["AR", "AR serial", "beams", "n-gram tables", "Token Recycling", "STAND", "auto"]
     everything = [method.label for method in METHODS]
     assert [method.label for method in methods("mini-draft")] == [label for label in everything if label != "S2D"]
     for exits, told in (([2], ()), ([2, 4], (2, 4)), ("2, 4", ())):
@@ -341,6 +341,14 @@ def test_auto_is_held_against_the_fastest_other_method(
     assert found.ratio == pytest.approx(ratio)
     assert found.near == ("slower" not in said)
     assert cell_report.auto(found).endswith(f"fixed configuration, seed-ngram: {said}")
+
+
+def test_beams_are_other_work_than_what_auto_does() -> None:
+    """However fast they are, ``auto`` is not held against them."""
+    beams = replace(line("seed-ngram@num_beams=4", 9.0), beams=True)
+    found = verdict([line(BASELINE, 1.0), beams, line("seed-model", 2.0), line(OWN, 2.0)])
+    assert found is not None
+    assert found.best == "seed-model"
 
 
 # Real runs

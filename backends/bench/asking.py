@@ -44,7 +44,7 @@ class BackendRunner(Runner):
     async def _timed(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None, *, warm: bool) -> Outcome:
         self.open()
         backend: Backend = self._backend
-        settings = self.plan.sampling
+        settings = replace(self.plan.sampling, num_beams=self._mode.num_beams)
         if max_tokens is not None:
             settings = replace(settings, max_tokens=max_tokens)
         requests = [Request(prompt.text, self.plan.key(prompt.number, warm=warm), settings) for prompt in prompts]

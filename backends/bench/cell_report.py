@@ -38,6 +38,7 @@ def table(cell: Cell, lines: Sequence[Line]) -> Table:
         ("accepted", lambda line: number(line.accepted, ".0f", 100, sign=" %")),
         ("MBSU", lambda line: number(line.mbsu, ".2f")),
         ("KV peak", lambda line: number(line.kv_peak_bytes, ",.1f", 2**-20, sign=" MiB")),
+        ("log p", lambda line: with_error(line.score)),
     ]
     columns: list[Column] = [
         ("method", lambda line: line.label),
@@ -94,6 +95,11 @@ def caption(cells: Sequence[Cell], methods: Sequence[Method]) -> list[str]:
     interval = " [95 % interval]" if repeat >= 3 else ""
     told.append(f"speed-up: tokens/s against {_label(BASELINE, methods)} in the same repeat{interval}")
     told.append("block efficiency: tokens that a branch gets from a pass" + ", ± standard error" * (repeat > 1))
+    if any(method.num_beams is not None for method in methods):
+        told.append(
+            "log p: mean summed log-probability of the outputs; with beams an output is the best of several, which is "
+            "more work: compare DSBD with beams"
+        )
     if plan.reference is not None:
         told.append(f"equal: outputs that are, token for token, those of {plan.reference} in {plan.reference_dtype}")
     for method in methods:

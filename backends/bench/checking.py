@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from treeagent.backends import decoding
 from treeagent.backends.loading import Model
 from treeagent.backends.sampling import gumbel, warp
 
@@ -62,6 +63,12 @@ def gap(model: Model, plan: Plan, prompt: Prompt, before: Tokens) -> float:
         logits = warp(logits, plan.sampling) + noise
     second, best = np.partition(logits, -2)[-2:]
     return float(best - second)
+
+
+def score(model: Model, prompts: Sequence[Prompt], outputs: Sequence[Tokens]) -> float:
+    """Mean over the outputs of their summed natural-log probability, untempered, an end of text not counted."""
+    pairs = [(prompt.ids, output) for prompt, output in zip(prompts, outputs, strict=False)]
+    return sum(decoding.score(model, pairs)) / len(pairs)
 
 
 def _at(tokens: Tokens, place: int) -> int | None:

@@ -65,6 +65,10 @@ class Line:
     """Why runs are missing."""
     disturbed: int
     """Runs that other work on the machine held up."""
+    beams: bool = False
+    """Whether an output is the best of several beams, which is other work than a sample's."""
+    score: Estimate | None = None
+    """Summed log-probability of an output under the model; None where no method of the cell has beams."""
 
     @property
     def wrong(self) -> bool:
@@ -151,6 +155,8 @@ def _line(
         difference_repeat=differing,
         error=next(iter([*errors, *failures.values()]), None),
         disturbed=sum(row.disturbed for row in done),
+        beams=method.num_beams is not None,
+        score=estimate([row.score for row in done if row.score is not None]),
     )
 
 
@@ -165,7 +171,7 @@ def estimate(values: Sequence[float]) -> Estimate | None:
 def verdict(found: Sequence[Line]) -> Verdict | None:
     """The engine as it comes against the fastest of the others; None where one of them is missing."""
     own = next((line for line in found if line.mode == OWN), None)
-    others = [line for line in found if line.mode != OWN and line.speedup is not None]
+    others = [line for line in found if line.mode != OWN and line.speedup is not None and not line.beams]
     if own is None or not others:
         return None
     best = max(others, key=lambda line: line.speedup or 0)

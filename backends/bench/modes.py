@@ -25,6 +25,8 @@ class Mode:
     """Of transformers' generate, or of the backend."""
     drafts: bool = False
     """Whether it cannot run without a draft model."""
+    num_beams: int = 1
+    """Beams of every request; 1: it samples."""
 
     @property
     def keyed(self) -> bool:
@@ -60,9 +62,12 @@ MODES = {mode.name: mode for mode in _ALL}
 OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "draft": str, "drafter": str, "exit": str, "policy": str, "verify": str, "draft_tokens": int,
     "kv_memory": float, "max_rows": int, "chunk": int,
+    "beam_draft": str, "beam_threshold": float, "beam_min": int, "beam_survivors": int,
 }  # fmt: skip
 """Options of the engine that a mode's name may carry."""
 
+BEAMS = "num_beams"
+"""What a mode's name may carry besides, for the engine and for the plain backend."""
 HOPELESS = "seed-hopeless"
 """Only run when it is asked for."""
 SERIAL, PLAIN = "transformers-serial", "backend-transformers"
@@ -92,11 +97,15 @@ def find(name: str) -> Mode:
     mode = MODES[base]
     if not given:
         return mode
-    if mode.family != "seed" or base == HOPELESS:
+    found = dict(map(_option, given))
+    beams = found.pop(BEAMS, 1)
+    if base == HOPELESS or (mode.family != "seed" and (found or mode.family != "plain")):
         raise ConfigError(
-            f"mode {base} takes no options, not {name!r}; modes of the engine do, such as seed@policy=fcfs"
+            f"mode {base} takes no such options as {name!r}; modes of the engine do, such as seed@policy=fcfs, and "
+            f"{PLAIN}@{BEAMS}=4"
         )
-    options = {**mode.options, **dict(map(_option, given))}
+    mode = replace(mode, num_beams=beams)
+    options = {**mode.options, **found}
     drafter = options.get("drafter", "auto")
     if drafter != "auto":
         from treeagent.backends.seed.drafters.names import Choice  # noqa: PLC0415  # torch
@@ -108,12 +117,13 @@ def find(name: str) -> Mode:
 def _option(text: str) -> tuple[str, Any]:
     """``NAME=VALUE`` of the engine. Raises ConfigError."""
     name, _, value = text.partition("=")
-    if name not in OPTIONS:
+    known = {**OPTIONS, BEAMS: int}
+    if name not in known:
         raise ConfigError(
-            f"{text!r} is no option of a mode.{did_you_mean(name, OPTIONS)} Expected NAME=VALUE with one of: "
-            f"{', '.join(OPTIONS)}."
+            f"{text!r} is no option of a mode.{did_you_mean(name, known)} Expected NAME=VALUE with one of: "
+            f"{', '.join(known)}."
         )
     try:
-        return name, OPTIONS[name](value)
+        return name, known[name](value)
     except ValueError:
         raise ConfigError(f"{text!r}: expected a number") from None

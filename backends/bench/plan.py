@@ -60,7 +60,13 @@ class Plan:
 
     def comparable(self, mode: Mode) -> bool:
         """Whether the mode means to draw the same tokens as the reference."""
-        return mode.keyed or self.sampling.temperature == 0
+        beams = 1 if self.reference is None else find(self.reference).num_beams
+        return mode.num_beams == beams and (mode.keyed or self.sampling.temperature == 0)
+
+    @property
+    def scored(self) -> bool:
+        """Whether outputs are worth different amounts, as some are the best of several beams."""
+        return any(mode.num_beams > 1 for mode in self.modes)
 
     def exact(self, mode: Mode) -> bool:
         """Whether any difference from the reference is an error."""

@@ -46,6 +46,8 @@ def table(plan: Plan, rows: Sequence[Row]) -> Table:
             ("speed-up", lambda row: _speedup(plan, row)),
         ]
     columns.append(("equal", lambda row: _equal(plan, row)))
+    if plan.scored:
+        columns.append(("log p", lambda row: number(row.score, ".2f")))
     engine: list[Column] = [
         ("tokens/pass", lambda row: number(row.figures.get("block_efficiency"), ".2f")),
         ("accepted", lambda row: number(row.accepted, ".0f", 100, sign=" %")),

@@ -38,6 +38,8 @@ class Outcome:
     cpu_seconds: float | None = None
     """Processor time of all threads together. Where it falls short of ``seconds`` on a CPU, the machine had other
     things to do, and the run says little."""
+    score: float | None = None
+    """Mean over the outputs of their summed natural-log probability under the model; None where it is not asked."""
 
     @property
     def tokens(self) -> int:

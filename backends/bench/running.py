@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from treeagent.backends import models
+from treeagent.backends import models, worker
 from treeagent.backends.loading import DTYPES, Text, load_text
 from treeagent.backends.local import find_device
 from treeagent.errors import ConfigError, TreeagentError, did_you_mean
@@ -54,6 +54,7 @@ class Run:
             **told,
             "seconds": self.outcome.seconds,
             "cpu_seconds": self.outcome.cpu_seconds,
+            "score": self.outcome.score,
             "tokens": self.outcome.tokens,
             "digest": digest(self.outcome.outputs),
             "figures": dict(self.outcome.figures),
@@ -165,6 +166,9 @@ class Bench:
                 runner.cold(warm)
                 gc.collect()  # now, and not while the next mode runs
                 outcome = runner.run(prompts, tick)
+            if plan.scored:
+                model = self._loaded.networks.get(plan.model, plan.reference_dtype)
+                outcome = replace(outcome, score=worker.run(lambda: checking.score(model, prompts, outcome.outputs)))
         except TreeagentError as error:
             self._broken[mode.name] = str(error)
             self._loaded.drop(mode.name, plan.dtype)

@@ -19,6 +19,8 @@ from .plan import Plan
 
 NODES = 6
 """Drafted tokens of a branch: a chain of six, two levels of two children each, two paths of three."""
+WIDTH = 4
+"""Beams of methods that have several."""
 BASELINE, OWN = "seed-nodraft", "seed"
 """Modes that speed-ups are measured against, and that is to be as fast as the best of the others."""
 WORKLOADS = ("gsm8k", "writing", "blocksworld")
@@ -68,6 +70,11 @@ METHODS = (
     Method("SeeD rounds", "seed-model", "drafts of all branches as deep as pays, verified in one pass"),
     Method("S2D", f"{_CHAIN}@exit=adaptive", "a chain from a draft model of several exits, by confidence",
            "Kavehzadeh et al., arXiv 2407.01955", exits=True),
+    Method("beams", BASELINE, "beam sampling without drafts, the best of four beams", "Qin et al., arXiv 2409.16560",
+           num_beams=WIDTH),
+    Method("DSBD", "seed@drafter=model@verify=recursive", "speculative beams by layer-wise rejection",
+           "Qin et al., arXiv 2409.16560", num_beams=WIDTH),
+    Method("DSBD coupled", "seed@drafter=model", "the same beams as without drafts", num_beams=WIDTH),
     Method("n-gram tables", "seed-ngram", "what followed before, in any branch"),
     Method("Token Recycling", "seed@drafter=recycling", "a tree from a table of the target's best next tokens",
            "Luo et al., arXiv 2408.08696"),

@@ -48,6 +48,8 @@ class Row:
     difference: Difference | None
     figures: Mapping[str, Any] = field(default_factory=dict)
     """The backend's own, of the median run."""
+    score: float | None = None
+    """Mean over the outputs of their summed log-probability under the model, then over the runs; None: not asked."""
     error: str | None = None
     """Why runs are missing."""
     disturbed: int = 0
@@ -114,12 +116,18 @@ def _row(plan: Plan, name: str, branches: int, runs: Sequence[Run], reference: S
         equal=equal,
         exact=plan.exact(mode),
         difference=difference,
+        score=_mean([outcome.score for outcome in outcomes]),
         figures={} if middle is None else middle.figures,
         disturbed=sum(
             outcome.cpu_seconds < QUIET * outcome.seconds for outcome in outcomes if outcome.cpu_seconds is not None
         ),
         error=next((run.error for run in own if run.error is not None), None),
     )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def _paces(runs: Iterable[Run]) -> dict[int, float]:
