@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -320,3 +322,18 @@ def test_promising_is_what_the_checkers_know() -> None:
     back = checker.after(up, "stack a on b")
     assert back is not None
     assert checker.promising(start, ["unstack a from b", "stack a on b"], back) is False
+
+
+def test_the_commands_of_the_manual_run(tmp_path: Path) -> None:
+    """Word for word, with the bundled model, one after the other."""
+    text = (Path(__file__).parent.parent / "docs" / "eval.md").read_text()
+    [block] = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    for command in block.splitlines():
+        name, *words = shlex.split(command)
+        assert name == "treeagent"
+        done = subprocess.run(
+            [sys.executable, "-m", "treeagent", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "accuracy" in done.stdout
+    assert "exact McNemar test" in done.stdout
