@@ -46,7 +46,7 @@ def run(commands: str, folder: Path, code: int = 0) -> str:
     script = f'treeagent() {{ "{sys.executable}" -P -m treeagent "$@"; }}\nset -e\n{commands}'
     if sys.version_info < (3, 11):
         script = script.replace(" -P ", " ")
-    env = {**os.environ, "OMP_NUM_THREADS": "2", "NO_COLOR": "1"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
     done = subprocess.run(
         ["sh", "-c", script], cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=600
     )
