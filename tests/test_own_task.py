@@ -46,7 +46,7 @@ def run(commands: str, folder: Path, code: int = 0) -> str:
     script = f'treeagent() {{ "{sys.executable}" -P -m treeagent "$@"; }}\nset -e\n{commands}'
     if sys.version_info < (3, 11):
         script = script.replace(" -P ", " ")
-    env = {**os.environ, "OMP_NUM_THREADS": "2", "NO_COLOR": "1"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
     done = subprocess.run(
         ["sh", "-c", script], cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=600
     )
@@ -69,7 +69,7 @@ def test_everything_shown_is_followed() -> None:
     assert {part["file"] for part in PART.finditer(text)} - {None} == {"mine.yaml", "puzzles.csv", "mine.py"}
 
 
-@pytest.mark.parametrize("hand", ["1 2 6 12", "4 9 10 13", "3 4 4 12"])
+@pytest.mark.parametrize("hand", ["1 2 6 12", "4 9 10 13", "2 3 4 12"])
 def test_the_puzzles_of_the_document_can_be_solved_without_dividing(hand: str) -> None:
     """By the answers that it names."""
     from treeagent.tasks.game24 import Game24
