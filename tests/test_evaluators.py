@@ -228,7 +228,7 @@ def test_the_verifier_knows_finished_thoughts_only() -> None:
     backend = TreeBackend([[4], 2, 3])
     result = solve(backend, BFS(), Verifier(), task=checked)
     values = {thought.state: thought.value for thought in result.tree if thought.parent is not None}
-    assert values == {"ra": None, "rb": 1.0, "rc": 0.0, "raa": 0.0}
+    assert values == {"ra": None, "rb": 1.0, "rc": 0.0}
     assert (result.answer, result.solved) == ("rb", True)
     assert not backend.prompts("value")
 

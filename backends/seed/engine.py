@@ -43,7 +43,7 @@ class SeedBackend(LocalBackend):
             ``stand``), a shape of the model's drafts (``model``: a chain, ``dynamic``, ``rsd-c:2x2``, ``rsd-s:3x2``,
             ``mcsd:2x2``), both as in ``ngram+model``, or whatever makes a :class:`Drafter` when it is called.
         exit: where tokens leave a draft model of several exits: ``adaptive`` (at the first exit whose largest
-            probability exceeds 0.5, or another threshold: ``adaptive:0.7``), or a number of layers. None is
+            probability exceeds 0.8, or another threshold: ``adaptive:0.5``), or a number of layers. None is
             ``adaptive`` for such a draft.
         policy: ``rounds``, or the paper's ``fcfs`` and ``serial``.
         verify: ``coupled`` (the text is plain decoding's, token for token) or ``recursive`` rejection (its law is).
