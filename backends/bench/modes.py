@@ -117,7 +117,7 @@ def find(name: str) -> Mode:
 def _option(text: str) -> tuple[str, Any]:
     """``NAME=VALUE`` of the engine. Raises ConfigError."""
     name, _, value = text.partition("=")
-    known = {**OPTIONS, BEAMS: int}
+    known: dict[str, Callable[[str], Any]] = {**OPTIONS, BEAMS: int}
     if name not in known:
         raise ConfigError(
             f"{text!r} is no option of a mode.{did_you_mean(name, known)} Expected NAME=VALUE with one of: "
