@@ -32,8 +32,8 @@ from .runner import Runner
 
 ADAPTIVE = "adaptive"
 CONFIDENCE = 0.8
-"""Largest probability above which a token leaves. The paper's 0.5 leaves too many tokens at the first exit here: 0.8 had
-3 to 8 % more memory-bound speed-up on both bundled targets, greedily and at temperature 1 (docs/seed.md)."""
+"""Largest probability above which a token leaves. At the paper's 0.5 too many tokens leave at the first exit here: 0.8
+had 3 to 8 % more memory-bound speed-up on both bundled targets, greedily and at temperature 1 (docs/seed.md)."""
 
 
 @dataclass(frozen=True, slots=True)
