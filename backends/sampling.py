@@ -249,7 +249,7 @@ class _Draw:
 
     def take(self, ids: NDArray[np.int64], noise: NDArray[np.float64]) -> None:
         """Try ids (N,), ascending, with their noise (N,); of equal scores the lowest id wins."""
-        scores = self.logits[ids] / self.temperature + noise
+        scores = self.logits[ids].astype(np.float64) / self.temperature + noise
         at = int(scores.argmax())
         if (scores[at], -ids[at]) > (self.score, -self.winner):
             self.winner, self.score = int(ids[at]), float(scores[at])

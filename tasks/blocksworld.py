@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from treeagent.checker import Checker
 
@@ -53,8 +54,15 @@ class Blocksworld(Checker):
 
     def promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
         """Whether the steps are the beginning of a shortest plan."""
-        whole, rest = shortest_plan(*read(input)), shortest_plan(*read(state))
-        return None if whole is None or rest is None else len(steps) + len(rest) == len(whole)
+        whole, rest = _distance(input), _distance(state)
+        return None if whole is None or rest is None else len(steps) + rest == whole
+
+
+@lru_cache(maxsize=4096)
+def _distance(problem: str) -> int | None:
+    """Actions of a shortest plan; None when there is none."""
+    plan = shortest_plan(*read(problem))
+    return None if plan is None else len(plan)
 
 
 def show(state: State, goal: Goal) -> str:

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from treeagent import Agent, BackendError, Reply, Request, Task, data
+from treeagent import Agent, BackendError, Budget, JournalError, Reply, Request, Task, data
 from treeagent.cli import app
 from treeagent.evaluation import Evaluation
 from treeagent.journal import read as read_journal
@@ -222,6 +222,52 @@ def test_a_torn_line_is_cut_off_and_another_evaluation_is_refused(tmp_path: Path
     assert Outcomes(path, {"seed": 2}).known == {}  # nothing was in it
 
 
+def test_two_processes_do_not_write_one_evaluation(tmp_path: Path) -> None:
+    """The second is told so; when the first has ended it may go on."""
+    path = tmp_path / "outcomes.jsonl"
+    kept = Outcomes(path, {"seed": 1})
+    with pytest.raises(JournalError, match="another process"):
+        Outcomes(path, {"seed": 1})
+    kept.close()
+    Outcomes(path, {"seed": 1}).close()
+
+
+def test_a_gold_answer_that_cannot_be_read_spoils_its_problem_only(hands: Path, tmp_path: Path) -> None:
+    """It is a failure, with the reason."""
+    agent = Agent("game24", "bfs", backend=Oracle())
+    found = data.load(agent.task, source=str(hands))
+
+    class Unreadable(data.Gold):
+        def grade(self, row: data.Row, answer: str | None) -> bool | None:
+            if row.number == 2:
+                raise ValueError("12 or 13 is no number")
+            return None
+
+    problems = data.Data(found.rows, Unreadable(agent.task, {}))
+    kept = Outcomes(tmp_path / "outcomes.jsonl", {})
+    asyncio.run(Evaluation(agent, problems, kept, tmp_path / "journals").run())
+    kept.close()
+    assert [number for number, each in sorted(kept.known.items()) if each.error is not None] == [2]
+    assert "12 or 13" in str(kept.known[2].error)
+    assert len(kept.known) == len(HANDS)
+
+
+def test_a_failure_is_not_hidden_by_a_budget_that_is_spent_meanwhile(tmp_path: Path) -> None:
+    """A judge that is down while the last judgements are refused: the search fails, it does not end early."""
+
+    class JudgeDown(Oracle):
+        async def generate(self, request: Request) -> Reply:
+            if request.key.role == "value":
+                for _ in range(50):
+                    await asyncio.sleep(0)
+                raise BackendError("the judge is down")
+            return await super().generate(request)
+
+    agent = Agent("game24", "bfs", backend=JudgeDown(), budget=Budget(calls=5))
+    with pytest.raises(BackendError, match="the judge is down"):
+        agent.solve("4 5 6 10")
+
+
 # The command
 
 
@@ -267,6 +313,16 @@ def test_wrong_words_are_refused_before_anything_is_run(hands: Path, tmp_path: P
     other = invoke(*words, "--limit", "3")
     assert other.exit_code == 2
     assert "is another evaluation: its data.rows is [0, 1]" in other.output
+    hands.write_text("\n".join(["1 1 4 6", *HANDS[1:]]) + "\n")
+    changed = invoke(*words, "--limit", "2")
+    assert changed.exit_code == 2
+    assert "its data.digest is" in changed.output
+    hands.write_text("\n".join(HANDS) + "\n")
+    assert invoke(*words, "--limit", "2").exit_code == 0
+    (tmp_path / "out" / "outcomes.jsonl").unlink()
+    orphaned = invoke(*words, "--limit", "2")
+    assert orphaned.exit_code == 2
+    assert "they may be of another evaluation" in orphaned.output
     assert invoke(*words[:4], "--against", str(tmp_path / "nothing")).exit_code == 2
     assert invoke(*words[:2], "--data", "nothing.txt").exit_code == 2
 

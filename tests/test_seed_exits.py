@@ -19,6 +19,7 @@ from treeagent.backends.loading import load_model
 from treeagent.backends.seed.drafters import Row
 from treeagent.backends.seed.engine import SeedBackend
 from treeagent.backends.seed.exits import Exit, SortedRunner, confidence
+from treeagent.backends.seed.forest import Span
 from treeagent.backends.sorting import exit_logits
 from treeagent.errors import ConfigError, ModelError
 
@@ -242,3 +243,28 @@ def test_an_exit_needs_a_draft_that_has_it(open_engine: Callable[..., SeedBacken
         open_engine(exit="3")
     with pytest.raises(ModelError, match="one exit only"):
         SeedBackend("mini", draft="mini-draft", exit="adaptive", device="cpu").load()
+
+
+def test_a_token_that_another_has_computed_less_deep_is_caught_up(folder: str, naive: Naive) -> None:
+    """The forest may hold a shallow computation of a token before deep ones, as two branches drafted the same."""
+    runner = load(folder)
+    path = max(texts(4), key=len)[:9]
+    assert len(path) == 9
+
+    def read(tokens: list[int], context: np.ndarray, confidence: float) -> tuple[np.ndarray, torch.Tensor]:
+        slots = runner.forest.allocate(len(tokens))
+        runner.leave_early(confidence)
+        logits, _ = runner.forward([Span(tokens, slots, context, runner.forest.root, wanted=[len(tokens) - 1])])
+        return slots, logits[0]
+
+    def run() -> torch.Tensor:
+        nothing = np.zeros(0, dtype=np.int64)
+        deep, _ = read(path[:8], nothing, 1.1)  # nothing leaves early
+        shallow, _ = read([path[4]], deep[:4], -1.0)  # everything does
+        assert runner._depth[shallow[0]] == 1
+        mixed = np.concatenate((deep[:4], shallow, deep[5:]))
+        _, logits = read([path[8]], mixed, 1.1)
+        assert runner._depth[mixed].min() == 3
+        return logits
+
+    assert float((worker.run(run) - at_exits(naive, path)[-1]).abs().max()) < 1e-10

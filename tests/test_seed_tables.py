@@ -18,7 +18,7 @@ from treeagent.backends.sampling import gumbel
 from treeagent.backends.seed.drafters import Draft, Row, Verified, stand
 from treeagent.backends.seed.drafters.noise import Noise
 from treeagent.backends.seed.drafters.recycling import WIDTH, RecyclingDrafter
-from treeagent.backends.seed.drafters.stand import StandDrafter
+from treeagent.backends.seed.drafters.stand import StandDrafter, _warmed
 from treeagent.backends.seed.drafters.tables import Known, TableDrafter, hear
 from treeagent.backends.seed.verify import Logits, Rejection
 
@@ -428,3 +428,10 @@ def test_names_make_tables_that_know_how_drafts_are_verified(opened: Open, name:
     drafter = scheduler(opened(drafter=name, verify=verify)).drafting.drafter
     assert isinstance(drafter, RecyclingDrafter if name == "recycling" else StandDrafter)
     assert drafter.coupled == (verify == "coupled")
+
+
+def test_a_temperature_near_zero_overflows_nothing() -> None:
+    """Also where what the table does not hold is likelier than all it does."""
+    found = _warmed((0.2, 0.1), 1e-3)
+    assert all(0 < chance < 1 for chance in found)
+    assert found[0] >= found[1]

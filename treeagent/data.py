@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,11 @@ class Gold:
         self._task = task
         self._answers = answers
 
+    @property
+    def digest(self) -> str:
+        """Of all gold answers, which it does not tell."""
+        return hashlib.sha256(repr(sorted(self._answers.items())).encode()).hexdigest()[:16]
+
     def __len__(self) -> int:
         return len(self._answers)
 
@@ -44,6 +50,12 @@ class Data:
 
     rows: tuple[Row, ...]
     gold: Gold
+
+    @property
+    def digest(self) -> str:
+        """Equal for the same inputs and gold answers under the same numbers, wherever they come from."""
+        rows = [(row.number, row.input) for row in self.rows]
+        return hashlib.sha256(repr((rows, self.gold.digest)).encode()).hexdigest()[:16]
 
 
 def load(task: Task, start: int = 0, stop: int | None = None, source: str | None = None) -> Data:

@@ -63,9 +63,12 @@ class Evaluation:
         path = self.journals / f"{row.number:06}.jsonl"
         try:
             result = await self.agent.run(row.input, journal=path, resume=_begun(path)).result()
+            right = self._right(row, result)
         except (BackendError, InputError) as error:
             return Outcome(row.number, row.input, error=str(error))
-        return Outcome.of(row.number, result, self._right(row, result), truths(self.agent, result))
+        except ValueError as error:  # what a checker raises for a text that it cannot read: the gold answer
+            return Outcome(row.number, row.input, error=f"its gold answer cannot be read: {error}")
+        return Outcome.of(row.number, result, right, truths(self.agent, result))
 
     def _right(self, row: Row, result: Result) -> bool | None:
         """The gold answer's verdict, else the task's; an input without any answer is not solved, whoever judges."""

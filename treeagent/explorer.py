@@ -130,7 +130,7 @@ class Explorer:
             if judge and not judge_each:
                 await self.evaluate([child for children in grown for child in children])
         except BudgetExhausted:
-            await asyncio.gather(*requests, *judging, return_exceptions=True)
+            await _ended([*requests, *judging])
             raise
         finally:
             await _cancel([*requests, *judging])
@@ -320,10 +320,17 @@ async def _together(awaitables: Iterable[Awaitable[T]]) -> list[T]:
     try:
         return list(await asyncio.gather(*futures))
     except BudgetExhausted:
-        await asyncio.gather(*futures, return_exceptions=True)
+        await _ended(futures)
         raise
     finally:
         await _cancel(futures)
+
+
+async def _ended(futures: Sequence[asyncio.Future[Any]]) -> None:
+    """Wait until all have ended; raises what went wrong with one: a spent budget must not hide it."""
+    for outcome in await asyncio.gather(*futures, return_exceptions=True):
+        if isinstance(outcome, Exception) and not isinstance(outcome, BudgetExhausted):
+            raise outcome
 
 
 async def _cancel(futures: Sequence[asyncio.Future[Any]]) -> None:

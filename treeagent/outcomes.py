@@ -77,12 +77,13 @@ class Outcomes:
                 told, self.known, end = read(path)
                 _same(path, told, json.loads(json.dumps(settings)))
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: TextIO = path.open("w" if fresh else "r+", encoding="utf-8", newline="\n")
+            self._file: TextIO = path.open("a+", encoding="utf-8", newline="\n")
+            _lock(self._file, path)
             if fresh:
+                self._file.truncate(0)
                 self._write(header)
             else:
                 self._file.truncate(end)
-                self._file.seek(end)
         except OSError as error:
             raise JournalError(f"cannot write the evaluation {path}: {error.strerror}") from error
 
@@ -163,6 +164,18 @@ def _same(path: Path, told: dict[str, Any], settings: dict[str, Any], where: str
             f"{path} is another evaluation: its {where}{key} is {before!r}, this one's is {now!r}. Give another folder "
             "with --out, or the same settings to go on with it."
         )
+
+
+def _lock(file: TextIO, path: Path) -> None:
+    """Keep other processes from the file as long as it is open. Raises JournalError when one has it."""
+    try:
+        import fcntl  # noqa: PLC0415  # Windows has none
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise JournalError(f"another process is writing the evaluation {path}; wait for it, or stop it") from error
 
 
 def _torn_at_once(path: Path) -> bool:

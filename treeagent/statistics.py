@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -108,7 +109,8 @@ def ranking(problems: Sequence[Sequence[tuple[float, bool]]]) -> Ranking:
         good = [value for value, truth in judged if truth]
         bad = [value for value, truth in judged if not truth]
         if good and bad:
-            won = sum((a > b) + 0.5 * (a == b) for a in good for b in bad)
+            bad.sort()
+            won = sum(0.5 * (bisect_left(bad, value) + bisect_right(bad, value)) for value in good)
             areas.append(won / (len(good) * len(bad)))
             pairs += len(good) * len(bad)
     mean = sum(areas) / len(areas) if areas else None

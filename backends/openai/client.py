@@ -103,6 +103,7 @@ class Client:
             return await self._attempt(session, method, url, body, limits.patience - (clock.monotonic() - began))
 
         async with session.slots:
+            began = clock.monotonic()  # waiting for a turn is nobody's fault
             try:
                 return await retrying(attempt)
             except Transient as last:

@@ -75,7 +75,8 @@ def checked_url(url: str) -> str:
             f"environment variable {KEY} or the one that key_variable names"
         )
     if parts.scheme not in ("http", "https") or not host:
-        raise ConfigError(f"base_url must look like http://127.0.0.1:8000/v1, not {url!r}")
+        shown = f", not {url!r}" if "@" not in url else "; what stands before an @ is not shown"
+        raise ConfigError(f"base_url must look like http://127.0.0.1:8000/v1{shown}")
     path = parts.path.rstrip("/")
     for ending in ("/chat/completions", "/completions", "/models"):
         path = path.removesuffix(ending)

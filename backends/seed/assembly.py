@@ -173,9 +173,11 @@ def measured(runner: Runner, dtype: str) -> CostTable:
     if (table := _read(kept)) is not None:
         return table
     runner.forest.pool.limit = sys.maxsize  # for the time of measuring, as kv_memory may be less than the largest pass
-    table = CostTable.measure(lambda rows, drafted: _time(runner, rows, drafted))
-    runner.forest = runner.new_forest()
-    runner.seconds, runner.passes = 0.0, 0
+    try:
+        table = CostTable.measure(lambda rows, drafted: _time(runner, rows, drafted))
+    finally:
+        runner.forest = runner.new_forest()
+        runner.seconds, runner.passes, runner.left = 0.0, 0, [0] * len(runner.left)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         part = kept.with_suffix(f".{os.getpid()}")

@@ -134,7 +134,7 @@ class Drafting:
 
     def learn(self, claims: Sequence[Claim], verdicts: Sequence[Verdict | None], logits: Logits) -> None:
         """Tell the drafter what the target said of all verified tokens, if it wants to know and was asked."""
-        if self.drafter is None or not self.drafter.wants or not self._asked:
+        if self.drafter is None or not self.drafter.wants or not self._asked or not claims:
             return
         began = time.perf_counter()
         self.drafter.learn(told(claims, verdicts, logits, self.drafter.wants))

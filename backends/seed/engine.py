@@ -268,7 +268,7 @@ class SeedBackend(LocalBackend):
         return True
 
     def _reset(self, *, tables: bool) -> None:
-        for engine in self.shared.engines:
+        for engine in list(self.shared.engines):
             with engine._lock:  # of the same class
                 if engine._working:
                     raise BackendError("the engine cannot be reset while requests are running; await them first")

@@ -90,7 +90,7 @@ class SortedRunner(Runner):
         """Wanted tokens that left at each exit so far."""
         self._threshold: float | None = None
         self._depth: NDArray[np.int8] = np.zeros(0, dtype=np.int8)
-        """By slot: how many exits its token has reached. Never more than the tokens before it on any path."""
+        """By slot: how many exits its token has reached."""
         self._states = torch.empty(0)
         """By slot: the hidden state (E,) after the last layer that was run."""
 
@@ -157,18 +157,18 @@ class SortedRunner(Runner):
     def _pending(self, paths: Sequence[tuple[Slots, Node]], depth: int) -> list[Span]:
         """What must pass the next layers so that the ends of all paths have passed them, every token once.
 
-        On a path those that have not are the last ones, and of these the first may be on their way for another path.
+        Mostly a path's last tokens; one before them where the forest held another's computation of the same token.
         """
         spans: list[Span] = []
         taken: set[int] = set()
         for path, node in paths:
-            start = int(np.count_nonzero(self._depth[path] > depth))
-            while start < len(path) and int(path[start]) in taken:
-                start += 1
-            left = path[start:]
-            if len(left):
-                taken.update(left.tolist())
-                spans.append(Span([0] * len(left), left, path[:start], _within(node, start)))
+            left = [i for i in np.flatnonzero(self._depth[path] <= depth).tolist() if int(path[i]) not in taken]
+            breaks = [0, *(k for k in range(1, len(left)) if left[k] != left[k - 1] + 1), len(left)]
+            for first, last in pairwise(breaks):
+                if first < last:
+                    start, run = left[first], path[left[first] : left[last - 1] + 1]
+                    taken.update(run.tolist())
+                    spans.append(Span([0] * len(run), run, path[:start], _within(node, start)))
         return spans
 
     def _keep(self, slots: torch.Tensor, x: torch.Tensor, depth: int) -> None:

@@ -81,6 +81,7 @@ class SlotPool:
 
     def _grow(self, needed: int) -> None:
         capacity = min(self.limit, max(FIRST, needed, int(self.capacity * GROWTH)))
+        capacity = max(capacity, *map(len, self.entries))  # a growth that failed half-way has left some longer
         for layer, old in enumerate(self.entries):
             grown = old.new_empty(capacity, *old.shape[1:])
             grown[: len(old)] = old

@@ -56,15 +56,15 @@ class SharedDraft:
         """Measure the draft model's passes once, through all layers; from then on tokens may leave early."""
         if self.runner is None or self._started:
             return
-        self._started = True
         if backend.draft_tokens is None:
             self.cost = measure(self.runner, backend.dtype)
+        self._started = True
         if isinstance(self.runner, SortedRunner) and (leaving := Exit.parse(backend.exit or ADAPTIVE)).layers is None:
             self.runner.leave_early(leaving.confidence)
 
     def forget(self) -> None:
         """Free the draft model when no engine is loaded any more."""
-        if not any(engine.loaded for engine in self.engines):
+        if not any(engine.loaded for engine in list(self.engines)):
             self.runner, self.text, self.cost, self._started = None, None, None, False
 
 

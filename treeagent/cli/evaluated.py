@@ -18,14 +18,11 @@ def report(title: str, found: Summary, seconds: float | None, engine: Mapping[st
     """Accuracy first; never without its errors."""
     tokens = "unknown" if found.tokens is None else f"{found.tokens:,}"
     dollars = "unknown" if found.dollars is None else f"{found.dollars:.4f}"
-    pace = ""
-    if seconds and found.completion_tokens is not None:
-        pace = f", {found.completion_tokens / seconds:,.0f} generated tokens/s"
     lines = [
         title,
         accuracy(found),
         f"{tokens} tokens, {found.calls:,} calls, dollars {dollars}"
-        + ("" if seconds is None else f", {seconds:.1f} s this time{pace}"),
+        + ("" if seconds is None else f", {seconds:.1f} s this time"),
         f"a problem took {_seconds(found.p50)} (median), {_seconds(found.p99)} (99 %), others running beside it",
         f"{found.thoughts:,} thoughts, {found.unparsed:,} unparsed; {found.judged:,} judged, "
         f"{found.judgements_unparsed:,} judgements unparsed",

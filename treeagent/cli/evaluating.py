@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import signal
 import sys
@@ -15,13 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from treeagent.errors import ConfigError
+from treeagent.errors import ConfigError, JournalError
 
 from . import common
 from .common import BACKEND_FAILED, INTERRUPTED, SOLVED, say
 
 if TYPE_CHECKING:
     from treeagent.evaluation import Evaluation
+    from treeagent.task import Task
 
 FILE = "outcomes.jsonl"
 """In the evaluation's folder; the journals of its problems lie beside it."""
@@ -108,13 +110,20 @@ def evaluate(
     )  # fmt: skip
     what = {
         **agent.settings, "seed": seed, "budget": asdict(limits),
-        "data": {"source": data_file, "rows": [row.number for row in problems.rows]},
+        "task": loaded.name, "task_text": _digest(loaded),
+        "data": {"rows": [row.number for row in problems.rows], "digest": problems.digest},
     }  # fmt: skip
     with contextlib.ExitStack() as stack:
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="treeagent-eval-")))
+        journals = folder / "journals"
+        if not (folder / FILE).exists() and journals.is_dir() and any(journals.iterdir()):
+            raise JournalError(
+                f"{journals} holds journals, but {folder / FILE} is gone: they may be of another evaluation. Give "
+                "another folder with --out, or remove this one."
+            )
         kept = outcomes.Outcomes(folder / FILE, what)
         stack.callback(kept.close)
-        work = Evaluation(agent, problems, kept, folder / "journals", at_once, max_errors)
+        work = Evaluation(agent, problems, kept, journals, at_once, max_errors)
         seconds, engine, interrupted = _run(work, quiet=quiet)
     wanted = {row.number for row in problems.rows}
     found = [outcome for number, outcome in sorted(kept.known.items()) if number in wanted]
@@ -138,8 +147,15 @@ def evaluate(
     _end(work, numbers.failed, found, out, interrupted=interrupted)
 
 
+def _digest(task: Task) -> str | None:
+    """Of a task file's text: another text is another task, whatever it is called. None for one made in Python."""
+    return None if task.path is None else hashlib.sha256(task.path.read_bytes()).hexdigest()[:16]
+
+
 def _run(work: Evaluation, *, quiet: bool) -> tuple[float | None, dict[str, Any], bool]:
     """Seconds, the backend's figures, and whether Ctrl-C ended it; None seconds when nothing was left to run."""
+    from treeagent import wiring
+
     from .counting import Board
 
     left = [row for row in work.data.rows if row.number not in work.outcomes.done]
@@ -147,8 +163,10 @@ def _run(work: Evaluation, *, quiet: bool) -> tuple[float | None, dict[str, Any]
         return None, {}, False
     with Board(len(work.data.rows), list(work.outcomes.known.values()), quiet=quiet) as board:
         work.told = board.count
-        work.agent.backend.load()
-        figures, began, interrupted = work.agent.backend.meter(), time.monotonic(), False
+        agent = work.agent
+        for each in dict.fromkeys((agent.backend, agent.judging)):
+            each.load()
+        figures, began, interrupted = wiring.meters(agent.backend, agent.judging), time.monotonic(), False
         try:
             asyncio.run(_stoppable(work))
         except (KeyboardInterrupt, asyncio.CancelledError):

@@ -104,7 +104,9 @@ def _added(entry: Entry, tokens: tuple[int, ...], chances: tuple[float, ...]) ->
 
 def _warmed(chances: Sequence[float], temperature: float) -> list[float]:
     """Probabilities at another temperature, what the table does not hold taken for one token."""
-    odds = [chance / chances[0] for chance in (*chances, max(1 - sum(chances), LEAST_OTHER))]
+    all_chances = (*chances, max(1 - sum(chances), LEAST_OTHER))
+    most = max(all_chances)  # so that no power overflows
+    odds = [chance / most for chance in all_chances]
     powers = [max(odd ** (1 / temperature), TINY) for odd in odds]
     total = sum(powers)
     return [power / total for power in powers[:-1]]
