@@ -103,8 +103,8 @@ def test_every_token_has_the_logits_of_the_first_exit_that_is_sure(folder: str, 
 
 
 def test_no_token_is_deeper_than_those_before_it(folder: str) -> None:
-    """On every path the depths fall, so what waits is a path's end: keys and values held and states that wait make up
-    the text.
+    """Where every token is computed once, depths fall along every path, so what waits is a path's end: keys and values
+    held and states that wait make up the text.
     """
     runner = load(folder)
     runner.leave_early(0.3)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from .cells import Comparison
 from .lines import Estimate, Line, Verdict, verdict
-from .report import NOTHING, machine, number
+from .report import NOTHING, machine, number, speedup
 from .running import digest
 from .seeds import BASELINE, METHODS, Cell, Method
 from .summary import QUIET
@@ -43,7 +43,7 @@ def table(cell: Cell, lines: Sequence[Line]) -> Table:
     columns: list[Column] = [
         ("method", lambda line: line.label),
         ("tokens/s", lambda line: number(line.tokens_per_second, ",.1f")),
-        ("speed-up", _speedup),
+        ("speed-up", lambda line: speedup(line.speedup, line.interval, baseline=line.mode == BASELINE)),
         *((name, text) for name, text in engine if any(text(line) != NOTHING for line in lines)),
         ("equal", lambda line: _equal(cell, line)),
     ]
@@ -166,14 +166,6 @@ def with_error(found: Estimate | None) -> str:
 
 def _label(mode: str, methods: Sequence[Method]) -> str:
     return next((method.label for method in methods if method.name == mode), mode)
-
-
-def _speedup(line: Line) -> str:
-    if line.speedup is None:
-        return NOTHING
-    if line.interval is None or line.mode == BASELINE:
-        return f"{line.speedup:.2f}x"
-    return f"{line.speedup:.2f}x [{line.interval[0]:.2f}-{line.interval[1]:.2f}]"
 
 
 def _equal(cell: Cell, line: Line) -> str:

@@ -43,7 +43,7 @@ def table(plan: Plan, rows: Sequence[Row]) -> Table:
     else:
         columns += [
             ("tokens/s", lambda row: number(row.tokens_per_second, ",.1f")),
-            ("speed-up", lambda row: _speedup(plan, row)),
+            ("speed-up", lambda row: speedup(row.speedup, row.interval, baseline=row.mode == plan.baseline)),
         ]
     columns.append(("equal", lambda row: _equal(plan, row)))
     if plan.scored:
@@ -187,12 +187,13 @@ def number(value: float | None, how: str, scale: float = 1, *, sign: str = "") -
     return NOTHING if value is None else f"{value * scale:{how}}{sign}"
 
 
-def _speedup(plan: Plan, row: Row) -> str:
-    if row.speedup is None:
+def speedup(value: float | None, interval: tuple[float, float] | None, *, baseline: bool) -> str:
+    """A speed-up with its interval, which the baseline has none of."""
+    if value is None:
         return NOTHING
-    if row.interval is None or row.mode == plan.baseline:
-        return f"{row.speedup:.2f}x"
-    return f"{row.speedup:.2f}x [{row.interval[0]:.2f}-{row.interval[1]:.2f}]"
+    if interval is None or baseline:
+        return f"{value:.2f}x"
+    return f"{value:.2f}x [{interval[0]:.2f}-{interval[1]:.2f}]"
 
 
 def _equal(plan: Plan, row: Row) -> str:
