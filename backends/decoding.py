@@ -184,11 +184,11 @@ def forward(
     out = model.network(
         input_ids=ids,
         attention_mask=mask,
-        past_key_values=cache,
         use_cache=True,
+        **{model.cache: cache},
         **{name: value for name, value in optional.items() if name in model.arguments},
     )
-    return out.logits, out.past_key_values
+    return out.logits, out[model.cache]
 
 
 def _log_probabilities(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

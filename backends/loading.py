@@ -24,6 +24,9 @@ DTYPES = {
     "float16": torch.float16,
 }
 
+CACHES = ("cache", "past_key_values")
+"""Names of the attention cache, that of transformers 5.24 first."""
+
 # What transformers, huggingface_hub, safetensors and gguf raise for a missing, damaged or foreign model.
 _LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError)
 
@@ -75,6 +78,11 @@ class Model:
     arguments: frozenset[str]
     """Names that the model's forward takes."""
 
+    @property
+    def cache(self) -> str:
+        """Name of the attention cache, in what its forward takes and gives."""
+        return next(name for name in CACHES if name in self.arguments)
+
 
 def load_text(where: Path | str, chat: bool | None = None) -> Text:
     """The tokenizer of a folder, a .gguf file or a hub id, without its chat template if so asked. Raises ModelError."""
@@ -105,7 +113,9 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
             "numbers. The checkpoint is incomplete or of another architecture than its config.json says."
         )
     arguments = frozenset(inspect.signature(network.forward).parameters)
-    if not {"attention_mask", "past_key_values"} <= arguments:
+    # A recurrent model's state takes the padding of a batch for text; it is told by having no positions.
+    recurrent = getattr(network, "_is_stateful", False) and "position_ids" not in arguments
+    if "attention_mask" not in arguments or arguments.isdisjoint(CACHES) or recurrent:
         raise ModelError(
             f"the model {where} ({type(network).__name__}) keeps no attention cache that can be batched here. "
             "Expected a transformer, such as Llama, Qwen, Mistral, Gemma or GPT-2."

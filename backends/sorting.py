@@ -34,7 +34,7 @@ def exit_logits(model: Any, inputs: dict[str, torch.Tensor], picked: torch.Tenso
     return [model.lm_head(state).float() for state in states]
 
 
-def packed(texts: Sequence[Text]) -> Batch:
+def packed(texts: Sequence[Text], device: torch.device | str = "cpu") -> Batch:
     """Texts with a common beginning as one row: the beginning once, then each text's own tokens at their positions.
 
     Each text sees the beginning and itself, so the loss is that of texts of their own, for less work. Inputs, target
@@ -49,12 +49,12 @@ def packed(texts: Sequence[Text]) -> Batch:
         positions += range(shared, len(ids))
         owner += [number] * (len(ids) - shared)
         all_weights += weights[shared:]
-    of = torch.tensor(owner)
+    of = torch.tensor(owner, device=device)
     seen = ((of[None, :] == 0) | (of[None, :] == of[:, None])).tril()  # (T, T)
-    mask = torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))[None, None]  # (1, 1, T, T)
-    row = torch.tensor([tokens])
-    inputs = {"input_ids": row, "position_ids": torch.tensor([positions]), "attention_mask": mask}
-    return inputs, row.roll(-1, dims=1), torch.tensor([all_weights])
+    mask = torch.zeros(seen.shape, device=device).masked_fill(~seen, float("-inf"))[None, None]  # (1, 1, T, T)
+    row = torch.tensor([tokens], device=device)
+    inputs = {"input_ids": row, "position_ids": torch.tensor([positions], device=device), "attention_mask": mask}
+    return inputs, row.roll(-1, dims=1), torch.tensor([all_weights], device=device)
 
 
 def common(rows: Sequence[Sequence[int]]) -> int:

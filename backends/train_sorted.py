@@ -9,7 +9,6 @@ it stopped, logs one JSON line per interval.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import math
 import random
@@ -20,9 +19,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from transformers import GenerationConfig
 
 from treeagent.errors import ConfigError, ModelError, TreeagentError
 
+from .loading import Model, load_model, load_text
+from .loading import Text as Tokenizer
+from .local import find_device
 from .sorting import Batch, Text, exit_logits, packed
 
 LEARNT = ("model.layers.", "model.norm.")
@@ -31,18 +34,27 @@ OWN_SEED = 1_000
 """Of the prompts that the model writes after; the benchmark's are small numbers."""
 OWN_TOKENS = 96
 """Tokens that it writes after each."""
+OWN_PROMPTS = 1_000
+"""Different prompts of a kind, at most; where more texts are wanted each gets several."""
+OWN_ROWS = {"cpu": 32, "cuda": 512}
+"""Texts that it writes at once."""
 
 
-def first_layers(model: Any, layers: int, exits: Sequence[int]) -> None:
-    """Cut a Llama-style model down to its first layers, with these exits. Raises ModelError."""
-    config, stack = model.config, getattr(getattr(model, "model", None), "layers", None)
+def check_cut(model: Any, layers: int, exits: Sequence[int]) -> None:
+    """Raise ModelError or ConfigError where a model cannot be cut down to its first layers, with these exits."""
+    stack = getattr(getattr(model, "model", None), "layers", None)
     if stack is None or not hasattr(model.model, "norm") or not hasattr(model, "lm_head"):
         raise ModelError(f"{type(model).__name__} is no Llama-style model (layers, a final norm, an output head)")
     if not exits or sorted(set(exits)) != list(exits) or exits[0] < 1 or exits[-1] != layers:
         raise ConfigError(f"exits must be ascending numbers of layers that end with {layers}, not {exits}")
     if layers > len(stack):
         raise ConfigError(f"the model has {len(stack)} layers, {layers} were asked for")
-    model.model.layers = stack[:layers]
+
+
+def first_layers(model: Any, layers: int, exits: Sequence[int]) -> None:
+    """Cut a model down to its first layers, with these exits."""
+    config = model.config
+    model.model.layers = model.model.layers[:layers]
     config.num_hidden_layers = layers
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:layers]
@@ -55,7 +67,7 @@ def loss_of(model: Any, batches: Sequence[Batch]) -> float:
     loss_sum = 0.0
     for inputs, targets, weights in batches:
         picked = weights > 0
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(weights.device.type, torch.bfloat16):
             exits = exit_logits(model, inputs, picked)  # (N, V) each
         each = torch.stack([F.cross_entropy(logits, targets[picked], reduction="none") for logits in exits])  # (X, N)
         loss = (each.mean(dim=0) * weights[picked]).sum() / total
@@ -77,39 +89,53 @@ def read_texts(paths: Sequence[Path], tokenizer: Any, length: int) -> list[list[
     return groups
 
 
-def own_texts(model: str, count: int, group: int) -> list[list[Text]]:
-    """What the model writes after ``count`` built-in prompts, in groups of one kind of prompt."""
-    from treeagent.backend import Key, Reply, Request, Sampling  # noqa: PLC0415
-
+def own_texts(model: Model, text: Tokenizer, count: int, group: int) -> list[list[Text]]:
+    """What the model writes after built-in prompts, about ``count`` texts in groups of one kind of prompt."""
     from .bench.workload import KINDS, MINI, MIXED, prompts  # noqa: PLC0415  # the training of mini needs none
-    from .seed.engine import SeedBackend  # noqa: PLC0415
 
     kinds = [kind for kind in KINDS if kind not in (MINI, MIXED)]
-    asked = {kind: prompts(kind, math.ceil(count / len(kinds)), OWN_SEED) for kind in kinds}
-    backend = SeedBackend(model, chat=False)
-
-    async def write(kind: str) -> list[Reply]:
-        # Half of it greedily, half drawn: drafts serve both.
-        settings = [Sampling(temperature=float(i % 2), max_tokens=OWN_TOKENS) for i in range(len(asked[kind]))]
-        requests = [
-            Request(prompt, Key(OWN_SEED, kind, str(i)), sampling)
-            for i, (prompt, sampling) in enumerate(zip(asked[kind], settings, strict=True))
-        ]
-        return await asyncio.gather(*(backend.generate(request) for request in requests))
-
-    tokenize = backend._tokenizer().prompt  # of the same package
+    each = math.ceil(count / len(kinds))
     groups: list[list[Text]] = []
     for kind in kinds:
+        asked = [text.prompt(prompt) for prompt in prompts(kind, min(each, OWN_PROMPTS), OWN_SEED)]
         texts: list[Text] = []
-        for prompt, reply in zip(asked[kind], asyncio.run(write(kind)), strict=True):
-            before, written = tokenize(prompt), list(reply.completions[0].tokens or ())
-            if written:
-                weights = [0.0] * (len(before) - 1) + [1.0] * len(written) + [0.0]
-                texts.append((before + written, weights))
+        rows = OWN_ROWS[model.device.type]
+        wanted = [asked[number % len(asked)] for number in range(each)]
+        for number, at in enumerate(range(0, each, rows)):
+            # Half of it greedily, half drawn: drafts serve both. A prompt that comes again is drawn again.
+            greedy = number % 2 == 0 and at < len(asked)
+            texts += written(model, wanted[at : at + rows], greedy=greedy, seed=OWN_SEED + number)
         groups += [texts[at : at + group] for at in range(0, len(texts), group)]
         print(f"{kind}: {sum(len(ids) for ids, _ in texts):,} tokens", flush=True)
-    asyncio.run(backend.aclose())
     return groups
+
+
+@torch.inference_mode()
+def written(model: Model, prompts: Sequence[list[int]], *, greedy: bool, seed: int) -> list[Text]:
+    """The prompts with what the model writes after them, in one batch, at temperature 0 or 1."""
+    torch.manual_seed(seed)
+    width = max(map(len, prompts))
+    rows = [[0] * (width - len(prompt)) + prompt for prompt in prompts]  # (N, T), left-padded
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    ends = sorted(model.eos)
+    settings: Any = GenerationConfig(
+        max_new_tokens=OWN_TOKENS, do_sample=not greedy, top_k=0, eos_token_id=ends or None,
+        pad_token_id=min(ends, default=0),
+    )  # fmt: skip
+    network = model.network
+    own, network.generation_config = network.generation_config, settings  # what is left unsaid comes from the model's
+    made = network.generate(
+        torch.tensor(rows, device=model.device),
+        attention_mask=torch.tensor(mask, device=model.device),
+        generation_config=settings,
+    )[:, width:].tolist()
+    network.generation_config = own
+    texts: list[Text] = []
+    for prompt, tokens in zip(prompts, made, strict=True):
+        end = next((place + 1 for place, token in enumerate(tokens) if token in model.eos), len(tokens))
+        new = tokens[:end]  # with the end of the text, which a draft should foresee too
+        texts.append((prompt + new, [0.0] * (len(prompt) - 1) + [1.0] * len(new) + [0.0]))
+    return texts
 
 
 def schedule(step: int, steps: int, warmup: float = 0.04) -> float:
@@ -120,14 +146,14 @@ def schedule(step: int, steps: int, warmup: float = 0.04) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - first) / max(1, steps - first)))
 
 
-def steps_of(groups: Sequence[list[Text]], per_step: int, seed: int) -> Iterator[list[Batch]]:
+def steps_of(groups: Sequence[list[Text]], per_step: int, seed: int) -> Iterator[list[list[Text]]]:
     """Endless steps of ``per_step`` groups, shuffled anew every epoch."""
     rng = random.Random(seed)
     queue: list[list[Text]] = []
     while True:
         while len(queue) < per_step:
             queue = rng.sample(groups, len(groups)) + queue
-        yield [packed(queue.pop()) for _ in range(per_step)]
+        yield [queue.pop() for _ in range(per_step)]
 
 
 def train(model: Any, groups: Sequence[list[Text]], out: Path, steps: int, lr: float, per_step: int) -> None:
@@ -140,16 +166,16 @@ def train(model: Any, groups: Sequence[list[Text]], out: Path, steps: int, lr: f
     optimizer = torch.optim.AdamW(learnt, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
     checkpoint, first, mean = out / "checkpoint.pt", 0, 0.0
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True, map_location=model.device)
         model.load_state_dict(state["model"], strict=False)
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
     feed, began = steps_of(groups, per_step, 0), time.monotonic()
     for step in range(steps):
-        batches = next(feed)
+        taken = next(feed)
         if step < first:
             continue
-        loss = loss_of(model, batches)
+        loss = loss_of(model, [packed(group, model.device) for group in taken])
         torch.nn.utils.clip_grad_norm_(learnt, 1.0)
         for group in optimizer.param_groups:
             group["lr"] = lr * schedule(step, steps)
@@ -182,6 +208,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--per-step", type=int, default=2, help="pieces or groups of a step")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; default: cuda where there is one")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args(words)
     try:
@@ -193,7 +220,6 @@ def main(words: Sequence[str] | None = None) -> None:
 def run(options: argparse.Namespace) -> None:
     """Cut, gather texts, train, save. Raises TreeagentError."""
     from . import models  # noqa: PLC0415
-    from .loading import load_model, load_text  # noqa: PLC0415
 
     if not options.text and not options.own:
         raise ConfigError("nothing to learn from: give --text FILE, or --own 2000 for texts of the model's own")
@@ -204,16 +230,17 @@ def run(options: argparse.Namespace) -> None:
     except ValueError:
         raise ConfigError(f"--exits {options.exits}: expected numbers of layers, such as 2,4,6") from None
     where = models.resolve(options.model)
-    model = load_model(where, "float32", torch.device("cpu")).network
-    first_layers(model, options.layers, exits)
-    text = load_text(where)
+    loaded = load_model(where, "float32", find_device(options.device))
+    text, model = load_text(where, chat=False), loaded.network
+    check_cut(model, options.layers, exits)
     options.out.mkdir(parents=True, exist_ok=True)
     groups = read_texts(options.text, text.tokenizer, options.length)
     if options.own:
         kept = options.out / "own.pt"
         if not kept.exists():
-            torch.save(own_texts(options.model, options.own, options.group), kept)
+            torch.save(own_texts(loaded, text, options.own, options.group), kept)
         groups += torch.load(kept, weights_only=True)
+    first_layers(model, options.layers, exits)
     train(model, groups, options.out, options.steps, options.lr, options.per_step)
     model.save_pretrained(options.out)
     text.tokenizer.save_pretrained(options.out)

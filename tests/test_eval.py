@@ -173,14 +173,17 @@ def test_too_many_failures_end_it(hands: Path, tmp_path: Path) -> None:
 def test_problems_in_flight_are_no_more_than_asked_for(hands: Path, tmp_path: Path) -> None:
     """And as many as that, so that a backend can batch."""
     state = {"now": 0, "most": 0}
+    together = asyncio.Event()
 
     class Counting(Oracle):
         async def generate(self, request: Request) -> Reply:
             if request.key.place == "root" and request.key.role == "propose":
                 state["now"] += 1
                 state["most"] = max(state["most"], state["now"])
-                for _ in range(20):
-                    await asyncio.sleep(0)
+                if state["now"] == 3:
+                    together.set()
+                await asyncio.wait_for(together.wait(), 60)  # the first waits until as many are in flight
+                await asyncio.sleep(0)  # and one more would come in here
                 state["now"] -= 1
             return await super().generate(request)
 

@@ -199,7 +199,7 @@ def test_linears_stay_as_they_are_where_torch_lacks_the_operators(
 
 
 BLOOM = {"vocab_size": tokenizer_size(), "hidden_size": 32, "n_layer": 2, "n_head": 4}
-GPTJ = {"vocab_size": tokenizer_size(), "n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4}
+MPT = {"vocab_size": tokenizer_size(), "d_model": 32, "n_layers": 2, "n_heads": 4}
 MAMBA = {"vocab_size": tokenizer_size(), "hidden_size": 16, "num_hidden_layers": 1, "state_size": 2}
 GEMMA2 = {**SHAPE, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 64}
 
@@ -208,11 +208,11 @@ GEMMA2 = {**SHAPE, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 64
     ("config", "reason"),
     [
         (transformers.BloomConfig(**BLOOM), "attention cannot be replaced"),
-        (transformers.GPTJConfig(**GPTJ), "attention cannot be replaced"),
+        (transformers.MptConfig(**MPT), "attention cannot be replaced"),
         (transformers.MambaConfig(**MAMBA), "keeps no attention cache"),
         (transformers.Gemma2Config(**GEMMA2, attn_logit_softcapping=5.0), "softcap"),
     ],
-    ids=["bloom", "gpt-j", "mamba", "gemma2"],
+    ids=["bloom", "mpt", "mamba", "gemma2"],
 )
 def test_models_with_another_attention_are_refused_at_load(tmp_path: Path, config: object, reason: str) -> None:
     """With the reason and what to do, rather than run wrongly."""

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +93,7 @@ def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
     where = models.resolve(backend.model)
     memory = int(backend.kv_memory * 1e6)
     runner = Runner(model, where, memory)
-    model = Model(model.network, model.device, model.eos, runner.context, model.arguments)
+    model = replace(model, context=runner.context)
     shared = backend.shared
     draft_runner = shared.load(backend, text, runner, memory)
     weighed = Drafting(measured(runner, backend.dtype), backend.draft_tokens)
