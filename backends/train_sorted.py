@@ -67,13 +67,18 @@ def loss_of(model: Any, batches: Sequence[Batch]) -> float:
     loss_sum = 0.0
     for inputs, targets, weights in batches:
         picked = weights > 0
-        with torch.autocast(weights.device.type, torch.bfloat16):
+        with torch.autocast(weights.device.type, torch.bfloat16, enabled=halves(weights.device)):
             exits = exit_logits(model, inputs, picked)  # (N, V) each
         each = torch.stack([F.cross_entropy(logits, targets[picked], reduction="none") for logits in exits])  # (X, N)
         loss = (each.mean(dim=0) * weights[picked]).sum() / total
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         loss_sum += loss.item()
     return loss_sum
+
+
+def halves(device: torch.device) -> bool:
+    """Whether products of bfloat16 numbers are faster there than those of float32; some processors emulate them."""
+    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def read_texts(paths: Sequence[Path], tokenizer: Any, length: int) -> list[list[Text]]:
@@ -119,8 +124,8 @@ def written(model: Model, prompts: Sequence[list[int]], *, greedy: bool, seed: i
     mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     ends = sorted(model.eos)
     settings: Any = GenerationConfig(
-        max_new_tokens=OWN_TOKENS, do_sample=not greedy, top_k=0, eos_token_id=ends or None,
-        pad_token_id=min(ends, default=0),
+        max_new_tokens=OWN_TOKENS, eos_token_id=ends or None, pad_token_id=min(ends, default=0),
+        **({"do_sample": False} if greedy else {"do_sample": True, "top_k": 0}),
     )  # fmt: skip
     network = model.network
     own, network.generation_config = network.generation_config, settings  # what is left unsaid comes from the model's
