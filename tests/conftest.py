@@ -45,12 +45,13 @@ def naive(pair: Path) -> Naive:
 @pytest.fixture(scope="session")
 def opened(pair: Path) -> Open:
     """Opens and loads engines of the pair's target, in float64 unless told otherwise."""
+    from device import DEVICE
     from seed_tools import fixed_costs
 
     from treeagent.backends.seed.engine import SeedBackend
 
     def make(**options: Any) -> SeedBackend:
-        backend = SeedBackend(str(pair / "model"), device="cpu", **{"dtype": "float64", **options})
+        backend = SeedBackend(str(pair / "model"), device=DEVICE, **{"dtype": "float64", **options})
         with fixed_costs():
             backend.load()
         return backend

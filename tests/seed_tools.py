@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from device import DEVICE
 from tiny_model import CONTEXT, tokenizer
 
 from treeagent.backend import Backend, Key, Reply, Request, Sampling
@@ -277,7 +278,7 @@ class Bench:
         model = save_model(folder / family, FAMILIES[family])
         draft = save_model(folder / f"{family}-draft", FAMILIES[family], noise=0.1)
         with fixed_costs():
-            backend = SeedBackend(model, draft=draft, device="cpu", dtype=dtype)
+            backend = SeedBackend(model, draft=draft, device=DEVICE, dtype=dtype)
             backend.load()
         return cls(backend, Naive(model, dtype))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import openai_server
 import pytest
 from backend_contract import CONTRACT, REQUESTS, SCORINGS, Open
+from device import DEVICE
 from tiny_model import save_tiny_model
 
 from treeagent.backend import Backend
@@ -59,16 +60,16 @@ def backends(tmp_path_factory: pytest.TempPathFactory, urls: dict[str, str]) -> 
     folder = tmp_path_factory.mktemp("contract")
     plain = str(save_tiny_model(folder / "plain"))
     chat = str(save_tiny_model(folder / "chat", chat=True))
-    journal = record(TransformersBackend(plain, device="cpu"), folder / "run.jsonl")
+    journal = record(TransformersBackend(plain, device=DEVICE), folder / "run.jsonl")
     return {
-        "transformers": lambda: TransformersBackend(plain, device="cpu"),
-        "transformers-small-batches": lambda: TransformersBackend(plain, device="cpu", max_batch=2),
-        "transformers-chat": lambda: TransformersBackend(chat, device="cpu"),
-        "seed": lambda: SeedBackend(plain, device="cpu"),
-        "seed-draft": lambda: SeedBackend(plain, draft=plain, device="cpu", draft_tokens=3),
-        "seed-little-memory": lambda: SeedBackend(plain, device="cpu", kv_memory=50 * SLOT / 1e6, chunk=7, max_rows=4),
-        "seed-rejection": lambda: SeedBackend(plain, draft=plain, device="cpu", draft_tokens=3, verify="rejection"),
-        "seed-chat": lambda: SeedBackend(chat, device="cpu", policy="fcfs"),
+        "transformers": lambda: TransformersBackend(plain, device=DEVICE),
+        "transformers-small-batches": lambda: TransformersBackend(plain, device=DEVICE, max_batch=2),
+        "transformers-chat": lambda: TransformersBackend(chat, device=DEVICE),
+        "seed": lambda: SeedBackend(plain, device=DEVICE),
+        "seed-draft": lambda: SeedBackend(plain, draft=plain, device=DEVICE, draft_tokens=3),
+        "seed-little-memory": lambda: SeedBackend(plain, device=DEVICE, kv_memory=50 * SLOT / 1e6, chunk=7, max_rows=4),
+        "seed-rejection": lambda: SeedBackend(plain, draft=plain, device=DEVICE, draft_tokens=3, verify="rejection"),
+        "seed-chat": lambda: SeedBackend(chat, device=DEVICE, policy="fcfs"),
         "scripted": lambda: ScriptedBackend(lambda request: ["4 + 5 = 9", f"no {request.prompt}"]),
         "scripted-scores": lambda: ScriptedBackend(lambda request: "sure", scores=lambda prompt, text: -len(text)),
         "replay": lambda: ReplayBackend(journal),
@@ -112,7 +113,7 @@ def test_contract(backends, kind, clause):
 @pytest.mark.parametrize("clause", CONTRACT, ids=lambda clause: clause.__name__)
 def test_contract_with_a_real_model(clause):
     """The fetched SmolLM2 keeps the clause as well."""
-    clause(lambda: TransformersBackend("smollm2", device="cpu"))
+    clause(lambda: TransformersBackend("smollm2", device=DEVICE))
 
 
 @pytest.mark.parametrize("kind", [TransformersBackend, SeedBackend, ScriptedBackend, ReplayBackend, OpenAIBackend])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from beam_tools import BEAMS, enumerated, expected, picks, same, sample, tabulated_beams
+from device import DEVICE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seed_tools import Naive, ask, request
@@ -23,7 +24,7 @@ from treeagent.journal import completion_event, reply_from
 
 @pytest.fixture(scope="module")
 def plain(pair: Path) -> TransformersBackend:
-    return TransformersBackend(str(pair / "model"), device="cpu", dtype="float64")
+    return TransformersBackend(str(pair / "model"), device=DEVICE, dtype="float64")
 
 
 def test_plain_beams_are_the_naive_ones(plain: TransformersBackend, naive: Naive) -> None:
@@ -31,14 +32,14 @@ def test_plain_beams_are_the_naive_ones(plain: TransformersBackend, naive: Naive
     mixed = [*BEAMS[:4], request(0, 1, 2, temperature=0.2, max_tokens=14), *BEAMS[4:]]
     wanted = expected(naive, mixed)
     assert same(ask(plain, *mixed), wanted)
-    small = TransformersBackend(plain.model, device="cpu", dtype="float64", max_batch=4)
+    small = TransformersBackend(plain.model, device=DEVICE, dtype="float64", max_batch=4)
     assert same(ask(small, *BEAMS), expected(naive, BEAMS))
     assert {made.finish for reply in wanted for made in reply} == {"stop", "length"}
 
 
 def test_plain_beams_in_float32(pair: Path) -> None:
     """As in float64."""
-    backend = TransformersBackend(str(pair / "model"), device="cpu", dtype="float32")
+    backend = TransformersBackend(str(pair / "model"), device=DEVICE, dtype="float32")
     assert same(ask(backend, *BEAMS), expected(Naive(str(pair / "model"), "float32"), BEAMS))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import transformers
+from device import DEVICE
 from helpers import Oracle
 from seed_tools import MIX, SHAPE, Naive, ask, clean, fixed_costs, idle, save_model, told
 
@@ -125,7 +126,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def pair(models: dict[str, str]) -> tuple[SeedBackend, SeedBackend]:
     """An engine and one beside it."""
     with fixed_costs():
-        first = SeedBackend(models["large"], draft=models["draft"], draft_tokens=4, device="cpu", dtype="float64")
+        first = SeedBackend(models["large"], draft=models["draft"], draft_tokens=4, device=DEVICE, dtype="float64")
         second = first.beside(models["small"])
         first.load()
         second.load()
@@ -188,7 +189,7 @@ def test_neither_engine_is_reset_while_one_of_them_runs(pair: tuple[SeedBackend,
 def test_a_draft_that_is_too_big_for_the_evaluators_model_is_refused(models: dict[str, str]) -> None:
     """With both names and sizes."""
     with fixed_costs():
-        first = SeedBackend(models["large"], draft=models["big-draft"], device="cpu")
+        first = SeedBackend(models["large"], draft=models["big-draft"], device=DEVICE)
         first.load()
         with pytest.raises(ModelError, match="bigger than the target"):
             first.beside(models["small"]).load()
@@ -198,7 +199,7 @@ def test_the_transformers_backend_opens_another_model_with_the_same_options() ->
     """Beside a backend stands one of the same kind."""
     from treeagent.backends.transformers import TransformersBackend
 
-    first = TransformersBackend("mini", max_batch=3, device="cpu")
+    first = TransformersBackend("mini", max_batch=3, device=DEVICE)
     second = first.beside("mini-draft")
     assert isinstance(second, TransformersBackend)
     assert (second.model, second.max_batch) == ("mini-draft", 3)

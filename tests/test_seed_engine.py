@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from device import DEVICE
 from seed_tools import (
     HEAD,
     LIMIT,
@@ -71,7 +72,7 @@ def test_loops_in_several_threads_share_rounds(backend: SeedBackend, naive: Naiv
 
 def test_searches_share_an_engine_and_find_what_they_find_alone() -> None:
     """Two searches at once give the trees that they give one after another, in fewer rounds."""
-    backend = SeedBackend("mini", device="cpu", drafter="none")
+    backend = SeedBackend("mini", device=DEVICE, drafter="none")
     agents = [Agent(task="game24", search=BFS(b=1), backend=backend) for _ in range(2)]
 
     async def together() -> list[Any]:
@@ -219,7 +220,7 @@ def test_a_completion_tells_which_tokens_were_drafted(pair: Path, opened: Open) 
 
 def test_a_meter_of_an_engine_that_is_not_loaded_counts_from_its_loading(pair: Path) -> None:
     """It has no figures before, and all of them afterwards."""
-    backend = SeedBackend(str(pair / "model"), device="cpu")
+    backend = SeedBackend(str(pair / "model"), device=DEVICE)
     read = backend.meter()
     assert read() == {}
     ask(backend, MIX[6])
@@ -240,7 +241,7 @@ def test_scores_are_those_of_the_plain_backend(pair: Path, opened: Open) -> None
         ScoreRequest(PROMPTS[2], ()),
         ScoreRequest(PROMPTS[2], ("", "")),
     ]
-    plain = score(TransformersBackend(str(pair / "model"), device="cpu", dtype="float64"), *requests)
+    plain = score(TransformersBackend(str(pair / "model"), device=DEVICE, dtype="float64"), *requests)
     for options in ({}, {"kv_memory": 80 * 512 / 1e6, "chunk": 5}, {"policy": "fcfs"}, {"policy": "serial"}):
         backend = opened(**options)
 

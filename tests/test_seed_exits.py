@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from device import DEVICE
 from seed_tools import MIX, SHAPE, Naive, ask, clean, fixed_costs, save_model, told
 from test_seed_attention import pass_over, texts
 
@@ -156,7 +157,7 @@ def open_engine(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SeedB
 
     def opened(**options: object) -> SeedBackend:
         with fixed_costs():
-            backend = SeedBackend(target, draft=draft, device="cpu", dtype="float64", **options)  # type: ignore[arg-type]
+            backend = SeedBackend(target, draft=draft, device=DEVICE, dtype="float64", **options)  # type: ignore[arg-type]
             backend.load()
         return backend
 
@@ -242,7 +243,7 @@ def test_an_exit_needs_a_draft_that_has_it(open_engine: Callable[..., SeedBacken
     with pytest.raises(ModelError, match="exits after: 1, 2, 4"):
         open_engine(exit="3")
     with pytest.raises(ModelError, match="one exit only"):
-        SeedBackend("mini", draft="mini-draft", exit="adaptive", device="cpu").load()
+        SeedBackend("mini", draft="mini-draft", exit="adaptive", device=DEVICE).load()
 
 
 def test_a_token_that_another_has_computed_less_deep_is_caught_up(folder: str, naive: Naive) -> None:

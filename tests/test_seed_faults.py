@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from device import DEVICE
 from seed_tools import (
     FAMILIES,
     GPT2,
@@ -60,7 +61,7 @@ def test_a_draft_of_another_vocabulary_is_refused_token_by_token(pair: Path, tmp
     (tmp_path / "tokenizer.json").write_text(changed)
     ids = tokenizer().convert_tokens_to_ids(["abc", "sure"])
     with pytest.raises(ModelError, match="another vocabulary") as raised:
-        SeedBackend(str(pair / "model"), draft=str(tmp_path), device="cpu").load()
+        SeedBackend(str(pair / "model"), draft=str(tmp_path), device=DEVICE).load()
     said = str(raised.value)
     assert f"id {ids[0]} is 'abc' and 'cba'; id {ids[1]} is 'sure' and 'rues'" in said
     assert f"2 of {len(tokenizer())} token ids differ" in said
@@ -70,13 +71,13 @@ def test_a_draft_bigger_than_its_target_is_refused(pair: Path, tmp_path: Path) -
     """With both sizes."""
     big = transformers.LlamaConfig(**SHAPE | {"num_hidden_layers": 3}, num_key_value_heads=2)
     with pytest.raises(ModelError, match=r"parameters\) is bigger than the target .*\d,\d{3}\)"):
-        SeedBackend(str(pair / "model"), draft=save_model(tmp_path, big), device="cpu").load()
+        SeedBackend(str(pair / "model"), draft=save_model(tmp_path, big), device=DEVICE).load()
 
 
 def test_a_model_that_cannot_be_loaded_fails_the_requests_that_wait_for_it(tmp_path: Path) -> None:
     """With the ModelError itself; once the model is there the same engine answers."""
     (tmp_path / "model").mkdir()
-    backend = SeedBackend(str(tmp_path / "model"), device="cpu", dtype="float64")
+    backend = SeedBackend(str(tmp_path / "model"), device=DEVICE, dtype="float64")
     for error in ask(backend, MIX[0], MIX[1], errors=True):
         assert isinstance(error, ModelError)
         assert "no config.json" in str(error)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from device import DEVICE
 from seed_tools import ask, idle
 
 from treeagent.backend import Key, Request, Sampling
@@ -53,7 +54,7 @@ def test_greedy_texts_are_those_of_generate(
     generated: list[list[int]], drafter: str, draft_tokens: int | None, tmp_path: Path
 ) -> None:
     """In float32, four prompts at once, with and without drafts, twice: the second time tables know the texts."""
-    backend = SeedBackend(str(FOLDER.where), device="cpu", drafter=drafter, draft_tokens=draft_tokens, chat=False)
+    backend = SeedBackend(str(FOLDER.where), device=DEVICE, drafter=drafter, draft_tokens=draft_tokens, chat=False)
     requests = [
         Request(prompt, Key(0, "propose", str(place)), Sampling(max_tokens=TOKENS))
         for place, prompt in enumerate(PROMPTS)

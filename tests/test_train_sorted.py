@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from device import DEVICE
 from seed_tools import SHAPE, Naive, ask, fixed_costs, request, save_model, told
 
 from treeagent.backends import models, train_sorted
@@ -46,7 +47,7 @@ def test_a_draft_of_first_layers_learns_and_drafts(target: str, tmp_path: Path) 
     draft = load_model(out, "float32", torch.device("cpu")).network
     assert torch.equal(whole.lm_head.weight, draft.lm_head.weight)
     with fixed_costs():
-        backend = SeedBackend(target, draft=str(out), draft_tokens=4, device="cpu")
+        backend = SeedBackend(target, draft=str(out), draft_tokens=4, device=DEVICE)
         backend.load()
     asked = request(0, 0, max_tokens=12)
     read = backend.meter()

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 import transformers
+from device import DEVICE
 from safetensors.torch import load_file, save_file
 from tiny_model import CONTEXT, save_tiny_model, tokenizer
 
@@ -32,7 +33,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exact(folder):
     """A backend in float64, where rounding cannot hide a difference."""
-    return TransformersBackend(folder, device="cpu", dtype="float64")
+    return TransformersBackend(folder, device=DEVICE, dtype="float64")
 
 
 def ask(backend, *requests):
@@ -85,7 +86,7 @@ SETTINGS = {
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=list(SETTINGS))
 def test_batched_decoding_equals_naive_decoding(folder, dtype, settings):
     """A batch of padded prompts with three samples each gives the naive texts, token for token."""
-    backend = TransformersBackend(folder, device="cpu", dtype=dtype)
+    backend = TransformersBackend(folder, device=DEVICE, dtype=dtype)
     requests = [Request(prompt, Key(7, "propose", str(i)), settings, n=3) for i, prompt in enumerate(PROMPTS)]
     for request, reply in zip(requests, ask(backend, *requests), strict=True):
         expected = [naive(backend, request, sample) for sample in range(3)]
@@ -116,7 +117,7 @@ def test_padding_is_right_for_other_families(tmp_path, config):
     torch.manual_seed(0)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
-    backend = TransformersBackend(str(tmp_path), device="cpu", dtype="float64")
+    backend = TransformersBackend(str(tmp_path), device=DEVICE, dtype="float64")
     requests = [Request(prompt, Key(7, "propose", str(i)), SETTINGS["warm"], n=2) for i, prompt in enumerate(PROMPTS)]
     for request, reply in zip(requests, ask(backend, *requests), strict=True):
         expected = [naive(backend, request, sample) for sample in range(2)]
@@ -146,7 +147,7 @@ def test_rows_with_different_settings_share_a_batch(exact, monkeypatch):
 def test_samples_equal_in_batches_of_any_size(folder, exact):
     """``max_batch`` splits a request's samples over batches without changing them."""
     request = Request(PROMPTS[1], Key(5, "propose", "0"), Sampling(temperature=1.0, max_tokens=10), n=7)
-    small = TransformersBackend(folder, device="cpu", dtype="float64", max_batch=3)
+    small = TransformersBackend(folder, device=DEVICE, dtype="float64", max_batch=3)
     assert ask(small, request) == ask(exact, request)
 
 
@@ -300,7 +301,7 @@ def test_an_unfinished_character_is_kept_at_the_end():
 
 def test_chat_models_get_their_template(tmp_path):
     """With a chat template the prompt is one user message, and the backend says so."""
-    backend = TransformersBackend(str(save_tiny_model(tmp_path, chat=True)), device="cpu")
+    backend = TransformersBackend(str(save_tiny_model(tmp_path, chat=True)), device=DEVICE)
     assert "chat" in backend.capabilities
     (reply,) = ask(backend, Request("24", Key(0, "answer", ""), Sampling(max_tokens=2)))
     expected = tokenizer()("[user]24[assistant]", add_special_tokens=False)["input_ids"]
@@ -347,7 +348,7 @@ def test_a_dropped_request_is_never_started(exact, monkeypatch):
 
 def test_cancelling_a_running_request_stops_its_rows_only(folder, monkeypatch):
     """When a running request is cancelled its rows leave the batch at once, and the others end as if alone."""
-    backend = TransformersBackend(folder, device="cpu", dtype="float64")
+    backend = TransformersBackend(folder, device=DEVICE, dtype="float64")
     short = Request(PROMPTS[0], Key(0, "propose", "0"), Sampling(temperature=0.7, max_tokens=20), n=2)
     long = Request(PROMPTS[1], Key(0, "propose", "1"), Sampling(temperature=0.1, max_tokens=200), n=8)
     (alone,) = ask(backend, short)
@@ -380,7 +381,7 @@ def test_cancelling_a_running_request_stops_its_rows_only(folder, monkeypatch):
 
 def test_ending_the_loop_ends_the_work(folder, monkeypatch):
     """asyncio.run cancels what is pending; the worker thread stops within a step instead of finishing."""
-    backend = TransformersBackend(folder, device="cpu")
+    backend = TransformersBackend(folder, device=DEVICE)
     forward, passes, begun = decoding.forward, [], threading.Event()
 
     def spy(*args, **more):
@@ -542,7 +543,7 @@ def test_a_fetched_model_is_not_fetched_again(tmp_path, monkeypatch):
 )
 def test_a_real_model_writes_sense():
     """SmolLM2 knows the capital of France, in text and by score."""
-    backend = TransformersBackend("smollm2", device="cpu")
+    backend = TransformersBackend("smollm2", device=DEVICE)
     question = "What is the capital of France?"
     (reply,) = ask(backend, Request(question, Key(0, "answer", ""), Sampling(max_tokens=16)))
     assert reply.completions[0] == Completion("The capital of France is Paris.", reply.completions[0].tokens, "stop")
