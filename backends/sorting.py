@@ -8,7 +8,7 @@ paper's equation 2). ``train_sorted.py`` makes one of any Llama-style model.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,14 +24,22 @@ def exits_of(config: Any) -> tuple[int, ...]:
     return tuple(getattr(config, "exits", None) or (config.num_hidden_layers,))
 
 
-def exit_logits(model: Any, inputs: dict[str, torch.Tensor], picked: torch.Tensor) -> list[torch.Tensor]:
-    """Float32 logits (N, V) of every exit, for the N positions that ``picked`` (B, T) names."""
+def exit_logits(
+    model: Any,
+    inputs: dict[str, torch.Tensor],
+    picked: torch.Tensor,
+    head: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> list[torch.Tensor]:
+    """Float32 logits (N, V) of every exit, for the N positions that ``picked`` (B, T) names.
+
+    Another output ``head`` than the model's own may take the states (N, D).
+    """
     exits = exits_of(model.config)
     inner = model.model
     out = inner(**inputs, output_hidden_states=len(exits) > 1)
     states = [inner.norm(out.hidden_states[layers][picked]) for layers in exits[:-1]]  # (N, D); layer 0: embeddings
     states.append(out.last_hidden_state[picked])  # has passed the norm
-    return [model.lm_head(state).float() for state in states]
+    return [(head or model.lm_head)(state).float() for state in states]
 
 
 def packed(texts: Sequence[Text], device: torch.device | str = "cpu") -> Batch:

@@ -9,6 +9,7 @@ it stopped, logs one JSON line per interval.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import math
 import random
@@ -19,57 +20,50 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import GenerationConfig
 
-from treeagent.errors import ConfigError, ModelError, TreeagentError
+from treeagent.errors import ConfigError, ModelError, TreeagentError, UnknownNameError
 
-from .loading import Model, load_model, load_text
-from .loading import Text as Tokenizer
+from .bench.workload import KINDS, MINI, MIXED, prompts
+from .loading import load_model, load_text
 from .local import find_device
+from .sampled_softmax import Candidates
 from .sorting import Batch, Text, exit_logits, packed
 
-LEARNT = ("model.layers.", "model.norm.")
-"""Names of the weights that are trained."""
+OWN_KINDS = tuple(kind for kind in KINDS if kind not in (MINI, MIXED))
+"""Kinds of prompts that the model writes after."""
 OWN_SEED = 1_000
 """Of the prompts that the model writes after; the benchmark's are small numbers."""
 OWN_TOKENS = 96
 """Tokens that it writes after each."""
-OWN_PROMPTS = 1_000
-"""Different prompts of a kind, at most; where more texts are wanted each gets several."""
-OWN_ROWS = {"cpu": 32, "cuda": 512}
-"""Texts that it writes at once."""
 
 
-def check_cut(model: Any, layers: int, exits: Sequence[int]) -> None:
-    """Raise ModelError or ConfigError where a model cannot be cut down to its first layers, with these exits."""
-    stack = getattr(getattr(model, "model", None), "layers", None)
+def first_layers(model: Any, layers: int, exits: Sequence[int]) -> None:
+    """Cut a Llama-style model down to its first layers, with these exits. Raises ModelError, ConfigError."""
+    config, stack = model.config, getattr(getattr(model, "model", None), "layers", None)
     if stack is None or not hasattr(model.model, "norm") or not hasattr(model, "lm_head"):
         raise ModelError(f"{type(model).__name__} is no Llama-style model (layers, a final norm, an output head)")
     if not exits or sorted(set(exits)) != list(exits) or exits[0] < 1 or exits[-1] != layers:
         raise ConfigError(f"exits must be ascending numbers of layers that end with {layers}, not {exits}")
     if layers > len(stack):
         raise ConfigError(f"the model has {len(stack)} layers, {layers} were asked for")
-
-
-def first_layers(model: Any, layers: int, exits: Sequence[int]) -> None:
-    """Cut a model down to its first layers, with these exits."""
-    config = model.config
-    model.model.layers = model.model.layers[:layers]
+    model.model.layers = stack[:layers]
     config.num_hidden_layers = layers
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:layers]
     config.exits = list(exits)
 
 
-def loss_of(model: Any, batches: Sequence[Batch]) -> float:
+def loss_of(model: Any, batches: Sequence[Batch], candidates: Candidates) -> float:
     """Back-propagate the mean over the exits of the batches' weighted mean loss, and return it."""
     total = sum(float(weights.sum()) for _, _, weights in batches)
     loss_sum = 0.0
+    head, places = candidates.draw()
     for inputs, targets, weights in batches:
         picked = weights > 0
         with torch.autocast(weights.device.type, torch.bfloat16, enabled=halves(weights.device)):
-            exits = exit_logits(model, inputs, picked)  # (N, V) each
-        each = torch.stack([F.cross_entropy(logits, targets[picked], reduction="none") for logits in exits])  # (X, N)
+            exits = exit_logits(model, inputs, picked, head)  # (N, C) each
+        right = places[targets[picked]]
+        each = torch.stack([F.cross_entropy(logits, right, reduction="none") for logits in exits])  # (X, N)
         loss = (each.mean(dim=0) * weights[picked]).sum() / total
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         loss_sum += loss.item()
@@ -94,53 +88,37 @@ def read_texts(paths: Sequence[Path], tokenizer: Any, length: int) -> list[list[
     return groups
 
 
-def own_texts(model: Model, text: Tokenizer, count: int, group: int) -> list[list[Text]]:
-    """What the model writes after built-in prompts, about ``count`` texts in groups of one kind of prompt."""
-    from .bench.workload import KINDS, MINI, MIXED, prompts  # noqa: PLC0415  # the training of mini needs none
+def own_texts(model: str, kinds: Sequence[str], count: int, group: int, device: str | None) -> list[list[Text]]:
+    """What the model writes after about ``count`` built-in prompts, in groups of one kind of prompt."""
+    from treeagent.backend import Key, Reply, Request, Sampling  # noqa: PLC0415
 
-    kinds = [kind for kind in KINDS if kind not in (MINI, MIXED)]
-    each = math.ceil(count / len(kinds))
+    from .seed.engine import SeedBackend  # noqa: PLC0415
+
+    asked = {kind: prompts(kind, math.ceil(count / len(kinds)), OWN_SEED) for kind in kinds}
+    backend = SeedBackend(model, chat=False, device=device)
+
+    async def write(kind: str) -> list[Reply]:
+        # Half of it greedily, half drawn: drafts serve both.
+        settings = [Sampling(temperature=float(i % 2), max_tokens=OWN_TOKENS) for i in range(len(asked[kind]))]
+        requests = [
+            Request(prompt, Key(OWN_SEED, kind, str(i)), sampling)
+            for i, (prompt, sampling) in enumerate(zip(asked[kind], settings, strict=True))
+        ]
+        return await asyncio.gather(*(backend.generate(request) for request in requests))
+
+    tokenize = backend._tokenizer().prompt  # of the same package
     groups: list[list[Text]] = []
     for kind in kinds:
-        asked = [text.prompt(prompt) for prompt in prompts(kind, min(each, OWN_PROMPTS), OWN_SEED)]
         texts: list[Text] = []
-        rows = OWN_ROWS[model.device.type]
-        wanted = [asked[number % len(asked)] for number in range(each)]
-        for number, at in enumerate(range(0, each, rows)):
-            # Half of it greedily, half drawn: drafts serve both. A prompt that comes again is drawn again.
-            greedy = number % 2 == 0 and at < len(asked)
-            texts += written(model, wanted[at : at + rows], greedy=greedy, seed=OWN_SEED + number)
+        for prompt, reply in zip(asked[kind], asyncio.run(write(kind)), strict=True):
+            before, written = tokenize(prompt), list(reply.completions[0].tokens or ())
+            if written:
+                weights = [0.0] * (len(before) - 1) + [1.0] * len(written) + [0.0]
+                texts.append((before + written, weights))
         groups += [texts[at : at + group] for at in range(0, len(texts), group)]
         print(f"{kind}: {sum(len(ids) for ids, _ in texts):,} tokens", flush=True)
+    asyncio.run(backend.aclose())
     return groups
-
-
-@torch.inference_mode()
-def written(model: Model, prompts: Sequence[list[int]], *, greedy: bool, seed: int) -> list[Text]:
-    """The prompts with what the model writes after them, in one batch, at temperature 0 or 1."""
-    torch.manual_seed(seed)
-    width = max(map(len, prompts))
-    rows = [[0] * (width - len(prompt)) + prompt for prompt in prompts]  # (N, T), left-padded
-    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    ends = sorted(model.eos)
-    settings: Any = GenerationConfig(
-        max_new_tokens=OWN_TOKENS, eos_token_id=ends or None, pad_token_id=min(ends, default=0),
-        **({"do_sample": False} if greedy else {"do_sample": True, "top_k": 0}),
-    )  # fmt: skip
-    network = model.network
-    own, network.generation_config = network.generation_config, settings  # what is left unsaid comes from the model's
-    made = network.generate(
-        torch.tensor(rows, device=model.device),
-        attention_mask=torch.tensor(mask, device=model.device),
-        generation_config=settings,
-    )[:, width:].tolist()
-    network.generation_config = own
-    texts: list[Text] = []
-    for prompt, tokens in zip(prompts, made, strict=True):
-        end = next((place + 1 for place, token in enumerate(tokens) if token in model.eos), len(tokens))
-        new = tokens[:end]  # with the end of the text, which a draft should foresee too
-        texts.append((prompt + new, [0.0] * (len(prompt) - 1) + [1.0] * len(new) + [0.0]))
-    return texts
 
 
 def schedule(step: int, steps: int, warmup: float = 0.04) -> float:
@@ -149,6 +127,17 @@ def schedule(step: int, steps: int, warmup: float = 0.04) -> float:
     if step < first:
         return (step + 1) / first
     return 0.5 * (1 + math.cos(math.pi * (step - first) / max(1, steps - first)))
+
+
+def targets_of(groups: Sequence[list[Text]]) -> set[int]:
+    """All tokens whose prediction is learnt."""
+    return {
+        token
+        for texts in groups
+        for ids, weights in texts
+        for token, weight in zip(ids[1:], weights, strict=False)
+        if weight
+    }
 
 
 def steps_of(groups: Sequence[list[Text]], per_step: int, seed: int) -> Iterator[list[list[Text]]]:
@@ -161,7 +150,16 @@ def steps_of(groups: Sequence[list[Text]], per_step: int, seed: int) -> Iterator
         yield [queue.pop() for _ in range(per_step)]
 
 
-def train(model: Any, groups: Sequence[list[Text]], out: Path, steps: int, lr: float, per_step: int) -> None:
+def train(
+    model: Any,
+    groups: Sequence[list[Text]],
+    out: Path,
+    *,
+    steps: int,
+    lr: float,
+    per_step: int,
+    drawn: int | None,
+) -> None:
     """Train what is not frozen, resuming from ``out/checkpoint.pt`` when it is there."""
     learnt = [*model.model.layers.parameters(), *model.model.norm.parameters()]
     for parameter in model.parameters():
@@ -175,12 +173,13 @@ def train(model: Any, groups: Sequence[list[Text]], out: Path, steps: int, lr: f
         model.load_state_dict(state["model"], strict=False)
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
+    candidates = Candidates(model.lm_head.weight, targets_of(groups), drawn, seed=first)
     feed, began = steps_of(groups, per_step, 0), time.monotonic()
     for step in range(steps):
         taken = next(feed)
         if step < first:
             continue
-        loss = loss_of(model, [packed(group, model.device) for group in taken])
+        loss = loss_of(model, [packed(group, model.device) for group in taken], candidates)
         torch.nn.utils.clip_grad_norm_(learnt, 1.0)
         for group in optimizer.param_groups:
             group["lr"] = lr * schedule(step, steps)
@@ -208,11 +207,15 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the draft, its log and its checkpoint")
     parser.add_argument("--text", type=Path, nargs="*", default=[], help="text files to learn from")
     parser.add_argument("--own", type=int, default=0, help="texts that the model writes itself and learns from")
+    parser.add_argument("--kinds", default=",".join(OWN_KINDS), help="kinds of built-in prompts that it writes after")
     parser.add_argument("--length", type=int, default=512, help="tokens of a piece of a text file")
     parser.add_argument("--group", type=int, default=8, help="own texts of one kind that are read together")
     parser.add_argument("--per-step", type=int, default=2, help="pieces or groups of a step")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument(
+        "--drawn", type=int, help="other tokens that a step compares with those of the texts; default: all there are"
+    )
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: cuda where there is one")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args(words)
@@ -228,25 +231,31 @@ def run(options: argparse.Namespace) -> None:
 
     if not options.text and not options.own:
         raise ConfigError("nothing to learn from: give --text FILE, or --own 2000 for texts of the model's own")
+    if options.drawn is not None and options.drawn < 1:
+        raise ConfigError(f"--drawn must be at least 1, not {options.drawn}; left out, all tokens are compared")
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
         exits = [int(word) for word in options.exits.split(",")]
     except ValueError:
         raise ConfigError(f"--exits {options.exits}: expected numbers of layers, such as 2,4,6") from None
+    kinds = options.kinds.split(",")
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise UnknownNameError("workload", unknown[0], KINDS)
     where = models.resolve(options.model)
-    loaded = load_model(where, "float32", find_device(options.device))
-    text, model = load_text(where, chat=False), loaded.network
-    check_cut(model, options.layers, exits)
+    model = load_model(where, "float32", find_device(options.device)).network
+    text = load_text(where)
+    first_layers(model, options.layers, exits)
     options.out.mkdir(parents=True, exist_ok=True)
     groups = read_texts(options.text, text.tokenizer, options.length)
     if options.own:
         kept = options.out / "own.pt"
         if not kept.exists():
-            torch.save(own_texts(loaded, text, options.own, options.group), kept)
+            torch.save(own_texts(options.model, kinds, options.own, options.group, options.device), kept)
         groups += torch.load(kept, weights_only=True)
-    first_layers(model, options.layers, exits)
-    train(model, groups, options.out, options.steps, options.lr, options.per_step)
+    train(
+        model, groups, options.out, steps=options.steps, lr=options.lr, per_step=options.per_step, drawn=options.drawn
+    )
     model.save_pretrained(options.out)
     text.tokenizer.save_pretrained(options.out)
     print(f"a draft of {options.layers} layers with exits after {options.exits} is in {options.out}")

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from treeagent.journal import ROUND
+
 HOSTILE = (
     '</script><script>window.owned = 1; document.title = "owned"</script>',
     '<img src=x onerror="window.owned = 1">',
@@ -60,6 +62,10 @@ class Story:
         self.add("dropped", id=parent, index=self.children[parent], text=text, why=why)
         self.children[parent] += 1
 
+    def rounds(self, model: str | None, *rounds: tuple[float, float, int, int, int, int, int]) -> None:
+        """Rounds of an engine: began, seconds, rows, read, drafted, accepted, tokens."""
+        self.add("rounds", model=model, **dict(zip(ROUND, map(list, zip(*rounds, strict=True)), strict=True)))
+
     def end(self, thought: int | None, answer: str | None = None, **engine: Any) -> None:
         """The end, as ``solve --json`` has it."""
         counts = {"thoughts": len(self.paths) - 1, "duplicates": 0}
@@ -105,6 +111,8 @@ def hostile() -> Story:
         story.dropped(id, text, text)
         story.add("answer", id=id, answer=text)
         story.add(text, anything=text)
+    story.rounds(HOSTILE[0], (0.001, 0.002, 3, 4, 5, 2, 5))
+    story.rounds(HOSTILE[1], (0.003, 0.002, 3, 4, 5, 2, 5))
     story.add("failed", error=HOSTILE[0])
     story.end(1, HOSTILE[1], **{HOSTILE[0]: HOSTILE[1], "nan": float("nan"), "endless": float("-inf")})
     return story

@@ -116,10 +116,11 @@ def test_the_events_of_a_journal_are_documented(tmp_path):
             _, name, fields, *_ = line.split("|")
             listed[name.strip(" `")] = set(re.findall(r"`(\w+)`", fields))
     kinds = (["-e", "value"], ["-e", "choice"], ["--set", "backend.fail_at=3"], ["--set", "backend.spoil=propose"])
+    engine = ["-t", "game24", "-i", "4 5 6 10", "-b", "seed", "--set", "backend.device=cpu", "--max-calls", "3"]
     written: dict[str, set[str]] = {}
-    for number, words in enumerate(kinds):
+    for number, words in enumerate([*([*ORACLE, *kind] for kind in kinds), engine]):
         path = tmp_path / f"{number}.jsonl"
-        call("solve", *ORACLE, *words, "--journal", str(path))
+        call("solve", *words, "--journal", str(path))
         call("resume", str(path))
         for event in map(json.loads, path.read_text().splitlines()):
             kind = event.pop("type")

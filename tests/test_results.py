@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_tables
+import eval_tables
 import pytest
 
 from treeagent.backends.mini import evaluate
@@ -26,6 +27,8 @@ def table(name: str, only: str = "") -> str:
     """What stands after a marker: the table of a file, or that there is no such file yet."""
     if not (ROOT / name).exists():
         return f"Not measured yet: there is no `{name}`.\n"
+    if name.endswith(".jsonl"):
+        return eval_tables.markdown((ROOT / name).read_text())
     report = json.loads((ROOT / name).read_text())
     if "split" in report:
         return evaluate.markdown(report)
@@ -125,6 +128,30 @@ def test_tables_of_several_numbers_of_branches() -> None:
         "| 1 | 100.0 | 10.00 | - | 1/1 |",
         "| 8 | 100.0 | 10.00 | 0.75 | 8/8 |",
     ]
+
+
+def test_a_table_of_evaluations() -> None:
+    """How many times as fast as the first of the same backend; failures are told beside what is solved."""
+
+    def line(backend: str, at_once: int, seconds: float, failed: int = 0) -> str:
+        settings = {"task": "t", "search": {"name": "bfs"}, "backend": {"name": backend, "model": "m"}}
+        accuracy = {"part": 3, "whole": 4 - failed, "low": 0.3, "high": 0.954}
+        told = {"settings": settings, "accuracy": accuracy, "failed": failed, "tokens": 8000, "run": 4}
+        return json.dumps({**told, "at_once": at_once, "seconds": seconds})
+
+    text = eval_tables.markdown("\n".join([line("a", 1, 60.0), line("b", 1, 10.0), line("a", 16, 15.0, failed=1)]))
+    assert text.splitlines()[2:] == [
+        "| t | `bfs` | `a`, m | 1 | 3 of 4 | 30 - 95 % | 2,000 | 60.0 | 1.00 |",
+        "| t | `bfs` | `b`, m | 1 | 3 of 4 | 30 - 95 % | 2,000 | 10.0 | 1.00 |",
+        "| t | `bfs` | `a`, m | 16 | 3 of 3, 1 failed | 30 - 95 % | 2,000 | 15.0 | 4.00 |",
+    ]
+
+
+def test_every_file_of_results_is_quoted_or_named() -> None:
+    """No measurement lies about without anything to say what it is."""
+    said = "".join(document.read_text() for document in DOCUMENTS)
+    for path in sorted((ROOT / "docs" / "results").iterdir()):
+        assert path.name in said, path.name
 
 
 def test_a_table_of_another_engine() -> None:

@@ -13,6 +13,7 @@ from seed_tools import SHAPE, Naive, ask, fixed_costs, request, save_model, told
 
 from treeagent.backends import models, train_sorted
 from treeagent.backends.loading import load_model
+from treeagent.backends.sampled_softmax import Candidates
 from treeagent.backends.seed.engine import SeedBackend
 from treeagent.backends.sorting import exit_logits, exits_of, packed
 
@@ -69,6 +70,26 @@ def test_packed_texts_have_the_logits_of_texts_of_their_own(target: str) -> None
     assert targets[weights > 0].tolist() == [8, 9, 11, 12, 13, 14]
 
 
+def test_a_few_candidates_stand_for_all_tokens() -> None:
+    """In the mean the sum of exponentials is that over the whole vocabulary; the right tokens are always among them."""
+    torch.manual_seed(0)
+    weight, states, seen = torch.randn(300, 8), torch.randn(4, 8) / 2, {3, 5, 299}
+    whole, places = Candidates(weight, seen, None, seed=0).draw()
+    assert torch.equal(whole(states), states @ weight.T)
+    assert places.tolist() == list(range(300))
+    candidates = Candidates(weight, seen, 40, seed=0)
+    sums = []
+    for _ in range(2_000):
+        head, places = candidates.draw()
+        logits = head(states)  # (4, 43)
+        assert torch.allclose(logits[:, places[[3, 5, 299]]], states @ weight[[3, 5, 299]].T, atol=1e-5)
+        sums.append(logits.exp().sum(dim=1))
+    found, exact = torch.stack(sums), (states @ weight.T).exp().sum(dim=1)
+    error = found.std(dim=0) / len(sums) ** 0.5
+    assert ((found.mean(dim=0) - exact).abs() < 4 * error).all()
+    assert (error < 0.02 * exact).all()
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -78,6 +99,8 @@ def test_packed_texts_have_the_logits_of_texts_of_their_own(target: str) -> None
         ("--layers 5 --exits 1,5", "has 4 layers"),
         ("--text nothing.txt", "cannot read"),
         ("--model minni", "mini"),
+        ("--kinds gsm8", "gsm8k"),
+        ("--drawn 0", "at least 1"),
     ],
 )
 def test_wrong_words_are_one_clear_line(

@@ -12,7 +12,7 @@ import pytest
 from journals import HOSTILE, Story, hostile
 from test_cli import ORACLE, call
 
-from treeagent import JournalError
+from treeagent import Agent, Budget, Event, JournalError
 from treeagent.journal import read
 from treeagent.viewer.page import inert, page
 from treeagent.viewer.parting import parting
@@ -303,3 +303,44 @@ def test_events_out_of_place_are_refused_by_name(tmp_path: Path) -> None:
     run.judged(7, 1.0)
     with pytest.raises(JournalError, match="do not fit together"):
         told(run.write(tmp_path / "run.jsonl"))
+
+
+def test_the_engines_rounds_are_in_the_journal_and_in_the_page(tmp_path: Path) -> None:
+    """What they tell adds up to the engine's own figures; each round is told before the answers that it made."""
+    path = tmp_path / "run.jsonl"
+    options = {"backend.device": "cpu", "backend.draft": "mini-draft", "backend.draft_tokens": 3}
+    agent = Agent("game24", "bfs", backend="seed", options=options, budget=Budget(calls=12))
+    result = agent.solve("4 5 6 10", journal=path)
+    rounds = told(path).tree["rounds"]
+    sums = {name: sum(rounds[name]) for name in ("rows", "read", "drafted", "accepted", "tokens")}
+    engine = result.engine
+    assert {name: sums[name] for name in ("drafted", "accepted", "tokens")} == {
+        name: engine[name] for name in ("drafted", "accepted", "tokens")
+    }
+    assert len(rounds["at"]) == engine["rounds"] > 5
+    assert sums["read"] == engine["prefix_tokens_computed"]
+    assert sums["tokens"] / sums["rows"] == pytest.approx(engine["block_efficiency"], abs=1e-3)
+    assert rounds["at"] == sorted(rounds["at"])
+    assert 0 <= rounds["at"][0] <= sum(rounds["seconds"]) <= result.seconds
+    assert set(rounds["model"]) == {"mini"}
+    ended = 0.0
+    for event in read(path):
+        if event.type == "rounds":
+            ended = event.data["at"][-1] + event.data["seconds"][-1]
+        elif event.type == "completion":
+            assert ended > 0
+            assert ended <= event.data["t"] + 0.01
+
+
+def test_rounds_of_two_engines_stand_in_the_order_of_time() -> None:
+    """Told apart by model; a damaged column is said to be one."""
+    story_of = Story()
+    story_of.rounds("large", (0.1, 0.2, 3, 40, 0, 0, 3), (0.5, 0.1, 3, 0, 6, 2, 5))
+    story_of.rounds("small", (0.3, 0.1, 1, 9, 0, 0, 1))
+    events = [Event(line.pop("type"), line) for line in story_of.lines]
+    rounds = story(events, "run.jsonl").tree["rounds"]
+    assert rounds["model"] == ["large", "small", "large"]
+    assert rounds["tokens"] == [3, 1, 5]
+    del events[1].data["rows"][0]
+    with pytest.raises(JournalError, match="damaged"):
+        story(events, "run.jsonl")

@@ -230,6 +230,33 @@ def test_the_time_line_leads_to_a_moment(browser: Browser, solved: Path, tmp_pat
     assert int(browser.run("document.getElementById('step').value")) == last
 
 
+def test_the_time_line_tells_of_the_engines_rounds(browser: Browser, tmp_path: Path) -> None:
+    """All of them together, and the one that is pointed at."""
+    told = Story()
+    told.rounds("mini", (0.0, 0.2, 2, 90, 0, 0, 2), (0.5, 0.25, 2, 0, 6, 3, 5))
+    told.thought(0, "1 + 2 = 3")
+    told.end(1)
+    shown(browser, tmp_path, told.write(tmp_path / "rounds.jsonl"))
+    caption = "document.querySelector('#times .told').textContent"
+    assert browser.run(caption) == "2 rounds of the engine, 2 branches each \u00b7 1.75 tokens a branch"
+    point = (
+        "(share => {{ const canvas = document.querySelector('#times canvas'), box = canvas.getBoundingClientRect();"
+        " canvas.dispatchEvent(new PointerEvent('pointermove', {{clientX: box.left + share * box.width}})); }})({})"
+    )
+    browser.run(point.format(0.9))
+    assert browser.run(caption) == "round 2, 0.25 s: 2 branches got 5 tokens, 3 of 6 drafted were right"
+    browser.run(point.format(0.1))
+    assert browser.run(caption) == "round 1, 0.2 s: 2 branches got 2 tokens, 90 prompt tokens read"
+    green = browser.run(
+        "(() => { const canvas = document.querySelector('#times canvas'), ratio = window.devicePixelRatio;"
+        " const at = (x, up) => [...canvas.getContext('2d').getImageData(x * canvas.width, canvas.height - up * ratio,"
+        " 1, 1).data].slice(0, 3); return [at(0.8, 4), at(0.8, 25), at(0.45, 4)]; })()"
+    )
+    assert green[0][1] > green[0][0] + 40  # tokens that came of it
+    assert green[1] != green[2]  # what was drafted in vain, and nothing between two rounds
+    assert browser.errors == []
+
+
 def test_an_address_can_name_a_thought(browser: Browser, solved: Path, tmp_path: Path) -> None:
     """``page.html#7`` has it chosen; a number that is no thought, or no number, changes nothing."""
     shown(browser, tmp_path, solved)

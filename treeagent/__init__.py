@@ -29,6 +29,7 @@ _HOMES = {
     "Reply": "backend",
     "Request": "backend",
     "Result": "agent",
+    "Round": "backend",
     "Run": "agent",
     "Sampling": "backend",
     "ScoreRequest": "backend",
@@ -71,6 +72,9 @@ if TYPE_CHECKING:
     )
     from .backend import (
         Request as Request,
+    )
+    from .backend import (
+        Round as Round,
     )
     from .backend import (
         Sampling as Sampling,

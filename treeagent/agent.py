@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from . import wiring
-from .backend import Backend, Usage
+from .backend import Backend, Round, Usage
 from .budget import Budget, BudgetExhausted, Ledger
 from .errors import BackendError, ConfigError, JournalError, TreeagentError
 from .evaluator import Evaluator
 from .explorer import Counts, Explorer, ranked
-from .journal import FORMAT, Event, Journal, read, recorded
+from .journal import FORMAT, Event, Journal, read, recorded, rounds_event
 from .search import Search
 from .task import DEFAULT_SAMPLING, Task
 from .taskfile import Scalar
@@ -216,6 +216,7 @@ class Run:
         self._resumed = resume
         self._began = time.monotonic()
         self._figures: Callable[[], dict[str, Any]] = dict
+        self._rounds: list[tuple[str | None, Callable[[], list[Round]]]] = []
         self._stopping: str | None = None
         self._searching: asyncio.Future[Thought | None] | None = None
         known = ({}, {}) if self._journal is None else (self._journal.replies, self._journal.scores)
@@ -271,6 +272,7 @@ class Run:
             await asyncio.to_thread(each.load)
         self._began = time.monotonic()  # a budget of seconds is for searching
         self._figures = wiring.meters(backend, judging)
+        self._rounds = [(each.model, each.rounds()) for each in dict.fromkeys((backend, judging))]
         self._searching = asyncio.ensure_future(self._agent.search.run(self._explorer))
         if self._stopping is not None:
             self._searching.cancel()
@@ -330,6 +332,13 @@ class Run:
         return Event("run", data)
 
     def _emit(self, event: Event) -> None:
+        if event.type in ("completion", "scores", "end"):  # answers end rounds; what led to them is told first
+            for model, ended in self._rounds:
+                if rounds := ended():
+                    self._tell(rounds_event(rounds, self._began, model))
+        self._tell(event)
+
+    def _tell(self, event: Event) -> None:
         if self._journal is not None:
             self._journal.write(event, time.monotonic() - self._began)
         if self._on_event is not None:

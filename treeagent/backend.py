@@ -157,6 +157,25 @@ class Scores:
     usage: Usage
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round of a backend that works in rounds: a pass over what all requests in the making need next."""
+
+    began: float
+    """By ``time.monotonic``, in seconds."""
+    seconds: float
+    rows: int
+    """Branches that got tokens from it, those of other searches on the same backend included."""
+    read: int
+    """Prompt tokens that it read."""
+    drafted: int
+    """Tokens that were guessed, and verified in it."""
+    accepted: int
+    """Of them those that the model confirmed."""
+    tokens: int
+    """Tokens that the branches got."""
+
+
 class Backend(ABC):
     """Where requests run. Batching is the backend's own business: what is awaited together should run together.
 
@@ -208,6 +227,13 @@ class Backend(ABC):
         for JSON; unknown is None. Several meters may run at once, and each may be read as often as one likes.
         """
         return dict
+
+    def rounds(self) -> Callable[[], list[Round]]:
+        """Start keeping rounds; each call of the result gives those that have ended since the last, in order.
+
+        A backend that does not work in rounds gives none. They are kept as long as the result is.
+        """
+        return list
 
     async def aclose(self) -> None:
         """Release what the backend holds, such as a loaded model; it may be used again afterwards."""

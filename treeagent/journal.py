@@ -13,11 +13,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from .backend import Completion, Reply, Scores, Usage
+from .backend import Completion, Reply, Round, Scores, Usage
 from .errors import JournalError
 
 FORMAT = 1
 """Version of the journal format, in its first line."""
+
+
+ROUND = ("at", "seconds", "rows", "read", "drafted", "accepted", "tokens")
+"""Columns of the event ``rounds``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class Event:
     """Something that happened in a run."""
 
     type: str
-    """``run``, ``resumed``, ``completion``, ``scores``, ``thought``, ``dropped``, ``judged``,
+    """``run``, ``resumed``, ``completion``, ``scores``, ``rounds``, ``thought``, ``dropped``, ``judged``,
     ``answer``, ``failed`` or ``end``."""
     data: dict[str, Any]
     """The event's own fields, ready for JSON."""
@@ -164,6 +168,13 @@ def scores_event(
     """The event that makes a scoring repeatable; see :func:`completion_event`."""
     data = {"id": request_id, "prompt": prompt, "continuations": list(continuations), **asdict(scores)}
     return Event("scores", {**data, "thought": thought, "seconds": None if seconds is None else round(seconds, 4)})
+
+
+def rounds_event(rounds: Sequence[Round], began: float, model: str | None) -> Event:
+    """Rounds of a backend, in columns; their times count from ``began``, by ``time.monotonic``."""
+    columns: dict[str, list[Any]] = {name: [getattr(each, name) for each in rounds] for name in ROUND[1:]}
+    columns["seconds"] = [round(seconds, 5) for seconds in columns["seconds"]]
+    return Event("rounds", {"model": model, "at": [round(each.began - began, 5) for each in rounds], **columns})
 
 
 def _told(data: dict[str, Any], *optional: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from treeagent import Agent, Backend, Budget, Result
+from treeagent.statistics import share
 from treeagent.tasks.rational import show
 
 from ..transformers import TransformersBackend
@@ -30,6 +30,12 @@ METHODS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "bfs, legality filter off": ("bfs", {"b": 5}, False),
     "dfs": ("dfs", {}, True),
     "mcts": ("mcts", {"simulations": 1000}, True),
+    "greedy": ("greedy", {}, True),
+    "beam": ("beam", {"b": 5}, True),
+    "best-first": ("best-first", {"expansions": 1000}, True),
+    "dvts": ("dvts", {}, True),
+    "rebase": ("rebase", {}, True),
+    "rap": ("rap", {"iterations": 1000}, True),
     "io": ("io", {}, True),
     "io, vote, 5 verified": ("cot-sc", {"k": 400, "by": "io", "candidates": 5}, True),
     "cot": ("cot", {}, True),
@@ -66,14 +72,6 @@ class Row:
     """Input, answer and verdict, puzzle by puzzle."""
 
 
-def wilson(solved: int, puzzles: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
-    share = solved / puzzles
-    centre = (share + z * z / (2 * puzzles)) / (1 + z * z / puzzles)
-    half = z * math.sqrt(share * (1 - share) / puzzles + z * z / (4 * puzzles * puzzles)) / (1 + z * z / puzzles)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 async def run(
     method: str,
     inputs: Sequence[str],
@@ -105,7 +103,7 @@ async def run(
 def row(method: str, results: Sequence[Result]) -> Row:
     """Summarise one method."""
     solved = sum(bool(result.solved) for result in results)
-    low, high = wilson(solved, len(results))
+    found = share(solved, len(results))
     bad = sum(result.counts.illegal + result.counts.unparsed for result in results)
     kept = METHODS[method][2] is False  # without the filter, illegal steps are among the thoughts
     steps = sum(result.counts.thoughts + result.counts.duplicates + result.counts.unparsed for result in results)
@@ -114,8 +112,8 @@ def row(method: str, results: Sequence[Result]) -> Row:
         method,
         len(results),
         solved,
-        round(low, 4),
-        round(high, 4),
+        round(found.low, 4),
+        round(found.high, 4),
         round(sum(result.usage.tokens or 0 for result in results) / len(results), 1),
         round(sum(result.usage.calls for result in results) / len(results), 1),
         round(bad / max(steps, 1), 4),
@@ -131,9 +129,9 @@ def markdown(report: dict[str, Any]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in report["rows"]:
-        share = 100 * row["solved"] / row["puzzles"]
+        part = 100 * row["solved"] / row["puzzles"]
         lines.append(
-            f"| {row['method']} | {share:.0f} % | {100 * row['low']:.0f} - {100 * row['high']:.0f} % "
+            f"| {row['method']} | {part:.0f} % | {100 * row['low']:.0f} - {100 * row['high']:.0f} % "
             f"| {row['tokens']:,.0f} | {row['calls']:,.0f} | {100 * row['illegal']:.1f} % "
             f"| {row['cut']} |"
         )

@@ -11,26 +11,23 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from treeagent.backend import Reply, Request, ScoreRequest, Scores, Usage
+from treeagent.backend import Reply, Request, Round, ScoreRequest, Scores
 from treeagent.errors import BackendError, ConfigError, TreeagentError, did_you_mean
 
 from .. import worker
-from ..beams import Run
-from ..gathering import Gatherer, Ticket
-from ..local import LocalBackend, pairs, samples
+from ..gathering import Gatherer
+from ..local import LocalBackend
 from .assembly import Parts, assemble
 from .beam_rejection import check_beams
-from .beaming import Beaming
 from .drafters import Drafter
 from .drafters.beams import size_of
 from .drafters.names import Choice
 from .exits import Exit
-from .jobs import Growing, Scoring
+from .intake import Question, jobs_of
+from .recording import Recorders
 from .scheduler import POLICIES
 from .sharing import SharedDraft
 from .verify import VERIFIERS
-
-Question = Ticket[Request | ScoreRequest]
 
 
 class SeedBackend(LocalBackend):
@@ -144,8 +141,11 @@ class SeedBackend(LocalBackend):
         self.shared.engines.add(self)
         """What engines opened beside this one have in common with it."""
         self._parts: Parts | None = None
+        self._recorders = Recorders()
         self._gatherer: Gatherer[Request | ScoreRequest] = Gatherer(self._submit)
         self._inbox: deque[Question] = deque()
+        self._answers: deque[Callable[[], None]] = deque()
+        """What is handed out when the round is over."""
         self._lock = threading.Lock()
         """Guards the inbox and whether there is work."""
         self._working = False
@@ -213,6 +213,10 @@ class SeedBackend(LocalBackend):
 
         return read
 
+    def rounds(self) -> Callable[[], list[Round]]:
+        """Start keeping rounds; each call of the result gives those that have ended since the last."""
+        return self._recorders.add()
+
     def check(self) -> None:
         """Raise AssertionError where the forest contradicts itself; for tests, while no request is running."""
         if self._parts is not None:
@@ -250,6 +254,7 @@ class SeedBackend(LocalBackend):
             self._take(parts)
             if parts.scheduler.busy:
                 self._round(parts)
+            self._hand_out()
         except BaseException as error:  # noqa: BLE001  # the worker's boundary
             self._refuse(error)
         with self._lock:
@@ -277,9 +282,14 @@ class SeedBackend(LocalBackend):
 
     def _round(self, parts: Parts) -> None:
         try:
-            parts.scheduler.round()
+            with self._recorders.round(parts.scheduler.counters):
+                parts.scheduler.round()
         except BaseException as error:  # noqa: BLE001  # the worker's boundary: the requests of this round are lost
             parts.scheduler.fail(self._explained(error))
+
+    def _hand_out(self) -> None:
+        while self._answers:
+            self._answers.popleft()()
 
     def _refuse(self, error: BaseException) -> None:
         """The models could not be loaded: every waiting question gets the reason."""
@@ -296,51 +306,11 @@ class SeedBackend(LocalBackend):
             self._inbox.clear()
         for ticket in tickets:
             try:
-                if isinstance(ticket.question, ScoreRequest):
-                    self._take_scoring(parts, ticket, ticket.question)
-                else:
-                    self._take_generation(parts, ticket, ticket.question)
+                single = self.beam_survivors == 1
+                for job in jobs_of(ticket, parts.text, parts.model, self._answers.append, single=single):
+                    parts.scheduler.submit(job)
             except BaseException as error:  # noqa: BLE001  # the worker's boundary: this question's own fault
                 ticket.fail(self._explained(error))
-
-    def _take_scoring(self, parts: Parts, ticket: Question, request: ScoreRequest) -> None:
-        asked = pairs(request, parts.text, parts.model)
-        lengths = tuple(len(continuation) for _, continuation in asked)
-        usage = Usage(calls=1, prompt_tokens=(len(asked[0][0]) if asked else 0) + sum(lengths), completion_tokens=0)
-
-        def answer(sums: list[float]) -> None:
-            ticket.answer(Scores(tuple(sums), lengths, usage))
-
-        if not any(lengths):
-            answer([0.0] * len(asked))
-            return
-        continuations = [continuation for _, continuation in asked]
-        parts.scheduler.submit(Scoring(asked[0][0], continuations, answer, ticket.fail, lambda: ticket.wanted))
-
-    def _take_generation(self, parts: Parts, ticket: Question, request: Request) -> None:
-        made = samples(request, parts.text, parts.model)
-        left = len(made)
-
-        def finished() -> None:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                tokens = sum(len(sample.tokens) + sample.others for sample in made)
-                usage = Usage(calls=1, prompt_tokens=len(made[0].prompt), completion_tokens=tokens)
-                completions = tuple(sample.completion for sample in made if sample.completion is not None)
-                ticket.answer(Reply(completions, usage))
-
-        def failed(error: BaseException) -> None:
-            ticket.fail(error)
-            ticket.dropped = True  # its other samples are of no use to anybody
-
-        single = self.beam_survivors == 1
-        for sample in made:
-            sample.wanted = lambda: ticket.wanted
-            if sample.sampling.num_beams > 1:
-                parts.scheduler.submit(Beaming(Run(sample, parts.model.eos), finished, failed, single))
-            else:
-                parts.scheduler.submit(Growing(sample, finished, failed))
 
     def _explained(self, error: BaseException) -> TreeagentError:
         if isinstance(error, TreeagentError):

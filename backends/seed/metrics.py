@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from treeagent.backend import Round
+
 from .drafters import Draft
 from .verify import Verdict
 
@@ -18,6 +20,8 @@ class Counters:
 
     rounds: int = 0
     """Target passes."""
+    read: int = 0
+    """Prompt tokens that passes read."""
     row_passes: int = 0
     """Rows verified, summed over rounds."""
     tokens: int = 0
@@ -54,6 +58,10 @@ class Counters:
     def since(self, before: Counters) -> Counters:
         """The difference."""
         return Counters(**{f.name: _minus(getattr(self, f.name), getattr(before, f.name)) for f in fields(self)})
+
+    def as_round(self, began: float, seconds: float) -> Round:
+        """The difference that one round has made, as the journal tells it."""
+        return Round(began, seconds, self.row_passes, self.read, self.drafted, self.accepted, self.tokens)
 
     def count(self, draft: Draft, verdict: Verdict) -> list[tuple[float, bool]]:
         """Count a verified draft; (claimed confidence, accepted) of every node whose parent was accepted."""

@@ -176,6 +176,7 @@ class Scheduler:
         before = self.runner.seconds
         logits, rows = self.runner.forward(spans)
         self.counters.rounds += 1
+        self.counters.read += reading.tokens
         if not reading.spans and ready:
             self.counters.verified_seconds += self.runner.seconds - before
             drafted = sum(sum(job.drafted) for job in ready)

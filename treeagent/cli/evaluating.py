@@ -131,7 +131,8 @@ def evaluate(
     title = f"{loaded.name}, {search}, {agent.backend.name} {agent.backend.model or ''}".rstrip()
     pair = None if other is None else compared(found, other)
     if as_json:
-        told: dict[str, Any] = {"settings": what, **numbers.to_json(), "seconds": seconds, "engine": engine}
+        told: dict[str, Any] = {"settings": what, **numbers.to_json()}
+        told |= {"at_once": at_once, "seconds": seconds, "engine": engine}
         told["against"] = None if pair is None else {"folder": str(against), **asdict(pair)}
         typer.echo(json.dumps(told))
     else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from treeagent.errors import JournalError
-from treeagent.journal import Event, recorded
+from treeagent.journal import ROUND, Event, recorded
 from treeagent.rebuild import Rebuilt, rebuild
 from treeagent.thought import Thought
 
@@ -55,13 +55,14 @@ def story(events: Sequence[Event], name: str) -> Story:
             "failed": [event.data["error"] for event in tellings[told] if event.type == "failed"],
             "thoughts": _thoughts(rebuilt),
             **_steps(tellings[told], list(requests)),
+            "rounds": _rounds(tellings[told]),
             "requests": [
                 [data.get("role"), data["t"], data.get("seconds"), data.get("thought"), id]
                 for id, data in requests.items()
             ],
         }
         return Story(name, rebuilt, requests, tree, _replies(requests))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise JournalError(f"{name}: an event of the journal is damaged ({error!r} is missing or misformed)") from error
 
 
@@ -158,6 +159,18 @@ def _steps(telling: Sequence[Event], requests: Sequence[str]) -> dict[str, Any]:
         at.append(what)
         t.append(data.get("t"))
     return {"steps": {"kind": kind, "at": at, "t": t}, "dropped": dropped, "asked": asked}
+
+
+def _rounds(telling: Sequence[Event]) -> dict[str, list[Any]]:
+    """Rounds of the engine in columns, in the order of time; ``model`` tells two engines apart."""
+    names = ("model", *ROUND)
+    rows: list[tuple[Any, ...]] = []
+    for event in telling:
+        if event.type == "rounds":
+            columns = [event.data[name] for name in ROUND]
+            rows += [(event.data["model"], *row) for row in zip(*columns, strict=True)]
+    rows.sort(key=lambda row: row[1])
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
 
 
 def _replies(requests: dict[str, dict[str, Any]]) -> dict[str, Any]:

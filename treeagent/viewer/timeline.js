@@ -1,4 +1,7 @@
-// The time line: each request from when it was asked to when it was answered, as far as the journal knows.
+// The time line: each request from when it was asked to when it was answered, and below them the engine's rounds, as
+// far as the journal knows either.
+
+const STRIP = 30;  // height of the rounds, in CSS pixels
 
 const ROLES = ["#2f81f7", "#d29922", "#8957e5", "#3fb950", "#db61a2", "#e3693c", "#57a6a1"];
 
@@ -11,6 +14,9 @@ class Timeline {
     this.roles = [...new Set(told.map((request) => request[0] || "likelihoods"))];
     this.end = Math.max(0.001, ...[run.steps.t[run.length - 1] ?? 0]);
     for (const [, t] of told) this.end = Math.max(this.end, t);
+    this.rounds = run.rounds.at.map((at, i) => this.round(i));
+    for (const round of this.rounds) this.end = Math.max(this.end, round.to);
+    this.fullest = Math.max(1, ...this.rounds.map((round) => round.rows + round.drafted));
     this.pack(told);
     const keys = this.roles.map((role, i) => {
       const swatch = el("span", { class: "swatch" });
@@ -19,9 +25,43 @@ class Timeline {
     });
     const spans = told.some((request) => request[2] !== null && request[2] !== undefined);
     const said = `${plural(told.length, "request")} in ${seconds(this.end)}${spans ? "" : ", when answered"}`;
-    this.element = el("figure", {}, this.canvas, el("figcaption", {}, said, ...keys));
+    this.told = el("span", { class: "told" }, this.summary());
+    this.element = el("figure", {}, this.canvas, el("figcaption", {}, said, ...keys, this.told));
+    if (this.rounds.length) this.canvas.classList.add("rounds");
     this.canvas.addEventListener("click", (event) => this.click(event.offsetX));
+    this.canvas.addEventListener("pointermove", (event) => this.hover(event.offsetX));
+    this.canvas.addEventListener("pointerleave", () => { this.told.textContent = this.summary(); });
     new ResizeObserver(() => this.draw()).observe(this.canvas);
+  }
+
+  /** Round `i` as the journal's columns have it. */
+  round(i) {
+    const { at, seconds: took, rows, read, drafted, accepted, tokens, model } = this.run.rounds;
+    return {
+      from: at[i], to: at[i] + took[i], rows: rows[i], read: read[i], drafted: drafted[i], accepted: accepted[i],
+      tokens: tokens[i], model: model[i],
+    };
+  }
+
+  /** What is said of the rounds while none is pointed at. */
+  summary() {
+    if (!this.rounds.length) return "";
+    const sum = (name) => this.rounds.reduce((total, round) => total + round[name], 0);
+    const each = sum("rows") ? ` \u00b7 ${number(sum("tokens") / sum("rows"))} tokens a branch` : "";
+    return `${plural(this.rounds.length, "round")} of the engine, ${number(sum("rows") / this.rounds.length)} branches each${each}`;
+  }
+
+  /** What the round at `x` did. */
+  hover(x) {
+    const t = ((x - 2) / (this.canvas.clientWidth - 4)) * this.end;
+    const i = this.rounds.findLastIndex((round) => round.from <= t);
+    if (i < 0) return;
+    const { from, to, rows, read, drafted, accepted, tokens, model } = this.rounds[i];
+    const parts = [`${plural(rows, "branch", "branches")} got ${plural(tokens, "token")}`];
+    if (drafted) parts.push(`${accepted} of ${drafted} drafted were right`);
+    if (read) parts.push(`${plural(read, "prompt token")} read`);
+    const named = new Set(this.run.rounds.model).size > 1 ? `${visible(model || "")} ` : "";
+    this.told.textContent = `${named}round ${i + 1}, ${seconds(to - from)}: ${parts.join(", ")}`;
   }
 
   /** Lanes, so that requests that were under way together lie below each other. */
@@ -64,7 +104,8 @@ class Timeline {
     this.bitmap.height = this.canvas.height;
     const context = this.bitmap.getContext("2d");
     context.scale(ratio, ratio);
-    const tall = Math.min(12, (height - 6) / this.lanes);
+    if (this.rounds.length) this.drawRounds(context, width, height);
+    const tall = Math.min(12, (height - 6 - (this.rounds.length ? STRIP : 0)) / this.lanes);
     const x = (t) => (t / this.end) * (width - 4) + 2;
     context.globalAlpha = 0.8;
     this.roles.forEach((_, role) => {
@@ -74,6 +115,19 @@ class Timeline {
         context.fillRect(x(bar.from), 3 + bar.lane * tall, Math.max(1.2, x(bar.to) - x(bar.from) - 0.5), Math.max(1, tall - 1));
       }
     });
+  }
+
+  /** A bar for each round, as high as its branches and drafted tokens; the lower part is what they got. */
+  drawRounds(context, width, height) {
+    const x = (t) => (t / this.end) * (width - 4) + 2;
+    const tall = (count) => (count / this.fullest) * (STRIP - 4);
+    for (const [colour, count] of [["#8c959f", (round) => round.rows + round.drafted], ["#3fb950", (round) => round.tokens]]) {
+      context.fillStyle = colour;
+      for (const round of this.rounds) {
+        const h = Math.min(STRIP - 4, Math.max(1, tall(count(round))));
+        context.fillRect(x(round.from), height - 2 - h, Math.max(0.8, x(round.to) - x(round.from) - 0.4), h);
+      }
+    }
   }
 
   /** Go to what had happened by then. */
