@@ -7,7 +7,7 @@ from itertools import cycle, pairwise, product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from seed_tools import COSTS, DRAFT_COSTS
+from seed_tools import COSTS, DRAFT_COSTS, table
 
 from treeagent.backends.seed.budget import (
     BRIEF_TRIAL,
@@ -22,7 +22,8 @@ from treeagent.backends.seed.budget import (
     select,
     values,
 )
-from treeagent.backends.seed.drafters import Draft
+from treeagent.backends.seed.drafters import MODEL, Draft, Others
+from treeagent.backends.seed.drafting import Drafting
 
 TIMES = st.lists(st.floats(1e-4, 0.5), min_size=120, max_size=120)
 """What a machine that is disturbed at random measures."""
@@ -124,18 +125,25 @@ def test_without_room_nothing_can_pay() -> None:
     assert floor(COSTS, 4, 0) == float("inf")
 
 
+@pytest.mark.parametrize("others", [Others(), Others(12, 30.0)])
 @pytest.mark.parametrize("acceptance", [0.0, 0.3, 0.7, 0.95])
 @pytest.mark.parametrize("rows", [1, 4, 16, 64])
-def test_a_model_drafts_as_deep_as_pays(rows: int, acceptance: float) -> None:
-    """The depth with the most expected tokens per second, drafting included; none if no depth pays."""
+def test_a_model_drafts_as_deep_as_pays(rows: int, acceptance: float, others: Others) -> None:
+    """The depth with the most expected tokens per second of all who wait, drafting included; none if no depth pays."""
 
     def rate(depth: int) -> float:
-        tokens = sum(acceptance**level for level in range(depth + 1))
-        return rows * tokens / (COSTS(rows, rows * depth) + depth * DRAFT_COSTS(rows))
+        tokens = rows * sum(acceptance**level for level in range(depth + 1)) + others.tokens
+        return tokens / (COSTS(rows + others.rows, rows * depth) + depth * DRAFT_COSTS(rows))
 
-    depth = best_depth(COSTS, DRAFT_COSTS, acceptance, rows, 12)
+    depth = best_depth(COSTS, DRAFT_COSTS, acceptance, rows, 12, others)
     assert rate(depth) == pytest.approx(max(map(rate, range(13))))
-    assert depth > 0 or acceptance < 0.5 or rows > 4
+    assert depth > 0 or acceptance < 0.5 or rows > 4 or others.rows
+    assert depth <= best_depth(COSTS, DRAFT_COSTS, acceptance, rows, 12)
+
+
+def test_a_few_branches_do_not_hold_up_many() -> None:
+    """A depth that pays for one branch alone is not drafted while many others, well served already, wait for it."""
+    assert best_depth(COSTS, table(4), 0.6, 1, 12) > best_depth(COSTS, table(4), 0.6, 1, 12, Others(15, 45.0))
 
 
 def wasted(rows: int, claim: float, rounds: int = 64, levels: int = 16) -> tuple[float, list[int]]:
@@ -187,6 +195,22 @@ def test_a_drafter_that_was_given_up_gets_another_chance() -> None:
         calibration.learn([])
     assert low < 0.02
     assert calibration.worth(0.9) > 0.8
+
+
+def test_a_bad_model_beside_a_good_table_spoils_nobodys_name_but_its_own() -> None:
+    """What claims were worth is learnt apart, and a kind that is not asked any more gets another chance."""
+    drafting = Drafting(COSTS)
+    for _ in range(40):
+        drafting.settle({"": [(0.8, True)] * 4 + [(0.8, False)], MODEL: [(0.8, False)] * 4})
+    tables, model = drafting.calibration(""), drafting.calibration(MODEL)
+    assert tables.worth(0.8) == pytest.approx(0.8, abs=0.05)
+    assert model.worth(0.8) < 0.1
+    assert model.acceptance < 0.1
+    assert tables.acceptance > 0.7
+    assert drafting._values(Draft([1], [-1], [0.8], by=MODEL).keep([0])) == [model.worth(0.8)]
+    for _ in range(3_000):
+        drafting.settle({"": [(0.8, True)] * 4 + [(0.8, False)]})
+    assert model.worth(0.8) > 0.7
 
 
 def test_drafting_that_does_not_pay_rests_longer_each_time() -> None:

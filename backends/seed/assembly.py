@@ -18,8 +18,8 @@ from .. import models
 from ..loading import Model, Text
 from .beam_rejection import BeamRejection
 from .beam_rules import CoupledBeams
-from .budget import CostTable, best_depth
-from .drafters import Drafter
+from .budget import Calibration, CostTable, best_depth
+from .drafters import MODEL, Drafter
 from .drafters.beams import DEPTH as BEAM_DEPTH
 from .drafters.beams import BeamShape, size_of
 from .drafters.combined import Combined
@@ -151,10 +151,16 @@ def _weigh(model: ModelDrafter, weighed: Drafting, draft: CostTable) -> None:
         """Seconds of a pass, as far as its tokens went lately."""
         return draft(nodes) * model.runner.share
 
+    def late() -> Calibration:
+        """What the model's claims were worth lately; a table beside it is another matter."""
+        return weighed.calibration(MODEL)
+
     if model.shape.name == "dynamic":  # a level pays if the tokens it may bring come faster than the target's own
-        model.pays = lambda rows, nodes, value: value * weighed.calibration.truth > passes(nodes) * rows / target(rows)
+        model.pays = lambda rows, nodes, value, others: (
+            value * late().truth > passes(nodes) * (rows + others.tokens) / target(rows + others.rows)
+        )
     else:
-        model.depth_for = lambda rows: best_depth(target, passes, weighed.calibration.acceptance, rows, DEPTH)
+        model.depth_for = lambda rows, others: best_depth(target, passes, late().acceptance, rows, DEPTH, others)
 
 
 def measured(runner: Runner, dtype: str) -> CostTable:

@@ -16,7 +16,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from .drafters import Draft
+from .drafters import NOBODY, Draft, Others
 
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of rows that are measured."""
@@ -198,12 +198,20 @@ def select(
     return [draft.keep(sorted(nodes)) for draft, nodes in zip(drafts, taken, strict=True)]
 
 
-def best_depth(target: CostTable, draft: Callable[[float], float], acceptance: float, rows: int, most: int) -> int:
+def best_depth(
+    target: CostTable,
+    draft: Callable[[float], float],
+    acceptance: float,
+    rows: int,
+    most: int,
+    others: Others = NOBODY,
+) -> int:
     """How deep a model should draft chains for ``rows`` rows: the most tokens per second, drafting included."""
-    best, rate, tokens = 0, rows / target(rows), 1.0
+    everyone = rows + others.rows
+    best, rate, tokens = 0, (rows + others.tokens) / target(everyone), 1.0
     for depth in range(1, most + 1):
         tokens += acceptance**depth
-        seconds = target(rows, rows * depth) + depth * draft(rows)
-        if rows * tokens / seconds > rate:
-            best, rate = depth, rows * tokens / seconds
+        seconds = target(everyone, rows * depth) + depth * draft(rows)
+        if (rows * tokens + others.tokens) / seconds > rate:
+            best, rate = depth, (rows * tokens + others.tokens) / seconds
     return best

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .beaming import Beaming
 from .budget import Calibration, CostTable, Gate, floor, select, values
@@ -24,8 +24,8 @@ class Drafting:
         self.draft_tokens = draft_tokens
         """Nodes of every draft; None weighs expected tokens against measured times."""
         self.drafter: Drafter | None = None
-        self.calibration = Calibration()
         self.gate = Gate()
+        self._calibrations: dict[str, Calibration] = {}
         self._asked = False
         """Whether the drafter was asked when drafts were wanted last."""
         self._learning = 0.0
@@ -33,8 +33,20 @@ class Drafting:
 
     def start(self, drafter: Drafter | None) -> None:
         """Go on with a drafter of which nothing is known."""
-        self.drafter, self.calibration, self.gate = drafter, Calibration(), Gate()
+        self.drafter, self.gate, self._calibrations = drafter, Gate(), {}
         self._asked, self._learning = False, 0.0
+
+    def calibration(self, by: str) -> Calibration:
+        """What the claims of one kind of drafter were worth."""
+        return self._calibrations.setdefault(by, Calibration())
+
+    def settle(self, outcomes: Mapping[str, Sequence[tuple[float, bool]]]) -> None:
+        """Learn from a round what claims were worth: (claimed confidence, accepted) by kind of drafter."""
+        for by in outcomes.keys() | self._calibrations.keys():
+            self.calibration(by).learn(outcomes.get(by, ()))
+
+    def _values(self, draft: Draft) -> list[float]:
+        return values(draft, self.calibration(draft.by).worth)
 
     @property
     def spent(self) -> tuple[float, int, tuple[int, ...]]:
@@ -121,7 +133,7 @@ class Drafting:
                 job.draft = self._cut(draft, self.draft_tokens)
             return
         began = time.perf_counter()
-        worths = [values(draft, self.calibration.worth) for draft in drafts]
+        worths = [self._values(draft) for draft in drafts]
         if together:
             chosen = select(drafts, worths, self.cost, room)
         else:
@@ -166,7 +178,7 @@ class Drafting:
         """The best ``most`` nodes; of a drawn draft the first, which are chosen whatever they turned out to be."""
         if draft.law is not None or len(draft) <= most:
             return draft.keep(range(min(len(draft), most)))
-        worth = values(draft, self.calibration.worth)
+        worth = self._values(draft)
         best = sorted(range(len(draft)), key=lambda node: -worth[node])[:most]  # of equals parents stand first
         return draft.keep(sorted(best))
 
@@ -175,7 +187,7 @@ class Drafting:
         verified in the next pass. Learning from that will take what it took last time.
         """
         part = verified / len(chosen)
-        gain = sum(sum(values(draft, self.calibration.worth)) for draft in chosen)
+        gain = sum(sum(self._values(draft)) for draft in chosen)
         seconds = self.cost(verified, sum(map(len, chosen)) * part) + took * part + self._learning
         self.gate.learn(verified + gain * part, seconds, verified, self.cost(verified))
 

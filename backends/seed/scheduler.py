@@ -244,7 +244,7 @@ class Scheduler:
             (job, own[0], at[0]) for job, own, at in zip(ready, slots, rows, strict=True) if isinstance(job, Growing)
         ]
         claims = [Claim(job.row, job.draft or Draft(), at.start) for job, _, at in growing]
-        outcomes: list[tuple[float, bool]] = []
+        outcomes: dict[str, list[tuple[float, bool]]] = {}
         verdicts = self.verifier.verify(claims, logits)
         self.drafting.learn(claims, verdicts, logits)
         for (job, own, _), claim, verdict in zip(growing, claims, verdicts, strict=True):
@@ -253,9 +253,9 @@ class Scheduler:
                 job.failed(BackendError(NOT_FINITE))
                 self._let_go(job, keep=False)
             else:
-                outcomes += self.counters.count(claim.draft, verdict)
+                outcomes.setdefault(claim.draft.by, []).extend(self.counters.count(claim.draft, verdict))
                 self._commit(job, own, verdict)
-        self.drafting.calibration.learn(outcomes)
+        self.drafting.settle(outcomes)
         for other, taken, places in zip(ready, slots, rows, strict=True):
             if isinstance(other, Scoring):
                 other.branches[0].give_back(taken[0])

@@ -13,6 +13,9 @@ from treeagent.backend import Sampling
 
 from ...beams import Beam, Pick, Run
 
+MODEL = "model"
+"""Kind of the drafts of a draft model; those of tables have none."""
+
 
 @dataclass(slots=True, eq=False)
 class Row:
@@ -81,6 +84,8 @@ class Draft:
     law: list[NDArray[np.float64]] | None = None
     distinct: bool = True
     """Whether siblings differ: the law of a later one is the first's without the earlier ones."""
+    by: str = ""
+    """What kind of drafter made it; what claims were worth is learnt for each kind apart."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -94,6 +99,7 @@ class Draft:
             [self.confidence[node] for node in nodes],
             None if self.law is None else [self.law[node] for node in nodes],
             self.distinct,
+            self.by,
         )
 
 
@@ -115,6 +121,18 @@ class Verified:
     """(1 + nodes, k) their probabilities at temperature 1, without cuts; zeros where logits are not finite."""
 
 
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Branches of the same pass that somebody else has drafted for, and that wait as well while a model drafts."""
+
+    rows: int = 0
+    tokens: float = 0.0
+    """What they are expected to get from the pass."""
+
+
+NOBODY = Others()
+
+
 class Drafter(ABC):
     """Proposes drafts for all live rows of a round at once. Called from the engine's thread only."""
 
@@ -126,6 +144,8 @@ class Drafter(ABC):
     """How many passes of a draft model there were so far."""
     left: Sequence[int] = ()
     """How many tokens left the draft model at each of its exits so far; empty for one that has no exits."""
+    others: Others = NOBODY
+    """Set before it is asked for a part of the rows only."""
     wants: int = 0
     """How many of the target's likeliest tokens :meth:`learn` is to be told for each place; 0: it is not called."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import Draft, Drafter, Group, Row, Verified
+from . import Draft, Drafter, Group, Others, Row, Verified
 
 
 class Combined(Drafter):
@@ -38,6 +38,8 @@ class Combined(Drafter):
             drafts[i] = draft
         poor = [i for i, draft in enumerate(drafts) if _expected(draft) < 1]
         if poor:
+            good = [_expected(drafts[i]) for i in single if _expected(drafts[i]) >= 1]
+            self.model.others = Others(len(good), sum(1 + tokens for tokens in good))
             for i, draft in zip(poor, self.model.propose([rows[i] for i in poor], floor, depth), strict=True):
                 # What was drawn must not be chosen by what it is: its later claims depend on its first tokens.
                 drawn = draft.law is not None or rows[i].group is not None

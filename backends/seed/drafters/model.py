@@ -19,7 +19,7 @@ from ..forest import Span
 from ..pool import Slots
 from ..prefixes import OutOfMemory
 from ..runner import Runner
-from . import Draft, Drafter, Group, Row
+from . import Draft, Drafter, Group, Others, Row
 from .beams import BeamShape, Growth
 from .shapes import Shape
 from .siblings import Sketch
@@ -55,10 +55,10 @@ class ModelDrafter(Drafter):
         self.beams = beams
         """How groups of beams are drafted; None leaves them alone."""
         self.name = shape.name
-        self.depth_for: Callable[[int], int] | None = None
-        """How deep it pays to draft for a number of rows."""
-        self.pays: Callable[[int, int, float], bool] | None = None
-        """Whether one more level pays while so many rows wait: so many nodes grow, of this value in all."""
+        self.depth_for: Callable[[int, Others], int] | None = None
+        """How deep it pays to draft for a number of rows, beside others."""
+        self.pays: Callable[[int, int, float, Others], bool] | None = None
+        """Whether one more level pays while so many rows and others wait: so many nodes grow, of this value in all."""
         self._seen: dict[Row, _Seen] = {}
 
     @property
@@ -90,7 +90,7 @@ class ModelDrafter(Drafter):
         if self.shape.depth is not None:
             depth = min(depth, self.shape.depth)
         elif self.depth_for is not None:
-            depth = min(depth, self.depth_for(single)) if single else 0
+            depth = min(depth, self.depth_for(single, self.others)) if single else 0
         sketches = [
             self.shape.new(row, self._levels(row, depth)) if row.group is None else Sketch(row, 0, Draft())
             for row in rows
@@ -135,7 +135,7 @@ class ModelDrafter(Drafter):
             if single and self.pays is not None:
                 nodes = sum(len(sketch.growing) for sketch in single)
                 value = sum(sketch.value[node] for sketch in single for node in sketch.growing)
-                if not self.pays(rows, nodes, value):
+                if not self.pays(rows, nodes, value, self.others):
                     growing = [sketch for sketch in growing if sketch.row.group is not None]
             if not growing:
                 return

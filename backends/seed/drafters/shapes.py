@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ...draws import softmax_rows, top_draws_rows, warp_rows
 from ...sampling import TEXT, Floats, choose_rows
-from . import Draft, Row
+from . import MODEL, Draft, Row
 from .siblings import Child, Nodes, Sketch, coupled, drawn, drawn_children, uncut, uncut_scores, warp_or_greedy
 
 MOST_GROWING = 8
@@ -41,7 +41,7 @@ class Shape(ABC):
 
     def new(self, row: Row, levels: int) -> Sketch:
         """A draft without nodes."""
-        return Sketch(row, levels, Draft(law=[] if self.keeps_law else None, distinct=self.distinct))
+        return Sketch(row, levels, Draft(law=[] if self.keeps_law else None, distinct=self.distinct, by=MODEL))
 
     def drawn(self, depth: int) -> int:
         """The most nodes of so many levels that must all be verified, as their law is kept; 0 if none must."""
