@@ -19,7 +19,7 @@ def _blocks(language: str) -> list[str]:
 
 def _run(command: list[str] | str, folder: Path) -> str:
     scripts = Path(sys.executable).parent
-    env = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "2"}
+    env = {"OMP_NUM_THREADS": "2", **os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
         command,
         shell=isinstance(command, str),
