@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from treeagent.backend import Completion, Sampling
+from treeagent.errors import BackendError
 
 from .loading import Model
 from .sampling import Floats, choose_rows
@@ -179,7 +180,10 @@ def prefill(model: Model, prompts: Sequence[tuple[int, ...]]) -> tuple[torch.Ten
 def forward(
     model: Model, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any, *, keep: int = 1
 ) -> tuple[torch.Tensor, Any]:
-    """One pass over new tokens ``ids`` (R, N). Returns logits of the last ``keep`` of them at least, and the cache."""
+    """One pass over new tokens ``ids`` (R, N). Returns logits of the last ``keep`` of them at least, and the cache.
+
+    Raises BackendError for a model that keeps what it has read to itself.
+    """
     optional = {"position_ids": positions, "logits_to_keep": keep}
     out = model.network(
         input_ids=ids,
@@ -188,6 +192,8 @@ def forward(
         **{model.cache: cache},
         **{name: value for name, value in optional.items() if name in model.arguments},
     )
+    if out.get(model.cache) is None:
+        raise BackendError(f"{type(model.network).__name__} keeps no attention cache that can be batched here")
     return out.logits, out[model.cache]
 
 

@@ -71,8 +71,10 @@ def loss_of(model: Any, batches: Sequence[Batch], candidates: Candidates) -> flo
 
 
 def halves(device: torch.device) -> bool:
-    """Whether products of bfloat16 numbers are faster there than those of float32; some processors emulate them."""
-    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Whether products of bfloat16 numbers are faster there than those of float32: others emulate them."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def read_texts(paths: Sequence[Path], tokenizer: Any, length: int) -> list[list[Text]]:
@@ -250,9 +252,14 @@ def run(options: argparse.Namespace) -> None:
     groups = read_texts(options.text, text.tokenizer, options.length)
     if options.own:
         kept = options.out / "own.pt"
+        asked = {"model": options.model, "kinds": kinds, "own": options.own, "group": options.group}
         if not kept.exists():
-            torch.save(own_texts(options.model, kinds, options.own, options.group, options.device), kept)
-        groups += torch.load(kept, weights_only=True)
+            written = own_texts(options.model, kinds, options.own, options.group, options.device)
+            torch.save({"asked": asked, "groups": written}, kept)
+        found = torch.load(kept, weights_only=True)
+        if found["asked"] != asked:
+            raise ConfigError(f"{kept} holds texts that were asked for with {found['asked']}; give another --out")
+        groups += found["groups"]
     train(
         model, groups, options.out, steps=options.steps, lr=options.lr, per_step=options.per_step, drawn=options.drawn
     )

@@ -17,8 +17,9 @@ import pytest
 from treeagent.backends.mini import evaluate
 
 ROOT = Path(__file__).parent.parent
-QUOTE = re.compile(r"<!-- table: (\S+)(?: only (\S+))? -->\n\n(.*?)\n<!-- end -->", re.DOTALL)
-PICTURE = re.compile(r"<!-- picture: (\S+) -->\n\n(.*?)\n<!-- end -->", re.DOTALL)
+BODY = r"((?:(?!<!-- ).)*?)"  # up to the next marker, so that a misspelt end swallows nothing
+QUOTE = re.compile(rf"<!-- table: (\S+)(?: only (\S+))? -->\n\n{BODY}\n<!-- end -->", re.DOTALL)
+PICTURE = re.compile(rf"<!-- picture: (\S+) -->\n\n{BODY}\n<!-- end -->", re.DOTALL)
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "backends" / "mini" / "MODEL_CARD.md"]
 

@@ -125,7 +125,7 @@ def test_without_room_nothing_can_pay() -> None:
     assert floor(COSTS, 4, 0) == float("inf")
 
 
-@pytest.mark.parametrize("others", [Others(), Others(12, 30.0)])
+@pytest.mark.parametrize("others", [Others(), Others(12, 30.0, 24)])
 @pytest.mark.parametrize("acceptance", [0.0, 0.3, 0.7, 0.95])
 @pytest.mark.parametrize("rows", [1, 4, 16, 64])
 def test_a_model_drafts_as_deep_as_pays(rows: int, acceptance: float, others: Others) -> None:
@@ -133,7 +133,8 @@ def test_a_model_drafts_as_deep_as_pays(rows: int, acceptance: float, others: Ot
 
     def rate(depth: int) -> float:
         tokens = rows * sum(acceptance**level for level in range(depth + 1)) + others.tokens
-        return tokens / (COSTS(rows + others.rows, rows * depth) + depth * DRAFT_COSTS(rows))
+        seconds = COSTS(rows + others.rows, rows * depth + others.nodes) + depth * DRAFT_COSTS(rows)
+        return tokens / seconds
 
     depth = best_depth(COSTS, DRAFT_COSTS, acceptance, rows, 12, others)
     assert rate(depth) == pytest.approx(max(map(rate, range(13))))
@@ -143,7 +144,7 @@ def test_a_model_drafts_as_deep_as_pays(rows: int, acceptance: float, others: Ot
 
 def test_a_few_branches_do_not_hold_up_many() -> None:
     """A depth that pays for one branch alone is not drafted while many others, well served already, wait for it."""
-    assert best_depth(COSTS, table(4), 0.6, 1, 12) > best_depth(COSTS, table(4), 0.6, 1, 12, Others(15, 45.0))
+    assert best_depth(COSTS, table(4), 0.6, 1, 12) > best_depth(COSTS, table(4), 0.6, 1, 12, Others(15, 45.0, 40))
 
 
 def wasted(rows: int, claim: float, rounds: int = 64, levels: int = 16) -> tuple[float, list[int]]:

@@ -12,7 +12,7 @@ from device import DEVICE
 from seed_tools import SHAPE, Naive, ask, fixed_costs, request, save_model, told
 
 from treeagent.backends import models, train_sorted
-from treeagent.backends.loading import load_model
+from treeagent.backends.loading import load_model, load_text
 from treeagent.backends.sampled_softmax import Candidates
 from treeagent.backends.seed.engine import SeedBackend
 from treeagent.backends.sorting import exit_logits, exits_of, packed
@@ -54,6 +54,39 @@ def test_a_draft_of_first_layers_learns_and_drafts(target: str, tmp_path: Path) 
     read = backend.meter()
     assert told(ask(backend, asked)) == Naive(target, "float32").expected([asked])
     assert len(read()["draft_exits"]) == 2
+
+
+def test_it_learns_from_a_few_candidates_as_well(target: str, tmp_path: Path) -> None:
+    """Losses fall over the whole vocabulary, too, which was never compared with as a whole."""
+    text = tmp_path / "text.txt"
+    text.write_text("Use the numbers to make 24. Steps: 4 + 5 = 9, left: 6 9.\n" * 60)
+    out = tmp_path / "draft"
+    train_sorted.main([*words(target, out, text, 30), "--drawn", "8"])
+    ids = load_text(Path(target)).tokenizer(text.read_text()[:120], return_tensors="pt")["input_ids"]
+    picked = torch.ones_like(ids, dtype=torch.bool)
+    picked[:, -1] = False
+    losses = []
+    for folder in (Path(target), out):
+        network = load_model(folder, "float32", torch.device("cpu")).network
+        network.config.exits = [1, network.config.num_hidden_layers]
+        with torch.inference_mode():
+            exits = exit_logits(network, {"input_ids": ids}, picked)
+        losses.append([float(torch.nn.functional.cross_entropy(logits, ids[0, 1:])) for logits in exits])
+    assert all(after < before - 0.5 for before, after in zip(*losses, strict=True))
+
+
+def test_texts_that_were_asked_for_otherwise_are_not_learnt_from(
+    target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder's texts are those of the model and the kinds that it was made for."""
+    torch.save(
+        {"asked": {"model": target, "kinds": ["gsm8k"], "own": 5, "group": 8}, "groups": []}, tmp_path / "own.pt"
+    )
+    with pytest.raises(SystemExit):
+        train_sorted.main(
+            f"--model {target} --layers 2 --exits 1,2 --own 5 --kinds writing --steps 1 --out {tmp_path}".split()
+        )
+    assert "another --out" in capsys.readouterr().err
 
 
 def test_packed_texts_have_the_logits_of_texts_of_their_own(target: str) -> None:

@@ -320,16 +320,16 @@ def test_the_engines_rounds_are_in_the_journal_and_in_the_page(tmp_path: Path) -
     assert len(rounds["at"]) == engine["rounds"] > 5
     assert sums["read"] == engine["prefix_tokens_computed"]
     assert sums["tokens"] / sums["rows"] == pytest.approx(engine["block_efficiency"], abs=1e-3)
-    assert rounds["at"] == sorted(rounds["at"])
-    assert 0 <= rounds["at"][0] <= sum(rounds["seconds"]) <= result.seconds
+    assert rounds["at"][0] >= 0
+    assert sum(rounds["seconds"]) <= result.seconds
     assert set(rounds["model"]) == {"mini"}
-    ended = 0.0
+    told_of = answered = 0
     for event in read(path):
         if event.type == "rounds":
-            ended = event.data["at"][-1] + event.data["seconds"][-1]
+            told_of += sum(event.data["tokens"])
         elif event.type == "completion":
-            assert ended > 0
-            assert ended <= event.data["t"] + 0.01
+            answered += event.data["usage"]["completion_tokens"]
+            assert told_of >= answered > 0
 
 
 def test_rounds_of_two_engines_stand_in_the_order_of_time() -> None:
@@ -341,6 +341,7 @@ def test_rounds_of_two_engines_stand_in_the_order_of_time() -> None:
     rounds = story(events, "run.jsonl").tree["rounds"]
     assert rounds["model"] == ["large", "small", "large"]
     assert rounds["tokens"] == [3, 1, 5]
-    del events[1].data["rows"][0]
-    with pytest.raises(JournalError, match="damaged"):
-        story(events, "run.jsonl")
+    for damage in ([], [3, None], [3, "4"], [3, float("nan")]):
+        events[1].data["rows"] = damage
+        with pytest.raises(JournalError, match="damaged"):
+            story(events, "run.jsonl")

@@ -258,6 +258,7 @@ class Run:
             result = self._result(thought or self._best(cut=ended != "finished"), ended)
             self._emit(Event("end", result.to_json()))
         finally:
+            self._rounds = []  # whoever keeps this run must not make the backend keep its rounds
             if self._journal is not None:
                 self._journal.close()
         if failure is not None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from .agent import Result
-from .backend import Backend, Completion, Reply, Request, ScoreRequest, Scores
+from .backend import Backend, Completion, Reply, Request, Round, ScoreRequest, Scores
 
 CLOSE = 1e-3
 """Log-likelihoods nearer than this are equal: other kernels and batch shapes round differently."""
@@ -98,6 +98,10 @@ class Recorder(Backend):
     def meter(self) -> Callable[[], dict[str, Any]]:
         """The inner backend's figures."""
         return self.inner.meter()
+
+    def rounds(self) -> Callable[[], list[Round]]:
+        """The inner backend's rounds."""
+        return self.inner.rounds()
 
     async def aclose(self) -> None:
         """Close the inner backend."""

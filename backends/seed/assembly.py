@@ -157,7 +157,7 @@ def _weigh(model: ModelDrafter, weighed: Drafting, draft: CostTable) -> None:
 
     if model.shape.name == "dynamic":  # a level pays if the tokens it may bring come faster than the target's own
         model.pays = lambda rows, nodes, value, others: (
-            value * late().truth > passes(nodes) * (rows + others.tokens) / target(rows + others.rows)
+            value * late().truth > passes(nodes) * (rows + others.tokens) / target(rows + others.rows, others.nodes)
         )
     else:
         model.depth_for = lambda rows, others: best_depth(target, passes, late().acceptance, rows, DEPTH, others)

@@ -208,10 +208,10 @@ def best_depth(
 ) -> int:
     """How deep a model should draft chains for ``rows`` rows: the most tokens per second, drafting included."""
     everyone = rows + others.rows
-    best, rate, tokens = 0, (rows + others.tokens) / target(everyone), 1.0
+    best, rate, tokens = 0, (rows + others.tokens) / target(everyone, others.nodes), 1.0
     for depth in range(1, most + 1):
         tokens += acceptance**depth
-        seconds = target(everyone, rows * depth) + depth * draft(rows)
+        seconds = target(everyone, rows * depth + others.nodes) + depth * draft(rows)
         if (rows * tokens + others.tokens) / seconds > rate:
             best, rate = depth, (rows * tokens + others.tokens) / seconds
     return best

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from .beaming import Beaming
@@ -25,7 +26,7 @@ class Drafting:
         """Nodes of every draft; None weighs expected tokens against measured times."""
         self.drafter: Drafter | None = None
         self.gate = Gate()
-        self._calibrations: dict[str, Calibration] = {}
+        self._calibrations: defaultdict[str, Calibration] = defaultdict(Calibration)
         self._asked = False
         """Whether the drafter was asked when drafts were wanted last."""
         self._learning = 0.0
@@ -33,12 +34,13 @@ class Drafting:
 
     def start(self, drafter: Drafter | None) -> None:
         """Go on with a drafter of which nothing is known."""
-        self.drafter, self.gate, self._calibrations = drafter, Gate(), {}
+        self.drafter, self.gate = drafter, Gate()
+        self._calibrations.clear()
         self._asked, self._learning = False, 0.0
 
     def calibration(self, by: str) -> Calibration:
         """What the claims of one kind of drafter were worth."""
-        return self._calibrations.setdefault(by, Calibration())
+        return self._calibrations[by]
 
     def settle(self, outcomes: Mapping[str, Sequence[tuple[float, bool]]]) -> None:
         """Learn from a round what claims were worth: (claimed confidence, accepted) by kind of drafter."""

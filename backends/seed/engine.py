@@ -24,7 +24,7 @@ from .drafters.beams import size_of
 from .drafters.names import Choice
 from .exits import Exit
 from .intake import Question, jobs_of
-from .recording import Recorders
+from .recording import Recorder
 from .scheduler import POLICIES
 from .sharing import SharedDraft
 from .verify import VERIFIERS
@@ -141,7 +141,7 @@ class SeedBackend(LocalBackend):
         self.shared.engines.add(self)
         """What engines opened beside this one have in common with it."""
         self._parts: Parts | None = None
-        self._recorders = Recorders()
+        self._recorder = Recorder()
         self._gatherer: Gatherer[Request | ScoreRequest] = Gatherer(self._submit)
         self._inbox: deque[Question] = deque()
         self._answers: deque[Callable[[], None]] = deque()
@@ -215,7 +215,7 @@ class SeedBackend(LocalBackend):
 
     def rounds(self) -> Callable[[], list[Round]]:
         """Start keeping rounds; each call of the result gives those that have ended since the last."""
-        return self._recorders.add()
+        return self._recorder.listen()
 
     def check(self) -> None:
         """Raise AssertionError where the forest contradicts itself; for tests, while no request is running."""
@@ -254,9 +254,10 @@ class SeedBackend(LocalBackend):
             self._take(parts)
             if parts.scheduler.busy:
                 self._round(parts)
-            self._hand_out()
         except BaseException as error:  # noqa: BLE001  # the worker's boundary
             self._refuse(error)
+        while self._answers:
+            self._answers.popleft()()
         with self._lock:
             self._working = bool(self._inbox) or (self._parts is not None and self._parts.scheduler.busy)
             more = self._working
@@ -282,14 +283,10 @@ class SeedBackend(LocalBackend):
 
     def _round(self, parts: Parts) -> None:
         try:
-            with self._recorders.round(parts.scheduler.counters):
+            with self._recorder.round(parts.scheduler.counters):
                 parts.scheduler.round()
         except BaseException as error:  # noqa: BLE001  # the worker's boundary: the requests of this round are lost
             parts.scheduler.fail(self._explained(error))
-
-    def _hand_out(self) -> None:
-        while self._answers:
-            self._answers.popleft()()
 
     def _refuse(self, error: BaseException) -> None:
         """The models could not be loaded: every waiting question gets the reason."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from weakref import WeakSet
+from weakref import ref
 
 from treeagent.backend import Round
 
 from .metrics import Counters
 
 
-class Recorder:
-    """Keeps rounds until it is asked for them; dropped when nobody holds it any more."""
+class Listener:
+    """Keeps rounds until it is asked for them; told nothing any more once nobody holds it."""
 
     def __init__(self) -> None:
         self.kept: deque[Round] = deque()
@@ -24,26 +25,32 @@ class Recorder:
         return [self.kept.popleft() for _ in range(len(self.kept))]
 
 
-class Recorders:
-    """All who are to be told."""
+class Recorder:
+    """Tells all listeners, who come from any thread, of the rounds of one engine, which are made in another."""
 
     def __init__(self) -> None:
-        self._all: WeakSet[Recorder] = WeakSet()
+        self._listeners: tuple[ref[Listener], ...] = ()  # replaced and never changed, as two threads look at it
+        self._lock = threading.Lock()
 
-    def add(self) -> Recorder:
-        """Another one, told from now on."""
-        recorder = Recorder()
-        self._all.add(recorder)
-        return recorder
+    def listen(self) -> Listener:
+        """Another listener, told of rounds that begin from now on."""
+        listener = Listener()
+        with self._lock:
+            self._listeners = (*(known for known in self._listeners if known() is not None), ref(listener))
+        return listener
 
     @contextmanager
     def round(self, counters: Counters) -> Iterator[None]:
-        """Tell of the round that is made inside, unless it fails."""
-        if not self._all:
+        """Tell of the round that is made inside, if it comes to a pass."""
+        listeners = [listener for known in self._listeners if (listener := known()) is not None]
+        if not listeners:
             yield
             return
         before, began = counters.copy(), time.monotonic()
-        yield
-        made = counters.since(before).as_round(began, time.monotonic() - began)
-        for recorder in list(self._all):
-            recorder.kept.append(made)
+        try:
+            yield
+        finally:
+            if counters.rounds > before.rounds:
+                made = counters.since(before).as_round(began, time.monotonic() - began)
+                for listener in listeners:
+                    listener.kept.append(made)

@@ -168,6 +168,8 @@ def _rounds(telling: Sequence[Event]) -> dict[str, list[Any]]:
     for event in telling:
         if event.type == "rounds":
             columns = [event.data[name] for name in ROUND]
+            if not all(type(value) in (int, float) and math.isfinite(value) for column in columns for value in column):
+                raise ValueError("a round's figures are numbers")
             rows += [(event.data["model"], *row) for row in zip(*columns, strict=True)]
     rows.sort(key=lambda row: row[1])
     return {name: [row[place] for row in rows] for place, name in enumerate(names)}

@@ -15,8 +15,12 @@ class Timeline {
     this.end = Math.max(0.001, ...[run.steps.t[run.length - 1] ?? 0]);
     for (const [, t] of told) this.end = Math.max(this.end, t);
     this.rounds = run.rounds.at.map((at, i) => this.round(i));
-    for (const round of this.rounds) this.end = Math.max(this.end, round.to);
-    this.fullest = Math.max(1, ...this.rounds.map((round) => round.rows + round.drafted));
+    this.fullest = 1;
+    for (const round of this.rounds) {
+      this.end = Math.max(this.end, round.to);
+      this.fullest = Math.max(this.fullest, round.rows + round.drafted);
+    }
+    this.engines = new Set(run.rounds.model).size;
     this.pack(told);
     const keys = this.roles.map((role, i) => {
       const swatch = el("span", { class: "swatch" });
@@ -53,14 +57,17 @@ class Timeline {
 
   /** What the round at `x` did. */
   hover(x) {
-    const t = ((x - 2) / (this.canvas.clientWidth - 4)) * this.end;
+    const t = this.timeAt(x), slack = (2 / this.canvas.clientWidth) * this.end;  // two pixels: rounds may be narrower
     const i = this.rounds.findLastIndex((round) => round.from <= t);
-    if (i < 0) return;
+    if (i < 0 || t > this.rounds[i].to + slack) {
+      this.told.textContent = this.summary();
+      return;
+    }
     const { from, to, rows, read, drafted, accepted, tokens, model } = this.rounds[i];
     const parts = [`${plural(rows, "branch", "branches")} got ${plural(tokens, "token")}`];
     if (drafted) parts.push(`${accepted} of ${drafted} drafted were right`);
     if (read) parts.push(`${plural(read, "prompt token")} read`);
-    const named = new Set(this.run.rounds.model).size > 1 ? `${visible(model || "")} ` : "";
+    const named = this.engines > 1 ? `${visible(model || "")} ` : "";
     this.told.textContent = `${named}round ${i + 1}, ${seconds(to - from)}: ${parts.join(", ")}`;
   }
 
@@ -121,7 +128,7 @@ class Timeline {
   drawRounds(context, width, height) {
     const x = (t) => (t / this.end) * (width - 4) + 2;
     const tall = (count) => (count / this.fullest) * (STRIP - 4);
-    for (const [colour, count] of [["#8c959f", (round) => round.rows + round.drafted], ["#3fb950", (round) => round.tokens]]) {
+    for (const [colour, count] of [["#8c959f", (round) => round.rows + round.drafted], ["#1f7a37", (round) => round.tokens]]) {
       context.fillStyle = colour;
       for (const round of this.rounds) {
         const h = Math.min(STRIP - 4, Math.max(1, tall(count(round))));
@@ -130,9 +137,14 @@ class Timeline {
     }
   }
 
+  /** The moment at a place of the canvas, in CSS pixels. */
+  timeAt(x) {
+    return ((x - 2) / (this.canvas.clientWidth - 4)) * this.end;
+  }
+
   /** Go to what had happened by then. */
   click(x) {
-    const t = ((x - 2) / (this.canvas.clientWidth - 4)) * this.end;
+    const t = this.timeAt(x);
     const { t: times } = this.run.steps;
     let step = 0;
     while (step < times.length && (times[step] ?? 0) <= t) step += 1;

@@ -128,6 +128,8 @@ class Others:
     rows: int = 0
     tokens: float = 0.0
     """What they are expected to get from the pass."""
+    nodes: int = 0
+    """Drafted for them."""
 
 
 NOBODY = Others()

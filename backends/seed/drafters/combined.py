@@ -36,14 +36,16 @@ class Combined(Drafter):
         drafts = [Draft() for _ in rows]
         for i, draft in zip(single, self.table.propose([rows[i] for i in single], floor, depth), strict=True):
             drafts[i] = draft
-        poor = [i for i, draft in enumerate(drafts) if _expected(draft) < 1]
+        expected = [_expected(draft) for draft in drafts]
+        poor = [i for i, tokens in enumerate(expected) if tokens < 1]
         if poor:
-            good = [_expected(drafts[i]) for i in single if _expected(drafts[i]) >= 1]
-            self.model.others = Others(len(good), sum(1 + tokens for tokens in good))
+            good = [i for i, tokens in enumerate(expected) if tokens >= 1]
+            tokens, nodes = sum(1 + expected[i] for i in good), sum(len(drafts[i]) for i in good)
+            self.model.others = Others(len(good), tokens, nodes)
             for i, draft in zip(poor, self.model.propose([rows[i] for i in poor], floor, depth), strict=True):
                 # What was drawn must not be chosen by what it is: its later claims depend on its first tokens.
                 drawn = draft.law is not None or rows[i].group is not None
-                better = len(draft) > 0 if drawn else _expected(draft) > _expected(drafts[i])
+                better = len(draft) > 0 if drawn else _expected(draft) > expected[i]
                 if better:
                     drafts[i] = draft
         return drafts
