@@ -74,8 +74,6 @@ METHODS = (
            num_beams=WIDTH),
     Method("DSBD", "seed@drafter=model@verify=recursive", "speculative beams by layer-wise rejection",
            "Qin et al., arXiv 2409.16560", num_beams=WIDTH),
-    Method("DSBD, one survivor", "seed@drafter=model@verify=recursive@beam_survivors=1", "only the best beam goes on "
-           "after a pass: another law, one text's memory", "Qin et al., arXiv 2409.16560", num_beams=WIDTH),
     Method("DSBD coupled", "seed@drafter=model", "the same beams as without drafts", num_beams=WIDTH),
     Method("n-gram tables", "seed-ngram", "what followed before, in any branch"),
     Method("Token Recycling", "seed@drafter=recycling", "a tree from a table of the target's best next tokens",
