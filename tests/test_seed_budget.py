@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from seed_tools import COSTS, DRAFT_COSTS, table
 
+from treeagent.backend import Sampling
 from treeagent.backends.seed.budget import (
     BRIEF_TRIAL,
     LONGEST,
@@ -17,12 +18,13 @@ from treeagent.backends.seed.budget import (
     Calibration,
     CostTable,
     Gate,
-    best_depth,
+    best_chain,
     floor,
     select,
     values,
 )
-from treeagent.backends.seed.drafters import MODEL, Draft, Others
+from treeagent.backends.seed.drafters import MODEL, Draft, Others, Row
+from treeagent.backends.seed.drafters.joining import Joining
 from treeagent.backends.seed.drafting import Drafting
 
 TIMES = st.lists(st.floats(1e-4, 0.5), min_size=120, max_size=120)
@@ -136,15 +138,17 @@ def test_a_model_drafts_as_deep_as_pays(rows: int, acceptance: float, others: Ot
         seconds = COSTS(rows + others.rows, rows * depth + others.nodes) + depth * DRAFT_COSTS(rows)
         return tokens / seconds
 
-    depth = best_depth(COSTS, DRAFT_COSTS, acceptance, rows, 12, others)
+    depth, ratio = best_chain(COSTS, DRAFT_COSTS, acceptance, rows, 12, others)
+    assert ratio == pytest.approx(rate(depth) / rate(0))
     assert rate(depth) == pytest.approx(max(map(rate, range(13))))
     assert depth > 0 or acceptance < 0.5 or rows > 4 or others.rows
-    assert depth <= best_depth(COSTS, DRAFT_COSTS, acceptance, rows, 12)
+    assert depth <= best_chain(COSTS, DRAFT_COSTS, acceptance, rows, 12)[0]
 
 
 def test_a_few_branches_do_not_hold_up_many() -> None:
     """A depth that pays for one branch alone is not drafted while many others, well served already, wait for it."""
-    assert best_depth(COSTS, table(4), 0.6, 1, 12) > best_depth(COSTS, table(4), 0.6, 1, 12, Others(15, 45.0, 40))
+    alone, beside = (best_chain(COSTS, table(4), 0.6, 1, 12, others)[0] for others in (Others(), Others(15, 45.0, 40)))
+    assert alone > beside
 
 
 def wasted(rows: int, claim: float, rounds: int = 64, levels: int = 16) -> tuple[float, list[int]]:
@@ -212,6 +216,36 @@ def test_a_bad_model_beside_a_good_table_spoils_nobodys_name_but_its_own() -> No
     for _ in range(3_000):
         drafting.settle({"": [(0.8, True)] * 4 + [(0.8, False)]})
     assert model.worth(0.8) > 0.7
+
+
+def row(limit: int) -> Row:
+    """A branch that has nothing yet."""
+    return Row([1, 2], 2, Sampling(), 0, limit)
+
+
+def test_a_prompt_is_read_where_that_pays_in_what_is_left_of_the_text() -> None:
+    """Long texts are worth it at once, short ones only when several of them have gone without."""
+    joining = Joining(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
+    assert joining.pays([row(100)], 500, 1, Others())
+    assert joining.pays([row(30), row(30)], 500, 2, Others())  # they share the reading
+    short = row(20)
+    assert not joining.pays([short], 500, 1, Others())
+    assert not joining.pays([short], 500, 1, Others())  # it is counted once, however often it is asked for
+    assert not joining.pays([row(20)], 500, 1, Others())
+    assert joining.pays([row(20)], 500, 1, Others())
+    assert not joining.pays([row(20)], 500, 1, Others())
+
+
+def test_what_is_left_of_a_text_is_told_by_the_length_of_others() -> None:
+    """Texts that end long before their limit promise less."""
+    joining = Joining(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
+    for _ in range(5):
+        done = row(200)
+        done.tokens += [3] * 8
+        joining.ended(done)
+    assert not joining.pays([row(200)], 500, 1, Others())
+    fresh = Joining(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
+    assert fresh.pays([row(200)], 500, 1, Others())
 
 
 def test_drafting_that_does_not_pay_rests_longer_each_time() -> None:

@@ -18,11 +18,12 @@ from .. import models
 from ..loading import Model, Text
 from .beam_rejection import BeamRejection
 from .beam_rules import CoupledBeams
-from .budget import Calibration, CostTable, best_depth
-from .drafters import MODEL, Drafter
+from .budget import Calibration, CostTable, best_chain
+from .drafters import MODEL, Drafter, Others
 from .drafters.beams import DEPTH as BEAM_DEPTH
 from .drafters.beams import BeamShape, size_of
 from .drafters.combined import Combined
+from .drafters.joining import Joining
 from .drafters.model import ModelDrafter
 from .drafters.names import Choice
 from .drafters.ngram import NgramDrafter
@@ -155,12 +156,20 @@ def _weigh(model: ModelDrafter, weighed: Drafting, draft: CostTable) -> None:
         """What the model's claims were worth lately; a table beside it is another matter."""
         return weighed.calibration(MODEL)
 
+    def chain(rows: int, others: Others) -> tuple[int, float]:
+        return best_chain(target, passes, late().acceptance, rows, DEPTH, others)
+
+    def saves(rows: int, others: Others) -> float:
+        """Seconds of a round, by the best chains; trees are hardly worse."""
+        return target(rows + others.rows, others.nodes) * (1 - 1 / chain(rows, others)[1])
+
+    model.joining = Joining(passes, saves)
     if model.shape.name == "dynamic":  # a level pays if the tokens it may bring come faster than the target's own
         model.pays = lambda rows, nodes, value, others: (
             value * late().truth > passes(nodes) * (rows + others.tokens) / target(rows + others.rows, others.nodes)
         )
     else:
-        model.depth_for = lambda rows, others: best_depth(target, passes, late().acceptance, rows, DEPTH, others)
+        model.depth_for = lambda rows, others: chain(rows, others)[0]
 
 
 def measured(runner: Runner, dtype: str) -> CostTable:

@@ -198,20 +198,24 @@ def select(
     return [draft.keep(sorted(nodes)) for draft, nodes in zip(drafts, taken, strict=True)]
 
 
-def best_depth(
+def best_chain(
     target: CostTable,
     draft: Callable[[float], float],
     acceptance: float,
     rows: int,
     most: int,
     others: Others = NOBODY,
-) -> int:
-    """How deep a model should draft chains for ``rows`` rows: the most tokens per second, drafting included."""
+) -> tuple[int, float]:
+    """How deep a model should draft chains for ``rows`` rows: the most tokens per second, drafting included.
+
+    Also how many times as many they are as without.
+    """
     everyone = rows + others.rows
-    best, rate, tokens = 0, (rows + others.tokens) / target(everyone, others.nodes), 1.0
+    plain = (rows + others.tokens) / target(everyone, others.nodes)
+    best, rate, tokens = 0, plain, 1.0
     for depth in range(1, most + 1):
         tokens += acceptance**depth
         seconds = target(everyone, rows * depth + others.nodes) + depth * draft(rows)
         if (rows * tokens + others.tokens) / seconds > rate:
             best, rate = depth, (rows * tokens + others.tokens) / seconds
-    return best
+    return best, rate / plain

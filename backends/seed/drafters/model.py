@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from ..prefixes import OutOfMemory
 from ..runner import Runner
 from . import Draft, Drafter, Group, Others, Row
 from .beams import BeamShape, Growth
+from .joining import Joining
 from .shapes import Shape
 from .siblings import Sketch
 
@@ -59,6 +60,8 @@ class ModelDrafter(Drafter):
         """How deep it pays to draft for a number of rows, beside others."""
         self.pays: Callable[[int, int, float, Others], bool] | None = None
         """Whether one more level pays while so many rows and others wait: so many nodes grow, of this value in all."""
+        self.joining: Joining | None = None
+        """Whether new rows are worth reading; None reads all."""
         self._seen: dict[Row, _Seen] = {}
 
     @property
@@ -86,20 +89,24 @@ class ModelDrafter(Drafter):
 
     def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`; nothing when memory is short or drafting does not pay."""
-        single = sum(row.group is None for row in rows)
+        left_out = self._not_worth_reading(rows)
+        single = sum(row.group is None for row in rows) - len(left_out)
+        others = replace(self.others, rows=self.others.rows + len(left_out), tokens=self.others.tokens + len(left_out))
         if self.shape.depth is not None:
             depth = min(depth, self.shape.depth)
         elif self.depth_for is not None:
-            depth = min(depth, self.depth_for(single, self.others)) if single else 0
+            depth = min(depth, self.depth_for(single, others)) if single else 0
         sketches = [
-            self.shape.new(row, self._levels(row, depth)) if row.group is None else Sketch(row, 0, Draft())
+            Sketch(row, 0, Draft())
+            if row.group is not None
+            else self.shape.new(row, 0 if row in left_out else self._levels(row, depth))
             for row in rows
         ]
         growths = self._groups(sketches)
         growing = [sketch for sketch in sketches if sketch.levels > 0]
         try:
             if growing:
-                self._grow(growing, growths, floor, single)
+                self._grow(growing, growths, floor, single, others)
         except OutOfMemory:
             for row in rows:
                 self.forget(row)
@@ -119,7 +126,27 @@ class ModelDrafter(Drafter):
                 sketch.levels = levels
         return {group: Growth(group, mine) for group, mine in members.items()}
 
-    def _grow(self, growing: list[Sketch], growths: Mapping[Group, Growth], floor: float, rows: int) -> None:
+    def _not_worth_reading(self, rows: Sequence[Row]) -> set[Row]:
+        """Single rows that the model has not read and had better not."""
+        single = [row for row in rows if row.group is None]
+        fresh = [row for row in single if row not in self._seen]
+        if self.joining is None or not fresh:
+            return set()
+        branches: list[Branch] = []
+        try:
+            for row in fresh:
+                branches.append(Branch(self.runner.forest, row.tokens[:-1]))  # kept when one fails
+            unread = Reading(branches, limit=1 << 30).tokens
+        except OutOfMemory:
+            return set(fresh)
+        finally:
+            for branch in branches:
+                branch.leave(keep=False)
+        return set() if self.joining.pays(fresh, unread, len(single), self.others) else set(fresh)
+
+    def _grow(
+        self, growing: list[Sketch], growths: Mapping[Group, Growth], floor: float, rows: int, others: Others
+    ) -> None:
         """Add level after level, while ``rows`` single branches wait. Raises OutOfMemory, leaving what was finished."""
         logits, level = self._catch_up([sketch.row for sketch in growing]), 0
         for sketch in growing:
@@ -135,7 +162,7 @@ class ModelDrafter(Drafter):
             if single and self.pays is not None:
                 nodes = sum(len(sketch.growing) for sketch in single)
                 value = sum(sketch.value[node] for sketch in single for node in sketch.growing)
-                if not self.pays(rows, nodes, value, self.others):
+                if not self.pays(rows, nodes, value, others):
                     growing = [sketch for sketch in growing if sketch.row.group is not None]
             if not growing:
                 return
@@ -181,6 +208,8 @@ class ModelDrafter(Drafter):
 
     def forget(self, row: Row) -> None:
         """The row's place is given up, its tokens may be of use to others."""
+        if self.joining is not None:
+            self.joining.ended(row)
         seen = self._seen.pop(row, None)
         if seen is not None:
             self._free(seen)
