@@ -150,6 +150,18 @@ def test_methods_that_cannot_run_are_left_out(tmp_path: Path) -> None:
     assert seeds.exits(str(tmp_path)) == ()
 
 
+def test_some_methods_can_be_chosen_by_their_labels() -> None:
+    """The baseline is always among them; a label that nobody has is refused with the nearest."""
+    assert [method.label for method in methods(None, ["auto", "STAND"])] == ["AR", "STAND", "auto"]
+    result = call("--temperature", "0", "--methods", "auto,n-gram tables", "-q")
+    assert result.exit_code == 0, result.output
+    assert "│ n-gram tables " in result.stdout
+    assert "│ STAND " not in result.stdout
+    with pytest.raises(UnknownNameError, match="n-gram tables"):
+        call("--methods", "n-gram table", "-q")
+    assert isinstance(CliRunner().invoke(app, ["--methods", "auto", "-q"]).exception, ConfigError)
+
+
 @pytest.fixture
 def sorted_draft(tmp_path: Path) -> str:
     """The draft of ``mini`` with an exit after its first layer, too, for which it was not trained."""

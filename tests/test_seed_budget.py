@@ -229,7 +229,9 @@ def test_a_prompt_is_read_where_that_pays_in_what_is_left_of_the_text() -> None:
     assert joining.pays([row(100)], 500, 1, Others())
     assert joining.pays([row(30), row(30)], 500, 2, Others())  # they share the reading
     short = row(20)
+    assert not joining.settled([short])
     assert not joining.pays([short], 500, 1, Others())
+    assert joining.settled([short])
     assert not joining.pays([short], 500, 1, Others())  # it is counted once, however often it is asked for
     assert not joining.pays([row(20)], 500, 1, Others())
     assert joining.pays([row(20)], 500, 1, Others())

@@ -14,6 +14,7 @@ from .lines import Estimate, Line, Verdict, verdict
 from .report import NOTHING, machine, number, speedup
 from .running import digest
 from .seeds import BASELINE, METHODS, Cell, Method
+from .seeds import methods as runnable
 from .summary import QUIET
 
 FORMAT = 1
@@ -105,8 +106,8 @@ def caption(cells: Sequence[Cell], methods: Sequence[Method]) -> list[str]:
     for method in methods:
         source = "" if method.source is None else f" ({method.source})"
         told.append(f"{method.label}: {method.what}{source}; {method.name}")
-    run = {method.label for method in methods}
-    missing = [method for method in METHODS if method.label not in run]
+    able = {method.label for method in runnable(plan.draft)}
+    missing = [method for method in METHODS if method.label not in able]
     for kind, left in (("--draft", [m for m in missing if not m.exits]), ("exits", [m for m in missing if m.exits])):
         if left:
             cure = "without --draft" if kind == "--draft" else "without a --draft model of several exits"

@@ -89,6 +89,10 @@ def bench(
         bool, typer.Option("--seeds", help="Compare SeeD and its relatives: a table of speculative methods for every "
                            "kind of task and temperature.")
     ] = False,
+    methods: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Of --seeds these only, as the tables call them, and the baseline AR."),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")] = "float32",
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: cuda where there is one.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of torch, in all modes; default: its own.")] = None,
@@ -123,7 +127,7 @@ def bench(
             raise ConfigError(f"--seeds takes one number of branches, not --branches {branches}")
         if kinds == []:
             raise ConfigError(f"--workload names no kind. Valid: {', '.join(KINDS)}.")
-        chosen = family.methods(draft)
+        chosen = family.methods(draft, _words(methods))
         cells = family.cells(
             lambda kind, drawing, first, order: plan(
                 **{**settings, "reference": reference or PLAIN}, kind=kind, sampling=drawing, seed=first, repeat=1,
@@ -139,6 +143,8 @@ def bench(
 
         good = compare(cells, chosen, json=json, plot=plot, quiet=quiet)
         raise typer.Exit(FAILED if good is None else EQUAL if good else DIFFERENT)
+    if methods is not None:
+        raise ConfigError("--methods chooses among those of --seeds; other benchmarks have --modes")
     made = plan(
         **settings, kind=_single(["game24"] if kinds is None else kinds, "--workload"), seed=seed, repeat=repeat,
         sampling=replace(sampling, temperature=_single(temperatures or [0.0], "--temperature")), modes=_words(modes),

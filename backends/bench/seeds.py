@@ -13,6 +13,7 @@ from pathlib import Path
 
 from treeagent.backend import Sampling
 from treeagent.backends import models
+from treeagent.errors import UnknownNameError
 
 from .modes import find
 from .plan import Plan
@@ -87,8 +88,15 @@ METHODS = (
 """Every method, in the order of the tables."""
 
 
-def methods(draft: str | None) -> tuple[Method, ...]:
-    """Those that can run with this draft model. Papers without exits draft through all of its layers."""
+def methods(draft: str | None, labels: Sequence[str] | None = None) -> tuple[Method, ...]:
+    """Those that can run with this draft model; of them the baseline and those with these labels, if any are given.
+
+    Papers without exits draft through all of its layers. Raises UnknownNameError.
+    """
+    known = [method.label for method in METHODS]
+    wanted = known if labels is None else [METHODS[0].label, *labels]
+    if unknown := [label for label in wanted if label not in known]:
+        raise UnknownNameError("method", unknown[0], known)
     several = () if draft is None else exits(draft)
 
     def fitted(method: Method) -> Method:
@@ -98,7 +106,9 @@ def methods(draft: str | None) -> tuple[Method, ...]:
     return tuple(
         fitted(method)
         for method in METHODS
-        if (several or not method.exits) and (draft is not None or not find(method.name).drafts)
+        if method.label in wanted
+        and (several or not method.exits)
+        and (draft is not None or not find(method.name).drafts)
     )
 
 

@@ -27,6 +27,10 @@ class Joining:
         self._length: float | None = None
         """Mean number of tokens of late texts; None before the first has ended."""
 
+    def settled(self, fresh: Sequence[Row]) -> bool:
+        """Whether all of them were left out already: nothing changes before another row comes."""
+        return self._declined.issuperset(fresh)
+
     def pays(self, fresh: Sequence[Row], unread: int, rows: int, others: Others) -> bool:
         """Whether to read ``unread`` tokens for ``fresh`` rows, which are some of ``rows``."""
         share = self._saves(rows, others) / rows

@@ -132,6 +132,8 @@ class ModelDrafter(Drafter):
         fresh = [row for row in single if row not in self._seen]
         if self.joining is None or not fresh:
             return set()
+        if self.joining.settled(fresh):
+            return set(fresh)
         branches: list[Branch] = []
         try:
             for row in fresh:
