@@ -197,7 +197,14 @@ def train(
             trained = {
                 name: value for name, value in model.state_dict().items() if "layers." in name or ".norm" in name
             }
-            torch.save({"model": trained, "optimizer": optimizer.state_dict(), "step": step + 1}, checkpoint)
+            keep({"model": trained, "optimizer": optimizer.state_dict(), "step": step + 1}, checkpoint)
+
+
+def keep(what: dict[str, Any], path: Path) -> None:
+    """Write a file whole or not at all: whoever is killed while writing finds what was there before."""
+    new = path.with_suffix(".new")
+    torch.save(what, new)
+    new.replace(path)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -255,10 +262,11 @@ def run(options: argparse.Namespace) -> None:
         asked = {"model": options.model, "kinds": kinds, "own": options.own, "group": options.group}
         if not kept.exists():
             written = own_texts(options.model, kinds, options.own, options.group, options.device)
-            torch.save({"asked": asked, "groups": written}, kept)
+            keep({"asked": asked, "groups": written}, kept)
         found = torch.load(kept, weights_only=True)
-        if found["asked"] != asked:
-            raise ConfigError(f"{kept} holds texts that were asked for with {found['asked']}; give another --out")
+        before = found.get("asked") if isinstance(found, dict) else None
+        if before != asked:
+            raise ConfigError(f"{kept} holds texts that were asked for with {before}, not {asked}; give another --out")
         groups += found["groups"]
     train(
         model, groups, options.out, steps=options.steps, lr=options.lr, per_step=options.per_step, drawn=options.drawn

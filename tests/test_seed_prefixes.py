@@ -30,16 +30,16 @@ def make_forest(limit: int = 1000) -> PrefixForest:
 def texts(forest: PrefixForest, *, computed: bool = False) -> dict[Text, int]:
     """Every prefix that the forest holds, with its slot; found by walking the tree in its own way."""
     found: dict[Text, int] = {}
-    todo: list[tuple[Node, Text]] = [(forest.root, ())]
-    while todo:
-        node, above = todo.pop()
+    pending: list[tuple[Node, Text]] = [(forest.root, ())]
+    while pending:
+        node, above = pending.pop()
         text = above
         for place, (token, slot) in enumerate(zip(node.tokens, node.slots.tolist(), strict=True)):
             text = (*text, token)
             if not computed or place < node.computed:
                 assert text not in found, "two copies of one prefix"
                 found[text] = slot
-        todo += [(child, text) for child in node.children.values()]
+        pending += [(child, text) for child in node.children.values()]
     return found
 
 

@@ -1,8 +1,8 @@
 """Whether a draft model should read the prompts of new rows: that must pay in what is left of their texts.
 
 What was left out adds up. Texts that share a beginning come one after another in a search, and reading it once would
-have served them all; so when as much has been foregone as reading takes, it is read (the rule of ski rental, Karlin et
-al. 1988: at most twice the time that would have been best in hindsight).
+have served them all; so when as much has been foregone as reading takes, it is read. That is the rule of ski rental
+(Karlin et al. 1988), by estimates: its bound, twice the best time in hindsight, holds as far as they do.
 """
 
 from __future__ import annotations
