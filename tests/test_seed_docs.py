@@ -9,6 +9,7 @@ import importlib
 import inspect
 import json
 import re
+import shlex
 import sys
 from datetime import datetime, timezone
 from functools import reduce
@@ -113,7 +114,7 @@ def test_the_commands_that_measure_are_understood_and_can_be_had_back_from_what_
         bench = Bench(plan, Board(quiet=True))
         bench.reference = ()
         report = json.loads(json.dumps(to_json(bench, [], datetime.now(timezone.utc))))
-        assert bench_tables.planned(bench_tables.command_of(report).split()[2:]) == plan
+        assert bench_tables.planned(shlex.split(bench_tables.command_of(report))[2:]) == plan
 
 
 def test_every_bench_command_of_the_documents_is_a_valid_plan() -> None:
@@ -121,7 +122,7 @@ def test_every_bench_command_of_the_documents_is_a_valid_plan() -> None:
     texts = [path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]]
     found = [line for text in texts for line in re.findall(r"(?:^|`)(treeagent bench [^`\n]+)", text, re.MULTILINE)]
     assert len(found) > 10
-    assert all(bench_tables.planned(line.split()[2:]).modes for line in found)
+    assert all(bench_tables.planned(shlex.split(line)[2:]).modes for line in found)
 
 
 def test_modes_and_files_that_are_named_exist() -> None:
