@@ -22,6 +22,7 @@ from treeagent.backends.seed.branch import Branch, Reading
 from treeagent.backends.seed.engine import SeedBackend
 from treeagent.backends.seed.forest import Span
 from treeagent.backends.seed.runner import Runner
+from treeagent.backends.seed.weights import Weights
 from treeagent.errors import BackendError, ModelError
 
 Folders = Callable[[str], str]
@@ -41,7 +42,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
 
 
 def load(folder: str, dtype: str = "float64") -> Runner:
-    return worker.run(lambda: Runner(load_model(Path(folder), dtype, torch.device("cpu")), folder, memory=1 << 24))
+    def made() -> Runner:
+        return Runner(Weights(load_model(Path(folder), dtype, torch.device("cpu")), folder), memory=1 << 24)
+
+    return worker.run(made)
 
 
 def texts(seed: int) -> list[list[int]]:

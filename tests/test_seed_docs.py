@@ -34,6 +34,7 @@ from treeagent.backends.seed.engine import SeedBackend
 from treeagent.backends.seed.runner import Runner
 from treeagent.backends.seed.scheduler import POLICIES
 from treeagent.backends.seed.verify import VERIFIERS
+from treeagent.backends.seed.weights import Weights
 from treeagent.errors import ModelError
 
 ROOT = Path(__file__).parent.parent
@@ -86,7 +87,7 @@ def rewritten(text: str) -> str:
 def test_options_and_their_defaults_are_those_of_the_engine() -> None:
     """Every option of the command line with the default of the class, and every word that it takes."""
     assert sorted(names("options")) == sorted(SeedBackend.options)
-    assert sorted([*SeedBackend.options, "model"]) == sorted(inspect.signature(SeedBackend).parameters)
+    assert sorted([*SeedBackend.options, "model", "shelf"]) == sorted(inspect.signature(SeedBackend).parameters)
     meaning = {name: row for name, _, row in ROW.findall(part("names: options"))}
     for option, words in (("drafter", NAMES), ("policy", POLICIES), ("verify", VERIFIERS), ("dtype", DTYPES)):
         assert {str(default(option)), *re.findall(r"`([^`]+)`", meaning[option])} >= set(words)
@@ -247,10 +248,10 @@ def test_a_family_runs_or_is_refused_as_the_table_says(family: str) -> None:
     runs, how = stated()[family]
     if runs == "no":
         with pytest.raises(ModelError, match=re.escape(how)):
-            Runner(model, family, 10**7)
+            Runner(Weights(model, family), 10**7)
     else:
-        runner = Runner(model, family, 10**7)
-        assert isinstance(runner._decoder, LlamaDecoder) == ("own loop" in how)
+        runner = Runner(Weights(model, family), 10**7)
+        assert isinstance(runner.weights.decoder, LlamaDecoder) == ("own loop" in how)
         assert runner.context == (WINDOW if "sliding_window" in shape else context)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,21 @@ import pytest
 import torch
 import transformers
 from device import DEVICE
+from hypothesis import given
+from hypothesis import strategies as st
 from seed_tools import MIX, SHAPE, Naive, ask, clean, fixed_costs, save_model, told
 from test_seed_attention import pass_over, texts
 
 from treeagent.backends import worker
 from treeagent.backends.draws import softmax_rows, warp_rows
 from treeagent.backends.loading import load_model
+from treeagent.backends.seed import timing
 from treeagent.backends.seed.drafters import Row
 from treeagent.backends.seed.engine import SeedBackend
 from treeagent.backends.seed.exits import Exit, SortedRunner, confidence
 from treeagent.backends.seed.forest import Span
+from treeagent.backends.seed.leaving import Leaving
+from treeagent.backends.seed.weights import Weights
 from treeagent.backends.sorting import exit_logits
 from treeagent.errors import ConfigError, ModelError
 
@@ -50,7 +56,7 @@ def naive(folder: str) -> Naive:
 
 def load(folder: str, layers: int | None = None) -> SortedRunner:
     model = load_model(Path(folder), "float64", torch.device("cpu"))
-    return worker.run(lambda: SortedRunner(model, folder, 1 << 24, layers))
+    return worker.run(lambda: SortedRunner(Weights(model, folder), 1 << 24, layers))
 
 
 def at_exits(naive: Naive, path: list[int]) -> list[torch.Tensor]:
@@ -103,6 +109,103 @@ def test_every_token_has_the_logits_of_the_first_exit_that_is_sure(folder: str, 
     assert seen == {0, 1, 2}  # the trial means something
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_exits_may_be_passed_by_and_looked_at_again(folder: str, naive: Naive, seed: int) -> None:
+    """Pass after pass other exits are looked at, as the times say: every token has the logits of the first of those
+    that is sure, whatever was read how deep before, and the tokens before it are at least as deep.
+    """
+    runner = load(folder)
+    threshold, limit = 0.3, (1000, 7, 33, 12)[seed]
+    chance = random.Random(seed)
+    choices = [(0, 1, 2), (2,), (1, 2), (0, 2)]
+    runner.leave_early(threshold)
+    seen: set[tuple[tuple[int, ...], int]] = set()
+    for turn in range(4):
+        looked = runner._leaving.looked = chance.choice(choices)
+        prompts = texts(seed if turn % 2 else seed + 10)
+        verified = worker.run(lambda: pass_over(runner, prompts, random.Random(turn), limit))  # noqa: B023  # run now
+        for prompt, (span, first) in zip(prompts, verified, strict=True):
+            assert span.parents is not None
+            for node, path in enumerate(paths_of(prompt, list(span.tokens), list(span.parents))):
+                exits = at_exits(naive, path)
+                sure = (at for at in looked[:-1] if bool(confidence(exits[at][None])[0] > threshold))
+                leaves = next(sure, len(EXITS) - 1)
+                seen.add((looked, leaves))
+                assert float((runner.logits[first + node] - exits[leaves]).abs().max()) < 1e-10  # type: ignore[attr-defined]
+            for token in range(len(span.tokens)):
+                depths = runner._depth[np.concatenate((span.context, span.slots[span.visible()[token]]))].tolist()
+                assert min(depths) >= depths[-1] > looked[0]
+    assert len(seen) > 2  # the trial means something
+
+
+def test_a_pass_can_be_made_to_end_at_an_exit(folder: str) -> None:
+    """To be timed, no matter what tokens were sure of; afterwards everything is as it was."""
+    runner = load(folder)
+    for number, layers in enumerate(EXITS):
+        with runner.ending(number):
+            assert runner.layers == layers
+            worker.run(lambda: pass_over(runner, texts(1), random.Random(1), 1000))
+        runner.forest = runner.new_forest()
+    assert runner.exits == EXITS
+    assert len(worker.run(lambda: timing.exits(runner))) == len(EXITS)
+    assert runner.left == [0, 0, 0]
+    assert runner.passes == 0
+
+
+def test_exits_are_looked_at_where_that_takes_less_time() -> None:
+    """A look costs what the output head takes; who leaves saves the layers and the looks behind."""
+    cheap = Leaving((1, 2, 4), (1.0, 2.0, 4.0))  # layers alone
+    assert cheap.looked == (0, 1, 2)
+    assert cheap.share == pytest.approx((1 + 1 / 2 + 2 / 4) / 4)
+    dear = Leaving((1, 2, 4), (11.0, 12.0, 14.0))  # a look takes ten layers
+    assert dear.looked == (2,)
+    assert dear.share == 1
+    unknown = Leaving((1, 2, 4))
+    assert unknown.looked == (0, 1, 2)
+    assert not unknown.weighs
+
+
+@given(
+    layers=st.lists(st.integers(1, 9), min_size=2, max_size=5),
+    layer=st.floats(0.1, 10),
+    look=st.floats(0, 50),
+    shares=st.lists(st.integers(0, 100), min_size=5, max_size=5),
+)
+def test_the_choice_of_exits_is_the_best_of_all(
+    layers: list[int], layer: float, look: float, shares: list[int]
+) -> None:
+    """Against every subset, whatever shares have left."""
+    exits = list(itertools.accumulate(layers))
+    leaving = Leaving(exits, [look + layer * depth for depth in exits])
+    for number in range(len(exits) - 1):
+        leaving.learn(number, shares[number], 100)
+    leaving.passed()
+
+    def way(looked: Sequence[int]) -> float:
+        seconds, reach, before = 0.0, 1.0, -1
+        for number in looked:
+            seconds += reach * leaving._stage(before, number)
+            reach, before = reach * (1 - leaving._leave(number)), number
+        return seconds
+
+    last = len(exits) - 1
+    every = [(*some, last) for count in range(last + 1) for some in itertools.combinations(range(last), count)]
+    assert way(leaving.looked) == pytest.approx(min(map(way, every)))
+    assert leaving.share == pytest.approx(way(leaving.looked) / way((last,)))
+
+
+def test_an_exit_that_was_given_up_is_tried_again() -> None:
+    """Its evidence fades, and the shares that are assumed at first say that it pays."""
+    leaving = Leaving((1, 4), (2.0, 5.0))
+    assert leaving.looked == (0, 1)
+    leaving.learn(0, 0, 1000)
+    leaving.passed()
+    assert leaving.looked == (1,)
+    for _ in range(1000):
+        leaving.passed()
+    assert leaving.looked == (0, 1)
+
+
 def test_no_token_is_deeper_than_those_before_it(folder: str) -> None:
     """Where every token is computed once, depths fall along every path, so what waits is a path's end: keys and values
     held and states that wait make up the text.
@@ -134,7 +237,8 @@ def test_a_fixed_exit_runs_and_keeps_its_layers_alone(folder: str, naive: Naive)
             path = [*prompt[:-1], span.tokens[0]]
             logits = runner.logits[first]  # type: ignore[attr-defined]
             assert float((logits - at_exits(naive, path)[place]).abs().max()) < 1e-10
-        assert runner.share == layers / 4
+        assert runner.share == 1  # of the passes that are run, which are timed as they are
+        assert runner.weight == runner.parameters - (4 - layers) * runner.weights.layer_parameters
 
 
 def test_the_sorted_loss_sees_the_same_exits(folder: str, naive: Naive) -> None:

@@ -20,7 +20,7 @@ from seed_tools import (
     told,
 )
 
-from treeagent.backends.seed import assembly
+from treeagent.backends.seed import timing
 from treeagent.backends.seed.budget import CostTable
 from treeagent.backends.seed.engine import SeedBackend
 from treeagent.errors import ConfigError, UnknownNameError
@@ -110,7 +110,7 @@ def test_passes_are_measured_once_and_the_times_kept(
         assert scheduler(backend).runner.forest.pool.used == 0
         return scheduler(backend).drafting.cost
 
-    monkeypatch.setattr(assembly, "measured", MEASURED)
+    monkeypatch.setattr(timing, "table", MEASURED)
     monkeypatch.setattr(CostTable, "measure", spy)
     monkeypatch.setenv("TREEAGENT_CACHE", str(tmp_path / "cache"))
     first = load(SeedBackend(str(pair / "model"), device="cpu"))
@@ -129,7 +129,7 @@ def test_passes_can_be_measured_with_little_memory(
     pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, naive: Naive
 ) -> None:
     """An engine with just enough memory for its requests loads, though the largest measured passes need more."""
-    monkeypatch.setattr(assembly, "measured", MEASURED)
+    monkeypatch.setattr(timing, "table", MEASURED)
     monkeypatch.setenv("TREEAGENT_CACHE", str(tmp_path))
     slot = 2 * 2 * 2 * 8 * 8
     backend = SeedBackend(str(pair / "model"), device="cpu", dtype="float64", kv_memory=90 * slot / 1e6)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from treeagent.backend import Backend, Reply, Request
+from treeagent.backends.seed.weights import Shelf
 from treeagent.backends.transformers import TransformersBackend
 from treeagent.errors import BackendError
 
@@ -76,8 +77,8 @@ class SeedRunner(BackendRunner):
             self._backend.reset(tables=False)
 
 
-def backend_runner(mode: Mode, plan: Plan, dtype: str) -> BackendRunner:
-    """The runner of a mode of the families ``plain`` and ``seed``."""
+def backend_runner(mode: Mode, plan: Plan, dtype: str, shelf: Shelf) -> BackendRunner:
+    """The runner of a mode of the families ``plain`` and ``seed``, whose models are shared by way of the shelf."""
     chat = None if plan.chat else False
     common: dict[str, Any] = {"device": plan.device, "dtype": dtype, "threads": plan.threads, "chat": chat}
     if mode.family == "plain":
@@ -93,7 +94,7 @@ def backend_runner(mode: Mode, plan: Plan, dtype: str) -> BackendRunner:
             from .hopeless import HopelessDrafter  # noqa: PLC0415
 
             options["drafter"] = HopelessDrafter
-        return SeedBackend(plan.model, **options, **common)
+        return SeedBackend(plan.model, **options, **common, shelf=shelf)
 
     return SeedRunner(mode, plan, engine)
 

@@ -6,6 +6,8 @@ import gc
 
 import torch
 
+from treeagent.backends.seed.weights import Shelf
+
 from .generating import Networks
 from .runner import Runner
 
@@ -15,6 +17,8 @@ class Loaded:
 
     def __init__(self, device: torch.device) -> None:
         self.networks = Networks(device)
+        self.shelf = Shelf()
+        """Models of the engine's modes."""
         self._runners: dict[tuple[str, str], Runner] = {}
 
     def get(self, name: str, dtype: str) -> Runner | None:

@@ -204,7 +204,7 @@ class Bench:
 
     def _runner(self, mode: Mode, dtype: str) -> Runner:
         if mode.family in ("plain", "seed"):
-            return backend_runner(mode, self.plan, dtype)
+            return backend_runner(mode, self.plan, dtype, self._loaded.shelf)
         family = ContinuousRunner if mode.family == "continuous" else GenerateRunner
         return family(mode, self.plan, self._loaded.networks, dtype)
 

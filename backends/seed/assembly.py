@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
 from .. import models
-from ..loading import Model, Text
+from ..loading import DTYPES, Model, Text
+from . import timing
 from .beam_rejection import BeamRejection
 from .beam_rules import CoupledBeams
 from .budget import Calibration, CostTable, best_chain
@@ -30,20 +23,15 @@ from .drafters.ngram import NgramDrafter
 from .drafters.recycling import RecyclingDrafter
 from .drafters.stand import StandDrafter
 from .drafting import DEPTH, Drafting
-from .forest import Span
 from .metrics import Counters
 from .runner import Runner
 from .scheduler import Scheduler
 from .verify import VERIFIERS
 
 if TYPE_CHECKING:
+    import torch
+
     from .engine import SeedBackend
-
-COSTS = 3
-"""Version of what is measured; a new one measures anew."""
-
-MEASURED_CONTEXT = (256, 32)
-"""Tokens that all rows share, and tokens of each row's own, when passes are measured."""
 
 
 @dataclass(slots=True)
@@ -89,16 +77,16 @@ class Parts:
         return round(gained / (1 + weight * counters.draft_passes / counters.rounds), 4)
 
 
-def assemble(backend: SeedBackend, text: Text, model: Model) -> Parts:
-    """Load what is left to load, check it and measure its passes. Raises ModelError."""
-    where = models.resolve(backend.model)
+def assemble(backend: SeedBackend, text: Text, load: Callable[[], Model], device: torch.device) -> Parts:
+    """Load the models, check them and measure their passes. Raises ModelError."""
     memory = int(backend.kv_memory * 1e6)
-    runner = Runner(model, where, memory)
-    model = replace(model, context=runner.context)
+    weights = backend.shelf.take(models.resolve(backend.model), DTYPES[backend.dtype], device, load)
+    runner = Runner(weights, memory)
+    model = replace(weights.model, context=runner.context)
     shared = backend.shared
     draft_runner = shared.load(backend, text, runner, memory)
-    weighed = Drafting(measured(runner, backend.dtype), backend.draft_tokens)
-    shared.start(backend, measured)
+    weighed = Drafting(timing.table(runner, backend.dtype), backend.draft_tokens)
+    shared.start(backend)
     scheduler = Scheduler(
         runner,
         weighed,
@@ -170,79 +158,3 @@ def _weigh(model: ModelDrafter, weighed: Drafting, draft: CostTable) -> None:
         )
     else:
         model.depth_for = lambda rows, others: chain(rows, others)[0]
-
-
-def measured(runner: Runner, dtype: str) -> CostTable:
-    """Seconds of passes by size, from the user's cache or measured now and kept there."""
-    config = json.dumps(runner.model.network.config.to_dict(), sort_keys=True, default=str)
-    machine = (
-        runner.device.type,
-        torch.get_num_threads(),
-        torch.__version__,
-        os.cpu_count(),
-        _processor(runner.device),
-    )
-    measured_as = (COSTS, config, len(runner.layers), dtype, machine)
-    digest = hashlib.blake2b(repr(measured_as).encode(), digest_size=12).hexdigest()
-    kept = models.cache_folder() / "costs" / f"{digest}.json"
-    if (table := _read(kept)) is not None:
-        return table
-    runner.forest.pool.limit = sys.maxsize  # for the time of measuring, as kv_memory may be less than the largest pass
-    try:
-        table = CostTable.measure(lambda rows, drafted: _time(runner, rows, drafted))
-    finally:
-        runner.forest = runner.new_forest()
-        runner.seconds, runner.passes, runner.left = 0.0, 0, [0] * len(runner.left)
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps({"rows": table.rows, "seconds": table.seconds}))
-        part.replace(kept)
-    except OSError:
-        pass  # it is measured again next time
-    return table
-
-
-def _time(runner: Runner, rows: int, drafted: int) -> float:
-    """Seconds of one pass over ``rows`` rows of one new token and a chain of ``drafted`` more each."""
-    forest = runner.forest
-    longest = runner.context or sum(MEASURED_CONTEXT) + 8
-    common, own = (max(1, min(length, longest // 4)) for length in MEASURED_CONTEXT)
-    node, _ = forest.join([1] * common)
-    node.computed = len(node.tokens)  # what the slots hold makes no difference to the time
-    for entries in forest.pool.entries:
-        entries.zero_()
-    table = np.concatenate([above.slots for above in node.path()])
-    # Drafts differ in length: of two neighbours one drafts nothing, the other for both.
-    lengths = [1 + drafted] if rows == 1 else [1 + (2 * drafted if row % 2 else 0) for row in range(rows)]
-    slots = forest.allocate(sum(lengths) + rows * own)
-    spans = []
-    for row, length in enumerate(lengths):
-        start = row * own + sum(lengths[:row])
-        context = np.concatenate((table, slots[start : start + own]))
-        new = slots[start + own : start + own + length]
-        spans.append(Span([1] * length, new, context, node, wanted=range(length)))
-    before = runner.seconds
-    runner.forward(spans)
-    seconds = runner.seconds - before
-    forest.pool.free(slots)
-    forest.leave(node, keep=True)
-    return seconds
-
-
-def _read(kept: Path) -> CostTable | None:
-    try:
-        data = json.loads(kept.read_text())
-        return CostTable(tuple(data["rows"]), tuple(map(tuple, data["seconds"])))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _processor(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        info = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")), "")

@@ -28,6 +28,7 @@ from .recording import Recorder
 from .scheduler import POLICIES
 from .sharing import SharedDraft
 from .verify import VERIFIERS
+from .weights import Shelf
 
 
 class SeedBackend(LocalBackend):
@@ -58,6 +59,7 @@ class SeedBackend(LocalBackend):
         max_rows: branches that are live at one time; others wait.
         chunk: prompt tokens that one round reads at most.
         device, dtype, threads, chat: as of every local backend.
+        shelf: engines that are given the same one hold the weights of each model once.
 
     Raises ConfigError for a senseless option; loading raises ModelError.
     """
@@ -101,8 +103,10 @@ class SeedBackend(LocalBackend):
         chunk: int = 1024,
         threads: int | None = None,
         chat: bool | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         super().__init__(model, device, dtype, threads, chat)
+        self.shelf = shelf or Shelf()
         words = (("policy", policy, POLICIES), ("verify", verify, VERIFIERS))
         for option, word, known in words:
             if word not in known:
@@ -167,7 +171,7 @@ class SeedBackend(LocalBackend):
         Rounds of the two take turns. Raises ConfigError.
         """
         options = {option: getattr(self, option) for option in self.options}
-        other = type(self)(model, **{**options, "drafter": self.make_drafter or self.drafter})
+        other = type(self)(model, **{**options, "drafter": self.make_drafter or self.drafter}, shelf=self.shelf)
         other.shared = self.shared
         self.shared.engines.add(other)
         return other
@@ -226,7 +230,7 @@ class SeedBackend(LocalBackend):
         with self._loading:
             if self._parts is None:
                 self._set_threads()
-                self._parts = assemble(self, self._tokenizer(), self._load())
+                self._parts = assemble(self, self._tokenizer(), self._load, self._device)
             return self._parts
 
     def _submit(self, tickets: list[Question]) -> None:

@@ -4,17 +4,19 @@ S2D (Kavehzadeh et al., arXiv 2407.01955): the model's exits share the final nor
 largest probability exceeds a threshold leaves early. What a token that left early lacks, its keys and values in deeper
 layers, is computed when a token after it goes deeper (lazy catch-up): until then its hidden state waits, by slot, so
 branches that share a prefix also share what is caught up, and prompts too are read deeper only when that is needed.
-Branches of one pass may leave at different exits; each stage is one pass over those that stay.
+Branches of one pass may leave at different exits; each stage is one pass over those that stay. Unlike the paper, which
+looks at every exit, an engine that is told nothing looks where that pays (:mod:`.leaving`).
 T new tokens, R wanted ones, E hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -22,13 +24,14 @@ from numpy.typing import NDArray
 
 from treeagent.errors import ConfigError, ModelError
 
-from ..loading import Model
 from ..sorting import exits_of
 from .decoders import LlamaDecoder
-from .forest import Span, make_plan
+from .forest import Plan, Span, make_plan
+from .leaving import Leaving
 from .pool import Slots
 from .prefixes import Node
 from .runner import Runner
+from .weights import Weights
 
 ADAPTIVE = "adaptive"
 CONFIDENCE = 0.8
@@ -65,94 +68,140 @@ class Exit:
 class SortedRunner(Runner):
     """Runs a draft model of several exits; through all layers until :meth:`leave_early`."""
 
-    def __init__(self, model: Model, where: Path | str, memory: int, layers: int | None = None) -> None:
-        """With ``layers`` every pass ends there. Raises ModelError as a runner does, and for an exit it has not."""
-        inner = getattr(model.network, "model", None)
-        stack = list(getattr(inner, "layers", []))
-        parameters: int = sum(p.numel() for layer in stack for p in layer.parameters())
-        self._layer_parameters = parameters / max(1, len(stack))
-        self._whole = max(1, len(stack))
-        """Layers that the model has."""
-        super().__init__(model, where, memory)
-        self.exits = exits_of(model.network.config)
+    def __init__(self, weights: Weights, memory: int, layers: int | None = None) -> None:
+        """With ``layers`` every pass ends there. Raises ModelError for an exit that the model has not."""
+        self.exits = exits_of(weights.model.network.config)
         """Layers after which tokens may leave, ascending."""
         if layers is not None and layers not in self.exits:
-            known = ", ".join(map(str, self.exits))
+            known, where = ", ".join(map(str, self.exits)), weights.where
             raise ModelError(f"the draft {where} has no exit after {layers} layers; it has exits after: {known}")
-        if not isinstance(self._decoder, LlamaDecoder):
-            raise ModelError(self._refusal("drafts with exits must be of the Llama family"))
-        self._staged: LlamaDecoder = self._decoder
+        if not isinstance(weights.decoder, LlamaDecoder):
+            raise weights.refusal("drafts with exits must be of the Llama family")
         if layers is not None:
             self.exits = (layers,)
-            self.layers = self.layers[:layers]
-            self.forest = self.new_forest()
+        super().__init__(weights, memory)
+        self._decoder: LlamaDecoder = weights.decoder
         self.left = [0] * len(self.exits)
         """Wanted tokens that left at each exit so far."""
         self._threshold: float | None = None
+        self._leaving = Leaving(self.exits)
         self._depth: NDArray[np.int8] = np.zeros(0, dtype=np.int8)
         """By slot: how many exits its token has reached."""
         self._states = torch.empty(0)
         """By slot: the hidden state (E,) after the last layer that was run."""
 
-    def leave_early(self, confidence: float) -> None:
-        """From now on a token leaves at the first exit where its largest probability exceeds ``confidence``."""
+    def leave_early(self, confidence: float, seconds: Sequence[float] | None = None) -> None:
+        """From now on a token leaves at the first exit where its largest probability exceeds ``confidence``.
+
+        With ``seconds``, of passes that end at each exit, only at those that are worth a look.
+        """
         self._threshold = confidence
+        self._leaving = Leaving(self.exits, seconds)
+
+    @contextmanager
+    def ending(self, number: int) -> Iterator[None]:
+        """Meanwhile every pass ends at one exit, to be timed; nothing that was read before may be read on."""
+        exits = self.exits
+        self.exits = exits[: number + 1]
+        try:
+            yield
+        finally:
+            self.exits = exits
+
+    @property
+    def layers(self) -> int:
+        """Layers that passes may go through."""
+        return self.exits[-1]
 
     @property
     def share(self) -> float:
-        """Share of the layers that the wanted tokens so far went through."""
-        tokens = sum(self.left)
-        mean = sum(map(int.__mul__, self.left, self.exits)) / tokens if tokens else self.exits[-1]
-        return mean / self._whole
+        """Share of the longest pass's time that passes take, in the mean: by measured times, or else by layers."""
+        return self._leaving.share if self._leaving.weighs else self._depths / self.layers
 
     @property
     def weight(self) -> float:
         """Parameters that a pass reads, in the mean."""
-        skipped = (1 - self.share) * self._whole
-        return self.parameters - skipped * self._layer_parameters
+        return self.parameters - (len(self.weights.layers) - self._depths) * self.weights.layer_parameters
+
+    @property
+    def _depths(self) -> float:
+        """Layers that the wanted tokens so far went through, in the mean."""
+        tokens = sum(self.left)
+        return sum(map(int.__mul__, self.left, self.exits)) / tokens if tokens else float(self.exits[-1])
 
     @torch.inference_mode()
     def forward(self, spans: Sequence[Span]) -> tuple[torch.Tensor, list[range]]:
         """Logits (R, V) of the wanted tokens of all spans at their exits, and for each span its rows among the R."""
-        if not hasattr(self, "_staged"):  # the trial at load
-            return super().forward(spans)
         began = time.perf_counter()
         plan = make_plan(spans, self.dtype, self.device)
-        first = self.exits[0] if self._threshold is not None else self.exits[-1]
-        x = self._staged.through(self._staged.embed(plan), plan, self.forest.pool, 0, first)  # (T, E)
-        logits = self._staged.logits(x.index_select(0, plan.wanted))
-        if self._threshold is not None:
-            self._keep(plan.slots, x, 1)
-            paths = [path for span, rows in zip(spans, plan.rows, strict=True) if rows for path in _paths(span)]
-            where = [row for rows in plan.rows for row in rows]
-            self._deepen([(row, *path) for row, path in zip(where, paths, strict=True)], logits, self._threshold)
-        else:
+        if self._threshold is None:
+            x = self._decoder.through(self._decoder.embed(plan), plan, self.forest.pool, 0, self.exits[-1])  # (T, E)
+            logits = self._decoder.logits(x.index_select(0, plan.wanted))
             self.left[-1] += len(plan.wanted)
+        else:
+            first = self._leaving.looked[0] + 1
+            pairs = [
+                (row, path)
+                for span, rows in zip(spans, plan.rows, strict=True)
+                if rows
+                for row, path in zip(rows, _paths(span), strict=True)
+            ]
+            wanted = [(row, *path) for row, path in sorted(pairs, key=itemgetter(0))]
+            if self._read(spans, plan, first) < first:
+                self._advance([(path, node) for _, path, node in wanted], first)
+            logits = self._logits([path for _, path, _ in wanted])
+            self._deepen(wanted, logits, self._threshold)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.passes += 1
         self.seconds += time.perf_counter() - began
         return logits, plan.rows
 
+    def _read(self, spans: Sequence[Span], plan: Plan, depth: int) -> int:
+        """Read new tokens up to so many exits, or to the first where what stands before them has not come so far.
+
+        Returns how many it were.
+        """
+        new = plan.slots.cpu().numpy()
+        self._make_room()
+        self._depth[new] = depth  # who stands before a token may be new as well
+        if depth > 1 and any((self._depth[span.context] < depth).any() for span in spans):
+            depth = 1
+        x = self._decoder.through(self._decoder.embed(plan), plan, self.forest.pool, 0, self.exits[depth - 1])  # (T, E)
+        self._keep(plan.slots, x, depth)
+        return depth
+
+    def _logits(self, paths: Sequence[Slots]) -> torch.Tensor:
+        """Logits (R, V) of the last token of each path, where it has come to."""
+        ends = torch.from_numpy(np.array([path[-1] for path in paths], dtype=np.int64)).to(self.device)
+        return self._decoder.logits(self._states.index_select(0, ends))
+
     def _deepen(self, wanted: list[tuple[int, Slots, Node]], logits: torch.Tensor, threshold: float) -> None:
         """Take the wanted tokens that are not sure through more layers; ``logits`` (R, V) is changed in place."""
-        pool = self.forest.pool
-        for number, (first, last) in enumerate(pairwise(self.exits), 1):
+        for number, following in pairwise(self._leaving.looked):
             if not wanted:
-                return
+                break
             rows = torch.tensor([row for row, _, _ in wanted], device=self.device)
             sure = (confidence(logits.index_select(0, rows)) > threshold).tolist()
-            self.left[number - 1] += sum(sure)
+            self.left[number] += sum(sure)
+            self._leaving.learn(number, sum(sure), len(sure))
             wanted = [token for token, leaves in zip(wanted, sure, strict=True) if not leaves]
             if not wanted:
-                continue
-            plan = make_plan(self._pending([(path, node) for _, path, node in wanted], number), self.dtype, self.device)
-            x = self._staged.through(self._states.index_select(0, plan.slots), plan, pool, first, last)
-            self._keep(plan.slots, x, number + 1)
-            ends = torch.from_numpy(np.array([path[-1] for _, path, _ in wanted])).to(self.device)
+                break
+            self._advance([(path, node) for _, path, node in wanted], following + 1)
             rows = torch.tensor([row for row, _, _ in wanted], device=self.device)
-            logits.index_copy_(0, rows, self._staged.logits(self._states.index_select(0, ends)))
+            logits.index_copy_(0, rows, self._logits([path for _, path, _ in wanted]))
         self.left[-1] += len(wanted)
+        self._leaving.passed()
+
+    def _advance(self, paths: Sequence[tuple[Slots, Node]], depth: int) -> None:
+        """Take all tokens of these paths to so many exits, in one pass from each depth where some are."""
+        reached = sorted({int(at) for path, _ in paths for at in np.unique(self._depth[path]) if at < depth})
+        for at, following in pairwise([*reached, depth]):
+            plan = make_plan(self._pending(paths, at), self.dtype, self.device)
+            x = self._states.index_select(0, plan.slots)
+            x = self._decoder.through(x, plan, self.forest.pool, self.exits[at - 1], self.exits[following - 1])
+            self._keep(plan.slots, x, following)
 
     def _pending(self, paths: Sequence[tuple[Slots, Node]], depth: int) -> list[Span]:
         """What must pass the next layers so that the ends of all paths have passed them, every token once.
@@ -171,14 +220,17 @@ class SortedRunner(Runner):
                     spans.append(Span([0] * len(run), run, path[:start], _within(node, start)))
         return spans
 
+    def _make_room(self) -> None:
+        """For every slot of the pool."""
+        missing = self.forest.pool.capacity - len(self._depth)
+        if missing > 0:
+            self._depth = np.concatenate((self._depth, np.zeros(missing, dtype=np.int8)))
+            width = self.weights.model.network.config.hidden_size
+            new = torch.empty(missing, width, dtype=self.dtype, device=self.device)
+            self._states = torch.cat((self._states.to(new).view(-1, width), new))
+
     def _keep(self, slots: torch.Tensor, x: torch.Tensor, depth: int) -> None:
         """Hidden states (T, E) of tokens that have reached so many exits."""
-        capacity = self.forest.pool.capacity
-        if len(self._depth) < capacity:
-            self._depth = np.concatenate((self._depth, np.zeros(capacity - len(self._depth), dtype=np.int8)))
-            states = x.new_empty(capacity, x.shape[1])
-            states[: len(self._states)] = self._states.view(-1, x.shape[1])
-            self._states = states
         self._depth[slots.cpu().numpy()] = depth
         self._states.index_copy_(0, slots, x)
 

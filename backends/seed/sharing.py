@@ -6,16 +6,17 @@ and their evaluator, share one draft, whose exits suit it to both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from treeagent.errors import ModelError
 
 from .. import models
-from ..loading import Model, Text, load_model, load_text
+from ..loading import Text, load_model, load_text
 from ..sorting import exits_of
+from . import timing
 from .exits import ADAPTIVE, Exit, SortedRunner
 from .runner import Runner
 
@@ -43,7 +44,7 @@ class SharedDraft:
         where = models.resolve(backend.draft)
         self.text = self.text or load_text(where)
         check_vocabularies(text, self.text, backend.model, backend.draft)
-        self.runner = self.runner or _runner(backend, load_model(where, backend.dtype, target.device), memory)
+        self.runner = self.runner or _runner(backend, where, target, memory)
         if self.runner.parameters > target.parameters:
             raise ModelError(
                 f"the draft {backend.draft} ({self.runner.parameters:,} parameters) is bigger than the target "
@@ -52,15 +53,15 @@ class SharedDraft:
             )
         return self.runner
 
-    def start(self, backend: SeedBackend, measure: Callable[[Runner, str], CostTable]) -> None:
-        """Measure the draft model's passes once, through all layers; from then on tokens may leave early."""
+    def start(self, backend: SeedBackend) -> None:
+        """Time the draft model's passes once, through all layers; from then on tokens may leave early."""
         if self.runner is None or self._started:
             return
         if backend.draft_tokens is None:
-            self.cost = measure(self.runner, backend.dtype)
+            self.cost = timing.table(self.runner, backend.dtype)
         self._started = True
         if isinstance(self.runner, SortedRunner) and (leaving := Exit.parse(backend.exit or ADAPTIVE)).layers is None:
-            self.runner.leave_early(leaving.confidence)
+            self.runner.leave_early(leaving.confidence, timing.exits(self.runner) if backend.exit is None else None)
 
     def forget(self) -> None:
         """Free the draft model when no engine is loaded any more."""
@@ -68,19 +69,21 @@ class SharedDraft:
             self.runner, self.text, self.cost, self._started = None, None, None, False
 
 
-def _runner(backend: SeedBackend, model: Model, memory: int) -> Runner:
+def _runner(backend: SeedBackend, where: Path | str, target: Runner, memory: int) -> Runner:
     """A runner that leaves the model where it is asked to. Raises ModelError."""
-    where = models.resolve(str(backend.draft))
-    exits = exits_of(model.network.config)
+    weights = backend.shelf.take(
+        where, target.dtype, target.device, lambda: load_model(where, backend.dtype, target.device)
+    )
+    exits = exits_of(weights.model.network.config)
     if backend.exit is None and len(exits) == 1:
-        return Runner(model, where, memory)
+        return Runner(weights, memory)
     leaving = Exit.parse(backend.exit or ADAPTIVE)
     if leaving.layers is None and len(exits) == 1:
         raise ModelError(
             f"the draft {backend.draft} has one exit only, so exit={backend.exit} says nothing. Leave it out, or "
             "make a draft of several exits: python -m treeagent.backends.train_sorted --help"
         )
-    return SortedRunner(model, where, memory, leaving.layers)
+    return SortedRunner(weights, memory, leaving.layers)
 
 
 def check_vocabularies(target: Text, draft: Text, target_name: str, draft_name: str) -> None:
