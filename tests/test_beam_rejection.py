@@ -17,7 +17,7 @@ from treeagent.backend import Sampling
 from treeagent.backends.beams import Run
 from treeagent.backends.seed.beam_rejection import BeamRejection
 from treeagent.backends.seed.beam_rules import BeamVerifier, CoupledBeams, Trail
-from treeagent.backends.seed.drafters import Draft, Group, Layer, Row
+from treeagent.backends.seed.drafters import NOBODY, Draft, Group, Layer, Row
 from treeagent.backends.seed.drafters.beams import BeamShape, Growth
 from treeagent.backends.seed.drafters.shapes import Sketch
 from treeagent.backends.seed.widths import survival, width_of
@@ -36,7 +36,7 @@ def one_pass(run: Run, shape: BeamShape, verifier: BeamVerifier, spoil: Callable
     """Draft from the toy draft's logits, verify by the toy target's, take what comes of it."""
     group, setting = Group(run), run.sample.sampling
     group.rows = [Row([0, *beam.raw], 1, setting, run.sample.stream, LIMIT, group) for beam in run.live()]
-    levels = min(shape.depth, group.rows[0].room)
+    levels = min(shape.depth([group], NOBODY), group.rows[0].room)
     sketches = [Sketch(row, levels, Draft()) for row in group.rows]
     growth = Growth(group, sketches)
     for level in range(levels):

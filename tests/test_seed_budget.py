@@ -24,6 +24,7 @@ from treeagent.backends.seed.budget import (
     values,
 )
 from treeagent.backends.seed.drafters import MODEL, Draft, Others, Row
+from treeagent.backends.seed.drafters.deepening import Deepening, Fellows
 from treeagent.backends.seed.drafters.joining import Joining
 from treeagent.backends.seed.drafting import Drafting
 
@@ -58,6 +59,18 @@ def test_a_table_has_the_times_that_were_measured() -> None:
     assert cost(4, 8) == pytest.approx(0.022)
     assert cost(1, 60) == pytest.approx(0.071)
     assert cost(128) == pytest.approx(0.138)
+
+
+def test_one_disturbed_measurement_spoils_no_other() -> None:
+    """Whoever disturbs makes a pass longer, never shorter: a larger pass that took less is right, of whatever side."""
+    for bad in ((1, 0), (4, 3), (8, 1)):
+        cost = CostTable.measure(
+            lambda rows, drafted: (20 if (rows, drafted) == bad else 1) * 1e-3 * (10 + rows * (1 + drafted))  # noqa: B023  # now
+        )
+        for rows, drafted in product(ROWS, (0, 1)):
+            right = 1e-3 * (10 + rows * (1 + drafted))
+            assert right <= cost(rows, rows * drafted) * (1 + 1e-9)
+            assert cost(rows, rows * drafted) <= 2 * right
 
 
 def test_a_slow_machine_is_not_measured_for_long() -> None:
@@ -200,6 +213,51 @@ def test_a_drafter_that_was_given_up_gets_another_chance() -> None:
         calibration.learn([])
     assert low < 0.02
     assert calibration.worth(0.9) > 0.8
+
+
+@given(
+    chance=st.floats(0, 1),
+    groups=st.integers(1, 4),
+    each=st.integers(1, 4),
+    waiting=st.integers(0, 20),
+    work=st.floats(0, 0.1),
+    most=st.integers(0, 6),
+)
+def test_beams_are_drafted_as_deep_as_brings_the_most_steps_a_second(
+    chance: float, groups: int, each: int, waiting: int, work: float, most: int
+) -> None:
+    """Against every other depth; the work on steps counts, and so do branches that wait."""
+    deepening = Deepening(COSTS, DRAFT_COSTS, lambda: chance)
+    deepening.worked(work)
+    asked, others = Fellows(groups, groups * each, 2 * groups * each), Others(waiting, 1.5 * waiting, waiting)
+
+    def rate(depth: int) -> float:
+        steps = sum(chance**step for step in range(depth + 1))
+        drafting = DRAFT_COSTS(asked.rows) + (depth - 1) * DRAFT_COSTS(asked.nodes) + depth * groups * work
+        seconds = COSTS(asked.rows + waiting, waiting + depth * asked.nodes) + (drafting if depth else 0.0)
+        return (groups * steps + others.tokens) / seconds
+
+    depth = deepening.depth(asked, others, most)
+    assert 0 <= depth <= most
+    assert rate(depth) == pytest.approx(max(map(rate, range(most + 1))))
+
+
+def test_beams_are_not_drafted_once_that_proves_dear() -> None:
+    """A step's work is known after the first one, and acceptance after a few."""
+    deepening = Deepening(COSTS, table(100), lambda: 0.9)
+    one, alone = Fellows(1, 4, 8), Others()
+    assert deepening.depth(one, alone, 3) > 0
+    deepening.worked(10.0)
+    assert deepening.depth(one, alone, 3) == 0
+    for _ in range(60):
+        deepening.worked(0.0)
+    assert deepening.depth(one, alone, 3) > 0
+    calibration = Calibration()
+    learning = Deepening(COSTS, table(100), lambda: calibration.acceptance)
+    assert learning.depth(one, alone, 3) > 0
+    for _ in range(20):
+        calibration.learn([(1.0, False)] * 3)
+    assert learning.depth(one, alone, 3) == 0
 
 
 def test_a_bad_model_beside_a_good_table_spoils_nobodys_name_but_its_own() -> None:

@@ -23,6 +23,7 @@ from seed_tools import (
 from treeagent.backends.seed import timing
 from treeagent.backends.seed.budget import CostTable
 from treeagent.backends.seed.engine import SeedBackend
+from treeagent.backends.seed.runner import Runner
 from treeagent.errors import ConfigError, UnknownNameError
 
 pytestmark = pytest.mark.usefixtures("fixed_times")
@@ -97,7 +98,17 @@ def test_a_drafter_of_ones_own(opened: Open, naive: Naive) -> None:
 def test_passes_are_measured_once_and_the_times_kept(
     pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the user's cache pair; a damaged file is measured again, and a pair that cannot be written is no fault."""
+    """In the user's cache; a damaged file is measured again, one that cannot be written is no fault, and one of a time
+    when the machine was busy with other things is measured again when it is not.
+    """
+    pace = [1.0]
+    really = timing._time
+
+    def clock(runner: Runner, rows: int, drafted: int) -> float:
+        really(runner, rows, drafted)
+        return pace[0] * (rows + drafted)
+
+    monkeypatch.setattr(timing, "_time", clock)
     times: list[int] = []
     measure = CostTable.measure
 
@@ -116,13 +127,18 @@ def test_passes_are_measured_once_and_the_times_kept(
     first = load(SeedBackend(str(pair / "model"), device="cpu"))
     assert load(SeedBackend(str(pair / "model"), device="cpu", max_rows=3)) == first
     assert len(times) == 1
+    pace[0] = 3.0  # busier than it was
+    assert load(SeedBackend(str(pair / "model"), device="cpu")) == first
+    pace[0] = 0.5
+    assert load(SeedBackend(str(pair / "model"), device="cpu"))(1) == first(1) / 2
+    assert len(times) == 2
     [kept] = tmp_path.glob("cache/costs/*")
     kept.write_text("{")
     load(SeedBackend(str(pair / "model"), device="cpu"))
-    assert len(times) == 2
+    assert len(times) == 3
     monkeypatch.setenv("TREEAGENT_CACHE", str(kept))
     load(SeedBackend(str(pair / "model"), device="cpu"))
-    assert len(times) == 3
+    assert len(times) == 4
 
 
 def test_passes_can_be_measured_with_little_memory(

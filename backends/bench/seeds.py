@@ -22,6 +22,8 @@ NODES = 6
 """Drafted tokens of a branch: a chain of six, two levels of two children each, two paths of three."""
 WIDTH = 4
 """Beams of methods that have several."""
+STEPS = 2
+"""Steps that are drafted for them, of twice as many beams."""
 BASELINE, OWN = "seed-nodraft", "seed"
 """Modes that speed-ups are measured against, and that is to be as fast as the best of the others."""
 WORKLOADS = ("gsm8k", "writing", "blocksworld")
@@ -51,8 +53,10 @@ class Method:
 
 
 _RSD, _MCSD, _SEED = "Jeon et al., arXiv 2402.14160", "Yang et al., arXiv 2401.06706", "Wang et al., arXiv 2406.18200"
+_DSBD = "Qin et al., arXiv 2409.16560"
 _CHAIN = f"seed@drafter=model@draft_tokens={NODES}"
 _TREE = f"@draft_tokens={NODES}"
+_FOREST = f"@beam_draft={2 * WIDTH}x{STEPS}"
 
 METHODS = (
     Method("AR", BASELINE, "one token a pass, all branches in one batch"),
@@ -71,11 +75,13 @@ METHODS = (
     Method("SeeD rounds", "seed-model", "drafts of all branches as deep as pays, verified in one pass"),
     Method("S2D", f"{_CHAIN}@exit=adaptive", "a chain from a draft model of several exits, by confidence",
            "Kavehzadeh et al., arXiv 2407.01955", exits=True),
-    Method("beams", BASELINE, "beam sampling without drafts, the best of four beams", "Qin et al., arXiv 2409.16560",
+    Method("beams", BASELINE, "beam sampling without drafts, the best of four beams", _DSBD, num_beams=WIDTH),
+    Method("DSBD", f"seed@drafter=model@verify=recursive{_FOREST}", "speculative beams by layer-wise rejection", _DSBD,
            num_beams=WIDTH),
-    Method("DSBD", "seed@drafter=model@verify=recursive", "speculative beams by layer-wise rejection",
-           "Qin et al., arXiv 2409.16560", num_beams=WIDTH),
-    Method("DSBD coupled", "seed@drafter=model", "the same beams as without drafts", num_beams=WIDTH),
+    Method("DSBD single survivor", f"seed@drafter=model@verify=recursive@beam_survivors=1{_FOREST}", "of its beams the "
+           "best alone goes on after a pass", _DSBD, num_beams=WIDTH),
+    Method("DSBD coupled", f"seed@drafter=model{_FOREST}", "the same beams as without drafts", num_beams=WIDTH),
+    Method("beams weighed", "seed@drafter=model", "the same, drafted as deep as pays", num_beams=WIDTH),
     Method("n-gram tables", "seed-ngram", "what followed before, in any branch"),
     Method("Token Recycling", "seed@drafter=recycling", "a tree from a table of the target's best next tokens",
            "Luo et al., arXiv 2408.08696"),

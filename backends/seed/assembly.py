@@ -12,10 +12,11 @@ from . import timing
 from .beam_rejection import BeamRejection
 from .beam_rules import CoupledBeams
 from .budget import Calibration, CostTable, best_chain
-from .drafters import MODEL, Drafter, Others
+from .drafters import BEAMS, MODEL, Drafter, Others
 from .drafters.beams import DEPTH as BEAM_DEPTH
 from .drafters.beams import BeamShape, size_of
 from .drafters.combined import Combined
+from .drafters.deepening import Deepening
 from .drafters.joining import Joining
 from .drafters.model import ModelDrafter
 from .drafters.names import Choice
@@ -121,7 +122,7 @@ def _drafter(
     beams = BeamShape(width, depth, coupled=backend.verify == "coupled")
     model = ModelDrafter(runner, vocabulary, shape, beams)
     if cost is not None and weighed.draft_tokens is None:
-        _weigh(model, weighed, cost)
+        _weigh(model, weighed, cost, deepens=backend.beam_draft is None)
     return model if table is None else Combined(table, model)
 
 
@@ -132,8 +133,11 @@ def _table(name: str, *, coupled: bool) -> Drafter:
     return StandDrafter(coupled=coupled) if name == "stand" else NgramDrafter()
 
 
-def _weigh(model: ModelDrafter, weighed: Drafting, draft: CostTable) -> None:
-    """Let measured times and late acceptance decide how deep a model drafts, whose passes take what ``draft`` says."""
+def _weigh(model: ModelDrafter, weighed: Drafting, draft: CostTable, *, deepens: bool) -> None:
+    """Let measured times and late acceptance decide how deep a model drafts, whose passes take what ``draft`` says.
+
+    ``deepens``: beams too.
+    """
     target = weighed.cost
 
     def passes(nodes: float) -> float:
@@ -152,6 +156,8 @@ def _weigh(model: ModelDrafter, weighed: Drafting, draft: CostTable) -> None:
         return target(rows + others.rows, others.nodes) * (1 - 1 / chain(rows, others)[1])
 
     model.joining = Joining(passes, saves)
+    if deepens and model.beams is not None:
+        model.beams.deepening = Deepening(target, passes, lambda: weighed.calibration(BEAMS).acceptance)
     if model.shape.name == "dynamic":  # a level pays if the tokens it may bring come faster than the target's own
         model.pays = lambda rows, nodes, value, others: (
             value * late().truth > passes(nodes) * (rows + others.tokens) / target(rows + others.rows, others.nodes)

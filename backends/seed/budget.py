@@ -39,7 +39,7 @@ class CostTable:
     @classmethod
     def measure(cls, run: Callable[[int, int], float]) -> CostTable:
         """``run(rows, drafted)`` makes a pass with so many nodes per row, and returns its seconds."""
-        seconds: list[tuple[float, ...]] = []
+        measured: list[list[float]] = []
         spent = 0.0
         run(1, 0)  # the first pass of a process is slow
         for rows in ROWS:
@@ -49,11 +49,17 @@ class CostTable:
                     break
                 times = [run(rows, drafted) for _ in range(REPEATS)]
                 spent += sum(times)
-                least = max([*line[-1:], *(earlier[len(line)] for earlier in seconds[-1:])], default=0.0)
-                line.append(max(min(times), least))  # the least is what the machine can do when nobody disturbs it
-            seconds.append(tuple(line))
-            if spent > ENOUGH and len(seconds) > 1:
+                line.append(min(times))  # the least is what the machine can do when nobody disturbs it
+            measured.append(line)
+            if spent > ENOUGH and len(measured) > 1:
                 break
+        seconds: list[tuple[float, ...]] = []
+        for line in reversed(measured):  # whoever disturbs makes passes longer: a larger one that was shorter is right
+            above = seconds[-1] if seconds else ()
+            for place in reversed(range(len(line))):
+                line[place] = min([line[place], *line[place + 1 : place + 2], *above[place : place + 1]])
+            seconds.append(tuple(line))
+        seconds.reverse()
         return cls(ROWS[: len(seconds)], tuple(seconds))
 
     def __call__(self, rows: float, nodes: float = 0.0) -> float:

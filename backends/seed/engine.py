@@ -42,13 +42,13 @@ class SeedBackend(LocalBackend):
             ``mcsd:2x2``), both as in ``ngram+model``, or whatever makes a :class:`Drafter` when it is called.
         exit: where tokens leave a draft model of several exits: ``adaptive`` (at the first exit whose largest
             probability exceeds 0.8, or another threshold: ``adaptive:0.5``), or a number of layers. None is
-            ``adaptive`` for such a draft.
+            ``adaptive`` at those exits where a look takes less time than the layers it may save.
         policy: ``rounds``, or the paper's ``fcfs`` and ``serial``.
         verify: ``coupled`` (the text is plain decoding's, token for token) or ``recursive`` rejection (its law is).
             ``rejection`` is another name of it, the one that is usual for chains.
         draft_tokens: tokens drafted for every branch in every round; None leaves it to the measured times.
         beam_draft: ``WIDTHxDEPTH``, beams and steps that the draft model drafts for a completion with beams; no fewer
-            than the completion has. None: twice as many beams as it has, 3 steps.
+            than the completion has. None: twice as many beams as it has, up to 3 steps, as many as pay.
         beam_threshold: with ``recursive``, the chance with which all beams of a step should be found among the drafted
             ones: steps have as many beams as that allows, which is faster and no longer the law of plain beam sampling.
             None: always all of them.

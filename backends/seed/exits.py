@@ -101,12 +101,12 @@ class SortedRunner(Runner):
     @contextmanager
     def ending(self, number: int) -> Iterator[None]:
         """Meanwhile every pass ends at one exit, to be timed; nothing that was read before may be read on."""
-        exits = self.exits
-        self.exits = exits[: number + 1]
+        exits, threshold = self.exits, self._threshold
+        self.exits, self._threshold = exits[: number + 1], None
         try:
             yield
         finally:
-            self.exits = exits
+            self.exits, self._threshold = exits, threshold
 
     @property
     def layers(self) -> int:

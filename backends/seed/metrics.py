@@ -82,8 +82,11 @@ class Counters:
             self.accepted_by_position[min(depths[node], DEPTHS - 1)] += 1
         return outcomes
 
-    def count_beams(self, drafted: int, steps: int) -> None:
-        """Count what a group of beams got: a group counts as one branch, a step and a drafted layer as one token."""
+    def count_beams(self, drafted: int, steps: int) -> list[bool]:
+        """Count what a group of beams got: a group counts as one branch, a step and a drafted layer as one token.
+
+        Returns of every drafted layer that was come to whether it was accepted.
+        """
         self.tokens += steps
         self.row_passes += 1
         self.drafted += drafted
@@ -92,6 +95,7 @@ class Counters:
             self.tried_by_position[min(depth, DEPTHS - 1)] += 1
         for depth in range(steps - 1):
             self.accepted_by_position[min(depth, DEPTHS - 1)] += 1
+        return [depth < steps - 1 for depth in range(min(steps, drafted))]
 
     def figures(self) -> dict[str, Any]:
         """Everything that a report shows; unknown is None."""

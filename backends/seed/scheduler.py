@@ -23,7 +23,7 @@ from treeagent.errors import BackendError
 from .beam_rules import BeamVerifier, Trail
 from .beaming import Beaming
 from .branch import CHUNK, Branch, Reading
-from .drafters import Draft
+from .drafters import BEAMS, Draft
 from .drafting import Drafting
 from .jobs import NOT_FINITE, Growing, Job, Scoring
 from .metrics import DEPTHS, Counters
@@ -255,14 +255,15 @@ class Scheduler:
             else:
                 outcomes.setdefault(claim.draft.by, []).extend(self.counters.count(claim.draft, verdict))
                 self._commit(job, own, verdict)
-        self.drafting.settle(outcomes)
         for other, taken, places in zip(ready, slots, rows, strict=True):
             if isinstance(other, Scoring):
                 other.branches[0].give_back(taken[0])
                 other.take(tensor[places[0].start : places[0].stop])
                 self._let_go(other, keep=True)
             elif isinstance(other, Beaming):
-                self._settle_beams(other, taken, [place.start for place in places], logits)
+                steps = self._settle_beams(other, taken, [place.start for place in places], logits)
+                outcomes.setdefault(BEAMS, []).extend((1.0, accepted) for accepted in steps)
+        self.drafting.settle(outcomes)
 
     def _commit(self, job: Growing, slots: Slots, verdict: Verdict) -> None:
         """Append tokens until the sample ends; keep the keys and values of all but the last, free the others."""
@@ -286,8 +287,10 @@ class Scheduler:
             self._let_go(job, keep=True)
             job.finished()
 
-    def _settle_beams(self, job: Beaming, slots: Sequence[Slots], first: Sequence[int], logits: Logits) -> None:
-        """Verify and commit one job with beams."""
+    def _settle_beams(
+        self, job: Beaming, slots: Sequence[Slots], first: Sequence[int], logits: Logits
+    ) -> Sequence[bool]:
+        """Verify and commit one job with beams; of every drafted step that was come to, whether it was accepted."""
         drafts = job.drafts or [Draft() for _ in first]
         outcome = self.beams.verify(Trail(job.group, drafts, first, logits))
         if outcome is None:
@@ -295,13 +298,14 @@ class Scheduler:
                 branch.give_back(own)
             job.failed(BackendError(NOT_FINITE))
             self._let_go(job, keep=False)
-            return
-        self.counters.count_beams(len(job.group.layers), len(outcome.steps))
+            return ()
+        accepted = self.counters.count_beams(len(job.group.layers), len(outcome.steps))
         self.drafting.forget_rows(job.commit(outcome, slots))
         job.served = self.counters.rounds
         if job.run.sample.completion is not None:
             self._let_go(job, keep=True)
             job.finished()
+        return accepted
 
     def _let_go(self, job: Job, *, keep: bool) -> None:
         self._release(job, keep=keep)

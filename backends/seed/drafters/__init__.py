@@ -13,8 +13,8 @@ from treeagent.backend import Sampling
 
 from ...beams import Beam, Pick, Run
 
-MODEL = "model"
-"""Kind of the drafts of a draft model; those of tables have none."""
+MODEL, BEAMS = "model", "beams"
+"""Kinds of drafts: a draft model's for single branches and for groups of beams; those of tables have none."""
 
 
 @dataclass(slots=True, eq=False)

@@ -11,6 +11,7 @@ al., arXiv 2409.16560, section 3.1).
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,7 +21,8 @@ from treeagent.errors import ConfigError
 from ...beams import Beam, Joint, Pick, law_of, stream_of
 from ...draws import top_draws_rows
 from ...sampling import Floats
-from . import Group, Layer
+from . import Group, Layer, Others
+from .deepening import Deepening, Fellows
 from .names import MOST_LEVELS, MOST_NODES
 from .siblings import Sketch, drawn
 
@@ -44,10 +46,15 @@ def size_of(text: str) -> tuple[int, int]:
 class BeamShape:
     """How beams are drafted."""
 
-    def __init__(self, width: int | None, depth: int, *, coupled: bool) -> None:
-        """``width`` beams, as many as the run has at least; None drafts twice as many as those."""
+    def __init__(self, width: int | None, depth: int, *, coupled: bool, deepening: Deepening | None = None) -> None:
+        """``width`` beams, as many as the run has at least; None drafts twice as many as those.
+
+        Without ``deepening`` always ``depth`` steps.
+        """
         self._width = width
-        self.depth = depth
+        self._depth = depth
+        self.deepening = deepening
+        """Says how deep it pays to draft, at most ``depth`` steps."""
         self._coupled = coupled
 
     def width(self, group: Group) -> int:
@@ -57,10 +64,18 @@ class BeamShape:
 
     def nodes(self, group: Group) -> int:
         """The most nodes of a draft."""
-        return self.width(group) * self.depth
+        return self.width(group) * self._depth
+
+    def depth(self, groups: Sequence[Group], others: Others) -> int:
+        """Steps for these groups, which are drafted together while others wait."""
+        if self.deepening is None:
+            return self._depth
+        rows, nodes = sum(len(group.rows) for group in groups), sum(map(self.width, groups))
+        return self.deepening.depth(Fellows(len(groups), rows, nodes), others, self._depth)
 
     def grow(self, growth: Growth, level: int, logits: Sequence[Floats]) -> None:
         """Add a step from the logits (V,) after every growing node, and say what grows next."""
+        began = time.perf_counter()
         run, width = growth.group.run, self.width(growth.group)
         rows = growth.rows(logits)
         parents = growth.beams
@@ -79,6 +94,8 @@ class BeamShape:
         beams = joint.extended(picks, run.eos)
         growth.group.layers.append(Layer(tuple(parents), tuple(picks), law))
         growth.take(beams, [(parents[pick.beam], pick.token) for pick in others if pick.token is not None], width)
+        if self.deepening is not None:
+            self.deepening.worked(time.perf_counter() - began)
 
 
 class Growth:

@@ -102,7 +102,7 @@ class ModelDrafter(Drafter):
             else self.shape.new(row, 0 if row in left_out else self._levels(row, depth))
             for row in rows
         ]
-        growths = self._groups(sketches)
+        growths = self._groups(sketches, replace(others, rows=others.rows + single, tokens=others.tokens + single))
         growing = [sketch for sketch in sketches if sketch.levels > 0]
         try:
             if growing:
@@ -112,14 +112,14 @@ class ModelDrafter(Drafter):
                 self.forget(row)
         return [sketch.draft for sketch in sketches]
 
-    def _groups(self, sketches: Sequence[Sketch]) -> dict[Group, Growth]:
-        """Of every group among the rows what becomes its draft; says how deep it goes."""
+    def _groups(self, sketches: Sequence[Sketch], others: Others) -> dict[Group, Growth]:
+        """Of every group among the rows what becomes its draft; says how deep it goes while others wait."""
         members: dict[Group, list[Sketch]] = {}
         for sketch in sketches:
             if sketch.row.group is not None:
                 members.setdefault(sketch.row.group, []).append(sketch)
+        depth = 0 if self.beams is None or not members else self.beams.depth(list(members), others)
         for group, mine in members.items():
-            depth = 0 if self.beams is None else self.beams.depth
             levels = min(self._levels(sketch.row, depth) for sketch in mine)
             group.layers = []
             for sketch in mine:
