@@ -30,6 +30,7 @@ from treeagent.backends.bench.plan import plan
 from treeagent.backends.bench.progress import Board
 from treeagent.backends.bench.runner import Outcome
 from treeagent.backends.bench.running import Run, order
+from treeagent.backends.seed.weights import Shelf
 from treeagent.backends.transformers import TransformersBackend
 from treeagent.errors import ConfigError, TreeagentError, UnknownNameError
 
@@ -496,7 +497,8 @@ class Engine(TransformersBackend):
 
     log: list = []  # noqa: RUF012  # one for all, as tests read it
 
-    def __init__(self, model, *, draft=None, drafter="auto", policy="rounds", **common):
+    def __init__(self, model, *, draft=None, drafter="auto", policy="rounds", shelf, **common):
+        assert isinstance(shelf, Shelf)
         super().__init__(model, **common)
         self.log.append(("open", drafter, policy, draft is not None))
         self.live = self.most = 0
@@ -548,7 +550,7 @@ def test_modes_of_the_engine_open_it_as_they_say(folder, engine):
     """Policies, drafters, and the draft where it is used."""
     plan_ = made(model=str(folder / "model"), draft=str(folder / "draft"))
     for name in SEEDS:
-        asking.backend_runner(MODES[name], plan_, "float32").open()
+        asking.backend_runner(MODES[name], plan_, "float32", Shelf()).open()
     opened = {name: entry[1:] for name, entry in zip(SEEDS, engine.log, strict=True)}
     assert opened == {
         "seed": ("auto", "rounds", True),

@@ -11,6 +11,7 @@ from treeagent.backends.bench.modes import OPTIONS, find
 from treeagent.backends.bench.progress import Board
 from treeagent.backends.bench.running import Bench
 from treeagent.backends.seed.engine import SeedBackend
+from treeagent.backends.seed.weights import Shelf
 from treeagent.errors import ConfigError, UnknownNameError
 
 
@@ -93,13 +94,14 @@ def test_modes_of_one_benchmark_may_draft_with_different_models() -> None:
 def test_only_modes_that_draft_with_a_model_are_given_one(name: str, model: bool) -> None:
     """The engine refuses a draft model that its drafter has no use for."""
     plan = bench_tables.planned(["-m", "mini", "--draft", "mini-draft", "--modes", name])
-    engine = backend_runner(plan.modes[0], plan, "float32")._make()
+    engine = backend_runner(plan.modes[0], plan, "float32", Shelf())._make()
     assert (engine.draft is not None) == model
 
 
 def test_beams_are_compared_with_beams_and_say_what_their_outputs_are_worth() -> None:
     """Speculative beams are the plain backend's token for token; the best of four is worth more than one sample."""
-    modes = "backend-transformers@num_beams=4,seed-nodraft@num_beams=4,seed@drafter=model@num_beams=4,seed-nodraft"
+    beams = ["backend-transformers", "seed-nodraft", "seed@drafter=model@beam_draft=8x3"]
+    modes = ",".join([*(f"{mode}@num_beams=4" for mode in beams), "seed-nodraft"])
     words = ["-m", "mini", "--draft", "mini-draft", "--workload", "mini", "--branches", "2", "--max-tokens", "8"]
     reference = ["--reference", "backend-transformers@num_beams=4", "--temperature", "1"]
     plan = bench_tables.planned([*words, "--modes", modes, *reference])
