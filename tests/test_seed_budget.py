@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import cycle, pairwise, product
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from seed_tools import COSTS, DRAFT_COSTS, table
+from seed_tools import COSTS, DRAFT_COSTS, fixed_costs, table
 
 from treeagent.backend import Sampling
 from treeagent.backends.seed.budget import (
@@ -26,7 +27,9 @@ from treeagent.backends.seed.budget import (
 from treeagent.backends.seed.drafters import MODEL, Draft, Others, Row
 from treeagent.backends.seed.drafters.deepening import Deepening, Fellows
 from treeagent.backends.seed.drafters.joining import Joining
+from treeagent.backends.seed.drafters.model import ModelDrafter
 from treeagent.backends.seed.drafting import Drafting
+from treeagent.backends.seed.engine import SeedBackend
 
 TIMES = st.lists(st.floats(1e-4, 0.5), min_size=120, max_size=120)
 """What a machine that is disturbed at random measures."""
@@ -196,7 +199,7 @@ def test_a_drafter_that_is_right_is_believed() -> None:
         calibration.learn([(0.3, True)] * 4)
     assert before < 0.5
     assert 0.95 < calibration.worth(0.3) <= 1
-    assert calibration.acceptance > 0.95
+    assert calibration.acceptance() > 0.95
     for _ in range(200):
         calibration.learn([(0.3, place < 2) for place in range(10)])
     assert calibration.worth(0.3) == pytest.approx(0.2, abs=0.08)
@@ -242,6 +245,27 @@ def test_beams_are_drafted_as_deep_as_brings_the_most_steps_a_second(
     assert rate(depth) == pytest.approx(max(map(rate, range(most + 1))))
 
 
+def test_a_tree_is_not_even_begun_where_its_first_level_does_not_pay(pair: Path) -> None:
+    """Once claims have proved worthless the draft model makes no pass, until that is forgotten."""
+    with fixed_costs():
+        backend = SeedBackend(str(pair / "model"), draft=str(pair / "model-draft"), drafter="dynamic", device="cpu")
+        backend.load()
+    drafting = backend._parts.scheduler.drafting  # type: ignore[union-attr]
+    model = drafting.drafter
+    assert isinstance(model, ModelDrafter)
+    assert model.pays is not None
+    assert model.pays(4, 4, 4.0, Others())
+    for _ in range(30):
+        drafting.settle({MODEL: [(1.0, False)] * 4})
+    assert not model.pays(4, 4, 4.0, Others())
+    rows = [Row([1, 2, 3 + i], 2, Sampling(), i, 20) for i in range(4)]
+    assert all(len(draft) == 0 for draft in model.propose(rows, 0.0, 5))
+    assert model.passes == 0
+    for _ in range(2000):
+        drafting.settle({})
+    assert model.pays(4, 4, 4.0, Others())
+
+
 def test_beams_are_not_drafted_once_that_proves_dear() -> None:
     """A step's work is known after the first one, and acceptance after a few."""
     deepening = Deepening(COSTS, table(100), lambda: 0.9)
@@ -253,7 +277,7 @@ def test_beams_are_not_drafted_once_that_proves_dear() -> None:
         deepening.worked(0.0)
     assert deepening.depth(one, alone, 3) > 0
     calibration = Calibration()
-    learning = Deepening(COSTS, table(100), lambda: calibration.acceptance)
+    learning = Deepening(COSTS, table(100), calibration.acceptance)
     assert learning.depth(one, alone, 3) > 0
     for _ in range(20):
         calibration.learn([(1.0, False)] * 3)
@@ -268,8 +292,8 @@ def test_a_bad_model_beside_a_good_table_spoils_nobodys_name_but_its_own() -> No
     tables, model = drafting.calibration(""), drafting.calibration(MODEL)
     assert tables.worth(0.8) == pytest.approx(0.8, abs=0.05)
     assert model.worth(0.8) < 0.1
-    assert model.acceptance < 0.1
-    assert tables.acceptance > 0.7
+    assert model.acceptance() < 0.1
+    assert tables.acceptance() > 0.7
     assert drafting._values(Draft([1], [-1], [0.8], by=MODEL).keep([0])) == [model.worth(0.8)]
     for _ in range(3_000):
         drafting.settle({"": [(0.8, True)] * 4 + [(0.8, False)]})

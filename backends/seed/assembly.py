@@ -16,6 +16,7 @@ from .drafters import BEAMS, MODEL, Drafter, Others
 from .drafters.beams import DEPTH as BEAM_DEPTH
 from .drafters.beams import BeamShape, size_of
 from .drafters.combined import Combined
+from .drafters.deepening import START as BEAMS_START
 from .drafters.deepening import Deepening
 from .drafters.joining import Joining
 from .drafters.model import ModelDrafter
@@ -149,7 +150,7 @@ def _weigh(model: ModelDrafter, weighed: Drafting, draft: CostTable, *, deepens:
         return weighed.calibration(MODEL)
 
     def chain(rows: int, others: Others) -> tuple[int, float]:
-        return best_chain(target, passes, late().acceptance, rows, DEPTH, others)
+        return best_chain(target, passes, late().acceptance(), rows, DEPTH, others)
 
     def saves(rows: int, others: Others) -> float:
         """Seconds of a round, by the best chains; trees are hardly worse."""
@@ -157,10 +158,16 @@ def _weigh(model: ModelDrafter, weighed: Drafting, draft: CostTable, *, deepens:
 
     model.joining = Joining(passes, saves)
     if deepens and model.beams is not None:
-        model.beams.deepening = Deepening(target, passes, lambda: weighed.calibration(BEAMS).acceptance)
-    if model.shape.name == "dynamic":  # a level pays if the tokens it may bring come faster than the target's own
-        model.pays = lambda rows, nodes, value, others: (
-            value * late().truth > passes(nodes) * (rows + others.tokens) / target(rows + others.rows, others.nodes)
-        )
+        model.beams.deepening = Deepening(target, passes, lambda: weighed.calibration(BEAMS).acceptance(BEAMS_START))
+    if model.shape.name == "dynamic":
+
+        def pays(rows: int, nodes: int, value: float, others: Others) -> bool:
+            """Whether the tokens that a level may bring come faster than the target's own."""
+            everyone = rows + others.rows
+            plain = target(everyone, others.nodes)
+            more = passes(nodes) + target(everyone, others.nodes + nodes) - plain
+            return value * late().truth * plain > more * (rows + others.tokens)
+
+        model.pays = pays
     else:
         model.depth_for = lambda rows, others: chain(rows, others)[0]

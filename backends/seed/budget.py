@@ -114,10 +114,9 @@ class Calibration:
         overall = min(1.0, (hits + PRIOR) / (claimed + PRIOR)) * confidence  # one bad drafter is bad at every claim
         return (self.hits[at] + PRIOR * overall) / (self.trials[at] + PRIOR)
 
-    @property
-    def acceptance(self) -> float:
-        """How often claims have come true of late, over all."""
-        return (sum(self.hits) + PRIOR * START) / (sum(self.trials) + PRIOR)
+    def acceptance(self, start: float = START) -> float:
+        """How often claims have come true of late, over all; ``start`` is what is believed before."""
+        return (sum(self.hits) + PRIOR * start) / (sum(self.trials) + PRIOR)
 
     @property
     def truth(self) -> float:

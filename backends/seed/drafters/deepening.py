@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from . import Others
 
+START = 0.5
+"""Chance of a drafted step of which nothing is known: all its beams must be there, not one token."""
 FADE = 0.2
 """Weight of the latest step in the mean time of the work on one."""
 

@@ -96,6 +96,8 @@ class ModelDrafter(Drafter):
             depth = min(depth, self.shape.depth)
         elif self.depth_for is not None:
             depth = min(depth, self.depth_for(single, others)) if single else 0
+        elif self.pays is not None and single and not self.pays(single, single, float(single), others):
+            depth = 0
         sketches = [
             Sketch(row, 0, Draft())
             if row.group is not None
@@ -210,7 +212,7 @@ class ModelDrafter(Drafter):
 
     def forget(self, row: Row) -> None:
         """The row's place is given up, its tokens may be of use to others."""
-        if self.joining is not None:
+        if self.joining is not None and row.group is None:
             self.joining.ended(row)
         seen = self._seen.pop(row, None)
         if seen is not None:
