@@ -12,6 +12,7 @@ from beam_tools import BEAMS, expected, same
 from seed_tools import FEW, MIX, Bench, Naive, ask, clean, idle, request, scheduler, under_way
 
 from treeagent.backend import Reply, Request
+from treeagent.backends.seed.drafters.model import ModelDrafter
 from treeagent.backends.seed.engine import SeedBackend
 from treeagent.backends.seed.metrics import Counters
 from treeagent.errors import ConfigError
@@ -170,6 +171,31 @@ def test_tables_draft_for_no_beams(bench: Open) -> None:
 def test_drafted_beams_in_float32_by_measured_times(bench: Open) -> None:
     """As with drafts of a given size."""
     spread(bench("llama", "float32"), ALL, "model", draft_tokens=None)
+
+
+def test_beams_are_drafted_until_that_proves_dear(bench: Open) -> None:
+    """By the times of passes and, after the first round, by what a step's joint law takes."""
+    one = bench("llama")
+    assert spread(one, BEAMS, "model", draft_tokens=None).drafted > 0
+    drafter = one.scheduler.drafting.drafter
+    assert isinstance(drafter, ModelDrafter)
+    assert drafter.beams is not None
+    assert drafter.beams.deepening is not None
+    drafter.beams.deepening.worked(1e9)
+    before = one.scheduler.counters.copy()
+    assert same(ask(one.backend, *BEAMS), expected(one.naive, BEAMS))
+    assert one.scheduler.counters.since(before).drafted == 0
+
+
+def test_a_step_that_ends_all_beams_says_nothing_of_its_draft() -> None:
+    """Nobody looks whether it was drafted."""
+    counters = Counters()
+    assert counters.count_beams(3, 2, ended=False) == [True, False]
+    assert counters.count_beams(3, 2, ended=True) == [True]
+    assert counters.count_beams(3, 4, ended=True) == [True, True, True]
+    assert counters.count_beams(0, 1, ended=True) == []
+    assert counters.tried_by_position[:3] == [3, 2, 1]
+    assert counters.accepted_by_position[:3] == [3, 1, 1]
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -77,8 +77,7 @@ def test_weights_go_with_the_last_engine_that_runs_them(folders: tuple[str, str]
     asyncio.run(one.aclose())
     gc.collect()
     assert all(each() is not None for each in held)
-    asyncio.run(two.aclose())
-    gc.collect()
+    asyncio.run(two.aclose())  # at once, or a model that was trained anew would not be read
     assert all(each() is None for each in held)
     with fixed_costs():
         assert told(ask(two, *MIX)) == Naive(folders[0], "float64").expected(MIX)

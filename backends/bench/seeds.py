@@ -1,7 +1,7 @@
 """The family that ``treeagent bench --seeds`` compares: speculative methods of the literature, as modes of the engine.
 
-Methods of a paper draft ``NODES`` tokens for every branch in every round, whether or not that pays, so that they differ
-in what they draft and not in how much. The engine's own drafters draft as much as measured times say.
+Methods of a paper draft ``NODES`` tokens for every branch in every round, or ``STEPS`` steps of beams, whether or not
+that pays, so that they differ in what they draft and not in how much. The engine's own drafters draft as much as measured times say.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ METHODS = (
 def methods(draft: str | None, labels: Sequence[str] | None = None) -> tuple[Method, ...]:
     """Those that can run with this draft model; of them the baseline and those with these labels, if any are given.
 
-    Papers without exits draft through all of its layers. Raises UnknownNameError.
+    Papers without exits draft through all of its layers, beams apart. Raises UnknownNameError.
     """
     known = [method.label for method in METHODS]
     wanted = known if labels is None else [METHODS[0].label, *labels]

@@ -57,6 +57,8 @@ class Parts:
             self.draft_runner.forest = self.draft_runner.new_forest()
         if tables:
             scheduler.drafting.start(self.make_drafter())
+            if self.draft_runner is not None:
+                self.draft_runner.unlearn()
 
     def figures(self, counters: Counters) -> dict[str, Any]:
         """The figures of a time, and the state of memory."""

@@ -273,6 +273,8 @@ class SeedBackend(LocalBackend):
             if self._working:
                 return False
         with self._loading:
+            if self._parts is not None:
+                self._parts.scheduler.drafting.start(None)  # it and its drafter hold each other, and the models
             self._parts = None
         self.shared.forget()
         return True

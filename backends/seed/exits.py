@@ -3,7 +3,8 @@
 S2D (Kavehzadeh et al., arXiv 2407.01955): the model's exits share the final norm and the output head, a token whose
 largest probability exceeds a threshold leaves early. What a token that left early lacks, its keys and values in deeper
 layers, is computed when a token after it goes deeper (lazy catch-up): until then its hidden state waits, by slot, so
-branches that share a prefix also share what is caught up, and prompts too are read deeper only when that is needed.
+branches that share a prefix also share what is caught up, and prompts too are read no deeper than to the first exit
+that is looked at until more is needed.
 Branches of one pass may leave at different exits; each stage is one pass over those that stay. Unlike the paper, which
 looks at every exit, an engine that is told nothing looks where that pays (:mod:`.leaving`).
 T new tokens, R wanted ones, E hidden size, V vocabulary.
@@ -84,19 +85,24 @@ class SortedRunner(Runner):
         self.left = [0] * len(self.exits)
         """Wanted tokens that left at each exit so far."""
         self._threshold: float | None = None
+        self._seconds: tuple[float, float] | None = None
         self._leaving = Leaving(self.exits)
         self._depth: NDArray[np.int8] = np.zeros(0, dtype=np.int8)
         """By slot: how many exits its token has reached."""
         self._states = torch.empty(0)
         """By slot: the hidden state (E,) after the last layer that was run."""
 
-    def leave_early(self, confidence: float, seconds: Sequence[float] | None = None) -> None:
+    def leave_early(self, confidence: float, seconds: tuple[float, float] | None = None) -> None:
         """From now on a token leaves at the first exit where its largest probability exceeds ``confidence``.
 
-        With ``seconds``, of passes that end at each exit, only at those that are worth a look.
+        With ``seconds``, of passes that end at the first and at the last exit, only at those that are worth a look.
         """
-        self._threshold = confidence
-        self._leaving = Leaving(self.exits, seconds)
+        self._threshold, self._seconds = confidence, seconds
+        self.unlearn()
+
+    def unlearn(self) -> None:
+        """See :meth:`Runner.unlearn`."""
+        self._leaving = Leaving(self.exits, self._seconds)
 
     @contextmanager
     def ending(self, number: int) -> Iterator[None]:
@@ -196,8 +202,8 @@ class SortedRunner(Runner):
 
     def _advance(self, paths: Sequence[tuple[Slots, Node]], depth: int) -> None:
         """Take all tokens of these paths to so many exits, in one pass from each depth where some are."""
-        reached = sorted({int(at) for path, _ in paths for at in np.unique(self._depth[path]) if at < depth})
-        for at, following in pairwise([*reached, depth]):
+        reached = sorted({at for path, _ in paths for at in np.bincount(self._depth[path]).nonzero()[0].tolist()})
+        for at, following in pairwise([*(at for at in reached if at < depth), depth]):
             plan = make_plan(self._pending(paths, at), self.dtype, self.device)
             x = self._states.index_select(0, plan.slots)
             x = self._decoder.through(x, plan, self.forest.pool, self.exits[at - 1], self.exits[following - 1])
@@ -224,10 +230,10 @@ class SortedRunner(Runner):
         """For every slot of the pool."""
         missing = self.forest.pool.capacity - len(self._depth)
         if missing > 0:
-            self._depth = np.concatenate((self._depth, np.zeros(missing, dtype=np.int8)))
             width = self.weights.model.network.config.hidden_size
             new = torch.empty(missing, width, dtype=self.dtype, device=self.device)
-            self._states = torch.cat((self._states.to(new).view(-1, width), new))
+            self._states = torch.cat((self._states.to(new).view(-1, width), new))  # first, as memory may run out
+            self._depth = np.concatenate((self._depth, np.zeros(missing, dtype=np.int8)))
 
     def _keep(self, slots: torch.Tensor, x: torch.Tensor, depth: int) -> None:
         """Hidden states (T, E) of tokens that have reached so many exits."""

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-PRIOR, START = 16.0, 0.5
+PRIOR, START = 8.0, 0.5
 """Tokens that an unknown share counts as, and the share: half leave."""
 FORGET = 0.99
-"""Weight that evidence keeps per pass, so that an exit that was given up is tried again."""
+"""Weight that evidence keeps per pass."""
+TRIAL = 64
+"""Every so many passes all exits are looked at, or nothing would be learnt of those that are passed by."""
 
 
 class Leaving:
     """Chooses among a model's exits, and knows how long passes take by that choice."""
 
-    def __init__(self, exits: Sequence[int], seconds: Sequence[float] | None = None) -> None:
-        """``exits`` in layers, ascending; ``seconds`` of passes that end at each of them. None: all are looked at."""
+    def __init__(self, exits: Sequence[int], seconds: tuple[float, float] | None = None) -> None:
+        """``exits`` in layers, ascending; ``seconds`` of passes that end at the first and at the last of them, those
+        between lying on a line. None: all are looked at.
+        """
         self._exits = exits
         self._sure, self._seen = [0.0] * len(exits), [0.0] * len(exits)
         self.looked: tuple[int, ...] = tuple(range(len(exits)))
@@ -27,10 +31,11 @@ class Leaving:
         self.share = 1.0
         """Seconds of a token's way by that choice, where passes through all layers take 1; 1 where nothing is known."""
         self._look = self._layer = 0.0
+        self._passes = 0
         self.weighs = seconds is not None and len(exits) > 1
         """Whether it chooses at all."""
         if seconds is not None and len(exits) > 1:
-            self._layer = max(0.0, (seconds[-1] - seconds[0]) / (exits[-1] - exits[0]))
+            self._layer = max(0.0, (seconds[1] - seconds[0]) / (exits[-1] - exits[0]))
             self._look = max(0.0, seconds[0] - exits[0] * self._layer)
             self._choose()
 
@@ -45,6 +50,9 @@ class Leaving:
             self._sure = [count * FORGET for count in self._sure]
             self._seen = [count * FORGET for count in self._seen]
             self._choose()
+            self._passes += 1
+            if self._passes % TRIAL == 0:
+                self.looked = tuple(range(len(self._exits)))
 
     def _choose(self) -> None:
         """The shortest way from before the first layer, found from its end."""

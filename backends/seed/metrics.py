@@ -82,20 +82,22 @@ class Counters:
             self.accepted_by_position[min(depths[node], DEPTHS - 1)] += 1
         return outcomes
 
-    def count_beams(self, drafted: int, steps: int) -> list[bool]:
+    def count_beams(self, drafted: int, steps: int, *, ended: bool) -> list[bool]:
         """Count what a group of beams got: a group counts as one branch, a step and a drafted layer as one token.
 
-        Returns of every drafted layer that was come to whether it was accepted.
+        Returns of every drafted layer that was come to whether it was accepted; where the last step ``ended`` all
+        beams, nobody knows of its layer.
         """
+        tried = min(steps - ended, drafted)
         self.tokens += steps
         self.row_passes += 1
         self.drafted += drafted
         self.accepted += steps - 1
-        for depth in range(min(steps, drafted)):
+        for depth in range(tried):
             self.tried_by_position[min(depth, DEPTHS - 1)] += 1
         for depth in range(steps - 1):
             self.accepted_by_position[min(depth, DEPTHS - 1)] += 1
-        return [depth < steps - 1 for depth in range(min(steps, drafted))]
+        return [depth < steps - 1 for depth in range(tried)]
 
     def figures(self) -> dict[str, Any]:
         """Everything that a report shows; unknown is None."""

@@ -48,6 +48,9 @@ class Runner:
         """Share of the longest pass's time that passes take, in the mean."""
         return 1.0
 
+    def unlearn(self) -> None:
+        """Forget what passes have taught about passes to come; here nothing does."""
+
     def new_forest(self) -> PrefixForest:
         """An empty forest over a pool of its own."""
         return PrefixForest(self.weights.new_pool(self.memory, self.layers))

@@ -299,10 +299,12 @@ class Scheduler:
             job.failed(BackendError(NOT_FINITE))
             self._let_go(job, keep=False)
             return ()
-        accepted = self.counters.count_beams(len(job.group.layers), len(outcome.steps))
+        layers = len(job.group.layers)
         self.drafting.forget_rows(job.commit(outcome, slots))
+        ended = job.run.sample.completion is not None
+        accepted = self.counters.count_beams(layers, len(outcome.steps), ended=ended)
         job.served = self.counters.rounds
-        if job.run.sample.completion is not None:
+        if ended:
             self._let_go(job, keep=True)
             job.finished()
         return accepted

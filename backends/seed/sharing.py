@@ -59,9 +59,9 @@ class SharedDraft:
             return
         if backend.draft_tokens is None:
             self.cost = timing.table(self.runner, backend.dtype)
-        self._started = True
         if isinstance(self.runner, SortedRunner) and (leaving := Exit.parse(backend.exit or ADAPTIVE)).layers is None:
             self.runner.leave_early(leaving.confidence, timing.exits(self.runner) if backend.exit is None else None)
+        self._started = True
 
     def forget(self) -> None:
         """Free the draft model when no engine is loaded any more."""

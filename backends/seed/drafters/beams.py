@@ -46,15 +46,12 @@ def size_of(text: str) -> tuple[int, int]:
 class BeamShape:
     """How beams are drafted."""
 
-    def __init__(self, width: int | None, depth: int, *, coupled: bool, deepening: Deepening | None = None) -> None:
-        """``width`` beams, as many as the run has at least; None drafts twice as many as those.
-
-        Without ``deepening`` always ``depth`` steps.
-        """
+    def __init__(self, width: int | None, depth: int, *, coupled: bool) -> None:
+        """``width`` beams, as many as the run has at least; None drafts twice as many as those."""
         self._width = width
         self._depth = depth
-        self.deepening = deepening
-        """Says how deep it pays to draft, at most ``depth`` steps."""
+        self.deepening: Deepening | None = None
+        """Says how deep it pays to draft, at most ``depth`` steps; None drafts all of them."""
         self._coupled = coupled
 
     def width(self, group: Group) -> int:

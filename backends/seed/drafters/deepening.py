@@ -16,6 +16,8 @@ START = 0.5
 """Chance of a drafted step of which nothing is known: all its beams must be there, not one token."""
 FADE = 0.2
 """Weight of the latest step in the mean time of the work on one."""
+FORGET = 0.99
+"""Share of that time that is still believed a round later in which nothing was drafted for want of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +57,6 @@ class Deepening:
             seconds = self._target(rows, others.nodes + depth * asked.nodes) + drafting
             if (asked.groups * steps + others.tokens) / seconds > rate:
                 best, rate = depth, (asked.groups * steps + others.tokens) / seconds
+        if best == 0 and self._work is not None:
+            self._work *= FORGET  # or one step that was held up would end drafting for good
         return best
