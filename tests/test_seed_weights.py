@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import weakref
 from pathlib import Path
 
@@ -75,7 +74,6 @@ def test_weights_go_with_the_last_engine_that_runs_them(folders: tuple[str, str]
     one, two = opened(folders, shelf), opened(folders, shelf)
     held = [weakref.ref(each) for each in weights(one)]
     asyncio.run(one.aclose())
-    gc.collect()
     assert all(each() is not None for each in held)
     asyncio.run(two.aclose())  # at once, or a model that was trained anew would not be read
     assert all(each() is None for each in held)

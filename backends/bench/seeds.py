@@ -1,7 +1,8 @@
 """The family that ``treeagent bench --seeds`` compares: speculative methods of the literature, as modes of the engine.
 
 Methods of a paper draft ``NODES`` tokens for every branch in every round, or ``STEPS`` steps of beams, whether or not
-that pays, so that they differ in what they draft and not in how much. The engine's own drafters draft as much as measured times say.
+that pays, so that they differ in what they draft and not in how much. The engine's own drafters draft as much as
+measured times say.
 """
 
 from __future__ import annotations

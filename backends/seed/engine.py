@@ -6,6 +6,7 @@ Rounds are made in the models' thread while there is work; callers await futures
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -273,10 +274,9 @@ class SeedBackend(LocalBackend):
             if self._working:
                 return False
         with self._loading:
-            if self._parts is not None:
-                self._parts.scheduler.drafting.start(None)  # it and its drafter hold each other, and the models
             self._parts = None
         self.shared.forget()
+        gc.collect()  # parts hold each other, and with them gigabytes of weights
         return True
 
     def _reset(self, *, tables: bool) -> None:
