@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from treeagent import journal
 from treeagent.backend import Backend, Reply, Request, ScoreRequest, Scores
 from treeagent.errors import ConfigError, NotRecordedError
+from treeagent.runtime import journal
 
 
 class ReplayBackend(Backend):

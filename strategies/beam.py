@@ -16,8 +16,8 @@ from annotated_types import Ge
 
 from treeagent import ConfigError, Explorer, Task, Thought
 
-from .growing import Growing
-from .paths import How, best_paths
+from .base import Growing
+from .path_scores import How, best_paths
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from annotated_types import Ge
 
 from treeagent import Explorer, Thought, ranked
 
-from .growing import Growing
+from .base import Growing
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from treeagent import Explorer, Thought, ranked
 
-from .growing import Growing
+from .base import Growing
 
 
 @dataclass(frozen=True)

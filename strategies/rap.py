@@ -22,8 +22,8 @@ from annotated_types import Ge
 
 from treeagent import Explorer, Thought
 
-from .growing import Growing
-from .paths import best_paths
+from .base import Growing
+from .path_scores import best_paths
 
 
 @dataclass(eq=False, slots=True)

@@ -19,7 +19,7 @@ from annotated_types import Ge, Gt
 
 from treeagent import Explorer, Thought, ranked
 
-from .growing import Expanding
+from .base import Expanding
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from treeagent.checker import Checker
 
-from .blocks import TABLE, Action, Goal, State, apply, shortest_plan
+from .blocksworld_rules import TABLE, Action, Goal, State, apply, shortest_plan
 
 _BLOCK = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 _PLACE = re.compile(rf"({_BLOCK}) is on (the table|{_BLOCK})")

@@ -9,8 +9,8 @@ from fractions import Fraction
 
 from treeagent.checker import Checker
 
-from .arithmetic import value
-from .rational import TARGET, apply, read, show, solvable
+from .expressions import value
+from .game24_rules import TARGET, apply, read, show, solvable
 
 STEP = re.compile(r"(\S+) ([-+*/]) (\S+) = (\S+) \(left: ([^)]*)\)")
 

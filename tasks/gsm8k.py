@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from treeagent.checker import Checker
 
-from .arithmetic import value
+from .expressions import value
 
 _NUMBER = r"(?:[0-9]+(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 _TERM = rf"[(\s]*(?:{_NUMBER})[)\s]*"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from treeagent.checker import Checker
 
-from .ontology import Fact, Rule, follows, read_sentence, sentences
+from .prontoqa_rules import Fact, Rule, follows, read_sentence, sentences
 
 _QUESTION = re.compile(r"(?i:true or false:|is the following statement true or false\?)\s*")
 _ANSWER = re.compile(r"\s*Answer: (?:True|False)\s*$")

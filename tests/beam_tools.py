@@ -14,11 +14,11 @@ from seed_tools import Naive, request
 from toy_laws import TARGET
 
 from treeagent.backend import Completion, Reply, Request, Sampling
-from treeagent.backends import beams
-from treeagent.backends.beams import WHICH, stream_of
-from treeagent.backends.decoding import Sample
-from treeagent.backends.sampling import RESIDUAL, TEXT, choose_rows, gumbel, gumbel_rows, uniforms, warp
-from treeagent.backends.text import decode_after
+from treeagent.backends.local import beam_search as beams
+from treeagent.backends.local.beam_search import WHICH, stream_of
+from treeagent.backends.local.detokenizer import decode_after
+from treeagent.backends.sampling.sampler import RESIDUAL, TEXT, choose_rows, gumbel, gumbel_rows, uniforms, warp
+from treeagent.backends.transformers.generate import Sample
 
 BEAMS = [
     request(0, 30, 2, num_beams=3, max_tokens=12),

@@ -12,8 +12,8 @@ import typer.main
 from cell_tables import markdown as cells_markdown
 
 from treeagent.backends.bench import command
-from treeagent.backends.bench.plan import Plan
-from treeagent.backends.bench.workload import KINDS
+from treeagent.backends.bench.config.plan import Plan
+from treeagent.backends.bench.workloads.prompts import KINDS
 from treeagent.errors import ConfigError
 
 Report = dict[str, Any]

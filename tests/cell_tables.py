@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from treeagent.backends.bench.report import NOTHING, number
+from treeagent.backends.bench.results.report import NOTHING, number
 
 Report = dict[str, Any]
 Line = dict[str, Any]

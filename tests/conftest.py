@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from seed_tools import Naive, Open
 
-    from treeagent.backends.seed.engine import SeedBackend
+    from treeagent.backends.seed.backend import SeedBackend
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def opened(pair: Path) -> Open:
     from device import DEVICE
     from seed_tools import fixed_costs
 
-    from treeagent.backends.seed.engine import SeedBackend
+    from treeagent.backends.seed.backend import SeedBackend
 
     def make(**options: Any) -> SeedBackend:
         backend = SeedBackend(str(pair / "model"), device=DEVICE, **{"dtype": "float64", **options})

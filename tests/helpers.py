@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from treeagent import Backend, BackendError, Completion, ConfigError, Reply, Request, ScoreRequest, Scores, Usage
-from treeagent.backends.mini.material import listed, solvable
-from treeagent.tasks.rational import read
+from treeagent.backends.training.mini_data import listed, solvable
+from treeagent.tasks.game24_rules import read
 
 OPTIONS = ("log", "gate", "at", "fail_at", "spoil")
 

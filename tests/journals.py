@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from treeagent.journal import ROUND
+from treeagent.runtime.journal import ROUND
 
 HOSTILE = (
     '</script><script>window.owned = 1; document.title = "owned"</script>',

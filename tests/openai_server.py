@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from treeagent.backends.openai.waiting import Clock
+from treeagent.backends.openai.retry import Clock
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ from helpers import Oracle
 from treeagent import Backend, Request
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.tasks import blocksworld, creative_writing, crosswords, prontoqa
-from treeagent.tasks.blocks import Action, actions, apply, shortest_plan
-from treeagent.tasks.ontology import Claim, Fact
+from treeagent.tasks.blocksworld_rules import Action, actions, apply, shortest_plan
+from treeagent.tasks.prontoqa_rules import Claim, Fact
 
 Answers = Callable[[Request], str | Sequence[str]]
 

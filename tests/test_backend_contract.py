@@ -15,14 +15,14 @@ from device import DEVICE
 from tiny_model import save_tiny_model
 
 from treeagent.backend import Backend
-from treeagent.backends import models
+from treeagent.backends.models import catalog as models
 from treeagent.backends.openai.backend import OpenAIBackend
 from treeagent.backends.replay import ReplayBackend
 from treeagent.backends.scripted import ScriptedBackend
-from treeagent.backends.seed.engine import SeedBackend
-from treeagent.backends.transformers import TransformersBackend
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import ConfigError
-from treeagent.journal import FORMAT, completion_event, scores_event
+from treeagent.runtime.journal import FORMAT, completion_event, scores_event
 
 pytestmark = pytest.mark.usefixtures("fixed_times")
 

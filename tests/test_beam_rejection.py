@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from toy_laws import CUT, GUESSED, NUCLEUS, TARGET, WARM, Table, p_value
 
 from treeagent.backend import Sampling
-from treeagent.backends.beams import Run
-from treeagent.backends.seed.beam_rejection import BeamRejection
-from treeagent.backends.seed.beam_rules import BeamVerifier, CoupledBeams, Trail
-from treeagent.backends.seed.drafters import NOBODY, Draft, Group, Layer, Row
-from treeagent.backends.seed.drafters.beams import BeamShape, Growth
-from treeagent.backends.seed.drafters.shapes import Sketch
-from treeagent.backends.seed.widths import survival, width_of
+from treeagent.backends.local.beam_search import Run
+from treeagent.backends.seed.drafters.base import NOBODY, Draft, Group, Layer, Row
+from treeagent.backends.seed.drafters.model.beam_tree import BeamShape, Growth
+from treeagent.backends.seed.drafters.model.tree_shapes import Sketch
+from treeagent.backends.seed.verifiers.beam_coupled import BeamVerifier, CoupledBeams, Trail
+from treeagent.backends.seed.verifiers.beam_rejection import BeamRejection
+from treeagent.backends.seed.verifiers.beam_width import survival, width_of
 
 RUNS = 4000
 """Of a test of a law."""

@@ -16,10 +16,10 @@ from seed_tools import Naive, ask, request
 from toy_laws import CUT, GUESSED, NUCLEUS, TARGET, WARM, p_value
 
 from treeagent.backend import Completion, Key, Reply, Request, Sampling, Usage
-from treeagent.backends.beams import Beam, Joint, Pick, Run, best
-from treeagent.backends.transformers import TransformersBackend
+from treeagent.backends.local.beam_search import Beam, Joint, Pick, Run, best
+from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import BackendError
-from treeagent.journal import completion_event, reply_from
+from treeagent.runtime.journal import completion_event, reply_from
 
 
 @pytest.fixture(scope="module")

@@ -21,17 +21,23 @@ from typer.testing import CliRunner
 
 from treeagent import Task, Thought
 from treeagent.backend import Sampling
-from treeagent.backends.bench import asking, generating, report, running, summary, texts, workload
-from treeagent.backends.bench.checking import Difference, first_difference
+from treeagent.backends.bench import measure as running
 from treeagent.backends.bench.command import bench
+from treeagent.backends.bench.config.modes import HOPELESS, MODES, PLAIN, SERIAL
+from treeagent.backends.bench.config.plan import plan
+from treeagent.backends.bench.equality import Difference, first_difference
 from treeagent.backends.bench.hopeless import HopelessDrafter
-from treeagent.backends.bench.modes import HOPELESS, MODES, PLAIN, SERIAL
-from treeagent.backends.bench.plan import plan
+from treeagent.backends.bench.measure import Run, order
 from treeagent.backends.bench.progress import Board
-from treeagent.backends.bench.runner import Outcome
-from treeagent.backends.bench.running import Run, order
-from treeagent.backends.seed.weights import Shelf
-from treeagent.backends.transformers import TransformersBackend
+from treeagent.backends.bench.results import report
+from treeagent.backends.bench.results import rows as summary
+from treeagent.backends.bench.runners import backend as asking
+from treeagent.backends.bench.runners import generate as generating
+from treeagent.backends.bench.runners.base import Outcome
+from treeagent.backends.bench.workloads import prompts as workload
+from treeagent.backends.bench.workloads import texts
+from treeagent.backends.seed.executor.weights import Shelf
+from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import ConfigError, TreeagentError, UnknownNameError
 
 PROMPTS = ["24", "Numbers: 4 5 6 steps", "a longer prompt, so that rows are padded: abc abc", "xyz xyz xyz"]
@@ -525,7 +531,7 @@ class Engine(TransformersBackend):
 @pytest.fixture
 def engine(monkeypatch):
     """The stand-in in the engine's place."""
-    module = types.ModuleType("treeagent.backends.seed.engine")
+    module = types.ModuleType("treeagent.backends.seed.backend")
     module.SeedBackend = Engine
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(Engine, "log", [])
@@ -596,7 +602,7 @@ def test_unknown_modes_know_their_kind():
 @pytest.mark.parametrize("temperature", ["0", "0.8"])
 def test_the_engine_gives_the_same_tokens(folder, temperature):
     """All policies and drafters, greedy and sampled, in float64."""
-    pytest.importorskip("treeagent.backends.seed.engine")
+    pytest.importorskip("treeagent.backends.seed.backend")
     words = ["--temperature", temperature, "--dtype", "float64", "--draft", str(folder / "draft"), "-q"]
     result = run(folder, *words, modes=[PLAIN, *SEEDS])
     assert result.exit_code == 0, result.output
@@ -605,7 +611,7 @@ def test_the_engine_gives_the_same_tokens(folder, temperature):
 
 def test_the_engine_scales(folder, tmp_path):
     """``--scaling`` shows one mode with ever more branches, and draws it."""
-    pytest.importorskip("treeagent.backends.seed.engine")
+    pytest.importorskip("treeagent.backends.seed.backend")
     picture = Path(tmp_path / "scaling.svg")
     words = ["--scaling", "--plot", str(picture), "--model", str(folder / "model"), "-q", "--max-tokens", "8"]
     result = call(*words, "--prompts", str(folder / "prompts.txt"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import bench_tables
 import pytest
 
-from treeagent.backends.bench import summary
-from treeagent.backends.bench.asking import SeedRunner, backend_runner
-from treeagent.backends.bench.modes import OPTIONS, find
+from treeagent.backends.bench.config.modes import OPTIONS, find
+from treeagent.backends.bench.measure import Bench
 from treeagent.backends.bench.progress import Board
-from treeagent.backends.bench.running import Bench
-from treeagent.backends.seed.engine import SeedBackend
-from treeagent.backends.seed.weights import Shelf
+from treeagent.backends.bench.results import rows as summary
+from treeagent.backends.bench.runners.backend import SeedRunner, backend_runner
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.executor.weights import Shelf
 from treeagent.errors import ConfigError, UnknownNameError
 
 

@@ -21,19 +21,23 @@ from seed_tools import fixed_costs
 from typer.testing import CliRunner, Result
 
 from treeagent.backend import Sampling
-from treeagent.backends import models
-from treeagent.backends.bench import asking, cell_report, lines, seeds, texts, workload
+from treeagent.backends.bench import cell_report, lines
 from treeagent.backends.bench.cell_plot import draw
-from treeagent.backends.bench.checking import Difference
 from treeagent.backends.bench.command import bench
+from treeagent.backends.bench.config import methods as seeds
+from treeagent.backends.bench.config.methods import BASELINE, METHODS, NODES, OWN, Method, methods
+from treeagent.backends.bench.config.modes import PLAIN, find
+from treeagent.backends.bench.config.plan import Plan, plan
+from treeagent.backends.bench.equality import Difference
 from treeagent.backends.bench.lines import Estimate, Line, Verdict, estimate, verdict
-from treeagent.backends.bench.modes import PLAIN, find
-from treeagent.backends.bench.plan import Plan, plan
+from treeagent.backends.bench.measure import Bench, Run
 from treeagent.backends.bench.progress import Board
-from treeagent.backends.bench.runner import Outcome
-from treeagent.backends.bench.running import Bench, Run
-from treeagent.backends.bench.seeds import BASELINE, METHODS, NODES, OWN, Method, methods
-from treeagent.backends.seed.drafters.names import Choice, size
+from treeagent.backends.bench.runners import backend as asking
+from treeagent.backends.bench.runners.base import Outcome
+from treeagent.backends.bench.workloads import prompts as workload
+from treeagent.backends.bench.workloads import texts
+from treeagent.backends.models import catalog as models
+from treeagent.backends.seed.drafters.registry import Choice, size
 from treeagent.errors import BackendError, ConfigError, TreeagentError, UnknownNameError
 
 app = typer.Typer(pretty_exceptions_enable=False)

@@ -11,8 +11,8 @@ from oracles import blocks
 
 from treeagent import Agent, InputError, Task
 from treeagent.backends.scripted import ScriptedBackend
-from treeagent.tasks.blocks import TABLE, Action, Goal, State, actions, apply, shortest_plan
 from treeagent.tasks.blocksworld import Blocksworld, read, read_action, show, show_action
+from treeagent.tasks.blocksworld_rules import TABLE, Action, Goal, State, actions, apply, shortest_plan
 
 CHECK = Blocksworld()
 TASK = Task.load("blocksworld")

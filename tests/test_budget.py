@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from treeagent import Budget, ConfigError, Key, Request, Sampling, ScoreRequest, Usage
-from treeagent.budget import BudgetExhausted, Ledger
+from treeagent.runtime.budget import BudgetExhausted, Ledger
 
 EXTRA = 64  # what the ledger allows for a chat template
 

@@ -14,9 +14,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from treeagent.cli import app
-from treeagent.cli.common import EXIT_CODES
-from treeagent.journal import Event
-from treeagent.progress import Lines, Screen, Tally
+from treeagent.cli.arguments import EXIT_CODES
+from treeagent.display.progress import Lines, Screen, Tally
+from treeagent.runtime.journal import Event
 
 TESTS = Path(__file__).parent
 ORACLE = ["--task", "game24", "--backend", "helpers:Oracle", "--input", "4 9 10 13"]

@@ -9,7 +9,7 @@ from metered import DIARY
 from test_cli import ORACLE, call
 
 from treeagent import Completion, Key, Reply, Request, ScoreRequest, Scores, Usage
-from treeagent.compare import Exchange, first_difference
+from treeagent.comparison.same_tree import Exchange, first_difference
 
 USAGE = Usage(1, 1, 1)
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from treeagent import InputError, Task, data
+from treeagent import InputError, Task
+from treeagent.taskfile import dataset as data
 from treeagent.tasks.crosswords import SLOTS, Board, Crosswords, read, shares
 
 CHECK = Crosswords()

@@ -10,7 +10,7 @@ import types
 import pytest
 
 from treeagent import ConfigError, Task
-from treeagent.data import load
+from treeagent.taskfile.dataset import load
 
 TASK = """
 name: sums

@@ -6,7 +6,7 @@ from typing import get_args
 
 from pydantic import BaseModel
 
-from treeagent.taskfile import SamplingSpec, TaskFile
+from treeagent.taskfile.schema import SamplingSpec, TaskFile
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -15,8 +15,8 @@ from test_cli import ORACLE, call
 
 from treeagent import registry
 from treeagent.cli import app
-from treeagent.cli.common import EXIT_CODES
-from treeagent.cli.extra import Extra
+from treeagent.cli.arguments import EXIT_CODES
+from treeagent.cli.plugin_commands import Extra
 
 DOCS = Path(__file__).parent.parent / "docs"
 CLI = DOCS / "cli.md"

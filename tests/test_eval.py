@@ -20,13 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from treeagent import Agent, BackendError, Budget, JournalError, Reply, Request, Task, data
+from treeagent import Agent, BackendError, Budget, JournalError, Reply, Request, Task
 from treeagent.cli import app
-from treeagent.evaluation import Evaluation
-from treeagent.journal import read as read_journal
-from treeagent.outcomes import Outcome, Outcomes, read
-from treeagent.statistics import exact, paired, percentile, ranking, share
-from treeagent.summary import compared, summary
+from treeagent.evaluation.outcomes import Outcome, Outcomes, read
+from treeagent.evaluation.run import Evaluation
+from treeagent.evaluation.statistics import exact, paired, percentile, ranking, share
+from treeagent.evaluation.summary import compared, summary
+from treeagent.runtime.journal import read as read_journal
+from treeagent.taskfile import dataset as data
 
 HANDS = ["4 5 6 10", "1 2 3 4", "1 1 1 1", "2 3 5 12", "4 9 10 13", "3 3 8 8", "1 1 1 2", "3 4 5 6"]
 """The third and seventh cannot be solved."""

@@ -13,9 +13,9 @@ from seed_tools import MIX, SHAPE, Naive, ask, clean, fixed_costs, idle, save_mo
 
 from treeagent import Agent, Budget
 from treeagent.backend import Backend, Key, Reply, Request, ScoreRequest, Scores
-from treeagent.backends.seed.engine import SeedBackend
-from treeagent.budget import Ledger
+from treeagent.backends.seed.backend import SeedBackend
 from treeagent.errors import BackendError, ConfigError, ModelError
+from treeagent.runtime.budget import Ledger
 
 
 class Told(Oracle):
@@ -197,7 +197,7 @@ def test_a_draft_that_is_too_big_for_the_evaluators_model_is_refused(models: dic
 
 def test_the_transformers_backend_opens_another_model_with_the_same_options() -> None:
     """Beside a backend stands one of the same kind."""
-    from treeagent.backends.transformers import TransformersBackend
+    from treeagent.backends.transformers.backend import TransformersBackend
 
     first = TransformersBackend("mini", max_batch=3, device=DEVICE)
     second = first.beside("mini-draft")

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from treeagent import InputError, Task
-from treeagent.backends.mini.material import all_hands, listed, solution
+from treeagent.backends.training.mini_data import all_hands, listed, solution
 from treeagent.tasks.game24 import STEP, Game24, evaluate
-from treeagent.tasks.rational import apply, read, show, solvable, steps
+from treeagent.tasks.game24_rules import apply, read, show, solvable, steps
 
 CHECK = Game24()
 TASK = Task.load("game24")

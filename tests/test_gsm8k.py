@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from treeagent import Task
-from treeagent.tasks.arithmetic import value
+from treeagent.tasks.expressions import value
 from treeagent.tasks.gsm8k import GSM8K, equations, number
 
 CHECK = GSM8K()

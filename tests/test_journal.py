@@ -32,8 +32,8 @@ from treeagent import (
     Usage,
     registry,
 )
-from treeagent.journal import completion_event, read, recorded, reply_from, scores_event, scores_from
-from treeagent.rebuild import rebuild
+from treeagent.runtime.journal import completion_event, read, recorded, reply_from, scores_event, scores_from
+from treeagent.runtime.journal_tree import rebuild
 from treeagent.strategies.baselines import CoTSC
 from treeagent.strategies.bfs import BFS
 from treeagent.strategies.dfs import DFS

@@ -19,8 +19,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from test_cli import ORACLE, TESTS, call
 
-from treeagent.journal import Event
-from treeagent.live import Growth, LiveTree
+from treeagent.display.live_tree import Growth, LiveTree
+from treeagent.runtime.journal import Event
 
 NESTED = [(1, 0, 5.0), (2, 0, 20.0), (3, 0, None), (4, 2, 1.0), (5, 2, 20.0), (6, 5, 3.0), (7, 1, 2.0)]
 """Id, parent and value of some thoughts."""

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from treeagent import Task
-from treeagent.backends.mini import material
-from treeagent.backends.mini.material import Example
+from treeagent.backends.training import mini_data as material
+from treeagent.backends.training.mini_data import Example
 from treeagent.tasks.game24 import STEP, Game24
-from treeagent.tasks.rational import read, show, solvable, steps
+from treeagent.tasks.game24_rules import read, show, solvable, steps
 
 TASK = Task.load("game24")
 CHECK = Game24()
@@ -160,7 +160,7 @@ def test_prompts_are_the_tasks_own(kinds: dict[str, list[Example]]) -> None:
 
 def test_the_baselines_get_as_many_tokens_as_the_tree() -> None:
     """In every phase of training io and cot have at least half of the tokens, and the shares are whole."""
-    train: Any = pytest.importorskip("treeagent.backends.mini.train")
+    train: Any = pytest.importorskip("treeagent.backends.training.train_mini")
     for shares in (train.ENUMERATE, train.JUDGE):
         assert sum(shares.values()) == pytest.approx(1)
         tree = sum(share for kind, share in shares.items() if kind not in ("io", "cot"))

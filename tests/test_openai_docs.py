@@ -18,9 +18,11 @@ from openai_server import Model, Server
 from test_readme import BLOCK
 from typer.testing import CliRunner
 
-from treeagent.backends.openai import backend, settings, waiting
+from treeagent.backends.openai import backend
+from treeagent.backends.openai import options as settings
+from treeagent.backends.openai import retry as waiting
 from treeagent.backends.openai.backend import OpenAIBackend
-from treeagent.backends.openai.servers import KINDS
+from treeagent.backends.openai.probe import KINDS
 from treeagent.cli import app
 
 MANUAL = Path(__file__).parent.parent / "docs" / "openai.md"

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from treeagent import Agent
 from treeagent.backend import Key, Request, Sampling, ScoreRequest
 from treeagent.backends.openai.backend import OpenAIBackend
-from treeagent.backends.transformers import TransformersBackend
+from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.cli import app
 from treeagent.errors import BackendError
 

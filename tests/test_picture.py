@@ -10,9 +10,9 @@ from helpers import Oracle
 from test_cli import ORACLE, call
 
 from treeagent import Agent, JournalError, Judgement, Thought, Tree
-from treeagent.journal import read
-from treeagent.picture import draw
-from treeagent.rebuild import rebuild
+from treeagent.display.svg import draw
+from treeagent.runtime.journal import read
+from treeagent.runtime.journal_tree import rebuild
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from treeagent import InputError, Task
-from treeagent.tasks.ontology import Claim, Fact, Rule, closure, follows, read_sentence, sentences, singular
 from treeagent.tasks.prontoqa import ProntoQA, read
+from treeagent.tasks.prontoqa_rules import Claim, Fact, Rule, closure, follows, read_sentence, sentences, singular
 
 CHECK = ProntoQA()
 TASK = Task.load("prontoqa")

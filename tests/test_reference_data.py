@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 from shared_data import rows, shared
 
-from treeagent import Task, data
-from treeagent.backends.mini.material import solution
+from treeagent import Task
+from treeagent.backends.training.mini_data import solution
+from treeagent.taskfile import dataset as data
 from treeagent.tasks import blocksworld, crosswords
-from treeagent.tasks.blocks import shortest_plan
+from treeagent.tasks.blocksworld_rules import shortest_plan
 from treeagent.tasks.creative_writing import readings
+from treeagent.tasks.game24_rules import solvable, steps
 from treeagent.tasks.gsm8k import equations, number
-from treeagent.tasks.ontology import closure
 from treeagent.tasks.prontoqa import read
-from treeagent.tasks.rational import solvable, steps
+from treeagent.tasks.prontoqa_rules import closure
 
 WORDS = {"pick-up": "pick up {}", "put-down": "put down {}", "stack": "stack {} on {}", "unstack": "unstack {} from {}"}
 

@@ -14,7 +14,7 @@ import bench_tables
 import eval_tables
 import pytest
 
-from treeagent.backends.mini import evaluate
+from treeagent.backends.training import evaluate_mini as evaluate
 
 ROOT = Path(__file__).parent.parent
 BODY = r"((?:(?!<!-- ).)*?)"  # up to the next marker, so that a misspelt end swallows nothing

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from treeagent.backend import Key, Sampling
-from treeagent.backends import sampling
-from treeagent.backends.sampling import choose, choose_rows, gumbel, survivors, warp
+from treeagent.backends.sampling import sampler as sampling
+from treeagent.backends.sampling.sampler import choose, choose_rows, gumbel, survivors, warp
 from treeagent.errors import BackendError
 
 ONES = 0xFFFFFFFF

@@ -11,7 +11,7 @@ from treeagent.backend import Completion, Key, Reply, Request, Sampling, ScoreRe
 from treeagent.backends.replay import ReplayBackend
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.errors import ConfigError, JournalError, NotRecordedError
-from treeagent.journal import FORMAT, completion_event, scores_event
+from treeagent.runtime.journal import FORMAT, completion_event, scores_event
 
 KEY = Key(0, "propose", "0")
 

@@ -15,14 +15,25 @@ from seed_tools import FAMILIES, HEAD, SHAPE, Naive, ask, fixed_costs, request, 
 from torch import nn
 
 from treeagent.backend import Key, Request, Sampling, ScoreRequest
-from treeagent.backends import worker
-from treeagent.backends.loading import load_model
-from treeagent.backends.seed import attention, forest, linears, runner
-from treeagent.backends.seed.branch import Branch, Reading
-from treeagent.backends.seed.engine import SeedBackend
-from treeagent.backends.seed.forest import Span
-from treeagent.backends.seed.runner import Runner
-from treeagent.backends.seed.weights import Weights
+from treeagent.backends.local import model_thread as worker
+from treeagent.backends.models.loader import load_model
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.executor import (
+    forward_batch as forest,
+)
+from treeagent.backends.seed.executor import (
+    model_runner as runner,
+)
+from treeagent.backends.seed.executor import (
+    packed_linear as linears,
+)
+from treeagent.backends.seed.executor import (
+    tree_attention as attention,
+)
+from treeagent.backends.seed.executor.forward_batch import Span
+from treeagent.backends.seed.executor.model_runner import Runner
+from treeagent.backends.seed.executor.weights import Weights
+from treeagent.backends.seed.kv_cache.page_table import Branch, Reading
 from treeagent.errors import BackendError, ModelError
 
 Folders = Callable[[str], str]

@@ -12,9 +12,9 @@ from beam_tools import BEAMS, expected, same
 from seed_tools import FEW, MIX, Bench, Naive, ask, clean, idle, request, scheduler, under_way
 
 from treeagent.backend import Reply, Request
-from treeagent.backends.seed.drafters.model import ModelDrafter
-from treeagent.backends.seed.engine import SeedBackend
-from treeagent.backends.seed.metrics import Counters
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.drafters.model.drafter import ModelDrafter
+from treeagent.backends.seed.scheduler.metrics import Counters
 from treeagent.errors import ConfigError
 
 POLICIES = ("rounds", "fcfs", "serial")

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from seed_tools import COSTS, DRAFT_COSTS, fixed_costs, table
 
 from treeagent.backend import Sampling
-from treeagent.backends.seed.budget import (
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.drafters.base import MODEL, Draft, Others, Row
+from treeagent.backends.seed.drafters.model.beam_depth import Deepening, Fellows
+from treeagent.backends.seed.drafters.model.drafter import ModelDrafter
+from treeagent.backends.seed.drafters.model.prefill_policy import Joining
+from treeagent.backends.seed.speculation.goodput import (
     BRIEF_TRIAL,
     DRAFTED,
     LONGEST,
@@ -25,12 +30,7 @@ from treeagent.backends.seed.budget import (
     select,
     values,
 )
-from treeagent.backends.seed.drafters import MODEL, Draft, Others, Row
-from treeagent.backends.seed.drafters.deepening import Deepening, Fellows
-from treeagent.backends.seed.drafters.joining import Joining
-from treeagent.backends.seed.drafters.model import ModelDrafter
-from treeagent.backends.seed.drafting import Drafting
-from treeagent.backends.seed.engine import SeedBackend
+from treeagent.backends.seed.speculation.speculator import Drafting
 
 TIMES = st.lists(st.floats(1e-4, 0.5), min_size=120, max_size=120)
 """What a machine that is disturbed at random measures."""

@@ -23,18 +23,18 @@ import transformers as hf
 from seed_tools import fixed_costs
 from test_readme import BLOCK, _run
 
-from treeagent.backends.bench.modes import MODES
+from treeagent.backends.bench.config.modes import MODES
+from treeagent.backends.bench.measure import Bench
 from treeagent.backends.bench.progress import Board
-from treeagent.backends.bench.report import to_json
-from treeagent.backends.bench.running import Bench
-from treeagent.backends.loading import DTYPES, Model
-from treeagent.backends.seed.decoders import LlamaDecoder
-from treeagent.backends.seed.drafters.names import NAMES
-from treeagent.backends.seed.engine import SeedBackend
-from treeagent.backends.seed.runner import Runner
-from treeagent.backends.seed.scheduler import POLICIES
-from treeagent.backends.seed.verify import VERIFIERS
-from treeagent.backends.seed.weights import Weights
+from treeagent.backends.bench.results.report import to_json
+from treeagent.backends.models.loader import DTYPES, Model
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.drafters.registry import NAMES
+from treeagent.backends.seed.executor.hf_model import LlamaDecoder
+from treeagent.backends.seed.executor.model_runner import Runner
+from treeagent.backends.seed.executor.weights import Weights
+from treeagent.backends.seed.scheduler.scheduler import POLICIES
+from treeagent.backends.seed.verifiers.rejection import VERIFIERS
 from treeagent.errors import ModelError
 
 ROOT = Path(__file__).parent.parent

@@ -28,9 +28,9 @@ from seed_tools import (
 
 from treeagent import Agent
 from treeagent.backend import Key, Request, Sampling, ScoreRequest
-from treeagent.backends.seed.engine import SeedBackend
-from treeagent.backends.seed.scheduler import Scheduler
-from treeagent.backends.transformers import TransformersBackend
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.scheduler.scheduler import Scheduler
+from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import BackendError
 from treeagent.strategies.bfs import BFS
 

@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from seed_tools import MIX, SHAPE, Naive, ask, clean, fixed_costs, save_model, told
 from test_seed_attention import pass_over, texts
 
-from treeagent.backends import worker
-from treeagent.backends.draws import softmax_rows, warp_rows
-from treeagent.backends.loading import load_model
-from treeagent.backends.seed import timing
-from treeagent.backends.seed.drafters import Row
-from treeagent.backends.seed.engine import SeedBackend
-from treeagent.backends.seed.exits import Exit, SortedRunner, confidence
-from treeagent.backends.seed.forest import Span
-from treeagent.backends.seed.leaving import TRIAL, Leaving
-from treeagent.backends.seed.weights import Weights
-from treeagent.backends.sorting import exit_logits
+from treeagent.backends.local import model_thread as worker
+from treeagent.backends.models.loader import load_model
+from treeagent.backends.sampling.gumbel_top_k import softmax_rows, warp_rows
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.drafters.base import Row
+from treeagent.backends.seed.executor import profiler as timing
+from treeagent.backends.seed.executor.early_exit import Exit, SortedRunner, confidence
+from treeagent.backends.seed.executor.exit_policy import TRIAL, Leaving
+from treeagent.backends.seed.executor.forward_batch import Span
+from treeagent.backends.seed.executor.weights import Weights
+from treeagent.backends.training.early_exit_loss import exit_logits
 from treeagent.errors import ConfigError, ModelError
 
 EXITS = (1, 2, 4)

@@ -34,12 +34,12 @@ from seed_tools import (
 from tiny_model import tokenizer
 
 from treeagent.backend import Key, Request, Sampling, ScoreRequest
-from treeagent.backends.seed.drafters.ngram import NgramDrafter
-from treeagent.backends.seed.engine import SeedBackend
-from treeagent.backends.seed.pool import SlotPool
-from treeagent.backends.seed.prefixes import PrefixForest
-from treeagent.backends.seed.runner import Runner
-from treeagent.backends.seed.verify import Coupled
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.drafters.tables.ngram import NgramDrafter
+from treeagent.backends.seed.executor.model_runner import Runner
+from treeagent.backends.seed.kv_cache.pool import SlotPool
+from treeagent.backends.seed.kv_cache.radix_tree import PrefixForest
+from treeagent.backends.seed.verifiers.rejection import Coupled
 from treeagent.errors import BackendError, ModelError
 
 pytestmark = pytest.mark.usefixtures("fixed_times")

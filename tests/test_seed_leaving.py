@@ -28,8 +28,8 @@ from seed_tools import (
 )
 
 from treeagent.backend import Key, Request, Sampling, ScoreRequest
-from treeagent.backends.seed.engine import SeedBackend
-from treeagent.journal import read
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.runtime.journal import read
 
 pytestmark = pytest.mark.usefixtures("fixed_times")
 
@@ -150,7 +150,7 @@ def test_an_event_loop_that_ends_takes_its_requests_along(
 CHILD = """
 import sys
 from pathlib import Path
-from treeagent.backends.seed.runner import Runner
+from treeagent.backends.seed.executor.model_runner import Runner
 from treeagent.cli import main
 
 journal, forward = Path(sys.argv[1]), Runner.forward

@@ -9,7 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from seed_tools import FAMILIES, FEW, MIX, PROMPTS, Bench, Trees, ask, idle, request, told
 
-from treeagent.backends.seed import budget, forest, prefixes, runner
+from treeagent.backends.seed.executor import forward_batch as forest
+from treeagent.backends.seed.executor import model_runner as runner
+from treeagent.backends.seed.kv_cache import radix_tree as prefixes
+from treeagent.backends.seed.speculation import goodput as budget
 
 POLICIES = ("rounds", "fcfs", "serial")
 DRAFTERS = (

@@ -20,10 +20,10 @@ from seed_tools import (
     told,
 )
 
-from treeagent.backends.seed import timing
-from treeagent.backends.seed.budget import CostTable
-from treeagent.backends.seed.engine import SeedBackend
-from treeagent.backends.seed.runner import Runner
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.executor import profiler as timing
+from treeagent.backends.seed.executor.model_runner import Runner
+from treeagent.backends.seed.speculation.goodput import CostTable
 from treeagent.errors import ConfigError, UnknownNameError
 
 pytestmark = pytest.mark.usefixtures("fixed_times")

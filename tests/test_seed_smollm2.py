@@ -12,8 +12,9 @@ from device import DEVICE
 from seed_tools import ask, idle
 
 from treeagent.backend import Key, Request, Sampling
-from treeagent.backends import models, worker
-from treeagent.backends.seed.engine import SeedBackend
+from treeagent.backends.local import model_thread as worker
+from treeagent.backends.models import catalog as models
+from treeagent.backends.seed.backend import SeedBackend
 
 FOLDER = next(named for named in models.list_models() if named.name == "smollm2")
 

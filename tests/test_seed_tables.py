@@ -14,13 +14,14 @@ from seed_tools import MIX, Naive, Open, Trees, ask, idle, scheduler, told
 from toy_laws import CUT, WARM, joint, p_value, texts
 
 from treeagent.backend import Sampling
-from treeagent.backends.sampling import gumbel
-from treeagent.backends.seed.drafters import Draft, Row, Verified, stand
-from treeagent.backends.seed.drafters.noise import Noise
-from treeagent.backends.seed.drafters.recycling import WIDTH, RecyclingDrafter
-from treeagent.backends.seed.drafters.stand import StandDrafter, _warmed
-from treeagent.backends.seed.drafters.tables import Known, TableDrafter, hear
-from treeagent.backends.seed.verify import Logits, Rejection
+from treeagent.backends.sampling.sampler import gumbel
+from treeagent.backends.seed.drafters.base import Draft, Row, Verified
+from treeagent.backends.seed.drafters.tables import stand
+from treeagent.backends.seed.drafters.tables.base import Known, TableDrafter, hear
+from treeagent.backends.seed.drafters.tables.gumbel import Noise
+from treeagent.backends.seed.drafters.tables.stand import StandDrafter, _warmed
+from treeagent.backends.seed.drafters.tables.token_recycling import WIDTH, RecyclingDrafter
+from treeagent.backends.seed.verifiers.rejection import Logits, Rejection
 
 DRAFTERS = (RecyclingDrafter, StandDrafter)
 Law = dict[int, float]

@@ -15,10 +15,10 @@ import torch
 from toy_laws import Law
 
 from treeagent.backend import Sampling
-from treeagent.backends.draws import softmax_rows
-from treeagent.backends.seed.drafters import Row
-from treeagent.backends.seed.drafters.shapes import Branching, Shape
-from treeagent.backends.seed.verify import Claim, Coupled, Logits, Rejection, Verifier
+from treeagent.backends.sampling.gumbel_top_k import softmax_rows
+from treeagent.backends.seed.drafters.base import Row
+from treeagent.backends.seed.drafters.model.tree_shapes import Branching, Shape
+from treeagent.backends.seed.verifiers.rejection import Claim, Coupled, Logits, Rejection, Verifier
 
 V = 40
 PASSES = 3000

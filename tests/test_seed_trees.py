@@ -15,13 +15,13 @@ from seed_tools import Naive, Open, ask, clean, request, scheduler, told
 from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, TARGET, WARM, Law, Shaped, joint, p_value, texts
 
 from treeagent.backend import Sampling
-from treeagent.backends.draws import softmax_rows, warp_rows
-from treeagent.backends.sampling import DRAFT, choose, gumbel, warp
-from treeagent.backends.seed.drafters import Draft, Row
-from treeagent.backends.seed.drafters.names import MODEL, NAMES, TABLES, Choice
-from treeagent.backends.seed.drafters.shapes import Branching, Dynamic, Shape, StochasticBeam, condition
-from treeagent.backends.seed.drafters.siblings import Child, Nodes
-from treeagent.backends.seed.verify import Claim, Coupled, Logits, Rejection
+from treeagent.backends.sampling.gumbel_top_k import softmax_rows, warp_rows
+from treeagent.backends.sampling.sampler import DRAFT, choose, gumbel, warp
+from treeagent.backends.seed.drafters.base import Draft, Row
+from treeagent.backends.seed.drafters.model.tree_builder import Child, Nodes
+from treeagent.backends.seed.drafters.model.tree_shapes import Branching, Dynamic, Shape, StochasticBeam, condition
+from treeagent.backends.seed.drafters.registry import MODEL, NAMES, TABLES, Choice
+from treeagent.backends.seed.verifiers.rejection import Claim, Coupled, Logits, Rejection
 from treeagent.errors import ConfigError
 
 TREES = 20_000

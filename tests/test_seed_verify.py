@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, WARM, Law, Shaped, V, joint, p_value, softmax, texts
 
 from treeagent.backend import Sampling
-from treeagent.backends.sampling import choose, warp
-from treeagent.backends.seed import verify
-from treeagent.backends.seed.drafters import Draft, Drafter, Row
-from treeagent.backends.seed.drafters.combined import Combined
-from treeagent.backends.seed.drafters.shapes import Chain
-from treeagent.backends.seed.verify import Claim, Coupled, Logits, Rejection, Verifier
+from treeagent.backends.sampling.sampler import choose, warp
+from treeagent.backends.seed.drafters.base import Draft, Drafter, Row
+from treeagent.backends.seed.drafters.hybrid import Combined
+from treeagent.backends.seed.drafters.model.tree_shapes import Chain
+from treeagent.backends.seed.verifiers import rejection as verify
+from treeagent.backends.seed.verifiers.rejection import Claim, Coupled, Logits, Rejection, Verifier
 
 
 class Likeliest(Drafter):

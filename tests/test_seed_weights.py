@@ -11,8 +11,8 @@ import transformers
 from device import DEVICE
 from seed_tools import MIX, SHAPE, Naive, ask, clean, fixed_costs, save_model, told
 
-from treeagent.backends.seed.engine import SeedBackend
-from treeagent.backends.seed.weights import Shelf
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.executor.weights import Shelf
 
 
 @pytest.fixture(scope="module")

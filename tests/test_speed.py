@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from treeagent.cli.figures import paragraph, shown
-from treeagent.speed import Pass, Score, speedup
+from treeagent.cli.metrics_text import paragraph, shown
+from treeagent.comparison.speedup import Pass, Score, speedup
 
 
 def score(*seconds: float, tokens: int | None = 100) -> Score:

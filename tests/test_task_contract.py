@@ -9,10 +9,11 @@ from typing import Any
 import oracles
 import pytest
 
-from treeagent import Agent, ConfigError, InputError, Result, Task, data, registry
+from treeagent import Agent, ConfigError, InputError, Result, Task, registry
 from treeagent.backends.scripted import ScriptedBackend
-from treeagent.task import Thought
-from treeagent.taskfile import ROLES
+from treeagent.taskfile import dataset as data
+from treeagent.taskfile.schema import ROLES
+from treeagent.taskfile.task import Thought
 
 NAMES = sorted(registry.task_files())
 SEARCHES = {"bfs": {}, "dfs": {"threshold": 0.2}, "mcts": {"simulations": 24}, "io": {}, "cot": {}, "cot-sc": {"k": 3}}

@@ -11,11 +11,12 @@ import transformers
 from device import DEVICE
 from seed_tools import SHAPE, Naive, ask, fixed_costs, request, save_model, told
 
-from treeagent.backends import models, train_sorted
-from treeagent.backends.loading import load_model, load_text
-from treeagent.backends.sampled_softmax import Candidates
-from treeagent.backends.seed.engine import SeedBackend
-from treeagent.backends.sorting import exit_logits, exits_of, packed
+from treeagent.backends.models import catalog as models
+from treeagent.backends.models.loader import load_model, load_text
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.training import train_early_exit as train_sorted
+from treeagent.backends.training.early_exit_loss import exit_logits, exits_of, packed
+from treeagent.backends.training.sampled_softmax import Candidates
 
 CONFIG = transformers.LlamaConfig(**{**SHAPE, "num_hidden_layers": 4}, num_key_value_heads=2)
 

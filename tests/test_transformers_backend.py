@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from tiny_model import CONTEXT, save_tiny_model, tokenizer
 
 from treeagent.backend import Completion, Key, Request, Sampling, ScoreRequest
-from treeagent.backends import decoding, models
-from treeagent.backends import transformers as backend_module
-from treeagent.backends.sampling import choose
-from treeagent.backends.text import TextStream, decode_after
-from treeagent.backends.transformers import TransformersBackend
+from treeagent.backends.local.detokenizer import TextStream, decode_after
+from treeagent.backends.models import catalog as models
+from treeagent.backends.sampling.sampler import choose
+from treeagent.backends.transformers import backend as backend_module
+from treeagent.backends.transformers import generate as decoding
+from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import BackendError, ConfigError, ModelError, UnknownNameError
 
 PROMPTS = ["24", "Numbers: 4 5 6\nSteps:\n", "a much longer prompt, so that the rows are padded: " + "abc " * 9]

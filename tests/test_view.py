@@ -13,10 +13,10 @@ from journals import HOSTILE, Story, hostile
 from test_cli import ORACLE, call
 
 from treeagent import Agent, Budget, Event, JournalError
-from treeagent.journal import read
+from treeagent.runtime.journal import read
+from treeagent.viewer.diff import parting
 from treeagent.viewer.page import inert, page
-from treeagent.viewer.parting import parting
-from treeagent.viewer.story import STEPS, pieces, story
+from treeagent.viewer.run_data import STEPS, pieces, story
 
 
 def told(path: Path) -> Any:

@@ -11,9 +11,9 @@ from browser import Browser, find
 from journals import HOSTILE, Story, hostile, large
 from test_cli import ORACLE, call
 
-from treeagent.journal import read
+from treeagent.runtime.journal import read
 from treeagent.viewer.page import page
-from treeagent.viewer.story import story
+from treeagent.viewer.run_data import story
 
 pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium here: apt-get install chromium")
 

@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from treeagent.backend import Sampling
-from treeagent.backends import draws
-from treeagent.backends.sampling import DRAFT, TEXT, choose_rows, survivors, uniforms, warp
-from treeagent.backends.seed import verify
-from treeagent.backends.seed.drafters import Draft, Drafter, Row, shapes
-from treeagent.backends.seed.drafting import told
-from treeagent.backends.seed.verify import Claim, Logits, Verifier
+from treeagent.backends.sampling import gumbel_top_k as draws
+from treeagent.backends.sampling.sampler import DRAFT, TEXT, choose_rows, survivors, uniforms, warp
+from treeagent.backends.seed.drafters.base import Draft, Drafter, Row
+from treeagent.backends.seed.drafters.model import tree_shapes as shapes
+from treeagent.backends.seed.speculation.speculator import told
+from treeagent.backends.seed.verifiers import rejection as verify
+from treeagent.backends.seed.verifiers.rejection import Claim, Logits, Verifier
 
 Law = NDArray[np.float64]
 

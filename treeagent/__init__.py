@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Agent": "agent",
+    "Agent": "runtime.agent",
     "Backend": "backend",
-    "Budget": "budget",
+    "Budget": "runtime.budget",
     "Checker": "checker",
     "Completion": "backend",
     "ConfigError": "errors",
     "BackendError": "errors",
     "CapabilityError": "errors",
     "Evaluator": "evaluator",
-    "Event": "journal",
-    "Explorer": "explorer",
+    "Event": "runtime.journal",
+    "Explorer": "runtime.explorer",
     "InputError": "errors",
-    "Journal": "journal",
+    "Journal": "runtime.journal",
     "JournalError": "errors",
     "Judgement": "thought",
     "Key": "backend",
@@ -28,20 +28,20 @@ _HOMES = {
     "NotRecordedError": "errors",
     "Reply": "backend",
     "Request": "backend",
-    "Result": "agent",
+    "Result": "runtime.agent",
     "Round": "backend",
-    "Run": "agent",
+    "Run": "runtime.agent",
     "Sampling": "backend",
     "ScoreRequest": "backend",
     "Scores": "backend",
     "Search": "search",
-    "Task": "task",
+    "Task": "taskfile.task",
     "Thought": "thought",
     "Tree": "thought",
     "TreeagentError": "errors",
     "UnknownNameError": "errors",
     "Usage": "backend",
-    "ranked": "explorer",
+    "ranked": "runtime.explorer",
 }
 """Public names and the module each lives in; imported on first use, so that ``import treeagent`` stays light."""
 
@@ -55,75 +55,37 @@ def __getattr__(name: str) -> Any:
 
 
 if TYPE_CHECKING:
-    from .agent import Agent as Agent
-    from .agent import Result as Result
-    from .agent import Run as Run
-    from .backend import (
-        Backend as Backend,
-    )  # fmt: skip
-    from .backend import (
-        Completion as Completion,
-    )
-    from .backend import (
-        Key as Key,
-    )
-    from .backend import (
-        Reply as Reply,
-    )
-    from .backend import (
-        Request as Request,
-    )
-    from .backend import (
-        Round as Round,
-    )
-    from .backend import (
-        Sampling as Sampling,
-    )
-    from .backend import (
-        ScoreRequest as ScoreRequest,
-    )
-    from .backend import (
-        Scores as Scores,
-    )
-    from .backend import (
-        Usage as Usage,
-    )
-    from .budget import Budget as Budget
+    from .backend import Backend as Backend  # fmt: skip
+    from .backend import Completion as Completion
+    from .backend import Key as Key
+    from .backend import Reply as Reply
+    from .backend import Request as Request
+    from .backend import Round as Round
+    from .backend import Sampling as Sampling
+    from .backend import ScoreRequest as ScoreRequest
+    from .backend import Scores as Scores
+    from .backend import Usage as Usage
     from .checker import Checker as Checker
-    from .errors import (
-        BackendError as BackendError,
-    )  # fmt: skip
-    from .errors import (
-        CapabilityError as CapabilityError,
-    )
-    from .errors import (
-        ConfigError as ConfigError,
-    )
-    from .errors import (
-        InputError as InputError,
-    )
-    from .errors import (
-        JournalError as JournalError,
-    )
-    from .errors import (
-        ModelError as ModelError,
-    )
-    from .errors import (
-        NotRecordedError as NotRecordedError,
-    )
-    from .errors import (
-        TreeagentError as TreeagentError,
-    )
-    from .errors import (
-        UnknownNameError as UnknownNameError,
-    )
+    from .errors import BackendError as BackendError  # fmt: skip
+    from .errors import CapabilityError as CapabilityError
+    from .errors import ConfigError as ConfigError
+    from .errors import InputError as InputError
+    from .errors import JournalError as JournalError
+    from .errors import ModelError as ModelError
+    from .errors import NotRecordedError as NotRecordedError
+    from .errors import TreeagentError as TreeagentError
+    from .errors import UnknownNameError as UnknownNameError
     from .evaluator import Evaluator as Evaluator
-    from .explorer import Explorer as Explorer
-    from .explorer import ranked as ranked
-    from .journal import Event as Event
-    from .journal import Journal as Journal
+    from .runtime.agent import Agent as Agent
+    from .runtime.agent import Result as Result
+    from .runtime.agent import Run as Run
+    from .runtime.budget import Budget as Budget
+    from .runtime.explorer import Explorer as Explorer
+    from .runtime.explorer import ranked as ranked
+    from .runtime.journal import Event as Event
+    from .runtime.journal import Journal as Journal
     from .search import Search as Search
-    from .task import Task as Task
+    from .taskfile.task import Task as Task
     from .thought import Judgement as Judgement
     from .thought import Thought as Thought
     from .thought import Tree as Tree

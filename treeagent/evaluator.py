@@ -10,7 +10,7 @@ from .thought import Judgement, Thought
 
 if TYPE_CHECKING:
     from .backend import Reply, Scores
-    from .task import Task
+    from .taskfile.task import Task
 
 
 class Desk(Protocol):

@@ -13,8 +13,8 @@ from .errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .explorer import Explorer
-    from .task import Task
+    from .runtime.explorer import Explorer
+    from .taskfile.task import Task
     from .thought import Thought
 
 T = TypeVar("T")

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from .config.methods import BASELINE, OWN, Cell
 from .lines import Line
-from .seeds import BASELINE, OWN, Cell
 
 INCHES = (3.6, 0.24)
 """Width of a panel, and height of a bar."""

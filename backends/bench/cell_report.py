@@ -9,13 +9,13 @@ from typing import Any
 
 from rich.table import Table
 
-from .cells import Comparison
+from .config.methods import BASELINE, METHODS, Cell, Method
+from .config.methods import methods as runnable
 from .lines import Estimate, Line, Verdict, verdict
-from .report import NOTHING, machine, number, speedup
-from .running import digest
-from .seeds import BASELINE, METHODS, Cell, Method
-from .seeds import methods as runnable
-from .summary import QUIET
+from .measure import digest
+from .results.report import NOTHING, machine, number, speedup
+from .results.rows import QUIET
+from .suite import Comparison
 
 FORMAT = 1
 """Version of the file that ``--seeds --json`` writes."""

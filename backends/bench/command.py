@@ -15,10 +15,10 @@ import typer
 from treeagent.backend import Sampling
 from treeagent.errors import ConfigError
 
-from . import seeds as family
-from .modes import MODES, PLAIN
-from .plan import PLOTS, plan, writable
-from .workload import KINDS
+from .config import methods as family
+from .config.modes import MODES, PLAIN
+from .config.plan import PLOTS, plan, writable
+from .workloads.prompts import KINDS
 
 T = TypeVar("T")
 
@@ -155,9 +155,10 @@ def bench(
 
     from rich.console import Console  # noqa: PLC0415  # these bring torch, which --help can do without
 
-    from . import report, summary  # noqa: PLC0415
+    from .measure import Bench  # noqa: PLC0415
     from .progress import Board  # noqa: PLC0415
-    from .running import Bench  # noqa: PLC0415
+    from .results import report  # noqa: PLC0415
+    from .results import rows as summary  # noqa: PLC0415
 
     began = datetime.now(timezone.utc)
     work = Bench(made, Board(quiet=quiet))
@@ -185,7 +186,7 @@ def bench(
             content = writer.dumps(report.to_json(work, rows, began), indent=1)
             json.write_text(content + "\n", encoding="utf-8")
         if plot is not None:
-            from .plot import draw  # noqa: PLC0415  # matplotlib
+            from .results.plot import draw  # noqa: PLC0415  # matplotlib
 
             draw(made, rows, plot)
     except OSError as error:

@@ -13,10 +13,10 @@ from rich.console import Console
 from treeagent.errors import ConfigError
 
 from . import cell_report
-from .cells import Comparison
+from .config.methods import Cell, Method
 from .lines import lines
 from .progress import Board
-from .seeds import Cell, Method
+from .suite import Comparison
 
 
 def compare(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from treeagent.backends.seed.drafters import Draft, Drafter, Row
-from treeagent.backends.seed.drafters.ngram import NgramDrafter
+from ..seed.drafters.base import Draft, Drafter, Row
+from ..seed.drafters.tables.ngram import NgramDrafter
 
 
 class HopelessDrafter(Drafter):

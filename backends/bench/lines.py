@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from treeagent import speed
+from treeagent.comparison import speedup as speed
 
-from . import summary
-from .checking import Difference
-from .running import Bench
-from .seeds import OWN, Method
-from .summary import Row
+from .config.methods import OWN, Method
+from .equality import Difference
+from .measure import Bench
+from .results import rows as summary
+from .results.rows import Row
 
 NEAR = 0.95
 """Share of the best configuration's speed that ``auto`` must have."""

@@ -1,1 +1,1 @@
-"""The bundled models: weights, model card, the scripts that made and measured them."""
+"""The bundled models: weights and their model card."""

@@ -18,14 +18,14 @@ from treeagent.backend import Backend, Completion, Reply, Request, ScoreRequest,
 from treeagent.errors import BackendError, ConfigError
 
 from ..options import as_words, read_options
-from .figures import Figures
-from .settings import check, checked_url, read_key
+from .metrics import Figures
+from .options import check, checked_url, read_key
+from .retry import Clock
 from .together import together
-from .waiting import Clock
 
 if TYPE_CHECKING:
     from .client import Client, Rejected
-    from .servers import Server
+    from .probe import Server
 
 Result = TypeVar("Result")
 
@@ -161,7 +161,7 @@ class OpenAIBackend(Backend):
 
     async def score(self, request: ScoreRequest) -> Scores:
         """Score continuations, where the server tells log-probabilities. Raises BackendError."""
-        from .scoring import score  # noqa: PLC0415  # httpx is imported with it
+        from .logprobs import score  # noqa: PLC0415  # httpx is imported with it
 
         server = await self._server()
         if server.score == "none":
@@ -184,20 +184,20 @@ class OpenAIBackend(Backend):
 
     async def _draw(self, request: Request, server: Server, n: int, sample: int) -> tuple[list[Completion], Usage]:
         """Samples from ``sample`` on. Raises BackendError."""
-        from . import wire  # noqa: PLC0415
+        from . import protocol  # noqa: PLC0415
 
-        endpoint, body = wire.question(request.prompt, chat=server.chat)
-        body |= wire.sampling_fields(request.sampling, server.kind, "max_tokens")
-        body["seed"] = request.key.stream(sample) % (1 << wire.SEED_BITS)
+        endpoint, body = protocol.question(request.prompt, chat=server.chat)
+        body |= protocol.sampling_fields(request.sampling, server.kind, "max_tokens")
+        body["seed"] = request.key.stream(sample) % (1 << protocol.SEED_BITS)
         if n > 1:
             body["n"] = n
         answer = await self._ask(endpoint, body)
-        return wire.completions(answer, request.sampling.stop, chat=server.chat), wire.usage(answer)
+        return protocol.completions(answer, request.sampling.stop, chat=server.chat), protocol.usage(answer)
 
     async def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The answer to a body, which is given the model's name."""
         from .client import Rejected  # noqa: PLC0415
-        from .servers import unknown_model  # noqa: PLC0415
+        from .probe import unknown_model  # noqa: PLC0415
 
         server = await self._server()
         body = {"model": server.model, **body}
@@ -245,7 +245,7 @@ class OpenAIBackend(Backend):
         """The server, asked once however many requests come first."""
         if self._known is not None:
             return self._known
-        from .servers import find_out  # noqa: PLC0415
+        from .probe import find_out  # noqa: PLC0415
 
         with self._lock:
             turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())

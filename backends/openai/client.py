@@ -16,8 +16,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from treeagent.errors import BackendError
 
-from .figures import Figures
-from .waiting import Clock, Transient, asked_wait, back_off, retryable, used_up
+from .metrics import Figures
+from .retry import Clock, Transient, asked_wait, back_off, retryable, used_up
 
 KEEP_ALIVE = 4.0
 """Seconds that an idle connection is kept: less than uvicorn's 5 and llama.cpp's 5, so that they do not close first."""

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from treeagent import __version__
-from treeagent.errors import BackendError, TreeagentError
-
-from . import comparing, evaluating, exporting, models, plugins, solving, tasks, viewing
-from .common import BACKEND_FAILED, INTERRUPTED, WRONG, say
-from .extra import extra_commands
+from .. import __version__
+from ..errors import BackendError, TreeagentError
+from . import compare, export, models, plugins, solve, tasks, view
+from . import eval as eval_command
+from .arguments import BACKEND_FAILED, INTERRUPTED, WRONG, say
+from .plugin_commands import extra_commands
 
 
 class _Group(TyperGroup):
@@ -61,12 +61,12 @@ def _root(
     """Language models that reason by tree search, fast."""
 
 
-app.command(epilog=solving.EPILOG)(solving.solve)
-app.command()(solving.resume)
-app.command()(comparing.compare)
-app.command("eval")(evaluating.evaluate)
-app.command()(exporting.export)
-app.command()(viewing.view)
+app.command(epilog=solve.EPILOG)(solve.solve)
+app.command()(solve.resume)
+app.command()(compare.compare)
+app.command("eval")(eval_command.evaluate)
+app.command()(export.export)
+app.command()(view.view)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(models.app, name="models")
 app.command("plugins")(plugins.plugins)

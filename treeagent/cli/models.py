@@ -9,9 +9,8 @@ from typing import Annotated, Protocol
 
 import typer
 
-from treeagent.errors import UnknownNameError
-
-from .common import say
+from ..errors import UnknownNameError
+from .arguments import say
 
 app = typer.Typer(no_args_is_help=True, help="List the models that have a name, and fetch one.")
 

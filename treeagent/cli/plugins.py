@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
-from treeagent import registry
-from treeagent.errors import ConfigError
+from .. import registry
+from ..errors import ConfigError
 
 
 def plugins() -> None:

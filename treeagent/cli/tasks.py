@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from treeagent.errors import ConfigError
-
-from . import common
-from .common import say
+from ..errors import ConfigError
+from . import arguments
+from .arguments import say
 
 if TYPE_CHECKING:
-    from treeagent.task import Task
+    from ..taskfile.task import Task
 
 app = typer.Typer(no_args_is_help=True, help="List, show, write and check tasks.")
 
@@ -24,8 +23,8 @@ app = typer.Typer(no_args_is_help=True, help="List, show, write and check tasks.
 @app.command("list")
 def list_() -> None:
     """Every registered task with its description."""
-    from treeagent import registry
-    from treeagent.task import Task
+    from .. import registry
+    from ..taskfile.task import Task
 
     files = registry.task_files()
     width = max(map(len, files), default=0)
@@ -40,15 +39,15 @@ def list_() -> None:
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A registered task, or the path of a YAML file.")],
-    variables: common.Variables = None,
-    allow_code: common.AllowCode = False,
+    variables: arguments.Variables = None,
+    allow_code: arguments.AllowCode = False,
 ) -> None:
     """What a task wants and can do, and its prompts, rendered for its first example."""
-    from treeagent.task import Task
-    from treeagent.taskfile import ROLES
+    from ..taskfile.schema import ROLES
+    from ..taskfile.task import Task
 
-    common.reach_local_code(allow_code=allow_code)
-    task = Task.load(name, variables=common.pairs(variables, "--var"), allow_code=allow_code)
+    arguments.reach_local_code(allow_code=allow_code)
+    task = Task.load(name, variables=arguments.pairs(variables, "--var"), allow_code=allow_code)
     example = task.spec.input.examples[0]
     typer.echo(f"{task.name} (version {task.spec.metadata.version}): {task.spec.description}")
     typer.echo(f"input: {task.spec.input.description}, such as {', '.join(map(repr, task.spec.input.examples))}")
@@ -62,7 +61,7 @@ def show(
             how = f"{count} of at most {sampling.max_tokens} tokens, temperature {sampling.temperature:g}"
             typer.echo(f"\n--- {role}: {how}")
             choices = [{"state": root.state, "text": "", "steps": []}]
-            typer.echo(common.printable(task.prompt(role, input, root, [], choices=choices)))
+            typer.echo(arguments.printable(task.prompt(role, input, root, [], choices=choices)))
 
 
 @app.command()
@@ -91,13 +90,13 @@ def new(
 @app.command()
 def validate(
     names: Annotated[list[str], typer.Argument(metavar="TASK...", help="Registered tasks, or paths of YAML files.")],
-    allow_code: common.AllowCode = False,
+    allow_code: arguments.AllowCode = False,
 ) -> None:
     """Render every prompt with every example and report all problems as FILE:LINE:KEY: what is wrong.
 
     Exit codes: 0 no problem; 2 at least one.
     """
-    common.reach_local_code(allow_code=allow_code)
+    arguments.reach_local_code(allow_code=allow_code)
     wrong = False
     for name in names:
         task, problems = _checked(name, allow_code=allow_code)
@@ -109,17 +108,17 @@ def validate(
             for line in _abilities(task):
                 typer.echo(f"  {line}")
     if wrong:
-        raise typer.Exit(common.WRONG)
+        raise typer.Exit(arguments.WRONG)
 
 
 def _checked(name: str, *, allow_code: bool) -> tuple[Task | None, list[str]]:
-    from treeagent import data
-    from treeagent.task import Task
+    from ..taskfile import dataset
+    from ..taskfile.task import Task
 
     try:
         task = Task.load(name, allow_code=allow_code)
         if task.spec.data is not None:
-            data.load(task)
+            dataset.load(task)
     except ConfigError as error:
         return None, [str(problem) for problem in error.problems]
     return task, []
@@ -127,7 +126,7 @@ def _checked(name: str, *, allow_code: bool) -> tuple[Task | None, list[str]]:
 
 def _abilities(task: Task) -> Iterator[str]:
     """What the task can be used with, and why not with the rest."""
-    from treeagent.taskfile import ROLES
+    from ..taskfile.schema import ROLES
 
     yield f"roles: {', '.join(role for role in ROLES if task.has(role))}"
     for kind, title in (("search", "searches"), ("evaluator", "evaluators")):
@@ -138,7 +137,7 @@ def _abilities(task: Task) -> Iterator[str]:
 
 
 def _usable(kind: str, task: Task) -> tuple[list[str], list[str]]:
-    from treeagent import registry
+    from .. import registry
 
     able, unable = [], []
     for name in registry.names(kind):

@@ -16,8 +16,8 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from .parting import parting
-from .story import Story
+from .diff import parting
+from .run_data import Story
 
 SCRIPTS = (
     "text.js", "data.js", "layout.js", "camera.js", "drawing.js", "replies.js", "details.js", "timeline.js", "main.js",

@@ -1,0 +1,1 @@
+"""What a benchmark runs: modes, methods and the plan."""

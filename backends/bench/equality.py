@@ -1,0 +1,74 @@
+"""Whether two ways to decode gave the same tokens, and how close a call it was where they parted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..models.loader import Model
+from ..sampling.sampler import gumbel, warp
+from ..transformers import generate as decoding
+from .config.plan import Plan
+from .runners.base import Prompt, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where a mode's tokens part from the reference."""
+
+    prompt: int
+    """Number of the first prompt with a difference, from 0."""
+    position: int
+    """Of the first differing token in the completion, from 0."""
+    expected: int | None
+    """The reference's token; None where its text ends."""
+    got: int | None
+    gap: float | None = None
+    """How far apart the reference's two best tokens were there, in logits (divided by the temperature and with their
+    noise where there is one); a tie up to rounding is about 1e-5 in float32. None: unknown."""
+
+    def __str__(self) -> str:
+        words = ["the end of the text" if token is None else f"token {token}" for token in (self.expected, self.got)]
+        gap = "" if self.gap is None else f"; the reference's best two tokens lie {self.gap:.2g} apart there"
+        return f"prompt {self.prompt}, position {self.position}: expected {words[0]}, got {words[1]}{gap}"
+
+
+def equal(reference: Sequence[Tokens], outputs: Sequence[Tokens]) -> int:
+    """How many of the outputs are those of the reference."""
+    return sum(expected == got for expected, got in zip(reference, outputs, strict=False))
+
+
+def first_difference(reference: Sequence[Tokens], outputs: Sequence[Tokens]) -> Difference | None:
+    """Where the first differing output parts from the reference; None when all are equal."""
+    for number, (expected, got) in enumerate(zip(reference, outputs, strict=False)):
+        if expected != got:
+            pairs = enumerate(zip(expected, got, strict=False))
+            place = next((place for place, (a, b) in pairs if a != b), min(len(expected), len(got)))
+            return Difference(number, place, _at(expected, place), _at(got, place))
+    return None
+
+
+def gap(model: Model, plan: Plan, prompt: Prompt, before: Tokens) -> float:
+    """How far apart the two best next tokens are after a prompt and the tokens ``before``."""
+    ids = torch.tensor([[*prompt.ids, *before]], device=model.device)
+    with torch.inference_mode():
+        logits: Any = model.network(input_ids=ids, use_cache=False).logits[0, -1].double().cpu().numpy()  # (V,)
+    if plan.sampling.temperature > 0:
+        noise = gumbel(plan.key(prompt.number).stream(0), len(before), np.arange(len(logits)))
+        logits = warp(logits, plan.sampling) + noise
+    second, best = np.partition(logits, -2)[-2:]
+    return float(best - second)
+
+
+def score(model: Model, prompts: Sequence[Prompt], outputs: Sequence[Tokens]) -> float:
+    """Mean over the outputs of their summed natural-log probability, untempered, an end of text not counted."""
+    pairs = [(prompt.ids, output) for prompt, output in zip(prompts, outputs, strict=False)]
+    return sum(decoding.score(model, pairs)) / len(pairs)
+
+
+def _at(tokens: Tokens, place: int) -> int | None:
+    return tokens[place] if place < len(tokens) else None

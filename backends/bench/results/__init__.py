@@ -1,0 +1,1 @@
+"""Benchmark rows, their report and their plot."""

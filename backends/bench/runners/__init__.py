@@ -1,0 +1,1 @@
+"""How each kind of mode runs a workload."""

@@ -1,0 +1,1 @@
+"""Prompts and texts that a benchmark runs."""

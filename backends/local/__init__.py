@@ -1,0 +1,1 @@
+"""What backends share that run a model in this process."""

@@ -1,0 +1,125 @@
+"""What backends that run a model in this process share: its options, its loading, and a request as samples."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
+
+import torch
+
+from treeagent.backend import Backend, Request, ScoreRequest
+from treeagent.errors import BackendError, ConfigError, did_you_mean
+
+from ..models import catalog
+from ..models.loader import DTYPES, Model, Text, load_model, load_text
+from ..options import as_words, read_options
+from ..sampling import sampler
+from ..transformers.generate import Sample
+
+Local = TypeVar("Local", bound="LocalBackend")
+
+Pairs = list[tuple[tuple[int, ...], tuple[int, ...]]]
+"""(prompt, continuation) token ids."""
+
+
+class LocalBackend(Backend):
+    """A model of transformers in this process, loaded on first use or by :meth:`load`.
+
+    ``model`` is a name (``mini``, ``smollm2``), a folder, a .gguf file or a hub id. ``threads`` sets torch's thread
+    count for the whole process. ``chat`` False sends prompts as they are, None through the model's chat template where
+    there is one. Raises ConfigError for an unknown name, dtype or device; loading raises ModelError.
+    """
+
+    options: ClassVar[dict[str, type]] = {"device": str, "dtype": str, "threads": int, "chat": bool}
+    """What :meth:`open` understands; a subclass adds its own."""
+
+    def __init__(self, model: str, device: str | None, dtype: str, threads: int | None, chat: bool | None) -> None:
+        catalog.check_name(model)
+        if dtype not in DTYPES:
+            raise ConfigError(f"no dtype is called {dtype!r}.{did_you_mean(dtype, DTYPES)}")
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads must be at least 1, not {threads}")
+        self.model: str = model
+        self.device = device
+        self._device = find_device(device)
+        self.dtype = dtype
+        self.threads = threads
+        self.chat = chat
+        self._text: Text | None = None
+        self._loading = threading.RLock()
+
+    @classmethod
+    def open(cls: type[Local], model: str | None, options: Mapping[str, Any]) -> Local:
+        """From the command line's words. Raises ConfigError for an unknown or misformed option."""
+        chosen = read_options(cls.name, cls.options, options)
+        if model is not None:
+            chosen["model"] = model
+        return cls(**chosen)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, model and options as :meth:`open` takes them."""
+        options = as_words({option: getattr(self, option) for option in self.options})
+        return {"name": self.name, "model": self.model, "options": options}
+
+    @property
+    def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # known only once the tokenizer is there
+        """Loads the tokenizer, to see whether there is a chat template, but not the model. Raises ModelError."""
+        return frozenset({"generate", "score", "seed", "beams"} | ({"chat"} if self._tokenizer().chat else set()))
+
+    def _tokenizer(self) -> Text:
+        with self._loading:
+            if self._text is None:
+                self._text = load_text(catalog.resolve(self.model), self.chat)
+            return self._text
+
+    def _load(self) -> Model:
+        return load_model(catalog.resolve(self.model), self.dtype, self._device)
+
+    def _set_threads(self) -> None:
+        if self.threads is not None and self.threads != torch.get_num_threads():
+            torch.set_num_threads(self.threads)
+
+
+def samples(request: Request, text: Text, model: Model) -> list[Sample]:
+    """The samples of a request, clipped to the model's context. Raises BackendError."""
+    sampler.check(request.sampling)
+    if request.n < 1:
+        raise BackendError(f"a request must ask for at least 1 completion, not {request.n}")
+    prompt = tuple(text.prompt(request.prompt))
+    limit = request.sampling.max_tokens
+    if model.context is not None:
+        _check_fits(len(prompt) + 1, model.context)
+        limit = min(limit, model.context - len(prompt))
+    return [Sample(prompt, request.sampling, request.key.stream(i), limit, text.decode) for i in range(request.n)]
+
+
+def pairs(request: ScoreRequest, text: Text, model: Model) -> Pairs:
+    """The token ids of a prompt with each of its continuations. Raises BackendError."""
+    prompt = tuple(text.prompt(request.prompt))
+    # A chat template ends with a fresh line, where a model's words begin without a space.
+    words = [word.lstrip(" ") for word in request.continuations] if text.chat else request.continuations
+    made = [(prompt, tuple(text.continuation(word))) for word in words]
+    if model.context is not None and made:
+        _check_fits(len(prompt) + max(len(continuation) for _, continuation in made), model.context)
+    return made
+
+
+def _check_fits(tokens: int, context: int) -> None:
+    if tokens > context:
+        raise BackendError(
+            f"the prompt is too long: with what follows it takes {tokens} tokens, the model's context is {context}. "
+            "Shorten the prompt or use a model with a longer context."
+        )
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of a name; cuda where there is one, else cpu, without a name. Raises ConfigError."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise ConfigError(f"no device is called {name!r}.{did_you_mean(name, ('cpu', 'cuda', 'cuda:0'))}")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
+    return torch.device(name)

@@ -1,0 +1,1 @@
+"""Logit warpers and keyed, counter-based noise."""

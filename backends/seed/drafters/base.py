@@ -1,0 +1,186 @@
+"""What a drafter is: it guesses how live branches go on; a guess that is wrong costs time, never correctness."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from treeagent.backend import Sampling
+
+from ...local.beam_search import Beam, Pick, Run
+
+MODEL, BEAMS = "model", "beams"
+"""Kinds of drafts: a draft model's for single branches and for groups of beams; those of tables have none."""
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """What a drafter may know of one live branch; the engine owns it, drafters only read it."""
+
+    tokens: list[int]
+    """Prompt and committed tokens so far; grows in place, and the last one has not been read by the target yet."""
+    prompt: int
+    """How many of them are the prompt."""
+    sampling: Sampling
+    stream: int
+    """Key of its noise; the noise of the next token has position ``len(tokens) - prompt``."""
+    limit: int
+    """The most tokens it may generate."""
+    group: Group | None = None
+    """Set where the row is one of several beams."""
+
+    @property
+    def position(self) -> int:
+        """Index of the next token among the generated ones."""
+        return len(self.tokens) - self.prompt
+
+    @property
+    def room(self) -> int:
+        """How deep a draft is of use: one token less than may still be generated, as every pass adds one of its own."""
+        return self.limit - self.position - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One drafted step of a group of beams; the nodes that it adds are in the drafts of the group's rows."""
+
+    parents: tuple[Beam, ...]
+    """The beams that the step starts from, the first layer's being the group's own."""
+    picks: tuple[Pick, ...]
+    """What was drafted, in the order it was drawn."""
+    law: dict[tuple[int, ...], NDArray[np.float64]] | None = None
+    """The law that the picks were drawn from, as :func:`treeagent.backends.local.beam_search.law_of` has it; None says
+    that they were chosen, which only coupled verification can use."""
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """The beams of one completion, which are drafted for together. Their drafts count whole: no part may be cut."""
+
+    run: Run
+    rows: list[Row] = field(default_factory=list)
+    """One for every distinct live beam."""
+    layers: list[Layer] = field(default_factory=list)
+    """What has been drafted and not verified yet."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """A tree of proposed tokens after a row's last token; parents stand before their children.
+
+    ``law`` matters to rejection sampling alone: per node the distribution (V,) that the first of its siblings was drawn
+    from; None says that the choice was deterministic (a point mass). Siblings stand in the order they were drawn.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    """Index of each node's parent, -1 for a child of the row's last token."""
+    confidence: list[float] = field(default_factory=list)
+    """For each node the claimed probability that it is accepted once its parent is; the engine calibrates it."""
+    law: list[NDArray[np.float64]] | None = None
+    distinct: bool = True
+    """Whether siblings differ: the law of a later one is the first's without the earlier ones."""
+    by: str = ""
+    """What kind of drafter made it; what claims were worth is learnt for each kind apart."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def keep(self, nodes: Sequence[int]) -> Draft:
+        """The part made of the given nodes (ascending, closed under parents)."""
+        place = {-1: -1} | {node: i for i, node in enumerate(nodes)}
+        return Draft(
+            [self.tokens[node] for node in nodes],
+            [place[self.parents[node]] for node in nodes],
+            [self.confidence[node] for node in nodes],
+            None if self.law is None else [self.law[node] for node in nodes],
+            self.distinct,
+            self.by,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verified:
+    """What the target said of one branch in a pass, k of its likeliest next tokens a place.
+
+    Places are the row's last token and every node of its draft, accepted or not.
+    """
+
+    row: Row
+    """As it was drafted for: nothing is committed yet."""
+    draft: Draft
+    tokens: tuple[int, ...]
+    """What will be committed, though the text may end before the last of them."""
+    best: NDArray[np.int64]
+    """(1 + nodes, k) next tokens after each place, the likeliest first."""
+    chances: NDArray[np.float64]
+    """(1 + nodes, k) their probabilities at temperature 1, without cuts; zeros where logits are not finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Branches of the same pass that somebody else has drafted for, and that wait as well while a model drafts."""
+
+    rows: int = 0
+    tokens: float = 0.0
+    """What they are expected to get from the pass."""
+    nodes: int = 0
+    """Drafted for them."""
+
+
+NOBODY = Others()
+
+
+class Drafter(ABC):
+    """Proposes drafts for all live rows of a round at once. Called from the engine's thread only."""
+
+    name: str
+    """As the user selects it and metrics show it."""
+    seconds: float = 0.0
+    """Time spent in passes of a draft model so far."""
+    passes: int = 0
+    """How many passes of a draft model there were so far."""
+    left: Sequence[int] = ()
+    """How many tokens left the draft model at each of its exits so far; empty for one that has no exits."""
+    others: Others = NOBODY
+    """Set before it is asked for a part of the rows only."""
+    wants: int = 0
+    """How many of the target's likeliest tokens :meth:`learn` is to be told for each place; 0: it is not called."""
+
+    @abstractmethod
+    def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+        """One draft per row, perhaps empty, of at most ``min(depth, row.room)`` levels.
+
+        Rows with a group come only where :meth:`beam_nodes` is not 0, all of a group side by side; floor and depth are
+        none of their business, and the group's layers are filled along with their drafts.
+
+        A node whose probability of being reached and accepted (the product of confidences on its path) is below
+        ``floor`` cannot pay and should be left out.
+        """
+
+    def beam_nodes(self, group: Group) -> int:
+        """The most nodes of its draft for a group of beams; 0 when it drafts for single rows only."""
+        return 0
+
+    def drawn(self, depth: int) -> int:
+        """The most nodes of a draft of so many levels that must all be verified, as they were drawn by chance."""
+        return 0
+
+    def observe(self, row: Row, start: int) -> None:
+        """``row.tokens[start:]`` have just been committed (the whole prompt first, when the row joins)."""
+
+    def learn(self, told: Sequence[Verified]) -> None:
+        """A pass has been made, in which drafts of :meth:`propose` were verified; only called if ``wants`` says so.
+
+        Not while drafting rests: then nothing is worked out that costs time.
+        """
+
+    def forget(self, row: Row) -> None:
+        """The row has left: finished, cancelled or failed."""
+
+    def close(self) -> None:
+        """Free what the drafter holds."""

@@ -1,0 +1,257 @@
+"""How a model's draft grows, one level at a time: chains, trees drawn without and with replacement, dynamic trees.
+
+Under coupled verification children are the best of log q + g with the target's own noise g, the draft's tail uncut
+(the list law is RSD-C's; Daliri et al., arXiv 2408.07978). Under rejection they are draws with noise of their own, and
+the law they were drawn from is kept; a dynamic tree proposes the likeliest tokens, which counts as a point mass each.
+V vocabulary, n nodes that grow at a level.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from heapq import nlargest
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ....sampling.gumbel_top_k import softmax_rows, top_draws_rows, warp_rows
+from ....sampling.sampler import TEXT, Floats, choose_rows
+from ..base import MODEL, Draft, Row
+from .tree_builder import Child, Nodes, Sketch, coupled, drawn, drawn_children, uncut, uncut_scores, warp_or_greedy
+
+MOST_GROWING = 8
+"""Nodes of one branch's dynamic tree that grow at a level (EAGLE-2's k, Li et al., arXiv 2406.16858)."""
+MOST_CHILDREN = 4
+"""Children of one node of a dynamic tree."""
+
+
+class Shape(ABC):
+    """Which children a level gets."""
+
+    name: str
+    depth: int | None = None
+    """Levels it has; None when it goes as deep as it pays."""
+    keeps_law: bool = False
+    """Whether drafts are draws of their own whose law is kept, as rejection sampling needs."""
+    distinct: bool = True
+    """Whether siblings are drawn without replacement."""
+
+    def new(self, row: Row, levels: int) -> Sketch:
+        """A draft without nodes."""
+        return Sketch(row, levels, Draft(law=[] if self.keeps_law else None, distinct=self.distinct, by=MODEL))
+
+    def drawn(self, depth: int) -> int:
+        """The most nodes of so many levels that must all be verified, as their law is kept; 0 if none must."""
+        return self.nodes(depth) if self.keeps_law else 0
+
+    def nodes(self, depth: int) -> int:
+        """The most nodes of so many levels."""
+        return depth
+
+    @abstractmethod
+    def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
+        """Add a level and say what grows next; ``logits`` (n, V) of all growing nodes of all sketches, in order.
+
+        Nodes of less value than ``floor`` cannot pay and are left out where the law allows it.
+        """
+
+
+class Chain(Shape):
+    """One token after another (Leviathan et al., arXiv 2211.17192)."""
+
+    name = "model"
+
+    def __init__(self, *, keeps_law: bool) -> None:
+        self.keeps_law = keeps_law
+
+    def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
+        """See :class:`Shape`."""
+        chosen = self.choose([sketch.row for sketch in sketches], level, logits)
+        for sketch, (token, confidence, law) in zip(sketches, chosen, strict=True):
+            parent = sketch.growing[0]
+            # The confidence is that of the law, so leaving the token out does not depend on which it is.
+            worth = sketch.value[parent] * confidence >= floor
+            sketch.growing = [sketch.add(token, parent, confidence, law)] if worth else []
+
+    def choose(self, rows: Sequence[Row], level: int, logits: Floats) -> list[Child]:
+        """For each row a token, its confidence and, if kept, the law (V,) it was drawn from; logits (rows, V)."""
+        streams, positions = [row.stream for row in rows], [row.position + level for row in rows]
+        if self.keeps_law:
+            tokens = choose_rows(logits, [row.sampling for row in rows], streams, positions, drawn(level))
+            laws = softmax_rows(warp_or_greedy(logits, rows))
+            sure = [
+                float(law.max()) if row.sampling.temperature else _softmax_at(scores, token)
+                for row, law, scores, token in zip(rows, laws, logits, tokens.tolist(), strict=True)
+            ]
+            return list(zip(tokens.tolist(), sure, laws, strict=True))
+        tokens = choose_rows(logits, [uncut(row.sampling) for row in rows], streams, positions, TEXT)
+        temperature = torch.tensor([[row.sampling.temperature or 1.0] for row in rows])
+        at = torch.from_numpy(tokens)[:, None]
+        chances = (torch.from_numpy(logits) / temperature).softmax(dim=1).gather(1, at)[:, 0].tolist()
+        return [(int(token), chance, None) for token, chance in zip(tokens, chances, strict=True)]
+
+
+class Branching(Shape):
+    """So many children for every node of a level: RSD-C, Gumbel-Top-k (Jeon et al., arXiv 2402.14160, section 3.2).
+
+    With ``replacement`` siblings are independent draws and may be equal (the baseline of that paper, and MCSD's,
+    arXiv 2401.06706).
+    """
+
+    def __init__(self, widths: Sequence[int], *, keeps_law: bool, replacement: bool = False) -> None:
+        self.widths = tuple(widths)
+        self.depth: int = len(self.widths)
+        self.keeps_law = keeps_law
+        self.distinct = not replacement
+        self.name = f"{'mcsd' if replacement else 'rsd-c'}:{'x'.join(map(str, self.widths))}"
+
+    def nodes(self, depth: int) -> int:
+        """See :class:`Shape`."""
+        return sum(math.prod(self.widths[: level + 1]) for level in range(min(depth, self.depth)))
+
+    def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
+        """See :class:`Shape`."""
+        found = iter(self._siblings(Nodes(sketches, level), logits))
+        for sketch in sketches:
+            growing, sketch.growing = sketch.growing, []
+            for parent in growing:
+                for token, confidence, law in next(found):
+                    if self.keeps_law or sketch.value[parent] * confidence >= floor:
+                        sketch.growing.append(sketch.add(token, parent, confidence, law))
+
+    def _siblings(self, nodes: Nodes, logits: Floats) -> list[list[Child]]:
+        """Children of every node, in the order they were drawn, with their claims and the law of the first."""
+        width = self.widths[nodes.level]
+        if not self.keeps_law:
+            claimed, _, _ = coupled(nodes, uncut_scores(nodes, logits), width)
+            return [[(*child, None) for child in claims[:width]] for claims in claimed]
+        scores = warp_or_greedy(logits, nodes.rows)
+        laws = softmax_rows(scores)
+        if self.distinct:
+            ids, _ = nodes.draw(scores, width, drawn(nodes.level), [1 + parent for parent in nodes.parents])
+        else:
+            several = [[width * (1 + parent) + i for parent in nodes.parents] for i in range(width)]
+            ids = np.hstack([nodes.draw(scores, 1, drawn(nodes.level), draws)[0] for draws in several])
+        return drawn_children(ids, laws)
+
+
+class StochasticBeam(Shape):
+    """RSD-S: the beam of ``width`` paths drawn without replacement (Jeon et al., section 3.3; Kool et al., 1903.06059).
+
+    Unlikely branches end early, and the number of children adapts to every node.
+    """
+
+    def __init__(self, width: int, depth: int, *, keeps_law: bool) -> None:
+        self.width = width
+        self.depth: int = depth
+        self.keeps_law = keeps_law
+        self.name = f"rsd-s:{width}x{depth}"
+
+    def nodes(self, depth: int) -> int:
+        """See :class:`Shape`."""
+        return self.width * min(depth, self.depth)
+
+    def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
+        """See :class:`Shape`."""
+        nodes = Nodes(sketches, level)
+        offers = iter(self._offers(nodes, logits))
+        for sketch in sketches:
+            offered = [offer for _ in sketch.growing for offer in next(offers)]
+            # Of one parent the kept ones are the first of its list: the cut looks at scores, not at tokens.
+            kept = nlargest(self.width, offered, key=lambda offer: offer[0])
+            sketch.growing = []
+            for perturbed, parent, plain, (token, confidence, law) in kept:
+                if self.keeps_law or sketch.value[parent] * confidence >= floor:
+                    node = sketch.add(token, parent, confidence, law)
+                    sketch.beam[node] = (plain, perturbed)
+                    sketch.growing.append(node)
+
+    def _offers(self, nodes: Nodes, logits: Floats) -> list[list[tuple[float, int, float, Child]]]:
+        """Children of every node: perturbed log-probability of the path, parent, plain log-probability, child."""
+        if self.keeps_law:
+            scaled = warp_or_greedy(logits, nodes.rows)
+            ids, scores = nodes.draw(scaled, self.width, drawn(nodes.level), [1 + parent for parent in nodes.parents])
+            children = drawn_children(ids, softmax_rows(scaled))
+        else:
+            scaled = uncut_scores(nodes, logits)
+            claimed, ids, scores = coupled(nodes, scaled, self.width)
+            children = [[(*child, None) for child in claims[: self.width]] for claims in claimed]
+        most = scaled.max(axis=1)
+        sums = np.exp(scaled - most[:, None]).sum(axis=1)
+        norms = [top + math.log(total) for top, total in zip(most.tolist(), sums.tolist(), strict=True)]
+        offers = []
+        for i, (row, own) in enumerate(zip(nodes.rows, children, strict=True)):
+            plain, perturbed = nodes.beams[i]
+            noisy = plain + scores[i][ids[i] >= 0] - norms[i]  # (k,), descending: phi + log q + g
+            conditioned = condition(noisy, perturbed) if row.sampling.temperature else noisy
+            offers.append(
+                [
+                    (float(conditioned[j]), nodes.parents[i], plain + float(scaled[i, child[0]]) - norms[i], child)
+                    for j, child in enumerate(own)
+                ]
+            )
+        return offers
+
+
+class Dynamic(Shape):
+    """As wide and deep as claims are worth: the most valuable nodes of every level grow, children of little value are
+    left out (OPT-Tree, Wang et al., arXiv 2406.17276; EAGLE-2, 2406.16858), and the engine's budget takes the best.
+    """
+
+    name = "dynamic"
+
+    def __init__(self, *, coupled: bool, most: int | None = None) -> None:
+        """``most`` nodes will be verified; None when their value decides."""
+        self.coupled, self.most = coupled, most
+
+    def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
+        """See :class:`Shape`."""
+        found = iter(self._candidates(Nodes(sketches, level), logits))
+        for sketch in sketches:
+            new: list[int] = []
+            for parent in sketch.growing:
+                for token, confidence in next(found):
+                    if sketch.value[parent] * confidence >= max(floor, 1e-3):
+                        new.append(sketch.add(token, parent, confidence))
+            sketch.growing = nlargest(MOST_GROWING, new, key=lambda node: sketch.value[node])
+            if self.most is not None:  # what is worth less than the last that will be verified need not grow
+                best = nlargest(self.most, (sketch.value[node] for node in range(len(sketch.draft))))
+                if len(best) == self.most:
+                    sketch.growing = [node for node in sketch.growing if sketch.value[node] > best[-1]]
+
+    def _candidates(self, nodes: Nodes, logits: Floats) -> list[list[tuple[int, float]]]:
+        """Tokens and claims of every node, the likeliest first."""
+        if self.coupled:
+            claimed, _, _ = coupled(nodes, uncut_scores(nodes, logits), MOST_CHILDREN)
+            return [claims[:MOST_CHILDREN] for claims in claimed]
+        none = [0] * len(nodes.rows)
+        ids, _ = top_draws_rows(logits.astype(np.float64), [False] * len(none), none, none, MOST_CHILDREN)
+        laws = softmax_rows(warp_rows(logits, [row.sampling for row in nodes.rows]))
+        return [[(token, claim) for token, claim, _ in own] for own in drawn_children(ids, laws)]
+
+
+def condition(scores: NDArray[np.float64], most: float) -> NDArray[np.float64]:
+    """Perturbed scores (k,), the largest first, given that their maximum is ``most`` (Kool et al., appendix B.3).
+
+    ``scores`` holds the largest of all; the map keeps their order.
+    """
+    gap = np.maximum(scores[0] - scores[1:], 0.0)
+    with np.errstate(divide="ignore"):
+        log1mexp = np.where(gap < math.log(2), np.log(-np.expm1(-gap)), np.log1p(-np.exp(-gap)))
+    v = most - scores[1:] + log1mexp
+    rest = most - np.maximum(0.0, v) - np.log1p(np.exp(-np.abs(v)))
+    conditioned: NDArray[np.float64] = np.concatenate(([most], rest))
+    return conditioned
+
+
+def _softmax_at(logits: Floats, token: int) -> float:
+    """Probability of one token."""
+    return math.exp(float(logits[token]) - _log_sum_exp(logits.astype(np.float64)))
+
+
+def _log_sum_exp(scores: NDArray[np.float64]) -> float:
+    most = float(scores.max())
+    return most + math.log(float(np.exp(scores - most).sum()))

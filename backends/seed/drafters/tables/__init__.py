@@ -1,0 +1,1 @@
+"""Drafts of token tables, without a model."""

@@ -1,0 +1,1 @@
+"""Forward passes: batches, attention, weights, early exits and their cost."""

@@ -1,0 +1,163 @@
+"""A model made ready for passes over packed forests; what could not be run rightly is refused here.
+
+Engines that were given one :class:`Shelf` hold each model once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+
+from treeagent.errors import ModelError
+
+from ...models.loader import Model
+from ..kv_cache.pool import SlotPool
+from ..kv_cache.radix_tree import PrefixForest
+from .forward_batch import Span, make_plan
+from .hf_model import decoder_of
+from .tree_attention import UnsupportedAttention
+
+PROBE = 12
+"""Tokens of each of the two texts of the trial at load, which part half-way."""
+
+
+class Weights:
+    """A model's weights as passes read them: shared by all who run it, each with keys and values of their own.
+
+    Raises ModelError at once for a model whose attention is not the standard one, or whose logits over a small tree
+    differ from its own plain forward.
+    """
+
+    def __init__(self, model: Model, where: Path | str) -> None:
+        """The model's network is changed in place."""
+        self.model = model
+        self.where = where
+        self.device = model.device
+        self.dtype: torch.dtype = model.network.dtype
+        config = model.network.config.get_text_config(decoder=True)
+        _check(where, model, config)
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self.layers = [(heads, dim)] * config.num_hidden_layers
+        """Key-value heads and their dimension, by layer."""
+        self.context = _context(model.context, config)
+        """The most tokens of a text; None when the model does not say."""
+        self.vocabulary = int(config.vocab_size)
+        """Size of a row of logits."""
+        self.parameters = _count(model.network)
+        """Counted before their weights are packed."""
+        stack = getattr(getattr(model.network, "model", None), "layers", [])
+        self.layer_parameters = _count(stack) / len(stack) if len(stack) else 0.0
+        """Of one layer, in the mean; 0 where layers do not lie where they do in the Llama family."""
+        with torch.inference_mode():
+            plain = self._plain_logits()
+            try:
+                self.decoder = decoder_of(model.network)
+            except ValueError as error:
+                raise self.refusal(str(error)) from error
+            self._probe(*plain)
+
+    def refusal(self, why: str) -> ModelError:
+        """What is said of it where it cannot run."""
+        return _refusal(self.where, self.model.network, why)
+
+    def new_pool(self, memory: int, layers: int | None = None) -> SlotPool:
+        """A pool for keys and values of at most so many bytes, of the first layers only if so asked."""
+        pool = SlotPool(self.layers[:layers], self.dtype, self.device, limit=1)
+        pool.limit = max(0, memory // pool.slot_bytes)
+        return pool
+
+    def _plain_logits(self) -> tuple[list[int], torch.Tensor]:
+        """Tokens of the trial, two texts that part half-way, and their plain logits (2, PROBE, V)."""
+        generator = torch.Generator().manual_seed(0)
+        tokens = torch.randint(self.vocabulary, (PROBE + PROBE // 2,), generator=generator).tolist()
+        half = PROBE // 2
+        texts = [tokens[:PROBE], tokens[:half] + tokens[PROBE:]]
+        ids = torch.tensor(texts, device=self.device)
+        return tokens, self.model.network(input_ids=ids, use_cache=False).logits
+
+    def _probe(self, tokens: list[int], plain: torch.Tensor) -> None:
+        """The same two texts as a tree, in two passes: a prompt, and a tree after it."""
+        pool = SlotPool(self.layers, self.dtype, self.device, limit=2 * len(tokens))
+        half, forest = PROBE // 2, PrefixForest(pool)
+        node, _ = forest.join(tokens[: half - 2])
+        slots = node.slots
+        nothing = np.zeros(0, dtype=np.int64)
+        rest = forest.allocate(len(tokens) - half + 2)
+        chain = list(range(-1, PROBE - half + 1))
+        tree = [*chain, 1, *range(len(chain), len(chain) + half - 1)]  # the second branch parts after the first half
+        spans = (
+            Span(tokens[: half - 2], slots, nothing, forest.root),
+            Span(tokens[half - 2 :], rest, slots, node, parents=tree, wanted=range(len(rest))),
+        )
+        try:
+            for span in spans:
+                logits = self.decoder(make_plan([span], self.dtype, self.device), pool)
+        except UnsupportedAttention as error:
+            raise self.refusal(str(error)) from error
+        except (TypeError, RuntimeError, AttributeError, IndexError) as error:
+            raise self.refusal(f"a trial pass failed: {type(error).__name__}: {error}") from error
+        expected = torch.cat((plain[0, half - 2 :], plain[1, half:])).float()
+        spread = float(expected.max() - expected.min())
+        worst = float((logits.float() - expected).abs().max())
+        tolerance = {torch.float64: 1e-9, torch.float32: 1e-3}.get(self.dtype, 5e-2)
+        if not worst <= tolerance * max(1.0, spread):
+            raise self.refusal(
+                f"its logits over a small tree differ from its plain ones by {worst:.3g} (span {spread:.3g})"
+            )
+
+
+class Shelf:
+    """Weights in memory, by model, type of numbers and device, as long as anybody runs them."""
+
+    def __init__(self) -> None:
+        self._held: WeakValueDictionary[tuple[str, torch.dtype, torch.device], Weights] = WeakValueDictionary()
+
+    def take(self, where: Path | str, dtype: torch.dtype, device: torch.device, load: Callable[[], Model]) -> Weights:
+        """Those of a model, loaded where nobody runs it yet. Raises ModelError."""
+        key = (str(where), dtype, device)
+        found = self._held.get(key)
+        if found is None:
+            found = self._held[key] = Weights(load(), where)
+        return found
+
+
+def _count(module: Any) -> int:
+    return sum(parameter.numel() for parameter in module.parameters()) if isinstance(module, torch.nn.Module) else 0
+
+
+def _refusal(where: Path | str, network: Any, why: str) -> ModelError:
+    return ModelError(
+        f"the model {where} ({type(network).__name__}) cannot run in the seed engine: {why}. Expected a decoder with "
+        "standard attention, such as Llama, Qwen, Mistral or GPT-2; --backend transformers runs it plainly."
+    )
+
+
+def _check(where: Path | str, model: Model, config: Any) -> None:
+    network = model.network
+    why = None
+    if not getattr(network, "_supports_attention_backend", False):
+        why = "its attention cannot be replaced (it does not use transformers' attention interface)"
+    elif "logits_to_keep" not in model.arguments or "position_ids" not in model.arguments:
+        why = "its forward takes no position_ids or no logits_to_keep"
+    else:
+        strange = set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
+        if strange:
+            why = f"it has layers of another kind ({', '.join(sorted(strange))})"
+    if why is not None:
+        raise _refusal(where, network, why)
+
+
+def _context(stated: int | None, config: Any) -> int | None:
+    """Within its window a sliding layer sees everything, so a text is kept to the shortest window."""
+    kinds = getattr(config, "layer_types", None)
+    window = getattr(config, "sliding_window", None)
+    slides = "sliding_attention" in kinds if kinds is not None else getattr(config, "use_sliding_window", True)
+    if window is None or not slides:
+        return stated
+    return int(window) if stated is None else min(stated, int(window))

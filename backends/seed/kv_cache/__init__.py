@@ -1,0 +1,1 @@
+"""Keys and values: slots, the radix tree of prefixes and page tables."""

@@ -1,0 +1,1 @@
+"""Rounds, the jobs in them and their figures."""

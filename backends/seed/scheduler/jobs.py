@@ -1,0 +1,211 @@
+"""What the engine works on: sequences that grow by rounds, and scorings, which one pass answers.
+
+A job holds one branch of the forest or several (beams), which join, are verified and are preempted together.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from treeagent.errors import BackendError
+
+from ...transformers.generate import Sample
+from ..drafters.base import Draft, Row
+from ..executor.forward_batch import Span
+from ..kv_cache.page_table import Branch
+from ..kv_cache.pool import Slots
+
+NOT_FINITE = (
+    "the model returned logits that are not finite (nan, or no token is possible). Its weights may be damaged, or "
+    "overflow in this dtype; try dtype=float32."
+)
+
+
+class Job(ABC):
+    """A piece of work, with branches as long as it is live."""
+
+    branches: list[Branch]
+    """Empty while it waits, or after its keys and values were given up for others."""
+    served: int
+    """Round in which it was verified last."""
+    failed: Callable[[BaseException], None]
+
+    @property
+    @abstractmethod
+    def open(self) -> bool:
+        """Whether anybody still waits for it."""
+
+    @property
+    @abstractmethod
+    def most(self) -> int:
+        """Tokens that it holds at its longest."""
+
+    @property
+    @abstractmethod
+    def widths(self) -> list[int]:
+        """For each branch the tokens of its next pass without drafts."""
+
+    @property
+    def rows(self) -> int:
+        """The most branches that it may come to hold."""
+        return 1
+
+    @property
+    def drafted(self) -> list[int]:
+        """For each branch the drafted tokens of its next pass."""
+        return [0] * len(self.widths)
+
+    @abstractmethod
+    def prompts(self) -> list[list[int]]:
+        """For each branch what must be read before its next pass."""
+
+    @abstractmethod
+    def spans(self, slots: Sequence[Slots]) -> list[Span]:
+        """What the pass computes for each branch, in the given slots."""
+
+    def drop_drafts(self) -> None:
+        """Go without drafts in the next pass."""
+
+    @property
+    def width(self) -> int:
+        """Tokens of its next pass without drafts."""
+        return sum(self.widths)
+
+
+def span_of(row: Row, draft: Draft, branch: Branch, slots: Slots) -> Span:
+    """A row's last token and its draft."""
+    parents = [-1, *(parent + 1 for parent in draft.parents)]
+    tokens = [row.tokens[-1], *draft.tokens]
+    return Span(tokens, slots, branch.table, branch.node, parents if len(draft) else None, range(1 + len(draft)))
+
+
+@dataclass(slots=True, eq=False)
+class Growing(Job):
+    """One sample in the making."""
+
+    sample: Sample
+    finished: Callable[[], None]
+    failed: Callable[[BaseException], None]
+    row: Row = field(init=False)
+    branches: list[Branch] = field(default_factory=list)
+    draft: Draft | None = None
+    """What has been drafted and not verified yet."""
+    served: int = 0
+    watched: int = 0
+    """Tokens of the row that the drafter has seen."""
+
+    def __post_init__(self) -> None:
+        sample = self.sample
+        self.row = Row(list(sample.prompt), len(sample.prompt), sample.sampling, sample.stream, sample.limit)
+
+    @property
+    def open(self) -> bool:
+        """Whether anybody still waits for it."""
+        return self.sample.open
+
+    @property
+    def most(self) -> int:
+        """Prompt and text."""
+        return self.row.prompt + self.row.limit
+
+    @property
+    def widths(self) -> list[int]:
+        """The last token."""
+        return [1]
+
+    @property
+    def drafted(self) -> list[int]:
+        """The draft."""
+        return [len(self.draft) if self.draft is not None else 0]
+
+    def prompts(self) -> list[list[int]]:
+        """Everything but the last token, which the verifying pass reads."""
+        return [self.row.tokens[:-1]]
+
+    def spans(self, slots: Sequence[Slots]) -> list[Span]:
+        """Its last token and its draft."""
+        return [span_of(self.row, self.draft or Draft(), self.branches[0], slots[0])]
+
+    def drop_drafts(self) -> None:
+        """See :class:`Job`."""
+        self.draft = Draft()
+
+
+class Scoring(Job):
+    """Log-probabilities of continuations of one prompt: one tree, so that common beginnings are read once."""
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        continuations: Sequence[Sequence[int]],
+        answer: Callable[[list[float]], None],
+        failed: Callable[[BaseException], None],
+        wanted: Callable[[], bool],
+    ) -> None:
+        self._prompt = list(prompt)
+        self._continuations = continuations
+        self.answer = answer
+        self.failed = failed
+        self._wanted = wanted
+        self.branches = []
+        self.served = 0
+        self.tokens: list[int] = [self._prompt[-1]]
+        """The prompt's last token, then the continuations' tokens but their last ones, as a tree."""
+        self.parents: list[int] = [-1]
+        self._asked: list[list[tuple[int, int]]] = []
+        known: dict[tuple[int, int], int] = {}
+        for continuation in continuations:
+            node, steps = 0, []
+            for place, token in enumerate(continuation):
+                steps.append((node, token))
+                if place == len(continuation) - 1:
+                    break
+                if (node, token) not in known:
+                    known[node, token] = len(self.tokens)
+                    self.tokens.append(token)
+                    self.parents.append(node)
+                node = known[node, token]
+            self._asked.append(steps)
+
+    @property
+    def open(self) -> bool:
+        """Whether anybody still waits for it."""
+        return self._wanted()
+
+    @property
+    def widths(self) -> list[int]:
+        """The tree."""
+        return [len(self.tokens)]
+
+    @property
+    def most(self) -> int:
+        """Prompt and tree."""
+        return len(self._prompt) - 1 + len(self.tokens)
+
+    def prompts(self) -> list[list[int]]:
+        """The prompt but its last token."""
+        return [self._prompt[:-1]]
+
+    def spans(self, slots: Sequence[Slots]) -> list[Span]:
+        """The tree."""
+        [branch], wanted = self.branches, range(len(self.tokens))
+        return [Span(self.tokens, slots[0], branch.table, branch.node, self.parents, wanted)]
+
+    def take(self, logits: torch.Tensor) -> None:
+        """Answer from the logits (n, V) of the tree's tokens; sums in float64."""
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        norms = wide.logsumexp(dim=1)  # (n,)
+        sums = []
+        for steps in self._asked:
+            at = torch.tensor([node for node, _ in steps], dtype=torch.long, device=logits.device)
+            tokens = torch.tensor([token for _, token in steps], dtype=torch.long, device=logits.device)
+            sums.append(float((wide[at, tokens] - norms[at]).double().sum()))
+        if any(math.isnan(value) for value in sums):
+            self.failed(BackendError(NOT_FINITE))
+        else:
+            self.answer(sums)

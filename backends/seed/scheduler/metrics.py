@@ -1,0 +1,145 @@
+"""What the engine counts, and the figures that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from treeagent.backend import Round
+
+from ..drafters.base import Draft
+from ..verifiers.rejection import Verdict
+
+DEPTHS = 16
+"""Draft positions that acceptance is told apart for, and exits of a draft model."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Sums since the engine was opened; figures over a time are differences of two of these."""
+
+    rounds: int = 0
+    """Target passes."""
+    read: int = 0
+    """Prompt tokens that passes read."""
+    row_passes: int = 0
+    """Rows verified, summed over rounds."""
+    tokens: int = 0
+    """Tokens committed, end-of-text tokens included."""
+    drafted: int = 0
+    accepted: int = 0
+    tried_by_position: list[int] = field(default_factory=lambda: [0] * DEPTHS)
+    """Drafted nodes whose parent was accepted, by depth."""
+    accepted_by_position: list[int] = field(default_factory=lambda: [0] * DEPTHS)
+    prefix_tokens_reused: int = 0
+    """Prompt tokens that were in the forest already when their request joined."""
+    prefix_tokens_computed: int = 0
+    """Prompt tokens that had to be computed."""
+    seconds: float = 0.0
+    """Time of rounds."""
+    target_seconds: float = 0.0
+    """Of it in target passes."""
+    draft_seconds: float = 0.0
+    """Of it in the draft model's passes."""
+    draft_passes: int = 0
+    draft_exits: list[int] = field(default_factory=lambda: [0] * DEPTHS)
+    """Tokens that left the draft model at each of its exits, prompts not counted."""
+    predicted_seconds: float = 0.0
+    """What the cost table said the verifying passes would take."""
+    verified_seconds: float = 0.0
+    """What they took, passes that also read prompts left out of both."""
+    preempted: int = 0
+    """Sequences that lost their keys and values to want of memory, and had them computed again."""
+
+    def copy(self) -> Counters:
+        """As they are now."""
+        return Counters(**{f.name: _copy(getattr(self, f.name)) for f in fields(self)})
+
+    def since(self, before: Counters) -> Counters:
+        """The difference."""
+        return Counters(**{f.name: _minus(getattr(self, f.name), getattr(before, f.name)) for f in fields(self)})
+
+    def as_round(self, began: float, seconds: float) -> Round:
+        """The difference that one round has made, as the journal tells it."""
+        return Round(began, seconds, self.row_passes, self.read, self.drafted, self.accepted, self.tokens)
+
+    def count(self, draft: Draft, verdict: Verdict) -> list[tuple[float, bool]]:
+        """Count a verified draft; (claimed confidence, accepted) of every node whose parent was accepted."""
+        accepted = set(verdict.accepted)
+        self.drafted += len(draft)
+        self.accepted += len(accepted)
+        outcomes = []
+        levels = set()
+        depths: dict[int, int] = {-1: -1}
+        for node, parent in enumerate(draft.parents):
+            depths[node] = depths[parent] + 1
+            if parent == -1 or parent in accepted:
+                outcomes.append((draft.confidence[node], node in accepted))
+                levels.add(depths[node])
+        for depth in levels:
+            self.tried_by_position[min(depth, DEPTHS - 1)] += 1
+        for node in accepted:
+            self.accepted_by_position[min(depths[node], DEPTHS - 1)] += 1
+        return outcomes
+
+    def count_beams(self, drafted: int, steps: int, *, ended: bool) -> list[bool]:
+        """Count what a group of beams got: a group counts as one branch, a step and a drafted layer as one token.
+
+        Returns of every drafted layer that was come to whether it was accepted; where the last step ``ended`` all
+        beams, nobody knows of its layer.
+        """
+        tried = min(steps - ended, drafted)
+        self.tokens += steps
+        self.row_passes += 1
+        self.drafted += drafted
+        self.accepted += steps - 1
+        for depth in range(tried):
+            self.tried_by_position[min(depth, DEPTHS - 1)] += 1
+        for depth in range(steps - 1):
+            self.accepted_by_position[min(depth, DEPTHS - 1)] += 1
+        return [depth < steps - 1 for depth in range(tried)]
+
+    def figures(self) -> dict[str, Any]:
+        """Everything that a report shows; unknown is None."""
+        left = sum(self.draft_exits)
+        exits = max((i + 1 for i, tokens in enumerate(self.draft_exits) if tokens), default=0)
+        reached = max((i + 1 for i, tried in enumerate(self.tried_by_position) if tried), default=0)
+        outside = self.seconds - self.target_seconds - self.draft_seconds
+        return {
+            "tokens": self.tokens,
+            "tokens_per_second": _ratio(self.tokens, self.seconds),
+            "seconds": round(self.seconds, 4),
+            "rounds": self.rounds,
+            "rows_per_round": _ratio(self.row_passes, self.rounds),
+            "block_efficiency": _ratio(self.tokens, self.row_passes),
+            "drafted": self.drafted,
+            "accepted": self.accepted,
+            "acceptance": _ratio(self.accepted, self.drafted),
+            "acceptance_by_position": [
+                _ratio(good, tried)
+                for good, tried in zip(self.accepted_by_position[:reached], self.tried_by_position, strict=False)
+            ],
+            "prefix_tokens_reused": self.prefix_tokens_reused,
+            "prefix_tokens_computed": self.prefix_tokens_computed,
+            "target_seconds": round(self.target_seconds, 4),
+            "draft_seconds": round(self.draft_seconds, 4),
+            "draft_passes": self.draft_passes,
+            "draft_exits": [_ratio(tokens, left) for tokens in self.draft_exits[:exits]],
+            "overhead": _ratio(outside, self.seconds),
+            "measured_over_predicted": _ratio(self.verified_seconds, self.predicted_seconds),
+            "preempted": self.preempted,
+        }
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return round(part / whole, 4) if whole else None
+
+
+def _copy(value: Any) -> Any:
+    return list(value) if isinstance(value, list) else value
+
+
+def _minus(now: Any, before: Any) -> Any:
+    if isinstance(now, list):
+        return [a - b for a, b in zip(now, before, strict=True)]
+    return now - before

@@ -1,0 +1,1 @@
+"""How much is drafted: goodput, calibration and the gate."""

@@ -1,0 +1,1 @@
+"""Training scripts of the bundled models and of early-exit drafts."""

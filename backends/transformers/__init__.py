@@ -1,0 +1,1 @@
+"""Backend ``transformers``: plain batched decoding."""

@@ -1,0 +1,55 @@
+"""``treeagent export``: the tree of a journalled run, as a picture or as data."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import ConfigError
+from .arguments import say
+
+
+class Format(str, Enum):
+    """What a tree can be written as."""
+
+    svg = "svg"
+    mermaid = "mermaid"
+    json = "json"
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN.jsonl", help="A journal that 'solve --journal' has written.")],
+    format: Annotated[Format, typer.Option("--format", "-f", help="What to write.")] = Format.svg,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write here instead of to standard output.")
+    ] = None,
+    leaves: Annotated[
+        int | None,
+        typer.Option(min=0, help="svg: leaves drawn per thought, the best ones; as many as fit a page when left out."),
+    ] = None,
+) -> None:
+    """Draw or write the tree that a run grew, as far as its journal goes."""
+    from ..runtime.journal import read
+    from ..runtime.journal_tree import rebuild
+
+    rebuilt = rebuild(read(run))
+    if format is Format.json:
+        text = json.dumps(rebuilt.to_json(), indent=1) + "\n"
+    elif format is Format.mermaid:
+        text = rebuilt.tree.to_mermaid(rebuilt.solution)
+    else:
+        from ..display.svg import draw
+
+        text = draw(rebuilt.tree, rebuilt.solution, solved=rebuilt.solved, leaves=leaves)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise ConfigError(f"cannot write {output}: {error.strerror}") from error
+    say(f"wrote {output}: {len(rebuilt.tree) - 1} thoughts")

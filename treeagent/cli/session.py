@@ -1,0 +1,118 @@
+"""Runs searches under a live view, and stops them on Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from ..display.progress import Progress, progress
+from ..errors import ConfigError
+from .arguments import INTERRUPTED, printable, say
+from .metrics_text import paragraph
+
+if TYPE_CHECKING:
+    from ..runtime.agent import Agent, Result, Run
+    from ..thought import Thought
+
+
+def view(*, quiet: bool, live: bool = False) -> Progress:
+    """The progress view for this terminal, on standard error. Raises ConfigError."""
+    if quiet and live:
+        raise ConfigError("--live and --quiet exclude each other")
+    return progress(Console(stderr=True), say, quiet=quiet, live=live)
+
+
+def run(agent: Agent, text: str, view: Progress, *, journal: Path | None = None, resume: bool = False) -> Result:
+    """One search; Ctrl-C ends it with the best attempt. Raises what :meth:`Agent.asolve` raises."""
+    search = agent.run(text, journal=journal, on_event=view.event, resume=resume)
+
+    async def searching() -> Result:
+        with _stopping(search, view):
+            return await search.result()
+
+    return asyncio.run(searching())
+
+
+@contextmanager
+def _stopping(search: Run, view: Progress) -> Iterator[None]:
+    """The first SIGINT stops the search, the second kills the process; the journal is flushed with every event."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals cannot be handled here, and Ctrl-C arrives elsewhere
+        return
+    loop, pressed = asyncio.get_running_loop(), False
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h\n")  # the live view has hidden the cursor
+            os._exit(INTERRUPTED)
+        pressed = True
+        loop.call_soon_threadsafe(search.stop)
+        loop.call_soon_threadsafe(view.note, "Stopping; press Ctrl-C again to end at once.")
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def report(task: str, result: Result) -> str:
+    """The path, the answer and the bill, for a person."""
+    thoughts: list[Thought] = [] if result.thought is None else result.tree.lineage(result.thought)
+    lines = [f"{task}: {result.input}"]
+    if result.answer is None:
+        lines.append("Best attempt:" if thoughts else "No thought was kept.")
+    width = min(max((len(_indent(thought.text)) for thought in thoughts), default=0), 60)
+    for number, thought in enumerate(thoughts, 1):
+        value = "" if thought.value is None else f"  value {thought.value:g}"
+        lines.append(f"  {number}. {_indent(thought.text):<{width}}{value}".rstrip())
+    if result.answer is None:
+        lines.append("No solution found.")
+    else:
+        verdict = {True: "solved", False: "wrong: the task's own check refuses it", None: "not verified"}[result.solved]
+        lines.append(f"Answer: {_indent(result.answer)}  ({verdict})")
+    lines.extend(_bill(result))
+    lines.extend(paragraph("engine", result.engine))
+    return printable("\n".join(lines))
+
+
+def _bill(result: Result) -> list[str]:
+    usage, counts = result.usage, result.counts
+    prompt, completion = (_known(amount) for amount in (usage.prompt_tokens, usage.completion_tokens))
+    dollars = "unknown" if usage.dollars is None else f"{usage.dollars:.4f}"
+    ended = "" if result.ended == "finished" else f"Stopped early: {_WHY.get(result.ended, result.ended)}."
+    return [
+        *([ended] if ended else []),
+        f"{usage.calls:,} calls, {prompt} prompt + {completion} completion tokens, {result.seconds:.1f} s, "
+        f"dollars {dollars}",
+        f"{counts.thoughts:,} thoughts, {counts.duplicates:,} duplicates merged, {counts.illegal:,} illegal dropped, "
+        f"{counts.unparsed:,} unparsed, {counts.judgements_unparsed:,} judgements unparsed",
+    ]
+
+
+_WHY = {
+    "interrupted": "interrupted",
+    "failed": "the backend failed",
+    **{limit: f"the budget of {limit} is used up" for limit in ("calls", "tokens", "seconds", "nodes", "dollars")},
+}
+
+
+def _known(amount: int | None) -> str:
+    return "unknown" if amount is None else f"{amount:,}"
+
+
+def _indent(text: str) -> str:
+    """Further lines under the first."""
+    return "\n     ".join(text.strip().splitlines())

@@ -1,0 +1,1 @@
+"""Comparison of backends on the same search."""

@@ -1,0 +1,229 @@
+"""What a person sees while a search runs: a live view on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live as RichLive
+    from rich.text import Text
+
+    from ..runtime.journal import Event
+
+Clock = Callable[[], float]
+
+EVERY = 1.0
+"""Seconds between two lines, at least, while something happens."""
+HEARTBEAT = 10.0
+"""Seconds between two lines, at most: a search must never look hung."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """The numbers of a run so far, added up from its events."""
+
+    thoughts: int = 0
+    depth: int = 0
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    dropped: int = 0
+    best: str = ""
+    """Text of the thought with the highest value, the deepest of equals."""
+    value: float | None = None
+    answer: str | None = None
+    _best_depth: int = 0
+    _seen: dict[int, tuple[str, int]] = field(default_factory=dict)
+
+    def feed(self, event: Event) -> None:
+        """Add one event."""
+        data = event.data
+        if event.type in ("completion", "scores"):
+            self.calls += 1
+            self.prompt_tokens += data["usage"]["prompt_tokens"] or 0
+            self.completion_tokens += data["usage"]["completion_tokens"] or 0
+        elif event.type == "thought":
+            self.thoughts += 1
+            self.depth = max(self.depth, data["depth"])
+            self._seen[data["id"]] = (data["text"], data["depth"])
+        elif event.type == "dropped":
+            self.dropped += 1
+        elif event.type == "judged" and data["value"] is not None:
+            text, depth = self._seen.get(data["id"], ("", 0))
+            if self.value is None or (data["value"], depth) > (self.value, self._best_depth):
+                self.best, self.value, self._best_depth = text, data["value"], depth
+        elif event.type == "answer":
+            self.answer = data["answer"]
+
+    def line(self, seconds: float) -> str:
+        """All of it in one line."""
+        tokens = self.prompt_tokens + self.completion_tokens
+        speed = f" ({self.completion_tokens / seconds:,.0f} generated/s)" if seconds > 0 else ""
+        parts = [
+            f"{seconds:.1f} s",
+            f"{self.thoughts} thoughts, depth {self.depth}",
+            f"{self.calls} calls",
+            f"{tokens:,} tokens{speed}",
+        ]
+        if self.answer is not None:
+            parts.append(f"last answer written: {short(self.answer)}")
+        elif self.value is not None:
+            parts.append(f"best: {short(self.best)} [{self.value:g}]")
+        return " | ".join(parts)
+
+
+class Progress:
+    """Shows the stage and the tally while it is entered; this one shows nothing."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self.clock = clock
+        self.tally = Tally()
+        self.stage = ""
+        self._began = clock()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Stop showing."""
+
+    def begin(self, stage: str) -> None:
+        """A new stage, with the clock and the numbers at zero."""
+        self.stage, self.tally, self._began = stage, Tally(), self.clock()
+
+    def event(self, event: Event) -> None:
+        """Something happened in the run."""
+        self.tally.feed(event)
+
+    def note(self, text: str) -> None:
+        """Tell the person something at once."""
+
+    @property
+    def text(self) -> str:
+        """The stage, and what is known about it."""
+        seconds = self.clock() - self._began
+        if not self.tally.calls and not self.tally.thoughts:
+            return f"{self.stage} ... {seconds:.0f} s"
+        return f"{self.stage}: {self.tally.line(seconds)}"
+
+
+class Lines(Progress):
+    """A plain line at most once a second while things change, and once in ten seconds when they do not."""
+
+    def __init__(self, write: Callable[[str], None], clock: Clock = time.monotonic) -> None:
+        super().__init__(clock)
+        self._write = write
+        self._lock = threading.Lock()
+        self._last, self._shown = clock(), ""
+        self._over = threading.Event()
+        self._ticker: threading.Thread | None = None
+
+    def __enter__(self) -> Lines:
+        self._over.clear()
+        self._ticker = threading.Thread(target=self._tick_on, name="treeagent-progress", daemon=True)
+        self._ticker.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Stop the ticker."""
+        self._over.set()
+        if self._ticker is not None:
+            self._ticker.join()
+
+    def begin(self, stage: str) -> None:
+        """Say at once what begins."""
+        super().begin(stage)
+        self.note(f"{stage} ...")
+        self._shown = self._state()
+
+    def note(self, text: str) -> None:
+        """A line of its own."""
+        with self._lock:
+            self._write(text)
+            self._last = self.clock()
+
+    def tick(self) -> None:
+        """Write a line if one is due."""
+        silent, state = self.clock() - self._last, self._state()
+        if (silent >= EVERY and state != self._shown) or silent >= HEARTBEAT:
+            self._shown = state
+            self.note(self.text)
+
+    def _state(self) -> str:
+        return f"{self.stage} {self.tally.line(0)}"
+
+    def _tick_on(self) -> None:
+        while not self._over.wait(EVERY / 4):
+            self.tick()
+
+
+class Screen(Progress):
+    """A live view that redraws itself in place and disappears at the end."""
+
+    def __init__(self, console: Console, clock: Clock = time.monotonic) -> None:
+        super().__init__(clock)
+        self._console = console
+        self._live: RichLive | None = None
+
+    def __enter__(self) -> Screen:
+        from rich.live import Live
+
+        self._live = Live(get_renderable=self.draw, console=self._console, refresh_per_second=8, transient=True)
+        self._live.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Wipe the view."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def note(self, text: str) -> None:
+        """A line above the view."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def draw(self) -> Text:
+        """Stage and time, numbers, best thought so far."""
+        from rich.text import Text
+
+        tally, seconds = self.tally, self.clock() - self._began
+        frame = _FRAMES[int(self.clock() * 8) % len(_FRAMES)]
+        view = Text.assemble((f"{frame} ", "cyan"), (short(self.stage, 60), "bold"), (f"  {seconds:.1f} s", "dim"))
+        if tally.calls or tally.thoughts:
+            speed = tally.completion_tokens / seconds if seconds > 0 else 0.0
+            tokens = tally.prompt_tokens + tally.completion_tokens
+            view.append(f"\n  thoughts {tally.thoughts}  depth {tally.depth}  dropped {tally.dropped}")
+            view.append(f"  calls {tally.calls}")
+            view.append(f"\n  tokens {tokens:,}  generated {speed:,.0f}/s")
+        if tally.value is not None:
+            view.append("\n  best so far  ", "dim").append(short(tally.best)).append(f"  {tally.value:g}", "green")
+        if tally.answer is not None:
+            view.append("\n  last answer written  ", "dim").append(short(tally.answer), "bold green")
+        return view
+
+
+_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+def short(text: str, width: int = 72) -> str:
+    """On one line, without control characters, cut where too long."""
+    line = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+    return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def progress(console: Console, write: Callable[[str], None], *, quiet: bool = False, live: bool = False) -> Progress:
+    """The right view for where standard error goes; ``live`` shows the tree too, where that is a terminal."""
+    if quiet:
+        return Progress()
+    if console.is_terminal and not console.is_dumb_terminal:
+        from .live_tree import LiveTree
+
+        return LiveTree(console) if live else Screen(console)
+    if live:
+        write("--live needs a terminal; this is ordinary progress.")
+    return Lines(write)

@@ -1,0 +1,1 @@
+"""Evaluation of a data set: outcomes, summary and statistics."""

@@ -1,0 +1,1 @@
+"""The run time: agent, explorer, requests, budget and journal."""

@@ -1,0 +1,193 @@
+"""Limits of a run, and the ledger that keeps to them.
+
+A request is admitted only if the worst it can cost still fits, so a parallel batch cannot overshoot. Whether it is
+admitted depends on what the requests *issued* before it really cost, never on which of them happened to finish first:
+where the worst case does not fit while earlier requests are still running, admission waits for them. So a budget in
+calls, tokens, nodes or dollars cuts a search at the same place every time; only seconds cannot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, fields, replace
+from typing import TypeAlias
+
+from ..backend import Request, ScoreRequest, Usage
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Upper limits of one run; None is no limit."""
+
+    calls: int | None = None
+    """Requests to the backend."""
+    tokens: int | None = None
+    """Prompt and completion tokens together."""
+    seconds: float | None = None
+    """Wall clock."""
+    nodes: int | None = None
+    """Thoughts in the tree, the root not counted."""
+    dollars: float | None = None
+    """Needs a backend with a known price."""
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            amount = getattr(self, limit.name)
+            if amount is not None and not amount >= 0:
+                raise ConfigError(f"budget: {limit.name} must be 0 or more, got {amount}")
+
+
+class BudgetExhausted(Exception):
+    """Ends a search from inside. Not an error: the agent catches it and returns the best answer so far."""
+
+    def __init__(self, limit: str) -> None:
+        self.limit = limit
+        super().__init__(f"the budget of {limit} is used up")
+
+
+Price: TypeAlias = "tuple[float, float] | None"
+"""Dollars per prompt token and per completion token; None when unknown."""
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A reservation."""
+
+    worst: Usage
+    price: Price
+
+
+class Ledger:
+    """Admits requests in the order they are issued and books what they really cost."""
+
+    def __init__(self, budget: Budget, *prices: Price) -> None:
+        """``prices`` are those of all backends that will be asked, the usual one first."""
+        self._prices = prices or (None,)
+        if budget.dollars is not None and None in self._prices:
+            raise ConfigError(
+                "budget: dollars are limited but the backend's price per token is unknown; limit tokens instead"
+            )
+        self.budget = budget
+        self.nodes = 0
+        self.cut: str | None = None
+        """The limit that refused something first."""
+        self._refused: str | None = None  # once a request is refused, so are all later ones: nothing slips in between
+        self._real: dict[Price, Usage] = dict.fromkeys(self._prices, Usage())
+        self._charged = self._real.copy()  # like _real, but the worst case where a backend does not tell
+        self._open: list[Ticket] = []
+        self._settled = asyncio.Event()  # only the one waiter that holds the turn waits for it
+        self._turn = asyncio.Lock()  # fair: waiters are admitted in the order they asked
+
+    @property
+    def spent(self) -> Usage:
+        """What the settled requests really cost; dollars are counted from tokens, so no order of adding rounds them."""
+        return replace(_sum(self._real), dollars=_dollars(self._real))
+
+    async def admit(self, request: Request, place: int = 0, copies: int = 1) -> tuple[Request, Ticket]:
+        """Reserve the worst case of a generation; its ``max_tokens`` is shortened where only less is left.
+
+        ``place`` says which of the prices is asked, ``copies`` how often the prompt may be counted. Raises
+        BudgetExhausted when not even a short completion fits.
+        """
+        prompt = copies * (len(request.prompt.encode()) + _TEMPLATE_TOKENS)  # a byte-level token is at least one byte
+        wanted = request.sampling.max_tokens * request.n
+        least = min(request.sampling.max_tokens, _SHORTEST) * request.n
+        async with self._turn:
+            room = await self._room(prompt, least, wanted, self._prices[place])
+            if room < wanted:
+                sampling = replace(request.sampling, max_tokens=room // request.n)
+                request = replace(request, sampling=sampling)
+            return request, self._reserve(Usage(1, prompt, min(room, wanted)), self._prices[place])
+
+    async def admit_score(self, request: ScoreRequest, place: int = 0, copies: int = 1) -> Ticket:
+        """Reserve the worst case of a scoring. Raises BudgetExhausted."""
+        size = copies * (len(request.prompt.encode()) + _TEMPLATE_TOKENS)
+        size += sum(len(text.encode()) for text in request.continuations)
+        async with self._turn:
+            await self._room(size, 0, 0, self._prices[place])
+            return self._reserve(Usage(1, size, 0), self._prices[place])
+
+    def settle(self, ticket: Ticket, usage: Usage | None) -> None:
+        """Book the real cost; None when the request failed or was cancelled, which costs a call and nothing known."""
+        real = Usage() if usage is None else usage
+        known = (real.prompt_tokens, real.completion_tokens)
+        worst = (ticket.worst.prompt_tokens, ticket.worst.completion_tokens)
+        self._real[ticket.price] += Usage(1, *known)
+        self._charged[ticket.price] += Usage(
+            1, *(limit if tokens is None else tokens for tokens, limit in zip(known, worst, strict=True))
+        )
+        self._open.remove(ticket)
+        self._settled.set()
+
+    def take_nodes(self, wanted: int) -> int:
+        """Count new thoughts; how many of them are allowed. Raises BudgetExhausted when none is."""
+        allowed = wanted if self.budget.nodes is None else min(wanted, self.budget.nodes - self.nodes)
+        self.nodes += allowed
+        if allowed < wanted:
+            exhausted = self._exhausted("nodes")
+            if not allowed:
+                raise exhausted
+        return allowed
+
+    async def _room(self, prompt: int, least: int, wanted: int, price: Price) -> int:
+        """Completion tokens that fit, at least ``least`` and at most ``wanted``. Raises BudgetExhausted."""
+        while True:
+            if self._refused is not None:
+                raise BudgetExhausted(self._refused)
+            room, short = self._fits(prompt, least, wanted, price)
+            if short is None and (room >= wanted or not self._open):
+                return room
+            if short is not None and not self._open:
+                self._refused = short
+                raise self._exhausted(short)
+            self._settled.clear()
+            await self._settled.wait()
+
+    def _fits(self, prompt: int, least: int, wanted: int, price: Price) -> tuple[int, str | None]:
+        books = self._charged.copy()
+        for ticket in self._open:
+            books[ticket.price] += ticket.worst
+        held, limits, room = _sum(books), self.budget, wanted
+        if limits.calls is not None and held.calls + 1 > limits.calls:
+            return 0, "calls"
+        if limits.tokens is not None:
+            room = min(room, limits.tokens - (held.tokens or 0) - prompt)
+            if room < least:
+                return 0, "tokens"
+        if limits.dollars is not None and price is not None:
+            left = limits.dollars - (_dollars(books) or 0.0) - prompt * price[0]
+            if left < least * price[1]:
+                return 0, "dollars"
+            if price[1] > 0:
+                room = min(room, int(left / price[1]))
+        return room, None
+
+    def _reserve(self, worst: Usage, price: Price) -> Ticket:
+        ticket = Ticket(worst, price)
+        self._open.append(ticket)
+        return ticket
+
+    def _exhausted(self, limit: str) -> BudgetExhausted:
+        self.cut = self.cut or limit
+        return BudgetExhausted(limit)
+
+
+def _sum(books: dict[Price, Usage]) -> Usage:
+    return sum(books.values(), Usage())
+
+
+def _dollars(books: dict[Price, Usage]) -> float | None:
+    """Of all books together; None as soon as one price or one number of tokens is unknown."""
+    dollars = 0.0
+    for price, usage in books.items():
+        if price is None or usage.prompt_tokens is None or usage.completion_tokens is None:
+            return None
+        dollars += usage.prompt_tokens * price[0] + usage.completion_tokens * price[1]
+    return dollars
+
+
+_TEMPLATE_TOKENS = 64
+"""What a chat template may add to a prompt."""
+_SHORTEST = 16
+"""A completion cut below this many tokens is not worth its prompt."""

@@ -1,0 +1,344 @@
+"""What a search sees: grow thoughts, judge them, write an answer. Budget, journal and progress live behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from ..backend import Backend, Key, Reply, Request, ScoreRequest, Scores
+from ..evaluator import Evaluator
+from ..taskfile.task import Task
+from ..thought import Thought, Tree
+from .budget import BudgetExhausted, Ledger
+from .journal import Event
+from .request_broker import JUDGE, WRITER, Asking, noting
+
+T = TypeVar("T")
+Emit = Callable[[Event], None]
+Count: TypeAlias = "int | Sequence[int] | None"
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened to the pieces of the completions."""
+
+    thoughts: int = 0
+    """Legal, new, in the tree."""
+    unparsed: int = 0
+    """Pieces that are no step, and completions without an answer."""
+    illegal: int = 0
+    """Dropped, or only counted where the legality filter is off."""
+    duplicates: int = 0
+    """Steps to a state that is in the tree already."""
+    judged: int = 0
+    judgements_unparsed: int = 0
+    """Judge samples that no label could be read from."""
+
+
+class Explorer:
+    """One search's view of one input; of its backends the second serves the evaluator.
+
+    All results come in request order, whatever order replies arrive in.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        input: str,
+        backends: tuple[Backend, Backend],
+        evaluator: Evaluator | None,
+        ledger: Ledger,
+        seed: int,
+        emit: Emit,
+        known: tuple[dict[str, Reply], dict[str, Scores]],
+        *,
+        legality: bool = True,
+    ) -> None:
+        self.task = task
+        self.input = input
+        self.root = task.root(input)
+        self.tree = Tree(self.root)
+        self.counts = Counts()
+        self._evaluator, self._ledger, self._emit = evaluator, ledger, emit
+        self._asking = Asking(backends, ledger, known, emit)
+        self.seed = seed
+        self._legality = legality
+        self._keys: set[tuple[int | None, str]] = set()
+        self._visits: dict[int, int] = {}
+        self._siblings: dict[int, int] = {}
+        self._attempts: set[int] = set()
+
+    # Growing
+
+    async def grow(
+        self,
+        thoughts: Sequence[Thought],
+        *,
+        role: str | None = None,
+        n: Count = None,
+        most: Count = None,
+        apart: bool = False,
+    ) -> list[list[Thought]]:
+        """Expand each thought and judge its children, each once its parent and those on lower paths have replied.
+
+        One list of judged children per thought; a thought given twice is expanded twice. ``n`` is the number of
+        completions, and ``most`` that of the children read from them: one number for all, or one a thought. With
+        ``apart`` a state is a duplicate only within its branch, which is all that is below the same first step.
+        Raises BudgetExhausted after keeping all that was paid for.
+        """
+        return await self._grow(thoughts, role, n, most, apart=apart, judge=True)
+
+    async def expand(
+        self, thoughts: Sequence[Thought], *, role: str | None = None, n: Count = None
+    ) -> list[list[Thought]]:
+        """Like :meth:`grow`, without judging."""
+        return await self._grow(thoughts, role, n, None, apart=False, judge=False)
+
+    async def evaluate(self, thoughts: Sequence[Thought]) -> list[Thought]:
+        """The thoughts, judged."""
+        if self._evaluator is None:
+            raise TypeError("this search has no evaluator; set Search.evaluates")
+        groups = [list(thoughts)] if self._evaluator.together else [[thought] for thought in thoughts]
+        await _together(self._judge(group) for group in groups if group)
+        return [self.tree[thought.id] for thought in thoughts]
+
+    async def _grow(
+        self, thoughts: Sequence[Thought], role: str | None, n: Count, most: Count, *, apart: bool, judge: bool
+    ) -> list[list[Thought]]:
+        role = role or ("propose" if self.task.has("propose") else "sample")
+        judge_each = judge and self._evaluator is not None and not self._evaluator.together
+        asked = list(zip(thoughts, _each(n, thoughts), _each(most, thoughts), strict=True))
+        requests = [asyncio.ensure_future(self._ask_for_steps(thought, role, count)) for thought, count, _ in asked]
+        judging: list[asyncio.Future[None]] = []
+        grown: list[list[Thought]] = [[] for _ in thoughts]
+        refused: BudgetExhausted | None = None
+        try:
+            for place in sorted(range(len(thoughts)), key=lambda place: thoughts[place].path):
+                try:
+                    reply = await requests[place]
+                except BudgetExhausted as exhausted:
+                    refused = exhausted
+                    continue
+                grown[place] = self._read(thoughts[place], role, *reply, asked[place][2], apart=apart)
+                if judge_each:
+                    judging += [asyncio.ensure_future(self._judge([child])) for child in grown[place]]
+            if refused is not None:
+                raise refused
+            await _together(judging)
+            if judge and not judge_each:
+                await self.evaluate([child for children in grown for child in children])
+        except BudgetExhausted:
+            await _ended([*requests, *judging])
+            raise
+        finally:
+            await _cancel([*requests, *judging])
+        return [[self.tree[child.id] for child in children] for children in grown]
+
+    async def _ask_for_steps(self, thought: Thought, role: str, n: int | None) -> tuple[str, Reply]:
+        visit = self._visits.get(thought.id, 0)
+        self._visits[thought.id] = visit + 1
+        return await self._ask(role, thought, thought.place, visit=visit, n=n)
+
+    def _read(
+        self, parent: Thought, role: str, request: str, reply: Reply, most: int | None, *, apart: bool
+    ) -> list[Thought]:
+        """To thoughts; unparsed, illegal and duplicate ones are counted and dropped before a judge is paid."""
+        steps = self.steps(parent)
+        children: list[Thought] = []
+        for sample, completion in enumerate(reply.completions):
+            for piece in self.task.read_thoughts(role, completion.text, self.input, parent, steps):
+                if len(children) == most:
+                    return children
+                index = self._siblings.get(parent.id, 0)
+                self._siblings[parent.id] = index + 1
+                fault = piece.fault
+                if fault == "illegal" and not self._legality:
+                    self.counts.illegal += 1  # kept, but counted
+                    fault = None
+                path = (*parent.path, index)
+                branch = path[0] if apart else None
+                if fault is None and ((branch, piece.key) in self._keys or piece.key == self.root.key):
+                    fault = "duplicate"
+                if fault is not None:
+                    self._drop(parent, index, piece.text, fault)
+                    continue
+                self._ledger.take_nodes(1)
+                self._keys |= {(None, piece.key), (path[0], piece.key)}
+                child = Thought(
+                    len(self.tree), parent.id, piece.text, piece.state, piece.key, parent.depth + 1,
+                    path, piece.terminal, request=request, sample=sample,
+                )  # fmt: skip
+                self._add(child)
+                children.append(child)
+        return children
+
+    def _drop(self, parent: Thought, index: int, text: str, why: str) -> None:
+        if why == "duplicate":
+            self.counts.duplicates += 1
+        elif why == "illegal":
+            self.counts.illegal += 1
+        else:
+            self.counts.unparsed += 1
+        self._emit(Event("dropped", {"id": parent.id, "index": index, "text": text, "why": why}))
+
+    def _add(self, thought: Thought) -> None:
+        self.tree.add(thought)
+        self.counts.thoughts += 1
+        fields = ("id", "parent", "text", "state", "depth", "path", "terminal", "request", "sample")
+        self._emit(Event("thought", {name: getattr(thought, name) for name in fields}))
+
+    async def _judge(self, thoughts: Sequence[Thought]) -> None:
+        assert self._evaluator is not None  # noqa: S101  callers have checked; tells the type checker
+        with noting() as asked:
+            judgements = await self._evaluator.judge(thoughts, self)
+        for thought, judgement in zip(thoughts, judgements, strict=True):
+            self.tree.update(thought, judgement=judgement)
+            self.counts.judged += 1
+            self.counts.judgements_unparsed += judgement.unparsed
+            self._emit(Event("judged", {"id": thought.id, **asdict(judgement), "requests": asked}))
+
+    # Answering
+
+    async def attempt(self, role: str, n: int) -> list[Thought]:
+        """``n`` complete attempts from the root by the prompt ``io`` or ``cot``: terminal thoughts with their answers.
+
+        Attempts are asked for one by one, so that a budget that ends early keeps those that it paid for.
+        """
+        n = self._ledger.take_nodes(n)  # before anything is paid
+        visit = self._visits.get(self.root.id, 0)
+        self._visits[self.root.id] = visit + n
+        tasks = [
+            asyncio.ensure_future(self._ask(role, self.root, self.root.place, visit=visit + i, n=1)) for i in range(n)
+        ]
+        attempts: list[Thought] = []
+        try:
+            for index, task in enumerate(tasks):
+                request, reply = await task
+                text = reply.completions[0].text.strip()
+                answer = self.task.read_answer(text)
+                thought = Thought(
+                    len(self.tree), self.root.id, text, self.root.state, f"{role} {visit + index}", 1,
+                    (visit + index,), True, answer, request=request, sample=0,
+                )  # fmt: skip
+                self._attempts.add(thought.id)
+                self._add(thought)
+                if answer is None:
+                    self.counts.unparsed += 1
+                else:
+                    self._emit(Event("answer", {"id": thought.id, "answer": answer}))
+                attempts.append(thought)
+        except BudgetExhausted:
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if not attempts:
+                raise
+        finally:
+            await _cancel(tasks)
+        return attempts
+
+    async def finish(self, candidates: Sequence[Thought]) -> Thought | None:
+        """Have each candidate's answer written; the first that the task verifies, else the first that has one."""
+        answered = await _together(self._answer(thought) for thought in candidates)
+        if self.task.can_verify:
+            for thought in answered:
+                if self.verified(thought):
+                    return thought
+        return next((thought for thought in answered if thought.answer is not None), None)
+
+    async def _answer(self, thought: Thought) -> Thought:
+        thought = self.tree[thought.id]  # the caller's record may be older than the answer
+        if thought.answer is not None or thought.id in self._attempts:
+            return thought
+        if self.task.has("answer"):
+            _, reply = await self._ask("answer", thought, thought.place, n=1)
+            answer = self.task.read_answer(reply.completions[0].text)
+        else:
+            answer = self.task.spelled(self.input, thought, self.steps(thought))
+        if answer is None:
+            self.counts.unparsed += 1
+            return thought
+        self._emit(Event("answer", {"id": thought.id, "answer": answer}))
+        return self.tree.update(thought, answer=answer)
+
+    def verified(self, thought: Thought) -> bool:
+        """Whether the task's own check says that this thought solves the input; False where it cannot tell."""
+        return bool(self.task.verify(self.input, self.steps(thought), self.tree[thought.id].answer))
+
+    # Requests (the evaluator's desk)
+
+    def steps(self, thought: Thought) -> list[str]:
+        """The texts from the first step to this thought."""
+        return self.tree.steps(thought)
+
+    def parent(self, thought: Thought) -> Thought:
+        """The thought that this one follows; the root follows itself."""
+        return self.tree[thought.parent or 0]
+
+    async def ask(
+        self, role: str, thought: Thought, place: str, *, n: int | None = None, choices: Sequence[Thought] = ()
+    ) -> Reply:
+        """Complete the task's prompt of a role at a thought."""
+        shown = [{"state": choice.state, "text": choice.text, "steps": self.steps(choice)} for choice in choices]
+        _, reply = await self._ask(role, thought, place, n=n, by=JUDGE, choices=shown)
+        return reply
+
+    async def _ask(
+        self,
+        role: str,
+        thought: Thought,
+        place: str,
+        *,
+        visit: int = 0,
+        n: int | None = None,
+        by: int = WRITER,
+        **more: Any,
+    ) -> tuple[str, Reply]:
+        sampling, count = self.task.sampling(role)
+        prompt = self.task.prompt(role, self.input, thought, self.steps(thought), **more)
+        request = Request(prompt, Key(self.seed, role, place, visit), sampling, count if n is None else n)
+        return await self._asking.complete(request, role, thought.id, by)
+
+    async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> Scores:
+        """Log-likelihoods of continuations of the role's prompt at a thought."""
+        prompt = self.task.prompt(role, self.input, thought, self.steps(thought))
+        return await self._asking.score(ScoreRequest(prompt, tuple(continuations)), thought.id)
+
+
+def ranked(thoughts: Iterable[Thought]) -> list[Thought]:
+    """Best value first; equal values keep their order, and thoughts of unknown value come last."""
+    return sorted(thoughts, key=lambda thought: (thought.value is None, -(thought.value or 0.0)))
+
+
+def _each(number: Count, thoughts: Sequence[Thought]) -> Sequence[int | None]:
+    return [number] * len(thoughts) if number is None or isinstance(number, int) else number
+
+
+async def _together(awaitables: Iterable[Awaitable[T]]) -> list[T]:
+    """Await all at once; results in order. The first failure is raised once every other has ended or been cancelled."""
+    futures = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        return list(await asyncio.gather(*futures))
+    except BudgetExhausted:
+        await _ended(futures)
+        raise
+    finally:
+        await _cancel(futures)
+
+
+async def _ended(futures: Sequence[asyncio.Future[Any]]) -> None:
+    """Wait until all have ended; raises what went wrong with one: a spent budget must not hide it."""
+    for outcome in await asyncio.gather(*futures, return_exceptions=True):
+        if isinstance(outcome, Exception) and not isinstance(outcome, BudgetExhausted):
+            raise outcome
+
+
+async def _cancel(futures: Sequence[asyncio.Future[Any]]) -> None:
+    """End what still runs, and wait until it has ended."""
+    for future in futures:
+        future.cancel()
+    if futures:
+        await asyncio.wait(futures)
+        for future in futures:
+            if not future.cancelled():
+                future.exception()  # seen: the first one has been raised already

@@ -1,0 +1,203 @@
+"""The journal of a run: append-only JSON Lines, one event a line, flushed as it happens.
+
+It is the one source for resume, replay, viewers and statistics. Each line is ``{"type": ..., "t": seconds since the
+run began, ...}``; the types are listed in ``docs/journal.md``. A line torn by a crash is cut off before appending.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..backend import Completion, Reply, Round, Scores, Usage
+from ..errors import JournalError
+
+FORMAT = 1
+"""Version of the journal format, in its first line."""
+
+
+ROUND = ("at", "seconds", "rows", "read", "drafted", "accepted", "tokens")
+"""Columns of the event ``rounds``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a run."""
+
+    type: str
+    """``run``, ``resumed``, ``completion``, ``scores``, ``rounds``, ``thought``, ``dropped``, ``judged``,
+    ``answer``, ``failed`` or ``end``."""
+    data: dict[str, Any]
+    """The event's own fields, ready for JSON."""
+
+
+def read(path: Path) -> list[Event]:
+    """All whole events of a journal. Raises JournalError when it cannot be read or is not a journal."""
+    return [event for event, _ in _scan(path)]
+
+
+def recorded(events: Sequence[Event]) -> dict[str, Any]:
+    """The run's settings: its first line, with the limits of the last time it was resumed. Empty without events."""
+    if not events:
+        return {}
+    limits = [event.data["budget"] for event in events if event.type == "resumed" and "budget" in event.data]
+    return {**events[0].data, **({"budget": limits[-1]} if limits else {})}
+
+
+def _scan(path: Path) -> Iterator[tuple[Event, int]]:
+    """Events with the byte offset after each; stops before a torn last line."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise JournalError(f"cannot read the journal {path}: {error.strerror}") from error
+    offset = 0
+    lines = content.splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            event = Event(record.pop("type"), record)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if number == len(lines):
+                return
+            raise JournalError(f"{path}:{number}: not a journal line; is this file a treeagent journal?") from error
+        if not line.endswith(b"\n"):
+            return
+        if number == 1 and (event.type != "run" or event.data.get("format") != FORMAT):
+            raise JournalError(f"{path}: not a treeagent journal of format {FORMAT} (its first line says otherwise)")
+        offset += len(line)
+        yield event, offset
+
+
+class Journal:
+    """A journal open for appending, and a memory of what it already holds."""
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        self.path = path
+        self.replies: dict[str, Reply] = {}
+        self.scores: dict[str, Scores] = {}
+        end = 0
+        if resume:
+            for event, end in _scan(path):  # noqa: B007  the last end is used below
+                try:
+                    self._remember(event)
+                except (KeyError, TypeError) as error:
+                    raise JournalError(f"{path}: a {event.type!r} line is damaged ({error!r})") from error
+            if end == 0:  # the offset after the last whole line
+                raise JournalError(f"{path}: there is nothing to resume; the journal holds no whole line")
+        try:
+            if not resume and path.is_file() and not _torn_at_once(path):
+                raise JournalError(
+                    f"the journal {path} exists already; 'treeagent resume {path}' continues it, or name another file"
+                )
+            self._file: TextIO = path.open("r+" if resume else "w", encoding="utf-8", newline="\n")
+            self._file.truncate(end)
+            self._file.seek(end)
+        except OSError as error:
+            raise JournalError(f"cannot write the journal {path}: {error.strerror}") from error
+
+    def write(self, event: Event, seconds: float) -> None:
+        """Append one event, unless it is an answer that this journal holds already. Raises JournalError."""
+        if not self._remember(event):
+            return
+        try:
+            self._file.write(json.dumps({"type": event.type, "t": round(seconds, 4), **event.data}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise JournalError(f"cannot write the journal {self.path}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the file; what was written stays."""
+        with contextlib.suppress(OSError):  # a disk that refuses the rest has been reported by write
+            self._file.close()
+
+    def _remember(self, event: Event) -> bool:
+        """Whether the event is to be written: an answer that the journal holds already is not repeated."""
+        if event.type == "completion":
+            new = event.data["id"] not in self.replies
+            self.replies[event.data["id"]] = reply_from(event.data)
+        elif event.type == "scores":
+            new = event.data["id"] not in self.scores
+            self.scores[event.data["id"]] = scores_from(event.data)
+        else:
+            new = True
+        return new
+
+
+def _torn_at_once(path: Path) -> bool:
+    """Whether the file is empty, or a journal whose very first line was torn: there is nothing in it to lose."""
+    with path.open("rb") as file:
+        start = file.readline()
+    return not start.endswith(b"\n") and start[: len(_FIRST)] == _FIRST[: len(start)]
+
+
+_FIRST = b'{"type": "run", '
+
+
+def completion_event(
+    request_id: str, role: str, prompt: str, reply: Reply, *, thought: int | None = None, seconds: float | None = None
+) -> Event:
+    """The event that makes a generation repeatable.
+
+    ``thought`` is where it was asked; ``seconds`` is how long the reply took, None where it was known already.
+    """
+    data = {
+        "id": request_id,
+        "role": role,
+        "prompt": prompt,
+        "completions": [_told(asdict(completion), "logprob", "drafted", "ends") for completion in reply.completions],
+        "usage": asdict(reply.usage),
+        "thought": thought,
+        "seconds": None if seconds is None else round(seconds, 4),
+    }
+    return Event("completion", data)
+
+
+def scores_event(
+    request_id: str,
+    prompt: str,
+    scores: Scores,
+    continuations: Sequence[str] = (),
+    *,
+    thought: int | None = None,
+    seconds: float | None = None,
+) -> Event:
+    """The event that makes a scoring repeatable; see :func:`completion_event`."""
+    data = {"id": request_id, "prompt": prompt, "continuations": list(continuations), **asdict(scores)}
+    return Event("scores", {**data, "thought": thought, "seconds": None if seconds is None else round(seconds, 4)})
+
+
+def rounds_event(rounds: Sequence[Round], began: float, model: str | None) -> Event:
+    """Rounds of a backend, in columns; their times count from ``began``, by ``time.monotonic``."""
+    columns: dict[str, list[Any]] = {name: [getattr(each, name) for each in rounds] for name in ROUND[1:]}
+    columns["seconds"] = [round(seconds, 5) for seconds in columns["seconds"]]
+    return Event("rounds", {"model": model, "at": [round(each.began - began, 5) for each in rounds], **columns})
+
+
+def _told(data: dict[str, Any], *optional: str) -> dict[str, Any]:
+    """Without those optional fields that are unknown."""
+    return {name: value for name, value in data.items() if value is not None or name not in optional}
+
+
+def reply_from(data: dict[str, Any]) -> Reply:
+    """Inverse of :func:`completion_event`."""
+    completions = tuple(
+        Completion(
+            item["text"], _tuple(item["tokens"]), item["finish"], item.get("logprob"),
+            drafted=_tuple(item.get("drafted")), ends=_tuple(item.get("ends")),
+        )
+        for item in data["completions"]
+    )  # fmt: skip
+    return Reply(completions, Usage(**data["usage"]))
+
+
+def _tuple(found: list[int] | None) -> tuple[int, ...] | None:
+    return None if found is None else tuple(found)
+
+
+def scores_from(data: dict[str, Any]) -> Scores:
+    """Inverse of :func:`scores_event`."""
+    return Scores(tuple(data["logprobs"]), tuple(data["lengths"]), Usage(**data["usage"]))

@@ -1,0 +1,83 @@
+"""How a search's requests reach a backend: past the budget, from the journal where it knows the answer, into it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from ..backend import Backend, Reply, Request, ScoreRequest, Scores
+from .budget import Ledger
+from .journal import Event, completion_event, scores_event
+
+WRITER, JUDGE = 0, 1
+"""Places of the generator's backend and price, and of the evaluator's."""
+
+_asked: ContextVar[list[str] | None] = ContextVar("asked", default=None)
+"""Ids of the requests of the judgement that is being made in this context."""
+
+
+@contextmanager
+def noting() -> Iterator[list[str]]:
+    """Ids of all requests that are answered in this context."""
+    asked: list[str] = []
+    before = _asked.set(asked)
+    try:
+        yield asked
+    finally:
+        _asked.reset(before)
+
+
+class Asking:
+    """The backends of one search, its ledger, and the answers that its journal holds already."""
+
+    def __init__(
+        self,
+        backends: tuple[Backend, Backend],
+        ledger: Ledger,
+        known: tuple[dict[str, Reply], dict[str, Scores]],
+        emit: Callable[[Event], None],
+    ) -> None:
+        """``backends`` are the generator's and the evaluator's."""
+        self._backends, self._ledger, self._emit = backends, ledger, emit
+        self._replies, self._scores = known
+
+    async def complete(self, request: Request, role: str, thought: int, place: int = WRITER) -> tuple[str, Reply]:
+        """The request's id, which a short budget may change, and its reply. Raises BudgetExhausted, BackendError."""
+        backend = self._backends[place]
+        request, ticket = await self._ledger.admit(request, place, backend.prompt_copies(request))
+        reply, seconds = self._replies.get(request.id), None
+        try:
+            if reply is None:
+                began = time.monotonic()
+                reply = await backend.generate(request)
+                seconds = time.monotonic() - began
+        finally:
+            self._ledger.settle(ticket, None if reply is None else reply.usage)
+        _note(request.id)
+        self._emit(completion_event(request.id, role, request.prompt, reply, thought=thought, seconds=seconds))
+        return request.id, reply
+
+    async def score(self, request: ScoreRequest, thought: int) -> Scores:
+        """Log-likelihoods from the evaluator's backend. Raises BudgetExhausted, BackendError."""
+        backend = self._backends[JUDGE]
+        ticket = await self._ledger.admit_score(request, JUDGE, backend.prompt_copies(request))
+        scores, seconds = self._scores.get(request.id), None
+        try:
+            if scores is None:
+                began = time.monotonic()
+                scores = await backend.score(request)
+                seconds = time.monotonic() - began
+        finally:
+            self._ledger.settle(ticket, None if scores is None else scores.usage)
+        _note(request.id)
+        told = scores_event(request.id, request.prompt, scores, request.continuations, thought=thought, seconds=seconds)
+        self._emit(told)
+        return scores
+
+
+def _note(request: str) -> None:
+    """Remember a request for the judgement that has asked it."""
+    if (asked := _asked.get()) is not None:
+        asked.append(request)

@@ -1,0 +1,104 @@
+"""Inputs from a task's ``data`` file. The gold answers are kept apart: a search is handed inputs and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ConfigError, InputError, Problem
+from . import templates
+from .readers import Record, records
+from .task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One input."""
+
+    number: int
+    """Place in the file, from 0."""
+    input: str
+
+
+class Gold:
+    """The gold answers by row number. They come out only as a verdict on an answer that has been given."""
+
+    def __init__(self, task: Task, answers: dict[int, str]) -> None:
+        self._task = task
+        self._answers = answers
+
+    @property
+    def digest(self) -> str:
+        """Of all gold answers, which it does not tell."""
+        return hashlib.sha256(repr(sorted(self._answers.items())).encode()).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def grade(self, row: Row, answer: str | None) -> bool | None:
+        """Whether an answer is right; None when the data has no gold answer for the row."""
+        gold = self._answers.get(row.number)
+        if gold is None:
+            return None
+        return answer is not None and self._task.checker.grade(answer, gold)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Inputs, and apart from them what grades the answers."""
+
+    rows: tuple[Row, ...]
+    gold: Gold
+
+    @property
+    def digest(self) -> str:
+        """Equal for the same inputs and gold answers under the same numbers, wherever they come from."""
+        rows = [(row.number, row.input) for row in self.rows]
+        return hashlib.sha256(repr((rows, self.gold.digest)).encode()).hexdigest()[:16]
+
+
+def load(task: Task, start: int = 0, stop: int | None = None, source: str | None = None) -> Data:
+    """The rows ``start`` to ``stop`` (excluded) of a task's data, or of another file of the same form.
+
+    ``source`` is a path or ``hf://datasets/OWNER/NAME[@REVISION]/PATH``. Raises ConfigError, listing every faulty row,
+    when the task names no data, the file cannot be read or is not the one meant, a template does not fit a row, or an
+    input does not have the task's form.
+    """
+    spec = task.spec.data
+    if spec is None:
+        raise ConfigError(f"the task {task.name!r} names no data; give inputs, or add a section 'data' to its file")
+    if source is None:
+        path, found = records(spec.file, task.path.parent if task.path else Path(), spec.sha256)
+    else:
+        path, found = records(source, Path())
+    rows: list[Row] = []
+    golds: dict[int, str] = {}
+    problems: list[Problem] = []
+    for number, record in enumerate(found):
+        if number < start or (stop is not None and number >= stop):
+            continue
+        try:
+            rows.append(Row(number, task.read_input(_render(spec.input, "data.input", path, record))))
+            if spec.gold is not None:
+                golds[number] = _render(spec.gold, "data.gold", path, record)
+        except ConfigError as error:
+            problems += error.problems
+        except InputError as error:
+            problems.append(Problem(path, record.line, "", f"{record.place}{error}"))
+    if problems:
+        raise ConfigError(problems)
+    if not rows:
+        raise ConfigError(f"{path}: no rows from {start} to {'the end' if stop is None else stop}")
+    return Data(tuple(rows), Gold(task, golds))
+
+
+def _render(source: str, key: str, path: Path, record: Record) -> str:
+    faults = templates.faults(source, record.fields)
+    if faults:
+        raise ConfigError([Problem(path, record.line, key, record.place + message) for _, message in faults])
+    try:
+        return templates.render(source, record.fields)
+    except templates.FAULTS as fault:
+        message = record.place + templates.describe(fault)
+        raise ConfigError([Problem(path, record.line, key, message)]) from fault

@@ -1,0 +1,282 @@
+"""The schema of a task file, and a reader that reports every fault with file, line and key."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import ConfigError, Problem, did_you_mean
+
+
+def _regex(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_regex)]
+Text = Annotated[str, Field(min_length=1)]
+Loc = tuple[str | int, ...]
+"""The keys that lead to a value."""
+Lines = dict[Loc, int]
+BLOCK = "|"
+"""Below a key whose value is a block scalar: the line before its first."""
+_DEEPEST = 20  # the schema needs 4; an alias that contains itself never ends
+Scalar = str | int | float | bool
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Metadata(_Strict):
+    """About the file itself."""
+
+    version: int = Field(ge=1)
+    """Raise it whenever a change can change results."""
+    source: str | None = None
+
+
+class InputSpec(_Strict):
+    """What a puzzle looks like."""
+
+    description: str
+    pattern: Pattern | None = None
+    """Must match the whole input, after white space is trimmed and runs of blanks are made one."""
+    normalise: str = "{{ input }}"
+    """Template for the form that prompts show."""
+    examples: list[str] = Field(min_length=1)
+
+
+class Prompts(_Strict):
+    """Jinja templates, one a role. A strategy says which it needs."""
+
+    propose: str | None = None
+    sample: str | None = None
+    value: str | None = None
+    vote: str | None = None
+    answer: str | None = None
+    io: str | None = None
+    cot: str | None = None
+
+
+class ThoughtSpec(_Strict):
+    """How completions of ``propose`` and ``sample`` become thoughts."""
+
+    separator: Text = "\n"
+    pattern: Pattern | None = None
+    """Must match a whole piece; its named groups are fields of the templates below."""
+    state: str = "{{ parent }}\n{{ text }}"
+    """Template for the state after the step."""
+    legal: str = "true"
+    """Jinja expression; the checker's ``legal`` is asked too."""
+    terminal: str = "false"
+    """Jinja expression; a thought at full depth is terminal in any case."""
+
+
+class AnswerSpec(_Strict):
+    """How an answer is read."""
+
+    pattern: Pattern = r"(?s)(?P<answer>.*\S)"
+    """Searched in completions of ``answer``, ``io`` and ``cot``; the last match's group ``answer`` counts."""
+    template: str = "{{ steps | join('\\n') }}"
+    """The answer of a path, for tasks without a prompt ``answer``."""
+    same: str = "{{ answer }}"
+    """Template; answers of equal text are one answer when votes are counted."""
+
+
+class EvaluateSpec(_Strict):
+    """How thoughts are judged."""
+
+    by: str = "value"
+    """The evaluator, where the user names none."""
+    labels: dict[Text, float] = Field(default={"sure": 20.0, "likely": 1.0, "impossible": 0.001}, min_length=2)
+
+
+class SamplingSpec(_Strict):
+    """How completions of one role are drawn; what is left out has the role's default."""
+
+    temperature: float | None = Field(default=None, ge=0)
+    top_k: int | None = Field(default=None, ge=1)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    num_beams: int | None = Field(default=None, ge=1)
+    n: int | None = Field(default=None, ge=1)
+    stop: list[Text] | None = None
+
+
+class DataSpec(_Strict):
+    """Where more inputs are."""
+
+    file: str
+    """Relative to the task file, or ``hf://datasets/OWNER/NAME[@REVISION]/PATH``: ``.txt`` (one input a line),
+    ``.jsonl``, ``.json`` (a list, or an object of rows), ``.csv`` or ``.parquet``."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Checksum of the file; another file is refused."""
+    input: str = "{{ line }}"
+    """Template over a row's fields."""
+    gold: str | None = None
+    """Template for the gold answer; a search never sees it."""
+
+
+Role = Literal["propose", "sample", "value", "vote", "answer", "io", "cot"]
+ROLES: tuple[str, ...] = get_args(Role)
+
+
+class TaskFile(_Strict):
+    """A complete task."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    description: str
+    metadata: Metadata
+    input: InputSpec
+    depth: int = Field(ge=1)
+    """Steps of a complete solution."""
+    prompts: Prompts
+    thought: ThoughtSpec = ThoughtSpec()
+    answer: AnswerSpec = AnswerSpec()
+    evaluate: EvaluateSpec = EvaluateSpec()
+    sampling: dict[Role, SamplingSpec] = {}
+    variables: dict[str, Scalar] = {}
+    """Defaults of extra template variables; ``--var name=value`` sets them."""
+    checker: str | None = None
+    """A registered checker, or ``package.module:Class`` together with ``--allow-code``."""
+    data: DataSpec | None = None
+
+
+def parse(text: str, path: Path | None) -> tuple[TaskFile, Lines, list[Problem]]:
+    """The file's content, the line of each key, and what is wrong.
+
+    Faulty keys are left out of the content, so that the rest can be checked too. Raises ConfigError where nothing is.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines, problems = _lines(node, path)
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
+        mark = getattr(error, "problem_mark", None)
+        line = None if mark is None else mark.line + 1
+        what = getattr(error, "problem", None) or str(error)
+        raise ConfigError([Problem(path, line, "", f"not valid YAML: {what}")]) from error
+    if not isinstance(document, dict):
+        raise ConfigError([Problem(path, 1, "", "a task file is a mapping of keys such as 'name', 'input', 'prompts'")])
+    try:
+        return TaskFile.model_validate(document), lines, problems
+    except ValidationError as error:
+        faults = error.errors()
+        problems += [_problem(dict(item), path, lines) for item in faults]
+    for item in faults:
+        _drop(document, item["loc"])
+    try:
+        return TaskFile.model_validate(document), lines, problems
+    except ValidationError as error:
+        raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0)) from error
+
+
+def _drop(document: Any, loc: tuple[str | int, ...]) -> None:
+    """Take the value at a place out of the document, if it is there."""
+    *outer, last = (part for part in loc if part != "[key]")
+    for part in outer:
+        document = document.get(part) if isinstance(document, dict) else None
+    if isinstance(document, dict):
+        document.pop(last, None)
+
+
+def as_type_of(default: Scalar, value: Scalar, name: str) -> Scalar:
+    """A variable's value as given on a command line, in the type of its default."""
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if not isinstance(value, str) or isinstance(default, str):
+        if type(value) is not type(default):
+            raise ConfigError(f"variable {name!r} must be of type {type(default).__name__}, got {value!r}")
+        return value
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[value.lower()]
+        return type(default)(value)
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"variable {name!r} must be of type {type(default).__name__}, got {value!r}") from error
+
+
+def line_of(lines: Lines, loc: Loc) -> int | None:
+    """The line of a key, or of the nearest enclosing key that is in the file."""
+    while loc and loc not in lines:
+        loc = loc[:-1]
+    return lines.get(loc)
+
+
+def _lines(node: yaml.Node | None, path: Path | None) -> tuple[Lines, list[Problem]]:
+    """The line of every key, and a problem for each key given twice (YAML would drop the first in silence)."""
+    lines: Lines = {}
+    problems: list[Problem] = []
+
+    def walk(node: yaml.Node, loc: Loc) -> None:
+        inner: Loc
+        if len(loc) > _DEEPEST:
+            raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=node.start_mark)
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                inner = (*loc, str(key.value))
+                if inner in lines:
+                    message = f"the key is given twice; first on line {lines[inner]}"
+                    problems.append(Problem(path, key.start_mark.line + 1, ".".join(map(str, inner)), message))
+                block = (*inner, BLOCK)
+                lines[inner] = key.start_mark.line + 1
+                if isinstance(value, yaml.ScalarNode) and value.style == "|":
+                    lines[block] = value.start_mark.line + 1
+                walk(value, inner)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                inner = (*loc, index)
+                lines[inner] = value.start_mark.line + 1
+                walk(value, inner)
+
+    if node is not None:
+        walk(node, ())
+    return lines, problems
+
+
+def _problem(item: dict[str, Any], path: Path | None, lines: Lines) -> Problem:
+    """A pydantic error in the words of the file."""
+    loc = tuple(part for part in item["loc"] if part != "[key]")
+    key = ".".join(map(str, loc))
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        message = f"unknown key.{did_you_mean(str(loc[-1]), _keys(loc[:-1]))}"
+    elif item["type"] == "missing":
+        message = "this key is missing"
+    elif item["type"] == "literal_error":
+        message = f"unknown key.{did_you_mean(str(loc[-1]), ROLES)}"
+    else:
+        message = f"{message} (got {item['input']!r:.80})"
+    return Problem(path, line_of(lines, loc), key, message)
+
+
+def _keys(loc: tuple[str | int, ...]) -> list[str]:
+    """Valid keys of the mapping at a place of the schema."""
+    model: Any = TaskFile
+    for part in loc:
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return []
+        field = model.model_fields.get(str(part))
+        if field is None:
+            return []
+        annotation: Any = field.annotation
+        model = next(
+            (
+                arg
+                for arg in (annotation, *get_args(annotation))
+                if isinstance(arg, type) and issubclass(arg, BaseModel)
+            ),
+            None,
+        )
+        if str(part) == "sampling":
+            return list(SamplingSpec.model_fields) if len(loc) > 1 else list(ROLES)
+    return list(model.model_fields) if model is not None else []

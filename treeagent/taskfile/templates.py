@@ -1,0 +1,71 @@
+"""Jinja in a sandbox: templates and expressions of task files, strict about undefined names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError, meta
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from ..errors import did_you_mean
+
+FAULTS = (TemplateError, SecurityError, TypeError, ValueError, ArithmeticError, LookupError)
+"""What evaluating somebody's template may raise."""
+
+_ENVIRONMENT = ImmutableSandboxedEnvironment(
+    undefined=StrictUndefined,
+    autoescape=False,  # prompts are text, not HTML
+    keep_trailing_newline=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+@lru_cache(maxsize=512)
+def _template(source: str) -> Template:
+    return _ENVIRONMENT.from_string(source)
+
+
+def render(source: str, fields: dict[str, Any]) -> str:
+    """The template's text. Raises one of FAULTS."""
+    return _template(source).render(fields)
+
+
+@lru_cache(maxsize=512)
+def _expression(source: str) -> Any:
+    return _ENVIRONMENT.compile_expression(source, undefined_to_none=False)
+
+
+def evaluate(expression: str, fields: dict[str, Any]) -> bool:
+    """Whether the expression holds. Raises one of FAULTS."""
+    return bool(_expression(expression)(fields))
+
+
+def faults(source: str, names: Iterable[str], *, expression: bool = False) -> list[tuple[int, str]]:
+    """What can be told wrong without rendering: ``(line within the source, message)`` each."""
+    text = f"{{{{ {source} }}}}" if expression else source
+    try:
+        if expression:
+            _ENVIRONMENT.compile_expression(source)
+        undeclared = meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
+    except TemplateSyntaxError as error:
+        return [(error.lineno, f"not a valid {'expression' if expression else 'template'}: {error.message}")]
+    valid = sorted(names)
+    lines = source.splitlines() or [""]
+    return [
+        (
+            next((number for number, line in enumerate(lines, 1) if name in line), 1),
+            f"unknown variable {name!r}.{did_you_mean(name, valid)}",
+        )
+        for name in sorted(undeclared - set(valid))
+    ]
+
+
+def describe(fault: Exception) -> str:
+    """One line for a user."""
+    if isinstance(fault, UndefinedError):
+        return f"an undefined value is used: {fault.message}"
+    return f"{type(fault).__name__}: {fault}"
