@@ -17,8 +17,9 @@ from treeagent.backend import Completion, Reply, Request, Sampling
 from treeagent.backends.local import beam_search as beams
 from treeagent.backends.local.beam_search import WHICH, stream_of
 from treeagent.backends.local.detokenizer import decode_after
-from treeagent.backends.sampling.sampler import RESIDUAL, TEXT, choose_rows, gumbel, gumbel_rows, uniforms, warp
-from treeagent.backends.transformers.generate import Sample
+from treeagent.backends.local.sample import Sample
+from treeagent.backends.sampling.philox import RESIDUAL, TEXT, gumbel, gumbel_rows, uniforms
+from treeagent.backends.sampling.sampler import choose_rows, warp
 
 BEAMS = [
     request(0, 30, 2, num_beams=3, max_tokens=12),

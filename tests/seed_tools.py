@@ -22,18 +22,20 @@ from tiny_model import CONTEXT, tokenizer
 from treeagent.backend import Backend, Key, Reply, Request, Sampling
 from treeagent.backends.local import model_thread as worker
 from treeagent.backends.local.detokenizer import decode_after
-from treeagent.backends.models.loader import Model, Text, load_model, load_text
+from treeagent.backends.models.loader import Model, load_model
+from treeagent.backends.models.tokenizer import Text, load_text
 from treeagent.backends.sampling.sampler import choose
 from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.drafters.base import Draft, Drafter, Row
+from treeagent.backends.seed.drafters.base import Drafter
 from treeagent.backends.seed.drafters.tables.ngram import NgramDrafter
 from treeagent.backends.seed.drafters.tables.stand import StandDrafter
 from treeagent.backends.seed.drafters.tables.token_recycling import RecyclingDrafter
 from treeagent.backends.seed.executor import profiler as timing
+from treeagent.backends.seed.executor.cost_table import DRAFTED, LARGEST, ROWS, CostTable
 from treeagent.backends.seed.executor.early_exit import SortedRunner
 from treeagent.backends.seed.executor.model_runner import Runner
+from treeagent.backends.seed.records import Draft, Row
 from treeagent.backends.seed.scheduler.scheduler import Scheduler
-from treeagent.backends.seed.speculation.goodput import DRAFTED, LARGEST, ROWS, CostTable
 
 Open = Callable[..., SeedBackend]
 """Opens and loads an engine with options."""

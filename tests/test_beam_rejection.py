@@ -15,9 +15,10 @@ from toy_laws import CUT, GUESSED, NUCLEUS, TARGET, WARM, Table, p_value
 
 from treeagent.backend import Sampling
 from treeagent.backends.local.beam_search import Run
-from treeagent.backends.seed.drafters.base import NOBODY, Draft, Group, Layer, Row
+from treeagent.backends.seed.drafters.base import NOBODY
 from treeagent.backends.seed.drafters.model.beam_tree import BeamShape, Growth
 from treeagent.backends.seed.drafters.model.tree_shapes import Sketch
+from treeagent.backends.seed.records import Draft, Group, Layer, Row
 from treeagent.backends.seed.verifiers.beam_coupled import BeamVerifier, CoupledBeams, Trail
 from treeagent.backends.seed.verifiers.beam_rejection import BeamRejection
 from treeagent.backends.seed.verifiers.beam_width import survival, width_of

@@ -14,9 +14,10 @@ from toy_laws import softmax
 from treeagent.backend import Sampling
 from treeagent.backends.sampling import gumbel_top_k as draws
 from treeagent.backends.sampling.gumbel_top_k import softmax_rows, top_draws_rows, warp_rows
-from treeagent.backends.sampling.sampler import DRAFT, TEXT, choose, gumbel, warp
-from treeagent.backends.seed.drafters.base import Draft, Row
+from treeagent.backends.sampling.philox import DRAFT, TEXT, gumbel
+from treeagent.backends.sampling.sampler import choose, warp
 from treeagent.backends.seed.drafters.model.tree_shapes import Branching, Chain, Dynamic, Shape, StochasticBeam
+from treeagent.backends.seed.records import Draft, Row
 
 SETTINGS = [
     Sampling(temperature=0.0),

@@ -18,8 +18,8 @@ from treeagent import Agent, Budget
 from treeagent.backend import Key, Request, Sampling, ScoreRequest, Usage
 from treeagent.backends.openai import backend as module
 from treeagent.backends.openai.backend import OpenAIBackend
-from treeagent.backends.openai.probe import KINDS
 from treeagent.backends.openai.protocol import SEED_BITS
+from treeagent.backends.openai.server_kinds import KINDS
 from treeagent.errors import BackendError, ConfigError, ModelError
 
 Listen = Callable[[Handler], Server]

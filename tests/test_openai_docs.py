@@ -22,7 +22,7 @@ from treeagent.backends.openai import backend
 from treeagent.backends.openai import options as settings
 from treeagent.backends.openai import retry as waiting
 from treeagent.backends.openai.backend import OpenAIBackend
-from treeagent.backends.openai.probe import KINDS
+from treeagent.backends.openai.server_kinds import KINDS
 from treeagent.cli import app
 
 MANUAL = Path(__file__).parent.parent / "docs" / "openai.md"

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from treeagent.backend import Key, Sampling
 from treeagent.backends.sampling import sampler as sampling
-from treeagent.backends.sampling.sampler import choose, choose_rows, gumbel, survivors, warp
+from treeagent.backends.sampling.philox import gumbel
+from treeagent.backends.sampling.sampler import choose, choose_rows, survivors, warp
 from treeagent.errors import BackendError
 
 ONES = 0xFFFFFFFF

@@ -32,8 +32,9 @@ from treeagent.backends.seed.executor import (
 )
 from treeagent.backends.seed.executor.forward_batch import Span
 from treeagent.backends.seed.executor.model_runner import Runner
+from treeagent.backends.seed.executor.prefill import Reading
 from treeagent.backends.seed.executor.weights import Weights
-from treeagent.backends.seed.kv_cache.page_table import Branch, Reading
+from treeagent.backends.seed.kv_cache.page_table import Branch
 from treeagent.errors import BackendError, ModelError
 
 Folders = Callable[[str], str]

@@ -12,24 +12,15 @@ from seed_tools import COSTS, DRAFT_COSTS, fixed_costs, table
 
 from treeagent.backend import Sampling
 from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.drafters.base import MODEL, Draft, Others, Row
+from treeagent.backends.seed.drafters.base import Others
 from treeagent.backends.seed.drafters.model.beam_depth import Deepening, Fellows
 from treeagent.backends.seed.drafters.model.drafter import ModelDrafter
 from treeagent.backends.seed.drafters.model.prefill_policy import Joining
-from treeagent.backends.seed.speculation.goodput import (
-    BRIEF_TRIAL,
-    DRAFTED,
-    LONGEST,
-    ROWS,
-    TRIAL,
-    Calibration,
-    CostTable,
-    Gate,
-    best_chain,
-    floor,
-    select,
-    values,
-)
+from treeagent.backends.seed.executor.cost_table import DRAFTED, ROWS, CostTable
+from treeagent.backends.seed.records import MODEL, Draft, Row
+from treeagent.backends.seed.speculation.calibration import Calibration
+from treeagent.backends.seed.speculation.gate import BRIEF_TRIAL, LONGEST, TRIAL, Gate
+from treeagent.backends.seed.speculation.goodput import best_chain, floor, select, values
 from treeagent.backends.seed.speculation.speculator import Drafting
 
 TIMES = st.lists(st.floats(1e-4, 0.5), min_size=120, max_size=120)

@@ -26,11 +26,11 @@ from test_readme import BLOCK, _run
 from treeagent.backends.bench.config.modes import MODES
 from treeagent.backends.bench.measure import Bench
 from treeagent.backends.bench.progress import Board
-from treeagent.backends.bench.results.report import to_json
+from treeagent.backends.bench.results.record import to_json
 from treeagent.backends.models.loader import DTYPES, Model
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.drafters.registry import NAMES
-from treeagent.backends.seed.executor.hf_model import LlamaDecoder
+from treeagent.backends.seed.executor.llama import LlamaDecoder
 from treeagent.backends.seed.executor.model_runner import Runner
 from treeagent.backends.seed.executor.weights import Weights
 from treeagent.backends.seed.scheduler.scheduler import POLICIES

@@ -21,12 +21,12 @@ from treeagent.backends.local import model_thread as worker
 from treeagent.backends.models.loader import load_model
 from treeagent.backends.sampling.gumbel_top_k import softmax_rows, warp_rows
 from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.drafters.base import Row
 from treeagent.backends.seed.executor import profiler as timing
 from treeagent.backends.seed.executor.early_exit import Exit, SortedRunner, confidence
 from treeagent.backends.seed.executor.exit_policy import TRIAL, Leaving
 from treeagent.backends.seed.executor.forward_batch import Span
 from treeagent.backends.seed.executor.weights import Weights
+from treeagent.backends.seed.records import Row
 from treeagent.backends.training.early_exit_loss import exit_logits
 from treeagent.errors import ConfigError, ModelError
 

@@ -39,7 +39,7 @@ from treeagent.backends.seed.drafters.tables.ngram import NgramDrafter
 from treeagent.backends.seed.executor.model_runner import Runner
 from treeagent.backends.seed.kv_cache.pool import SlotPool
 from treeagent.backends.seed.kv_cache.radix_tree import PrefixForest
-from treeagent.backends.seed.verifiers.rejection import Coupled
+from treeagent.backends.seed.verifiers.coupled import Coupled
 from treeagent.errors import BackendError, ModelError
 
 pytestmark = pytest.mark.usefixtures("fixed_times")

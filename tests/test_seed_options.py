@@ -22,8 +22,8 @@ from seed_tools import (
 
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.executor import profiler as timing
+from treeagent.backends.seed.executor.cost_table import CostTable
 from treeagent.backends.seed.executor.model_runner import Runner
-from treeagent.backends.seed.speculation.goodput import CostTable
 from treeagent.errors import ConfigError, UnknownNameError
 
 pytestmark = pytest.mark.usefixtures("fixed_times")

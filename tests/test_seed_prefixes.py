@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from treeagent.backends.seed.kv_cache.page_table import Branch, Reading
+from treeagent.backends.seed.executor.prefill import Reading
+from treeagent.backends.seed.kv_cache.page_table import Branch
 from treeagent.backends.seed.kv_cache.pool import SlotPool
 from treeagent.backends.seed.kv_cache.radix_tree import Node, OutOfMemory, PrefixForest
 

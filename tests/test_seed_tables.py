@@ -14,14 +14,16 @@ from seed_tools import MIX, Naive, Open, Trees, ask, idle, scheduler, told
 from toy_laws import CUT, WARM, joint, p_value, texts
 
 from treeagent.backend import Sampling
-from treeagent.backends.sampling.sampler import gumbel
-from treeagent.backends.seed.drafters.base import Draft, Row, Verified
+from treeagent.backends.sampling.philox import gumbel
+from treeagent.backends.seed.drafters.base import Verified
 from treeagent.backends.seed.drafters.tables import stand
 from treeagent.backends.seed.drafters.tables.base import Known, TableDrafter, hear
 from treeagent.backends.seed.drafters.tables.gumbel import Noise
 from treeagent.backends.seed.drafters.tables.stand import StandDrafter, _warmed
 from treeagent.backends.seed.drafters.tables.token_recycling import WIDTH, RecyclingDrafter
-from treeagent.backends.seed.verifiers.rejection import Logits, Rejection
+from treeagent.backends.seed.executor.logits import Logits
+from treeagent.backends.seed.records import Draft, Row
+from treeagent.backends.seed.verifiers.rejection import Rejection
 
 DRAFTERS = (RecyclingDrafter, StandDrafter)
 Law = dict[int, float]

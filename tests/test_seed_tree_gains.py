@@ -16,9 +16,12 @@ from toy_laws import Law
 
 from treeagent.backend import Sampling
 from treeagent.backends.sampling.gumbel_top_k import softmax_rows
-from treeagent.backends.seed.drafters.base import Row
 from treeagent.backends.seed.drafters.model.tree_shapes import Branching, Shape
-from treeagent.backends.seed.verifiers.rejection import Claim, Coupled, Logits, Rejection, Verifier
+from treeagent.backends.seed.executor.logits import Logits
+from treeagent.backends.seed.records import Row
+from treeagent.backends.seed.verifiers.base import Claim, Verifier
+from treeagent.backends.seed.verifiers.coupled import Coupled
+from treeagent.backends.seed.verifiers.rejection import Rejection
 
 V = 40
 PASSES = 3000

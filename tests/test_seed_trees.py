@@ -16,12 +16,16 @@ from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, TARGET, WARM, Law, Shaped, jo
 
 from treeagent.backend import Sampling
 from treeagent.backends.sampling.gumbel_top_k import softmax_rows, warp_rows
-from treeagent.backends.sampling.sampler import DRAFT, choose, gumbel, warp
-from treeagent.backends.seed.drafters.base import Draft, Row
+from treeagent.backends.sampling.philox import DRAFT, gumbel
+from treeagent.backends.sampling.sampler import choose, warp
 from treeagent.backends.seed.drafters.model.tree_builder import Child, Nodes
 from treeagent.backends.seed.drafters.model.tree_shapes import Branching, Dynamic, Shape, StochasticBeam, condition
 from treeagent.backends.seed.drafters.registry import MODEL, NAMES, TABLES, Choice
-from treeagent.backends.seed.verifiers.rejection import Claim, Coupled, Logits, Rejection
+from treeagent.backends.seed.executor.logits import Logits
+from treeagent.backends.seed.records import Draft, Row
+from treeagent.backends.seed.verifiers.base import Claim
+from treeagent.backends.seed.verifiers.coupled import Coupled
+from treeagent.backends.seed.verifiers.rejection import Rejection
 from treeagent.errors import ConfigError
 
 TREES = 20_000

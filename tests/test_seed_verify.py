@@ -14,11 +14,15 @@ from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, WARM, Law, Shaped, V, joint, 
 
 from treeagent.backend import Sampling
 from treeagent.backends.sampling.sampler import choose, warp
-from treeagent.backends.seed.drafters.base import Draft, Drafter, Row
+from treeagent.backends.seed.drafters.base import Drafter
 from treeagent.backends.seed.drafters.hybrid import Combined
 from treeagent.backends.seed.drafters.model.tree_shapes import Chain
+from treeagent.backends.seed.executor.logits import Logits
+from treeagent.backends.seed.records import Draft, Row
 from treeagent.backends.seed.verifiers import rejection as verify
-from treeagent.backends.seed.verifiers.rejection import Claim, Coupled, Logits, Rejection, Verifier
+from treeagent.backends.seed.verifiers.base import Claim, Verifier
+from treeagent.backends.seed.verifiers.coupled import Coupled
+from treeagent.backends.seed.verifiers.rejection import Rejection
 
 
 class Likeliest(Drafter):

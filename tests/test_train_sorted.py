@@ -12,10 +12,12 @@ from device import DEVICE
 from seed_tools import SHAPE, Naive, ask, fixed_costs, request, save_model, told
 
 from treeagent.backends.models import catalog as models
-from treeagent.backends.models.loader import load_model, load_text
+from treeagent.backends.models.loader import load_model
+from treeagent.backends.models.tokenizer import load_text
 from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.executor.exit_policy import exits_of
 from treeagent.backends.training import train_early_exit as train_sorted
-from treeagent.backends.training.early_exit_loss import exit_logits, exits_of, packed
+from treeagent.backends.training.early_exit_loss import exit_logits, packed
 from treeagent.backends.training.sampled_softmax import Candidates
 
 CONFIG = transformers.LlamaConfig(**{**SHAPE, "num_hidden_layers": 4}, num_key_value_heads=2)

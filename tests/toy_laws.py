@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from treeagent.backend import Sampling
 from treeagent.backends.sampling import gumbel_top_k as draws
-from treeagent.backends.sampling.sampler import DRAFT, TEXT, choose_rows, survivors, uniforms, warp
-from treeagent.backends.seed.drafters.base import Draft, Drafter, Row
+from treeagent.backends.sampling.philox import DRAFT, TEXT, uniforms
+from treeagent.backends.sampling.sampler import choose_rows, survivors, warp
+from treeagent.backends.seed.drafters.base import Drafter
 from treeagent.backends.seed.drafters.model import tree_shapes as shapes
+from treeagent.backends.seed.executor.logits import Logits
+from treeagent.backends.seed.records import Draft, Row
 from treeagent.backends.seed.speculation.speculator import told
-from treeagent.backends.seed.verifiers import rejection as verify
-from treeagent.backends.seed.verifiers.rejection import Claim, Logits, Verifier
+from treeagent.backends.seed.verifiers import coupled
+from treeagent.backends.seed.verifiers.base import Claim, Verifier
 
 Law = NDArray[np.float64]
 
@@ -74,7 +77,7 @@ def tabulated() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(draws, "survivors", lambda logits, sampling: surviving(logits.tobytes(), sampling))
-        for module in (verify, shapes):
+        for module in (coupled, shapes):
             patch.setattr(module, "choose_rows", chosen)
         yield
 

@@ -28,7 +28,7 @@ _HOMES = {
     "NotRecordedError": "errors",
     "Reply": "backend",
     "Request": "backend",
-    "Result": "runtime.agent",
+    "Result": "runtime.result",
     "Round": "backend",
     "Run": "runtime.agent",
     "Sampling": "backend",
@@ -41,7 +41,7 @@ _HOMES = {
     "TreeagentError": "errors",
     "UnknownNameError": "errors",
     "Usage": "backend",
-    "ranked": "runtime.explorer",
+    "ranked": "thought",
 }
 """Public names and the module each lives in; imported on first use, so that ``import treeagent`` stays light."""
 
@@ -77,15 +77,15 @@ if TYPE_CHECKING:
     from .errors import UnknownNameError as UnknownNameError
     from .evaluator import Evaluator as Evaluator
     from .runtime.agent import Agent as Agent
-    from .runtime.agent import Result as Result
     from .runtime.agent import Run as Run
     from .runtime.budget import Budget as Budget
     from .runtime.explorer import Explorer as Explorer
-    from .runtime.explorer import ranked as ranked
     from .runtime.journal import Event as Event
     from .runtime.journal import Journal as Journal
+    from .runtime.result import Result as Result
     from .search import Search as Search
     from .taskfile.task import Task as Task
     from .thought import Judgement as Judgement
     from .thought import Thought as Thought
     from .thought import Tree as Tree
+    from .thought import ranked as ranked

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
-
-from .errors import ConfigError, did_you_mean
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from .runtime.explorer import Explorer
     from .taskfile.task import Task
     from .thought import Thought
-
-T = TypeVar("T")
 
 
 class Search(ABC):
@@ -36,23 +27,3 @@ class Search(ABC):
 
     def check(self, task: Task) -> None:
         """Raise ConfigError when the task lacks what this search needs; called before the first request."""
-
-
-def build(kind: str, name: str, cls: type[T], options: Mapping[str, Any]) -> T:
-    """An instance of a dataclass from options that may be strings. Raises ConfigError naming every wrong one."""
-    valid = [field.name for field in fields(cls)] if is_dataclass(cls) else []
-    unknown = [key for key in options if key not in valid]
-    if unknown:
-        raise ConfigError(
-            "\n".join(f"{kind} {name!r} has no option {key!r}.{did_you_mean(key, valid)}" for key in unknown)
-        )
-    if not is_dataclass(cls):
-        return cls()
-    try:
-        return TypeAdapter(cls).validate_python(dict(options))
-    except ValidationError as error:
-        faults = (
-            f"{kind} {name!r}: option {'.'.join(map(str, item['loc']))!r}: {item['msg']} (got {item['input']!r})"
-            for item in error.errors()
-        )
-        raise ConfigError("\n".join(faults)) from error

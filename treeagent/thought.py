@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -140,3 +140,8 @@ class Tree:
             if thought.parent is not None:
                 lines.append(f"    n{thought.parent} {'==>' if thought.id in bold else '-->'} n{thought.id}")
         return "\n".join(lines) + "\n"
+
+
+def ranked(thoughts: Iterable[Thought]) -> list[Thought]:
+    """Best value first; equal values keep their order, and thoughts of unknown value come last."""
+    return sorted(thoughts, key=lambda thought: (thought.value is None, -(thought.value or 0.0)))

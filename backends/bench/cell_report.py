@@ -13,7 +13,8 @@ from .config.methods import BASELINE, METHODS, Cell, Method
 from .config.methods import methods as runnable
 from .lines import Estimate, Line, Verdict, verdict
 from .measure import digest
-from .results.report import NOTHING, machine, number, speedup
+from .results.record import machine
+from .results.report import NOTHING, number, speedup
 from .results.rows import QUIET
 from .suite import Comparison
 

@@ -157,7 +157,7 @@ def bench(
 
     from .measure import Bench  # noqa: PLC0415
     from .progress import Board  # noqa: PLC0415
-    from .results import report  # noqa: PLC0415
+    from .results import record, report  # noqa: PLC0415
     from .results import rows as summary  # noqa: PLC0415
 
     began = datetime.now(timezone.utc)
@@ -183,7 +183,7 @@ def bench(
         typer.echo(line)
     try:
         if json is not None:
-            content = writer.dumps(report.to_json(work, rows, began), indent=1)
+            content = writer.dumps(record.to_json(work, rows, began), indent=1)
             json.write_text(content + "\n", encoding="utf-8")
         if plot is not None:
             from .results.plot import draw  # noqa: PLC0415  # matplotlib

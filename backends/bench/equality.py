@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ..models.loader import Model
-from ..sampling.sampler import gumbel, warp
+from ..sampling.philox import gumbel
+from ..sampling.sampler import warp
 from ..transformers import generate as decoding
 from .config.plan import Plan
 from .runners.base import Prompt, Tokens

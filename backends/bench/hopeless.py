@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..seed.drafters.base import Draft, Drafter, Row
+from ..seed.drafters.base import Drafter
 from ..seed.drafters.tables.ngram import NgramDrafter
+from ..seed.records import Draft, Row
 
 
 class HopelessDrafter(Drafter):

@@ -18,7 +18,8 @@ from treeagent.errors import ConfigError, TreeagentError, did_you_mean
 from ..local import model_thread as worker
 from ..local.base import find_device
 from ..models import catalog as models
-from ..models.loader import DTYPES, Text, load_text
+from ..models.loader import DTYPES
+from ..models.tokenizer import Text, load_text
 from . import equality as checking
 from .config.modes import Mode, find
 from .config.plan import Plan

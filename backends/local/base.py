@@ -10,12 +10,13 @@ import torch
 
 from treeagent.backend import Backend, Request, ScoreRequest
 from treeagent.errors import BackendError, ConfigError, did_you_mean
+from treeagent.options import as_words, read_options
 
 from ..models import catalog
-from ..models.loader import DTYPES, Model, Text, load_model, load_text
-from ..options import as_words, read_options
+from ..models.loader import DTYPES, Model, load_model
+from ..models.tokenizer import Text, load_text
 from ..sampling import sampler
-from ..transformers.generate import Sample
+from .sample import Sample
 
 Local = TypeVar("Local", bound="LocalBackend")
 

@@ -31,8 +31,9 @@ from treeagent.backend import Sampling
 from treeagent.errors import BackendError
 
 from ..sampling.gumbel_top_k import top_draws_rows
-from ..sampling.sampler import TEXT, Floats, choose_rows, gumbel_rows, survivors
-from ..transformers.generate import Sample
+from ..sampling.philox import TEXT, Floats, gumbel_rows
+from ..sampling.sampler import choose_rows, survivors
+from .sample import Sample
 
 WHICH = 1
 """The third word of the counter of the noise that chooses a beam; that of tokens is 0."""

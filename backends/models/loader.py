@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from transformers.models.auto import modeling_auto
 from transformers.utils import logging as transformers_logging
 
-from treeagent.errors import BackendError, ModelError
+from treeagent.errors import ModelError
 
 DTYPES = {
     "float32": torch.float32,
@@ -29,39 +29,6 @@ CACHES = ("cache", "past_key_values")
 
 # What transformers, huggingface_hub, safetensors and gguf raise for a missing, damaged or foreign model.
 _LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError)
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A tokenizer, and how it is used."""
-
-    tokenizer: Any
-    chat: bool
-    """Whether prompts are sent through the model's chat template, as one user message."""
-
-    def prompt(self, prompt: str) -> list[int]:
-        """Token ids of a prompt, never empty. Raises BackendError when there is no token to begin with."""
-        if self.chat:
-            message = [{"role": "user", "content": prompt}]
-            rendered = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-            ids = self.continuation(rendered)
-        else:
-            ids = list(self.tokenizer(prompt)["input_ids"])
-        if ids:
-            return ids
-        for start in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
-            if start is not None:
-                return [start]
-        raise BackendError("an empty prompt cannot be completed: this model has no token that begins a text")
-
-    def continuation(self, text: str) -> list[int]:
-        """Token ids of a text that follows a prompt, without special tokens of the tokenizer's own."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens; special tokens have none."""
-        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +49,6 @@ class Model:
     def cache(self) -> str:
         """Name of the attention cache, in what its forward takes and gives."""
         return next(name for name in CACHES if name in self.arguments)
-
-
-def load_text(where: Path | str, chat: bool | None = None) -> Text:
-    """The tokenizer of a folder, a .gguf file or a hub id, without its chat template if so asked. Raises ModelError."""
-    with explained(where, "its tokenizer"):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(**_source(where))
-    template = bool(getattr(tokenizer, "chat_template", None))
-    if chat and not template:
-        raise ModelError(f"the model {where} has no chat template. Leave the option 'chat' out, or use a chat model.")
-    return Text(tokenizer, chat=template and chat is not False)
 
 
 def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:

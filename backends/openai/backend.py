@@ -14,14 +14,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
+from treeagent import aio
 from treeagent.backend import Backend, Completion, Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError, ConfigError
+from treeagent.options import as_words, read_options
 
-from ..options import as_words, read_options
 from .metrics import Figures
 from .options import check, checked_url, read_key
 from .retry import Clock
-from .together import together
 
 if TYPE_CHECKING:
     from .client import Client, Rejected
@@ -148,7 +148,7 @@ class OpenAIBackend(Backend):
             samples, cost = await self._together(request, server)
             costs.append(cost)
         rest = range(len(samples), wanted)
-        for found, cost in await together(self._draw(request, server, 1, sample) for sample in rest):
+        for found, cost in await aio.gather(self._draw(request, server, 1, sample) for sample in rest):
             samples += found[:1]
             costs.append(cost)
         if at_once and rest:

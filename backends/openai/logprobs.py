@@ -14,13 +14,13 @@ import math
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
+from treeagent import aio
 from treeagent.backend import ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError
 
 from .client import Rejected
 from .probe import Server
 from .protocol import echoed, next_ids, next_tokens, question, usage
-from .together import together
 
 Token = TypeVar("Token", int, str)
 Ask = Callable[[str, "dict[str, Any]"], Coroutine[Any, Any, "dict[str, Any]"]]
@@ -76,7 +76,7 @@ async def _ids(prompt: str, words: Sequence[str], server: Server, ask: Ask, know
             f"score={server.score} needs a server that shows its tokenizer (vllm, llamacpp), not one of kind "
             f"{server.kind.name!r}; with labels of one token score=first will do"
         )
-    answers = await together(ask("/tokenize", body) for body in [head, *tails])
+    answers = await aio.gather(ask("/tokenize", body) for body in [head, *tails])
     found: list[list[int]] = []
     for answer, text in zip(answers, [prompt[-60:], *new], strict=True):
         ids = answer.get("tokens")
@@ -121,7 +121,7 @@ async def _top(ids: Ids, words: Sequence[str], server: Server, tops: int, ask: A
     async def ask_next(places: set[tuple[int, ...]], number: int) -> dict[tuple[int, ...], dict[int, float]]:
         ordered = sorted(places)
         bodies = [{"prompt": [*prompt, *place], "max_tokens": 1, "logprobs": number, **PLAIN} for place in ordered]
-        answers = await together(ask("completions", body) for body in bodies)
+        answers = await aio.gather(ask("completions", body) for body in bodies)
         return {place: _told(next_ids(answer)) for place, answer in zip(ordered, answers, strict=True)}
 
     wanted = {(tuple(tail[:place]), tail[place]) for tail in tails for place in range(len(tail))}

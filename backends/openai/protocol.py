@@ -9,7 +9,7 @@ from treeagent.backend import Completion, Sampling, Usage
 from treeagent.errors import BackendError
 
 if TYPE_CHECKING:
-    from .probe import Kind
+    from .server_kinds import Kind
 
 SEED_BITS = 31
 """llama.cpp's seeds have 32 bits, of which all ones mean a random one; JavaScript gateways know no 64-bit numbers."""

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from treeagent.backend import Sampling
 
-from .sampler import CHUNK, GUMBEL_MAX, SLACK, TEXT, Floats, Words, noise_of_blocks, survivors
+from .philox import CHUNK, GUMBEL_MAX, TEXT, Floats, Words, noise_of_blocks
+from .sampler import SLACK, survivors
 
 MANY = 4096
 """Vocabulary from which on most ids are left out first, as no noise can bring them among the best."""

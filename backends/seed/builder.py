@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..models import catalog
-from ..models.loader import DTYPES, Model, Text
-from .drafters.base import BEAMS, MODEL, Drafter, Others
+from ..models.loader import DTYPES, Model
+from ..models.tokenizer import Text
+from .drafters.base import Drafter, Others
 from .drafters.hybrid import Combined
 from .drafters.model.beam_depth import START as BEAMS_START
 from .drafters.model.beam_depth import Deepening
@@ -21,10 +22,13 @@ from .drafters.tables.ngram import NgramDrafter
 from .drafters.tables.stand import StandDrafter
 from .drafters.tables.token_recycling import RecyclingDrafter
 from .executor import profiler
+from .executor.cost_table import CostTable
 from .executor.model_runner import Runner
+from .records import BEAMS, MODEL
 from .scheduler.metrics import Counters
 from .scheduler.scheduler import Scheduler
-from .speculation.goodput import Calibration, CostTable, best_chain
+from .speculation.calibration import Calibration
+from .speculation.goodput import best_chain
 from .speculation.speculator import DEPTH, Drafting
 from .verifiers.beam_coupled import CoupledBeams
 from .verifiers.beam_rejection import BeamRejection

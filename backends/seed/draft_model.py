@@ -14,15 +14,16 @@ from weakref import WeakSet
 from treeagent.errors import ModelError
 
 from ..models import catalog
-from ..models.loader import Text, load_model, load_text
-from ..training.early_exit_loss import exits_of
+from ..models.loader import load_model
+from ..models.tokenizer import Text, load_text
 from .executor import profiler
 from .executor.early_exit import ADAPTIVE, Exit, SortedRunner
+from .executor.exit_policy import exits_of
 from .executor.model_runner import Runner
 
 if TYPE_CHECKING:
     from .backend import SeedBackend
-    from .speculation.goodput import CostTable
+    from .executor.cost_table import CostTable
 
 
 @dataclass(slots=True, eq=False)

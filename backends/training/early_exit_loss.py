@@ -13,15 +13,12 @@ from typing import Any
 
 import torch
 
+from ..seed.executor.exit_policy import exits_of
+
 Text = tuple[list[int], list[float]]
 """Token ids, and the weight of the loss of predicting the token after each."""
 Batch = tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]
 """Inputs of a model, target ids (B, T), weights (B, T)."""
-
-
-def exits_of(config: Any) -> tuple[int, ...]:
-    """Layers after which a model can be left; all of them alone when its configuration names none."""
-    return tuple(getattr(config, "exits", None) or (config.num_hidden_layers,))
 
 
 def exit_logits(

@@ -26,7 +26,8 @@ from treeagent.errors import ConfigError, ModelError, TreeagentError, UnknownNam
 
 from ..bench.workloads.prompts import KINDS, MINI, MIXED, prompts
 from ..local.base import find_device
-from ..models.loader import load_model, load_text
+from ..models.loader import load_model
+from ..models.tokenizer import load_text
 from .early_exit_loss import Batch, Text, exit_logits, packed
 from .sampled_softmax import Candidates
 

@@ -11,10 +11,11 @@ from treeagent.errors import BackendError, ConfigError
 from ..local import model_thread
 from ..local.base import LocalBackend, Pairs, pairs, samples
 from ..local.request_queue import Ticket
+from ..local.sample import Sample
 from ..models.loader import Model
 from .batcher import Batcher
 from .beam_generate import decode_beams
-from .generate import Sample, decode, score
+from .generate import decode, score
 
 Item = TypeVar("Item")
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ..local.beam_search import Beam, Joint, Run
+from ..local.sample import Sample
 from ..models.loader import Model
-from ..sampling.sampler import Floats
-from .generate import Sample, forward, host, prefill
+from ..sampling.philox import Floats
+from .generate import forward, host, prefill
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ..display.progress import Progress, progress
+from ..display.progress import Lines, Progress, Screen
 from ..errors import ConfigError
 from .arguments import INTERRUPTED, printable, say
 from .metrics_text import paragraph
 
 if TYPE_CHECKING:
-    from ..runtime.agent import Agent, Result, Run
+    from ..runtime.agent import Agent, Run
+    from ..runtime.result import Result
     from ..thought import Thought
 
 
@@ -116,3 +117,16 @@ def _known(amount: int | None) -> str:
 def _indent(text: str) -> str:
     """Further lines under the first."""
     return "\n     ".join(text.strip().splitlines())
+
+
+def progress(console: Console, write: Callable[[str], None], *, quiet: bool = False, live: bool = False) -> Progress:
+    """The right view for where standard error goes; ``live`` shows the tree too, where that is a terminal."""
+    if quiet:
+        return Progress()
+    if console.is_terminal and not console.is_dumb_terminal:
+        from ..display.live_tree import LiveTree
+
+        return LiveTree(console) if live else Screen(console)
+    if live:
+        write("--live needs a terminal; this is ordinary progress.")
+    return Lines(write)

@@ -14,7 +14,8 @@ from .arguments import INTERRUPTED, SOLVED, UNSOLVED, say
 
 if TYPE_CHECKING:
     from ..display.progress import Progress
-    from ..runtime.agent import Agent, Result
+    from ..runtime.agent import Agent
+    from ..runtime.result import Result
 
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in arguments.EXIT_CODES.items()) + "."
 

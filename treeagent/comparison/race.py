@@ -12,7 +12,8 @@ import typer
 from ..cli.arguments import INTERRUPTED
 from ..cli.session import run
 from ..display.progress import Progress
-from ..runtime.agent import Agent, Result
+from ..runtime.agent import Agent
+from ..runtime.result import Result
 from ..taskfile.dataset import Data, Row
 from .same_tree import Difference, Exchange, Recorder, first_difference, same_end
 from .speedup import Pass, Score

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from ..backend import Backend, Completion, Reply, Request, Round, ScoreRequest, Scores
-from ..runtime.agent import Result
+from ..runtime.result import Result
 
 CLOSE = 1e-3
 """Log-likelihoods nearer than this are equal: other kernels and batch shapes round differently."""

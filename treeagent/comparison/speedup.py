@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..runtime.agent import Result
+from ..runtime.result import Result
 
 ENOUGH = 3
 """Repeats below which no interval is given: two say next to nothing about their spread."""

@@ -214,16 +214,3 @@ def short(text: str, width: int = 72) -> str:
     """On one line, without control characters, cut where too long."""
     line = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
     return line if len(line) <= width else f"{line[: width - 1]}…"
-
-
-def progress(console: Console, write: Callable[[str], None], *, quiet: bool = False, live: bool = False) -> Progress:
-    """The right view for where standard error goes; ``live`` shows the tree too, where that is a terminal."""
-    if quiet:
-        return Progress()
-    if console.is_terminal and not console.is_dumb_terminal:
-        from .live_tree import LiveTree
-
-        return LiveTree(console) if live else Screen(console)
-    if live:
-        write("--live needs a terminal; this is ordinary progress.")
-    return Lines(write)

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from ..runtime.explorer import ranked
-from ..thought import Thought, Tree
+from ..thought import Thought, Tree, ranked
 
 ROW, BOX, GAP, MARGIN = 40, 32, 44, 16
 """Pixels: height of a row and of a box, space between columns, around everything."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import JournalError
-from ..runtime.agent import Result
+from ..runtime.result import Result
 
 FORMAT = 1
 

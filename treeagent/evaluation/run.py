@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..errors import BackendError, InputError
 from ..runtime import journal
-from ..runtime.agent import Agent, Result
+from ..runtime.agent import Agent
+from ..runtime.result import Result
 from ..taskfile.dataset import Data, Row
 from .outcomes import Outcome, Outcomes
 

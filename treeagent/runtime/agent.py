@@ -5,66 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..backend import Backend, Round, Usage
+from ..backend import Backend, Round
 from ..errors import BackendError, ConfigError, JournalError, TreeagentError
 from ..evaluator import Evaluator
 from ..search import Search
 from ..taskfile.schema import Scalar
 from ..taskfile.task import DEFAULT_SAMPLING, Task
-from ..thought import Thought, Tree
+from ..thought import Thought, ranked
 from . import factory
 from .budget import Budget, BudgetExhausted, Ledger
-from .explorer import Counts, Explorer, ranked
+from .explorer import Explorer
 from .journal import FORMAT, Event, Journal, read, recorded, rounds_event
+from .result import Result
 
 Handler = Callable[[Event], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a search found, and what it cost."""
-
-    input: str
-    answer: str | None
-    """None when there is no answer; ``path`` then holds the best attempt."""
-    solved: bool | None
-    """The task's own verdict on the answer; None when it cannot tell."""
-    path: tuple[str, ...]
-    """The steps that lead to the answer."""
-    ended: str
-    """``finished``, or why the search stopped early: ``calls``, ``tokens``, ``nodes``, ``dollars``, ``seconds``,
-    ``interrupted`` or ``failed``."""
-    usage: Usage
-    seconds: float
-    seed: int
-    counts: Counts
-    tree: Tree = field(repr=False)
-    thought: Thought | None = field(default=None, repr=False)
-    settings: dict[str, Any] = field(default_factory=dict, repr=False)
-    """Task, search, evaluator, backend and their options."""
-    engine: dict[str, Any] = field(default_factory=dict, repr=False)
-    """The backend's own figures for this search (:meth:`Backend.meter`); empty when it keeps none."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The object that ``treeagent solve --json`` prints."""
-        return {
-            "input": self.input,
-            "answer": self.answer,
-            "solved": self.solved,
-            "path": list(self.path),
-            "thought": None if self.thought is None else self.thought.id,
-            "ended": self.ended,
-            "usage": {**asdict(self.usage), "tokens": self.usage.tokens},
-            "seconds": round(self.seconds, 3),
-            "seed": self.seed,
-            "counts": asdict(self.counts),
-            "settings": self.settings,
-            "engine": self.engine,
-        }
 
 
 class Agent:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
+from .. import aio
 from ..backend import Backend, Key, Reply, Request, ScoreRequest, Scores
 from ..evaluator import Evaluator
 from ..taskfile.task import Task
@@ -15,7 +16,6 @@ from .budget import BudgetExhausted, Ledger
 from .journal import Event
 from .request_broker import JUDGE, WRITER, Asking, noting
 
-T = TypeVar("T")
 Emit = Callable[[Event], None]
 Count: TypeAlias = "int | Sequence[int] | None"
 
@@ -101,7 +101,7 @@ class Explorer:
         if self._evaluator is None:
             raise TypeError("this search has no evaluator; set Search.evaluates")
         groups = [list(thoughts)] if self._evaluator.together else [[thought] for thought in thoughts]
-        await _together(self._judge(group) for group in groups if group)
+        await aio.gather((self._judge(group) for group in groups if group), deferred=BudgetExhausted)
         return [self.tree[thought.id] for thought in thoughts]
 
     async def _grow(
@@ -126,14 +126,14 @@ class Explorer:
                     judging += [asyncio.ensure_future(self._judge([child])) for child in grown[place]]
             if refused is not None:
                 raise refused
-            await _together(judging)
+            await aio.gather(judging, deferred=BudgetExhausted)
             if judge and not judge_each:
                 await self.evaluate([child for children in grown for child in children])
         except BudgetExhausted:
-            await _ended([*requests, *judging])
+            await aio.raise_failures([*requests, *judging], BudgetExhausted)
             raise
         finally:
-            await _cancel([*requests, *judging])
+            await aio.cancel([*requests, *judging])
         return [[self.tree[child.id] for child in children] for children in grown]
 
     async def _ask_for_steps(self, thought: Thought, role: str, n: int | None) -> tuple[str, Reply]:
@@ -234,12 +234,12 @@ class Explorer:
             if not attempts:
                 raise
         finally:
-            await _cancel(tasks)
+            await aio.cancel(tasks)
         return attempts
 
     async def finish(self, candidates: Sequence[Thought]) -> Thought | None:
         """Have each candidate's answer written; the first that the task verifies, else the first that has one."""
-        answered = await _together(self._answer(thought) for thought in candidates)
+        answered = await aio.gather((self._answer(thought) for thought in candidates), deferred=BudgetExhausted)
         if self.task.can_verify:
             for thought in answered:
                 if self.verified(thought):
@@ -305,40 +305,5 @@ class Explorer:
         return await self._asking.score(ScoreRequest(prompt, tuple(continuations)), thought.id)
 
 
-def ranked(thoughts: Iterable[Thought]) -> list[Thought]:
-    """Best value first; equal values keep their order, and thoughts of unknown value come last."""
-    return sorted(thoughts, key=lambda thought: (thought.value is None, -(thought.value or 0.0)))
-
-
 def _each(number: Count, thoughts: Sequence[Thought]) -> Sequence[int | None]:
     return [number] * len(thoughts) if number is None or isinstance(number, int) else number
-
-
-async def _together(awaitables: Iterable[Awaitable[T]]) -> list[T]:
-    """Await all at once; results in order. The first failure is raised once every other has ended or been cancelled."""
-    futures = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        return list(await asyncio.gather(*futures))
-    except BudgetExhausted:
-        await _ended(futures)
-        raise
-    finally:
-        await _cancel(futures)
-
-
-async def _ended(futures: Sequence[asyncio.Future[Any]]) -> None:
-    """Wait until all have ended; raises what went wrong with one: a spent budget must not hide it."""
-    for outcome in await asyncio.gather(*futures, return_exceptions=True):
-        if isinstance(outcome, Exception) and not isinstance(outcome, BudgetExhausted):
-            raise outcome
-
-
-async def _cancel(futures: Sequence[asyncio.Future[Any]]) -> None:
-    """End what still runs, and wait until it has ended."""
-    for future in futures:
-        future.cancel()
-    if futures:
-        await asyncio.wait(futures)
-        for future in futures:
-            if not future.cancelled():
-                future.exception()  # seen: the first one has been raised already

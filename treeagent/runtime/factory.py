@@ -12,7 +12,8 @@ from .. import registry
 from ..backend import Backend
 from ..errors import CapabilityError, ConfigError
 from ..evaluator import Evaluator
-from ..search import Search, build
+from ..options import build
+from ..search import Search
 from ..taskfile.task import Task
 from .budget import Budget
 

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from treeagent.comparison import speedup as speed
@@ -145,3 +146,12 @@ def per_doubling(smaller: Row, larger: Row) -> float | None:
         return None
     doublings = math.log2(larger.branches / smaller.branches)
     return float((larger.seconds_per_token / smaller.seconds_per_token) ** (1 / doublings))
+
+
+def _steps(rows: Sequence[Row]) -> dict[tuple[str, int], float | None]:
+    """Factor on the time per token per doubling, by mode and the larger number of branches."""
+    found = {}
+    for mode in dict.fromkeys(row.mode for row in rows):
+        for smaller, larger in pairwise(row for row in rows if row.mode == mode):
+            found[mode, larger.branches] = per_doubling(smaller, larger)
+    return found

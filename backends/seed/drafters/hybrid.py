@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .base import Draft, Drafter, Group, Others, Row, Verified
+from ..records import Draft, Group, Row
+from .base import Drafter, Others, Verified
 
 
 class Combined(Drafter):

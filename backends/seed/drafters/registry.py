@@ -10,6 +10,7 @@ from operator import mul
 
 from treeagent.errors import ConfigError, did_you_mean
 
+from .base import MOST_LEVELS, MOST_NODES
 from .model.tree_shapes import Branching, Chain, Dynamic, Shape, StochasticBeam
 
 TABLES = ("ngram", "recycling", "stand")
@@ -20,8 +21,6 @@ NAMES = ("auto", "none", *TABLES, *MODEL, *(f"{table}+{name}" for table in TABLE
 """Every drafter, without numbers."""
 NUMBERS = {"rsd-c": (2, 2), "rsd-s": (3, 2), "mcsd": (2, 2)}
 """Of fixed trees the numbers that are used when none are given."""
-MOST_LEVELS, MOST_NODES = 16, 256
-"""Of a fixed tree."""
 
 
 def size(name: str, numbers: Sequence[int]) -> tuple[int, int]:

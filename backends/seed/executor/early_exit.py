@@ -25,12 +25,11 @@ from numpy.typing import NDArray
 
 from treeagent.errors import ConfigError, ModelError
 
-from ...training.early_exit_loss import exits_of
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_tree import Node
-from .exit_policy import Leaving
+from .exit_policy import Leaving, exits_of
 from .forward_batch import Plan, Span, make_plan
-from .hf_model import LlamaDecoder
+from .llama import LlamaDecoder
 from .model_runner import Runner
 from .weights import Weights
 

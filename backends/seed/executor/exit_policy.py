@@ -8,6 +8,7 @@ looked at if, by the shares of tokens that left lately, a token's whole way is s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 PRIOR, START = 8.0, 0.5
 """Tokens that an unknown share counts as, and the share: half leave."""
@@ -77,3 +78,8 @@ class Leaving:
         """Seconds from one exit (-1: the beginning) to a later one, with a look there."""
         layers = self._exits[after] - (self._exits[number] if number >= 0 else 0)
         return self._look + layers * self._layer
+
+
+def exits_of(config: Any) -> tuple[int, ...]:
+    """Layers after which a model can be left; all of them alone when its configuration names none."""
+    return tuple(getattr(config, "exits", None) or (config.num_hidden_layers,))

@@ -10,17 +10,16 @@ T new tokens, R wanted ones, H query heads, h key-value heads, D head dimension,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..kv_cache.pool import SlotPool
 from .forward_batch import Plan
-from .packed_linear import Product, is_plain, pack
-from .tree_attention import NAME, Pass, attend_forest
+from .llama import LlamaDecoder
+from .packed_linear import pack
+from .tree_attention import NAME, Pass
 
 Decoder = Callable[[Plan, SlotPool], torch.Tensor]
 """Logits (R, V) of a pass."""
@@ -55,107 +54,3 @@ class TransformersDecoder:
         )
         logits: torch.Tensor = out.logits[0]
         return logits
-
-
-class _Layer:
-    """One decoder layer's weights, as :class:`LlamaDecoder` uses them."""
-
-    def __init__(self, layer: Any) -> None:
-        attention, mlp = layer.self_attn, layer.mlp
-        self.before = _norm(layer.input_layernorm)
-        self.qkv = Product([attention.q_proj, attention.k_proj, attention.v_proj])
-        self.q_norm = _norm(attention.q_norm) if hasattr(attention, "q_norm") else None
-        self.k_norm = _norm(attention.k_norm) if hasattr(attention, "k_norm") else None
-        self.scale = float(attention.scaling)
-        self.out = Product([attention.o_proj])
-        self.between = _norm(layer.post_attention_layernorm)
-        self.gate = Product([mlp.gate_proj])
-        self.up = Product([mlp.up_proj])
-        self.down = Product([mlp.down_proj])
-        layer.self_attn = layer.mlp = None  # frees the plain weights
-
-
-class LlamaDecoder:
-    """Llama, Mistral, Qwen2, Qwen3: pre-norm, rotary positions, gated SiLU."""
-
-    def __init__(self, network: Any) -> None:
-        model, config = network.model, network.config
-        self._embed = model.embed_tokens
-        self._rotary = model.rotary_emb
-        self._layers = [_Layer(layer) for layer in model.layers]
-        self._norm = _norm(model.norm)
-        self._head = Product([network.lm_head])
-        if self._head.packed and not config.tie_word_embeddings:
-            network.lm_head = None
-        self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
-
-    @staticmethod
-    def fits(network: Any) -> bool:
-        """Whether all layers have the parts that are expected, and no others that matter."""
-        attentions = [(layer.self_attn, layer.mlp) for layer in network.model.layers]
-        linears = [
-            getattr(module, name, None)
-            for attention, mlp in attentions
-            for module, names in ((attention, "q_proj k_proj v_proj o_proj"), (mlp, "gate_proj up_proj down_proj"))
-            for name in names.split()
-        ]
-        plain = all(is_plain(linear) for linear in [*linears, network.lm_head])
-        activations = all(
-            isinstance(mlp.act_fn, nn.SiLU) or type(mlp.act_fn).__name__ == "SiLUActivation" for _, mlp in attentions
-        )
-        return plain and activations
-
-    def __call__(self, plan: Plan, pool: SlotPool) -> torch.Tensor:
-        """Logits (R, V)."""
-        x = self.through(self.embed(plan), plan, pool, 0, len(self._layers))
-        if len(plan.wanted) < len(x):
-            x = x.index_select(0, plan.wanted)
-        return self.logits(x)
-
-    def embed(self, plan: Plan) -> torch.Tensor:
-        """What enters the first layer (T, E)."""
-        x: torch.Tensor = self._embed(plan.tokens[0])
-        return x
-
-    def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (R, V) of what left a layer (R, E)."""
-        return self._head(self._norm(x))
-
-    def through(self, x: torch.Tensor, plan: Plan, pool: SlotPool, first: int, last: int) -> torch.Tensor:
-        """What leaves layer ``last - 1`` (T, E) when ``x`` (T, E) enters layer ``first``."""
-        forest = Pass(plan, pool)
-        tokens, heads, kv_heads = len(x), self._heads, self._kv_heads
-        cos, sin = self._rotary(x[None], plan.positions)  # (1, T, D)
-        dim = cos.shape[2]
-        half = dim // 2
-        cos = cos[0][:, None]  # (T, 1, D)
-        sin = torch.cat((-sin[0][:, None, :half], sin[0][:, None, half:]), dim=2)  # rotation's sign
-        for index in range(first, last):
-            layer = self._layers[index]
-            qkv = layer.qkv(layer.before(x)).view(tokens, heads + 2 * kv_heads, dim)
-            rotated = qkv[:, : heads + kv_heads]  # (T, H + h, D)
-            if layer.q_norm is not None and layer.k_norm is not None:
-                torch.cat((layer.q_norm(rotated[:, :heads]), layer.k_norm(rotated[:, heads:])), dim=1, out=rotated)
-            swapped = rotated.roll(half, dims=2)
-            rotated.mul_(cos).addcmul_(swapped, sin)
-            new = qkv[:, heads:].view(tokens, 2, kv_heads, dim)  # keys and values lie side by side
-            attended = attend_forest(qkv[:, :heads], new, index, forest, layer.scale)
-            x = layer.out.plus(attended.reshape(tokens, heads * dim), x)
-            y = layer.between(x)
-            x = layer.down.plus(layer.up.times(y, layer.gate.silu(y)), x)
-        return x
-
-
-def _norm(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The layer's root-mean-square norm, x / sqrt(mean(x^2) + epsilon) * weight, in half of torch's operations."""
-    if module.weight.dtype == torch.float64:  # transformers computes norms in float32 then, and so must we
-        return module  # type: ignore[no-any-return]
-    dtype, root = module.weight.dtype, math.sqrt(len(module.weight))
-    weight = module.weight.detach().float() * root
-    offset = weight.new_tensor(root * math.sqrt(module.variance_epsilon))
-
-    def norm(x: torch.Tensor) -> torch.Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)  # (..., 1)
-        return x.div(length.hypot_(offset)).mul_(weight).to(dtype)
-
-    return norm

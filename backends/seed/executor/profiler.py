@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ...models import catalog
-from ..speculation.goodput import REPEATS, CostTable
+from .cost_table import REPEATS, CostTable
 from .early_exit import SortedRunner
 from .forward_batch import Span
 from .model_runner import Runner

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
 
-from ..executor.forward_batch import Span
 from .pool import Slots
 from .radix_tree import Node, PrefixForest
 
@@ -89,39 +88,3 @@ class Branch:
         """Unpin what it held; see :meth:`PrefixForest.leave`."""
         self.free_spare()
         self.forest.leave(self.node, keep=keep)
-
-
-class Reading:
-    """The uncomputed prompt tokens that one pass reads: the spans, and which branches can go on in the same pass."""
-
-    def __init__(self, branches: Iterable[Branch], limit: int) -> None:
-        """Whole nodes from the top down, branch after branch, up to ``limit`` tokens (one at least)."""
-        self.spans: list[Span] = []
-        self.ready: list[Branch] = []
-        self._taken: dict[Node, int] = {}
-        self.tokens = 0
-        for branch in branches:
-            if all(self._take(node, limit - self.tokens) for node in branch.missing()):
-                self.ready.append(branch)
-
-    def _take(self, node: Node, room: int) -> bool:
-        """Read what is left of a node, or as much as there is room for; whether it is whole then."""
-        left = len(node.tokens) - node.computed
-        if node not in self._taken:
-            take = min(left, room)
-            if take <= 0:
-                return False
-            above = [above.slots for above in node.path()]
-            end = node.start + node.computed
-            context = np.concatenate(above)[:end] if above else np.zeros(0, dtype=np.int64)
-            run = slice(node.computed, node.computed + take)
-            assert node.parent is not None  # noqa: S101  # the root has no tokens to read
-            self.spans.append(Span(node.tokens[run], node.slots[run], context, node.parent))
-            self._taken[node] = take
-            self.tokens += take
-        return self._taken[node] == left
-
-    def done(self) -> None:
-        """The pass has been made: what it read is computed."""
-        for node, take in self._taken.items():
-            node.computed += take

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...local.beam_search import Beam, Run
-from ..drafters.base import Draft, Group, Row
 from ..executor.forward_batch import Span
 from ..kv_cache.page_table import Branch
 from ..kv_cache.pool import Slots
+from ..records import Draft, Group, Row
 from ..verifiers.beam_coupled import Outcome
 from .jobs import Job, span_of
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from treeagent.backend import Round
 
-from ..drafters.base import Draft
-from ..verifiers.rejection import Verdict
+from ..records import Draft
+from ..verifiers.base import Verdict
 
 DEPTHS = 16
 """Draft positions that acceptance is told apart for, and exits of a draft model."""

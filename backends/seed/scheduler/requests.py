@@ -12,9 +12,11 @@ from treeagent.backend import Reply, Request, ScoreRequest, Scores, Usage
 from ...local.base import pairs, samples
 from ...local.beam_search import Run
 from ...local.request_queue import Ticket
-from ...models.loader import Model, Text
+from ...models.loader import Model
+from ...models.tokenizer import Text
 from .beam_job import Beaming
-from .jobs import Growing, Job, Scoring
+from .jobs import Growing, Job
+from .score_job import Scoring
 
 Question = Ticket[Request | ScoreRequest]
 Later = Callable[[Callable[[], None]], object]

@@ -20,17 +20,20 @@ import torch
 
 from treeagent.errors import BackendError
 
-from ..drafters.base import BEAMS, Draft
+from ..executor.logits import Logits
 from ..executor.model_runner import Runner
-from ..kv_cache.page_table import CHUNK, Branch, Reading
+from ..executor.prefill import Reading
+from ..kv_cache.page_table import CHUNK, Branch
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_tree import OutOfMemory
+from ..records import BEAMS, Draft
 from ..speculation.speculator import Drafting
+from ..verifiers.base import Claim, Verdict, Verifier
 from ..verifiers.beam_coupled import BeamVerifier, Trail
-from ..verifiers.rejection import Claim, Logits, Verdict, Verifier
 from .beam_job import Beaming
-from .jobs import NOT_FINITE, Growing, Job, Scoring
+from .jobs import NOT_FINITE, Growing, Job
 from .metrics import DEPTHS, Counters
+from .score_job import Scoring
 
 POLICIES = ("rounds", "fcfs", "serial")
 

@@ -6,11 +6,16 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from ..drafters.base import Draft, Drafter, Row, Verified
+from ..drafters.base import Drafter, Verified
+from ..executor.cost_table import CostTable
+from ..executor.logits import Logits
+from ..records import Draft, Row
 from ..scheduler.beam_job import Beaming
 from ..scheduler.jobs import Growing
-from ..verifiers.rejection import Claim, Logits, Verdict
-from .goodput import Calibration, CostTable, Gate, floor, select, values
+from ..verifiers.base import Claim, Verdict
+from .calibration import Calibration
+from .gate import Gate
+from .goodput import floor, select, values
 
 DEPTH = 16
 """Levels of the deepest draft."""

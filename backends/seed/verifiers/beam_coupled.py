@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...local.beam_search import Beam, Joint
-from ...sampling.sampler import Floats
-from ..drafters.base import Draft, Group
-from .rejection import Logits
+from ...sampling.philox import Floats
+from ..executor.logits import Logits
+from ..records import Draft, Group
 
 Place = tuple[int, int]
 """A row of the group and a node of its draft, -1 for the row's last token."""

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from treeagent.errors import ConfigError
 
 from ...local.beam_search import Joint, Pick, draw, law_of, stream_of
-from ...sampling.sampler import MOST_BEAMS, RESIDUAL
-from ..drafters.base import Layer
+from ...sampling.philox import RESIDUAL
+from ...sampling.sampler import MOST_BEAMS
+from ..records import Layer
 from .beam_coupled import BeamVerifier, CoupledBeams, Outcome, Raw, Trail
 from .beam_width import width_of
 from .rejection import LEAST_RESIDUAL, coin

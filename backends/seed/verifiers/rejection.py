@@ -14,162 +14,19 @@ V vocabulary, R rows of logits of a pass, n drafted tokens of a branch.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ...sampling.gumbel_top_k import softmax_rows, top_draws_rows, warp_rows
-from ...sampling.sampler import COIN, RESIDUAL, Floats, choose_rows, uniforms
-from ..drafters.base import Draft, Row
+from ...sampling.philox import COIN, RESIDUAL, uniforms
+from ..executor.logits import Logits
+from .base import Claim, Verdict, Verifier
+from .coupled import Coupled
 
 LEAST_RESIDUAL = 1e-12
 """A residual of less mass than this is rounding (p = q): the draw is made from p itself."""
-
-
-class Logits:
-    """The logits (R, V) of one pass, brought to the host as far as they are needed."""
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self._tensor = tensor
-        self._best: tuple[NDArray[np.int64], NDArray[np.bool_]] | None = None
-
-    def best(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Of every row the most likely token (R,), the lowest of equals, and whether its logit is finite (R,)."""
-        if self._best is None:
-            if self._tensor.device.type == "cpu":  # NumPy's argmax is ten times as fast as torch's
-                rows = self.rows(range(len(self._tensor)))
-                ids = rows.argmax(axis=1)
-                top = rows[np.arange(len(rows)), ids]
-            else:
-                best = self._tensor.argmax(dim=1)
-                top = self._tensor.gather(1, best[:, None])[:, 0].double().cpu().numpy()
-                ids = best.cpu().numpy()
-            self._best = ids, np.isfinite(top)
-        return self._best
-
-    def top(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Of every row the ``count`` likeliest tokens, the first of them first, and their probabilities, (R, count).
-
-        At temperature 1 and without cuts; all of a smaller vocabulary, and zeros where logits are not finite.
-        """
-        scores, ids = self._tensor.topk(min(count, self._tensor.shape[1]), dim=1)
-        wide = self._tensor if self._tensor.dtype == torch.float64 else self._tensor.float()
-        chances = (scores.double() - wide.logsumexp(dim=1, keepdim=True)).exp().nan_to_num(0.0)
-        return ids.cpu().numpy(), chances.cpu().numpy()
-
-    def rows(self, which: Sequence[int]) -> Floats:
-        """Rows (len(which), V) as float32 or float64."""
-        everything = range(len(self._tensor))
-        chosen = self._tensor if which == everything else self._tensor[torch.as_tensor(which)]
-        wide: Floats = (chosen if chosen.dtype == torch.float64 else chosen.float()).cpu().numpy()
-        return wide
-
-
-@dataclass(slots=True, eq=False)
-class Claim:
-    """A branch's draft, and where its logits are."""
-
-    row: Row
-    draft: Draft
-    first: int
-    """Row of the logits after the branch's last token; those after each drafted one follow."""
-
-    def children(self) -> dict[int, list[int]]:
-        """Drafted tokens by parent, -1 standing for the row's last token."""
-        children: dict[int, list[int]] = {}
-        for node, parent in enumerate(self.draft.parents):
-            children.setdefault(parent, []).append(node)
-        return children
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a row gets from a pass."""
-
-    accepted: tuple[int, ...]
-    """Nodes of the draft, from the top down."""
-    tokens: tuple[int, ...]
-    """The accepted tokens and one more, which is the target's own."""
-
-
-class Verifier(ABC):
-    """Turns claims into verdicts, one for each."""
-
-    name: str
-
-    @abstractmethod
-    def verify(self, claims: Sequence[Claim], logits: Logits) -> list[Verdict | None]:
-        """None for a branch whose logits are not finite (a broken model)."""
-
-
-class Coupled(Verifier):
-    """Follow the target's own tokens through the draft; any drafts, trees and tables included."""
-
-    name = "coupled"
-
-    def verify(self, claims: Sequence[Claim], logits: Logits) -> list[Verdict | None]:
-        """See :class:`Verifier`."""
-        verdicts: list[Verdict | None] = [None] * len(claims)
-        children = [claim.children() for claim in claims]
-        accepted: list[list[int]] = [[] for _ in claims]
-        tokens: list[list[int]] = [[] for _ in claims]
-        walking = list(range(len(claims)))
-        while walking:  # one turn per level: the choices of all branches that got this far are made together
-            chosen = choose(
-                [claims[i].row for i in walking],
-                [self._at(claims[i], accepted[i]) for i in walking],
-                [len(tokens[i]) for i in walking],
-                logits,
-            )
-            onward: list[int] = []
-            for i, token in zip(walking, chosen, strict=True):
-                if token is None:
-                    continue
-                tokens[i].append(token)
-                node = accepted[i][-1] if accepted[i] else -1
-                draft = claims[i].draft
-                match = next((child for child in children[i].get(node, ()) if draft.tokens[child] == token), None)
-                if match is None:
-                    verdicts[i] = Verdict(tuple(accepted[i]), tuple(tokens[i]))
-                else:
-                    accepted[i].append(match)
-                    onward.append(i)
-            walking = onward
-        return verdicts
-
-    def _at(self, claim: Claim, accepted: Sequence[int]) -> int:
-        return claim.first + (accepted[-1] + 1 if accepted else 0)
-
-
-def choose(rows: Sequence[Row], at: Sequence[int], ahead: Sequence[int], logits: Logits) -> list[int | None]:
-    """The target's own token after each branch, from row ``at`` of the logits and ``ahead`` tokens after its last.
-
-    None where the logits are not finite.
-    """
-    chosen: list[int | None] = [None] * len(rows)
-    best, finite = logits.best()
-    sampled = []
-    for i, (row, place) in enumerate(zip(rows, at, strict=True)):
-        if not finite[place]:
-            continue
-        if row.sampling.temperature == 0:
-            chosen[i] = int(best[place])
-        else:
-            sampled.append(i)
-    if sampled:
-        drawn = choose_rows(
-            logits.rows([at[i] for i in sampled]),
-            [rows[i].sampling for i in sampled],
-            [rows[i].stream for i in sampled],
-            [rows[i].position + ahead[i] for i in sampled],
-        )
-        for i, token in zip(sampled, drawn.tolist(), strict=True):
-            chosen[i] = token
-    return chosen
 
 
 class Rejection(Verifier):

@@ -20,9 +20,9 @@ from treeagent.errors import ConfigError
 
 from ....local.beam_search import Beam, Joint, Pick, law_of, stream_of
 from ....sampling.gumbel_top_k import top_draws_rows
-from ....sampling.sampler import Floats
-from ..base import Group, Layer, Others
-from ..registry import MOST_LEVELS, MOST_NODES
+from ....sampling.philox import Floats
+from ...records import Group, Layer
+from ..base import MOST_LEVELS, MOST_NODES, Others
 from .beam_depth import Deepening, Fellows
 from .tree_builder import Sketch, drawn
 

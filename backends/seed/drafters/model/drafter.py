@@ -13,13 +13,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from ....sampling.sampler import Floats
+from ....sampling.philox import Floats
 from ...executor.forward_batch import Span
 from ...executor.model_runner import Runner
-from ...kv_cache.page_table import Branch, Reading
+from ...executor.prefill import Reading
+from ...kv_cache.page_table import Branch
 from ...kv_cache.pool import Slots
 from ...kv_cache.radix_tree import OutOfMemory
-from ..base import Draft, Drafter, Group, Others, Row
+from ...records import Draft, Group, Row
+from ..base import Drafter, Others
 from .beam_tree import BeamShape, Growth
 from .prefill_policy import Joining
 from .tree_builder import Sketch

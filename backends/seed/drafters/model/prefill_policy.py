@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..base import Others, Row
+from ...records import Row
+from ..base import Others
 
 FADE = 0.1
 """Weight of the latest text in the mean length."""

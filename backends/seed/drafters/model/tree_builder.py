@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from treeagent.backend import Sampling
 
 from ....sampling.gumbel_top_k import top_draws_rows, warp_rows
-from ....sampling.sampler import DRAFT, PURPOSES, TEXT, Floats
-from ..base import Draft, Row
+from ....sampling.philox import DRAFT, PURPOSES, TEXT, Floats
+from ...records import Draft, Row
 
 Law = NDArray[np.float64]
 Child = tuple[int, float, "Law | None"]

@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from ....sampling.gumbel_top_k import softmax_rows, top_draws_rows, warp_rows
-from ....sampling.sampler import TEXT, Floats, choose_rows
-from ..base import MODEL, Draft, Row
+from ....sampling.philox import TEXT, Floats
+from ....sampling.sampler import choose_rows
+from ...records import MODEL, Draft, Row
 from .tree_builder import Child, Nodes, Sketch, coupled, drawn, drawn_children, uncut, uncut_scores, warp_or_greedy
 
 MOST_GROWING = 8

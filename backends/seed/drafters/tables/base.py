@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 
-from ..base import Draft, Drafter, Row, Verified
+from ...records import Draft, Row
+from ..base import Drafter, Verified
 from .gumbel import Noise
 from .log_odds import Calibration
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from ....sampling.sampler import ROUNDS
+from ....sampling.philox import ROUNDS
 
 
 class Noise:
-    """:func:`treeagent.backends.sampling.sampler.gumbel` of one stream, for one token at a time.
+    """:func:`treeagent.backends.sampling.philox.gumbel` of one stream, for one token at a time.
 
     A guess needs two or three values and the next guess depends on them, so there is nothing to batch: 5 us a value
     here, against 160 us for any call of the NumPy version.

@@ -26,7 +26,8 @@ from heapq import heappop, heappush
 from itertools import count
 from operator import mul
 
-from ..base import Draft, Drafter, Row
+from ...records import Draft, Row
+from ..base import Drafter
 from .gumbel import Noise
 from .log_odds import Calibration
 

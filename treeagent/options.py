@@ -1,11 +1,39 @@
-"""Options of a backend from the command line's words; no model library is needed to read them."""
+"""Options of plug-ins: from the command line's words to values, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from treeagent.errors import ConfigError, did_you_mean
+from pydantic import TypeAdapter, ValidationError
+
+from .errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+T = TypeVar("T")
+
+
+def build(kind: str, name: str, cls: type[T], options: Mapping[str, Any]) -> T:
+    """An instance of a dataclass from options that may be strings. Raises ConfigError naming every wrong one."""
+    valid = [field.name for field in fields(cls)] if is_dataclass(cls) else []
+    unknown = [key for key in options if key not in valid]
+    if unknown:
+        raise ConfigError(
+            "\n".join(f"{kind} {name!r} has no option {key!r}.{did_you_mean(key, valid)}" for key in unknown)
+        )
+    if not is_dataclass(cls):
+        return cls()
+    try:
+        return TypeAdapter(cls).validate_python(dict(options))
+    except ValidationError as error:
+        faults = (
+            f"{kind} {name!r}: option {'.'.join(map(str, item['loc']))!r}: {item['msg']} (got {item['input']!r})"
+            for item in error.errors()
+        )
+        raise ConfigError("\n".join(faults)) from error
 
 
 def read_options(backend: str, kinds: Mapping[str, type], words: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,75 @@
+"""The state of one completion in the making."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+
+from treeagent.backend import Completion, Sampling
+
+from .detokenizer import CONTEXT, Decode, TextStream, decode_after
+
+
+class Sample:
+    """One completion in the making."""
+
+    def __init__(self, prompt: tuple[int, ...], sampling: Sampling, stream: int, limit: int, decode: Decode) -> None:
+        self.prompt = prompt
+        self.sampling = sampling
+        self.stream = stream
+        """Key of its noise."""
+        self.tokens: list[int] = []
+        """Generated so far, end-of-text token excluded."""
+        self.completion: Completion | None = None
+        """Set when it is finished."""
+        self.wanted: Callable[[], bool] = lambda: True
+        """Asked before each step; once false the sample is given up."""
+        self.limit = limit
+        """The most tokens it may have."""
+        self.others = 0
+        """Tokens generated for it that are not its own: those of beams that were not chosen."""
+        self._drafted: list[int] | None = None  # places of the tokens that a draft had guessed
+        self._decode = decode
+        self._text = TextStream(decode, prompt, sampling.stop) if sampling.stop else None
+
+    @property
+    def open(self) -> bool:
+        """Whether it needs another token."""
+        return self.completion is None and self.wanted()
+
+    def fork(self) -> Sample:
+        """Another sample that has taken the same tokens."""
+        twin = copy(self)
+        twin.tokens = list(self.tokens)
+        twin._text = None if self._text is None else self._text.fork()
+        return twin
+
+    def guessed(self, count: int) -> None:
+        """Where somebody drafts: the next ``count`` tokens are a draft's. Some may lie beyond the end."""
+        at = len(self.tokens)
+        self._drafted = [*(self._drafted or ()), *range(at, at + count)]
+
+    def accept(self, token: int, eos: frozenset[int]) -> None:
+        """Take the next token; sets ``completion`` at the end of text, at a stop string and at the token limit."""
+        if token in eos:
+            self._end("stop")
+            return
+        self.tokens.append(token)
+        if self._text is not None and self._text.push(token):
+            self._end("stop")
+        elif len(self.tokens) >= self.limit:
+            self._end("length")
+
+    def _end(self, why: str) -> None:
+        if self._text is None:
+            text = decode_after(self._decode, self.prompt[-CONTEXT:], self.tokens)
+            self.completion = Completion(text, tuple(self.tokens), why, drafted=self._confirmed(len(self.tokens)))
+            return
+        stopped = self._text.cut is not None or self._text.finish()
+        text, tokens = self._text.before_cut(self.tokens)
+        drafted = self._confirmed(len(tokens))
+        ends = self._text.ends(len(tokens)) if drafted else None  # of use for showing which were drafted
+        self.completion = Completion(text, tokens, "stop" if stopped else why, drafted=drafted, ends=ends)
+
+    def _confirmed(self, length: int) -> tuple[int, ...] | None:
+        return None if self._drafted is None else tuple(place for place in self._drafted if place < length)

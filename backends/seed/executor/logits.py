@@ -1,0 +1,50 @@
+"""The logits of a pass, warped and ranked on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...sampling.philox import Floats
+
+
+class Logits:
+    """The logits (R, V) of one pass, brought to the host as far as they are needed."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+        self._best: tuple[NDArray[np.int64], NDArray[np.bool_]] | None = None
+
+    def best(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Of every row the most likely token (R,), the lowest of equals, and whether its logit is finite (R,)."""
+        if self._best is None:
+            if self._tensor.device.type == "cpu":  # NumPy's argmax is ten times as fast as torch's
+                rows = self.rows(range(len(self._tensor)))
+                ids = rows.argmax(axis=1)
+                top = rows[np.arange(len(rows)), ids]
+            else:
+                best = self._tensor.argmax(dim=1)
+                top = self._tensor.gather(1, best[:, None])[:, 0].double().cpu().numpy()
+                ids = best.cpu().numpy()
+            self._best = ids, np.isfinite(top)
+        return self._best
+
+    def top(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Of every row the ``count`` likeliest tokens, the first of them first, and their probabilities, (R, count).
+
+        At temperature 1 and without cuts; all of a smaller vocabulary, and zeros where logits are not finite.
+        """
+        scores, ids = self._tensor.topk(min(count, self._tensor.shape[1]), dim=1)
+        wide = self._tensor if self._tensor.dtype == torch.float64 else self._tensor.float()
+        chances = (scores.double() - wide.logsumexp(dim=1, keepdim=True)).exp().nan_to_num(0.0)
+        return ids.cpu().numpy(), chances.cpu().numpy()
+
+    def rows(self, which: Sequence[int]) -> Floats:
+        """Rows (len(which), V) as float32 or float64."""
+        everything = range(len(self._tensor))
+        chosen = self._tensor if which == everything else self._tensor[torch.as_tensor(which)]
+        wide: Floats = (chosen if chosen.dtype == torch.float64 else chosen.float()).cpu().numpy()
+        return wide

@@ -1,0 +1,76 @@
+"""Coupled verification: draft and target share their noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...sampling.sampler import choose_rows
+from ..executor.logits import Logits
+from ..records import Row
+from .base import Claim, Verdict, Verifier
+
+
+class Coupled(Verifier):
+    """Follow the target's own tokens through the draft; any drafts, trees and tables included."""
+
+    name = "coupled"
+
+    def verify(self, claims: Sequence[Claim], logits: Logits) -> list[Verdict | None]:
+        """See :class:`Verifier`."""
+        verdicts: list[Verdict | None] = [None] * len(claims)
+        children = [claim.children() for claim in claims]
+        accepted: list[list[int]] = [[] for _ in claims]
+        tokens: list[list[int]] = [[] for _ in claims]
+        walking = list(range(len(claims)))
+        while walking:  # one turn per level: the choices of all branches that got this far are made together
+            chosen = choose(
+                [claims[i].row for i in walking],
+                [self._at(claims[i], accepted[i]) for i in walking],
+                [len(tokens[i]) for i in walking],
+                logits,
+            )
+            onward: list[int] = []
+            for i, token in zip(walking, chosen, strict=True):
+                if token is None:
+                    continue
+                tokens[i].append(token)
+                node = accepted[i][-1] if accepted[i] else -1
+                draft = claims[i].draft
+                match = next((child for child in children[i].get(node, ()) if draft.tokens[child] == token), None)
+                if match is None:
+                    verdicts[i] = Verdict(tuple(accepted[i]), tuple(tokens[i]))
+                else:
+                    accepted[i].append(match)
+                    onward.append(i)
+            walking = onward
+        return verdicts
+
+    def _at(self, claim: Claim, accepted: Sequence[int]) -> int:
+        return claim.first + (accepted[-1] + 1 if accepted else 0)
+
+
+def choose(rows: Sequence[Row], at: Sequence[int], ahead: Sequence[int], logits: Logits) -> list[int | None]:
+    """The target's own token after each branch, from row ``at`` of the logits and ``ahead`` tokens after its last.
+
+    None where the logits are not finite.
+    """
+    chosen: list[int | None] = [None] * len(rows)
+    best, finite = logits.best()
+    sampled = []
+    for i, (row, place) in enumerate(zip(rows, at, strict=True)):
+        if not finite[place]:
+            continue
+        if row.sampling.temperature == 0:
+            chosen[i] = int(best[place])
+        else:
+            sampled.append(i)
+    if sampled:
+        drawn = choose_rows(
+            logits.rows([at[i] for i in sampled]),
+            [rows[i].sampling for i in sampled],
+            [rows[i].stream for i in sampled],
+            [rows[i].position + ahead[i] for i in sampled],
+        )
+        for i, token in zip(sampled, drawn.tolist(), strict=True):
+            chosen[i] = token
+    return chosen

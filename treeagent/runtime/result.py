@@ -1,0 +1,53 @@
+"""What a search found, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..backend import Usage
+from ..thought import Thought, Tree
+from .explorer import Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a search found, and what it cost."""
+
+    input: str
+    answer: str | None
+    """None when there is no answer; ``path`` then holds the best attempt."""
+    solved: bool | None
+    """The task's own verdict on the answer; None when it cannot tell."""
+    path: tuple[str, ...]
+    """The steps that lead to the answer."""
+    ended: str
+    """``finished``, or why the search stopped early: ``calls``, ``tokens``, ``nodes``, ``dollars``, ``seconds``,
+    ``interrupted`` or ``failed``."""
+    usage: Usage
+    seconds: float
+    seed: int
+    counts: Counts
+    tree: Tree = field(repr=False)
+    thought: Thought | None = field(default=None, repr=False)
+    settings: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Task, search, evaluator, backend and their options."""
+    engine: dict[str, Any] = field(default_factory=dict, repr=False)
+    """The backend's own figures for this search (:meth:`Backend.meter`); empty when it keeps none."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``treeagent solve --json`` prints."""
+        return {
+            "input": self.input,
+            "answer": self.answer,
+            "solved": self.solved,
+            "path": list(self.path),
+            "thought": None if self.thought is None else self.thought.id,
+            "ended": self.ended,
+            "usage": {**asdict(self.usage), "tokens": self.usage.tokens},
+            "seconds": round(self.seconds, 3),
+            "seed": self.seed,
+            "counts": asdict(self.counts),
+            "settings": self.settings,
+            "engine": self.engine,
+        }
