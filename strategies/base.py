@@ -11,7 +11,7 @@ from treeagent import Search, Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expanding(Search):
+class ExpandingSearch(Search):
     """The prompt of an expansion."""
 
     by: Literal["propose", "sample"] | None = None
@@ -27,7 +27,7 @@ class Expanding(Search):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Growing(Expanding):
+class TreeSearch(ExpandingSearch):
     """The same number of completions for every expansion."""
 
     k: Annotated[int, Ge(1)] | None = None

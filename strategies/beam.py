@@ -16,12 +16,12 @@ from annotated_types import Ge
 
 from treeagent import ConfigError, Explorer, Task, Thought
 
-from .base import Growing
+from .base import TreeSearch
 from .path_scores import How, best_paths
 
 
 @dataclass(frozen=True)
-class Beam(Growing):
+class Beam(TreeSearch):
     """Generate ``k`` completions a thought, evaluate the steps, keep the ``b`` paths whose steps score best."""
 
     b: Annotated[int, Ge(1)] = 5

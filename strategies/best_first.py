@@ -13,11 +13,11 @@ from annotated_types import Ge
 
 from treeagent import Explorer, Thought, ranked
 
-from .base import Growing
+from .base import TreeSearch
 
 
 @dataclass(frozen=True)
-class BestFirst(Growing):
+class BestFirst(TreeSearch):
     """Expand the best open thought of the whole tree, until the best one is finished and accepted.
 
     Stops at the first finished thought that the task verifies, or, where it cannot verify, at the first one that has an

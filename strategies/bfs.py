@@ -14,11 +14,11 @@ from annotated_types import Ge
 
 from treeagent import Explorer, Thought, ranked
 
-from .base import Growing
+from .base import TreeSearch
 
 
 @dataclass(frozen=True)
-class BFS(Growing):
+class BFS(TreeSearch):
     """Generate ``k`` completions a thought, evaluate, keep the best ``b`` thoughts of a level."""
 
     b: Annotated[int, Ge(1)] = 5

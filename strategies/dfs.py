@@ -9,11 +9,11 @@ from annotated_types import Ge
 
 from treeagent import Explorer, Thought, ranked
 
-from .base import Growing
+from .base import TreeSearch
 
 
 @dataclass(frozen=True)
-class DFS(Growing):
+class DFS(TreeSearch):
     """Follow the best child first; skip children judged below ``threshold``; go back when nothing is left.
 
     Stops at the first finished thought that the task verifies, or, where it cannot verify, at the first one that has an

@@ -15,11 +15,11 @@ from annotated_types import Ge
 
 from treeagent import Explorer, Thought, ranked
 
-from .base import Growing
+from .base import TreeSearch
 
 
 @dataclass(frozen=True)
-class DVTS(Growing):
+class DVTS(TreeSearch):
     """Grow ``subtrees`` trees apart from each other, each greedily with ``k`` completions; the best end wins."""
 
     subtrees: Annotated[int, Ge(1)] = 4

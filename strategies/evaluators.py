@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge, Le
 
 from treeagent import ConfigError, Evaluator, Judgement, Task, Thought
-from treeagent.evaluator import Desk
+from treeagent.evaluator import EvaluationContext
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Value(Evaluator):
         """Needs the prompt ``value``."""
         task.require("value", "the evaluator 'value'")
 
-    async def judge(self, thoughts: Sequence[Thought], desk: Desk) -> list[Judgement]:
+    async def judge(self, thoughts: Sequence[Thought], desk: EvaluationContext) -> list[Judgement]:
         """Every sample that names a label counts; the last label named is meant."""
         judgements = []
         for thought in thoughts:
@@ -49,7 +49,7 @@ class Choice(Evaluator):
         """Needs the prompt ``value``."""
         task.require("value", "the evaluator 'choice'")
 
-    async def judge(self, thoughts: Sequence[Thought], desk: Desk) -> list[Judgement]:
+    async def judge(self, thoughts: Sequence[Thought], desk: EvaluationContext) -> list[Judgement]:
         """Probabilities are normalised over the labels."""
         labels = list(desk.task.labels)
         judgements = []
@@ -75,7 +75,7 @@ class Vote(Evaluator):
         """Needs the prompt ``vote``."""
         task.require("vote", "the evaluator 'vote'")
 
-    async def judge(self, thoughts: Sequence[Thought], desk: Desk) -> list[Judgement]:
+    async def judge(self, thoughts: Sequence[Thought], desk: EvaluationContext) -> list[Judgement]:
         """The last whole number in a completion is the choice, counted from 1."""
         place = "|".join(thought.key for thought in thoughts)
         reply = await desk.ask("vote", thoughts[0], place, n=self.samples, choices=thoughts)
@@ -98,7 +98,7 @@ class Likelihood(Evaluator):
         """Needs the prompt ``sample``."""
         task.require("sample", "the evaluator 'likelihood'")
 
-    async def judge(self, thoughts: Sequence[Thought], desk: Desk) -> list[Judgement]:
+    async def judge(self, thoughts: Sequence[Thought], desk: EvaluationContext) -> list[Judgement]:
         """The geometric mean over the tokens of the step, given the steps before it."""
         judgements = []
         for thought in thoughts:
@@ -129,7 +129,7 @@ class Reward(Evaluator):
                 f"the evaluator 'reward' needs labels of 0 or more: evaluate.labels of task {task.name!r}"
             )
 
-    async def judge(self, thoughts: Sequence[Thought], desk: Desk) -> list[Judgement]:
+    async def judge(self, thoughts: Sequence[Thought], desk: EvaluationContext) -> list[Judgement]:
         """Two passes a thought; the label is the likeliest."""
         likely = await Likelihood().judge(thoughts, desk)
         good = await Choice().judge(thoughts, desk)
@@ -151,7 +151,7 @@ class Verifier(Evaluator):
         if not task.can_verify:
             raise ConfigError(f"the evaluator 'verifier' needs a checker that verifies; task {task.name!r} has none")
 
-    async def judge(self, thoughts: Sequence[Thought], desk: Desk) -> list[Judgement]:
+    async def judge(self, thoughts: Sequence[Thought], desk: EvaluationContext) -> list[Judgement]:
         """No request is made."""
         return [
             Judgement(

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from treeagent import Explorer, Thought, ranked
 
-from .base import Growing
+from .base import TreeSearch
 
 
 @dataclass(frozen=True)
-class Greedy(Growing):
+class Greedy(TreeSearch):
     """Generate ``k`` completions, evaluate, follow the best thought; a dead end is the end."""
 
     async def run(self, explorer: Explorer) -> Thought | None:

@@ -20,7 +20,7 @@ from annotated_types import Ge
 
 from treeagent import Explorer, Thought, ranked
 
-from .base import Growing
+from .base import TreeSearch
 
 
 @dataclass(eq=False, slots=True)
@@ -57,7 +57,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class MCTS(Growing):
+class MCTS(TreeSearch):
     """Select by UCT, expand and judge, back up; stop early on a thought that the task verifies."""
 
     simulations: Annotated[int, Ge(1)] = 32

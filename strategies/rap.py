@@ -22,7 +22,7 @@ from annotated_types import Ge
 
 from treeagent import Explorer, Thought
 
-from .base import Growing
+from .base import TreeSearch
 from .path_scores import best_paths
 
 
@@ -41,7 +41,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class RAP(Growing):
+class RAP(TreeSearch):
     """Walk paths to their ends, chosen by UCT and then by reward; stop early on a thought that the task verifies."""
 
     iterations: Annotated[int, Ge(1)] = 10

@@ -19,11 +19,11 @@ from annotated_types import Ge, Gt
 
 from treeagent import Explorer, Thought, ranked
 
-from .base import Expanding
+from .base import ExpandingSearch
 
 
 @dataclass(frozen=True)
-class Rebase(Expanding):
+class Rebase(ExpandingSearch):
     """Share ``n`` steps a level among the thoughts, by the softmax of their rewards."""
 
     n: Annotated[int, Ge(1)] = 16

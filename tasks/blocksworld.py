@@ -33,7 +33,7 @@ class Blocksworld(Checker):
         state, goal = read_pddl(input) if input.lstrip().startswith("(") else read(input)
         return show(state, goal)
 
-    def after(self, parent: str, text: str) -> str | None:
+    def transition(self, parent: str, text: str) -> str | None:
         """The state after an action in words; None where the text is no action or the action is not possible."""
         state, goal = read(parent)
         action = read_action(text)
@@ -52,7 +52,7 @@ class Blocksworld(Checker):
             state = following
         return state.meets(goal)
 
-    def promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
+    def is_promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
         """Whether the steps are the beginning of a shortest plan."""
         whole, rest = _distance(input), _distance(state)
         return None if whole is None or rest is None else len(steps) + rest == whole

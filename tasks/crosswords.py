@@ -22,7 +22,7 @@ _STEP = re.compile(r"(?:[-*•] *)?(?i:(?P<slot>[hv][1-5])[.:)]? *(?P<word>[a-z]
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class Grid:
     """Ten clues and the letters so far."""
 
     clues: tuple[str, ...]
@@ -33,13 +33,13 @@ class Board:
         """What stands in a slot, such as ``h1``."""
         return "".join(self.letters[cell] for cell in _cells(slot))
 
-    def filled(self, slot: str, word: str) -> Board | None:
+    def filled(self, slot: str, word: str) -> Grid | None:
         """With a word written in; None where a letter that stands would change, or nothing would."""
         now = self.word(slot)
         if now == word or any(old not in ("_", new) for old, new in zip(now, word, strict=True)):
             return None
         cells = dict(zip(_cells(slot), word, strict=True))
-        return Board(self.clues, "".join(cells.get(at, letter) for at, letter in enumerate(self.letters)))
+        return Grid(self.clues, "".join(cells.get(at, letter) for at, letter in enumerate(self.letters)))
 
     @property
     def text(self) -> str:
@@ -53,7 +53,7 @@ def _cells(slot: str) -> range:
     return range(place * SIZE, (place + 1) * SIZE) if slot[0] == "h" else range(place, SIZE * SIZE, SIZE)
 
 
-def read(text: str) -> Board:
+def read(text: str) -> Grid:
     """The board that a state shows. Raises ValueError where across and down disagree or a line is not a clue's."""
     lines = text.removesuffix(FULL).strip().splitlines()
     found = [_LINE.fullmatch(line) for line in lines]
@@ -61,7 +61,7 @@ def read(text: str) -> Board:
         match and match["slot"] == slot for match, slot in zip(found, SLOTS, strict=True)
     ):
         raise ValueError("a state has ten lines such as 'h1. A clue: AB___', h1 to h5 and v1 to v5")
-    board = Board(tuple(match["clue"] for match in found if match), "".join(m["letters"] for m in found[:SIZE] if m))
+    board = Grid(tuple(match["clue"] for match in found if match), "".join(m["letters"] for m in found[:SIZE] if m))
     if board.text.removesuffix(FULL).strip().splitlines() != lines:
         raise ValueError("the words across and down do not agree")
     return board
@@ -102,13 +102,13 @@ class Crosswords(Checker):
 
     def start(self, input: str) -> str:
         """The empty grid."""
-        return Board(tuple(input.split(" | "))).text
+        return Grid(tuple(input.split(" | "))).text
 
     def key(self, state: str) -> str:
         """The letters: the clues never change in a search."""
         return read(state).letters
 
-    def after(self, parent: str, text: str) -> str | None:
+    def transition(self, parent: str, text: str) -> str | None:
         """The grid with a word written in; None where the text names no slot and word, or a letter would change."""
         match = _STEP.fullmatch(text)
         board = read(parent).filled(match["slot"].lower(), match["word"].upper()) if match else None

@@ -49,7 +49,7 @@ class Game24(Checker):
             state = match[5]
         return bool(steps) and self.key(state) == str(TARGET)
 
-    def promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
+    def is_promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
         """Whether the numbers that are left can make 24."""
         return solvable(read(state))
 

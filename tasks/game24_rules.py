@@ -15,7 +15,7 @@ TARGET = Fraction(24)
 _NUMBER = re.compile(r"-?[0-9]{1,20}(/[0-9]{1,20})?")  # four numbers up to 13 never need as many digits
 
 
-class Step(NamedTuple):
+class ArithmeticStep(NamedTuple):
     """One legal combination of two numbers of a state."""
 
     left: Fraction
@@ -60,9 +60,9 @@ def apply(left: Fraction, op: str, right: Fraction) -> Fraction | None:
 
 
 @cache
-def steps(state: State) -> tuple[Step, ...]:
+def steps(state: State) -> tuple[ArithmeticStep, ...]:
     """Every non-negative step, in reading order of the operands; one step per resulting state."""
-    found: dict[State, Step] = {}
+    found: dict[State, ArithmeticStep] = {}
     for i, j in combinations(range(len(state)), 2):
         rest = [number for k, number in enumerate(state) if k not in (i, j)]
         low, high = state[i], state[j]
@@ -78,7 +78,7 @@ def steps(state: State) -> tuple[Step, ...]:
                 continue
             after = tuple(sorted((*rest, result)))
             if after not in found:
-                found[after] = Step(left, op, right, result, after)
+                found[after] = ArithmeticStep(left, op, right, result, after)
     return tuple(found.values())
 
 

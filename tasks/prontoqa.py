@@ -18,7 +18,7 @@ _ANSWER = re.compile(r"\s*Answer: (?:True|False)\s*$")
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ProntoQAProblem:
     """What is stated and what is asked."""
 
     stated: tuple[str, ...]
@@ -41,7 +41,7 @@ class Problem:
         ended = "" if self.answer is None else f" Answer: {self.answer}"
         return f"{'. '.join(self.stated)}. True or false: {self.question}.{ended}"
 
-    def after(self, step: str) -> Problem | None:
+    def transition(self, step: str) -> ProntoQAProblem | None:
         """With a step added: one or more sentences, each stated or following in one go; None where one does not.
 
         A step that brings no new fact gives an equal problem, which a search drops as a duplicate.
@@ -56,13 +56,13 @@ class Problem:
                 continue
             if isinstance(claim, Rule) or not follows(claim, problem.rules, problem.facts):
                 return None
-            problem = Problem(
+            problem = ProntoQAProblem(
                 (*problem.stated, sentence), problem.rules, problem.facts | {claim}, problem.question, problem.query
             )
         return problem
 
 
-def read(text: str) -> Problem:
+def read(text: str) -> ProntoQAProblem:
     """Rules and facts, then ``True or false:`` and a fact. Raises ValueError saying what is wrong."""
     parts = _QUESTION.split(_ANSWER.sub("", text))
     if len(parts) != 2 or not parts[0].strip():
@@ -75,7 +75,7 @@ def read(text: str) -> Problem:
     claims = [read_sentence(sentence) for sentence in stated]
     rules = frozenset(claim for claim in claims if isinstance(claim, Rule))
     facts = frozenset(claim for claim in claims if isinstance(claim, Fact))
-    return Problem(tuple(stated), rules, facts, asked[0], query)
+    return ProntoQAProblem(tuple(stated), rules, facts, asked[0], query)
 
 
 class ProntoQA(Checker):
@@ -93,9 +93,9 @@ class ProntoQA(Checker):
             )
         )
 
-    def after(self, parent: str, text: str) -> str | None:
+    def transition(self, parent: str, text: str) -> str | None:
         """The problem with what the step derives; None where a sentence is neither stated nor follows in one go."""
-        problem = read(parent).after(text)
+        problem = read(parent).transition(text)
         return None if problem is None else problem.text
 
     def verify(self, input: str, steps: Sequence[str], answer: str | None) -> bool:
@@ -104,10 +104,10 @@ class ProntoQA(Checker):
         A right answer without a proof is not verified: with two answers to choose from, a check that told right from
         wrong would hand the answer to any search that asked twice. A chain of thought is read up to its answer.
         """
-        problem: Problem | None = read(input)
+        problem: ProntoQAProblem | None = read(input)
         for step in steps:
             proof = re.split(r"(?i)\b(?:answer|true or false):", step)[0]
-            problem = problem.after(proof) if problem is not None else None
+            problem = problem.transition(proof) if problem is not None else None
         return problem is not None and problem.answer is not None and answer in (None, problem.answer)
 
     def grade(self, answer: str, gold: str) -> bool:

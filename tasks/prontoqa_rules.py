@@ -16,16 +16,16 @@ _ARTICLE = re.compile(r"(?i:an? )")
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Proposition:
     """A kind or property, or its denial."""
 
     name: str
     holds: bool = True
 
     @property
-    def denied(self) -> Claim:
+    def denied(self) -> Proposition:
         """The opposite claim."""
-        return Claim(self.name, not self.holds)
+        return Proposition(self.name, not self.holds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Fact:
     """A claim about one individual."""
 
     who: str
-    claim: Claim
+    claim: Proposition
 
     @property
     def denied(self) -> Fact:
@@ -46,7 +46,7 @@ class Rule:
     """What holds for everything of a kind."""
 
     kind: str
-    claim: Claim
+    claim: Proposition
 
 
 def read_sentence(text: str) -> Fact | Rule:
@@ -56,7 +56,7 @@ def read_sentence(text: str) -> Fact | Rule:
         raise ValueError(
             f"{text[:60]!r} is not of the form 'Every cat is a feline', 'Cats are felines' or 'Max is a cat'"
         )
-    claim = Claim(singular(_ARTICLE.sub("", match["predicate"], count=1)), match["no"] is None)
+    claim = Proposition(singular(_ARTICLE.sub("", match["predicate"], count=1)), match["no"] is None)
     kind = _QUANTIFIER.sub("", match["subject"], count=1)
     if match["verb"] == "are" or kind != match["subject"]:
         return Rule(singular(kind), claim)
@@ -82,7 +82,7 @@ def sentences(text: str) -> list[str]:
 def follows(fact: Fact, rules: Iterable[Rule], known: Iterable[Fact]) -> bool:
     """Whether one of the rules and one of the known facts give the fact at once."""
     given = set(known)
-    return any(rule.claim == fact.claim and Fact(fact.who, Claim(rule.kind)) in given for rule in rules)
+    return any(rule.claim == fact.claim and Fact(fact.who, Proposition(rule.kind)) in given for rule in rules)
 
 
 def closure(rules: Iterable[Rule], known: Iterable[Fact]) -> set[Fact]:
@@ -93,7 +93,7 @@ def closure(rules: Iterable[Rule], known: Iterable[Fact]) -> set[Fact]:
     while waiting:
         fact = waiting.pop()
         for rule in rules:
-            if fact.claim == Claim(rule.kind):
+            if fact.claim == Proposition(rule.kind):
                 new = Fact(fact.who, rule.claim)
                 if new not in found:
                     found.add(new)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from treeagent.backends.openai.retry import Clock
+from treeagent.backends.openai.retry import RetryClock
 
 
 @dataclass(slots=True)
@@ -226,7 +226,7 @@ class Time:
         self.limits.append(seconds)
         return await work
 
-    def clock(self, **changes: Any) -> Clock:
+    def clock(self, **changes: Any) -> RetryClock:
         """The smallest jitter; the date is 2026-01-01 at the start."""
         parts = {"monotonic": lambda: self.at, "now": lambda: 1767225600 + self.at - 1000, "sleep": self.move_on}
-        return Clock(**{**parts, "within": self.within, "chance": lambda: 0.0, **changes})
+        return RetryClock(**{**parts, "within": self.within, "chance": lambda: 0.0, **changes})

@@ -11,7 +11,7 @@ from treeagent import Backend, Request
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.tasks import blocksworld, creative_writing, crosswords, prontoqa
 from treeagent.tasks.blocksworld_rules import Action, actions, apply, shortest_plan
-from treeagent.tasks.prontoqa_rules import Claim, Fact
+from treeagent.tasks.prontoqa_rules import Fact, Proposition
 
 Answers = Callable[[Request], str | Sequence[str]]
 
@@ -62,7 +62,7 @@ def blocks(request: Request) -> str:
     return lines if role == "io" else f" unstack what is in the way, then build.\nPlan:\n{lines}"
 
 
-def proof(problem: prontoqa.Problem) -> list[tuple[str, Fact]]:
+def proof(problem: prontoqa.ProntoQAProblem) -> list[tuple[str, Fact]]:
     """Steps from the facts to the question's answer, and what each derives."""
     ways: dict[Fact, list[tuple[str, Fact]]] = {fact: [] for fact in problem.facts}
     waiting = list(problem.facts)
@@ -72,7 +72,7 @@ def proof(problem: prontoqa.Problem) -> list[tuple[str, Fact]]:
             return ways[fact]
         for rule in problem.rules:
             new = Fact(fact.who, rule.claim)
-            if fact.claim == Claim(rule.kind) and new not in ways:
+            if fact.claim == Proposition(rule.kind) and new not in ways:
                 ways[new] = [*ways[fact], (sentence(new), new)]
                 waiting.append(new)
     return []
@@ -90,7 +90,7 @@ def proofs(request: Request) -> str:
     steps = [text for text, _ in proof(problem)]
     if role == "propose":
         asides = {sentence(Fact(fact.who, rule.claim)) for rule in problem.rules for fact in problem.facts
-                  if fact.claim == Claim(rule.kind)}  # fmt: skip
+                  if fact.claim == Proposition(rule.kind)}  # fmt: skip
         return "\n".join([*steps[:1], *sorted(asides - set(steps[:1])), "Everything is fine."])
     if role == "sample":
         done = len(after(prompt, "Steps:"))
@@ -103,7 +103,7 @@ def proofs(request: Request) -> str:
     if role == "vote":
         choices = re.findall(r"Choice \d+: (.*)", prompt)
         return f" {max(range(len(choices)), key=lambda at: sum(step in choices[at] for step in steps)) + 1}"
-    found = problem.after(" ".join(steps))
+    found = problem.transition(" ".join(steps))
     return (
         f" {found.answer}"
         if role == "io" and found
@@ -117,7 +117,7 @@ GRID = "ACHES CHEAT HEDGE EAGLE STEEL"
 def crossword(request: Request) -> str:
     """The right words of the first example, after one that does not fit with the others."""
     role, prompt = request.key.role, request.prompt
-    gold = crosswords.Board(("",) * 10, GRID.replace(" ", ""))
+    gold = crosswords.Grid(("",) * 10, GRID.replace(" ", ""))
     if role in ("propose", "sample"):
         if role == "sample":
             done = sum(bool(re.match(r"[hv]\d\. [A-Z]{5}$", line)) for line in after(prompt, "Words:"))

@@ -23,7 +23,7 @@ from treeagent.backend import Backend, Key, Reply, Request, Sampling
 from treeagent.backends.local import model_thread as worker
 from treeagent.backends.local.detokenizer import decode_after
 from treeagent.backends.models.loader import Model, load_model
-from treeagent.backends.models.tokenizer import Text, load_text
+from treeagent.backends.models.tokenizer import ChatTokenizer, load_tokenizer
 from treeagent.backends.sampling.sampler import choose
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.drafters.base import Drafter
@@ -32,9 +32,9 @@ from treeagent.backends.seed.drafters.tables.stand import StandDrafter
 from treeagent.backends.seed.drafters.tables.token_recycling import RecyclingDrafter
 from treeagent.backends.seed.executor import profiler as timing
 from treeagent.backends.seed.executor.cost_table import DRAFTED, LARGEST, ROWS, CostTable
-from treeagent.backends.seed.executor.early_exit import SortedRunner
-from treeagent.backends.seed.executor.model_runner import Runner
-from treeagent.backends.seed.records import Draft, Row
+from treeagent.backends.seed.executor.early_exit import EarlyExitRunner
+from treeagent.backends.seed.executor.model_runner import ModelRunner
+from treeagent.backends.seed.records import Draft, SequenceState
 from treeagent.backends.seed.scheduler.scheduler import Scheduler
 
 Open = Callable[..., SeedBackend]
@@ -80,7 +80,7 @@ FAMILIES = {
 }
 
 
-MEASURED = timing.table
+MEASURED = timing.profile_cost_table
 """Real times, where :func:`fixed_costs` has put others."""
 
 
@@ -88,15 +88,15 @@ MEASURED = timing.table
 def fixed_costs() -> Iterator[None]:
     """Engines are loaded without measuring this machine."""
 
-    def table(runner: Runner, dtype: str) -> CostTable:
+    def table(runner: ModelRunner, dtype: str) -> CostTable:
         return DRAFT_COSTS if str(runner.weights.where).endswith("-draft") else COSTS
 
-    def exits(runner: SortedRunner) -> tuple[float, float]:
+    def exits(runner: EarlyExitRunner) -> tuple[float, float]:
         return float(runner.exits[0]), float(runner.exits[-1])  # a look costs nothing
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timing, "table", table)
-        patch.setattr(timing, "exits", exits)
+        patch.setattr(timing, "profile_cost_table", table)
+        patch.setattr(timing, "profile_exits", exits)
         yield
 
 
@@ -168,9 +168,9 @@ class Naive:
         return load_model(Path(self.folder), self.dtype, torch.device("cpu"))
 
     @cached_property
-    def text(self) -> Text:
+    def text(self) -> ChatTokenizer:
         """Its tokenizer."""
-        return load_text(Path(self.folder))
+        return load_tokenizer(Path(self.folder))
 
     def logits(self, ids: Sequence[int]) -> torch.Tensor:
         """(T, V) of one text; in the models' thread, as two that compute would starve each other."""
@@ -206,7 +206,7 @@ class Naive:
                 return Sampled(text, "length", tuple(ids))
 
     def expected(self, requests: Sequence[Request]) -> list[list[tuple[str, str]]]:
-        """Text and finish of every sample of every request."""
+        """ChatTokenizer and finish of every sample of every request."""
         made = [[self.sample(asked, i) for i in range(asked.n)] for asked in requests]
         return [[(sample.text, sample.finish) for sample in samples] for samples in made]
 
@@ -242,11 +242,11 @@ class Trees(Drafter):
         self.truth, self.hit, self.over = truth, hit, over
         self.random = random.Random(seed)
 
-    def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`; the floor is ignored."""
         return [self._draft(row, min(depth, max(0, row.room) + self.over)) for row in rows]
 
-    def _draft(self, row: Row, depth: int) -> Draft:
+    def _draft(self, row: SequenceState, depth: int) -> Draft:
         draft, right = Draft(), list(self.truth[row.stream][row.position :])
         parent: int | None = -1
         for level in range(self.random.randint(0, depth)):

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from toy_laws import CUT, GUESSED, NUCLEUS, TARGET, WARM, Table, p_value
 
 from treeagent.backend import Sampling
-from treeagent.backends.local.beam_search import Run
-from treeagent.backends.seed.drafters.base import NOBODY
-from treeagent.backends.seed.drafters.model.beam_tree import BeamShape, Growth
-from treeagent.backends.seed.drafters.model.tree_shapes import Sketch
-from treeagent.backends.seed.records import Draft, Group, Layer, Row
-from treeagent.backends.seed.verifiers.beam_coupled import BeamVerifier, CoupledBeams, Trail
+from treeagent.backends.local.beam_search import BeamSearch
+from treeagent.backends.seed.drafters.base import EMPTY_LOAD
+from treeagent.backends.seed.drafters.model.beam_tree import BeamGrowth, BeamShape
+from treeagent.backends.seed.drafters.model.tree_builder import TreeBuilder
+from treeagent.backends.seed.records import BeamGroup, BeamLayer, Draft, SequenceState
+from treeagent.backends.seed.verifiers.beam_coupled import BeamVerifier, BeamWalk, CoupledBeams
 from treeagent.backends.seed.verifiers.beam_rejection import BeamRejection
 from treeagent.backends.seed.verifiers.beam_width import survival, width_of
 
@@ -33,13 +33,15 @@ WIDTH, DRAWN, MANY = 2, 3, 6
 """Beams of a run, of a draft, and of a draft whose steps hardly ever lack beams."""
 
 
-def one_pass(run: Run, shape: BeamShape, verifier: BeamVerifier, spoil: Callable[[Layer], Layer] | None = None) -> None:
+def one_pass(
+    run: BeamSearch, shape: BeamShape, verifier: BeamVerifier, spoil: Callable[[BeamLayer], BeamLayer] | None = None
+) -> None:
     """Draft from the toy draft's logits, verify by the toy target's, take what comes of it."""
-    group, setting = Group(run), run.sample.sampling
-    group.rows = [Row([0, *beam.raw], 1, setting, run.sample.stream, LIMIT, group) for beam in run.live()]
-    levels = min(shape.depth([group], NOBODY), group.rows[0].room)
-    sketches = [Sketch(row, levels, Draft()) for row in group.rows]
-    growth = Growth(group, sketches)
+    group, setting = BeamGroup(run), run.sample.sampling
+    group.rows = [SequenceState([0, *beam.raw], 1, setting, run.sample.stream, LIMIT, group) for beam in run.live()]
+    levels = min(shape.depth([group], EMPTY_LOAD), group.rows[0].room)
+    sketches = [TreeBuilder(row, levels, Draft()) for row in group.rows]
+    growth = BeamGrowth(group, sketches)
     for level in range(levels):
         last = [
             sketch.draft.tokens[node] if node >= 0 else sketch.row.tokens[-1]
@@ -61,7 +63,7 @@ def one_pass(run: Run, shape: BeamShape, verifier: BeamVerifier, spoil: Callable
             places.append((depths[-1], token))
     positions, tokens = np.array(places).T
     drafts = [sketch.draft for sketch in sketches]
-    outcome = verifier.verify(Trail(group, drafts, first, Table(torch.from_numpy(TARGET[positions, tokens]))))
+    outcome = verifier.verify(BeamWalk(group, drafts, first, Table(torch.from_numpy(TARGET[positions, tokens]))))
     assert outcome is not None
     for beams in outcome.steps:
         run.advance(beams)
@@ -72,12 +74,12 @@ def runs(
     shape: BeamShape,
     verifier: BeamVerifier,
     count: int = RUNS,
-    spoil: Callable[[Layer], Layer] | None = None,
+    spoil: Callable[[BeamLayer], BeamLayer] | None = None,
 ) -> Iterator[tuple]:
     """The last beams of as many runs."""
     with tabulated_beams(count, MANY):
         for stream in range(count):
-            run = Run(sample(replace(setting, num_beams=WIDTH), stream, LIMIT), frozenset({END}))
+            run = BeamSearch(sample(replace(setting, num_beams=WIDTH), stream, LIMIT), frozenset({END}))
             while run.sample.completion is None:
                 one_pass(run, shape, verifier, spoil)
             yield tuple(beam.raw for beam in run.beams)
@@ -139,7 +141,7 @@ class NeverReset(BeamRejection):
 class WithoutReplacement(BeamShape):
     """Draws every beam once, as the released code does, and keeps the law of the first."""
 
-    def grow(self, growth: Growth, level: int, logits: Sequence) -> None:
+    def grow(self, growth: BeamGrowth, level: int, logits: Sequence) -> None:
         """Wrong: equal draws are replaced by the likeliest others."""
         super().grow(growth, level, logits)
         layer = growth.group.layers[-1]

@@ -1,4 +1,4 @@
-"""Beam sampling and beam search: the joint law by enumeration, and plain decoding against the naive way."""
+"""Hypothesis sampling and beam search: the joint law by enumeration, and plain decoding against the naive way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seed_tools import Naive, ask, request
 from toy_laws import CUT, GUESSED, NUCLEUS, TARGET, WARM, p_value
 
 from treeagent.backend import Completion, Key, Reply, Request, Sampling, Usage
-from treeagent.backends.local.beam_search import Beam, Joint, Pick, Run, best
+from treeagent.backends.local.beam_search import BeamSearch, Hypothesis, Joint, Pick, best
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import BackendError
 from treeagent.runtime.journal import completion_event, reply_from
@@ -109,7 +109,7 @@ def test_a_step_is_what_brute_force_gives(
     made, rows, logits = [], [], []
     for name, finished in beams:
         score, row = -float(name), np.random.default_rng(name).integers(-4, 4, size) / 2.0
-        beam = Beam(sample(setting), (name, int(finished)), score)
+        beam = Hypothesis(sample(setting), (name, int(finished)), score)
         if finished:
             beam.sample.completion = Completion("")
         made.append(beam)
@@ -123,7 +123,7 @@ def test_a_step_is_what_brute_force_gives(
 
 def walk(setting: Sampling, stream: int, steps: int, eos: int, limit: int) -> tuple:
     """The beams of a run after some steps."""
-    run = Run(sample(replace(setting, num_beams=2), stream, limit), frozenset({eos}))
+    run = BeamSearch(sample(replace(setting, num_beams=2), stream, limit), frozenset({eos}))
     for position in range(steps):
         if run.sample.completion is not None:
             break
@@ -157,13 +157,13 @@ def test_a_wrong_law_is_found_out() -> None:
 def test_the_best_beam_is_the_answer_and_the_first_of_equals() -> None:
     """By summed log-probability."""
     setting = Sampling(num_beams=3)
-    beams = [Beam(sample(setting), (i,), score) for i, score in enumerate([-2.0, -1.0, -1.0])]
+    beams = [Hypothesis(sample(setting), (i,), score) for i, score in enumerate([-2.0, -1.0, -1.0])]
     assert best(beams).raw == (1,)
 
 
 def test_equal_beams_are_one_object() -> None:
     """A beam that is drawn twice is worked out once."""
-    start = Beam(sample(WARM))
+    start = Hypothesis(sample(WARM))
     joint = Joint([start], [GUESSED[0, 0]], WARM)
     first, second, third = joint.extended([Pick(0, 1), Pick(0, 1), Pick(0, 2)], frozenset())
     assert first is second

@@ -36,7 +36,7 @@ from treeagent.backends.bench.runners import generate as generating
 from treeagent.backends.bench.runners.base import Outcome
 from treeagent.backends.bench.workloads import prompts as workload
 from treeagent.backends.bench.workloads import texts
-from treeagent.backends.seed.executor.weights import Shelf
+from treeagent.backends.seed.executor.weights import WeightCache
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import ConfigError, TreeagentError, UnknownNameError
 
@@ -504,7 +504,7 @@ class Engine(TransformersBackend):
     log: list = []  # noqa: RUF012  # one for all, as tests read it
 
     def __init__(self, model, *, draft=None, drafter="auto", policy="rounds", shelf, **common):
-        assert isinstance(shelf, Shelf)
+        assert isinstance(shelf, WeightCache)
         super().__init__(model, **common)
         self.log.append(("open", drafter, policy, draft is not None))
         self.live = self.most = 0
@@ -556,7 +556,7 @@ def test_modes_of_the_engine_open_it_as_they_say(folder, engine):
     """Policies, drafters, and the draft where it is used."""
     plan_ = made(model=str(folder / "model"), draft=str(folder / "draft"))
     for name in SEEDS:
-        asking.backend_runner(MODES[name], plan_, "float32", Shelf()).open()
+        asking.backend_runner(MODES[name], plan_, "float32", WeightCache()).open()
     opened = {name: entry[1:] for name, entry in zip(SEEDS, engine.log, strict=True)}
     assert opened == {
         "seed": ("auto", "rounds", True),
@@ -584,7 +584,9 @@ def test_prompts_are_sent_at_once_or_one_at_a_time(folder, engine, words, most):
 
 def test_a_backend_that_reads_another_prompt_is_refused(folder, engine, monkeypatch):
     """Its speed would be that of another workload."""
-    monkeypatch.setattr(running, "load_text", lambda where, chat: types.SimpleNamespace(prompt=lambda text: [1, 2, 3]))
+    monkeypatch.setattr(
+        running, "load_tokenizer", lambda where, chat: types.SimpleNamespace(prompt=lambda text: [1, 2, 3])
+    )
     result = run(folder, "-q", modes=[SERIAL, "seed"], tokens=4)
     assert result.exit_code == 3
     assert "the tokenizer makes 3 of it" in result.stdout

@@ -11,7 +11,7 @@ from treeagent.backends.bench.progress import Board
 from treeagent.backends.bench.results import rows as summary
 from treeagent.backends.bench.runners.backend import SeedRunner, backend_runner
 from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.executor.weights import Shelf
+from treeagent.backends.seed.executor.weights import WeightCache
 from treeagent.errors import ConfigError, UnknownNameError
 
 
@@ -94,7 +94,7 @@ def test_modes_of_one_benchmark_may_draft_with_different_models() -> None:
 def test_only_modes_that_draft_with_a_model_are_given_one(name: str, model: bool) -> None:
     """The engine refuses a draft model that its drafter has no use for."""
     plan = bench_tables.planned(["-m", "mini", "--draft", "mini-draft", "--modes", name])
-    engine = backend_runner(plan.modes[0], plan, "float32", Shelf())._make()
+    engine = backend_runner(plan.modes[0], plan, "float32", WeightCache())._make()
     assert (engine.draft is not None) == model
 
 

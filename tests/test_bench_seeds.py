@@ -37,7 +37,7 @@ from treeagent.backends.bench.runners.base import Outcome
 from treeagent.backends.bench.workloads import prompts as workload
 from treeagent.backends.bench.workloads import texts
 from treeagent.backends.models import catalog as models
-from treeagent.backends.seed.drafters.registry import Choice, size
+from treeagent.backends.seed.drafters.registry import DrafterSpec, size
 from treeagent.errors import BackendError, ConfigError, TreeagentError, UnknownNameError
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -136,7 +136,7 @@ def test_methods_of_papers_draft_equally_much() -> None:
     assert len(published) == 9
     for options in published:
         assert options["draft_tokens"] == NODES
-        choice = Choice.parse(options["drafter"])
+        choice = DrafterSpec.parse(options["drafter"])
         if choice.numbers:
             assert size(choice.model or "", choice.numbers)[1] == NODES
 

@@ -226,7 +226,7 @@ def test_the_examples_in_the_prompts_are_true() -> None:
     input = TASK.read_input(TASK.spec.input.examples[0])
     for block in TASK.prompt("propose", input, TASK.root(input), []).split("\n\n")[1:-1]:
         state, *listed = [line for line in block.splitlines() if line != "Next actions:"]
-        assert all(CHECK.after(state.removeprefix("Now: "), action) for action in listed)
+        assert all(CHECK.transition(state.removeprefix("Now: "), action) for action in listed)
     for role in ("sample", "io", "cot"):
         for shot in TASK.prompt(role, input, TASK.root(input), []).split("\n\n")[1:-1]:
             start, _, plan = shot.removeprefix("Start: ").partition("\n")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from treeagent import InputError, Task
 from treeagent.taskfile import dataset as data
-from treeagent.tasks.crosswords import SLOTS, Board, Crosswords, read, shares
+from treeagent.tasks.crosswords import SLOTS, Crosswords, Grid, read, shares
 
 CHECK = Crosswords()
 TASK = Task.load("crosswords")
@@ -19,7 +19,7 @@ GRIDS = st.text("ABCDE", min_size=25, max_size=25)
 @given(GRIDS, st.permutations(SLOTS))
 def test_the_words_of_one_grid_fill_it_in_any_order(grid: str, order: list[str]) -> None:
     """No word of the grid is ever refused before the grid is full, and the last letter fills it."""
-    board, gold = Board(CLUES), Board(CLUES, grid)
+    board, gold = Grid(CLUES), Grid(CLUES, grid)
     for slot in order:
         filled = board.filled(slot, gold.word(slot))
         assert (filled is None) == (board.word(slot) == gold.word(slot))
@@ -32,7 +32,7 @@ def test_the_words_of_one_grid_fill_it_in_any_order(grid: str, order: list[str])
 @given(GRIDS, st.sampled_from(SLOTS), st.text("ABCDEZ", min_size=5, max_size=5), st.sets(st.integers(0, 24)))
 def test_a_word_never_changes_a_letter_that_stands(grid: str, slot: str, word: str, gone: set[int]) -> None:
     """What stood before stands after; what was refused would have changed something or nothing at all."""
-    board = Board(CLUES, "".join("_" if at in gone else letter for at, letter in enumerate(grid)))
+    board = Grid(CLUES, "".join("_" if at in gone else letter for at, letter in enumerate(grid)))
     filled = board.filled(slot, word)
     if filled is None:
         clash = any(old not in ("_", new) for old, new in zip(board.word(slot), word, strict=True))
@@ -47,14 +47,14 @@ def test_a_word_never_changes_a_letter_that_stands(grid: str, slot: str, word: s
 @given(GRIDS, st.sets(st.integers(0, 24)))
 def test_a_state_is_read_back_and_keyed_by_its_letters(grid: str, gone: set[int]) -> None:
     """Clues may hold colons, semicolons and underscores."""
-    board = Board(CLUES, "".join("_" if at in gone else letter for at, letter in enumerate(grid)))
+    board = Grid(CLUES, "".join("_" if at in gone else letter for at, letter in enumerate(grid)))
     assert read(board.text) == board
     assert CHECK.key(board.text) == board.letters
 
 
 def test_across_and_down_must_agree_and_all_lines_be_there() -> None:
     """A state that contradicts itself is not read."""
-    text = Board(CLUES, "ABCDE" * 5).text
+    text = Grid(CLUES, "ABCDE" * 5).text
     for wrong in (text.replace("AAAAA", "AAAAB"), text.replace("h2", "h3"), "\n".join(text.splitlines()[:9]), ""):
         with pytest.raises(ValueError, match=r"agree|ten lines"):
             read(wrong)
@@ -79,13 +79,14 @@ def test_a_clash_is_illegal_and_another_order_is_the_same_state() -> None:
     """Impossible grids never reach a judge, and no grid is judged twice."""
     input = TASK.read_input(TASK.spec.input.examples[0])
     root = TASK.root(input)
-    assert CHECK.after(root.state, "h1. ACHES") is not None
-    across = CHECK.after(root.state, "h1. ACHES") or ""
-    assert CHECK.after(across, "v2. HEDGE") is None
-    assert CHECK.after(across, "v2. CHEAT") is not None
-    assert CHECK.after(across, "h1. ACHES") is None
-    down = CHECK.after(root.state, "v2. CHEAT") or ""
-    assert CHECK.key(CHECK.after(across, "v2. CHEAT") or "") == CHECK.key(CHECK.after(down, "h1. ACHES") or "-")
+    assert CHECK.transition(root.state, "h1. ACHES") is not None
+    across = CHECK.transition(root.state, "h1. ACHES") or ""
+    assert CHECK.transition(across, "v2. HEDGE") is None
+    assert CHECK.transition(across, "v2. CHEAT") is not None
+    assert CHECK.transition(across, "h1. ACHES") is None
+    down = CHECK.transition(root.state, "v2. CHEAT") or ""
+    states = CHECK.transition(across, "v2. CHEAT"), CHECK.transition(down, "h1. ACHES")
+    assert CHECK.key(states[0] or "") == CHECK.key(states[1] or "-")
 
 
 def test_shares_count_letters_words_and_games() -> None:
@@ -117,7 +118,7 @@ def test_our_own_puzzles_are_real_ones() -> None:
         assert shares(gold, gold).game
         board = read(TASK.root(row.input).state)
         for slot in SLOTS[:5]:
-            board = board.filled(slot, Board(board.clues, gold).word(slot)) or board
+            board = board.filled(slot, Grid(board.clues, gold).word(slot)) or board
         assert TASK.spelled(row.input, TASK.root(row.input), []) is not None
         assert board.letters == gold
 

@@ -16,8 +16,8 @@ from treeagent.backends.sampling import gumbel_top_k as draws
 from treeagent.backends.sampling.gumbel_top_k import softmax_rows, top_draws_rows, warp_rows
 from treeagent.backends.sampling.philox import DRAFT, TEXT, gumbel
 from treeagent.backends.sampling.sampler import choose, warp
-from treeagent.backends.seed.drafters.model.tree_shapes import Branching, Chain, Dynamic, Shape, StochasticBeam
-from treeagent.backends.seed.records import Draft, Row
+from treeagent.backends.seed.drafters.model.tree_shapes import BranchingTree, Chain, DynamicTree, Shape, StochasticBeam
+from treeagent.backends.seed.records import Draft, SequenceState
 
 SETTINGS = [
     Sampling(temperature=0.0),
@@ -98,7 +98,7 @@ def test_laws_of_many_rows_are_those_of_single_rows(kind: str) -> None:
         assert np.array_equal(law, softmax(warp(row, setting) if setting.temperature else row))
 
 
-def grown(shape: Shape, rows: list[Row], kind: str, together: bool) -> list[Draft]:
+def grown(shape: Shape, rows: list[SequenceState], kind: str, together: bool) -> list[Draft]:
     """Drafts of three levels for all rows, from logits that are a function of the row and the node's place."""
     sketches = [shape.new(row, 3) for row in rows]
     for part in [sketches] if together else [[sketch] for sketch in sketches]:
@@ -112,11 +112,11 @@ def grown(shape: Shape, rows: list[Row], kind: str, together: bool) -> list[Draf
 
 
 SHAPES = [
-    Dynamic(coupled=True),
-    Dynamic(coupled=False, most=6),
-    Branching((2, 2), keeps_law=True, replacement=True),
+    DynamicTree(coupled=True),
+    DynamicTree(coupled=False, most=6),
+    BranchingTree((2, 2), keeps_law=True, replacement=True),
     *(Chain(keeps_law=kept) for kept in (False, True)),
-    *(Branching((3, 2, 1), keeps_law=kept) for kept in (False, True)),
+    *(BranchingTree((3, 2, 1), keeps_law=kept) for kept in (False, True)),
     *(StochasticBeam(4, 3, keeps_law=kept) for kept in (False, True)),
 ]
 
@@ -125,7 +125,9 @@ SHAPES = [
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.name}-{shape.keeps_law}")
 def test_company_changes_no_draft(shape: Shape, kind: str) -> None:
     """Trees that grow together are those that grow alone, whatever the others' settings and positions."""
-    rows = [Row([1] * (1 + i % 4), 1, setting, 7919 * i + 2**50, 50) for i, setting in enumerate(SETTINGS * 2)]
+    rows = [
+        SequenceState([1] * (1 + i % 4), 1, setting, 7919 * i + 2**50, 50) for i, setting in enumerate(SETTINGS * 2)
+    ]
     drafts = grown(shape, rows, kind, True)
     assert sum(map(len, drafts)) > len(rows)
     for one, other in zip(drafts, grown(shape, rows, kind, False), strict=True):

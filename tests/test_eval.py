@@ -134,7 +134,7 @@ def run(backend: Oracle, hands: Path, folder: Path, **how: Any) -> tuple[Evaluat
 def test_every_problem_gets_a_verdict(hands: Path, tmp_path: Path) -> None:
     """An exact generator and judge solve what can be solved; their judgements are worth everything."""
     work, found = run(Oracle(), hands, tmp_path / "out", at_once=3)
-    assert [outcome.input for outcome in found] == [data.Row(0, hand).input for hand in HANDS]
+    assert [outcome.input for outcome in found] == [data.DataRow(0, hand).input for hand in HANDS]
     solvable = [hand not in ("1 1 1 1", "1 1 1 2") for hand in HANDS]
     assert [outcome.right for outcome in found] == solvable
     numbers = summary(found, len(HANDS))
@@ -242,7 +242,7 @@ def test_a_gold_answer_that_cannot_be_read_spoils_its_problem_only(hands: Path, 
     found = data.load(agent.task, source=str(hands))
 
     class Unreadable(data.Gold):
-        def grade(self, row: data.Row, answer: str | None) -> bool | None:
+        def grade(self, row: data.DataRow, answer: str | None) -> bool | None:
             if row.number == 2:
                 raise ValueError("12 or 13 is no number")
             return None
@@ -371,17 +371,17 @@ def test_a_killed_evaluation_goes_on_without_repeating_or_losing_a_problem(hands
 def test_promising_is_what_the_checkers_know() -> None:
     """Game of 24: what is left can make 24. Blocksworld: the beginning of a shortest plan."""
     game = Task.load("game24").checker
-    assert game.promising("4 5 6 10", [], "4 6") is True
-    assert game.promising("4 5 6 10", [], "1 1") is False
+    assert game.is_promising("4 5 6 10", [], "4 6") is True
+    assert game.is_promising("4 5 6 10", [], "1 1") is False
     blocks = Task.load("blocksworld")
     start = "a is on b. b is on the table. The hand is empty. Goal: a is on the table."
     checker = blocks.checker
-    up = checker.after(start, "unstack a from b")
+    up = checker.transition(start, "unstack a from b")
     assert up is not None
-    assert checker.promising(start, ["unstack a from b"], up) is True
-    back = checker.after(up, "stack a on b")
+    assert checker.is_promising(start, ["unstack a from b"], up) is True
+    back = checker.transition(up, "stack a on b")
     assert back is not None
-    assert checker.promising(start, ["unstack a from b", "stack a on b"], back) is False
+    assert checker.is_promising(start, ["unstack a from b", "stack a on b"], back) is False
 
 
 def test_the_commands_of_the_manual_run(tmp_path: Path) -> None:

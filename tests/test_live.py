@@ -19,16 +19,16 @@ from rich.cells import cell_len
 from rich.console import Console
 from test_cli import ORACLE, TESTS, call
 
-from treeagent.display.live_tree import Growth, LiveTree
+from treeagent.display.live_tree import LiveTree, TreeGrowth
 from treeagent.runtime.journal import Event
 
 NESTED = [(1, 0, 5.0), (2, 0, 20.0), (3, 0, None), (4, 2, 1.0), (5, 2, 20.0), (6, 5, 3.0), (7, 1, 2.0)]
 """Id, parent and value of some thoughts."""
 
 
-def grown(thoughts: list[tuple[int, int, float | None]] = NESTED) -> Growth:
+def grown(thoughts: list[tuple[int, int, float | None]] = NESTED) -> TreeGrowth:
     """A tree of thoughts called ``step 1``, ``step 2`` ..."""
-    growth, depth = Growth("input"), {0: 0}
+    growth, depth = TreeGrowth("input"), {0: 0}
     for id, parent, value in thoughts:
         depth[id] = depth[parent] + 1
         data = {"id": id, "parent": parent, "text": f"step {id}", "state": f"state {id}", "depth": depth[id]}
@@ -37,7 +37,7 @@ def grown(thoughts: list[tuple[int, int, float | None]] = NESTED) -> Growth:
     return growth
 
 
-def text(growth: Growth, rows: int, width: int = 80) -> list[str]:
+def text(growth: TreeGrowth, rows: int, width: int = 80) -> list[str]:
     """The lines without their colours."""
     return [line.plain for line in growth.lines(width, rows)]
 
@@ -102,7 +102,7 @@ def test_an_answer_is_shown_before_any_value():
 def test_texts_cannot_steer_the_terminal():
     """Control, bidirectional and line-breaking characters are replaced, in steps, states, labels and answers."""
     bad = "a\x1b[31m\n\u202e\u2028\x07b"
-    growth = Growth(bad)
+    growth = TreeGrowth(bad)
     growth.feed(Event("thought", {"id": 1, "parent": 0, "text": bad, "state": f"{bad}!", "depth": 1}))
     growth.feed(Event("judged", {"id": 1, "value": 1.0, "labels": [bad]}))
     growth.feed(Event("answer", {"id": 1, "answer": bad}))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from treeagent import InputError, Task
 from treeagent.tasks.prontoqa import ProntoQA, read
-from treeagent.tasks.prontoqa_rules import Claim, Fact, Rule, closure, follows, read_sentence, sentences, singular
+from treeagent.tasks.prontoqa_rules import Fact, Proposition, Rule, closure, follows, read_sentence, sentences, singular
 
 CHECK = ProntoQA()
 TASK = Task.load("prontoqa")
@@ -22,18 +22,18 @@ TRAITS = ["loud", "furious", "bony", "spotless"]
 @pytest.mark.parametrize(
     ("text", "meant"),
     [
-        ("Every cat is a feline.", Rule("cat", Claim("feline"))),
-        ("Each cat is an animal", Rule("cat", Claim("animal"))),
-        ("Cats are felines.", Rule("cat", Claim("feline"))),
-        ("All cats are felines.", Rule("cat", Claim("feline"))),
-        ("A cat is a feline.", Rule("cat", Claim("feline"))),
-        ("Butterflies are not bony.", Rule("butterfly", Claim("bony", False))),
-        ("Wumpuses are carnivorous.", Rule("wumpus", Claim("carnivorous"))),
-        ("Every wumpus is not carnivorous.", Rule("wumpus", Claim("carnivorous", False))),
-        ("Mersenne primes are prime numbers.", Rule("mersenne prime", Claim("prime number"))),
-        ("Max is a cat.", Fact("max", Claim("cat"))),
-        ("Max is not bony", Fact("max", Claim("bony", False))),
-        ("3 is a natural number.", Fact("3", Claim("natural number"))),
+        ("Every cat is a feline.", Rule("cat", Proposition("feline"))),
+        ("Each cat is an animal", Rule("cat", Proposition("animal"))),
+        ("Cats are felines.", Rule("cat", Proposition("feline"))),
+        ("All cats are felines.", Rule("cat", Proposition("feline"))),
+        ("A cat is a feline.", Rule("cat", Proposition("feline"))),
+        ("Butterflies are not bony.", Rule("butterfly", Proposition("bony", False))),
+        ("Wumpuses are carnivorous.", Rule("wumpus", Proposition("carnivorous"))),
+        ("Every wumpus is not carnivorous.", Rule("wumpus", Proposition("carnivorous", False))),
+        ("Mersenne primes are prime numbers.", Rule("mersenne prime", Proposition("prime number"))),
+        ("Max is a cat.", Fact("max", Proposition("cat"))),
+        ("Max is not bony", Fact("max", Proposition("bony", False))),
+        ("3 is a natural number.", Fact("3", Proposition("natural number"))),
     ],
 )
 def test_sentences_are_read(text: str, meant: Fact | Rule) -> None:
@@ -97,10 +97,10 @@ def test_what_is_derived_is_what_follows(world) -> None:
     problem = read(TASK.read_input(" ".join(text)))
     everything = closure(problem.rules, problem.facts)
     for name in [*KINDS, *TRAITS]:
-        for claim in (Claim(name), Claim(name, False)):
+        for claim in (Proposition(name), Proposition(name, False)):
             fact = Fact("max", claim)
             step = f"Max is {'' if claim.holds else 'not '}{name}."
-            after = problem.after(step)
+            after = problem.transition(step)
             direct = follows(fact, problem.rules, problem.facts)
             assert (after is not None) == (direct or fact in problem.facts)
             if direct:
@@ -120,7 +120,7 @@ def test_any_legal_way_leads_to_the_closure_and_the_label(world, rng: random.Ran
         problem = read(state)
         claims = [rule.claim for rule in sorted(problem.rules, key=str) if Fact("max", rule.claim) not in problem.facts]
         words = [f"Max is {'' if claim.holds else 'not '}{claim.name}." for claim in claims]
-        steps = [text for text in words if problem.after(text)]
+        steps = [text for text in words if problem.transition(text)]
         if not steps:
             break
         [piece] = TASK.read_thoughts("sample", rng.choice(steps), input, thought, [])
@@ -141,7 +141,7 @@ def test_the_order_of_steps_does_not_make_another_state() -> None:
     for way in ways:
         state: str | None = input
         for step in way:
-            state = CHECK.after(state or "", step)
+            state = CHECK.transition(state or "", step)
         keys.add(CHECK.key(state or ""))
     assert len(keys) == 1
 
@@ -179,7 +179,7 @@ def test_the_examples_in_the_prompts_are_true() -> None:
         for shot in TASK.prompt(role, input, TASK.root(input), []).split("\n\n")[1:-1]:
             facts, _, *steps = shot.splitlines()
             start = TASK.read_input(facts.removeprefix("Facts: "))
-            assert all(CHECK.after(start, step) for step in steps) or role != "propose"
+            assert all(CHECK.transition(start, step) for step in steps) or role != "propose"
             assert CHECK.verify(start, steps, None) or role == "propose"
 
 

@@ -30,11 +30,11 @@ from treeagent.backends.seed.executor import (
 from treeagent.backends.seed.executor import (
     tree_attention as attention,
 )
-from treeagent.backends.seed.executor.forward_batch import Span
-from treeagent.backends.seed.executor.model_runner import Runner
-from treeagent.backends.seed.executor.prefill import Reading
+from treeagent.backends.seed.executor.forward_batch import Segment
+from treeagent.backends.seed.executor.model_runner import ModelRunner
+from treeagent.backends.seed.executor.prefill import PrefillChunk
 from treeagent.backends.seed.executor.weights import Weights
-from treeagent.backends.seed.kv_cache.page_table import Branch
+from treeagent.backends.seed.kv_cache.page_table import PageTable
 from treeagent.errors import BackendError, ModelError
 
 Folders = Callable[[str], str]
@@ -53,9 +53,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     return folder
 
 
-def load(folder: str, dtype: str = "float64") -> Runner:
-    def made() -> Runner:
-        return Runner(Weights(load_model(Path(folder), dtype, torch.device("cpu")), folder), memory=1 << 24)
+def load(folder: str, dtype: str = "float64") -> ModelRunner:
+    def made() -> ModelRunner:
+        return ModelRunner(Weights(load_model(Path(folder), dtype, torch.device("cpu")), folder), memory=1 << 24)
 
     return worker.run(made)
 
@@ -78,22 +78,24 @@ def tree(chance: random.Random) -> tuple[list[int], list[int]]:
     return [chance.randrange(tokenizer_size()) for _ in parents], parents
 
 
-def pass_over(engine: Runner, prompts: list[list[int]], chance: random.Random, limit: int) -> list[tuple[Span, int]]:
+def pass_over(
+    engine: ModelRunner, prompts: list[list[int]], chance: random.Random, limit: int
+) -> list[tuple[Segment, int]]:
     """Read prompts in passes of ``limit`` tokens; the last one also holds a tree after every prompt.
 
     Returns each tree's span and the first row of its logits, which are left in ``engine.logits``.
     """
-    branches = [Branch(engine.forest, prompt[:-1]) for prompt in prompts]
-    spans: list[Span] = []
+    branches = [PageTable(engine.forest, prompt[:-1]) for prompt in prompts]
+    spans: list[Segment] = []
     while True:
-        reading = Reading(branches, limit)
+        reading = PrefillChunk(branches, limit)
         if len(reading.ready) == len(branches):
             for branch, prompt in zip(branches, prompts, strict=True):
                 tokens, parents = tree(chance)
                 tokens, parents = [prompt[-1], *tokens], [-1, *(parent + 1 for parent in parents)]
                 slots = branch.take(len(tokens))
                 wanted = range(len(tokens))
-                spans.append(Span(tokens, slots, branch.table, branch.node, parents, wanted))
+                spans.append(Segment(tokens, slots, branch.table, branch.node, parents, wanted))
         logits, rows = engine.forward([*reading.spans, *spans])
         reading.done()
         if spans:
@@ -102,7 +104,7 @@ def pass_over(engine: Runner, prompts: list[list[int]], chance: random.Random, l
             return list(zip(spans, [row.start for row in rows[len(reading.spans) :]], strict=True))
 
 
-def compare(engine: Runner, naive: Naive, prompts: list[list[int]], seed: int, limit: int) -> float:
+def compare(engine: ModelRunner, naive: Naive, prompts: list[list[int]], seed: int, limit: int) -> float:
     """The greatest difference of any logit of any node of any tree from a plain pass over its path."""
     worst = 0.0
     verified = worker.run(lambda: pass_over(engine, prompts, random.Random(seed), limit))
@@ -124,9 +126,9 @@ def test_a_forest_pass_equals_plain_passes(
 ) -> None:
     """Random trees after random prompts, read in pieces of any size, with and without cascade attention, in float64."""
     monkeypatch.setattr(forest, "SHARED_LEAST", least)
-    plans: list[forest.Plan] = []
-    make_plan = runner.make_plan
-    monkeypatch.setattr(runner, "make_plan", lambda *args: plans.append(make_plan(*args)) or plans[-1])
+    plans: list[forest.ForwardBatch] = []
+    make_plan = runner.make_forward_batch
+    monkeypatch.setattr(runner, "make_forward_batch", lambda *args: plans.append(make_plan(*args)) or plans[-1])
     naive, engine = Naive(folders(family), "float64"), load(folders(family))
     for seed, limit in enumerate((1000, 7, 33)):
         engine.forest = engine.new_forest()

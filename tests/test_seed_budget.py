@@ -12,16 +12,16 @@ from seed_tools import COSTS, DRAFT_COSTS, fixed_costs, table
 
 from treeagent.backend import Sampling
 from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.drafters.base import Others
-from treeagent.backends.seed.drafters.model.beam_depth import Deepening, Fellows
+from treeagent.backends.seed.drafters.base import RoundLoad
+from treeagent.backends.seed.drafters.model.beam_depth import BeamDepthPolicy, BeamLoad
 from treeagent.backends.seed.drafters.model.drafter import ModelDrafter
-from treeagent.backends.seed.drafters.model.prefill_policy import Joining
+from treeagent.backends.seed.drafters.model.prefill_policy import PrefillPolicy
 from treeagent.backends.seed.executor.cost_table import DRAFTED, ROWS, CostTable
-from treeagent.backends.seed.records import MODEL, Draft, Row
-from treeagent.backends.seed.speculation.calibration import Calibration
+from treeagent.backends.seed.records import MODEL, Draft, SequenceState
+from treeagent.backends.seed.speculation.calibration import AcceptanceEstimator
 from treeagent.backends.seed.speculation.gate import BRIEF_TRIAL, LONGEST, TRIAL, Gate
 from treeagent.backends.seed.speculation.goodput import best_chain, floor, select, values
-from treeagent.backends.seed.speculation.speculator import Drafting
+from treeagent.backends.seed.speculation.speculator import Speculator
 
 TIMES = st.lists(st.floats(1e-4, 0.5), min_size=120, max_size=120)
 """What a machine that is disturbed at random measures."""
@@ -135,10 +135,10 @@ def test_without_room_nothing_can_pay() -> None:
     assert floor(COSTS, 4, 0) == float("inf")
 
 
-@pytest.mark.parametrize("others", [Others(), Others(12, 30.0, 24)])
+@pytest.mark.parametrize("others", [RoundLoad(), RoundLoad(12, 30.0, 24)])
 @pytest.mark.parametrize("acceptance", [0.0, 0.3, 0.7, 0.95])
 @pytest.mark.parametrize("rows", [1, 4, 16, 64])
-def test_a_model_drafts_as_deep_as_pays(rows: int, acceptance: float, others: Others) -> None:
+def test_a_model_drafts_as_deep_as_pays(rows: int, acceptance: float, others: RoundLoad) -> None:
     """The depth with the most expected tokens per second of all who wait, drafting included; none if no depth pays."""
 
     def rate(depth: int) -> float:
@@ -155,13 +155,15 @@ def test_a_model_drafts_as_deep_as_pays(rows: int, acceptance: float, others: Ot
 
 def test_a_few_branches_do_not_hold_up_many() -> None:
     """A depth that pays for one branch alone is not drafted while many others, well served already, wait for it."""
-    alone, beside = (best_chain(COSTS, table(4), 0.6, 1, 12, others)[0] for others in (Others(), Others(15, 45.0, 40)))
+    alone, beside = (
+        best_chain(COSTS, table(4), 0.6, 1, 12, others)[0] for others in (RoundLoad(), RoundLoad(15, 45.0, 40))
+    )
     assert alone > beside
 
 
 def wasted(rows: int, claim: float, rounds: int = 64, levels: int = 16) -> tuple[float, list[int]]:
     """Share of the time that drafts of a drafter which is never right take, and the nodes of each round."""
-    calibration, plain, spent, nodes = Calibration(), 0.0, 0.0, []
+    calibration, plain, spent, nodes = AcceptanceEstimator(), 0.0, 0.0, []
     for _ in range(rounds):
         least = floor(COSTS, rows, 10_000)
         deep = next(level for level in range(levels + 1) if level == levels or claim ** (level + 1) < least)
@@ -185,7 +187,7 @@ def test_a_drafter_that_is_never_right_costs_little(rows: int, claim: float) -> 
 
 def test_a_drafter_that_is_right_is_believed() -> None:
     """Claims that come true more often than they say are taken for what they are worth, and nothing counts above 1."""
-    calibration = Calibration()
+    calibration = AcceptanceEstimator()
     before = calibration.worth(0.3)
     for _ in range(50):
         calibration.learn([(0.3, True)] * 4)
@@ -200,7 +202,7 @@ def test_a_drafter_that_is_right_is_believed() -> None:
 
 def test_a_drafter_that_was_given_up_gets_another_chance() -> None:
     """Evidence fades with every round, so what nobody asks any more is asked again some day."""
-    calibration = Calibration()
+    calibration = AcceptanceEstimator()
     for _ in range(50):
         calibration.learn([(0.9, False)] * 16)
     low = calibration.worth(0.9)
@@ -223,9 +225,9 @@ def test_beams_are_drafted_as_deep_as_brings_the_most_steps_a_second(
     chance: float, groups: int, each: int, waiting: int, work: float, most: int
 ) -> None:
     """Against every other depth; the work on steps counts, and so do branches that wait."""
-    deepening = Deepening(COSTS, DRAFT_COSTS, lambda: chance)
+    deepening = BeamDepthPolicy(COSTS, DRAFT_COSTS, lambda: chance)
     deepening.worked(work)
-    asked, others = Fellows(groups, groups * each, 2 * groups * each), Others(waiting, 1.5 * waiting, waiting)
+    asked, others = BeamLoad(groups, groups * each, 2 * groups * each), RoundLoad(waiting, 1.5 * waiting, waiting)
 
     def rate(depth: int) -> float:
         steps = sum(chance**step for step in range(depth + 1))
@@ -247,28 +249,28 @@ def test_a_tree_is_not_even_begun_where_its_first_level_does_not_pay(pair: Path)
     model = drafting.drafter
     assert isinstance(model, ModelDrafter)
     assert model.pays is not None
-    assert model.pays(4, 4, 4.0, Others())
+    assert model.pays(4, 4, 4.0, RoundLoad())
     for _ in range(30):
         drafting.settle({MODEL: [(1.0, False)] * 4})
-    assert not model.pays(4, 4, 4.0, Others())
-    rows = [Row([1, 2, 3 + i], 2, Sampling(), i, 20) for i in range(4)]
+    assert not model.pays(4, 4, 4.0, RoundLoad())
+    rows = [SequenceState([1, 2, 3 + i], 2, Sampling(), i, 20) for i in range(4)]
     assert all(len(draft) == 0 for draft in model.propose(rows, 0.0, 5))
     assert model.passes == 0
     for _ in range(2000):
         drafting.settle({})
-    assert model.pays(4, 4, 4.0, Others())
+    assert model.pays(4, 4, 4.0, RoundLoad())
 
 
 def test_beams_are_not_drafted_once_that_proves_dear() -> None:
     """A step's work is known after the first one, and acceptance after a few; neither is believed for ever."""
-    deepening = Deepening(COSTS, table(100), lambda: 0.9)
-    one, alone = Fellows(1, 4, 8), Others()
+    deepening = BeamDepthPolicy(COSTS, table(100), lambda: 0.9)
+    one, alone = BeamLoad(1, 4, 8), RoundLoad()
     assert deepening.depth(one, alone, 3) > 0
     deepening.worked(10.0)
     assert deepening.depth(one, alone, 3) == 0
     assert any(deepening.depth(one, alone, 3) for _ in range(2000))
-    calibration = Calibration()
-    learning = Deepening(COSTS, table(100), calibration.acceptance)
+    calibration = AcceptanceEstimator()
+    learning = BeamDepthPolicy(COSTS, table(100), calibration.acceptance)
     assert learning.depth(one, alone, 3) > 0
     for _ in range(20):
         calibration.learn([(1.0, False)] * 3)
@@ -277,7 +279,7 @@ def test_beams_are_not_drafted_once_that_proves_dear() -> None:
 
 def test_a_bad_model_beside_a_good_table_spoils_nobodys_name_but_its_own() -> None:
     """What claims were worth is learnt apart, and a kind that is not asked any more gets another chance."""
-    drafting = Drafting(COSTS)
+    drafting = Speculator(COSTS)
     for _ in range(40):
         drafting.settle({"": [(0.8, True)] * 4 + [(0.8, False)], MODEL: [(0.8, False)] * 4})
     tables, model = drafting.calibration(""), drafting.calibration(MODEL)
@@ -291,36 +293,36 @@ def test_a_bad_model_beside_a_good_table_spoils_nobodys_name_but_its_own() -> No
     assert model.worth(0.8) > 0.7
 
 
-def row(limit: int) -> Row:
+def row(limit: int) -> SequenceState:
     """A branch that has nothing yet."""
-    return Row([1, 2], 2, Sampling(), 0, limit)
+    return SequenceState([1, 2], 2, Sampling(), 0, limit)
 
 
 def test_a_prompt_is_read_where_that_pays_in_what_is_left_of_the_text() -> None:
     """Long texts are worth it at once, short ones only when several of them have gone without."""
-    joining = Joining(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
-    assert joining.pays([row(100)], 500, 1, Others())
-    assert joining.pays([row(30), row(30)], 500, 2, Others())  # they share the reading
+    joining = PrefillPolicy(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
+    assert joining.pays([row(100)], 500, 1, RoundLoad())
+    assert joining.pays([row(30), row(30)], 500, 2, RoundLoad())  # they share the reading
     short = row(20)
     assert not joining.settled([short])
-    assert not joining.pays([short], 500, 1, Others())
+    assert not joining.pays([short], 500, 1, RoundLoad())
     assert joining.settled([short])
-    assert not joining.pays([short], 500, 1, Others())  # it is counted once, however often it is asked for
-    assert not joining.pays([row(20)], 500, 1, Others())
-    assert joining.pays([row(20)], 500, 1, Others())
-    assert not joining.pays([row(20)], 500, 1, Others())
+    assert not joining.pays([short], 500, 1, RoundLoad())  # it is counted once, however often it is asked for
+    assert not joining.pays([row(20)], 500, 1, RoundLoad())
+    assert joining.pays([row(20)], 500, 1, RoundLoad())
+    assert not joining.pays([row(20)], 500, 1, RoundLoad())
 
 
 def test_what_is_left_of_a_text_is_told_by_the_length_of_others() -> None:
     """Texts that end long before their limit promise less."""
-    joining = Joining(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
+    joining = PrefillPolicy(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
     for _ in range(5):
         done = row(200)
         done.tokens += [3] * 8
         joining.ended(done)
-    assert not joining.pays([row(200)], 500, 1, Others())
-    fresh = Joining(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
-    assert fresh.pays([row(200)], 500, 1, Others())
+    assert not joining.pays([row(200)], 500, 1, RoundLoad())
+    fresh = PrefillPolicy(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
+    assert fresh.pays([row(200)], 500, 1, RoundLoad())
 
 
 def test_drafting_that_does_not_pay_rests_longer_each_time() -> None:

@@ -31,7 +31,7 @@ from treeagent.backends.models.loader import DTYPES, Model
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.drafters.registry import NAMES
 from treeagent.backends.seed.executor.llama import LlamaDecoder
-from treeagent.backends.seed.executor.model_runner import Runner
+from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.backends.seed.executor.weights import Weights
 from treeagent.backends.seed.scheduler.scheduler import POLICIES
 from treeagent.backends.seed.verifiers.rejection import VERIFIERS
@@ -248,9 +248,9 @@ def test_a_family_runs_or_is_refused_as_the_table_says(family: str) -> None:
     runs, how = stated()[family]
     if runs == "no":
         with pytest.raises(ModelError, match=re.escape(how)):
-            Runner(Weights(model, family), 10**7)
+            ModelRunner(Weights(model, family), 10**7)
     else:
-        runner = Runner(Weights(model, family), 10**7)
+        runner = ModelRunner(Weights(model, family), 10**7)
         assert isinstance(runner.weights.decoder, LlamaDecoder) == ("own loop" in how)
         assert runner.context == (WINDOW if "sliding_window" in shape else context)
 

@@ -22,16 +22,16 @@ from treeagent.backends.models.loader import load_model
 from treeagent.backends.sampling.gumbel_top_k import softmax_rows, warp_rows
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.executor import profiler as timing
-from treeagent.backends.seed.executor.early_exit import Exit, SortedRunner, confidence
-from treeagent.backends.seed.executor.exit_policy import TRIAL, Leaving
-from treeagent.backends.seed.executor.forward_batch import Span
+from treeagent.backends.seed.executor.early_exit import EarlyExitRunner, ExitSpec, confidence
+from treeagent.backends.seed.executor.exit_policy import TRIAL, ExitPolicy
+from treeagent.backends.seed.executor.forward_batch import Segment
 from treeagent.backends.seed.executor.weights import Weights
-from treeagent.backends.seed.records import Row
+from treeagent.backends.seed.records import SequenceState
 from treeagent.backends.training.early_exit_loss import exit_logits
 from treeagent.errors import ConfigError, ModelError
 
 EXITS = (1, 2, 4)
-Load = Callable[..., SortedRunner]
+Load = Callable[..., EarlyExitRunner]
 
 
 def sorted_config(exits: tuple[int, ...] | None = EXITS) -> transformers.LlamaConfig:
@@ -54,9 +54,9 @@ def naive(folder: str) -> Naive:
     return Naive(folder, "float64")
 
 
-def load(folder: str, layers: int | None = None) -> SortedRunner:
+def load(folder: str, layers: int | None = None) -> EarlyExitRunner:
     model = load_model(Path(folder), "float64", torch.device("cpu"))
-    return worker.run(lambda: SortedRunner(Weights(model, folder), 1 << 24, layers))
+    return worker.run(lambda: EarlyExitRunner(Weights(model, folder), 1 << 24, layers))
 
 
 def at_exits(naive: Naive, path: list[int]) -> list[torch.Tensor]:
@@ -144,13 +144,13 @@ def test_what_was_read_to_the_first_exit_is_caught_up_when_that_is_passed_by(fol
     runner.leave_early(0.0)  # whatever it says is sure enough
     node, _ = runner.forest.join(prompt[:-1])
     nothing = np.zeros(0, dtype=np.int64)
-    reading = Span(prompt[:-1], node.slots, nothing, runner.forest.root, wanted=[len(prompt) - 2])
+    reading = Segment(prompt[:-1], node.slots, nothing, runner.forest.root, wanted=[len(prompt) - 2])
     worker.run(lambda: runner.forward([reading]))
     assert set(runner._depth[node.slots].tolist()) == {1}
     node.computed = len(node.tokens)
     runner._leaving.looked = (2,)
     last = runner.forest.allocate(1)
-    logits, _ = worker.run(lambda: runner.forward([Span(prompt[-1:], last, node.slots, node, wanted=[0])]))
+    logits, _ = worker.run(lambda: runner.forward([Segment(prompt[-1:], last, node.slots, node, wanted=[0])]))
     assert float((logits[0] - at_exits(naive, prompt)[2]).abs().max()) < 1e-10
     assert set(runner._depth[np.concatenate((node.slots, last))].tolist()) == {3}
 
@@ -167,7 +167,7 @@ def test_a_pass_can_be_made_to_end_at_an_exit(folder: str) -> None:
     assert runner.exits == EXITS
     runner.memory = 1  # less than the passes that are timed take
     runner.forest = runner.new_forest()
-    first, whole = worker.run(lambda: timing.exits(runner))
+    first, whole = worker.run(lambda: timing.profile_exits(runner))
     assert min(first, whole) > 0
     assert runner.forest.pool.limit == 0
     assert runner.left == [0, 0, 0]
@@ -176,13 +176,13 @@ def test_a_pass_can_be_made_to_end_at_an_exit(folder: str) -> None:
 
 def test_exits_are_looked_at_where_that_takes_less_time() -> None:
     """A look costs what the output head takes; who leaves saves the layers and the looks behind."""
-    cheap = Leaving((1, 2, 4), (1.0, 4.0))  # layers alone
+    cheap = ExitPolicy((1, 2, 4), (1.0, 4.0))  # layers alone
     assert cheap.looked == (0, 1, 2)
     assert cheap.share == pytest.approx((1 + 1 / 2 + 2 / 4) / 4)
-    dear = Leaving((1, 2, 4), (11.0, 14.0))  # a look takes ten layers
+    dear = ExitPolicy((1, 2, 4), (11.0, 14.0))  # a look takes ten layers
     assert dear.looked == (2,)
     assert dear.share == 1
-    unknown = Leaving((1, 2, 4))
+    unknown = ExitPolicy((1, 2, 4))
     assert unknown.looked == (0, 1, 2)
     assert not unknown.weighs
 
@@ -199,7 +199,7 @@ def test_the_choice_of_exits_is_the_best_of_all(
 ) -> None:
     """Against every subset, whatever shares have left."""
     exits = list(itertools.accumulate(layers))
-    leaving = Leaving(exits, (look + layer * exits[0], look + layer * exits[-1]))
+    leaving = ExitPolicy(exits, (look + layer * exits[0], look + layer * exits[-1]))
     for number in range(len(exits) - 1):
         leaving.learn(number, shares[number], 100)
     leaving.passed()
@@ -219,7 +219,7 @@ def test_the_choice_of_exits_is_the_best_of_all(
 
 def test_an_exit_that_was_given_up_is_tried_again() -> None:
     """Its evidence fades, and the share that is assumed at first says that it pays."""
-    leaving = Leaving((1, 4), (2.0, 5.0))
+    leaving = ExitPolicy((1, 4), (2.0, 5.0))
     assert leaving.looked == (0, 1)
     leaving.learn(0, 0, 1000)
     leaving.passed()
@@ -231,7 +231,7 @@ def test_an_exit_that_was_given_up_is_tried_again() -> None:
 
 def test_all_exits_are_looked_at_now_and_then() -> None:
     """So that one is found that pays, though its share was thought too small."""
-    leaving = Leaving((1, 4), (9.0, 12.0))  # pays above a share of three quarters
+    leaving = ExitPolicy((1, 4), (9.0, 12.0))  # pays above a share of three quarters
     looks = []
     for _ in range(12 * TRIAL):
         looks.append(leaving.looked)
@@ -349,7 +349,7 @@ def test_the_law_of_a_draft_is_that_of_its_exit(open_engine: Callable[..., SeedB
     assert runner is not None
     plain = Naive(str(backend.draft), "float64")
     prompt = texts(3)[2]
-    row = Row(list(prompt), len(prompt), MIX[2].sampling, 5, 10)
+    row = SequenceState(list(prompt), len(prompt), MIX[2].sampling, 5, 10)
     [draft] = worker.run(lambda: drafter.propose([row], 0.0, 3))
     assert draft.law is not None
     laws = 0
@@ -364,7 +364,7 @@ def test_the_law_of_a_draft_is_that_of_its_exit(open_engine: Callable[..., SeedB
     assert laws  # some left early
 
 
-def warped(logits: torch.Tensor, row: Row) -> np.ndarray:
+def warped(logits: torch.Tensor, row: SequenceState) -> np.ndarray:
     """The law (V,) that the row's settings make of logits."""
     law: np.ndarray = softmax_rows(warp_rows(logits.numpy()[None], [row.sampling]))[0]
     return law
@@ -374,7 +374,7 @@ def warped(logits: torch.Tensor, row: Row) -> np.ndarray:
 def test_an_exit_that_says_nothing_is_refused(text: str) -> None:
     """One line that names the valid forms."""
     with pytest.raises(ConfigError, match=r"adaptive:0\.7"):
-        Exit.parse(text)
+        ExitSpec.parse(text)
 
 
 def test_an_exit_needs_a_draft_that_has_it(open_engine: Callable[..., SeedBackend], tmp_path: Path) -> None:
@@ -396,7 +396,7 @@ def test_a_token_that_another_has_computed_less_deep_is_caught_up(folder: str, n
     def read(tokens: list[int], context: np.ndarray, confidence: float) -> tuple[np.ndarray, torch.Tensor]:
         slots = runner.forest.allocate(len(tokens))
         runner.leave_early(confidence)
-        logits, _ = runner.forward([Span(tokens, slots, context, runner.forest.root, wanted=[len(tokens) - 1])])
+        logits, _ = runner.forward([Segment(tokens, slots, context, runner.forest.root, wanted=[len(tokens) - 1])])
         return slots, logits[0]
 
     def run() -> torch.Tensor:

@@ -36,9 +36,9 @@ from tiny_model import tokenizer
 from treeagent.backend import Key, Request, Sampling, ScoreRequest
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.drafters.tables.ngram import NgramDrafter
-from treeagent.backends.seed.executor.model_runner import Runner
+from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.backends.seed.kv_cache.pool import SlotPool
-from treeagent.backends.seed.kv_cache.radix_tree import PrefixForest
+from treeagent.backends.seed.kv_cache.radix_tree import RadixCache
 from treeagent.backends.seed.verifiers.coupled import Coupled
 from treeagent.errors import BackendError, ModelError
 
@@ -218,8 +218,8 @@ def test_what_breaks_in_a_round_fails_its_requests_and_the_engine_goes_on(
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (Runner, "forward"),
-        (PrefixForest, "join"),
+        (ModelRunner, "forward"),
+        (RadixCache, "join"),
         (SlotPool, "allocate"),
         (Coupled, "verify"),
         (NgramDrafter, "propose"),

@@ -150,19 +150,19 @@ def test_an_event_loop_that_ends_takes_its_requests_along(
 CHILD = """
 import sys
 from pathlib import Path
-from treeagent.backends.seed.executor.model_runner import Runner
+from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.cli import main
 
-journal, forward = Path(sys.argv[1]), Runner.forward
+journal, forward = Path(sys.argv[1]), ModelRunner.forward
 
 def stopping(self, spans):
     if journal.is_file() and journal.read_text().count('"completion"') >= 2:
-        Runner.forward = forward
+        ModelRunner.forward = forward
         print("there", flush=True)
         sys.stdin.readline()
     return forward(self, spans)
 
-Runner.forward = stopping
+ModelRunner.forward = stopping
 sys.argv[1:] = sys.argv[2:]
 main()
 """

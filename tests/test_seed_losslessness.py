@@ -88,13 +88,13 @@ def test_drafts_by_measured_times(bench: Open, monkeypatch: pytest.MonkeyPatch, 
 def evicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many slots each eviction freed."""
     freed: list[int] = []
-    evict = prefixes.PrefixForest.evict
+    evict = prefixes.RadixCache.evict
 
-    def spy(self: prefixes.PrefixForest, count: int) -> int:
+    def spy(self: prefixes.RadixCache, count: int) -> int:
         freed.append(evict(self, count))
         return freed[-1]
 
-    monkeypatch.setattr(prefixes.PrefixForest, "evict", spy)
+    monkeypatch.setattr(prefixes.RadixCache, "evict", spy)
     return freed
 
 
@@ -133,14 +133,14 @@ def test_attending_to_a_shared_prefix_once_changes_no_text(
 ) -> None:
     """With cascade attention wherever two branches share anything."""
     shared: list[int] = []
-    make_plan = runner.make_plan
+    make_plan = runner.make_forward_batch
 
-    def spy(*args: object) -> forest.Plan:
+    def spy(*args: object) -> forest.ForwardBatch:
         plan = make_plan(*args)  # type: ignore[arg-type]
         shared.append(len(plan.shared))
         return plan
 
-    monkeypatch.setattr(runner, "make_plan", spy)
+    monkeypatch.setattr(runner, "make_forward_batch", spy)
     monkeypatch.setattr(forest, "SHARED_LEAST", 1)
     one = bench(family)
     for slots in (10_000, 200):

@@ -15,33 +15,33 @@ from treeagent.backends.sampling.philox import gumbel
 from treeagent.backends.seed.drafters.tables import ngram
 from treeagent.backends.seed.drafters.tables.gumbel import Noise
 from treeagent.backends.seed.drafters.tables.ngram import NgramDrafter
-from treeagent.backends.seed.records import Draft, Row
+from treeagent.backends.seed.records import Draft, SequenceState
 
 RHYME = [31, 41, 59, 26, 53, 58, 97, 93, 23, 84, 62, 64, 33, 83, 27, 95]
 NEVER = 2.0
 
 
-def row(prompt: Iterable[int], temperature: float = 0.0, stream: int = 0, limit: int = 100_000) -> Row:
+def row(prompt: Iterable[int], temperature: float = 0.0, stream: int = 0, limit: int = 100_000) -> SequenceState:
     """A branch that has generated nothing yet."""
     tokens = list(prompt)
-    return Row(tokens, len(tokens), Sampling(temperature=temperature), stream, limit)
+    return SequenceState(tokens, len(tokens), Sampling(temperature=temperature), stream, limit)
 
 
-def joined(drafter: NgramDrafter, prompt: Iterable[int], **options: float) -> Row:
+def joined(drafter: NgramDrafter, prompt: Iterable[int], **options: float) -> SequenceState:
     """A branch whose prompt the drafter has read."""
     branch = row(prompt, **options)  # type: ignore[arg-type]
     drafter.observe(branch, 0)
     return branch
 
 
-def commit(drafter: NgramDrafter, branch: Row, tokens: Iterable[int]) -> None:
+def commit(drafter: NgramDrafter, branch: SequenceState, tokens: Iterable[int]) -> None:
     """Tokens arrive one a round, whether drafted or not."""
     for token in tokens:
         branch.tokens.append(token)
         drafter.observe(branch, len(branch.tokens) - 1)
 
 
-def draft(drafter: NgramDrafter, branch: Row, floor: float = 0.5, depth: int = 8) -> Draft:
+def draft(drafter: NgramDrafter, branch: SequenceState, floor: float = 0.5, depth: int = 8) -> Draft:
     return drafter.propose([branch], floor, depth)[0]
 
 
@@ -198,7 +198,7 @@ class Source:
         self.random = random
         self.ids = np.arange(vocabulary)
 
-    def next(self, branch: Row) -> int:
+    def next(self, branch: SequenceState) -> int:
         """A draw; a sampled row's is the one that its noise decides."""
         law = self.laws[branch.tokens[-1]]
         if branch.sampling.temperature > 0:

@@ -23,7 +23,7 @@ from seed_tools import (
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.executor import profiler as timing
 from treeagent.backends.seed.executor.cost_table import CostTable
-from treeagent.backends.seed.executor.model_runner import Runner
+from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.errors import ConfigError, UnknownNameError
 
 pytestmark = pytest.mark.usefixtures("fixed_times")
@@ -104,7 +104,7 @@ def test_passes_are_measured_once_and_the_times_kept(
     pace = [1.0]
     really = timing._time
 
-    def clock(runner: Runner, rows: int, drafted: int) -> float:
+    def clock(runner: ModelRunner, rows: int, drafted: int) -> float:
         really(runner, rows, drafted)
         return pace[0] * (rows + drafted)
 
@@ -121,7 +121,7 @@ def test_passes_are_measured_once_and_the_times_kept(
         assert scheduler(backend).runner.forest.pool.used == 0
         return scheduler(backend).drafting.cost
 
-    monkeypatch.setattr(timing, "table", MEASURED)
+    monkeypatch.setattr(timing, "profile_cost_table", MEASURED)
     monkeypatch.setattr(CostTable, "measure", spy)
     monkeypatch.setenv("TREEAGENT_CACHE", str(tmp_path / "cache"))
     first = load(SeedBackend(str(pair / "model"), device="cpu"))
@@ -145,7 +145,7 @@ def test_passes_can_be_measured_with_little_memory(
     pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, naive: Naive
 ) -> None:
     """An engine with just enough memory for its requests loads, though the largest measured passes need more."""
-    monkeypatch.setattr(timing, "table", MEASURED)
+    monkeypatch.setattr(timing, "profile_cost_table", MEASURED)
     monkeypatch.setenv("TREEAGENT_CACHE", str(tmp_path))
     slot = 2 * 2 * 2 * 8 * 8
     backend = SeedBackend(str(pair / "model"), device="cpu", dtype="float64", kv_memory=90 * slot / 1e6)

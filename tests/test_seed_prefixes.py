@@ -12,10 +12,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from treeagent.backends.seed.executor.prefill import Reading
-from treeagent.backends.seed.kv_cache.page_table import Branch
+from treeagent.backends.seed.executor.prefill import PrefillChunk
+from treeagent.backends.seed.kv_cache.page_table import PageTable
 from treeagent.backends.seed.kv_cache.pool import SlotPool
-from treeagent.backends.seed.kv_cache.radix_tree import Node, OutOfMemory, PrefixForest
+from treeagent.backends.seed.kv_cache.radix_tree import OutOfMemory, RadixCache, RadixNode
 
 Text = tuple[int, ...]
 
@@ -23,15 +23,15 @@ TOKENS = st.lists(st.integers(0, 2), max_size=9)
 """Few different ones, so that texts share beginnings."""
 
 
-def make_forest(limit: int = 1000) -> PrefixForest:
+def make_forest(limit: int = 1000) -> RadixCache:
     """An empty forest over a pool of tiny slots."""
-    return PrefixForest(SlotPool([(1, 1)], torch.float32, torch.device("cpu"), limit))
+    return RadixCache(SlotPool([(1, 1)], torch.float32, torch.device("cpu"), limit))
 
 
-def texts(forest: PrefixForest, *, computed: bool = False) -> dict[Text, int]:
+def texts(forest: RadixCache, *, computed: bool = False) -> dict[Text, int]:
     """Every prefix that the forest holds, with its slot; found by walking the tree in its own way."""
     found: dict[Text, int] = {}
-    pending: list[tuple[Node, Text]] = [(forest.root, ())]
+    pending: list[tuple[RadixNode, Text]] = [(forest.root, ())]
     while pending:
         node, above = pending.pop()
         text = above
@@ -48,7 +48,7 @@ def texts(forest: PrefixForest, *, computed: bool = False) -> dict[Text, int]:
 class Live:
     """A branch and the text that it should hold."""
 
-    branch: Branch
+    branch: PageTable
     text: Text
 
     @property
@@ -87,7 +87,7 @@ class Forest(RuleBasedStateMachine):
         pins = self.pins()
         known = max((n for n in range(len(tokens) + 1) if not n or tuple(tokens[:n]) in before), default=0)
         try:
-            branch = Branch(self.forest, tokens)
+            branch = PageTable(self.forest, tokens)
         except OutOfMemory:
             assert self.pins() == pins
             assert len(set(texts(self.forest)) | {tuple(tokens[: n + 1]) for n in range(len(tokens))}) > (
@@ -100,7 +100,7 @@ class Forest(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 12))
     def read(self, limit: int) -> None:
         """One pass computes what prompts lack, as much as fits."""
-        reading = Reading([one.branch for one in self.live], limit)
+        reading = PrefillChunk([one.branch for one in self.live], limit)
         whole = texts(self.forest)
         by_slot = {slot: text for text, slot in whole.items()}
         for span in reading.spans:
@@ -218,10 +218,10 @@ Forest.TestCase.settings = settings(max_examples=150, stateful_step_count=50, de
 TestForest = Forest.TestCase
 
 
-def computed(forest: PrefixForest, tokens: list[int]) -> Branch:
+def computed(forest: RadixCache, tokens: list[int]) -> PageTable:
     """A branch whose text has been read."""
-    branch = Branch(forest, tokens)
-    Reading([branch], 1000).done()
+    branch = PageTable(forest, tokens)
+    PrefillChunk([branch], 1000).done()
     return branch
 
 
@@ -243,7 +243,7 @@ def test_the_least_recently_used_text_is_evicted_first() -> None:
     forest = make_forest()
     for tokens in ([1, 1], [2, 2], [3, 3]):
         computed(forest, tokens).leave(keep=True)
-    Branch(forest, [1, 1]).leave(keep=True)
+    PageTable(forest, [1, 1]).leave(keep=True)
     assert forest.evict(1) == 2
     assert set(texts(forest)) == {(1,), (1, 1), (3,), (3, 3)}
 
@@ -266,7 +266,7 @@ def test_a_computed_text_serves_those_who_still_wait_for_it() -> None:
     """Where one branch's verified tokens are another's unread prompt, the prompt need not be read."""
     forest = make_forest()
     first = computed(forest, [1])
-    waiting = Branch(forest, [1, 2, 3, 4])
+    waiting = PageTable(forest, [1, 2, 3, 4])
     assert [node.tokens for node in waiting.missing()] == [[2, 3, 4]]
     first.extend([2, 3], first.take(2, ahead=0))
     assert [node.tokens for node in waiting.missing()] == [[4]]

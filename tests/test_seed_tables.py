@@ -15,30 +15,34 @@ from toy_laws import CUT, WARM, joint, p_value, texts
 
 from treeagent.backend import Sampling
 from treeagent.backends.sampling.philox import gumbel
-from treeagent.backends.seed.drafters.base import Verified
+from treeagent.backends.seed.drafters.base import VerifiedDraft
 from treeagent.backends.seed.drafters.tables import stand
 from treeagent.backends.seed.drafters.tables.base import Known, TableDrafter, hear
 from treeagent.backends.seed.drafters.tables.gumbel import Noise
 from treeagent.backends.seed.drafters.tables.stand import StandDrafter, _warmed
 from treeagent.backends.seed.drafters.tables.token_recycling import WIDTH, RecyclingDrafter
 from treeagent.backends.seed.executor.logits import Logits
-from treeagent.backends.seed.records import Draft, Row
+from treeagent.backends.seed.records import Draft, SequenceState
 from treeagent.backends.seed.verifiers.rejection import Rejection
 
 DRAFTERS = (RecyclingDrafter, StandDrafter)
 Law = dict[int, float]
 
 
-def row(tokens: Sequence[int], temperature: float = 0.0, stream: int = 0, limit: int = 100_000) -> Row:
+def row(tokens: Sequence[int], temperature: float = 0.0, stream: int = 0, limit: int = 100_000) -> SequenceState:
     """A branch that has generated nothing yet."""
-    return Row(list(tokens), len(tokens), Sampling(temperature=temperature), stream, limit)
+    return SequenceState(list(tokens), len(tokens), Sampling(temperature=temperature), stream, limit)
 
 
-def said(branch: Row, laws: Sequence[Law], draft: Draft | None = None, tokens: Sequence[int] = ()) -> Verified:
+def said(
+    branch: SequenceState, laws: Sequence[Law], draft: Draft | None = None, tokens: Sequence[int] = ()
+) -> VerifiedDraft:
     """A pass in which the target said these laws after the last token and after each drafted one."""
     ranked = [sorted(law, key=lambda token: -law[token]) for law in laws]
     chances = [[law[token] for token in order] for law, order in zip(laws, ranked, strict=True)]
-    return Verified(branch, draft or Draft(), tuple(tokens or (ranked[0][0],)), np.array(ranked), np.array(chances))
+    return VerifiedDraft(
+        branch, draft or Draft(), tuple(tokens or (ranked[0][0],)), np.array(ranked), np.array(chances)
+    )
 
 
 def candidates(drafter: TableDrafter, tokens: Sequence[int], temperature: float = 0.0) -> Law:
@@ -147,7 +151,7 @@ def test_candidates_are_ranked_by_the_targets_noise() -> None:
 texts_of_few = st.lists(st.integers(0, 3), min_size=1, max_size=30)
 
 
-def play(drafter: TableDrafter, branch: Row, tokens: Sequence[int]) -> None:
+def play(drafter: TableDrafter, branch: SequenceState, tokens: Sequence[int]) -> None:
     """Tokens are committed one a pass, the target being in two minds about each."""
     for token in tokens:
         drafter.learn([said(branch, [{token: 0.6, (token + 1) % 5: 0.3}], tokens=[token])])
@@ -240,7 +244,7 @@ def test_logits_that_are_not_finite_teach_nothing(drafter: TableDrafter) -> None
     assert chances[0] == pytest.approx([*torch.tensor([2.0, 1.0, 0.0]).softmax(0).tolist(), 0.0])
     assert not chances[1:].any()
     for place, expected in enumerate(([1, 2, 0], [1, 2, 0], [1, 2, 0], [1, 2, 0])):
-        drafter.learn([Verified(row([9]), Draft(), (1,), ids[place : place + 1], chances[place : place + 1])])
+        drafter.learn([VerifiedDraft(row([9]), Draft(), (1,), ids[place : place + 1], chances[place : place + 1])])
         assert list(candidates(drafter, [9])) == expected
 
 
@@ -266,14 +270,14 @@ class Source:
         random = np.random.default_rng(seed)
         self.logits = 2.5 * random.normal(size=(self.V, 1, self.V)) + 1.5 * random.normal(size=(self.V, self.V, self.V))
 
-    def next(self, branch: Row, text: Sequence[int], position: int) -> int:
+    def next(self, branch: SequenceState, text: Sequence[int], position: int) -> int:
         """What the target writes."""
         logits = self.logits[text[-1], text[-2]]
         if branch.sampling.temperature:
             logits = logits / branch.sampling.temperature + gumbel(branch.stream, position, np.arange(self.V))
         return int(logits.argmax())
 
-    def verify(self, branch: Row, draft: Draft, wants: int) -> Verified:
+    def verify(self, branch: SequenceState, draft: Draft, wants: int) -> VerifiedDraft:
         """A coupled pass."""
         paths = [branch.tokens]
         for token, parent in zip(draft.tokens, draft.parents, strict=True):
@@ -285,14 +289,14 @@ class Source:
             children = [i for i, parent in enumerate(draft.parents) if parent == node]
             node = next((i for i in children if draft.tokens[i] == tokens[-1]), -2)
             if node < -1:
-                return Verified(branch, draft, tuple(tokens), *Logits(logits).top(wants))
+                return VerifiedDraft(branch, draft, tuple(tokens), *Logits(logits).top(wants))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
 def test_claims_come_true_as_often_as_they_say(drafter: TableDrafter, temperature: float) -> None:
     """On a stationary source the claims of each part of the scale average what came true, within sampling error."""
     source, random, outcomes = Source(1), np.random.default_rng(2), []
-    rows: list[Row] = []
+    rows: list[SequenceState] = []
     for turn in range(400):
         rows = [branch for branch in rows if branch.position < 16]
         while len(rows) < 6:
@@ -344,7 +348,7 @@ def test_recursive_rejection_keeps_the_law_of_the_text(make: Callable[..., Table
     drafted: list[int] = []
     propose = drafter.propose
 
-    def spy(rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+    def spy(rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         drafts = propose(rows, floor, depth)
         drafted.extend(map(len, drafts))
         return drafts
@@ -362,9 +366,9 @@ class Listening(Trees):
 
     def __init__(self, naive: Naive) -> None:
         super().__init__(naive.truth(MIX), hit=0.8)
-        self.heard: list[tuple[int, Verified]] = []
+        self.heard: list[tuple[int, VerifiedDraft]] = []
 
-    def learn(self, told: Sequence[Verified]) -> None:
+    def learn(self, told: Sequence[VerifiedDraft]) -> None:
         """Note it with the position."""
         self.heard += [(verified.row.position, verified) for verified in told]
 

@@ -16,10 +16,10 @@ from toy_laws import Law
 
 from treeagent.backend import Sampling
 from treeagent.backends.sampling.gumbel_top_k import softmax_rows
-from treeagent.backends.seed.drafters.model.tree_shapes import Branching, Shape
+from treeagent.backends.seed.drafters.model.tree_shapes import BranchingTree, Shape
 from treeagent.backends.seed.executor.logits import Logits
-from treeagent.backends.seed.records import Row
-from treeagent.backends.seed.verifiers.base import Claim, Verifier
+from treeagent.backends.seed.records import SequenceState
+from treeagent.backends.seed.verifiers.base import DraftCheck, Verifier
 from treeagent.backends.seed.verifiers.coupled import Coupled
 from treeagent.backends.seed.verifiers.rejection import Rejection
 
@@ -48,7 +48,7 @@ def gained(shape: Shape, rule: Verifier, distance: float) -> tuple[float, float]
     """Mean tokens of a pass and its standard error; every pass has a state and noise of its own."""
     target, guessed = models(distance)
     states = np.random.default_rng(1).integers(V, size=PASSES).tolist()
-    rows = [Row([state], 1, WARM, stream, 100) for stream, state in enumerate(states)]
+    rows = [SequenceState([state], 1, WARM, stream, 100) for stream, state in enumerate(states)]
     sketches = [shape.new(row, 2) for row in rows]
     for level in range(2):
         last = [sketch.draft.tokens[node] if level else sketch.row.tokens[-1]
@@ -56,7 +56,7 @@ def gained(shape: Shape, rule: Verifier, distance: float) -> tuple[float, float]
         shape.grow(sketches, level, guessed[last], 0.0)
     claims, places = [], []
     for sketch in sketches:
-        claims.append(Claim(sketch.row, sketch.draft, len(places)))
+        claims.append(DraftCheck(sketch.row, sketch.draft, len(places)))
         places += [sketch.row.tokens[-1], *sketch.draft.tokens]
     verdicts = rule.verify(claims, Logits(torch.from_numpy(target[places])))
     tokens = np.array([len(verdict.tokens) for verdict in verdicts if verdict is not None])
@@ -64,8 +64,8 @@ def gained(shape: Shape, rule: Verifier, distance: float) -> tuple[float, float]
     return float(tokens.mean()), float(tokens.std(ddof=1)) / math.sqrt(PASSES)
 
 
-COUPLED, DRAWN = Branching((2, 2), keeps_law=False), Branching((2, 2), keeps_law=True)
-REPLACED = Branching((2, 2), keeps_law=True, replacement=True)
+COUPLED, DRAWN = BranchingTree((2, 2), keeps_law=False), BranchingTree((2, 2), keeps_law=True)
+REPLACED = BranchingTree((2, 2), keeps_law=True, replacement=True)
 MEMBERSHIP, RECURSIVE = Coupled(), Rejection()
 
 

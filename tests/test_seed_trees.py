@@ -18,12 +18,18 @@ from treeagent.backend import Sampling
 from treeagent.backends.sampling.gumbel_top_k import softmax_rows, warp_rows
 from treeagent.backends.sampling.philox import DRAFT, gumbel
 from treeagent.backends.sampling.sampler import choose, warp
-from treeagent.backends.seed.drafters.model.tree_builder import Child, Nodes
-from treeagent.backends.seed.drafters.model.tree_shapes import Branching, Dynamic, Shape, StochasticBeam, condition
-from treeagent.backends.seed.drafters.registry import MODEL, NAMES, TABLES, Choice
+from treeagent.backends.seed.drafters.model.tree_builder import Child, Frontier
+from treeagent.backends.seed.drafters.model.tree_shapes import (
+    BranchingTree,
+    DynamicTree,
+    Shape,
+    StochasticBeam,
+    condition,
+)
+from treeagent.backends.seed.drafters.registry import MODEL, NAMES, TABLES, DrafterSpec
 from treeagent.backends.seed.executor.logits import Logits
-from treeagent.backends.seed.records import Draft, Row
-from treeagent.backends.seed.verifiers.base import Claim
+from treeagent.backends.seed.records import Draft, SequenceState
+from treeagent.backends.seed.verifiers.base import DraftCheck
 from treeagent.backends.seed.verifiers.coupled import Coupled
 from treeagent.backends.seed.verifiers.rejection import Rejection
 from treeagent.errors import ConfigError
@@ -31,13 +37,13 @@ from treeagent.errors import ConfigError
 TREES = 20_000
 """Texts of a test of a law: a pair's chance is then known to 0.3 % of the whole."""
 
-COUPLED = [Branching((3, 2), keeps_law=False), StochasticBeam(3, 2, keeps_law=False), Dynamic(coupled=True)]
+COUPLED = [BranchingTree((3, 2), keeps_law=False), StochasticBeam(3, 2, keeps_law=False), DynamicTree(coupled=True)]
 DRAWN = [
-    Branching((2, 2), keeps_law=True),
-    Branching((3, 1), keeps_law=True),
+    BranchingTree((2, 2), keeps_law=True),
+    BranchingTree((3, 1), keeps_law=True),
     StochasticBeam(3, 2, keeps_law=True),
-    Branching((2, 2), keeps_law=True, replacement=True),
-    Dynamic(coupled=False),
+    BranchingTree((2, 2), keeps_law=True, replacement=True),
+    DynamicTree(coupled=False),
 ]
 
 
@@ -74,10 +80,10 @@ class Undiminished(Rejection):
         return law
 
 
-class Misdeclared(Branching):
+class Misdeclared(BranchingTree):
     """Takes the two likeliest tokens and says that they were drawn."""
 
-    def _siblings(self, nodes: Nodes, logits: Law) -> list[list[Child]]:
+    def _siblings(self, nodes: Frontier, logits: Law) -> list[list[Child]]:
         laws = softmax_rows(warp_rows(logits, [row.sampling for row in nodes.rows]))
         return [[(int(token), 0.5, law) for token in np.argsort(-law)[: self.widths[nodes.level]]] for law in laws]
 
@@ -97,7 +103,7 @@ class Picky(StochasticBeam):
 @pytest.mark.parametrize(
     ("rule", "shape"),
     [
-        (Undiminished(), Branching((2, 2), keeps_law=True)),
+        (Undiminished(), BranchingTree((2, 2), keeps_law=True)),
         (Rejection(), Misdeclared((2, 2), keeps_law=True)),
         (Rejection(), Picky(3, 1, keeps_law=True)),
     ],
@@ -113,12 +119,12 @@ def test_a_law_that_underflows_is_drawn_from_as_it_stands() -> None:
     """At a very low temperature second siblings have no probability left; they are not proposed."""
     cold = Sampling(temperature=0.005)
     for shape in DRAWN:
-        rows = [Row([0], 1, cold, stream, 3) for stream in range(50)]
+        rows = [SequenceState([0], 1, cold, stream, 3) for stream in range(50)]
         drafts = Shaped(shape).propose(rows, 0.0, 2)
         for draft in drafts:
             assert draft.law is None or all(law[token] > 0 for law, token in zip(draft.law, draft.tokens, strict=True))
         logits = np.where(np.arange(len(GUESSED[0, 0])) == GUESSED[0, 0].argmax(), -9.0, TARGET[0, 0])
-        claims = [Claim(row, draft, 0) for row, draft in zip(rows, drafts, strict=True)]
+        claims = [DraftCheck(row, draft, 0) for row, draft in zip(rows, drafts, strict=True)]
         wide = Logits(torch.from_numpy(np.tile(logits, (1 + max(map(len, drafts)), 1))))
         assert all(verdict is not None for verdict in Rejection().verify(claims, wide))
 
@@ -129,7 +135,7 @@ def test_the_first_nodes_of_a_drawn_tree_are_a_draft_too(shape: Shape) -> None:
     """As when only so many nodes are verified: the law is kept."""
 
     class Cut(Shaped):
-        def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+        def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
             return [draft.keep(range(min(3, len(draft)))) for draft in super().propose(rows, floor, depth)]
 
     drawn = texts(Rejection(), Cut(shape), Sampling(temperature=1.0, top_k=2), TREES, 2)
@@ -166,11 +172,11 @@ def test_siblings_are_drawn_without_replacement_in_order() -> None:
     pairs = np.outer(law, law)
     without = pairs / (1 - law[:, None])
     np.fill_diagonal(without, 0)
-    rows = [Row([0], 1, WARM, stream, 3) for stream in range(TREES)]
+    rows = [SequenceState([0], 1, WARM, stream, 3) for stream in range(TREES)]
     for shape, expected in (
-        (Branching((2,), keeps_law=True), without),
+        (BranchingTree((2,), keeps_law=True), without),
         (StochasticBeam(2, 1, keeps_law=True), without),
-        (Branching((2,), keeps_law=True, replacement=True), pairs),
+        (BranchingTree((2,), keeps_law=True, replacement=True), pairs),
     ):
         drafts = Shaped(shape).propose(rows, 0.0, 1)
         assert p_value(np.array([draft.tokens for draft in drafts]), expected) > 1e-3
@@ -179,7 +185,7 @@ def test_siblings_are_drawn_without_replacement_in_order() -> None:
 @pytest.mark.usefixtures("tabulated")
 def test_a_stochastic_beam_draws_paths_without_replacement() -> None:
     """The first of the kept paths is a draw from the law of paths, and all of them differ."""
-    rows = [Row([0], 1, WARM, stream, 4) for stream in range(DRAWS // 4)]
+    rows = [SequenceState([0], 1, WARM, stream, 4) for stream in range(DRAWS // 4)]
     first = []
     for draft in Shaped(StochasticBeam(3, 2, keeps_law=True)).propose(rows, 0.0, 2):
         leaves = [node for node in range(len(draft)) if node not in draft.parents and draft.parents[node] >= 0]
@@ -198,9 +204,9 @@ def test_trees_have_the_shape_that_was_asked_for(name: str, levels: list[int], c
     """So many nodes on every level, siblings that differ, parents before children, a law for every drawn node."""
     if name.startswith("mcsd") and coupled:
         return
-    shape = Choice.parse(name).shape(coupled=coupled)
+    shape = DrafterSpec.parse(name).shape(coupled=coupled)
     assert shape.name == name
-    [draft] = Shaped(shape).propose([Row([0], 1, Sampling(temperature=1.0), 5, 9)], 0.0, 2)
+    [draft] = Shaped(shape).propose([SequenceState([0], 1, Sampling(temperature=1.0), 5, 9)], 0.0, 2)
     depths: list[int] = []
     for node, parent in enumerate(draft.parents):
         assert parent < node
@@ -216,7 +222,7 @@ def test_trees_have_the_shape_that_was_asked_for(name: str, levels: list[int], c
 @given(temperature=st.sampled_from([0.0, 0.3, 1.0]), stream=st.integers(0, 99))
 def test_the_first_child_is_what_the_model_itself_would_write(temperature: float, stream: int) -> None:
     """With the target's noise; so a model that drafts for itself is always right."""
-    row = Row([0, 3], 1, Sampling(temperature=temperature), stream, 9)
+    row = SequenceState([0, 3], 1, Sampling(temperature=temperature), stream, 9)
     for shape in COUPLED:
         [draft] = Shaped(shape).propose([row], 0.0, 2)
         assert draft.tokens[0] == choose(GUESSED[1, 3], row.sampling, stream, 1)
@@ -250,12 +256,12 @@ def test_conditioned_scores_have_the_maximum_that_was_asked_for(scores: list[flo
 
 def test_numbers_of_a_tree_are_read_from_its_name() -> None:
     """With what is usual where none are given."""
-    assert Choice.parse("rsd-c:3x2x2") == Choice(None, "rsd-c", (3, 2, 2))
-    assert Choice.parse("ngram+rsd-s:2x7") == Choice("ngram", "rsd-s", (2, 7))
-    assert Choice.parse("rsd-s") == Choice(None, "rsd-s", (3, 2))
-    assert Choice.parse("none") == Choice(None, None)
-    assert Choice.parse("stand") == Choice("stand", None)
-    assert Choice.parse("ngram+model") == Choice("ngram", "model")
+    assert DrafterSpec.parse("rsd-c:3x2x2") == DrafterSpec(None, "rsd-c", (3, 2, 2))
+    assert DrafterSpec.parse("ngram+rsd-s:2x7") == DrafterSpec("ngram", "rsd-s", (2, 7))
+    assert DrafterSpec.parse("rsd-s") == DrafterSpec(None, "rsd-s", (3, 2))
+    assert DrafterSpec.parse("none") == DrafterSpec(None, None)
+    assert DrafterSpec.parse("stand") == DrafterSpec("stand", None)
+    assert DrafterSpec.parse("ngram+model") == DrafterSpec("ngram", "model")
     assert {name for name in NAMES if "+" in name} == {f"{table}+{name}" for table in TABLES for name in MODEL}
 
 
@@ -278,13 +284,13 @@ def test_numbers_of_a_tree_are_read_from_its_name() -> None:
 def test_a_name_that_means_nothing_is_refused(name: str, reason: str) -> None:
     """With what is wrong and what was expected."""
     with pytest.raises(ConfigError, match=reason):
-        Choice.parse(name)
+        DrafterSpec.parse(name)
 
 
 def test_drawing_with_replacement_needs_rejection() -> None:
     """Coupled siblings share one noise, so that they would all be the same."""
     with pytest.raises(ConfigError, match="verify=recursive"):
-        Choice.parse("mcsd").shape(coupled=True)
+        DrafterSpec.parse("mcsd").shape(coupled=True)
 
 
 def test_cutting_a_draft_keeps_what_verification_needs() -> None:

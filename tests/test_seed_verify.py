@@ -15,12 +15,12 @@ from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, WARM, Law, Shaped, V, joint, 
 from treeagent.backend import Sampling
 from treeagent.backends.sampling.sampler import choose, warp
 from treeagent.backends.seed.drafters.base import Drafter
-from treeagent.backends.seed.drafters.hybrid import Combined
+from treeagent.backends.seed.drafters.hybrid import HybridDrafter
 from treeagent.backends.seed.drafters.model.tree_shapes import Chain
 from treeagent.backends.seed.executor.logits import Logits
-from treeagent.backends.seed.records import Draft, Row
+from treeagent.backends.seed.records import Draft, SequenceState
 from treeagent.backends.seed.verifiers import rejection as verify
-from treeagent.backends.seed.verifiers.base import Claim, Verifier
+from treeagent.backends.seed.verifiers.base import DraftCheck, Verifier
 from treeagent.backends.seed.verifiers.coupled import Coupled
 from treeagent.backends.seed.verifiers.rejection import Rejection
 
@@ -33,7 +33,7 @@ class Likeliest(Drafter):
     def __init__(self, breadth: int, levels: int = 2) -> None:
         self.breadth, self.levels = breadth, levels
 
-    def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`."""
         drafts = [Draft() for _ in rows]
         for row, draft in zip(rows, drafts, strict=True):
@@ -62,7 +62,7 @@ class Terse(Likeliest):
     def __init__(self) -> None:
         super().__init__(1, levels=1)
 
-    def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`."""
         drafts = super().propose(rows, floor, depth)
         for draft in drafts:
@@ -76,7 +76,7 @@ class Terse(Likeliest):
     [
         (Shaped(Chain(keeps_law=True)), CUT, 2),
         (Likeliest(3), NUCLEUS, 3),
-        (Combined(Terse(), Shaped(Chain(keeps_law=True))), WARM, 2),
+        (HybridDrafter(Terse(), Shaped(Chain(keeps_law=True))), WARM, 2),
     ],
     ids=["drawn chain", "siblings", "table and model"],
 )
@@ -97,7 +97,7 @@ class NothingTakenOff(Rejection):
 class Misdeclared(Likeliest):
     """Takes the likeliest token and says that it was drawn."""
 
-    def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`."""
         drafts = super().propose(rows, floor, depth)
         for row, draft in zip(rows, drafts, strict=True):
@@ -133,7 +133,7 @@ def test_coupled_verification_keeps_the_law_and_the_text() -> None:
 @pytest.mark.usefixtures("tabulated")
 def test_a_drawn_chain_keeps_the_law_it_was_drawn_from() -> None:
     """Tokens of a draft are distributed as the law that stands beside them, warped like the target's."""
-    everyone = [Row([0], 1, CUT, stream, 3) for stream in range(DRAWS // 2)]
+    everyone = [SequenceState([0], 1, CUT, stream, 3) for stream in range(DRAWS // 2)]
     drafts = Shaped(Chain(keeps_law=True)).propose(everyone, 0.0, 2)
     law = joint(CUT, 2, GUESSED)
     assert drafts[0].law is not None
@@ -174,9 +174,9 @@ def test_a_coupled_verdict_is_the_plain_text(
             draft.parents.append(parent)
             draft.confidence.append(0.5)
     laws = np.random.default_rng(stream).normal(size=(4 + len(draft), V))  # three rows of somebody else's before
-    row = Row([0] * (1 + begun), 1, sampling, stream, 20)
+    row = SequenceState([0] * (1 + begun), 1, sampling, stream, 20)
     rule = Rejection() if greedy_rule and temperature == 0 else Coupled()
-    [verdict] = rule.verify([Claim(row, draft, 3)], Logits(torch.from_numpy(laws)))
+    [verdict] = rule.verify([DraftCheck(row, draft, 3)], Logits(torch.from_numpy(laws)))
     assert verdict is not None
     node, path, text = -1, [], []
     while True:
@@ -202,13 +202,13 @@ def test_logits_that_are_not_finite_cost_their_own_branch_alone(rule: Verifier, 
         logits = torch.stack([fine, fine, fine, bad, bad, fine, fine, bad])
         drafts = [Draft([1], [-1], [0.5]), Draft([1], [-1], [0.5]), Draft(), Draft(), Draft([2], [-1], [0.5])]
         claims = [
-            Claim(Row([0], 1, sampling, stream, 9), draft, first)
+            DraftCheck(SequenceState([0], 1, sampling, stream, 9), draft, first)
             for stream, (draft, first) in enumerate(zip(drafts, (0, 2, 4, 5, 6), strict=True))
         ]
         first, second, third, fourth, fifth = rule.verify(claims, Logits(logits))
-        assert first == verify.Verdict((0,), (1, 1))
+        assert first == verify.Verification((0,), (1, 1))
         assert (second, third) == (None, None)
-        assert fourth == fifth == verify.Verdict((), (1,))  # what lies behind a rejected token does not matter
+        assert fourth == fifth == verify.Verification((), (1,))  # what lies behind a rejected token does not matter
 
 
 def test_a_residual_without_mass_is_the_law_itself() -> None:

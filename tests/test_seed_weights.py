@@ -12,7 +12,7 @@ from device import DEVICE
 from seed_tools import MIX, SHAPE, Naive, ask, clean, fixed_costs, save_model, told
 
 from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.executor.weights import Shelf
+from treeagent.backends.seed.executor.weights import WeightCache
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return save_model(folder / "target", config), save_model(folder / "model-draft", config, noise=0.1)
 
 
-def opened(folders: tuple[str, str], shelf: Shelf, drafter: str = "model", dtype: str = "float64") -> SeedBackend:
+def opened(folders: tuple[str, str], shelf: WeightCache, drafter: str = "model", dtype: str = "float64") -> SeedBackend:
     """An engine with models from a shelf."""
     target, draft = folders
     with fixed_costs():
@@ -41,7 +41,7 @@ def weights(backend: SeedBackend) -> tuple[object, object]:
 
 def test_engines_on_one_shelf_hold_each_model_once_and_their_own_keys_and_values(folders: tuple[str, str]) -> None:
     """Other options, the same weights; texts are those of naive decoding, together and one after the other."""
-    shelf = Shelf()
+    shelf = WeightCache()
     one, two = opened(folders, shelf), opened(folders, shelf, "rsd-s:2x2")
     assert weights(one) == weights(two)
     assert one._parts is not None
@@ -62,15 +62,15 @@ def test_engines_on_one_shelf_hold_each_model_once_and_their_own_keys_and_values
 
 def test_another_type_of_numbers_is_another_model(folders: tuple[str, str]) -> None:
     """And so is a shelf of one's own."""
-    shelf = Shelf()
+    shelf = WeightCache()
     one = opened(folders, shelf)
     assert set(weights(one)).isdisjoint(weights(opened(folders, shelf, dtype="float32")))
-    assert set(weights(one)).isdisjoint(weights(opened(folders, Shelf())))
+    assert set(weights(one)).isdisjoint(weights(opened(folders, WeightCache())))
 
 
 def test_weights_go_with_the_last_engine_that_runs_them(folders: tuple[str, str]) -> None:
     """A shelf alone holds nothing, and an engine that is asked again loads them again."""
-    shelf = Shelf()
+    shelf = WeightCache()
     one, two = opened(folders, shelf), opened(folders, shelf)
     held = [weakref.ref(each) for each in weights(one)]
     asyncio.run(one.aclose())
@@ -83,7 +83,7 @@ def test_weights_go_with_the_last_engine_that_runs_them(folders: tuple[str, str]
 
 def test_engines_beside_each_other_share_a_shelf(folders: tuple[str, str]) -> None:
     """A generator and an evaluator that are the same model are in memory once."""
-    one = opened(folders, Shelf())
+    one = opened(folders, WeightCache())
     two = one.beside(folders[0])
     with fixed_costs():
         two.load()

@@ -13,7 +13,7 @@ from seed_tools import SHAPE, Naive, ask, fixed_costs, request, save_model, told
 
 from treeagent.backends.models import catalog as models
 from treeagent.backends.models.loader import load_model
-from treeagent.backends.models.tokenizer import load_text
+from treeagent.backends.models.tokenizer import load_tokenizer
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.executor.exit_policy import exits_of
 from treeagent.backends.training import train_early_exit as train_sorted
@@ -65,7 +65,7 @@ def test_it_learns_from_a_few_candidates_as_well(target: str, tmp_path: Path) ->
     text.write_text("Use the numbers to make 24. Steps: 4 + 5 = 9, left: 6 9.\n" * 60)
     out = tmp_path / "draft"
     train_sorted.main([*words(target, out, text, 30), "--drawn", "8"])
-    ids = load_text(Path(target)).tokenizer(text.read_text()[:120], return_tensors="pt")["input_ids"]
+    ids = load_tokenizer(Path(target)).tokenizer(text.read_text()[:120], return_tensors="pt")["input_ids"]
     picked = torch.ones_like(ids, dtype=torch.bool)
     picked[:, -1] = False
     losses = []

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_model import CONTEXT, save_tiny_model, tokenizer
 
 from treeagent.backend import Completion, Key, Request, Sampling, ScoreRequest
-from treeagent.backends.local.detokenizer import TextStream, decode_after
+from treeagent.backends.local.detokenizer import IncrementalDetokenizer, decode_after
 from treeagent.backends.models import catalog as models
 from treeagent.backends.sampling.sampler import choose
 from treeagent.backends.transformers import backend as backend_module
@@ -266,7 +266,7 @@ def test_text_of_many_byte_characters_is_whole():
     tokens = tokenizer()
     text = "né → 24 🌳 the end"
     ids = tokens(text, add_special_tokens=False)["input_ids"]
-    stream = TextStream(tokens.decode, tokens("prompt ")["input_ids"], ("🌳",))
+    stream = IncrementalDetokenizer(tokens.decode, tokens("prompt ")["input_ids"], ("🌳",))
     seen, stopped = [], False
     for token in ids:
         stopped = stream.push(token)
@@ -284,7 +284,7 @@ def test_a_stop_string_may_be_spread_over_tokens_and_begin_inside_one():
     """The text ends exactly before the stop string; kept tokens are those whose text lies before it."""
     tokens = tokenizer()
     ids = [tokens.convert_tokens_to_ids(token) for token in ("abc", "bcd", "xyz")]
-    stream = TextStream(tokens.decode, [], ("cdx", "zz"))
+    stream = IncrementalDetokenizer(tokens.decode, [], ("cdx", "zz"))
     assert [stream.push(token) for token in ids] == [False, False, True]
     assert stream.before_cut(ids) == ("abcb", (ids[0],))
 
@@ -293,7 +293,7 @@ def test_an_unfinished_character_is_kept_at_the_end():
     """What is held back when generation ends is added as the decoder shows it."""
     tokens = tokenizer()
     ids = tokens("a🌳", add_special_tokens=False)["input_ids"][:-1]
-    stream = TextStream(tokens.decode, [], ("zz",))
+    stream = IncrementalDetokenizer(tokens.decode, [], ("zz",))
     assert [stream.push(token) for token in ids] == [False] * len(ids)
     assert stream.text == "a"
     assert not stream.finish()

@@ -18,10 +18,10 @@ from treeagent.backends.sampling.sampler import choose_rows, survivors, warp
 from treeagent.backends.seed.drafters.base import Drafter
 from treeagent.backends.seed.drafters.model import tree_shapes as shapes
 from treeagent.backends.seed.executor.logits import Logits
-from treeagent.backends.seed.records import Draft, Row
+from treeagent.backends.seed.records import Draft, SequenceState
 from treeagent.backends.seed.speculation.speculator import told
 from treeagent.backends.seed.verifiers import coupled
-from treeagent.backends.seed.verifiers.base import Claim, Verifier
+from treeagent.backends.seed.verifiers.base import DraftCheck, Verifier
 
 Law = NDArray[np.float64]
 
@@ -113,12 +113,12 @@ def texts(
     verifier: Verifier, drafter: Drafter, sampling: Sampling, count: int = DRAWS, length: int = LENGTH, first: int = 0
 ) -> NDArray[np.int64]:
     """Texts (count, length) of as many streams from ``first`` on, drafted and verified until they are long enough."""
-    going = everyone = [Row([0], 1, sampling, stream, length) for stream in range(first, first + count)]
+    going = everyone = [SequenceState([0], 1, sampling, stream, length) for stream in range(first, first + count)]
     while going:
         drafts = drafter.propose(going, 0.0, 2)
         claims, places = [], []
         for row, draft in zip(going, drafts, strict=True):
-            claims.append(Claim(row, draft, len(places)))
+            claims.append(DraftCheck(row, draft, len(places)))
             depths = [row.position]
             places.append((row.position, row.tokens[-1]))
             for token, parent in zip(draft.tokens, draft.parents, strict=True):
@@ -171,7 +171,7 @@ class Shaped(Drafter):
         self.shape = shape
         self.name = shape.name
 
-    def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`."""
         growing = sketches = [self.shape.new(row, min(depth, 2)) for row in rows]
         for level in range(min(depth, 2)):

@@ -20,7 +20,7 @@ class Checker:
         """The state before the first step."""
         return input
 
-    def after(self, parent: str, text: str) -> str | None:
+    def transition(self, parent: str, text: str) -> str | None:
         """The state after a step; None where the step is illegal.
 
         A checker that overrides this is a simulator, the world model of RAP (Hao et al. 2023, arXiv:2305.14992), but
@@ -47,7 +47,7 @@ class Checker:
         """Whether an answer agrees with the gold answer; only evaluation calls this, never a search."""
         return answer.strip() == gold.strip()
 
-    def promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
+    def is_promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
         """Whether a solution can still be reached from here (in a puzzle of fewest moves: by a shortest plan).
 
         None where that cannot be told. It is what the judgements of evaluators are measured against; no search sees it.
@@ -56,8 +56,8 @@ class Checker:
 
     @property
     def simulates(self) -> bool:
-        """Whether :meth:`after` is there."""
-        return type(self).after is not Checker.after
+        """Whether :meth:`transition` is there."""
+        return type(self).transition is not Checker.transition
 
     @property
     def verifies(self) -> bool:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .taskfile.task import Task
 
 
-class Desk(Protocol):
+class EvaluationContext(Protocol):
     """What an evaluator may use. Every request passes the budget and the journal."""
 
     task: Task
@@ -43,7 +43,7 @@ class Evaluator(ABC):
     """Whether thoughts are judged against each other; if not, each is judged alone, as soon as it exists."""
 
     @abstractmethod
-    async def judge(self, thoughts: Sequence[Thought], desk: Desk) -> list[Judgement]:
+    async def judge(self, thoughts: Sequence[Thought], desk: EvaluationContext) -> list[Judgement]:
         """One judgement a thought, in order; a single thought when ``together`` is false."""
 
     def check(self, task: Task) -> None:

@@ -19,7 +19,7 @@ from ..local import model_thread as worker
 from ..local.base import find_device
 from ..models import catalog as models
 from ..models.loader import DTYPES
-from ..models.tokenizer import Text, load_text
+from ..models.tokenizer import ChatTokenizer, load_tokenizer
 from . import equality as checking
 from .config.modes import Mode, find
 from .config.plan import Plan
@@ -92,7 +92,7 @@ class Bench:
         """Run everything. Raises TreeagentError when no mode at all can run; other failures are among the runs."""
         plan = self.plan
         with _threads(plan.threads), _little_garbage():
-            text = load_text(models.resolve(plan.model), None if plan.chat else False)
+            text = load_tokenizer(models.resolve(plan.model), None if plan.chat else False)
             prompts, warm = _read(plan.prompts, text), _read(plan.warm, text)
             rounds = list(order(plan))
             if self._board.steps is None:
@@ -114,7 +114,7 @@ class Bench:
         if self.reference is None:
             return found
         plan = self.plan
-        text = load_text(models.resolve(plan.model), None if plan.chat else False)
+        text = load_tokenizer(models.resolve(plan.model), None if plan.chat else False)
         prompt = _read(plan.prompts[: found.prompt + 1], text)[-1]
         model = self._loaded.networks.get(plan.model, plan.reference_dtype)
         before = self.reference[found.prompt][: found.position]
@@ -153,7 +153,9 @@ class Bench:
             ]
             self.reference = max((outcome.outputs for outcome in done), key=len, default=None)
 
-    def _run(self, mode: Mode, prompts: Sequence[Prompt], repeat: int, warm: Sequence[Prompt], text: Text) -> Run:
+    def _run(
+        self, mode: Mode, prompts: Sequence[Prompt], repeat: int, warm: Sequence[Prompt], text: ChatTokenizer
+    ) -> Run:
         plan = self.plan
         if mode.name in self._broken:
             return Run(mode, len(prompts), repeat, None, self._broken[mode.name])
@@ -181,7 +183,7 @@ class Bench:
         self._board.say(f"  {outcome.seconds:.2f} s, {outcome.tokens / outcome.seconds:,.1f} tokens/s")
         return Run(mode, len(prompts), repeat, outcome)
 
-    def _opened(self, mode: Mode, text: Text) -> Runner:
+    def _opened(self, mode: Mode, text: ChatTokenizer) -> Runner:
         """The mode's runner, loaded and warmed up."""
         if (found := self._held(mode, self.plan.dtype)) is not None:
             return found
@@ -225,7 +227,7 @@ def digest(outputs: Sequence[Tokens]) -> str:
     return hashlib.blake2b(json.dumps([list(tokens) for tokens in outputs]).encode(), digest_size=12).hexdigest()
 
 
-def _read(prompts: Sequence[str], text: Text) -> list[Prompt]:
+def _read(prompts: Sequence[str], text: ChatTokenizer) -> list[Prompt]:
     return [Prompt(number, prompt, tuple(text.prompt(prompt))) for number, prompt in enumerate(prompts)]
 
 

@@ -14,7 +14,7 @@ from treeagent.options import as_words, read_options
 
 from ..models import catalog
 from ..models.loader import DTYPES, Model, load_model
-from ..models.tokenizer import Text, load_text
+from ..models.tokenizer import ChatTokenizer, load_tokenizer
 from ..sampling import sampler
 from .sample import Sample
 
@@ -47,7 +47,7 @@ class LocalBackend(Backend):
         self.dtype = dtype
         self.threads = threads
         self.chat = chat
-        self._text: Text | None = None
+        self._text: ChatTokenizer | None = None
         self._loading = threading.RLock()
 
     @classmethod
@@ -68,10 +68,10 @@ class LocalBackend(Backend):
         """Loads the tokenizer, to see whether there is a chat template, but not the model. Raises ModelError."""
         return frozenset({"generate", "score", "seed", "beams"} | ({"chat"} if self._tokenizer().chat else set()))
 
-    def _tokenizer(self) -> Text:
+    def _tokenizer(self) -> ChatTokenizer:
         with self._loading:
             if self._text is None:
-                self._text = load_text(catalog.resolve(self.model), self.chat)
+                self._text = load_tokenizer(catalog.resolve(self.model), self.chat)
             return self._text
 
     def _load(self) -> Model:
@@ -82,7 +82,7 @@ class LocalBackend(Backend):
             torch.set_num_threads(self.threads)
 
 
-def samples(request: Request, text: Text, model: Model) -> list[Sample]:
+def samples(request: Request, text: ChatTokenizer, model: Model) -> list[Sample]:
     """The samples of a request, clipped to the model's context. Raises BackendError."""
     sampler.check(request.sampling)
     if request.n < 1:
@@ -95,7 +95,7 @@ def samples(request: Request, text: Text, model: Model) -> list[Sample]:
     return [Sample(prompt, request.sampling, request.key.stream(i), limit, text.decode) for i in range(request.n)]
 
 
-def pairs(request: ScoreRequest, text: Text, model: Model) -> Pairs:
+def pairs(request: ScoreRequest, text: ChatTokenizer, model: Model) -> Pairs:
     """The token ids of a prompt with each of its continuations. Raises BackendError."""
     prompt = tuple(text.prompt(request.prompt))
     # A chat template ends with a fresh line, where a model's words begin without a space.

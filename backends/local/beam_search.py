@@ -1,4 +1,4 @@
-"""Beam sampling and beam search: several beams of one completion step together, drawn from their joint law.
+"""Hypothesis sampling and beam search: several beams of one completion step together, drawn from their joint law.
 
 B beams x_1 .. x_B with scores s_b, their summed log-probabilities under the model. The joint score of an extension is
 s_b + log p(v | x_b), with p the untempered softmax; a finished beam has one extension, to stay as it is. Temperature,
@@ -40,7 +40,7 @@ WHICH = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Beam:
+class Hypothesis:
     """One beam; beams of the same ``raw`` tokens are the same text."""
 
     sample: Sample
@@ -55,11 +55,11 @@ class Beam:
         """Whether it ended, by an end of text, a stop string or its limit."""
         return self.sample.completion is not None
 
-    def extended(self, token: int, score: float, eos: frozenset[int]) -> Beam:
+    def extended(self, token: int, score: float, eos: frozenset[int]) -> Hypothesis:
         """With one token more."""
         sample = self.sample.fork()
         sample.accept(token, eos)
-        return Beam(sample, (*self.raw, token), score)
+        return Hypothesis(sample, (*self.raw, token), score)
 
 
 class Pick(NamedTuple):
@@ -74,7 +74,7 @@ class Pick(NamedTuple):
 class Joint:
     """The joint law of the extensions of B beams; equal beams are worked out once."""
 
-    def __init__(self, beams: Sequence[Beam], logits: Sequence[Floats | None], sampling: Sampling) -> None:
+    def __init__(self, beams: Sequence[Hypothesis], logits: Sequence[Floats | None], sampling: Sampling) -> None:
         """``logits`` (V,) after each beam, None after a finished one. Raises BackendError when they are not finite."""
         self.beams = list(beams)
         self.sampling = sampling
@@ -126,9 +126,9 @@ class Joint:
             return self.flat
         return np.where(survivors(self.flat, sampling), self.flat, -np.inf)
 
-    def extended(self, picks: Sequence[Pick], eos: frozenset[int]) -> list[Beam]:
+    def extended(self, picks: Sequence[Pick], eos: frozenset[int]) -> list[Hypothesis]:
         """The next beams; equal ones are one object."""
-        made: dict[tuple[tuple[int, ...], int | None], Beam] = {}
+        made: dict[tuple[tuple[int, ...], int | None], Hypothesis] = {}
         for pick in picks:
             beam = self.beams[pick.beam]
             if (beam.raw, pick.token) not in made:
@@ -201,13 +201,13 @@ def log_mass(scores: NDArray[np.float64]) -> float:
     return most + math.log(float(np.exp(scores - most).sum())) if most > -math.inf else -math.inf
 
 
-class Run:
+class BeamSearch:
     """The beams of one completion in the making."""
 
     def __init__(self, sample: Sample, eos: frozenset[int]) -> None:
         self.sample = sample
         self.eos = eos
-        self.beams = [Beam(sample.fork())]
+        self.beams = [Hypothesis(sample.fork())]
         self.position = 0
         """Steps taken; every live beam has so many tokens."""
         self._generated = 0
@@ -217,11 +217,11 @@ class Run:
         """Beams that a step draws."""
         return self.sample.sampling.num_beams
 
-    def live(self) -> list[Beam]:
+    def live(self) -> list[Hypothesis]:
         """The distinct beams that need another token."""
         return list({beam.raw: beam for beam in self.beams if not beam.finished}.values())
 
-    def advance(self, beams: Sequence[Beam]) -> None:
+    def advance(self, beams: Sequence[Hypothesis]) -> None:
         """Take the beams of a step; sets the sample's completion when all are finished.
 
         Tokens count once for every distinct beam of a step that got one, whether or not it survives: they were
@@ -247,6 +247,6 @@ class Run:
         self.sample.completion = replace(chosen.sample.completion, logprob=chosen.score)
 
 
-def best(beams: Sequence[Beam]) -> Beam:
+def best(beams: Sequence[Hypothesis]) -> Hypothesis:
     """The beam of highest score, the first of equals."""
     return max(beams, key=lambda beam: beam.score)

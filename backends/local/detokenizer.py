@@ -24,7 +24,7 @@ def decode_after(decode: Decode, before: Sequence[int], tokens: Sequence[int]) -
     return whole[len(head) :] if whole.startswith(head) else decode(tokens)
 
 
-class TextStream:
+class IncrementalDetokenizer:
     """The text of a growing list of tokens, and where in it a stop string begins."""
 
     def __init__(self, decode: Decode, prompt: Sequence[int], stop: Sequence[str]) -> None:
@@ -39,7 +39,7 @@ class TextStream:
         self._fresh: list[int] = []  # tokens whose text is held back
         self._ends: list[int] = []  # offset in text after each token
 
-    def fork(self) -> TextStream:
+    def fork(self) -> IncrementalDetokenizer:
         """A stream that has seen the same tokens."""
         twin = copy(self)
         twin._fresh, twin._ends = list(self._fresh), list(self._ends)  # the rest is never changed in place

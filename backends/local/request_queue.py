@@ -18,7 +18,7 @@ gathers, one turn each, before the question that follows from it is asked. A tur
 
 
 @dataclass(slots=True, eq=False)
-class Ticket(Generic[Question]):
+class PendingRequest(Generic[Question]):
     """A question that somebody awaits the answer of."""
 
     question: Question
@@ -68,20 +68,20 @@ def when_quiet(loop: asyncio.AbstractEventLoop, waiting: list[Any], then: Callab
     turn(0, 0)
 
 
-class Gatherer(Generic[Question]):
+class RequestQueue(Generic[Question]):
     """Hands questions on in lists, as they were asked together; from several loops and threads at once if need be."""
 
-    def __init__(self, submit: Callable[[list[Ticket[Question]]], None]) -> None:
+    def __init__(self, submit: Callable[[list[PendingRequest[Question]]], None]) -> None:
         """``submit`` takes tickets over, in the loop's thread, and must not block."""
         self._submit = submit
-        self._waiting: dict[asyncio.AbstractEventLoop, list[Ticket[Question]]] = {}
+        self._waiting: dict[asyncio.AbstractEventLoop, list[PendingRequest[Question]]] = {}
 
     async def ask(self, question: Question) -> Any:
         """The answer to a question; a cancelled caller's question is dropped and hurts no other."""
         loop = asyncio.get_running_loop()
         for closed in [other for other in list(self._waiting) if other.is_closed()]:
             self._waiting.pop(closed, None)
-        ticket = Ticket(question, loop.create_future())
+        ticket = PendingRequest(question, loop.create_future())
         if loop in self._waiting:
             self._waiting[loop].append(ticket)
         else:

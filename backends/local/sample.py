@@ -7,7 +7,7 @@ from copy import copy
 
 from treeagent.backend import Completion, Sampling
 
-from .detokenizer import CONTEXT, Decode, TextStream, decode_after
+from .detokenizer import CONTEXT, Decode, IncrementalDetokenizer, decode_after
 
 
 class Sample:
@@ -30,7 +30,7 @@ class Sample:
         """Tokens generated for it that are not its own: those of beams that were not chosen."""
         self._drafted: list[int] | None = None  # places of the tokens that a draft had guessed
         self._decode = decode
-        self._text = TextStream(decode, prompt, sampling.stop) if sampling.stop else None
+        self._text = IncrementalDetokenizer(decode, prompt, sampling.stop) if sampling.stop else None
 
     @property
     def open(self) -> bool:

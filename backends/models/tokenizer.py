@@ -15,7 +15,7 @@ from .loader import _source, explained
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class ChatTokenizer:
     """A tokenizer, and how it is used."""
 
     tokenizer: Any
@@ -47,11 +47,11 @@ class Text:
         return text
 
 
-def load_text(where: Path | str, chat: bool | None = None) -> Text:
+def load_tokenizer(where: Path | str, chat: bool | None = None) -> ChatTokenizer:
     """The tokenizer of a folder, a .gguf file or a hub id, without its chat template if so asked. Raises ModelError."""
     with explained(where, "its tokenizer"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(**_source(where))
     template = bool(getattr(tokenizer, "chat_template", None))
     if chat and not template:
         raise ModelError(f"the model {where} has no chat template. Leave the option 'chat' out, or use a chat model.")
-    return Text(tokenizer, chat=template and chat is not False)
+    return ChatTokenizer(tokenizer, chat=template and chat is not False)

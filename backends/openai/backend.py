@@ -21,7 +21,7 @@ from treeagent.options import as_words, read_options
 
 from .metrics import Figures
 from .options import check, checked_url, read_key
-from .retry import Clock
+from .retry import RetryClock
 
 if TYPE_CHECKING:
     from .client import Client, Rejected
@@ -78,7 +78,7 @@ class OpenAIBackend(Backend):
         self.price_in, self.price_out = price_in, price_out
         check(self)
         self.price = None if price_in is None or price_out is None else (price_in / 1e6, price_out / 1e6)
-        self.clock = Clock()
+        self.clock = RetryClock()
         self._asked_model = model
         self._figures = Figures(self._now)
         self._lock = threading.Lock()

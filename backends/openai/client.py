@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from treeagent.errors import BackendError
 
 from .metrics import Figures
-from .retry import Clock, Transient, asked_wait, back_off, retryable, used_up
+from .retry import RetryClock, Transient, asked_wait, back_off, retryable, used_up
 
 KEEP_ALIVE = 4.0
 """Seconds that an idle connection is kept: less than uvicorn's 5 and llama.cpp's 5, so that they do not close first."""
@@ -60,7 +60,7 @@ class _Session:
 class Client:
     """Sends requests from whatever event loop it is called in; connections are the loop's own and end with it."""
 
-    def __init__(self, limits: Limits, key: str | None, clock: Clock, figures: Figures) -> None:
+    def __init__(self, limits: Limits, key: str | None, clock: RetryClock, figures: Figures) -> None:
         self._limits, self._key, self._clock, self._figures = limits, key, clock, figures
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
         self._lock = threading.Lock()

@@ -24,7 +24,7 @@ LONGEST_WAIT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class RetryClock:
     """Time and chance, so that a test can bring its own."""
 
     monotonic: Callable[[], float] = time.monotonic

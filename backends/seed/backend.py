@@ -17,16 +17,16 @@ from treeagent.errors import BackendError, ConfigError, TreeagentError, did_you_
 
 from ..local import model_thread
 from ..local.base import LocalBackend
-from ..local.request_queue import Gatherer
+from ..local.request_queue import RequestQueue
 from .builder import Parts, assemble
-from .draft_model import SharedDraft
+from .draft_model import SharedDraftModel
 from .drafters.base import Drafter
 from .drafters.model.beam_tree import size_of
-from .drafters.registry import Choice
-from .executor.early_exit import Exit
-from .executor.weights import Shelf
-from .scheduler.requests import Question, jobs_of
-from .scheduler.round_log import Recorder
+from .drafters.registry import DrafterSpec
+from .executor.early_exit import ExitSpec
+from .executor.weights import WeightCache
+from .scheduler.requests import EngineRequest, jobs_of
+from .scheduler.round_log import RoundLog
 from .scheduler.scheduler import POLICIES
 from .verifiers.beam_rejection import check_beams
 from .verifiers.rejection import VERIFIERS
@@ -104,10 +104,10 @@ class SeedBackend(LocalBackend):
         chunk: int = 1024,
         threads: int | None = None,
         chat: bool | None = None,
-        shelf: Shelf | None = None,
+        shelf: WeightCache | None = None,
     ) -> None:
         super().__init__(model, device, dtype, threads, chat)
-        self.shelf = shelf or Shelf()
+        self.shelf = shelf or WeightCache()
         words = (("policy", policy, POLICIES), ("verify", verify, VERIFIERS))
         for option, word, known in words:
             if word not in known:
@@ -116,7 +116,7 @@ class SeedBackend(LocalBackend):
         named = drafter if isinstance(drafter, str) else "none"
         if named == "auto":
             named = "ngram" if draft is None else "ngram+model"
-        choice = Choice.parse(named)
+        choice = DrafterSpec.parse(named)
         if draft is None and choice.model:
             raise ConfigError(f"drafter {named!r} needs a draft model: give draft, such as draft=mini-draft for mini")
         if draft is not None and not choice.model:
@@ -125,7 +125,7 @@ class SeedBackend(LocalBackend):
         if exit is not None:
             if draft is None:
                 raise ConfigError(f"exit={exit} is about a draft model, and there is none: give draft, or leave it out")
-            Exit.parse(exit)
+            ExitSpec.parse(exit)
         numbers = {"kv_memory": kv_memory, "max_rows": max_rows, "chunk": chunk, "draft_tokens": draft_tokens}
         for option, number in numbers.items():
             if number is not None and not number > 0:
@@ -142,13 +142,13 @@ class SeedBackend(LocalBackend):
         self.make_drafter = None if isinstance(drafter, str) else drafter
         self.draft_tokens = draft_tokens
         self.kv_memory, self.max_rows, self.chunk = kv_memory, max_rows, chunk
-        self.shared = SharedDraft()
+        self.shared = SharedDraftModel()
         self.shared.engines.add(self)
         """What engines opened beside this one have in common with it."""
         self._parts: Parts | None = None
-        self._recorder = Recorder()
-        self._gatherer: Gatherer[Request | ScoreRequest] = Gatherer(self._submit)
-        self._inbox: deque[Question] = deque()
+        self._recorder = RoundLog()
+        self._gatherer: RequestQueue[Request | ScoreRequest] = RequestQueue(self._submit)
+        self._inbox: deque[EngineRequest] = deque()
         self._answers: deque[Callable[[], None]] = deque()
         """What is handed out when the round is over."""
         self._lock = threading.Lock()
@@ -234,7 +234,7 @@ class SeedBackend(LocalBackend):
                 self._parts = assemble(self, self._tokenizer(), self._load, self._device)
             return self._parts
 
-    def _submit(self, tickets: list[Question]) -> None:
+    def _submit(self, tickets: list[EngineRequest]) -> None:
         """Take questions in, and see to it that rounds are being made. Called from any event loop's thread."""
         with self._lock:
             self._inbox.extend(tickets)

@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 from ..models import catalog
 from ..models.loader import DTYPES, Model
-from ..models.tokenizer import Text
-from .drafters.base import Drafter, Others
-from .drafters.hybrid import Combined
+from ..models.tokenizer import ChatTokenizer
+from .drafters.base import Drafter, RoundLoad
+from .drafters.hybrid import HybridDrafter
 from .drafters.model.beam_depth import START as BEAMS_START
-from .drafters.model.beam_depth import Deepening
+from .drafters.model.beam_depth import BeamDepthPolicy
 from .drafters.model.beam_tree import DEPTH as BEAM_DEPTH
 from .drafters.model.beam_tree import BeamShape, size_of
 from .drafters.model.drafter import ModelDrafter
-from .drafters.model.prefill_policy import Joining
-from .drafters.registry import Choice
+from .drafters.model.prefill_policy import PrefillPolicy
+from .drafters.registry import DrafterSpec
 from .drafters.tables.ngram import NgramDrafter
 from .drafters.tables.stand import StandDrafter
 from .drafters.tables.token_recycling import RecyclingDrafter
 from .executor import profiler
 from .executor.cost_table import CostTable
-from .executor.model_runner import Runner
+from .executor.model_runner import ModelRunner
 from .records import BEAMS, MODEL
 from .scheduler.metrics import Counters
 from .scheduler.scheduler import Scheduler
-from .speculation.calibration import Calibration
+from .speculation.calibration import AcceptanceEstimator
 from .speculation.goodput import best_chain
-from .speculation.speculator import DEPTH, Drafting
+from .speculation.speculator import DEPTH, Speculator
 from .verifiers.beam_coupled import CoupledBeams
 from .verifiers.beam_rejection import BeamRejection
 from .verifiers.rejection import VERIFIERS
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 class Parts:
     """A loaded engine."""
 
-    text: Text
+    text: ChatTokenizer
     model: Model
     """The target; its context is clipped to what the engine can run."""
     scheduler: Scheduler
-    draft_runner: Runner | None
+    draft_runner: ModelRunner | None
     """The draft model's, None without one."""
     make_drafter: Callable[[], Drafter | None]
     """A drafter that has learnt nothing yet."""
@@ -85,15 +85,15 @@ class Parts:
         return round(gained / (1 + weight * counters.draft_passes / counters.rounds), 4)
 
 
-def assemble(backend: SeedBackend, text: Text, load: Callable[[], Model], device: torch.device) -> Parts:
+def assemble(backend: SeedBackend, text: ChatTokenizer, load: Callable[[], Model], device: torch.device) -> Parts:
     """Load the models, check them and measure their passes. Raises ModelError."""
     memory = int(backend.kv_memory * 1e6)
     weights = backend.shelf.take(catalog.resolve(backend.model), DTYPES[backend.dtype], device, load)
-    runner = Runner(weights, memory)
+    runner = ModelRunner(weights, memory)
     model = replace(weights.model, context=runner.context)
     shared = backend.shared
     draft_runner = shared.load(backend, text, runner, memory)
-    weighed = Drafting(profiler.table(runner, backend.dtype), backend.draft_tokens)
+    weighed = Speculator(profiler.profile_cost_table(runner, backend.dtype), backend.draft_tokens)
     shared.start(backend)
     scheduler = Scheduler(
         runner,
@@ -116,11 +116,11 @@ def assemble(backend: SeedBackend, text: Text, load: Callable[[], Model], device
 
 
 def _drafter(
-    backend: SeedBackend, runner: Runner | None, cost: CostTable | None, weighed: Drafting, vocabulary: int
+    backend: SeedBackend, runner: ModelRunner | None, cost: CostTable | None, weighed: Speculator, vocabulary: int
 ) -> Drafter | None:
     if backend.make_drafter is not None:
         return backend.make_drafter()
-    choice = Choice.parse(backend.chosen_drafter)
+    choice = DrafterSpec.parse(backend.chosen_drafter)
     table = None if choice.table is None else _table(choice.table, coupled=backend.verify == "coupled")
     if runner is None:
         return table
@@ -130,7 +130,7 @@ def _drafter(
     model = ModelDrafter(runner, vocabulary, shape, beams)
     if cost is not None and weighed.draft_tokens is None:
         _weigh(model, weighed, cost, deepens=backend.beam_draft is None)
-    return model if table is None else Combined(table, model)
+    return model if table is None else HybridDrafter(table, model)
 
 
 def _table(name: str, *, coupled: bool) -> Drafter:
@@ -140,7 +140,7 @@ def _table(name: str, *, coupled: bool) -> Drafter:
     return StandDrafter(coupled=coupled) if name == "stand" else NgramDrafter()
 
 
-def _weigh(model: ModelDrafter, weighed: Drafting, draft: CostTable, *, deepens: bool) -> None:
+def _weigh(model: ModelDrafter, weighed: Speculator, draft: CostTable, *, deepens: bool) -> None:
     """Let measured times and late acceptance decide how deep a model drafts, whose passes take what ``draft`` says.
 
     ``deepens``: beams too.
@@ -151,23 +151,25 @@ def _weigh(model: ModelDrafter, weighed: Drafting, draft: CostTable, *, deepens:
         """Seconds of a pass, as far as its tokens went lately."""
         return draft(nodes) * model.runner.share
 
-    def late() -> Calibration:
+    def late() -> AcceptanceEstimator:
         """What the model's claims were worth lately; a table beside it is another matter."""
         return weighed.calibration(MODEL)
 
-    def chain(rows: int, others: Others) -> tuple[int, float]:
+    def chain(rows: int, others: RoundLoad) -> tuple[int, float]:
         return best_chain(target, passes, late().acceptance(), rows, DEPTH, others)
 
-    def saves(rows: int, others: Others) -> float:
+    def saves(rows: int, others: RoundLoad) -> float:
         """Seconds of a round, by the best chains; trees are hardly worse."""
         return target(rows + others.rows, others.nodes) * (1 - 1 / chain(rows, others)[1])
 
-    model.joining = Joining(passes, saves)
+    model.joining = PrefillPolicy(passes, saves)
     if deepens and model.beams is not None:
-        model.beams.deepening = Deepening(target, passes, lambda: weighed.calibration(BEAMS).acceptance(BEAMS_START))
+        model.beams.deepening = BeamDepthPolicy(
+            target, passes, lambda: weighed.calibration(BEAMS).acceptance(BEAMS_START)
+        )
     if model.shape.name == "dynamic":
 
-        def pays(rows: int, nodes: int, value: float, others: Others) -> bool:
+        def pays(rows: int, nodes: int, value: float, others: RoundLoad) -> bool:
             """Whether the tokens that a level may bring come faster than the target's own."""
             everyone = rows + others.rows
             plain = target(everyone, others.nodes)

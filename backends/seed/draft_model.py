@@ -15,11 +15,11 @@ from treeagent.errors import ModelError
 
 from ..models import catalog
 from ..models.loader import load_model
-from ..models.tokenizer import Text, load_text
+from ..models.tokenizer import ChatTokenizer, load_tokenizer
 from .executor import profiler
-from .executor.early_exit import ADAPTIVE, Exit, SortedRunner
+from .executor.early_exit import ADAPTIVE, EarlyExitRunner, ExitSpec
 from .executor.exit_policy import exits_of
-from .executor.model_runner import Runner
+from .executor.model_runner import ModelRunner
 
 if TYPE_CHECKING:
     from .backend import SeedBackend
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, eq=False)
-class SharedDraft:
+class SharedDraftModel:
     """What engines that were opened beside each other have in common."""
 
     engines: WeakSet[SeedBackend] = field(default_factory=WeakSet)
-    runner: Runner | None = None
+    runner: ModelRunner | None = None
     """The draft model, once it is loaded."""
-    text: Text | None = None
+    text: ChatTokenizer | None = None
     cost: CostTable | None = None
     """Seconds of its passes through all layers that it may run; None where nothing is decided by them."""
     _started: bool = False
 
-    def load(self, backend: SeedBackend, text: Text, target: Runner, memory: int) -> Runner | None:
+    def load(self, backend: SeedBackend, text: ChatTokenizer, target: ModelRunner, memory: int) -> ModelRunner | None:
         """The draft model for a target, of the same vocabulary and no bigger; None without one. Raises ModelError."""
         if backend.draft is None:
             return None
         where = catalog.resolve(backend.draft)
-        self.text = self.text or load_text(where)
+        self.text = self.text or load_tokenizer(where)
         check_vocabularies(text, self.text, backend.model, backend.draft)
         self.runner = self.runner or _runner(backend, where, target, memory)
         if self.runner.parameters > target.parameters:
@@ -59,9 +59,14 @@ class SharedDraft:
         if self.runner is None or self._started:
             return
         if backend.draft_tokens is None:
-            self.cost = profiler.table(self.runner, backend.dtype)
-        if isinstance(self.runner, SortedRunner) and (leaving := Exit.parse(backend.exit or ADAPTIVE)).layers is None:
-            self.runner.leave_early(leaving.confidence, profiler.exits(self.runner) if backend.exit is None else None)
+            self.cost = profiler.profile_cost_table(self.runner, backend.dtype)
+        if (
+            isinstance(self.runner, EarlyExitRunner)
+            and (leaving := ExitSpec.parse(backend.exit or ADAPTIVE)).layers is None
+        ):
+            self.runner.leave_early(
+                leaving.confidence, profiler.profile_exits(self.runner) if backend.exit is None else None
+            )
         self._started = True
 
     def forget(self) -> None:
@@ -70,24 +75,24 @@ class SharedDraft:
             self.runner, self.text, self.cost, self._started = None, None, None, False
 
 
-def _runner(backend: SeedBackend, where: Path | str, target: Runner, memory: int) -> Runner:
+def _runner(backend: SeedBackend, where: Path | str, target: ModelRunner, memory: int) -> ModelRunner:
     """A runner that leaves the model where it is asked to. Raises ModelError."""
     weights = backend.shelf.take(
         where, target.dtype, target.device, lambda: load_model(where, backend.dtype, target.device)
     )
     exits = exits_of(weights.model.network.config)
     if backend.exit is None and len(exits) == 1:
-        return Runner(weights, memory)
-    leaving = Exit.parse(backend.exit or ADAPTIVE)
+        return ModelRunner(weights, memory)
+    leaving = ExitSpec.parse(backend.exit or ADAPTIVE)
     if leaving.layers is None and len(exits) == 1:
         raise ModelError(
             f"the draft {backend.draft} has one exit only, so exit={backend.exit} says nothing. Leave it out, or "
             "make a draft of several exits: python -m treeagent.backends.training.train_early_exit --help"
         )
-    return SortedRunner(weights, memory, leaving.layers)
+    return EarlyExitRunner(weights, memory, leaving.layers)
 
 
-def check_vocabularies(target: Text, draft: Text, target_name: str, draft_name: str) -> None:
+def check_vocabularies(target: ChatTokenizer, draft: ChatTokenizer, target_name: str, draft_name: str) -> None:
     """Raise ModelError when a token id means different things to the two, naming the first few."""
     ours, theirs = target.tokenizer.get_vocab(), draft.tokenizer.get_vocab()
     if ours == theirs:

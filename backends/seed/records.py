@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from treeagent.backend import Sampling
 
-from ..local.beam_search import Beam, Pick, Run
+from ..local.beam_search import BeamSearch, Hypothesis, Pick
 
 MODEL, BEAMS = "model", "beams"
 """Kinds of drafts: a draft model's for single branches and for groups of beams; those of tables have none."""
 
 
 @dataclass(slots=True, eq=False)
-class Row:
+class SequenceState:
     """What a drafter may know of one live branch; the engine owns it, drafters only read it."""
 
     tokens: list[int]
@@ -29,7 +29,7 @@ class Row:
     """Key of its noise; the noise of the next token has position ``len(tokens) - prompt``."""
     limit: int
     """The most tokens it may generate."""
-    group: Group | None = None
+    group: BeamGroup | None = None
     """Set where the row is one of several beams."""
 
     @property
@@ -44,10 +44,10 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class BeamLayer:
     """One drafted step of a group of beams; the nodes that it adds are in the drafts of the group's rows."""
 
-    parents: tuple[Beam, ...]
+    parents: tuple[Hypothesis, ...]
     """The beams that the step starts from, the first layer's being the group's own."""
     picks: tuple[Pick, ...]
     """What was drafted, in the order it was drawn."""
@@ -57,13 +57,13 @@ class Layer:
 
 
 @dataclass(slots=True, eq=False)
-class Group:
+class BeamGroup:
     """The beams of one completion, which are drafted for together. Their drafts count whole: no part may be cut."""
 
-    run: Run
-    rows: list[Row] = field(default_factory=list)
+    run: BeamSearch
+    rows: list[SequenceState] = field(default_factory=list)
     """One for every distinct live beam."""
-    layers: list[Layer] = field(default_factory=list)
+    layers: list[BeamLayer] = field(default_factory=list)
     """What has been drafted and not verified yet."""
 
 

@@ -45,7 +45,7 @@ METHODS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "io, vote of 210, 5 verified": ("cot-sc", {"k": 210, "by": "io", "candidates": 5}, True),
     "cot-sc of 56, 5 verified": ("cot-sc", {"k": 56, "candidates": 5}, True),
 }
-"""Row of the table: search, options, legality filter. The samplers go on until the tokens are used up."""
+"""SearchRow of the table: search, options, legality filter. The samplers go on until the tokens are used up."""
 
 UNLIMITED = {"bfs, legality filter off", "io, vote of 210, 5 verified", "cot-sc of 56, 5 verified"}
 """Rows without the limit: a cut run would say nothing about the filter, and the last two draw as many samples as would
@@ -53,7 +53,7 @@ fit if the tokens of a prompt that is asked again and again were counted once.""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SearchRow:
     """One line of the table."""
 
     method: str
@@ -101,7 +101,7 @@ async def run(
     return list(await asyncio.gather(*(solve(*pair) for pair in zip(inputs, budgets, strict=True))))
 
 
-def row(method: str, results: Sequence[Result]) -> Row:
+def row(method: str, results: Sequence[Result]) -> SearchRow:
     """Summarise one method."""
     solved = sum(bool(result.solved) for result in results)
     found = share(solved, len(results))
@@ -109,7 +109,7 @@ def row(method: str, results: Sequence[Result]) -> Row:
     kept = METHODS[method][2] is False  # without the filter, illegal steps are among the thoughts
     steps = sum(result.counts.thoughts + result.counts.duplicates + result.counts.unparsed for result in results)
     steps += 0 if kept else sum(result.counts.illegal for result in results)
-    return Row(
+    return SearchRow(
         method,
         len(results),
         solved,

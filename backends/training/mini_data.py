@@ -17,7 +17,7 @@ from importlib import resources
 from itertools import combinations_with_replacement
 
 from treeagent import Task, Thought
-from treeagent.tasks.game24_rules import State, Step, read, show, solvable, steps
+from treeagent.tasks.game24_rules import ArithmeticStep, State, read, show, solvable, steps
 
 Render = Callable[..., str]
 """``render(role, state=..., input=..., choices=...) -> prompt text``."""
@@ -74,12 +74,12 @@ def whole(state: State) -> bool:
 
 
 @cache
-def winning(state: State) -> list[Step]:
+def winning(state: State) -> list[ArithmeticStep]:
     """The steps that keep 24 in reach."""
     return [step for step in steps(state) if solvable(step.state)]
 
 
-def listed(state: State) -> list[Step]:
+def listed(state: State) -> list[ArithmeticStep]:
     """The steps a proposal lists: those that keep 24 in reach first, then the rest that stay whole numbers."""
     rest = [step for step in steps(state) if not solvable(step.state) and (whole(step.state) or not whole(state))]
     return winning(state) + rest
@@ -119,7 +119,7 @@ def vote(render: Render, states: list[State], count: int, rng: random.Random) ->
     return examples
 
 
-def solution(hand: State, rng: random.Random) -> tuple[list[Step], str]:
+def solution(hand: State, rng: random.Random) -> tuple[list[ArithmeticStep], str]:
     """A random way to 24 and the expression it spells."""
     written: list[tuple[Fraction, str]] = [(number, str(number)) for number in hand]
     path = []
@@ -138,7 +138,9 @@ def _take(written: list[tuple[Fraction, str]], number: Fraction) -> str:
     return written.pop(place)[1]
 
 
-def solutions(hands: Iterable[State], tries: int, rng: random.Random) -> Iterator[tuple[State, list[Step], str]]:
+def solutions(
+    hands: Iterable[State], tries: int, rng: random.Random
+) -> Iterator[tuple[State, list[ArithmeticStep], str]]:
     """The distinct solutions met in ``tries`` random ones, per solvable hand."""
     for hand in hands:
         if not solvable(hand):

@@ -27,7 +27,7 @@ from treeagent.errors import ConfigError, ModelError, TreeagentError, UnknownNam
 from ..bench.workloads.prompts import KINDS, MINI, MIXED, prompts
 from ..local.base import find_device
 from ..models.loader import load_model
-from ..models.tokenizer import load_text
+from ..models.tokenizer import load_tokenizer
 from .early_exit_loss import Batch, Text, exit_logits, packed
 from .sampled_softmax import Candidates
 
@@ -255,7 +255,7 @@ def run(options: argparse.Namespace) -> None:
         raise UnknownNameError("workload", unknown[0], KINDS)
     where = catalog.resolve(options.model)
     model = load_model(where, "float32", find_device(options.device)).network
-    text = load_text(where)
+    text = load_tokenizer(where)
     first_layers(model, options.layers, exits)
     options.out.mkdir(parents=True, exist_ok=True)
     groups = read_texts(options.text, text.tokenizer, options.length)

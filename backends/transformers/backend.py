@@ -10,7 +10,7 @@ from treeagent.errors import BackendError, ConfigError
 
 from ..local import model_thread
 from ..local.base import LocalBackend, Pairs, pairs, samples
-from ..local.request_queue import Ticket
+from ..local.request_queue import PendingRequest
 from ..local.sample import Sample
 from ..models.loader import Model
 from .batcher import Batcher
@@ -72,11 +72,11 @@ class TransformersBackend(LocalBackend):
                 self._loaded = self._load()
             return self._loaded
 
-    def _run(self, tickets: list[Ticket[Request | ScoreRequest]]) -> None:
+    def _run(self, tickets: list[PendingRequest[Request | ScoreRequest]]) -> None:
         """Answer a batch of requests; called in a worker thread, one batch at a time."""
         self._set_threads()
         text, model = self._tokenizer(), self._network()
-        scorings: list[tuple[Ticket[Request | ScoreRequest], Pairs]] = []
+        scorings: list[tuple[PendingRequest[Request | ScoreRequest], Pairs]] = []
         generations: dict[Sample, _Generation] = {}
         for ticket in tickets:
             try:
@@ -96,7 +96,7 @@ class TransformersBackend(LocalBackend):
         for chunk in _by_beams([sample for sample in generations if sample.sampling.num_beams > 1], self.max_batch):
             decode_beams(model, chunk, lambda sample: generations[sample].finished())
 
-    def _score(self, model: Model, scorings: list[tuple[Ticket[Request | ScoreRequest], Pairs]]) -> None:
+    def _score(self, model: Model, scorings: list[tuple[PendingRequest[Request | ScoreRequest], Pairs]]) -> None:
         everything = [pair for _, asked in scorings for pair in asked]
         values = iter([value for chunk in _chunks(everything, self.max_batch) for value in score(model, chunk)])
         for ticket, asked in scorings:
@@ -109,7 +109,7 @@ class TransformersBackend(LocalBackend):
 class _Generation:
     """The samples of one request, answered when the last of them is complete."""
 
-    def __init__(self, ticket: Ticket[Request | ScoreRequest], made: list[Sample]) -> None:
+    def __init__(self, ticket: PendingRequest[Request | ScoreRequest], made: list[Sample]) -> None:
         self.samples = made
         self._ticket = ticket
         self._left = len(made)

@@ -15,14 +15,14 @@ from typing import Any, Generic
 from treeagent.errors import BackendError, TreeagentError
 
 from ..local import model_thread
-from ..local.request_queue import Question, Ticket, when_quiet
+from ..local.request_queue import PendingRequest, Question, when_quiet
 
 
 @dataclass(slots=True, eq=False)
 class _Lane(Generic[Question]):
     """What one event loop waits for; touched by that loop's thread only."""
 
-    waiting: list[Ticket[Question]] = field(default_factory=list)
+    waiting: list[PendingRequest[Question]] = field(default_factory=list)
     busy: bool = False
     """Whether a batch is being collected or run."""
 
@@ -33,7 +33,7 @@ class Batcher(Generic[Question]):
     ``run`` answers or fails every ticket; an exception that it raises fails those that are left, as BackendError.
     """
 
-    def __init__(self, run: Callable[[list[Ticket[Question]]], None], who: str) -> None:
+    def __init__(self, run: Callable[[list[PendingRequest[Question]]], None], who: str) -> None:
         self._run = run
         self._who = who
         self._lanes: dict[asyncio.AbstractEventLoop, _Lane[Question]] = {}
@@ -44,7 +44,7 @@ class Batcher(Generic[Question]):
         for other in [other for other in list(self._lanes) if other.is_closed()]:
             self._lanes.pop(other, None)
         lane = self._lanes.setdefault(loop, _Lane())
-        ticket = Ticket(question, loop.create_future())
+        ticket = PendingRequest(question, loop.create_future())
         lane.waiting.append(ticket)
         self._collect(loop, lane)
         try:
@@ -80,7 +80,7 @@ class Batcher(Generic[Question]):
             lane.busy = False
             self._lanes.pop(loop, None)
 
-    def _work(self, batch: list[Ticket[Question]]) -> None:
+    def _work(self, batch: list[PendingRequest[Question]]) -> None:
         if wanted := [ticket for ticket in batch if not ticket.dropped]:  # some may be gone after the wait
             self._run(wanted)
 

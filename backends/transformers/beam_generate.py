@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ..local.beam_search import Beam, Joint, Run
+from ..local.beam_search import BeamSearch, Hypothesis, Joint
 from ..local.sample import Sample
 from ..models.loader import Model
 from ..sampling.philox import Floats
@@ -21,7 +21,7 @@ from .generate import forward, host, prefill
 @torch.inference_mode()
 def decode_beams(model: Model, samples: Sequence[Sample], finished: Callable[[Sample], None]) -> None:
     """Complete all samples as one batch, calling ``finished`` with each as soon as it is complete."""
-    runs = [Run(sample, model.eos) for sample in samples if sample.open]
+    runs = [BeamSearch(sample, model.eos) for sample in samples if sample.open]
     if not runs:
         return
     places = {prompt: place for place, prompt in enumerate(dict.fromkeys(run.sample.prompt for run in runs))}
@@ -52,10 +52,10 @@ def decode_beams(model: Model, samples: Sequence[Sample], finished: Callable[[Sa
         logits = logits[:, -1]
 
 
-def _advance(rows: Sequence[tuple[Run, Beam]], logits: Floats) -> list[tuple[Run, Beam, int]]:
+def _advance(rows: Sequence[tuple[BeamSearch, Hypothesis]], logits: Floats) -> list[tuple[BeamSearch, Hypothesis, int]]:
     """One step of every run from the logits (R, V) of its rows; the distinct live beams with their parents' rows."""
-    found: list[tuple[Run, Beam, int]] = []
-    places: dict[Run, dict[tuple[int, ...], int]] = {}
+    found: list[tuple[BeamSearch, Hypothesis, int]] = []
+    places: dict[BeamSearch, dict[tuple[int, ...], int]] = {}
     for row, (run, beam) in enumerate(rows):
         places.setdefault(run, {})[beam.raw] = row
     for run, where in places.items():

@@ -91,7 +91,7 @@ def compare(
             arguments.check_writable(path, option)
 
     from ..comparison.race import Race
-    from ..comparison.same_tree import Recorder
+    from ..comparison.same_tree import ExchangeRecorder
     from ..runtime.agent import Agent
     from ..taskfile.task import Task
     from . import compare_report
@@ -103,8 +103,8 @@ def compare(
     own = {name: value for name, value in options.items() if not name.startswith("backend.")}
     opening = {name.removeprefix("backend."): value for name, value in options.items() if name not in own}
 
-    def enter(spec: str) -> tuple[Agent, Recorder]:
-        recorder = Recorder(_open(spec, model, opening))
+    def enter(spec: str) -> tuple[Agent, ExchangeRecorder]:
+        recorder = ExchangeRecorder(_open(spec, model, opening))
         agent = Agent(
             loaded, search, backend=recorder, evaluator=evaluator, options=own, seed=seed, budget=limits,
             legality=not no_legality,
@@ -142,7 +142,7 @@ def _write(race: Race, found: dict[str, Any], output: Path | None, plot: Path | 
 
 
 def _data(task: Task, given: Sequence[str] | None, limit: int | None, source: str | None) -> Data:
-    from ..taskfile.dataset import Data, Gold, Row, load
+    from ..taskfile.dataset import Data, DataRow, Gold, load
 
     if limit is not None or source is not None:
         if given:
@@ -150,7 +150,7 @@ def _data(task: Task, given: Sequence[str] | None, limit: int | None, source: st
             raise ConfigError(f"--input and {option} exclude each other: {option} takes the inputs from a data file")
         return load(task, 0, limit, source)
     inputs = arguments.read_inputs(task, given)
-    return Data(tuple(Row(number, text) for number, text in enumerate(inputs)), Gold(task, {}))
+    return Data(tuple(DataRow(number, text) for number, text in enumerate(inputs)), Gold(task, {}))
 
 
 def _open(spec: str, model: str | None, options: dict[str, str]) -> Any:

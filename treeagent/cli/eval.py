@@ -155,12 +155,12 @@ def _digest(task: Task) -> str | None:
 def _run(work: Evaluation, *, quiet: bool) -> tuple[float | None, dict[str, Any], bool]:
     """Seconds, the backend's figures, and whether Ctrl-C ended it; None seconds when nothing was left to run."""
     from ..runtime import factory
-    from .eval_progress import Board
+    from .eval_progress import EvalBoard
 
     left = [row for row in work.data.rows if row.number not in work.outcomes.done]
     if not left:
         return None, {}, False
-    with Board(len(work.data.rows), list(work.outcomes.known.values()), quiet=quiet) as board:
+    with EvalBoard(len(work.data.rows), list(work.outcomes.known.values()), quiet=quiet) as board:
         work.told = board.count
         agent = work.agent
         for each in dict.fromkeys((agent.backend, agent.judging)):

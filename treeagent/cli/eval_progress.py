@@ -16,7 +16,7 @@ EVERY = 10.0
 """Seconds between two lines."""
 
 
-class Board:
+class EvalBoard:
     """Shows how many problems are done, right and failed while it is entered."""
 
     def __init__(self, whole: int, known: Sequence[Outcome], *, quiet: bool) -> None:
@@ -33,7 +33,7 @@ class Board:
                 TimeRemainingColumn(), console=console,
             )  # fmt: skip
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> EvalBoard:
         if self._bar is not None:
             self._bar.start()
             self._task = self._bar.add_task(self._text(), total=self._whole, completed=self._finished())

@@ -15,7 +15,7 @@ from .arguments import say
 app = typer.Typer(no_args_is_help=True, help="List the models that have a name, and fetch one.")
 
 
-class NamedModel(Protocol):
+class ModelEntry(Protocol):
     """A model that can be named."""
 
     name: str
@@ -29,17 +29,17 @@ class NamedModel(Protocol):
         """Whether it can be loaded now."""
 
 
-class Shop(Protocol):
+class ModelProvider(Protocol):
     """What an entry point of the group ``treeagent.models`` names: a module, or an object, with these two functions."""
 
-    def list_models(self) -> Sequence[NamedModel]:
+    def list_models(self) -> Sequence[ModelEntry]:
         """Every model it knows."""
 
     def fetch(self, name: str, progress: Callable[[str], None]) -> Path:
         """Put a model on this machine. Raises ModelError, or UnknownNameError when it cannot be fetched."""
 
 
-def _shops() -> list[Shop]:
+def _shops() -> list[ModelProvider]:
     entries = metadata.entry_points(group="treeagent.models")
     return [entry.load() for entry in sorted(entries, key=lambda entry: entry.name)]
 

@@ -14,23 +14,23 @@ from ..cli.session import run
 from ..display.progress import Progress
 from ..runtime.agent import Agent
 from ..runtime.result import Result
-from ..taskfile.dataset import Data, Row
-from .same_tree import Difference, Exchange, Recorder, first_difference, same_end
+from ..taskfile.dataset import Data, DataRow
+from .same_tree import Divergence, Exchange, ExchangeRecorder, first_difference, same_end
 from .speedup import Pass, Score
 
-Entry = tuple[Agent, Recorder]
+Entry = tuple[Agent, ExchangeRecorder]
 Ran = tuple[Result, list[Exchange]]
 
 
 @dataclass(frozen=True, slots=True)
-class Parting:
+class TreesDiffer:
     """The first difference, and in which run it was."""
 
     input: str
     backend: str
     repeat: int
     """From 1; 0 is the untimed pass."""
-    difference: Difference
+    difference: Divergence
 
     def to_json(self) -> dict[str, Any]:
         """Part of the object that ``treeagent compare --json`` prints."""
@@ -58,7 +58,7 @@ class Race:
     """Keep each backend with what it caches; otherwise each pass has a fresh one."""
     passes: list[list[Pass]] = field(default_factory=list)
     """Of each whole repeat, one for each backend."""
-    parting: Parting | None = None
+    parting: TreesDiffer | None = None
     interrupted: bool = False
 
     def run(self) -> None:
@@ -101,7 +101,7 @@ class Race:
                 return
             order = [*order[1:], order[0]]  # no backend is always the first
 
-    def _pass(self, name: str, number: int, agent: Agent, recorder: Recorder) -> tuple[Pass, list[Ran]]:
+    def _pass(self, name: str, number: int, agent: Agent, recorder: ExchangeRecorder) -> tuple[Pass, list[Ran]]:
         """All inputs, one after another."""
         done, ran = Pass(), []
         self.shown.begin(f"loading {name}")
@@ -118,14 +118,14 @@ class Race:
         done.engine = figures()
         return done, ran
 
-    def _right(self, row: Row, result: Result) -> bool | None:
+    def _right(self, row: DataRow, result: Result) -> bool | None:
         """The gold answer's verdict, else the task's; an input without any answer is not solved, whoever judges."""
         if len(self.data.gold):
             return self.data.gold.grade(row, result.answer)
         return False if result.answer is None else result.solved
 
-    def _part(self, name: str, number: int, firsts: Sequence[Ran], ran: Sequence[Ran]) -> Parting | None:
+    def _part(self, name: str, number: int, firsts: Sequence[Ran], ran: Sequence[Ran]) -> TreesDiffer | None:
         for row, (expected, asked), (got, said) in zip(self.data.rows, firsts, ran, strict=True):
             if (found := first_difference(asked, said) or same_end(expected, got)) is not None:
-                return Parting(row.input, name, number, found)
+                return TreesDiffer(row.input, name, number, found)
         return None

@@ -63,7 +63,7 @@ class Exchange:
         return f"{key.role} at {key.place!r}" + (f" (visit {key.visit})" if key.visit else "")
 
 
-class Recorder(Backend):
+class ExchangeRecorder(Backend):
     """Hands requests to another backend and keeps what was said, in the order it was asked."""
 
     name = "recorder"
@@ -118,7 +118,7 @@ class Recorder(Backend):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Divergence:
     """The first place where two runs part."""
 
     where: str
@@ -142,7 +142,7 @@ class Difference:
         return asdict(self)
 
 
-def first_difference(expected: Sequence[Exchanged], got: Sequence[Exchanged]) -> Difference | None:
+def first_difference(expected: Sequence[Exchanged], got: Sequence[Exchanged]) -> Divergence | None:
     """The first request of ``expected`` that ``got`` answers otherwise; None when both saw the same tree.
 
     A reply that differs comes before a request that only one of them made: the latter follows from the former.
@@ -155,52 +155,52 @@ def first_difference(expected: Sequence[Exchanged], got: Sequence[Exchanged]) ->
     known = {exchange.id for exchange in expected}
     for exchange in expected:
         if exchange.id not in others:
-            return Difference(exchange.name, "request", None, None, exchange.prompt, None)
+            return Divergence(exchange.name, "request", None, None, exchange.prompt, None)
     for exchange in got:
         if exchange.id not in known:
-            return Difference(exchange.name, "request", None, None, None, exchange.prompt)
+            return Divergence(exchange.name, "request", None, None, None, exchange.prompt)
     return None
 
 
-def same_end(expected: Result, got: Result) -> Difference | None:
+def same_end(expected: Result, got: Result) -> Divergence | None:
     """What runs over the same requests must agree on as well."""
     for what in ("answer", "path", "ended"):
         left, right = getattr(expected, what), getattr(got, what)
         if left != right:
-            return Difference("the result", what, None, None, left, right)
+            return Divergence("the result", what, None, None, left, right)
     return None
 
 
-def _differ(expected: Exchanged, got: Exchanged) -> Difference | None:
+def _differ(expected: Exchanged, got: Exchanged) -> Divergence | None:
     left, right, where = expected.reply, got.reply, expected.name
     if isinstance(left, Scores) and isinstance(right, Scores):
         for index, (a, b) in enumerate(zip(left.logprobs, right.logprobs, strict=True)):
             if abs(a - b) > CLOSE:
-                return Difference(where, "scores", index, None, a, b)
+                return Divergence(where, "scores", index, None, a, b)
         return None
     if isinstance(left, Reply) and isinstance(right, Reply):
         if len(left.completions) != len(right.completions):
             what = "number of completions"
-            return Difference(where, what, None, None, len(left.completions), len(right.completions))
+            return Divergence(where, what, None, None, len(left.completions), len(right.completions))
         for sample, pair in enumerate(zip(left.completions, right.completions, strict=True)):
             if (found := _completions(where, sample, *pair)) is not None:
                 return found
         return None
-    return None if left is None and right is None else Difference(where, "reply", None, None, _said(left), _said(right))
+    return None if left is None and right is None else Divergence(where, "reply", None, None, _said(left), _said(right))
 
 
-def _completions(where: str, sample: int, left: Completion, right: Completion) -> Difference | None:
+def _completions(where: str, sample: int, left: Completion, right: Completion) -> Divergence | None:
     """Token ids where both backends tell them, and the text in any case: a replay keeps both."""
     if left.tokens is not None and right.tokens is not None and left.tokens != right.tokens:
         at, char = _parting(left.tokens, right.tokens), _parting(left.text, right.text)
         expected = {"ids": list(left.tokens[at : at + 4]), "text": left.text[char : char + 40]}
         got = {"ids": list(right.tokens[at : at + 4]), "text": right.text[char : char + 40]}
-        return Difference(where, "token ids", sample, at, expected, got)
+        return Divergence(where, "token ids", sample, at, expected, got)
     if left.text != right.text:
         at = _parting(left.text, right.text)
-        return Difference(where, "text", sample, at, left.text[at : at + 40], right.text[at : at + 40])
+        return Divergence(where, "text", sample, at, left.text[at : at + 40], right.text[at : at + 40])
     if left.finish != right.finish:
-        return Difference(where, "finish", sample, None, left.finish, right.finish)
+        return Divergence(where, "finish", sample, None, left.finish, right.finish)
     return None
 
 

@@ -47,7 +47,7 @@ class Leaf:
         )
 
 
-class Growth:
+class TreeGrowth:
     """The tree, put together from a run's events."""
 
     def __init__(self, input: str = "") -> None:
@@ -137,14 +137,14 @@ class LiveTree(Screen):
 
     def __init__(self, console: Console, clock: Clock | None = None) -> None:
         super().__init__(console, *([] if clock is None else [clock]))
-        self._growth = Growth()
+        self._growth = TreeGrowth()
         self._lock = threading.Lock()  # rich draws in a thread of its own
 
     def begin(self, stage: str) -> None:
         """A new stage: no tree yet."""
         with self._lock:
             super().begin(stage)
-            self._growth = Growth()
+            self._growth = TreeGrowth()
 
     def event(self, event: Event) -> None:
         """Something happened in the run."""

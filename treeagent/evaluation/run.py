@@ -11,7 +11,7 @@ from ..errors import BackendError, InputError
 from ..runtime import journal
 from ..runtime.agent import Agent
 from ..runtime.result import Result
-from ..taskfile.dataset import Data, Row
+from ..taskfile.dataset import Data, DataRow
 from .outcomes import Outcome, Outcomes
 
 
@@ -51,7 +51,7 @@ class Evaluation:
         """Whether problems were left because too many had failed."""
         return self.failed >= self.max_errors
 
-    async def _work(self, rows: Iterator[Row]) -> None:
+    async def _work(self, rows: Iterator[DataRow]) -> None:
         for row in rows:
             if self.gave_up:
                 return
@@ -60,7 +60,7 @@ class Evaluation:
             self.outcomes.add(outcome)
             self.told(outcome)
 
-    async def _solve(self, row: Row) -> Outcome:
+    async def _solve(self, row: DataRow) -> Outcome:
         path = self.journals / f"{row.number:06}.jsonl"
         try:
             result = await self.agent.run(row.input, journal=path, resume=_begun(path)).result()
@@ -71,7 +71,7 @@ class Evaluation:
             return Outcome(row.number, row.input, error=f"its gold answer cannot be read: {error}")
         return Outcome.of(row.number, result, right, truths(self.agent, result))
 
-    def _right(self, row: Row, result: Result) -> bool | None:
+    def _right(self, row: DataRow, result: Result) -> bool | None:
         """The gold answer's verdict, else the task's; an input without any answer is not solved, whoever judges."""
         found = self.data.gold.grade(row, result.answer)
         if found is not None:
@@ -98,7 +98,7 @@ def truths(agent: Agent, result: Result) -> list[tuple[float, bool]]:
         if thought.value is None or thought.parent is None:
             continue
         try:
-            truth = checker.promising(result.input, tree.steps(thought), thought.state)
+            truth = checker.is_promising(result.input, tree.steps(thought), thought.state)
         except ValueError:  # a state that cannot be read, kept where the legality filter is off
             truth = None
         if truth is not None:

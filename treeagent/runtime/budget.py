@@ -51,7 +51,7 @@ Price: TypeAlias = "tuple[float, float] | None"
 
 
 @dataclass(slots=True, eq=False)
-class Ticket:
+class Reservation:
     """A reservation."""
 
     worst: Usage
@@ -75,7 +75,7 @@ class Ledger:
         self._refused: str | None = None  # once a request is refused, so are all later ones: nothing slips in between
         self._real: dict[Price, Usage] = dict.fromkeys(self._prices, Usage())
         self._charged = self._real.copy()  # like _real, but the worst case where a backend does not tell
-        self._open: list[Ticket] = []
+        self._open: list[Reservation] = []
         self._settled = asyncio.Event()  # only the one waiter that holds the turn waits for it
         self._turn = asyncio.Lock()  # fair: waiters are admitted in the order they asked
 
@@ -84,7 +84,7 @@ class Ledger:
         """What the settled requests really cost; dollars are counted from tokens, so no order of adding rounds them."""
         return replace(_sum(self._real), dollars=_dollars(self._real))
 
-    async def admit(self, request: Request, place: int = 0, copies: int = 1) -> tuple[Request, Ticket]:
+    async def admit(self, request: Request, place: int = 0, copies: int = 1) -> tuple[Request, Reservation]:
         """Reserve the worst case of a generation; its ``max_tokens`` is shortened where only less is left.
 
         ``place`` says which of the prices is asked, ``copies`` how often the prompt may be counted. Raises
@@ -100,7 +100,7 @@ class Ledger:
                 request = replace(request, sampling=sampling)
             return request, self._reserve(Usage(1, prompt, min(room, wanted)), self._prices[place])
 
-    async def admit_score(self, request: ScoreRequest, place: int = 0, copies: int = 1) -> Ticket:
+    async def admit_score(self, request: ScoreRequest, place: int = 0, copies: int = 1) -> Reservation:
         """Reserve the worst case of a scoring. Raises BudgetExhausted."""
         size = copies * (len(request.prompt.encode()) + _TEMPLATE_TOKENS)
         size += sum(len(text.encode()) for text in request.continuations)
@@ -108,7 +108,7 @@ class Ledger:
             await self._room(size, 0, 0, self._prices[place])
             return self._reserve(Usage(1, size, 0), self._prices[place])
 
-    def settle(self, ticket: Ticket, usage: Usage | None) -> None:
+    def settle(self, ticket: Reservation, usage: Usage | None) -> None:
         """Book the real cost; None when the request failed or was cancelled, which costs a call and nothing known."""
         real = Usage() if usage is None else usage
         known = (real.prompt_tokens, real.completion_tokens)
@@ -163,8 +163,8 @@ class Ledger:
                 room = min(room, int(left / price[1]))
         return room, None
 
-    def _reserve(self, worst: Usage, price: Price) -> Ticket:
-        ticket = Ticket(worst, price)
+    def _reserve(self, worst: Usage, price: Price) -> Reservation:
+        ticket = Reservation(worst, price)
         self._open.append(ticket)
         return ticket
 

@@ -14,7 +14,7 @@ from ..taskfile.task import Task
 from ..thought import Thought, Tree
 from .budget import BudgetExhausted, Ledger
 from .journal import Event
-from .request_broker import JUDGE, WRITER, Asking, noting
+from .request_broker import EVALUATOR, GENERATOR, RequestBroker, recording_requests
 
 Emit = Callable[[Event], None]
 Count: TypeAlias = "int | Sequence[int] | None"
@@ -62,7 +62,7 @@ class Explorer:
         self.tree = Tree(self.root)
         self.counts = Counts()
         self._evaluator, self._ledger, self._emit = evaluator, ledger, emit
-        self._asking = Asking(backends, ledger, known, emit)
+        self._asking = RequestBroker(backends, ledger, known, emit)
         self.seed = seed
         self._legality = legality
         self._keys: set[tuple[int | None, str]] = set()
@@ -191,7 +191,7 @@ class Explorer:
 
     async def _judge(self, thoughts: Sequence[Thought]) -> None:
         assert self._evaluator is not None  # noqa: S101  callers have checked; tells the type checker
-        with noting() as asked:
+        with recording_requests() as asked:
             judgements = await self._evaluator.judge(thoughts, self)
         for thought, judgement in zip(thoughts, judgements, strict=True):
             self.tree.update(thought, judgement=judgement)
@@ -280,7 +280,7 @@ class Explorer:
     ) -> Reply:
         """Complete the task's prompt of a role at a thought."""
         shown = [{"state": choice.state, "text": choice.text, "steps": self.steps(choice)} for choice in choices]
-        _, reply = await self._ask(role, thought, place, n=n, by=JUDGE, choices=shown)
+        _, reply = await self._ask(role, thought, place, n=n, by=EVALUATOR, choices=shown)
         return reply
 
     async def _ask(
@@ -291,7 +291,7 @@ class Explorer:
         *,
         visit: int = 0,
         n: int | None = None,
-        by: int = WRITER,
+        by: int = GENERATOR,
         **more: Any,
     ) -> tuple[str, Reply]:
         sampling, count = self.task.sampling(role)

@@ -11,7 +11,7 @@ from ..backend import Backend, Reply, Request, ScoreRequest, Scores
 from .budget import Ledger
 from .journal import Event, completion_event, scores_event
 
-WRITER, JUDGE = 0, 1
+GENERATOR, EVALUATOR = 0, 1
 """Places of the generator's backend and price, and of the evaluator's."""
 
 _asked: ContextVar[list[str] | None] = ContextVar("asked", default=None)
@@ -19,7 +19,7 @@ _asked: ContextVar[list[str] | None] = ContextVar("asked", default=None)
 
 
 @contextmanager
-def noting() -> Iterator[list[str]]:
+def recording_requests() -> Iterator[list[str]]:
     """Ids of all requests that are answered in this context."""
     asked: list[str] = []
     before = _asked.set(asked)
@@ -29,7 +29,7 @@ def noting() -> Iterator[list[str]]:
         _asked.reset(before)
 
 
-class Asking:
+class RequestBroker:
     """The backends of one search, its ledger, and the answers that its journal holds already."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Asking:
         self._backends, self._ledger, self._emit = backends, ledger, emit
         self._replies, self._scores = known
 
-    async def complete(self, request: Request, role: str, thought: int, place: int = WRITER) -> tuple[str, Reply]:
+    async def complete(self, request: Request, role: str, thought: int, place: int = GENERATOR) -> tuple[str, Reply]:
         """The request's id, which a short budget may change, and its reply. Raises BudgetExhausted, BackendError."""
         backend = self._backends[place]
         request, ticket = await self._ledger.admit(request, place, backend.prompt_copies(request))
@@ -61,8 +61,8 @@ class Asking:
 
     async def score(self, request: ScoreRequest, thought: int) -> Scores:
         """Log-likelihoods from the evaluator's backend. Raises BudgetExhausted, BackendError."""
-        backend = self._backends[JUDGE]
-        ticket = await self._ledger.admit_score(request, JUDGE, backend.prompt_copies(request))
+        backend = self._backends[EVALUATOR]
+        ticket = await self._ledger.admit_score(request, EVALUATOR, backend.prompt_copies(request))
         scores, seconds = self._scores.get(request.id), None
         try:
             if scores is None:

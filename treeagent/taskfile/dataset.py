@@ -13,7 +13,7 @@ from .task import Task
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DataRow:
     """One input."""
 
     number: int
@@ -36,7 +36,7 @@ class Gold:
     def __len__(self) -> int:
         return len(self._answers)
 
-    def grade(self, row: Row, answer: str | None) -> bool | None:
+    def grade(self, row: DataRow, answer: str | None) -> bool | None:
         """Whether an answer is right; None when the data has no gold answer for the row."""
         gold = self._answers.get(row.number)
         if gold is None:
@@ -48,7 +48,7 @@ class Gold:
 class Data:
     """Inputs, and apart from them what grades the answers."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[DataRow, ...]
     gold: Gold
 
     @property
@@ -72,14 +72,14 @@ def load(task: Task, start: int = 0, stop: int | None = None, source: str | None
         path, found = records(spec.file, task.path.parent if task.path else Path(), spec.sha256)
     else:
         path, found = records(source, Path())
-    rows: list[Row] = []
+    rows: list[DataRow] = []
     golds: dict[int, str] = {}
     problems: list[Problem] = []
     for number, record in enumerate(found):
         if number < start or (stop is not None and number >= stop):
             continue
         try:
-            rows.append(Row(number, task.read_input(_render(spec.input, "data.input", path, record))))
+            rows.append(DataRow(number, task.read_input(_render(spec.input, "data.input", path, record))))
             if spec.gold is not None:
                 golds[number] = _render(spec.gold, "data.gold", path, record)
         except ConfigError as error:

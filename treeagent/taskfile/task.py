@@ -186,7 +186,7 @@ class Task:
         fields: dict[str, Any] = {"input": input, "text": text, "parent": parent.state, "depth": depth}
         fields |= {"steps": [*steps, text], "state": parent.state, **self.variables, **groups}
         try:
-            after = self.checker.after(parent.state, text) if self.checker.simulates else None
+            after = self.checker.transition(parent.state, text) if self.checker.simulates else None
             if self.checker.simulates and after is None:
                 return Piece(text, parent.state, parent.key, False, "illegal")
             state = templates.render(spec.state, fields) if after is None else after

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Reply, Scores
-from ..comparison.same_tree import CLOSE, Difference, first_difference
+from ..comparison.same_tree import CLOSE, Divergence, first_difference
 from ..runtime.journal import reply_from, scores_from
 from ..thought import Thought, Tree
-from .run_data import Story
+from .run_data import RunData
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Answered:
     reply: Reply | Scores
 
 
-def parting(left: Story, right: Story) -> dict[str, Any]:
+def parting(left: RunData, right: RunData) -> dict[str, Any]:
     """What the page marks.
 
     ``twins``: pairs of thoughts that are the same step after the same steps. ``left`` and ``right``: ids of thoughts
@@ -68,7 +68,7 @@ def _same_value(left: Thought, right: Thought) -> bool:
 
 
 def _first(
-    left: Story, right: Story, twins: dict[int, int], only_left: set[int], only_right: set[int]
+    left: RunData, right: RunData, twins: dict[int, int], only_left: set[int], only_right: set[int]
 ) -> dict[str, Any] | None:
     if left.requests.keys() & right.requests.keys():
         found = first_difference(_answered(left), _answered(right))
@@ -90,25 +90,25 @@ def _first(
     return None
 
 
-def _only(left: Story, a: int | None, right: Story, b: int | None) -> str:
+def _only(left: RunData, a: int | None, right: RunData, b: int | None) -> str:
     sides = [f"{story.rebuilt.tree[id].text!r} in {story.name} alone"
              for story, id in ((left, a), (right, b)) if id is not None]  # fmt: skip
     return f"the trees part: {', '.join(sides)}"
 
 
-def _value(story: Story, id: int) -> str:
+def _value(story: RunData, id: int) -> str:
     value = story.rebuilt.tree[id].value
     return "unknown" if value is None else f"{value:g}"
 
 
-def _answered(story: Story) -> list[Answered]:
+def _answered(story: RunData) -> list[Answered]:
     return [
         Answered(id, id, data["prompt"], reply_from(data) if data["type"] == "completion" else scores_from(data))
         for id, data in story.requests.items()
     ]
 
 
-def _where(story: Story, id: str) -> int | None:
+def _where(story: RunData, id: str) -> int | None:
     """The thought where a request was asked; for journals that do not tell, the one that it gave the first step to."""
     asked = story.requests[id].get("thought")
     if asked is not None:
@@ -116,7 +116,7 @@ def _where(story: Story, id: str) -> int | None:
     return next((thought.parent for thought in story.rebuilt.tree if thought.request == id), None)
 
 
-def _what(story: Story, where: int | None, found: Difference) -> str:
+def _what(story: RunData, where: int | None, found: Divergence) -> str:
     role = story.requests[found.where].get("role") or "scores"
     thought = None if where is None else story.rebuilt.tree[where]
     place = "an unknown thought" if thought is None else repr(thought.text or thought.state)

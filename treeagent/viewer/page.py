@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Any
 
 from .diff import parting
-from .run_data import Story
+from .run_data import RunData
 
 SCRIPTS = (
     "text.js", "data.js", "layout.js", "camera.js", "drawing.js", "replies.js", "details.js", "timeline.js", "main.js",
@@ -27,7 +27,7 @@ GENERATOR = '<meta name="generator" content="treeagent view">'
 """By this a page is known as ours, and may be written anew."""
 
 
-def page(stories: Sequence[Story]) -> str:
+def page(stories: Sequence[RunData]) -> str:
     """The page of one run, or of two side by side; ASCII only."""
     style, script = _part("page.css"), "".join(map(_part, SCRIPTS))
     script = f'"use strict";\n(() => {{\n{script}}})();\n'

@@ -17,7 +17,7 @@ STEPS = ("thought", "judged", "dropped", "answer", "completion", "scores", "fail
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class RunData:
     """One run, ready for the page."""
 
     name: str
@@ -31,7 +31,7 @@ class Story:
     """Prompts and replies, which the page reads when somebody asks for them; equal lines are kept once."""
 
 
-def story(events: Sequence[Event], name: str) -> Story:
+def story(events: Sequence[Event], name: str) -> RunData:
     """A run as far as its journal goes. Raises JournalError when its events do not fit together."""
     if not events:
         raise JournalError(f"{name}: there is nothing to view; the journal holds no whole line")
@@ -61,7 +61,7 @@ def story(events: Sequence[Event], name: str) -> Story:
                 for id, data in requests.items()
             ],
         }
-        return Story(name, rebuilt, requests, tree, _replies(requests))
+        return RunData(name, rebuilt, requests, tree, _replies(requests))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise JournalError(f"{name}: an event of the journal is damaged ({error!r} is missing or misformed)") from error
 

@@ -108,9 +108,9 @@ def find(name: str) -> Mode:
     options = {**mode.options, **found}
     drafter = options.get("drafter", "auto")
     if drafter != "auto":
-        from ...seed.drafters.registry import Choice  # noqa: PLC0415  # torch
+        from ...seed.drafters.registry import DrafterSpec  # noqa: PLC0415  # torch
 
-        mode = replace(mode, drafts=Choice.parse(drafter).model is not None and "draft" not in options)
+        mode = replace(mode, drafts=DrafterSpec.parse(drafter).model is not None and "draft" not in options)
     return replace(mode, name=name, what=f"{mode.what}; {', '.join(given)}", options=options)
 
 

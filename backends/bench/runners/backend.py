@@ -10,7 +10,7 @@ from typing import Any
 from treeagent.backend import Backend, Reply, Request
 from treeagent.errors import BackendError
 
-from ...seed.executor.weights import Shelf
+from ...seed.executor.weights import WeightCache
 from ...transformers.backend import TransformersBackend
 from ..config.modes import HOPELESS, Mode
 from ..config.plan import Plan
@@ -77,7 +77,7 @@ class SeedRunner(BackendRunner):
             self._backend.reset(tables=False)
 
 
-def backend_runner(mode: Mode, plan: Plan, dtype: str, shelf: Shelf) -> BackendRunner:
+def backend_runner(mode: Mode, plan: Plan, dtype: str, shelf: WeightCache) -> BackendRunner:
     """The runner of a mode of the families ``plain`` and ``seed``, whose models are shared by way of the shelf."""
     chat = None if plan.chat else False
     common: dict[str, Any] = {"device": plan.device, "dtype": dtype, "threads": plan.threads, "chat": chat}

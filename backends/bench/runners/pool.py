@@ -6,7 +6,7 @@ import gc
 
 import torch
 
-from ...seed.executor.weights import Shelf
+from ...seed.executor.weights import WeightCache
 from .base import Runner
 from .generate import Networks
 
@@ -16,7 +16,7 @@ class Loaded:
 
     def __init__(self, device: torch.device) -> None:
         self.networks = Networks(device)
-        self.shelf = Shelf()
+        self.shelf = WeightCache()
         """Models of the engine's modes."""
         self._runners: dict[tuple[str, str], Runner] = {}
 

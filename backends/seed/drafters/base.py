@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..records import Draft, Group, Row
+from ..records import BeamGroup, Draft, SequenceState
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Verified:
+class VerifiedDraft:
     """What the target said of one branch in a pass, k of its likeliest next tokens a place.
 
     Places are the row's last token and every node of its draft, accepted or not.
     """
 
-    row: Row
+    row: SequenceState
     """As it was drafted for: nothing is committed yet."""
     draft: Draft
     tokens: tuple[int, ...]
@@ -31,7 +31,7 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True)
-class Others:
+class RoundLoad:
     """Branches of the same pass that somebody else has drafted for, and that wait as well while a model drafts."""
 
     rows: int = 0
@@ -41,7 +41,7 @@ class Others:
     """Drafted for them."""
 
 
-NOBODY = Others()
+EMPTY_LOAD = RoundLoad()
 
 
 class Drafter(ABC):
@@ -55,13 +55,13 @@ class Drafter(ABC):
     """How many passes of a draft model there were so far."""
     left: Sequence[int] = ()
     """How many tokens left the draft model at each of its exits so far; empty for one that has no exits."""
-    others: Others = NOBODY
+    others: RoundLoad = EMPTY_LOAD
     """Set before it is asked for a part of the rows only."""
     wants: int = 0
     """How many of the target's likeliest tokens :meth:`learn` is to be told for each place; 0: it is not called."""
 
     @abstractmethod
-    def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """One draft per row, perhaps empty, of at most ``min(depth, row.room)`` levels.
 
         Rows with a group come only where :meth:`beam_nodes` is not 0, all of a group side by side; floor and depth are
@@ -71,24 +71,24 @@ class Drafter(ABC):
         ``floor`` cannot pay and should be left out.
         """
 
-    def beam_nodes(self, group: Group) -> int:
+    def beam_nodes(self, group: BeamGroup) -> int:
         """The most nodes of its draft for a group of beams; 0 when it drafts for single rows only."""
         return 0
 
-    def drawn(self, depth: int) -> int:
+    def nodes_drawn(self, depth: int) -> int:
         """The most nodes of a draft of so many levels that must all be verified, as they were drawn by chance."""
         return 0
 
-    def observe(self, row: Row, start: int) -> None:
+    def observe(self, row: SequenceState, start: int) -> None:
         """``row.tokens[start:]`` have just been committed (the whole prompt first, when the row joins)."""
 
-    def learn(self, told: Sequence[Verified]) -> None:
+    def learn(self, told: Sequence[VerifiedDraft]) -> None:
         """A pass has been made, in which drafts of :meth:`propose` were verified; only called if ``wants`` says so.
 
         Not while drafting rests: then nothing is worked out that costs time.
         """
 
-    def forget(self, row: Row) -> None:
+    def forget(self, row: SequenceState) -> None:
         """The row has left: finished, cancelled or failed."""
 
     def close(self) -> None:

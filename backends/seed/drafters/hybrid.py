@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..records import Draft, Group, Row
-from .base import Drafter, Others, Verified
+from ..records import BeamGroup, Draft, SequenceState
+from .base import Drafter, RoundLoad, VerifiedDraft
 
 
-class Combined(Drafter):
+class HybridDrafter(Drafter):
     """``table`` drafts first; rows for which it expects less than one accepted token go to ``model``."""
 
     def __init__(self, table: Drafter, model: Drafter) -> None:
@@ -31,7 +31,7 @@ class Combined(Drafter):
         """By exit."""
         return self.model.left
 
-    def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`; groups of beams are the model's."""
         single = [i for i, row in enumerate(rows) if row.group is None]
         drafts = [Draft() for _ in rows]
@@ -42,7 +42,7 @@ class Combined(Drafter):
         if poor:
             good = [i for i, tokens in enumerate(expected) if tokens >= 1]
             tokens, nodes = sum(1 + expected[i] for i in good), sum(len(drafts[i]) for i in good)
-            self.model.others = Others(len(good), tokens, nodes)
+            self.model.others = RoundLoad(len(good), tokens, nodes)
             for i, draft in zip(poor, self.model.propose([rows[i] for i in poor], floor, depth), strict=True):
                 # What was drawn must not be chosen by what it is: its later claims depend on its first tokens.
                 drawn = draft.law is not None or rows[i].group is not None
@@ -51,29 +51,29 @@ class Combined(Drafter):
                     drafts[i] = draft
         return drafts
 
-    def beam_nodes(self, group: Group) -> int:
+    def beam_nodes(self, group: BeamGroup) -> int:
         """Of the model."""
         return self.model.beam_nodes(group)
 
-    def drawn(self, depth: int) -> int:
+    def nodes_drawn(self, depth: int) -> int:
         """Of the model, as a table draws nothing."""
-        return self.model.drawn(depth)
+        return self.model.nodes_drawn(depth)
 
     @property
     def wants(self) -> int:  # type: ignore[override]  # the table's
         """Of the table, as a model has logits of its own."""
         return self.table.wants
 
-    def learn(self, told: Sequence[Verified]) -> None:
+    def learn(self, told: Sequence[VerifiedDraft]) -> None:
         """The table's, whoever drafted."""
         self.table.learn(told)
 
-    def observe(self, row: Row, start: int) -> None:
+    def observe(self, row: SequenceState, start: int) -> None:
         """Both see what was committed."""
         self.table.observe(row, start)
         self.model.observe(row, start)
 
-    def forget(self, row: Row) -> None:
+    def forget(self, row: SequenceState) -> None:
         """Both forget."""
         self.table.forget(row)
         self.model.forget(row)

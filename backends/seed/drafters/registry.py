@@ -11,7 +11,7 @@ from operator import mul
 from treeagent.errors import ConfigError, did_you_mean
 
 from .base import MOST_LEVELS, MOST_NODES
-from .model.tree_shapes import Branching, Chain, Dynamic, Shape, StochasticBeam
+from .model.tree_shapes import BranchingTree, Chain, DynamicTree, Shape, StochasticBeam
 
 TABLES = ("ngram", "recycling", "stand")
 """What drafts without a model."""
@@ -32,7 +32,7 @@ def size(name: str, numbers: Sequence[int]) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class DrafterSpec:
     """A drafter's name in parts. Raises ConfigError for one that does not exist."""
 
     table: str | None
@@ -42,7 +42,7 @@ class Choice:
     numbers: tuple[int, ...] = ()
 
     @classmethod
-    def parse(cls, name: str) -> Choice:
+    def parse(cls, name: str) -> DrafterSpec:
         """Read a name; ``auto`` stands for something else and is not read."""
         words, colon, text = name.partition(":")
         if words not in NAMES:
@@ -69,7 +69,7 @@ class Choice:
     def shape(self, *, coupled: bool, most: int | None = None) -> Shape:
         """What the draft model's drafts look like, of which ``most`` nodes are verified. Raises ConfigError."""
         if self.model == "rsd-c":
-            return Branching(self.numbers, keeps_law=not coupled)
+            return BranchingTree(self.numbers, keeps_law=not coupled)
         if self.model == "rsd-s":
             return StochasticBeam(*self.numbers, keeps_law=not coupled)
         if self.model == "mcsd":
@@ -78,5 +78,5 @@ class Choice:
                     "drafter 'mcsd' draws siblings with replacement, which coupled verification has no use for: "
                     "give verify=recursive, or take rsd-c"
                 )
-            return Branching(self.numbers, keeps_law=True, replacement=True)
-        return Dynamic(coupled=coupled, most=most) if self.model == "dynamic" else Chain(keeps_law=not coupled)
+            return BranchingTree(self.numbers, keeps_law=True, replacement=True)
+        return DynamicTree(coupled=coupled, most=most) if self.model == "dynamic" else Chain(keeps_law=not coupled)

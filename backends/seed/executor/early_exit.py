@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from treeagent.errors import ConfigError, ModelError
 
 from ..kv_cache.pool import Slots
-from ..kv_cache.radix_tree import Node
-from .exit_policy import Leaving, exits_of
-from .forward_batch import Plan, Span, make_plan
+from ..kv_cache.radix_tree import RadixNode
+from .exit_policy import ExitPolicy, exits_of
+from .forward_batch import ForwardBatch, Segment, make_forward_batch
 from .llama import LlamaDecoder
-from .model_runner import Runner
+from .model_runner import ModelRunner
 from .weights import Weights
 
 ADAPTIVE = "adaptive"
@@ -40,7 +40,7 @@ had 3 to 8 % more memory-bound speed-up on both bundled targets, greedily and at
 
 
 @dataclass(frozen=True, slots=True)
-class Exit:
+class ExitSpec:
     """Where draft tokens leave. Raises ConfigError for words that say nothing."""
 
     layers: int | None
@@ -48,7 +48,7 @@ class Exit:
     confidence: float = CONFIDENCE
 
     @classmethod
-    def parse(cls, text: str) -> Exit:
+    def parse(cls, text: str) -> ExitSpec:
         """``adaptive``, ``adaptive:0.7`` with a threshold of one's own, or a number of layers."""
         word, colon, threshold = text.partition(":")
         if word.isdigit() and int(word) and not colon:
@@ -65,7 +65,7 @@ class Exit:
         return cls(None, confidence)
 
 
-class SortedRunner(Runner):
+class EarlyExitRunner(ModelRunner):
     """Runs a draft model of several exits; through all layers until :meth:`leave_early`."""
 
     def __init__(self, weights: Weights, memory: int, layers: int | None = None) -> None:
@@ -85,7 +85,7 @@ class SortedRunner(Runner):
         """Wanted tokens that left at each exit so far."""
         self._threshold: float | None = None
         self._seconds: tuple[float, float] | None = None
-        self._leaving = Leaving(self.exits)
+        self._leaving = ExitPolicy(self.exits)
         self._depth: NDArray[np.int8] = np.zeros(0, dtype=np.int8)
         """By slot: how many exits its token has reached."""
         self._states = torch.empty(0)
@@ -100,8 +100,8 @@ class SortedRunner(Runner):
         self.unlearn()
 
     def unlearn(self) -> None:
-        """See :meth:`Runner.unlearn`."""
-        self._leaving = Leaving(self.exits, self._seconds)
+        """See :meth:`ModelRunner.unlearn`."""
+        self._leaving = ExitPolicy(self.exits, self._seconds)
 
     @contextmanager
     def ending(self, number: int) -> Iterator[None]:
@@ -135,10 +135,10 @@ class SortedRunner(Runner):
         return sum(map(int.__mul__, self.left, self.exits)) / tokens if tokens else float(self.exits[-1])
 
     @torch.inference_mode()
-    def forward(self, spans: Sequence[Span]) -> tuple[torch.Tensor, list[range]]:
+    def forward(self, spans: Sequence[Segment]) -> tuple[torch.Tensor, list[range]]:
         """Logits (R, V) of the wanted tokens of all spans at their exits, and for each span its rows among the R."""
         began = time.perf_counter()
-        plan = make_plan(spans, self.dtype, self.device)
+        plan = make_forward_batch(spans, self.dtype, self.device)
         if self._threshold is None:
             x = self._decoder.through(self._decoder.embed(plan), plan, self.forest.pool, 0, self.exits[-1])  # (T, E)
             logits = self._decoder.logits(x.index_select(0, plan.wanted))
@@ -162,7 +162,7 @@ class SortedRunner(Runner):
         self.seconds += time.perf_counter() - began
         return logits, plan.rows
 
-    def _read(self, spans: Sequence[Span], plan: Plan, depth: int) -> int:
+    def _read(self, spans: Sequence[Segment], plan: ForwardBatch, depth: int) -> int:
         """Read new tokens up to so many exits, or to the first where what stands before them has not come so far.
 
         Returns how many it were.
@@ -181,7 +181,7 @@ class SortedRunner(Runner):
         ends = torch.from_numpy(np.array([path[-1] for path in paths], dtype=np.int64)).to(self.device)
         return self._decoder.logits(self._states.index_select(0, ends))
 
-    def _deepen(self, wanted: list[tuple[int, Slots, Node]], logits: torch.Tensor, threshold: float) -> None:
+    def _deepen(self, wanted: list[tuple[int, Slots, RadixNode]], logits: torch.Tensor, threshold: float) -> None:
         """Take the wanted tokens that are not sure through more layers; ``logits`` (R, V) is changed in place."""
         for number, following in pairwise(self._leaving.looked):
             if not wanted:
@@ -199,21 +199,21 @@ class SortedRunner(Runner):
         self.left[-1] += len(wanted)
         self._leaving.passed()
 
-    def _advance(self, paths: Sequence[tuple[Slots, Node]], depth: int) -> None:
+    def _advance(self, paths: Sequence[tuple[Slots, RadixNode]], depth: int) -> None:
         """Take all tokens of these paths to so many exits, in one pass from each depth where some are."""
         reached = sorted({at for path, _ in paths for at in np.bincount(self._depth[path]).nonzero()[0].tolist()})
         for at, following in pairwise([*(at for at in reached if at < depth), depth]):
-            plan = make_plan(self._pending(paths, at), self.dtype, self.device)
+            plan = make_forward_batch(self._pending(paths, at), self.dtype, self.device)
             x = self._states.index_select(0, plan.slots)
             x = self._decoder.through(x, plan, self.forest.pool, self.exits[at - 1], self.exits[following - 1])
             self._keep(plan.slots, x, following)
 
-    def _pending(self, paths: Sequence[tuple[Slots, Node]], depth: int) -> list[Span]:
+    def _pending(self, paths: Sequence[tuple[Slots, RadixNode]], depth: int) -> list[Segment]:
         """What must pass the next layers so that the ends of all paths have passed them, every token once.
 
         Mostly a path's last tokens; one before them where the forest held another's computation of the same token.
         """
-        spans: list[Span] = []
+        spans: list[Segment] = []
         taken: set[int] = set()
         for path, node in paths:
             left = [i for i in np.flatnonzero(self._depth[path] <= depth).tolist() if int(path[i]) not in taken]
@@ -222,7 +222,7 @@ class SortedRunner(Runner):
                 if first < last:
                     start, run = left[first], path[left[first] : left[last - 1] + 1]
                     taken.update(run.tolist())
-                    spans.append(Span([0] * len(run), run, path[:start], _within(node, start)))
+                    spans.append(Segment([0] * len(run), run, path[:start], _within(node, start)))
         return spans
 
     def _make_room(self) -> None:
@@ -246,13 +246,13 @@ def confidence(logits: torch.Tensor) -> torch.Tensor:
     return (wide.amax(dim=1) - wide.logsumexp(dim=1)).exp()
 
 
-def _paths(span: Span) -> list[tuple[Slots, Node]]:
+def _paths(span: Segment) -> list[tuple[Slots, RadixNode]]:
     """Of every wanted token the slots of all tokens up to it and itself, and the span's node."""
     seen = span.visible()  # (n, n)
     return [(np.concatenate((span.context, span.slots[seen[token]])), span.node) for token in span.wanted]
 
 
-def _within(node: Node, length: int) -> Node:
+def _within(node: RadixNode, length: int) -> RadixNode:
     """The deepest node of a path that ends within the first ``length`` tokens."""
     while node.parent is not None and node.end > length:
         node = node.parent

@@ -18,7 +18,7 @@ TRIAL = 64
 """Every so many passes all exits are looked at, or nothing would be learnt of those that are passed by."""
 
 
-class Leaving:
+class ExitPolicy:
     """Chooses among a model's exits, and knows how long passes take by that choice."""
 
     def __init__(self, exits: Sequence[int], seconds: tuple[float, float] | None = None) -> None:

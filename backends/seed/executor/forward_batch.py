@@ -1,7 +1,7 @@
 """One target pass over a forest: the new tokens of all branches packed in a row, and what each of them may see.
 
-A :class:`Span` is a run or a small tree of new tokens after one context. A pass packs the spans of a round in one row
-of T tokens. Keys and values of contexts stay in their slots; a prefix that several spans share is attended to once
+A :class:`Segment` is a run or a small tree of new tokens after one context. A pass packs the segments of a round in one
+row of T tokens. Keys and values of contexts stay in their slots; a prefix that several spans share is attended to once
 for all of them (cascade attention) and merged with each span's private part by log-sum-exp.
 """
 
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..kv_cache.pool import Slots
-from ..kv_cache.radix_tree import Node
+from ..kv_cache.radix_tree import RadixNode
 
 SHARED_LEAST = 1500
 """Keys (span by span) that attending to a shared prefix once must save before it pays: below that the second attention
@@ -26,7 +26,7 @@ SPREAD = 4
 
 
 @dataclass(slots=True, eq=False)
-class Span:
+class Segment:
     """New tokens after one context."""
 
     tokens: Sequence[int]
@@ -34,7 +34,7 @@ class Span:
     """Where the keys and values of the new tokens go (n,)."""
     context: Slots
     """Slots of everything before them; its length is the position of the first new token."""
-    node: Node
+    node: RadixNode
     """Deepest node of the prefix forest on the context's path."""
     parents: Sequence[int] | None = None
     """For a tree, the index of each token's parent (-1: none); None for a chain."""
@@ -63,7 +63,7 @@ class Span:
 
 
 @dataclass(slots=True, eq=False)
-class Shared:
+class SharedPrefix:
     """A prefix that the tokens ``first .. last - 1`` of a pass all see whole."""
 
     first: int
@@ -73,7 +73,7 @@ class Shared:
 
 
 @dataclass(slots=True, eq=False)
-class Private:
+class PrivateSegment:
     """Spans of similar size, attended to in one call: B spans of up to n tokens with up to K private keys."""
 
     first: int
@@ -101,7 +101,7 @@ class Private:
 
 
 @dataclass(slots=True, eq=False)
-class Plan:
+class ForwardBatch:
     """What one pass computes; T new tokens."""
 
     tokens: torch.Tensor
@@ -112,18 +112,18 @@ class Plan:
     """(T,)"""
     wanted: torch.Tensor
     """(R,) tokens whose logits are wanted."""
-    shared: list[Shared]
-    private: list[Private]
+    shared: list[SharedPrefix]
+    private: list[PrivateSegment]
     rows: list[range]
     """For each span, in the caller's order, its rows among the R."""
 
 
-def make_plan(spans: Sequence[Span], dtype: torch.dtype, device: torch.device) -> Plan:
+def make_forward_batch(spans: Sequence[Segment], dtype: torch.dtype, device: torch.device) -> ForwardBatch:
     """Pack spans so that those with a common prefix, and among them those of similar size, stand side by side."""
-    groups = share(spans)
+    groups = group_by_prefix(spans)
     packed: list[int] = []
-    shared: list[Shared] = []
-    private: list[Private] = []
+    shared: list[SharedPrefix] = []
+    private: list[PrivateSegment] = []
     start = 0
     for depth, members in groups:
         first = start
@@ -133,7 +133,7 @@ def make_plan(spans: Sequence[Span], dtype: torch.dtype, device: torch.device) -
             packed += bucket
             start += sum(len(span.tokens) for span in chosen)
         if depth:
-            shared.append(Shared(first, start, _slice(spans[members[0]].context[:depth], device)))
+            shared.append(SharedPrefix(first, start, _slice(spans[members[0]].context[:depth], device)))
     tokens: list[int] = []
     positions: list[int] = []
     wanted: list[int] = []
@@ -145,7 +145,7 @@ def make_plan(spans: Sequence[Span], dtype: torch.dtype, device: torch.device) -
         positions += [len(span.context) + depth for depth in span.depths()]
         tokens += span.tokens
     slots = np.concatenate([spans[i].slots for i in packed])
-    return Plan(
+    return ForwardBatch(
         torch.tensor([tokens], device=device),
         torch.tensor([positions], device=device),
         torch.from_numpy(slots).to(device),
@@ -156,14 +156,14 @@ def make_plan(spans: Sequence[Span], dtype: torch.dtype, device: torch.device) -
     )
 
 
-def share(spans: Sequence[Span]) -> list[tuple[int, list[int]]]:
+def group_by_prefix(spans: Sequence[Segment]) -> list[tuple[int, list[int]]]:
     """Which spans attend together to how long a prefix: (its length, the spans), each span once, length 0 for none.
 
     Of every path at most one node ends a shared prefix; the choice saves the most keys, ``(spans - 1) * length`` each.
     """
-    below: dict[Node, list[int]] = {}
-    children: dict[Node, list[Node]] = {}
-    root: Node | None = None
+    below: dict[RadixNode, list[int]] = {}
+    children: dict[RadixNode, list[RadixNode]] = {}
+    root: RadixNode | None = None
     for i, span in enumerate(spans):
         node = span.node
         while True:
@@ -180,7 +180,7 @@ def share(spans: Sequence[Span]) -> list[tuple[int, list[int]]]:
     order = [root]
     for node in order:
         order += children.get(node, [])
-    saved: dict[Node, int] = {}
+    saved: dict[RadixNode, int] = {}
     for node in reversed(order):
         apart = sum(saved[child] for child in children.get(node, []))
         together = (len(below[node]) - 1) * node.end - SHARED_LEAST
@@ -201,7 +201,7 @@ def share(spans: Sequence[Span]) -> list[tuple[int, list[int]]]:
     return groups
 
 
-def _buckets(spans: Sequence[Span], members: Sequence[int], depth: int) -> list[list[int]]:
+def _buckets(spans: Sequence[Segment], members: Sequence[int], depth: int) -> list[list[int]]:
     """Members of similar numbers of new tokens and private keys; padding one to the other's size would cost more."""
     sizes = {i: (len(spans[i].tokens), len(spans[i].context) - depth + len(spans[i].tokens)) for i in members}
     buckets: list[list[int]] = []
@@ -221,7 +221,9 @@ def _buckets(spans: Sequence[Span], members: Sequence[int], depth: int) -> list[
     return buckets
 
 
-def _private(chosen: Sequence[Span], depth: int, first: int, dtype: torch.dtype, device: torch.device) -> Private:
+def _private(
+    chosen: Sequence[Segment], depth: int, first: int, dtype: torch.dtype, device: torch.device
+) -> PrivateSegment:
     """One attention call for spans that stand side by side in the pass, from token ``first`` on."""
     lengths = [len(span.tokens) for span in chosen]
     n, total = max(lengths), sum(lengths)
@@ -241,7 +243,7 @@ def _private(chosen: Sequence[Span], depth: int, first: int, dtype: torch.dtype,
             device
         )
         real = torch.from_numpy(np.flatnonzero(inside)).to(device)
-    return Private(
+    return PrivateSegment(
         first,
         first + total,
         torch.from_numpy(keys.ravel()).to(device),
@@ -252,7 +254,7 @@ def _private(chosen: Sequence[Span], depth: int, first: int, dtype: torch.dtype,
     )
 
 
-def _mask(chosen: Sequence[Span], depth: int, n: int, most: int) -> NDArray[np.float32]:
+def _mask(chosen: Sequence[Segment], depth: int, n: int, most: int) -> NDArray[np.float32]:
     """What each token may see of its span's private keys (B, n, K): 0, or minus infinity."""
     mask = np.full((len(chosen), n, most), -np.inf, dtype=np.float32)
     for row, span in enumerate(chosen):

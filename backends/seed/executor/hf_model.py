@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from ..kv_cache.pool import SlotPool
-from .forward_batch import Plan
+from .forward_batch import ForwardBatch
 from .llama import LlamaDecoder
 from .packed_linear import pack
-from .tree_attention import NAME, Pass
+from .tree_attention import NAME, AttentionContext
 
-Decoder = Callable[[Plan, SlotPool], torch.Tensor]
+Decoder = Callable[[ForwardBatch, SlotPool], torch.Tensor]
 """Logits (R, V) of a pass."""
 
 FAMILY = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
@@ -42,7 +42,7 @@ class TransformersDecoder:
     def __init__(self, network: Any) -> None:
         self._network = network
 
-    def __call__(self, plan: Plan, pool: SlotPool) -> torch.Tensor:
+    def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
         """Logits (R, V)."""
         out = self._network(
             input_ids=plan.tokens,
@@ -50,7 +50,7 @@ class TransformersDecoder:
             attention_mask=None,
             use_cache=False,
             logits_to_keep=plan.wanted,
-            forest=Pass(plan, pool),
+            forest=AttentionContext(plan, pool),
         )
         logits: torch.Tensor = out.logits[0]
         return logits

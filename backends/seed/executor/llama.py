@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from ..kv_cache.pool import SlotPool
-from .forward_batch import Plan
+from .forward_batch import ForwardBatch
 from .packed_linear import Product, is_plain
-from .tree_attention import Pass, attend_forest
+from .tree_attention import AttentionContext, attend_forest
 
 
 class _Layer:
@@ -63,14 +63,14 @@ class LlamaDecoder:
         )
         return plain and activations
 
-    def __call__(self, plan: Plan, pool: SlotPool) -> torch.Tensor:
+    def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
         """Logits (R, V)."""
         x = self.through(self.embed(plan), plan, pool, 0, len(self._layers))
         if len(plan.wanted) < len(x):
             x = x.index_select(0, plan.wanted)
         return self.logits(x)
 
-    def embed(self, plan: Plan) -> torch.Tensor:
+    def embed(self, plan: ForwardBatch) -> torch.Tensor:
         """What enters the first layer (T, E)."""
         x: torch.Tensor = self._embed(plan.tokens[0])
         return x
@@ -79,9 +79,9 @@ class LlamaDecoder:
         """Logits (R, V) of what left a layer (R, E)."""
         return self._head(self._norm(x))
 
-    def through(self, x: torch.Tensor, plan: Plan, pool: SlotPool, first: int, last: int) -> torch.Tensor:
+    def through(self, x: torch.Tensor, plan: ForwardBatch, pool: SlotPool, first: int, last: int) -> torch.Tensor:
         """What leaves layer ``last - 1`` (T, E) when ``x`` (T, E) enters layer ``first``."""
-        forest = Pass(plan, pool)
+        forest = AttentionContext(plan, pool)
         tokens, heads, kv_heads = len(x), self._heads, self._kv_heads
         cos, sin = self._rotary(x[None], plan.positions)  # (1, T, D)
         dim = cos.shape[2]

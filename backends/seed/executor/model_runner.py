@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import torch
 
-from ..kv_cache.radix_tree import PrefixForest
-from .forward_batch import Span, make_plan
+from ..kv_cache.radix_tree import RadixCache
+from .forward_batch import Segment, make_forward_batch
 from .weights import Weights
 
 
-class Runner:
+class ModelRunner:
     """A model's weights, a pool of keys and values, and passes over both."""
 
     def __init__(self, weights: Weights, memory: int) -> None:
@@ -51,15 +51,15 @@ class Runner:
     def unlearn(self) -> None:
         """Forget what passes have taught about passes to come; here nothing does."""
 
-    def new_forest(self) -> PrefixForest:
+    def new_forest(self) -> RadixCache:
         """An empty forest over a pool of its own."""
-        return PrefixForest(self.weights.new_pool(self.memory, self.layers))
+        return RadixCache(self.weights.new_pool(self.memory, self.layers))
 
     @torch.inference_mode()
-    def forward(self, spans: Sequence[Span]) -> tuple[torch.Tensor, list[range]]:
+    def forward(self, spans: Sequence[Segment]) -> tuple[torch.Tensor, list[range]]:
         """Logits (R, V) of the wanted tokens of all spans, and for each span its rows among the R."""
         began = time.perf_counter()
-        plan = make_plan(spans, self.dtype, self.device)
+        plan = make_forward_batch(spans, self.dtype, self.device)
         logits = self.weights.decoder(plan, self.forest.pool)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)

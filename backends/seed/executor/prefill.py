@@ -6,25 +6,25 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..kv_cache.page_table import Branch
-from ..kv_cache.radix_tree import Node
-from .forward_batch import Span
+from ..kv_cache.page_table import PageTable
+from ..kv_cache.radix_tree import RadixNode
+from .forward_batch import Segment
 
 
-class Reading:
+class PrefillChunk:
     """The uncomputed prompt tokens that one pass reads: the spans, and which branches can go on in the same pass."""
 
-    def __init__(self, branches: Iterable[Branch], limit: int) -> None:
+    def __init__(self, branches: Iterable[PageTable], limit: int) -> None:
         """Whole nodes from the top down, branch after branch, up to ``limit`` tokens (one at least)."""
-        self.spans: list[Span] = []
-        self.ready: list[Branch] = []
-        self._taken: dict[Node, int] = {}
+        self.spans: list[Segment] = []
+        self.ready: list[PageTable] = []
+        self._taken: dict[RadixNode, int] = {}
         self.tokens = 0
         for branch in branches:
             if all(self._take(node, limit - self.tokens) for node in branch.missing()):
                 self.ready.append(branch)
 
-    def _take(self, node: Node, room: int) -> bool:
+    def _take(self, node: RadixNode, room: int) -> bool:
         """Read what is left of a node, or as much as there is room for; whether it is whole then."""
         left = len(node.tokens) - node.computed
         if node not in self._taken:
@@ -36,7 +36,7 @@ class Reading:
             context = np.concatenate(above)[:end] if above else np.zeros(0, dtype=np.int64)
             run = slice(node.computed, node.computed + take)
             assert node.parent is not None  # noqa: S101  # the root has no tokens to read
-            self.spans.append(Span(node.tokens[run], node.slots[run], context, node.parent))
+            self.spans.append(Segment(node.tokens[run], node.slots[run], context, node.parent))
             self._taken[node] = take
             self.tokens += take
         return self._taken[node] == left

@@ -13,9 +13,9 @@ import torch
 
 from ...models import catalog
 from .cost_table import REPEATS, CostTable
-from .early_exit import SortedRunner
-from .forward_batch import Span
-from .model_runner import Runner
+from .early_exit import EarlyExitRunner
+from .forward_batch import Segment
+from .model_runner import ModelRunner
 
 COSTS = 4
 """Version of what is measured; a new one measures anew."""
@@ -30,7 +30,7 @@ EXIT_ROWS = 4
 """Rows of the passes that are timed to compare exits."""
 
 
-def exits(runner: SortedRunner) -> tuple[float, float]:
+def profile_exits(runner: EarlyExitRunner) -> tuple[float, float]:
     """Seconds of passes that end at the first exit, and of those that end at the last."""
     last = len(runner.exits) - 1
     runner.forest.pool.limit = sys.maxsize
@@ -41,18 +41,18 @@ def exits(runner: SortedRunner) -> tuple[float, float]:
         _forget(runner)
 
 
-def _ending(runner: SortedRunner, number: int) -> float:
+def _ending(runner: EarlyExitRunner, number: int) -> float:
     with runner.ending(number):
         return _time(runner, EXIT_ROWS, 0)
 
 
-def _forget(runner: Runner) -> None:
+def _forget(runner: ModelRunner) -> None:
     """As if nothing had been run."""
     runner.forest = runner.new_forest()
     runner.seconds, runner.passes, runner.left = 0.0, 0, [0] * len(runner.left)
 
 
-def table(runner: Runner, dtype: str) -> CostTable:
+def profile_cost_table(runner: ModelRunner, dtype: str) -> CostTable:
     """Seconds of passes by size, from the user's cache or measured now and kept there."""
     config = json.dumps(runner.weights.model.network.config.to_dict(), sort_keys=True, default=str)
     machine = (
@@ -83,7 +83,7 @@ def table(runner: Runner, dtype: str) -> CostTable:
     return measured
 
 
-def _time(runner: Runner, rows: int, drafted: int) -> float:
+def _time(runner: ModelRunner, rows: int, drafted: int) -> float:
     """Seconds of one pass over ``rows`` rows of one new token and a chain of ``drafted`` more each."""
     forest = runner.forest
     longest = runner.context or sum(MEASURED_CONTEXT) + 8
@@ -101,7 +101,7 @@ def _time(runner: Runner, rows: int, drafted: int) -> float:
         start = row * own + sum(lengths[:row])
         context = np.concatenate((table, slots[start : start + own]))
         new = slots[start + own : start + own + length]
-        spans.append(Span([1] * length, new, context, node, wanted=range(length)))
+        spans.append(Segment([1] * length, new, context, node, wanted=range(length)))
     before = runner.seconds
     runner.forward(spans)
     seconds = runner.seconds - before

@@ -18,16 +18,16 @@ import torch
 from transformers import AttentionInterface
 
 from ..kv_cache.pool import SlotPool
-from .forward_batch import Plan, Private, Shared
+from .forward_batch import ForwardBatch, PrivateSegment, SharedPrefix
 
 NAME = "treeagent_forest"
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class AttentionContext:
     """What the attention layers of one pass work on."""
 
-    plan: Plan
+    plan: ForwardBatch
     pool: SlotPool
 
 
@@ -43,7 +43,7 @@ def forest_attention(
     _mask: torch.Tensor | None,
     *,
     scaling: float | None = None,
-    forest: Pass | None = None,
+    forest: AttentionContext | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """One layer of a model of transformers: ``query`` (1, H, T, D), ``key`` and ``value`` (1, h, T, D).
@@ -62,7 +62,9 @@ def forest_attention(
     return out.reshape(1, query.shape[2], query.shape[1], dim), None
 
 
-def attend_forest(query: torch.Tensor, new: torch.Tensor, layer: int, forest: Pass, scale: float) -> torch.Tensor:
+def attend_forest(
+    query: torch.Tensor, new: torch.Tensor, layer: int, forest: AttentionContext, scale: float
+) -> torch.Tensor:
     """Store ``new`` keys and values (T, 2, h, D), attend with ``query`` (T, H, D); result (T, h, G, D)."""
     plan, entries = forest.plan, forest.pool.entries[layer]  # (slots, 2, h, D)
     entries.index_copy_(0, plan.slots, new)
@@ -82,7 +84,7 @@ def merge(out: torch.Tensor, lse: torch.Tensor, other: torch.Tensor, other_lse: 
 
 
 def _attend_private(
-    query: torch.Tensor, part: Private, entries: torch.Tensor, scale: float
+    query: torch.Tensor, part: PrivateSegment, entries: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Each span's tokens over its own keys: (N, h, G, D) and the log-sum-exp (N, h, G) of N tokens."""
     spans, n, most = part.shape
@@ -110,7 +112,7 @@ def _attend_private(
 
 
 def _attend_shared(
-    query: torch.Tensor, part: Shared, entries: torch.Tensor, scale: float
+    query: torch.Tensor, part: SharedPrefix, entries: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens ``query`` (N, h, G, D) over one prefix: (N, h, G, D) and log-sum-exp (N, h, G)."""
     tokens, heads, group, dim = query.shape

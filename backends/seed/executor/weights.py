@@ -1,6 +1,6 @@
 """A model made ready for passes over packed forests; what could not be run rightly is refused here.
 
-Engines that were given one :class:`Shelf` hold each model once.
+Engines that were given one :class:`WeightCache` hold each model once.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from treeagent.errors import ModelError
 
 from ...models.loader import Model
 from ..kv_cache.pool import SlotPool
-from ..kv_cache.radix_tree import PrefixForest
-from .forward_batch import Span, make_plan
+from ..kv_cache.radix_tree import RadixCache
+from .forward_batch import Segment, make_forward_batch
 from .hf_model import decoder_of
 from .tree_attention import UnsupportedAttention
 
@@ -84,7 +84,7 @@ class Weights:
     def _probe(self, tokens: list[int], plain: torch.Tensor) -> None:
         """The same two texts as a tree, in two passes: a prompt, and a tree after it."""
         pool = SlotPool(self.layers, self.dtype, self.device, limit=2 * len(tokens))
-        half, forest = PROBE // 2, PrefixForest(pool)
+        half, forest = PROBE // 2, RadixCache(pool)
         node, _ = forest.join(tokens[: half - 2])
         slots = node.slots
         nothing = np.zeros(0, dtype=np.int64)
@@ -92,12 +92,12 @@ class Weights:
         chain = list(range(-1, PROBE - half + 1))
         tree = [*chain, 1, *range(len(chain), len(chain) + half - 1)]  # the second branch parts after the first half
         spans = (
-            Span(tokens[: half - 2], slots, nothing, forest.root),
-            Span(tokens[half - 2 :], rest, slots, node, parents=tree, wanted=range(len(rest))),
+            Segment(tokens[: half - 2], slots, nothing, forest.root),
+            Segment(tokens[half - 2 :], rest, slots, node, parents=tree, wanted=range(len(rest))),
         )
         try:
             for span in spans:
-                logits = self.decoder(make_plan([span], self.dtype, self.device), pool)
+                logits = self.decoder(make_forward_batch([span], self.dtype, self.device), pool)
         except UnsupportedAttention as error:
             raise self.refusal(str(error)) from error
         except (TypeError, RuntimeError, AttributeError, IndexError) as error:
@@ -112,7 +112,7 @@ class Weights:
             )
 
 
-class Shelf:
+class WeightCache:
     """Weights in memory, by model, type of numbers and device, as long as anybody runs them."""
 
     def __init__(self) -> None:

@@ -8,16 +8,16 @@ from copy import copy
 import numpy as np
 
 from .pool import Slots
-from .radix_tree import Node, PrefixForest
+from .radix_tree import RadixCache, RadixNode
 
 CHUNK = 16
 """Slots that a branch takes at a time: reading them back is three times as fast when a branch's lie side by side."""
 
 
-class Branch:
+class PageTable:
     """Tokens whose keys and values one model holds: a pinned node and the table of slots from the first token on."""
 
-    def __init__(self, forest: PrefixForest, tokens: Sequence[int]) -> None:
+    def __init__(self, forest: RadixCache, tokens: Sequence[int]) -> None:
         """Join the forest with ``tokens``, which a coming pass computes as far as they are new. Raises OutOfMemory."""
         self.forest = forest
         self.node, self.reused = forest.join(tokens)
@@ -26,7 +26,7 @@ class Branch:
         self._table: Slots | None = None
         self._spare: Slots = np.zeros(0, dtype=np.int64)
 
-    def fork(self) -> Branch:
+    def fork(self) -> PageTable:
         """Another branch that holds the same tokens; nothing is computed or moved."""
         twin = copy(self)
         twin._table = None if self._table is None else self._table.copy()
@@ -44,7 +44,7 @@ class Branch:
                 self._table[: self.length] = np.concatenate([node.slots for node in path])
         return self._table[: self.length]
 
-    def missing(self) -> list[Node]:
+    def missing(self) -> list[RadixNode]:
         """Nodes on the path that are not computed whole, from the top down."""
         if self._table is not None:
             return []
@@ -85,6 +85,6 @@ class Branch:
         self.length = end
 
     def leave(self, *, keep: bool) -> None:
-        """Unpin what it held; see :meth:`PrefixForest.leave`."""
+        """Unpin what it held; see :meth:`RadixCache.leave`."""
         self.free_spare()
         self.forest.leave(self.node, keep=keep)

@@ -18,12 +18,12 @@ from .pool import SlotPool, Slots
 
 
 @dataclass(slots=True, eq=False)
-class Node:
+class RadixNode:
     """A run of tokens after its parent's."""
 
     tokens: list[int]
     slots: Slots
-    parent: Node | None
+    parent: RadixNode | None
     start: int
     """Position of its first token."""
     computed: int = 0
@@ -32,7 +32,7 @@ class Node:
     """Sequences that end here."""
     used: int = 0
     """Time of the last use."""
-    children: dict[int, Node] = field(default_factory=dict)
+    children: dict[int, RadixNode] = field(default_factory=dict)
     """By first token."""
 
     @property
@@ -40,9 +40,9 @@ class Node:
         """Position after its last token."""
         return self.start + len(self.tokens)
 
-    def path(self) -> list[Node]:
+    def path(self) -> list[RadixNode]:
         """The nodes from the first below the root down to this one."""
-        nodes: list[Node] = []
+        nodes: list[RadixNode] = []
         node = self
         while node.parent is not None:
             nodes.append(node)
@@ -54,12 +54,12 @@ class OutOfMemory(Exception):
     """Not enough slots even after evicting everything that nobody uses; the scheduler preempts a sequence then."""
 
 
-class PrefixForest:
+class RadixCache:
     """The radix tree over one pool."""
 
     def __init__(self, pool: SlotPool) -> None:
         self.pool = pool
-        self.root = Node([], np.zeros(0, dtype=np.int64), None, 0)
+        self.root = RadixNode([], np.zeros(0, dtype=np.int64), None, 0)
         self._clock = 0
 
     def allocate(self, count: int) -> Slots:
@@ -74,7 +74,7 @@ class PrefixForest:
         if count > self.pool.room:
             raise OutOfMemory
 
-    def join(self, tokens: Sequence[int]) -> tuple[Node, int]:
+    def join(self, tokens: Sequence[int]) -> tuple[RadixNode, int]:
         """Pin the node that ends exactly after ``tokens``, adding what is missing, to be computed by a coming pass.
 
         Returns the node and how many of the tokens were there already (computed, or on their way for another
@@ -95,7 +95,7 @@ class PrefixForest:
         below.pins += 1
         return below, matched
 
-    def extend(self, node: Node, tokens: Sequence[int], slots: Slots) -> tuple[Node, Slots]:
+    def extend(self, node: RadixNode, tokens: Sequence[int], slots: Slots) -> tuple[RadixNode, Slots]:
         """Move a pin from ``node`` to the end of verified ``tokens`` after it, whose keys and values are in ``slots``.
 
         Where the forest has a token already, its slot is adopted and the given one freed. Returns the new node and the
@@ -120,13 +120,13 @@ class PrefixForest:
         self._touch(node)
         return node, held
 
-    def leave(self, node: Node, *, keep: bool) -> None:
+    def leave(self, node: RadixNode, *, keep: bool) -> None:
         """Unpin; ``keep`` leaves the tokens for later use, otherwise what only this sequence used is freed at once.
 
         Tokens that were never computed are freed in any case.
         """
         node.pins -= 1
-        current: Node | None = node
+        current: RadixNode | None = node
         while current is not None and current.parent is not None and not current.pins and not current.children:
             if keep and current.computed:
                 self._trim(current)
@@ -146,7 +146,7 @@ class PrefixForest:
                 heapq.heappush(heap, (parent.used, id(parent), parent))
         return freed
 
-    def nodes(self) -> Iterator[Node]:
+    def nodes(self) -> Iterator[RadixNode]:
         """All nodes but the root, parents first."""
         stack = list(self.root.children.values())
         while stack:
@@ -176,17 +176,17 @@ class PrefixForest:
             assert seen.isdisjoint(node.slots.tolist()), "a slot used twice"  # noqa: S101
             seen.update(node.slots.tolist())
 
-    def _evictable(self, node: Node) -> bool:
+    def _evictable(self, node: RadixNode) -> bool:
         return node.parent is not None and not node.pins and not node.children
 
-    def _touch(self, node: Node) -> None:
+    def _touch(self, node: RadixNode) -> None:
         self._clock += 1
-        current: Node | None = node
+        current: RadixNode | None = node
         while current is not None:
             current.used = self._clock
             current = current.parent
 
-    def _descend(self, tokens: Sequence[int]) -> tuple[Node, int]:
+    def _descend(self, tokens: Sequence[int]) -> tuple[RadixNode, int]:
         """The deepest node whose path is a beginning of ``tokens``, split so that the path ends there."""
         node, done = self.root, 0
         while done < len(tokens) and (child := node.children.get(tokens[done])) is not None:
@@ -197,13 +197,13 @@ class PrefixForest:
             node = child
         return node, done
 
-    def _add(self, parent: Node, tokens: list[int], slots: Slots, computed: int = 0) -> Node:
-        node = Node(tokens, slots, parent, parent.end, computed)
+    def _add(self, parent: RadixNode, tokens: list[int], slots: Slots, computed: int = 0) -> RadixNode:
+        node = RadixNode(tokens, slots, parent, parent.end, computed)
         parent.children[tokens[0]] = node
         self._touch(node)
         return node
 
-    def _append(self, node: Node, tokens: list[int], slots: Slots) -> Node:
+    def _append(self, node: RadixNode, tokens: list[int], slots: Slots) -> RadixNode:
         """Verified tokens after a node: in the node itself when it is this sequence's alone, else as a child."""
         whole = node.computed == len(node.tokens)
         if node.parent is not None and whole and not node.pins and not node.children:
@@ -216,7 +216,7 @@ class PrefixForest:
             return self._compute(taken, tokens, slots)
         return self._add(node, tokens, slots, computed=len(tokens))
 
-    def _compute(self, child: Node, tokens: list[int], slots: Slots) -> Node:
+    def _compute(self, child: RadixNode, tokens: list[int], slots: Slots) -> RadixNode:
         """Verified tokens where uncomputed ones wait: their own slots are replaced by the computed ones."""
         shared = _common(child.tokens, tokens, 0)
         if shared < len(child.tokens):
@@ -227,24 +227,24 @@ class PrefixForest:
             return child
         return self._append(child, tokens[shared:], slots[shared:])
 
-    def _split(self, node: Node, at: int) -> Node:
+    def _split(self, node: RadixNode, at: int) -> RadixNode:
         """Cut a run in two; returns the upper node, which is new, so that pins stay where the run ends."""
         parent = node.parent
         assert parent is not None  # noqa: S101  # the root has no run to split
-        upper = Node(node.tokens[:at], node.slots[:at], parent, node.start, min(at, node.computed), 0, node.used)
+        upper = RadixNode(node.tokens[:at], node.slots[:at], parent, node.start, min(at, node.computed), 0, node.used)
         parent.children[node.tokens[0]] = upper
         upper.children[node.tokens[at]] = node
         node.tokens, node.slots = node.tokens[at:], node.slots[at:]
         node.computed, node.start, node.parent = max(0, node.computed - at), node.start + at, upper
         return upper
 
-    def _trim(self, node: Node) -> None:
+    def _trim(self, node: RadixNode) -> None:
         """Free the end of a run that was never computed."""
         self.pool.free(node.slots[node.computed :])
         del node.tokens[node.computed :]
         node.slots = node.slots[: node.computed]
 
-    def _remove(self, node: Node) -> Node | None:
+    def _remove(self, node: RadixNode) -> RadixNode | None:
         self.pool.free(node.slots)
         assert node.parent is not None  # noqa: S101  # the root is never removed
         del node.parent.children[node.tokens[0]]

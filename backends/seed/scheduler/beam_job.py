@@ -11,33 +11,33 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...local.beam_search import Beam, Run
-from ..executor.forward_batch import Span
-from ..kv_cache.page_table import Branch
+from ...local.beam_search import BeamSearch, Hypothesis
+from ..executor.forward_batch import Segment
+from ..kv_cache.page_table import PageTable
 from ..kv_cache.pool import Slots
-from ..records import Draft, Group, Row
-from ..verifiers.beam_coupled import Outcome
+from ..records import BeamGroup, Draft, SequenceState
+from ..verifiers.beam_coupled import BeamVerification
 from .jobs import Job, span_of
 
 
 @dataclass(slots=True, eq=False)
-class Beaming(Job):
+class BeamJob(Job):
     """One sample in the making, by beams."""
 
-    run: Run
+    run: BeamSearch
     finished: Callable[[], None]
     failed: Callable[[BaseException], None]
     single: bool = False
     """Whether only the best beam goes on after a pass."""
-    branches: list[Branch] = field(default_factory=list)
+    branches: list[PageTable] = field(default_factory=list)
     """One for every row, in the same order."""
     drafts: list[Draft] | None = None
     """What has been drafted for every row and not verified yet."""
     served: int = 0
-    group: Group = field(init=False)
+    group: BeamGroup = field(init=False)
 
     def __post_init__(self) -> None:
-        self.group = Group(self.run)
+        self.group = BeamGroup(self.run)
         self.group.rows = [self._row(beam) for beam in self.run.live()]
 
     @property
@@ -69,7 +69,7 @@ class Beaming(Job):
         """Of every beam everything but the last token."""
         return [row.tokens[:-1] for row in self.group.rows]
 
-    def spans(self, slots: Sequence[Slots]) -> list[Span]:
+    def spans(self, slots: Sequence[Slots]) -> list[Segment]:
         """Of every beam its last token and its draft."""
         drafts = self.drafts or [Draft() for _ in self.group.rows]
         return [span_of(*one) for one in zip(self.group.rows, drafts, self.branches, slots, strict=True)]
@@ -78,7 +78,7 @@ class Beaming(Job):
         """See :class:`Job`."""
         self.drafts, self.group.layers = [Draft() for _ in self.group.rows], []
 
-    def commit(self, outcome: Outcome, slots: Sequence[Slots]) -> list[Row]:
+    def commit(self, outcome: BeamVerification, slots: Sequence[Slots]) -> list[SequenceState]:
         """Take the steps of an outcome: branches of beams that survive grow and fork, the others leave.
 
         Returns the rows that are no more.
@@ -87,12 +87,12 @@ class Beaming(Job):
             self.run.advance(beams)
         if self.single:
             self.run.keep_best()
-        ends: dict[tuple[int, int], list[Beam]] = {}
+        ends: dict[tuple[int, int], list[Hypothesis]] = {}
         for beam in self.run.live():
             ends.setdefault(outcome.where[beam.raw[:-1]], []).append(beam)
         old, drafts = self.group.rows, self.drafts or [Draft() for _ in self.group.rows]
         branches, self.branches, self.group.rows = self.branches, [], []
-        gone: list[Row] = []
+        gone: list[SequenceState] = []
         for i, (row, draft, branch, own) in enumerate(zip(old, drafts, branches, slots, strict=True)):
             mine = {node: beams for (of, node), beams in ends.items() if of == i}
             if mine:
@@ -105,11 +105,11 @@ class Beaming(Job):
         self.drafts, self.group.layers = None, []
         return gone
 
-    def _spread(self, row: Row, fork: _Fork, branch: Branch) -> None:
+    def _spread(self, row: SequenceState, fork: _Fork, branch: PageTable) -> None:
         """Lead a branch and its forks to where the surviving beams of one row's draft are."""
         branch.give_back(np.delete(fork.slots, [0, *(node + 1 for node in fork.used)]))
         branch.extend([row.tokens[-1]], fork.slots[:1])
-        found: list[tuple[Beam, Branch]] = []
+        found: list[tuple[Hypothesis, PageTable]] = []
         fork.follow(-1, branch, found)
         for i, (beam, twin) in enumerate(found):
             if i == 0:  # whoever drafts has read this row, and may go on from there
@@ -117,16 +117,16 @@ class Beaming(Job):
             self.group.rows.append(row if i == 0 else self._row(beam))
             self.branches.append(twin)
 
-    def _row(self, beam: Beam) -> Row:
+    def _row(self, beam: Hypothesis) -> SequenceState:
         sample = self.run.sample
         tokens = [*sample.prompt, *beam.raw]
-        return Row(tokens, len(sample.prompt), sample.sampling, sample.stream, sample.limit, self.group)
+        return SequenceState(tokens, len(sample.prompt), sample.sampling, sample.stream, sample.limit, self.group)
 
 
 class _Fork:
     """The part of one row's draft that survives."""
 
-    def __init__(self, draft: Draft, slots: Slots, ends: dict[int, list[Beam]]) -> None:
+    def __init__(self, draft: Draft, slots: Slots, ends: dict[int, list[Hypothesis]]) -> None:
         """``ends`` says which beams come out of which nodes."""
         self.draft, self.slots, self.ends = draft, slots, ends
         used: set[int] = set()
@@ -137,7 +137,7 @@ class _Fork:
                 node = draft.parents[node]
         self.used = sorted(used)
 
-    def follow(self, node: int, branch: Branch, found: list[tuple[Beam, Branch]]) -> None:
+    def follow(self, node: int, branch: PageTable, found: list[tuple[Hypothesis, PageTable]]) -> None:
         """From a branch that holds a node on, one branch for every beam below it."""
         ends = self.ends.get(node, [])
         below = [child for child in self.used if self.draft.parents[child] == node]

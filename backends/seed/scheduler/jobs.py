@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ...local.sample import Sample
-from ..executor.forward_batch import Span
-from ..kv_cache.page_table import Branch
+from ..executor.forward_batch import Segment
+from ..kv_cache.page_table import PageTable
 from ..kv_cache.pool import Slots
-from ..records import Draft, Row
+from ..records import Draft, SequenceState
 
 NOT_FINITE = (
     "the model returned logits that are not finite (nan, or no token is possible). Its weights may be damaged, or "
@@ -24,7 +24,7 @@ NOT_FINITE = (
 class Job(ABC):
     """A piece of work, with branches as long as it is live."""
 
-    branches: list[Branch]
+    branches: list[PageTable]
     """Empty while it waits, or after its keys and values were given up for others."""
     served: int
     """Round in which it was verified last."""
@@ -60,7 +60,7 @@ class Job(ABC):
         """For each branch what must be read before its next pass."""
 
     @abstractmethod
-    def spans(self, slots: Sequence[Slots]) -> list[Span]:
+    def spans(self, slots: Sequence[Slots]) -> list[Segment]:
         """What the pass computes for each branch, in the given slots."""
 
     def drop_drafts(self) -> None:
@@ -72,22 +72,22 @@ class Job(ABC):
         return sum(self.widths)
 
 
-def span_of(row: Row, draft: Draft, branch: Branch, slots: Slots) -> Span:
+def span_of(row: SequenceState, draft: Draft, branch: PageTable, slots: Slots) -> Segment:
     """A row's last token and its draft."""
     parents = [-1, *(parent + 1 for parent in draft.parents)]
     tokens = [row.tokens[-1], *draft.tokens]
-    return Span(tokens, slots, branch.table, branch.node, parents if len(draft) else None, range(1 + len(draft)))
+    return Segment(tokens, slots, branch.table, branch.node, parents if len(draft) else None, range(1 + len(draft)))
 
 
 @dataclass(slots=True, eq=False)
-class Growing(Job):
+class DecodeJob(Job):
     """One sample in the making."""
 
     sample: Sample
     finished: Callable[[], None]
     failed: Callable[[BaseException], None]
-    row: Row = field(init=False)
-    branches: list[Branch] = field(default_factory=list)
+    row: SequenceState = field(init=False)
+    branches: list[PageTable] = field(default_factory=list)
     draft: Draft | None = None
     """What has been drafted and not verified yet."""
     served: int = 0
@@ -96,7 +96,7 @@ class Growing(Job):
 
     def __post_init__(self) -> None:
         sample = self.sample
-        self.row = Row(list(sample.prompt), len(sample.prompt), sample.sampling, sample.stream, sample.limit)
+        self.row = SequenceState(list(sample.prompt), len(sample.prompt), sample.sampling, sample.stream, sample.limit)
 
     @property
     def open(self) -> bool:
@@ -122,7 +122,7 @@ class Growing(Job):
         """Everything but the last token, which the verifying pass reads."""
         return [self.row.tokens[:-1]]
 
-    def spans(self, slots: Sequence[Slots]) -> list[Span]:
+    def spans(self, slots: Sequence[Slots]) -> list[Segment]:
         """Its last token and its draft."""
         return [span_of(self.row, self.draft or Draft(), self.branches[0], slots[0])]
 

@@ -8,7 +8,7 @@ from typing import Any
 from treeagent.backend import Round
 
 from ..records import Draft
-from ..verifiers.base import Verdict
+from ..verifiers.base import Verification
 
 DEPTHS = 16
 """Draft positions that acceptance is told apart for, and exits of a draft model."""
@@ -63,7 +63,7 @@ class Counters:
         """The difference that one round has made, as the journal tells it."""
         return Round(began, seconds, self.row_passes, self.read, self.drafted, self.accepted, self.tokens)
 
-    def count(self, draft: Draft, verdict: Verdict) -> list[tuple[float, bool]]:
+    def count(self, draft: Draft, verdict: Verification) -> list[tuple[float, bool]]:
         """Count a verified draft; (claimed confidence, accepted) of every node whose parent was accepted."""
         accepted = set(verdict.accepted)
         self.drafted += len(draft)

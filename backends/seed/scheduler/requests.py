@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterator
 from treeagent.backend import Reply, Request, ScoreRequest, Scores, Usage
 
 from ...local.base import pairs, samples
-from ...local.beam_search import Run
-from ...local.request_queue import Ticket
+from ...local.beam_search import BeamSearch
+from ...local.request_queue import PendingRequest
 from ...models.loader import Model
-from ...models.tokenizer import Text
-from .beam_job import Beaming
-from .jobs import Growing, Job
-from .score_job import Scoring
+from ...models.tokenizer import ChatTokenizer
+from .beam_job import BeamJob
+from .jobs import DecodeJob, Job
+from .score_job import ScoreJob
 
-Question = Ticket[Request | ScoreRequest]
-Later = Callable[[Callable[[], None]], object]
+EngineRequest = PendingRequest[Request | ScoreRequest]
+Defer = Callable[[Callable[[], None]], object]
 """Has something done when the round is over."""
 
 
-def jobs_of(ticket: Question, text: Text, model: Model, later: Later, *, single: bool) -> Iterator[Job]:
+def jobs_of(ticket: EngineRequest, text: ChatTokenizer, model: Model, later: Defer, *, single: bool) -> Iterator[Job]:
     """The jobs of a question; ``single``: of beams only the best one goes on after a pass. Raises BackendError."""
     if isinstance(ticket.question, ScoreRequest):
         yield from _scoring(ticket, ticket.question, text, model, later)
@@ -31,7 +31,9 @@ def jobs_of(ticket: Question, text: Text, model: Model, later: Later, *, single:
         yield from _generation(ticket, ticket.question, text, model, later, single=single)
 
 
-def _scoring(ticket: Question, request: ScoreRequest, text: Text, model: Model, later: Later) -> Iterator[Job]:
+def _scoring(
+    ticket: EngineRequest, request: ScoreRequest, text: ChatTokenizer, model: Model, later: Defer
+) -> Iterator[Job]:
     asked = pairs(request, text, model)
     lengths = tuple(len(continuation) for _, continuation in asked)
     usage = Usage(calls=1, prompt_tokens=(len(asked[0][0]) if asked else 0) + sum(lengths), completion_tokens=0)
@@ -42,13 +44,13 @@ def _scoring(ticket: Question, request: ScoreRequest, text: Text, model: Model, 
 
     if any(lengths):
         continuations = [continuation for _, continuation in asked]
-        yield Scoring(asked[0][0], continuations, answer, ticket.fail, lambda: ticket.wanted)
+        yield ScoreJob(asked[0][0], continuations, answer, ticket.fail, lambda: ticket.wanted)
     else:
         answer([0.0] * len(asked))
 
 
 def _generation(
-    ticket: Question, request: Request, text: Text, model: Model, later: Later, *, single: bool
+    ticket: EngineRequest, request: Request, text: ChatTokenizer, model: Model, later: Defer, *, single: bool
 ) -> Iterator[Job]:
     made = samples(request, text, model)
     left = len(made)
@@ -70,6 +72,6 @@ def _generation(
     for sample in made:
         sample.wanted = lambda: ticket.wanted
         if sample.sampling.num_beams > 1:
-            yield Beaming(Run(sample, model.eos), finished, failed, single)
+            yield BeamJob(BeamSearch(sample, model.eos), finished, failed, single)
         else:
-            yield Growing(sample, finished, failed)
+            yield DecodeJob(sample, finished, failed)

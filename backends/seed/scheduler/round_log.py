@@ -25,7 +25,7 @@ class Listener:
         return [self.kept.popleft() for _ in range(len(self.kept))]
 
 
-class Recorder:
+class RoundLog:
     """Tells all listeners, who come from any thread, of the rounds of one engine, which are made in another."""
 
     def __init__(self) -> None:

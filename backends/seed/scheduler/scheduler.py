@@ -21,19 +21,19 @@ import torch
 from treeagent.errors import BackendError
 
 from ..executor.logits import Logits
-from ..executor.model_runner import Runner
-from ..executor.prefill import Reading
-from ..kv_cache.page_table import CHUNK, Branch
+from ..executor.model_runner import ModelRunner
+from ..executor.prefill import PrefillChunk
+from ..kv_cache.page_table import CHUNK, PageTable
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_tree import OutOfMemory
 from ..records import BEAMS, Draft
-from ..speculation.speculator import Drafting
-from ..verifiers.base import Claim, Verdict, Verifier
-from ..verifiers.beam_coupled import BeamVerifier, Trail
-from .beam_job import Beaming
-from .jobs import NOT_FINITE, Growing, Job
+from ..speculation.speculator import Speculator
+from ..verifiers.base import DraftCheck, Verification, Verifier
+from ..verifiers.beam_coupled import BeamVerifier, BeamWalk
+from .beam_job import BeamJob
+from .jobs import NOT_FINITE, DecodeJob, Job
 from .metrics import DEPTHS, Counters
-from .score_job import Scoring
+from .score_job import ScoreJob
 
 POLICIES = ("rounds", "fcfs", "serial")
 
@@ -46,8 +46,8 @@ class Scheduler:
 
     def __init__(
         self,
-        runner: Runner,
-        drafting: Drafting,
+        runner: ModelRunner,
+        drafting: Speculator,
         verifier: Verifier,
         *,
         beams: BeamVerifier,
@@ -140,7 +140,7 @@ class Scheduler:
             self.live.append(job)  # from here on it fails with the round, or it would fail the next one too
             try:
                 for tokens in job.prompts():
-                    job.branches.append(Branch(self.runner.forest, tokens))
+                    job.branches.append(PageTable(self.runner.forest, tokens))
             except OutOfMemory:
                 self._full = True
                 self.live.pop()
@@ -162,11 +162,11 @@ class Scheduler:
     def _pass(self) -> None:
         """Draft, verify, commit."""
         self._make_room()
-        reading = Reading([branch for job in self.live for branch in job.branches], self.chunk)
+        reading = PrefillChunk([branch for job in self.live for branch in job.branches], self.chunk)
         going = set(reading.ready)
         ready = [job for job in self.live if going.issuperset(job.branches)]
-        growing = [job for job in ready if isinstance(job, Growing)]
-        beams = [job for job in ready if isinstance(job, Beaming)]
+        growing = [job for job in ready if isinstance(job, DecodeJob)]
+        beams = [job for job in ready if isinstance(job, BeamJob)]
         room = self.runner.forest.pool.room - sum(job.width for job in ready)
         if self.policy == "fcfs":  # all draft, then one is verified: who has waited longest
             new = [job for job in growing if job.draft is None]
@@ -213,7 +213,7 @@ class Scheduler:
         there are too few.
         """
         for ahead in (CHUNK, 0):
-            taken: list[tuple[Branch, Slots]] = []
+            taken: list[tuple[PageTable, Slots]] = []
             try:
                 slots = []
                 for job in ready:
@@ -244,9 +244,9 @@ class Scheduler:
         """Commit what was verified, and let go what is finished."""
         logits = Logits(tensor)
         growing = [
-            (job, own[0], at[0]) for job, own, at in zip(ready, slots, rows, strict=True) if isinstance(job, Growing)
+            (job, own[0], at[0]) for job, own, at in zip(ready, slots, rows, strict=True) if isinstance(job, DecodeJob)
         ]
-        claims = [Claim(job.row, job.draft or Draft(), at.start) for job, _, at in growing]
+        claims = [DraftCheck(job.row, job.draft or Draft(), at.start) for job, _, at in growing]
         outcomes: dict[str, list[tuple[float, bool]]] = {}
         verdicts = self.verifier.verify(claims, logits)
         self.drafting.learn(claims, verdicts, logits)
@@ -259,16 +259,16 @@ class Scheduler:
                 outcomes.setdefault(claim.draft.by, []).extend(self.counters.count(claim.draft, verdict))
                 self._commit(job, own, verdict)
         for other, taken, places in zip(ready, slots, rows, strict=True):
-            if isinstance(other, Scoring):
+            if isinstance(other, ScoreJob):
                 other.branches[0].give_back(taken[0])
                 other.take(tensor[places[0].start : places[0].stop])
                 self._let_go(other, keep=True)
-            elif isinstance(other, Beaming):
+            elif isinstance(other, BeamJob):
                 steps = self._settle_beams(other, taken, [place.start for place in places], logits)
                 outcomes.setdefault(BEAMS, []).extend((1.0, accepted) for accepted in steps)
         self.drafting.settle(outcomes)
 
-    def _commit(self, job: Growing, slots: Slots, verdict: Verdict) -> None:
+    def _commit(self, job: DecodeJob, slots: Slots, verdict: Verification) -> None:
         """Append tokens until the sample ends; keep the keys and values of all but the last, free the others."""
         row, [branch] = job.row, job.branches
         start, last = len(row.tokens), row.tokens[-1]
@@ -291,11 +291,11 @@ class Scheduler:
             job.finished()
 
     def _settle_beams(
-        self, job: Beaming, slots: Sequence[Slots], first: Sequence[int], logits: Logits
+        self, job: BeamJob, slots: Sequence[Slots], first: Sequence[int], logits: Logits
     ) -> Sequence[bool]:
         """Verify and commit one job with beams; of every drafted step that was come to, whether it was accepted."""
         drafts = job.drafts or [Draft() for _ in first]
-        outcome = self.beams.verify(Trail(job.group, drafts, first, logits))
+        outcome = self.beams.verify(BeamWalk(job.group, drafts, first, logits))
         if outcome is None:
             for branch, own in zip(job.branches, slots, strict=True):
                 branch.give_back(own)
@@ -320,9 +320,9 @@ class Scheduler:
     def _release(self, job: Job, *, keep: bool) -> None:
         """Give up a job's place in the forest; ``keep`` leaves its tokens there until memory is wanted."""
         _leave(job, keep=keep)
-        if isinstance(job, Growing):
+        if isinstance(job, DecodeJob):
             self.drafting.forget(job)
-        elif isinstance(job, Beaming):
+        elif isinstance(job, BeamJob):
             job.drafts, job.group.layers = None, []
             self.drafting.forget_rows(job.group.rows)
 

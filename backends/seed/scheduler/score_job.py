@@ -9,12 +9,12 @@ import torch
 
 from treeagent.errors import BackendError
 
-from ..executor.forward_batch import Span
+from ..executor.forward_batch import Segment
 from ..kv_cache.pool import Slots
 from .jobs import NOT_FINITE, Job
 
 
-class Scoring(Job):
+class ScoreJob(Job):
     """Log-probabilities of continuations of one prompt: one tree, so that common beginnings are read once."""
 
     def __init__(
@@ -69,10 +69,10 @@ class Scoring(Job):
         """The prompt but its last token."""
         return [self._prompt[:-1]]
 
-    def spans(self, slots: Sequence[Slots]) -> list[Span]:
+    def spans(self, slots: Sequence[Slots]) -> list[Segment]:
         """The tree."""
         [branch], wanted = self.branches, range(len(self.tokens))
-        return [Span(self.tokens, slots[0], branch.table, branch.node, self.parents, wanted)]
+        return [Segment(self.tokens, slots[0], branch.table, branch.node, self.parents, wanted)]
 
     def take(self, logits: torch.Tensor) -> None:
         """Answer from the logits (n, V) of the tree's tokens; sums in float64."""

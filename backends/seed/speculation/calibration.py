@@ -1,4 +1,4 @@
-"""Calibration of a drafter's confidences by what was accepted."""
+"""AcceptanceEstimator of a drafter's confidences by what was accepted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ START = 0.7
 
 
 @dataclass(slots=True)
-class Calibration:
+class AcceptanceEstimator:
     """What the claims of one drafter were worth: outcomes by claimed confidence, and over all."""
 
     hits: list[float] = field(default_factory=lambda: [0.0] * BINS)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from ..drafters.base import NOBODY, Others
+from ..drafters.base import EMPTY_LOAD, RoundLoad
 from ..executor.cost_table import CostTable
 from ..records import Draft
 
@@ -63,7 +63,7 @@ def best_chain(
     acceptance: float,
     rows: int,
     most: int,
-    others: Others = NOBODY,
+    others: RoundLoad = EMPTY_LOAD,
 ) -> tuple[int, float]:
     """How deep a model should draft chains for ``rows`` rows: the most tokens per second, drafting included.
 

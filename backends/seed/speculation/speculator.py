@@ -6,14 +6,14 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from ..drafters.base import Drafter, Verified
+from ..drafters.base import Drafter, VerifiedDraft
 from ..executor.cost_table import CostTable
 from ..executor.logits import Logits
-from ..records import Draft, Row
-from ..scheduler.beam_job import Beaming
-from ..scheduler.jobs import Growing
-from ..verifiers.base import Claim, Verdict
-from .calibration import Calibration
+from ..records import Draft, SequenceState
+from ..scheduler.beam_job import BeamJob
+from ..scheduler.jobs import DecodeJob
+from ..verifiers.base import DraftCheck, Verification
+from .calibration import AcceptanceEstimator
 from .gate import Gate
 from .goodput import floor, select, values
 
@@ -21,7 +21,7 @@ DEPTH = 16
 """Levels of the deepest draft."""
 
 
-class Drafting:
+class Speculator:
     """A drafter and what is known of its worth."""
 
     def __init__(self, cost: CostTable, draft_tokens: int | None = None) -> None:
@@ -31,7 +31,7 @@ class Drafting:
         """Nodes of every draft; None weighs expected tokens against measured times."""
         self.drafter: Drafter | None = None
         self.gate = Gate()
-        self._calibrations: defaultdict[str, Calibration] = defaultdict(Calibration)
+        self._calibrations: defaultdict[str, AcceptanceEstimator] = defaultdict(AcceptanceEstimator)
         self._asked = False
         """Whether the drafter was asked when drafts were wanted last."""
         self._learning = 0.0
@@ -43,7 +43,7 @@ class Drafting:
         self._calibrations.clear()
         self._asked, self._learning = False, 0.0
 
-    def calibration(self, by: str) -> Calibration:
+    def calibration(self, by: str) -> AcceptanceEstimator:
         """What the claims of one kind of drafter were worth."""
         return self._calibrations[by]
 
@@ -63,12 +63,12 @@ class Drafting:
 
     def draft(
         self,
-        jobs: Sequence[Growing],
+        jobs: Sequence[DecodeJob],
         verified: int,
         room: int,
         *,
         together: bool = True,
-        beams: Sequence[Beaming] = (),
+        beams: Sequence[BeamJob] = (),
     ) -> None:
         """Give each branch the draft that is worth verifying in a pass of ``verified`` branches.
 
@@ -101,7 +101,7 @@ class Drafting:
             took = (time.perf_counter() - began) * len(asked) / len(rows)
             self._choose(asked, mine, verified, left, took, together=together)
 
-    def _fitting(self, drafter: Drafter, beams: Sequence[Beaming], room: int) -> tuple[list[Beaming], int]:
+    def _fitting(self, drafter: Drafter, beams: Sequence[BeamJob], room: int) -> tuple[list[BeamJob], int]:
         """The jobs whose beams there is room to draft, and the room that is left."""
         fitting = []
         for beam in beams:
@@ -111,11 +111,11 @@ class Drafting:
                 room -= nodes
         return fitting, room
 
-    def _plan(self, drafter: Drafter, jobs: Sequence[Growing], verified: int, room: int) -> tuple[float, int] | None:
+    def _plan(self, drafter: Drafter, jobs: Sequence[DecodeJob], verified: int, room: int) -> tuple[float, int] | None:
         """Least value of a node and levels of the drafts of single branches; None without drafts."""
         most = self.draft_tokens
         depth = DEPTH if most is None else min(DEPTH, most)
-        while depth and len(jobs) * drafter.drawn(depth) > room:
+        while depth and len(jobs) * drafter.nodes_drawn(depth) > room:
             depth -= 1  # a drawn draft that turned out too large must not be dropped
         if not jobs or not depth or room < 1:
             return None
@@ -126,7 +126,7 @@ class Drafting:
 
     def _choose(
         self,
-        jobs: Sequence[Growing],
+        jobs: Sequence[DecodeJob],
         drafts: Sequence[Draft],
         verified: int,
         room: int,
@@ -151,7 +151,7 @@ class Drafting:
         for job, draft in zip(jobs, final, strict=True):
             job.draft = draft
 
-    def learn(self, claims: Sequence[Claim], verdicts: Sequence[Verdict | None], logits: Logits) -> None:
+    def learn(self, claims: Sequence[DraftCheck], verdicts: Sequence[Verification | None], logits: Logits) -> None:
         """Tell the drafter what the target said of all verified tokens, if it wants to know and was asked."""
         if self.drafter is None or not self.drafter.wants or not self._asked or not claims:
             return
@@ -159,20 +159,20 @@ class Drafting:
         self.drafter.learn(told(claims, verdicts, logits, self.drafter.wants))
         self._learning = time.perf_counter() - began
 
-    def forget_rows(self, rows: Sequence[Row]) -> None:
+    def forget_rows(self, rows: Sequence[SequenceState]) -> None:
         """Beams that are no more."""
         if self.drafter is not None:
             for row in rows:
                 self.drafter.forget(row)
 
-    def watch(self, jobs: Sequence[Growing]) -> None:
+    def watch(self, jobs: Sequence[DecodeJob]) -> None:
         """Show the drafter what was committed since it looked last."""
         for job in jobs:
             if self.drafter is not None and job.watched < len(job.row.tokens):
                 self.drafter.observe(job.row, job.watched)
                 job.watched = len(job.row.tokens)
 
-    def forget(self, job: Growing) -> None:
+    def forget(self, job: DecodeJob) -> None:
         """A branch leaves; what it wrote may be of use to others, unless drafting rests."""
         job.draft = None
         if self.drafter is not None:
@@ -199,12 +199,14 @@ class Drafting:
         self.gate.learn(verified + gain * part, seconds, verified, self.cost(verified))
 
 
-def told(claims: Sequence[Claim], verdicts: Sequence[Verdict | None], logits: Logits, count: int) -> list[Verified]:
+def told(
+    claims: Sequence[DraftCheck], verdicts: Sequence[Verification | None], logits: Logits, count: int
+) -> list[VerifiedDraft]:
     """Of every branch whose logits are finite the ``count`` likeliest tokens after each verified one."""
     best, chances = logits.top(count)
     every = []
     for claim, verdict in zip(claims, verdicts, strict=True):
         if verdict is not None:
             at = slice(claim.first, claim.first + 1 + len(claim.draft))
-            every.append(Verified(claim.row, claim.draft, verdict.tokens, best[at], chances[at]))
+            every.append(VerifiedDraft(claim.row, claim.draft, verdict.tokens, best[at], chances[at]))
     return every

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..executor.logits import Logits
-from ..records import Draft, Row
+from ..records import Draft, SequenceState
 
 
 @dataclass(slots=True, eq=False)
-class Claim:
+class DraftCheck:
     """A branch's draft, and where its logits are."""
 
-    row: Row
+    row: SequenceState
     draft: Draft
     first: int
-    """Row of the logits after the branch's last token; those after each drafted one follow."""
+    """SequenceState of the logits after the branch's last token; those after each drafted one follow."""
 
     def children(self) -> dict[int, list[int]]:
         """Drafted tokens by parent, -1 standing for the row's last token."""
@@ -28,7 +28,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verification:
     """What a row gets from a pass."""
 
     accepted: tuple[int, ...]
@@ -43,5 +43,5 @@ class Verifier(ABC):
     name: str
 
     @abstractmethod
-    def verify(self, claims: Sequence[Claim], logits: Logits) -> list[Verdict | None]:
+    def verify(self, claims: Sequence[DraftCheck], logits: Logits) -> list[Verification | None]:
         """None for a branch whose logits are not finite (a broken model)."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...local.beam_search import Beam, Joint
+from ...local.beam_search import Hypothesis, Joint
 from ...sampling.philox import Floats
 from ..executor.logits import Logits
-from ..records import Draft, Group
+from ..records import BeamGroup, Draft
 
 Place = tuple[int, int]
 """A row of the group and a node of its draft, -1 for the row's last token."""
@@ -25,24 +25,24 @@ Raw = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class BeamVerification:
     """What a group gets from a pass."""
 
-    steps: list[list[Beam]] = field(default_factory=list)
+    steps: list[list[Hypothesis]] = field(default_factory=list)
     """The beams after every step taken, one step at least: all layers that were passed and one more."""
     where: dict[Raw, Place] = field(default_factory=dict)
     """Where the beams before the last step are."""
 
 
-class Trail:
+class BeamWalk:
     """A group's beams on their way through their drafts."""
 
-    def __init__(self, group: Group, drafts: Sequence[Draft], first: Sequence[int], logits: Logits) -> None:
+    def __init__(self, group: BeamGroup, drafts: Sequence[Draft], first: Sequence[int], logits: Logits) -> None:
         """``first`` holds for every row of the group the row of the logits after its last token."""
         self.group, self.run = group, group.run
         self.beams = list(group.run.beams)
         self.where: dict[Raw, Place] = {tuple(row.tokens[row.prompt :]): (i, -1) for i, row in enumerate(group.rows)}
-        self.steps: list[list[Beam]] = []
+        self.steps: list[list[Hypothesis]] = []
         self._first, self._logits = first, logits
         self._children = {
             (i, parent, token): node
@@ -65,7 +65,7 @@ class Trail:
         known = dict(zip(raws, rows, strict=True))
         return Joint(self.beams, [known.get(beam.raw) for beam in self.beams], self.run.sample.sampling)
 
-    def take(self, beams: list[Beam], *, last: bool = False) -> bool:
+    def take(self, beams: list[Hypothesis], *, last: bool = False) -> bool:
         """Take a step, perhaps the last of this pass; whether all of its live beams were drafted, so that another one
         can be taken.
         """
@@ -86,23 +86,23 @@ class Trail:
         self.where = onward
         return True
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> BeamVerification:
         """As far as it came."""
-        return Outcome(self.steps, self.where)
+        return BeamVerification(self.steps, self.where)
 
 
 class BeamVerifier(ABC):
     """Turns a group's draft into what it gets."""
 
     @abstractmethod
-    def verify(self, trail: Trail) -> Outcome | None:
+    def verify(self, trail: BeamWalk) -> BeamVerification | None:
         """None where the logits are not finite (a broken model)."""
 
 
 class CoupledBeams(BeamVerifier):
     """The target's own beams, as far as they were drafted."""
 
-    def verify(self, trail: Trail) -> Outcome | None:
+    def verify(self, trail: BeamWalk) -> BeamVerification | None:
         """See :class:`BeamVerifier`."""
         run = trail.run
         while True:

@@ -1,4 +1,4 @@
-"""Layer-wise rejection over beams: dynamic-width speculative beam decoding (DSBD; Qin et al., arXiv 2409.16560).
+"""BeamLayer-wise rejection over beams: dynamic-width speculative beam decoding (DSBD; Qin et al., arXiv 2409.16560).
 
 A layer's drafts are independent draws from the draft's joint law q over all its beams. One after the other is accepted
 with probability min(1, p'(x) / q(x)), p' being the target's joint law p at first; a rejection leaves
@@ -23,8 +23,8 @@ from treeagent.errors import ConfigError
 from ...local.beam_search import Joint, Pick, draw, law_of, stream_of
 from ...sampling.philox import RESIDUAL
 from ...sampling.sampler import MOST_BEAMS
-from ..records import Layer
-from .beam_coupled import BeamVerifier, CoupledBeams, Outcome, Raw, Trail
+from ..records import BeamLayer
+from .beam_coupled import BeamVerification, BeamVerifier, BeamWalk, CoupledBeams, Raw
 from .beam_width import width_of
 from .rejection import LEAST_RESIDUAL, coin
 
@@ -76,7 +76,7 @@ class BeamRejection(BeamVerifier):
         """
         self.threshold, self.least = threshold, least
 
-    def verify(self, trail: Trail) -> Outcome | None:
+    def verify(self, trail: BeamWalk) -> BeamVerification | None:
         """See :class:`BeamVerifier`."""
         run = trail.run
         if run.sample.sampling.temperature == 0:
@@ -94,7 +94,7 @@ class BeamRejection(BeamVerifier):
         trail.take(joint.extended(joint.next(run.sample.stream, trail.position, run.width), run.eos), last=True)
         return trail.outcome()
 
-    def _judge(self, trail: Trail, joint: Joint, layer: Layer) -> tuple[list[Pick], bool]:
+    def _judge(self, trail: BeamWalk, joint: Joint, layer: BeamLayer) -> tuple[list[Pick], bool]:
         """The picks of a step, and whether all of them were drafted."""
         stream, position = trail.run.sample.stream, trail.position
         left = Residuals(law_of(joint), layer.law or {})

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ...sampling.sampler import choose_rows
 from ..executor.logits import Logits
-from ..records import Row
-from .base import Claim, Verdict, Verifier
+from ..records import SequenceState
+from .base import DraftCheck, Verification, Verifier
 
 
 class Coupled(Verifier):
@@ -15,15 +15,15 @@ class Coupled(Verifier):
 
     name = "coupled"
 
-    def verify(self, claims: Sequence[Claim], logits: Logits) -> list[Verdict | None]:
+    def verify(self, claims: Sequence[DraftCheck], logits: Logits) -> list[Verification | None]:
         """See :class:`Verifier`."""
-        verdicts: list[Verdict | None] = [None] * len(claims)
+        verdicts: list[Verification | None] = [None] * len(claims)
         children = [claim.children() for claim in claims]
         accepted: list[list[int]] = [[] for _ in claims]
         tokens: list[list[int]] = [[] for _ in claims]
         walking = list(range(len(claims)))
         while walking:  # one turn per level: the choices of all branches that got this far are made together
-            chosen = choose(
+            chosen = sample_target(
                 [claims[i].row for i in walking],
                 [self._at(claims[i], accepted[i]) for i in walking],
                 [len(tokens[i]) for i in walking],
@@ -38,18 +38,20 @@ class Coupled(Verifier):
                 draft = claims[i].draft
                 match = next((child for child in children[i].get(node, ()) if draft.tokens[child] == token), None)
                 if match is None:
-                    verdicts[i] = Verdict(tuple(accepted[i]), tuple(tokens[i]))
+                    verdicts[i] = Verification(tuple(accepted[i]), tuple(tokens[i]))
                 else:
                     accepted[i].append(match)
                     onward.append(i)
             walking = onward
         return verdicts
 
-    def _at(self, claim: Claim, accepted: Sequence[int]) -> int:
+    def _at(self, claim: DraftCheck, accepted: Sequence[int]) -> int:
         return claim.first + (accepted[-1] + 1 if accepted else 0)
 
 
-def choose(rows: Sequence[Row], at: Sequence[int], ahead: Sequence[int], logits: Logits) -> list[int | None]:
+def sample_target(
+    rows: Sequence[SequenceState], at: Sequence[int], ahead: Sequence[int], logits: Logits
+) -> list[int | None]:
     """The target's own token after each branch, from row ``at`` of the logits and ``ahead`` tokens after its last.
 
     None where the logits are not finite.

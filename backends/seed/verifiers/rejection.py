@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ...sampling.gumbel_top_k import softmax_rows, top_draws_rows, warp_rows
 from ...sampling.philox import COIN, RESIDUAL, uniforms
 from ..executor.logits import Logits
-from .base import Claim, Verdict, Verifier
+from .base import DraftCheck, Verification, Verifier
 from .coupled import Coupled
 
 LEAST_RESIDUAL = 1e-12
@@ -34,10 +34,10 @@ class Rejection(Verifier):
 
     name = "rejection"
 
-    def verify(self, claims: Sequence[Claim], logits: Logits) -> list[Verdict | None]:
+    def verify(self, claims: Sequence[DraftCheck], logits: Logits) -> list[Verification | None]:
         """See :class:`Verifier`."""
         greedy = [i for i, claim in enumerate(claims) if claim.row.sampling.temperature == 0]
-        verdicts: list[Verdict | None] = [None] * len(claims)
+        verdicts: list[Verification | None] = [None] * len(claims)
         for i, verdict in zip(greedy, Coupled().verify([claims[i] for i in greedy], logits), strict=True):
             verdicts[i] = verdict
         walks = {i: _Walk(claim) for i, claim in enumerate(claims) if claim.row.sampling.temperature > 0}
@@ -58,7 +58,7 @@ class Rejection(Verifier):
                 last = _draw_rows(np.stack([law for _, law in ended]), [walks[i] for i, _ in ended])
                 for (i, _), token in zip(ended, last, strict=True):
                     walk = walks.pop(i)
-                    verdicts[i] = Verdict(tuple(walk.accepted), (*walk.tokens, token))
+                    verdicts[i] = Verification(tuple(walk.accepted), (*walk.tokens, token))
         return verdicts
 
     def _step(self, walk: _Walk, law: NDArray[np.float64], coins: Sequence[float]) -> NDArray[np.float64] | None:
@@ -106,7 +106,7 @@ class Rejection(Verifier):
 class _Walk:
     """How far a draft has been followed."""
 
-    def __init__(self, claim: Claim) -> None:
+    def __init__(self, claim: DraftCheck) -> None:
         self.claim = claim
         self.children = claim.children()
         self.accepted: list[int] = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..base import Others
+from ..base import RoundLoad
 
 START = 0.5
 """Chance of a drafted step of which nothing is known: all its beams must be there, not one token."""
@@ -21,7 +21,7 @@ FORGET = 0.99
 
 
 @dataclass(frozen=True, slots=True)
-class Fellows:
+class BeamLoad:
     """Groups of beams that are drafted for together."""
 
     groups: int
@@ -31,7 +31,7 @@ class Fellows:
     """Drafted for all of them in one step."""
 
 
-class Deepening:
+class BeamDepthPolicy:
     """Decides for one draft model."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Deepening:
         """A step of one group has been worked out."""
         self._work = seconds if self._work is None else self._work + FADE * (seconds - self._work)
 
-    def depth(self, asked: Fellows, others: Others, most: int) -> int:
+    def depth(self, asked: BeamLoad, others: RoundLoad, most: int) -> int:
         """The number of steps, up to ``most``, with which all branches get the most per second."""
         rows, chance = asked.rows + others.rows, self._acceptance()
         best, rate = 0, (asked.groups + others.tokens) / self._target(rows, others.nodes)

@@ -18,13 +18,13 @@ import numpy as np
 
 from treeagent.errors import ConfigError
 
-from ....local.beam_search import Beam, Joint, Pick, law_of, stream_of
+from ....local.beam_search import Hypothesis, Joint, Pick, law_of, stream_of
 from ....sampling.gumbel_top_k import top_draws_rows
 from ....sampling.philox import Floats
-from ...records import Group, Layer
-from ..base import MOST_LEVELS, MOST_NODES, Others
-from .beam_depth import Deepening, Fellows
-from .tree_builder import Sketch, drawn
+from ...records import BeamGroup, BeamLayer
+from ..base import MOST_LEVELS, MOST_NODES, RoundLoad
+from .beam_depth import BeamDepthPolicy, BeamLoad
+from .tree_builder import TreeBuilder, draft_stream
 
 WIDER, DEPTH = 2, 3
 """Beams that are drafted for each one of the run, and steps, where the user does not say."""
@@ -50,27 +50,27 @@ class BeamShape:
         """``width`` beams, as many as the run has at least; None drafts twice as many as those."""
         self._width = width
         self._depth = depth
-        self.deepening: Deepening | None = None
+        self.deepening: BeamDepthPolicy | None = None
         """Says how deep it pays to draft, at most ``depth`` steps; None drafts all of them."""
         self._coupled = coupled
 
-    def width(self, group: Group) -> int:
+    def width(self, group: BeamGroup) -> int:
         """Beams of a step."""
         most = group.run.width
         return WIDER * most if self._width is None else max(self._width, most)
 
-    def nodes(self, group: Group) -> int:
+    def nodes(self, group: BeamGroup) -> int:
         """The most nodes of a draft."""
         return self.width(group) * self._depth
 
-    def depth(self, groups: Sequence[Group], others: Others) -> int:
+    def depth(self, groups: Sequence[BeamGroup], others: RoundLoad) -> int:
         """Steps for these groups, which are drafted together while others wait."""
         if self.deepening is None:
             return self._depth
         rows, nodes = sum(len(group.rows) for group in groups), sum(map(self.width, groups))
-        return self.deepening.depth(Fellows(len(groups), rows, nodes), others, self._depth)
+        return self.deepening.depth(BeamLoad(len(groups), rows, nodes), others, self._depth)
 
-    def grow(self, growth: Growth, level: int, logits: Sequence[Floats]) -> None:
+    def grow(self, growth: BeamGrowth, level: int, logits: Sequence[Floats]) -> None:
         """Add a step from the logits (V,) after every growing node, and say what grows next."""
         began = time.perf_counter()
         run, width = growth.group.run, self.width(growth.group)
@@ -86,23 +86,23 @@ class BeamShape:
             others = runners_up(joint, picks, run.sample.stream, position)
         else:
             streams = [stream_of(run.sample.stream, draw) for draw in range(width)]
-            picks, others = joint.draw(streams, position, drawn(level)), []
+            picks, others = joint.draw(streams, position, draft_stream(level)), []
             law = law_of(joint)
         beams = joint.extended(picks, run.eos)
-        growth.group.layers.append(Layer(tuple(parents), tuple(picks), law))
+        growth.group.layers.append(BeamLayer(tuple(parents), tuple(picks), law))
         growth.take(beams, [(parents[pick.beam], pick.token) for pick in others if pick.token is not None], width)
         if self.deepening is not None:
             self.deepening.worked(time.perf_counter() - began)
 
 
-class Growth:
+class BeamGrowth:
     """One group's draft in the making: a tree below every row."""
 
-    def __init__(self, group: Group, sketches: Sequence[Sketch]) -> None:
+    def __init__(self, group: BeamGroup, sketches: Sequence[TreeBuilder]) -> None:
         """``sketches`` for the rows of the group, in their order."""
         self.group = group
         self.sketches = list(sketches)
-        self.beams: list[Beam] = list(group.run.beams)
+        self.beams: list[Hypothesis] = list(group.run.beams)
         """As far as they are drafted."""
         self._places = {
             tuple(sketch.row.tokens[sketch.row.prompt :]): (i, -1) for i, sketch in enumerate(self.sketches)
@@ -114,7 +114,7 @@ class Growth:
         at = dict(zip(nodes, logits, strict=True))
         return {raw: at[place] for raw, place in self._places.items()}
 
-    def take(self, beams: list[Beam], others: Sequence[tuple[Beam, int]], width: int) -> None:
+    def take(self, beams: list[Hypothesis], others: Sequence[tuple[Hypothesis, int]], width: int) -> None:
         """Nodes for the distinct live ones of these beams, which grow on, and for others, up to ``width`` in all."""
         for sketch in self.sketches:
             sketch.growing = []

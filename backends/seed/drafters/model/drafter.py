@@ -14,17 +14,17 @@ import numpy as np
 import torch
 
 from ....sampling.philox import Floats
-from ...executor.forward_batch import Span
-from ...executor.model_runner import Runner
-from ...executor.prefill import Reading
-from ...kv_cache.page_table import Branch
+from ...executor.forward_batch import Segment
+from ...executor.model_runner import ModelRunner
+from ...executor.prefill import PrefillChunk
+from ...kv_cache.page_table import PageTable
 from ...kv_cache.pool import Slots
 from ...kv_cache.radix_tree import OutOfMemory
-from ...records import Draft, Group, Row
-from ..base import Drafter, Others
-from .beam_tree import BeamShape, Growth
-from .prefill_policy import Joining
-from .tree_builder import Sketch
+from ...records import BeamGroup, Draft, SequenceState
+from ..base import Drafter, RoundLoad
+from .beam_tree import BeamGrowth, BeamShape
+from .prefill_policy import PrefillPolicy
+from .tree_builder import TreeBuilder
 from .tree_shapes import Shape
 
 
@@ -32,7 +32,7 @@ from .tree_shapes import Shape
 class _Seen:
     """What the draft model has read of one row."""
 
-    branch: Branch
+    branch: PageTable
     draft: Draft = field(default_factory=Draft)
     """What it proposed last, not known to be right yet."""
     slots: dict[int, int] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class _Seen:
 class ModelDrafter(Drafter):
     """Drafts of a model with the target's vocabulary, of a given shape."""
 
-    def __init__(self, runner: Runner, vocabulary: int, shape: Shape, beams: BeamShape | None = None) -> None:
+    def __init__(self, runner: ModelRunner, vocabulary: int, shape: Shape, beams: BeamShape | None = None) -> None:
         self.runner = runner
         self.vocabulary = vocabulary
         """Ids that the target has; models of one tokenizer may be padded to different sizes."""
@@ -58,13 +58,13 @@ class ModelDrafter(Drafter):
         self.beams = beams
         """How groups of beams are drafted; None leaves them alone."""
         self.name = shape.name
-        self.depth_for: Callable[[int, Others], int] | None = None
+        self.depth_for: Callable[[int, RoundLoad], int] | None = None
         """How deep it pays to draft for a number of rows, beside others."""
-        self.pays: Callable[[int, int, float, Others], bool] | None = None
+        self.pays: Callable[[int, int, float, RoundLoad], bool] | None = None
         """Whether one more level pays while so many rows and others wait: so many nodes grow, of this value in all."""
-        self.joining: Joining | None = None
+        self.joining: PrefillPolicy | None = None
         """Whether new rows are worth reading; None reads all."""
-        self._seen: dict[Row, _Seen] = {}
+        self._seen: dict[SequenceState, _Seen] = {}
 
     @property
     def seconds(self) -> float:  # type: ignore[override]  # counted by the runner
@@ -81,15 +81,15 @@ class ModelDrafter(Drafter):
         """By exit."""
         return self.runner.left
 
-    def drawn(self, depth: int) -> int:
+    def nodes_drawn(self, depth: int) -> int:
         """See :class:`Drafter`."""
-        return self.shape.drawn(depth)
+        return self.shape.nodes_drawn(depth)
 
-    def beam_nodes(self, group: Group) -> int:
+    def beam_nodes(self, group: BeamGroup) -> int:
         """See :class:`Drafter`."""
         return 0 if self.beams is None else self.beams.nodes(group)
 
-    def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`; nothing when memory is short or drafting does not pay."""
         left_out = self._not_worth_reading(rows)
         single = sum(row.group is None for row in rows) - len(left_out)
@@ -101,7 +101,7 @@ class ModelDrafter(Drafter):
         elif self.pays is not None and single and not self.pays(single, single, float(single), others):
             depth = 0
         sketches = [
-            Sketch(row, 0, Draft())
+            TreeBuilder(row, 0, Draft())
             if row.group is not None
             else self.shape.new(row, 0 if row in left_out else self._levels(row, depth))
             for row in rows
@@ -116,9 +116,9 @@ class ModelDrafter(Drafter):
                 self.forget(row)
         return [sketch.draft for sketch in sketches]
 
-    def _groups(self, sketches: Sequence[Sketch], others: Others) -> dict[Group, Growth]:
+    def _groups(self, sketches: Sequence[TreeBuilder], others: RoundLoad) -> dict[BeamGroup, BeamGrowth]:
         """Of every group among the rows what becomes its draft; says how deep it goes while others wait."""
-        members: dict[Group, list[Sketch]] = {}
+        members: dict[BeamGroup, list[TreeBuilder]] = {}
         for sketch in sketches:
             if sketch.row.group is not None:
                 members.setdefault(sketch.row.group, []).append(sketch)
@@ -128,9 +128,9 @@ class ModelDrafter(Drafter):
             group.layers = []
             for sketch in mine:
                 sketch.levels = levels
-        return {group: Growth(group, mine) for group, mine in members.items()}
+        return {group: BeamGrowth(group, mine) for group, mine in members.items()}
 
-    def _not_worth_reading(self, rows: Sequence[Row]) -> set[Row]:
+    def _not_worth_reading(self, rows: Sequence[SequenceState]) -> set[SequenceState]:
         """Single rows that the model has not read and had better not."""
         single = [row for row in rows if row.group is None]
         fresh = [row for row in single if row not in self._seen]
@@ -138,11 +138,11 @@ class ModelDrafter(Drafter):
             return set()
         if self.joining.settled(fresh):
             return set(fresh)
-        branches: list[Branch] = []
+        branches: list[PageTable] = []
         try:
             for row in fresh:
-                branches.append(Branch(self.runner.forest, row.tokens[:-1]))  # kept when one fails
-            unread = Reading(branches, limit=1 << 30).tokens
+                branches.append(PageTable(self.runner.forest, row.tokens[:-1]))  # kept when one fails
+            unread = PrefillChunk(branches, limit=1 << 30).tokens
         except OutOfMemory:
             return set(fresh)
         finally:
@@ -151,7 +151,12 @@ class ModelDrafter(Drafter):
         return set() if self.joining.pays(fresh, unread, len(single), self.others) else set(fresh)
 
     def _grow(
-        self, growing: list[Sketch], growths: Mapping[Group, Growth], floor: float, rows: int, others: Others
+        self,
+        growing: list[TreeBuilder],
+        growths: Mapping[BeamGroup, BeamGrowth],
+        floor: float,
+        rows: int,
+        others: RoundLoad,
     ) -> None:
         """Add level after level, while ``rows`` single branches wait. Raises OutOfMemory, leaving what was finished."""
         logits, level = self._catch_up([sketch.row for sketch in growing]), 0
@@ -175,7 +180,12 @@ class ModelDrafter(Drafter):
             logits = self._step(growing)
 
     def _add_level(
-        self, growing: Sequence[Sketch], growths: Mapping[Group, Growth], level: int, logits: Floats, floor: float
+        self,
+        growing: Sequence[TreeBuilder],
+        growths: Mapping[BeamGroup, BeamGrowth],
+        level: int,
+        logits: Floats,
+        floor: float,
     ) -> None:
         """One level for all sketches; ``logits`` (n, V) of all growing nodes, in order."""
         owner = [sketch.row.group for sketch in growing for _ in sketch.growing]
@@ -187,7 +197,7 @@ class ModelDrafter(Drafter):
             if group is not None and self.beams is not None:
                 self.beams.grow(growths[group], level, [logits[i] for i, of in enumerate(owner) if of is group])
 
-    def _sound(self, sketches: list[Sketch], logits: torch.Tensor) -> tuple[list[Sketch], Floats]:
+    def _sound(self, sketches: list[TreeBuilder], logits: torch.Tensor) -> tuple[list[TreeBuilder], Floats]:
         """Without branches whose logits (n, V) are not finite: such a draft model drafts nothing for them."""
         wide = logits[:, : self.vocabulary]
         host: Floats = (wide if wide.dtype == torch.float64 else wide.float()).cpu().numpy()
@@ -203,7 +213,7 @@ class ModelDrafter(Drafter):
         kept = [sketch for sketch, good in zip(sketches, sound, strict=True) if good]
         return kept, host[np.array(sound)[owner]]
 
-    def _levels(self, row: Row, depth: int) -> int:
+    def _levels(self, row: SequenceState, depth: int) -> int:
         """How deep a draft of a row may be: as far as it is of use, and as the model can read."""
         levels, context = min(depth, row.room), self.runner.context
         if context is not None:
@@ -212,7 +222,7 @@ class ModelDrafter(Drafter):
             levels = 0
         return levels
 
-    def forget(self, row: Row) -> None:
+    def forget(self, row: SequenceState) -> None:
         """The row's place is given up, its tokens may be of use to others."""
         if self.joining is not None and row.group is None:
             self.joining.ended(row)
@@ -226,21 +236,21 @@ class ModelDrafter(Drafter):
         for row in list(self._seen):
             self.forget(row)
 
-    def _catch_up(self, rows: Sequence[Row]) -> torch.Tensor:
+    def _catch_up(self, rows: Sequence[SequenceState]) -> torch.Tensor:
         """Read what was committed since; logits (rows, V) after each row's last token. Raises OutOfMemory."""
         forest = self.runner.forest
         for row in rows:
             seen = self._seen.get(row)
             if seen is None:
-                self._seen[row] = _Seen(Branch(forest, row.tokens[:-1]))
+                self._seen[row] = _Seen(PageTable(forest, row.tokens[:-1]))
             else:
                 self._settle(seen, row)
         seens = [self._seen[row] for row in rows]
-        reading = Reading([seen.branch for seen in seens], limit=1 << 30)
+        reading = PrefillChunk([seen.branch for seen in seens], limit=1 << 30)
         missing = [row.tokens[seen.branch.length :] for row, seen in zip(rows, seens, strict=True)]
         slots = np.split(forest.allocate(sum(map(len, missing))), np.cumsum([len(tokens) for tokens in missing])[:-1])
         spans = [
-            Span(tokens, own, seen.branch.table, seen.branch.node, wanted=[len(tokens) - 1])
+            Segment(tokens, own, seen.branch.table, seen.branch.node, wanted=[len(tokens) - 1])
             for tokens, own, seen in zip(missing, slots, seens, strict=True)
         ]
         logits = self._forward([*reading.spans, *spans], slots)
@@ -249,7 +259,7 @@ class ModelDrafter(Drafter):
             seen.branch.extend(tokens, own)
         return logits
 
-    def _settle(self, seen: _Seen, row: Row) -> None:
+    def _settle(self, seen: _Seen, row: SequenceState) -> None:
         """Keep what it read as drafts and what turned out right; free the rest."""
         new, node = row.tokens[seen.branch.length :], -1
         right: list[int] = []
@@ -271,7 +281,7 @@ class ModelDrafter(Drafter):
         self.runner.forest.pool.free(np.array(list(seen.slots.values()), dtype=np.int64))
         seen.slots = {}
 
-    def _step(self, sketches: Sequence[Sketch]) -> torch.Tensor:
+    def _step(self, sketches: Sequence[TreeBuilder]) -> torch.Tensor:
         """Read the nodes that grow; logits (n, V) after each."""
         nodes = [(self._seen[sketch.row], node) for sketch in sketches for node in sketch.growing]
         slots = self.runner.forest.allocate(len(nodes))
@@ -279,13 +289,13 @@ class ModelDrafter(Drafter):
         for (seen, node), slot in zip(nodes, slots, strict=True):
             above = np.array(seen.path(seen.draft.parents[node]), dtype=np.int64)
             context = np.concatenate((seen.branch.table, above))
-            spans.append(Span([seen.draft.tokens[node]], np.array([slot]), context, seen.branch.node, wanted=[0]))
+            spans.append(Segment([seen.draft.tokens[node]], np.array([slot]), context, seen.branch.node, wanted=[0]))
         logits = self._forward(spans, [slots])
         for (seen, node), slot in zip(nodes, slots.tolist(), strict=True):
             seen.slots[node] = slot
         return logits
 
-    def _forward(self, spans: Sequence[Span], scratch: Sequence[Slots]) -> torch.Tensor:
+    def _forward(self, spans: Sequence[Segment], scratch: Sequence[Slots]) -> torch.Tensor:
         """A pass whose slots are given back when it fails; logits in the order of the spans."""
         with ExitStack() as undo:
             for slots in scratch:

@@ -9,30 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...records import Row
-from ..base import Others
+from ...records import SequenceState
+from ..base import RoundLoad
 
 FADE = 0.1
 """Weight of the latest text in the mean length."""
 
 
-class Joining:
+class PrefillPolicy:
     """Decides for one draft model, by measured times and late acceptance."""
 
-    def __init__(self, takes: Callable[[int], float], saves: Callable[[int, Others], float]) -> None:
+    def __init__(self, takes: Callable[[int], float], saves: Callable[[int, RoundLoad], float]) -> None:
         """``takes``: seconds of reading so many tokens; ``saves``: seconds a round of so many rows beside others."""
         self._takes, self._saves = takes, saves
         self._foregone = 0.0
         """Seconds that reading would have saved, all of the texts of rows that were left out."""
-        self._declined: set[Row] = set()
+        self._declined: set[SequenceState] = set()
         self._length: float | None = None
         """Mean number of tokens of late texts; None before the first has ended."""
 
-    def settled(self, fresh: Sequence[Row]) -> bool:
+    def settled(self, fresh: Sequence[SequenceState]) -> bool:
         """Whether all of them were left out already: nothing changes before another row comes."""
         return self._declined.issuperset(fresh)
 
-    def pays(self, fresh: Sequence[Row], unread: int, rows: int, others: Others) -> bool:
+    def pays(self, fresh: Sequence[SequenceState], unread: int, rows: int, others: RoundLoad) -> bool:
         """Whether to read ``unread`` tokens for ``fresh`` rows, which are some of ``rows``."""
         share = self._saves(rows, others) / rows
         self._foregone += share * sum(self._left(row) for row in fresh if row not in self._declined)
@@ -43,14 +43,14 @@ class Joining:
         self._declined.update(fresh)
         return False
 
-    def ended(self, row: Row) -> None:
+    def ended(self, row: SequenceState) -> None:
         """A text has come to its end."""
         self._declined.discard(row)
         if row.position > 0:
             length = row.position if self._length is None else self._length
             self._length = length + FADE * (row.position - length)
 
-    def _left(self, row: Row) -> float:
+    def _left(self, row: SequenceState) -> float:
         """Tokens that it may still get, by the length of others."""
         if self._length is None:
             return float(row.room)

@@ -15,7 +15,7 @@ from treeagent.backend import Sampling
 
 from ....sampling.gumbel_top_k import top_draws_rows, warp_rows
 from ....sampling.philox import DRAFT, PURPOSES, TEXT, Floats
-from ...records import Draft, Row
+from ...records import Draft, SequenceState
 
 Law = NDArray[np.float64]
 Child = tuple[int, float, "Law | None"]
@@ -29,15 +29,15 @@ RIVALS = 16
 
 
 @dataclass(slots=True, eq=False)
-class Sketch:
+class TreeBuilder:
     """One branch's draft in the making."""
 
-    row: Row
+    row: SequenceState
     levels: int
     """How deep it may become."""
     draft: Draft
     growing: list[int] = field(default_factory=lambda: [-1])
-    """Nodes that get children next; -1 is the row's last token."""
+    """Frontier that get children next; -1 is the row's last token."""
     value: dict[int, float] = field(default_factory=lambda: {-1: 1.0})
     """Of every node the claimed probability that it is reached and accepted."""
     beam: dict[int, tuple[float, float]] = field(default_factory=lambda: {-1: (0.0, 0.0)})
@@ -55,10 +55,10 @@ class Sketch:
         return node
 
 
-class Nodes:
+class Frontier:
     """All nodes that grow at a level, of all sketches in order."""
 
-    def __init__(self, sketches: Sequence[Sketch], level: int) -> None:
+    def __init__(self, sketches: Sequence[TreeBuilder], level: int) -> None:
         grown = [(sketch, parent) for sketch in sketches for parent in sketch.growing]
         self.level = level
         self.rows = [sketch.row for sketch, _ in grown]
@@ -74,7 +74,7 @@ class Nodes:
         return top_draws_rows(scores, sampled, streams, positions, count, purpose, draws)
 
 
-def drawn(level: int) -> int:
+def draft_stream(level: int) -> int:
     """Purpose of a draft's noise: a position that was drafted before, further down, is drafted with other noise."""
     return DRAFT + PURPOSES * level
 
@@ -84,7 +84,7 @@ def uncut(sampling: Sampling) -> Sampling:
     return replace(sampling, top_k=None, top_p=None, min_p=None)
 
 
-def warp_or_greedy(logits: Floats, rows: Sequence[Row]) -> NDArray[np.float64]:
+def warp_or_greedy(logits: Floats, rows: Sequence[SequenceState]) -> NDArray[np.float64]:
     """Warped scores (n, V); at temperature 0 the first of the most likely tokens alone."""
     scores = warp_rows(logits, [row.sampling for row in rows])
     greedy = [i for i, row in enumerate(rows) if not row.sampling.temperature]
@@ -95,13 +95,13 @@ def warp_or_greedy(logits: Floats, rows: Sequence[Row]) -> NDArray[np.float64]:
     return scores
 
 
-def uncut_scores(nodes: Nodes, logits: Floats) -> NDArray[np.float64]:
+def uncut_scores(nodes: Frontier, logits: Floats) -> NDArray[np.float64]:
     """Logits (n, V) over the temperature of each node's row."""
     return warp_rows(logits, [uncut(row.sampling) for row in nodes.rows])
 
 
 def coupled(
-    nodes: Nodes, scores: NDArray[np.float64], width: int
+    nodes: Frontier, scores: NDArray[np.float64], width: int
 ) -> tuple[list[list[tuple[int, float]]], NDArray[np.int64], NDArray[np.float64]]:
     """Of every node the tokens that are best under the target's noise with their claims, as many as ``width`` at least
     where there are so many; and ids and realised scores (n, k) as :func:`top_draws_rows` gives them.

@@ -20,11 +20,21 @@ from numpy.typing import NDArray
 from ....sampling.gumbel_top_k import softmax_rows, top_draws_rows, warp_rows
 from ....sampling.philox import TEXT, Floats
 from ....sampling.sampler import choose_rows
-from ...records import MODEL, Draft, Row
-from .tree_builder import Child, Nodes, Sketch, coupled, drawn, drawn_children, uncut, uncut_scores, warp_or_greedy
+from ...records import MODEL, Draft, SequenceState
+from .tree_builder import (
+    Child,
+    Frontier,
+    TreeBuilder,
+    coupled,
+    draft_stream,
+    drawn_children,
+    uncut,
+    uncut_scores,
+    warp_or_greedy,
+)
 
 MOST_GROWING = 8
-"""Nodes of one branch's dynamic tree that grow at a level (EAGLE-2's k, Li et al., arXiv 2406.16858)."""
+"""Frontier of one branch's dynamic tree that grow at a level (EAGLE-2's k, Li et al., arXiv 2406.16858)."""
 MOST_CHILDREN = 4
 """Children of one node of a dynamic tree."""
 
@@ -40,11 +50,11 @@ class Shape(ABC):
     distinct: bool = True
     """Whether siblings are drawn without replacement."""
 
-    def new(self, row: Row, levels: int) -> Sketch:
+    def new(self, row: SequenceState, levels: int) -> TreeBuilder:
         """A draft without nodes."""
-        return Sketch(row, levels, Draft(law=[] if self.keeps_law else None, distinct=self.distinct, by=MODEL))
+        return TreeBuilder(row, levels, Draft(law=[] if self.keeps_law else None, distinct=self.distinct, by=MODEL))
 
-    def drawn(self, depth: int) -> int:
+    def nodes_drawn(self, depth: int) -> int:
         """The most nodes of so many levels that must all be verified, as their law is kept; 0 if none must."""
         return self.nodes(depth) if self.keeps_law else 0
 
@@ -53,10 +63,10 @@ class Shape(ABC):
         return depth
 
     @abstractmethod
-    def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
+    def grow(self, sketches: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
         """Add a level and say what grows next; ``logits`` (n, V) of all growing nodes of all sketches, in order.
 
-        Nodes of less value than ``floor`` cannot pay and are left out where the law allows it.
+        Frontier of less value than ``floor`` cannot pay and are left out where the law allows it.
         """
 
 
@@ -68,7 +78,7 @@ class Chain(Shape):
     def __init__(self, *, keeps_law: bool) -> None:
         self.keeps_law = keeps_law
 
-    def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
+    def grow(self, sketches: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
         """See :class:`Shape`."""
         chosen = self.choose([sketch.row for sketch in sketches], level, logits)
         for sketch, (token, confidence, law) in zip(sketches, chosen, strict=True):
@@ -77,11 +87,11 @@ class Chain(Shape):
             worth = sketch.value[parent] * confidence >= floor
             sketch.growing = [sketch.add(token, parent, confidence, law)] if worth else []
 
-    def choose(self, rows: Sequence[Row], level: int, logits: Floats) -> list[Child]:
+    def choose(self, rows: Sequence[SequenceState], level: int, logits: Floats) -> list[Child]:
         """For each row a token, its confidence and, if kept, the law (V,) it was drawn from; logits (rows, V)."""
         streams, positions = [row.stream for row in rows], [row.position + level for row in rows]
         if self.keeps_law:
-            tokens = choose_rows(logits, [row.sampling for row in rows], streams, positions, drawn(level))
+            tokens = choose_rows(logits, [row.sampling for row in rows], streams, positions, draft_stream(level))
             laws = softmax_rows(warp_or_greedy(logits, rows))
             sure = [
                 float(law.max()) if row.sampling.temperature else _softmax_at(scores, token)
@@ -95,7 +105,7 @@ class Chain(Shape):
         return [(int(token), chance, None) for token, chance in zip(tokens, chances, strict=True)]
 
 
-class Branching(Shape):
+class BranchingTree(Shape):
     """So many children for every node of a level: RSD-C, Gumbel-Top-k (Jeon et al., arXiv 2402.14160, section 3.2).
 
     With ``replacement`` siblings are independent draws and may be equal (the baseline of that paper, and MCSD's,
@@ -113,9 +123,9 @@ class Branching(Shape):
         """See :class:`Shape`."""
         return sum(math.prod(self.widths[: level + 1]) for level in range(min(depth, self.depth)))
 
-    def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
+    def grow(self, sketches: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
         """See :class:`Shape`."""
-        found = iter(self._siblings(Nodes(sketches, level), logits))
+        found = iter(self._siblings(Frontier(sketches, level), logits))
         for sketch in sketches:
             growing, sketch.growing = sketch.growing, []
             for parent in growing:
@@ -123,7 +133,7 @@ class Branching(Shape):
                     if self.keeps_law or sketch.value[parent] * confidence >= floor:
                         sketch.growing.append(sketch.add(token, parent, confidence, law))
 
-    def _siblings(self, nodes: Nodes, logits: Floats) -> list[list[Child]]:
+    def _siblings(self, nodes: Frontier, logits: Floats) -> list[list[Child]]:
         """Children of every node, in the order they were drawn, with their claims and the law of the first."""
         width = self.widths[nodes.level]
         if not self.keeps_law:
@@ -132,10 +142,10 @@ class Branching(Shape):
         scores = warp_or_greedy(logits, nodes.rows)
         laws = softmax_rows(scores)
         if self.distinct:
-            ids, _ = nodes.draw(scores, width, drawn(nodes.level), [1 + parent for parent in nodes.parents])
+            ids, _ = nodes.draw(scores, width, draft_stream(nodes.level), [1 + parent for parent in nodes.parents])
         else:
             several = [[width * (1 + parent) + i for parent in nodes.parents] for i in range(width)]
-            ids = np.hstack([nodes.draw(scores, 1, drawn(nodes.level), draws)[0] for draws in several])
+            ids = np.hstack([nodes.draw(scores, 1, draft_stream(nodes.level), draws)[0] for draws in several])
         return drawn_children(ids, laws)
 
 
@@ -155,9 +165,9 @@ class StochasticBeam(Shape):
         """See :class:`Shape`."""
         return self.width * min(depth, self.depth)
 
-    def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
+    def grow(self, sketches: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
         """See :class:`Shape`."""
-        nodes = Nodes(sketches, level)
+        nodes = Frontier(sketches, level)
         offers = iter(self._offers(nodes, logits))
         for sketch in sketches:
             offered = [offer for _ in sketch.growing for offer in next(offers)]
@@ -170,11 +180,13 @@ class StochasticBeam(Shape):
                     sketch.beam[node] = (plain, perturbed)
                     sketch.growing.append(node)
 
-    def _offers(self, nodes: Nodes, logits: Floats) -> list[list[tuple[float, int, float, Child]]]:
+    def _offers(self, nodes: Frontier, logits: Floats) -> list[list[tuple[float, int, float, Child]]]:
         """Children of every node: perturbed log-probability of the path, parent, plain log-probability, child."""
         if self.keeps_law:
             scaled = warp_or_greedy(logits, nodes.rows)
-            ids, scores = nodes.draw(scaled, self.width, drawn(nodes.level), [1 + parent for parent in nodes.parents])
+            ids, scores = nodes.draw(
+                scaled, self.width, draft_stream(nodes.level), [1 + parent for parent in nodes.parents]
+            )
             children = drawn_children(ids, softmax_rows(scaled))
         else:
             scaled = uncut_scores(nodes, logits)
@@ -197,7 +209,7 @@ class StochasticBeam(Shape):
         return offers
 
 
-class Dynamic(Shape):
+class DynamicTree(Shape):
     """As wide and deep as claims are worth: the most valuable nodes of every level grow, children of little value are
     left out (OPT-Tree, Wang et al., arXiv 2406.17276; EAGLE-2, 2406.16858), and the engine's budget takes the best.
     """
@@ -208,9 +220,9 @@ class Dynamic(Shape):
         """``most`` nodes will be verified; None when their value decides."""
         self.coupled, self.most = coupled, most
 
-    def grow(self, sketches: Sequence[Sketch], level: int, logits: Floats, floor: float) -> None:
+    def grow(self, sketches: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
         """See :class:`Shape`."""
-        found = iter(self._candidates(Nodes(sketches, level), logits))
+        found = iter(self._candidates(Frontier(sketches, level), logits))
         for sketch in sketches:
             new: list[int] = []
             for parent in sketch.growing:
@@ -223,7 +235,7 @@ class Dynamic(Shape):
                 if len(best) == self.most:
                     sketch.growing = [node for node in sketch.growing if sketch.value[node] > best[-1]]
 
-    def _candidates(self, nodes: Nodes, logits: Floats) -> list[list[tuple[int, float]]]:
+    def _candidates(self, nodes: Frontier, logits: Floats) -> list[list[tuple[int, float]]]:
         """Tokens and claims of every node, the likeliest first."""
         if self.coupled:
             claimed, _, _ = coupled(nodes, uncut_scores(nodes, logits), MOST_CHILDREN)

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 
-from ...records import Draft, Row
-from ..base import Drafter, Verified
+from ...records import Draft, SequenceState
+from ..base import Drafter, VerifiedDraft
 from .gumbel import Noise
-from .log_odds import Calibration
+from .log_odds import LogOddsCalibration
 
 SHARPNESS = 0.6
 """Scale at which gaps between realised scores log q + g tell how sure a token is, as for draft models."""
@@ -60,7 +60,7 @@ class _Pair:
     """Calibrations of the best candidate of a guess and of the others."""
 
     def __init__(self) -> None:
-        self.first, self.rest = Calibration(PRIOR), Calibration(PRIOR)
+        self.first, self.rest = LogOddsCalibration(PRIOR), LogOddsCalibration(PRIOR)
 
     def claims(self, places: Sequence[float]) -> list[float]:
         """Of candidates at these places, 1 in all at most."""
@@ -110,26 +110,26 @@ class TableDrafter(Drafter):
         self.coupled = coupled
         self._pairs: dict[tuple[bool, int], _Pair] = {}
         """By whether rows are sampled, and kind."""
-        self._branches: dict[Row, _Branch] = {}
+        self._branches: dict[SequenceState, _Branch] = {}
 
     @abstractmethod
     def look_up(self, text: str, temperature: float) -> Known:
         """What may follow a text whose last ``order`` tokens are these characters."""
 
     @abstractmethod
-    def store(self, told: Sequence[Verified]) -> None:
+    def store(self, told: Sequence[VerifiedDraft]) -> None:
         """Take in what the target said after every verified token, accepted or not."""
 
     def compare(self, text: str, temperature: float, token: int) -> None:
         """``token`` came after a text; called before :meth:`store` takes in what the target said there."""
 
-    def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """Per row the candidates whose paths are claimed to be accepted with probability ``floor`` or more."""
         if floor >= 1:
             return [Draft() for _ in rows]
         return [self._draft(row, max(floor, LEAST_FLOOR), min(depth, row.room)) for row in rows]
 
-    def learn(self, told: Sequence[Verified]) -> None:
+    def learn(self, told: Sequence[VerifiedDraft]) -> None:
         """Compare what comes now with its guesses, then take in the logits."""
         for verified in told:
             row, branch, text = verified.row, self._branch(verified.row), self.tail(verified.row)
@@ -142,7 +142,7 @@ class TableDrafter(Drafter):
             branch.guesses = {}
         self.store(told)
 
-    def forget(self, row: Row) -> None:
+    def forget(self, row: SequenceState) -> None:
         """What others can use of it stays."""
         self._branches.pop(row, None)
 
@@ -151,17 +151,17 @@ class TableDrafter(Drafter):
         self._pairs.clear()
         self._branches.clear()
 
-    def tail(self, row: Row) -> str:
+    def tail(self, row: SequenceState) -> str:
         """The row's last ``order`` tokens as characters: Python cuts and hashes a str faster than a tuple."""
         return "".join(map(chr, row.tokens[-self.order :]))
 
-    def _branch(self, row: Row) -> _Branch:
+    def _branch(self, row: SequenceState) -> _Branch:
         branch = self._branches.get(row)
         if branch is None:
             branch = self._branches[row] = _Branch(Noise(row.stream))
         return branch
 
-    def _draft(self, row: Row, floor: float, depth: int) -> Draft:
+    def _draft(self, row: SequenceState, floor: float, depth: int) -> Draft:
         """What reaches the floor, best first, so that the first nodes of a draft are the best draft of that size."""
         draft = Draft()
         if depth < 1:
@@ -186,7 +186,7 @@ class TableDrafter(Drafter):
             draft.confidence.append(claim)
             node, reached = len(draft) - 1, -minus
 
-    def _guess(self, branch: _Branch, row: Row, text: str, position: int) -> _Guess:
+    def _guess(self, branch: _Branch, row: SequenceState, text: str, position: int) -> _Guess:
         """What may stand at ``position`` of the generated tokens, after ``text``."""
         temperature = row.sampling.temperature
         known = self.look_up(text, temperature)
@@ -197,7 +197,7 @@ class TableDrafter(Drafter):
             ranked = hear(known, branch.noise, position)[:CHILDREN]
         else:
             ranked = list(zip(known.chances, known.tokens, strict=True))[:CHILDREN]
-        places = [Calibration.place(chance) for chance, _ in ranked]
+        places = [LogOddsCalibration.place(chance) for chance, _ in ranked]
         return _Guess([token for _, token in ranked], places, pair.claims(places), pair)
 
 

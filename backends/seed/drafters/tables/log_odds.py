@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 
-class Calibration:
+class LogOddsCalibration:
     """How often claims came true, by the log-odds claimed: bins half a nat wide, interpolated."""
 
     BINS, PER_NAT = 33, 2  # from -8 to +8 nats

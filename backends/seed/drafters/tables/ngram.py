@@ -12,7 +12,7 @@ drafter says of every node how likely it is to be accepted and leaves out what c
 3. *Coupling.* A sampled row's target emits argmax(log p + g) with a noise g that is known (Daliri et al., arXiv
    2408.07978). g is one more term of the score; how much to trust it is learned like the other weights, because counts
    are a poor image of p.
-4. *Calibration.* How often claims of a given strength came true corrects the next ones.
+4. *LogOddsCalibration.* How often claims of a given strength came true corrects the next ones.
 
 Mixing and calibration learn from every committed token, by first guessing it, whether or not it was drafted: nothing
 must be drafted to find out whether drafting pays.
@@ -26,10 +26,10 @@ from heapq import heappop, heappush
 from itertools import count
 from operator import mul
 
-from ...records import Draft, Row
+from ...records import Draft, SequenceState
 from ..base import Drafter
 from .gumbel import Noise
-from .log_odds import Calibration
+from .log_odds import LogOddsCalibration
 
 ORDER = 6
 """Tokens of the longest context. On game-of-24 steps 5 predict worse, 8 no better for a third more work."""
@@ -78,7 +78,7 @@ class _Guess:
         """Per candidate, what the weights multiply."""
         self.chances = [power / total for power in powers]
         """Per candidate, its probability in the mixture."""
-        self.places = [Calibration.place(chance) for chance in self.chances]
+        self.places = [LogOddsCalibration.place(chance) for chance in self.chances]
         """The same as places in a calibration."""
         self.claims: list[float] = []
         """Per candidate, the calibrated probability."""
@@ -93,7 +93,7 @@ class _Mixture:
         self.weights = [self._start(n) for n in range(ORDER + 1)]
         """[n], n = tokens of the longest known context: bias, weight of the noise, of the contexts of 1..n tokens, of
         the branch's own evidence."""
-        self.first, self.rest = Calibration(), Calibration()  # of the likeliest candidate, of the others
+        self.first, self.rest = LogOddsCalibration(), LogOddsCalibration()  # of the likeliest candidate, of the others
 
     @staticmethod
     def _start(n: int) -> list[float]:
@@ -157,19 +157,19 @@ class NgramDrafter(Drafter):
         self._new_prefixes: set[int] = set()
         self._old_prefixes: set[int] = set()
         self._greedy, self._sampled = _Mixture(), _Mixture()
-        self._branches: dict[Row, _Branch] = {}
+        self._branches: dict[SequenceState, _Branch] = {}
 
     def __len__(self) -> int:
         """How many contexts are held."""
         return len(self._new) + len(self._old)
 
-    def propose(self, rows: Sequence[Row], floor: float, depth: int) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """Per row, every candidate whose path is claimed to be accepted with probability ``floor`` or more."""
         if floor >= 1:
             return [Draft() for _ in rows]
         return [self._draft(row, max(floor, LEAST_FLOOR), min(depth, row.room)) for row in rows]
 
-    def observe(self, row: Row, start: int) -> None:
+    def observe(self, row: SequenceState, start: int) -> None:
         """Read a row that joins; compare every further token with its guess, then learn it."""
         branch = self._branches.get(row)
         if branch is None:
@@ -182,7 +182,7 @@ class NgramDrafter(Drafter):
             branch.guess = guess.children.get(token)
             self._learn(branch, token, shared=True, own=True)
 
-    def forget(self, row: Row) -> None:
+    def forget(self, row: SequenceState) -> None:
         """Drop the row's own evidence; what others can learn from it stays."""
         self._branches.pop(row, None)
 
@@ -191,7 +191,7 @@ class NgramDrafter(Drafter):
         for held in (self._new, self._old, self._new_prefixes, self._old_prefixes, self._branches):
             held.clear()
 
-    def _join(self, row: Row) -> _Branch:
+    def _join(self, row: SequenceState) -> _Branch:
         """Read a row as it joins: its prompt, and what it had before it was set aside for want of memory."""
         sampled = row.sampling.temperature > 0
         branch = _Branch(self._sampled, Noise(row.stream)) if sampled else _Branch(self._greedy, None)
@@ -254,7 +254,7 @@ class NgramDrafter(Drafter):
         branch.mixture.claim(guess)
         return guess
 
-    def _draft(self, row: Row, floor: float, depth: int) -> Draft:
+    def _draft(self, row: SequenceState, floor: float, depth: int) -> Draft:
         """What reaches the floor, best first, so that the first nodes of a draft are the best draft of that size."""
         draft, branch = Draft(), self._branches.get(row)
         if branch is None or depth < 1:

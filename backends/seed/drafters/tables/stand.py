@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..base import Verified
+from ..base import VerifiedDraft
 from .base import LEAST_OTHER, NOTHING, Known, TableDrafter
 
 ORDER = 5
@@ -64,7 +64,7 @@ class StandDrafter(TableDrafter):
                 )
         return NOTHING
 
-    def store(self, told: Sequence[Verified]) -> None:
+    def store(self, told: Sequence[VerifiedDraft]) -> None:
         """See :class:`TableDrafter`."""
         for verified in told:
             draft, texts = verified.draft, [self.tail(verified.row)]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..base import Verified
+from ..base import VerifiedDraft
 from .base import NOTHING, Known, TableDrafter
 
 WIDTH = 8
@@ -65,7 +65,7 @@ class RecyclingDrafter(TableDrafter):
         for rank, candidate in enumerate(tokens):
             rates[rank] += ((candidate == token) - rates[rank]) / self._seen[sampled]
 
-    def store(self, told: Sequence[Verified]) -> None:
+    def store(self, told: Sequence[VerifiedDraft]) -> None:
         """See :class:`TableDrafter`; of a token that was verified more than once the last logits count."""
         if not told:
             return
