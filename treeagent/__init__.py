@@ -24,6 +24,7 @@ _HOMES = {
     "JournalError": "errors",
     "Judgement": "thought",
     "Key": "backend",
+    "MissingExtraError": "errors",
     "ModelError": "errors",
     "NotRecordedError": "errors",
     "Reply": "backend",
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from .errors import ConfigError as ConfigError
     from .errors import InputError as InputError
     from .errors import JournalError as JournalError
+    from .errors import MissingExtraError as MissingExtraError
     from .errors import ModelError as ModelError
     from .errors import NotRecordedError as NotRecordedError
     from .errors import TreeagentError as TreeagentError
