@@ -11,9 +11,9 @@ import pytest
 
 from treeagent import Agent, ConfigError, InputError, Result, Task, registry
 from treeagent.backends.scripted import ScriptedBackend
+from treeagent.task import ROLES
 from treeagent.taskfile import dataset as data
-from treeagent.taskfile.schema import ROLES
-from treeagent.taskfile.task import Thought
+from treeagent.thought import Thought
 
 NAMES = sorted(registry.task_files())
 SEARCHES = {"bfs": {}, "dfs": {"threshold": 0.2}, "mcts": {"simulations": 24}, "io": {}, "cot": {}, "cot-sc": {"k": 3}}
