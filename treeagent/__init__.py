@@ -26,6 +26,7 @@ _HOMES = {
     "Key": "backend",
     "ModelError": "errors",
     "NotRecordedError": "errors",
+    "ProposedStep": "task",
     "Reply": "backend",
     "Request": "backend",
     "Result": "runtime.result",
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     from .runtime.journal import Journal as Journal
     from .runtime.result import Result as Result
     from .search import Search as Search
+    from .task import ProposedStep as ProposedStep
     from .task import Task as Task
     from .taskfile.yaml_task import YamlTask as YamlTask
     from .thought import Judgement as Judgement
