@@ -109,13 +109,11 @@ def attributes_of_classes(tree: ast.Module) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
-            names |= {
-                item.target.id
-                for item in node.body
-                if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
-            }
-            names |= {leaf.attr for leaf in ast.walk(node) if isinstance(leaf, ast.Attribute)
-                      and isinstance(leaf.value, ast.Name) and leaf.value.id == "self" and isinstance(leaf.ctx, ast.Store)}  # fmt: skip
+            annotated = [item.target for item in node.body if isinstance(item, ast.AnnAssign)]
+            names |= {target.id for target in annotated if isinstance(target, ast.Name)}
+            for leaf in ast.walk(node):
+                if isinstance(leaf, ast.Attribute) and isinstance(leaf.ctx, ast.Store):
+                    names |= {leaf.attr} if ast.unparse(leaf.value) == "self" else set()
     return names
 
 
