@@ -235,7 +235,7 @@ def test_the_engine_draws_beams_by_rejection(opened: Open, naive: Naive, pair: P
         assert same(ask(backend, *greedy), expected(naive, greedy))
     read = backend.meter()
     for slots in (10_000, 120):
-        for runner in (scheduler(backend).runner, backend._parts.draft_runner):  # type: ignore[union-attr]
+        for runner in (scheduler(backend).runner, backend.core.parts.draft_runner):  # type: ignore[union-attr]
             runner.memory = slots * runner.forest.pool.slot_bytes  # type: ignore[union-attr]
         backend.reset()
         for asked, reply in zip(ALL, ask(backend, *ALL), strict=True):
@@ -260,7 +260,7 @@ def test_one_survivor_needs_the_memory_of_one_text(opened: Open, naive: Naive, p
     need = len(naive.text.prompt(asked.prompt)) + 10
     for options, fits in (({"beam_survivors": 1}, True), ({}, False)):
         backend = opened(draft=str(pair / "model-draft"), drafter="model", verify="recursive", **options)
-        for runner in (scheduler(backend).runner, backend._parts.draft_runner):  # type: ignore[union-attr]
+        for runner in (scheduler(backend).runner, backend.core.parts.draft_runner):  # type: ignore[union-attr]
             runner.memory = need * runner.forest.pool.slot_bytes  # type: ignore[union-attr]
         backend.reset()
         [result] = ask(backend, asked, errors=True)

@@ -245,7 +245,7 @@ def test_a_tree_is_not_even_begun_where_its_first_level_does_not_pay(pair: Path)
     with fixed_costs():
         backend = SeedBackend(str(pair / "model"), draft=str(pair / "model-draft"), drafter="dynamic", device="cpu")
         backend.load()
-    drafting = backend._parts.scheduler.drafting  # type: ignore[union-attr]
+    drafting = backend.core.parts.scheduler.drafting  # type: ignore[union-attr]
     model = drafting.drafter
     assert isinstance(model, ModelDrafter)
     assert model.pays is not None

@@ -317,5 +317,5 @@ def test_closing_waits_for_what_is_running_and_the_engine_can_be_used_again(open
         return await asyncio.gather(*tasks)
 
     assert told(asyncio.run(asyncio.wait_for(run(), LIMIT))) == naive.expected(MIX)
-    assert backend._parts is None
+    assert backend.core.parts is None
     assert told(ask(backend, *MIX)) == naive.expected(MIX)

@@ -41,7 +41,8 @@ def test_a_described_engine_can_be_opened_again() -> None:
     again = SeedBackend.open(described["model"], described["options"])
     assert again.describe() == described
     assert set(described["options"]) == set(SeedBackend.options)
-    assert (again.kv_memory, again.max_rows, again.draft_tokens, again.chat) == (12.5, 7, 3, False)
+    assert again.config == backend.config
+    assert (again.config.kv_memory, again.config.research.max_rows, again.chat) == (12.5, 7, False)
 
 
 @pytest.mark.parametrize(

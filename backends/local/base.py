@@ -60,8 +60,11 @@ class LocalBackend(Backend):
 
     def describe(self) -> dict[str, Any]:
         """Name, model and options as :meth:`open` takes them."""
-        options = as_words({option: getattr(self, option) for option in self.options})
-        return {"name": self.name, "model": self.model, "options": options}
+        return {"name": self.name, "model": self.model, "options": as_words(self.option_values())}
+
+    def option_values(self) -> dict[str, Any]:
+        """The value of each of :attr:`options`, by name."""
+        return {option: getattr(self, option) for option in self.options}
 
     @property
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # known only once the tokenizer is there

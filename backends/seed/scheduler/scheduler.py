@@ -35,8 +35,6 @@ from .jobs import NOT_FINITE, DecodeJob, Job
 from .metrics import DEPTHS, Counters
 from .score_job import ScoreJob
 
-POLICIES = ("rounds", "fcfs", "serial")
-
 HEADROOM = 128
 """Slots for drafts that old prefixes make way for: the nodes of the largest pass whose time is measured."""
 
