@@ -320,7 +320,7 @@ class Bench:
         for runner in filter(None, (parts.scheduler.runner, parts.draft_runner)):
             runner.memory = slots * runner.forest.pool.slot_bytes
         parts.scheduler.policy, parts.scheduler.chunk = policy, chunk
-        parts.scheduler.drafting.draft_tokens = draft_tokens
+        parts.scheduler.speculator.draft_tokens = draft_tokens
         idle(backend)
         with fixed_costs():
             backend.reset()

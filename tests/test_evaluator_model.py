@@ -141,7 +141,9 @@ def test_two_targets_share_one_draft_and_write_their_own_texts(
     assert first.core.parts is not None
     assert second.core.parts is not None
     assert first.core.parts.draft_runner is second.core.parts.draft_runner is not None
-    assert first.core.parts.scheduler.drafting is not second.core.parts.scheduler.drafting  # acceptance is told apart
+    assert (
+        first.core.parts.scheduler.speculator is not second.core.parts.scheduler.speculator
+    )  # acceptance is told apart
 
     class Both(Nameless):
         async def generate(self, request: Request) -> Reply:

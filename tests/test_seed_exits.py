@@ -344,7 +344,7 @@ def test_the_law_of_a_draft_is_that_of_its_exit(open_engine: Callable[..., SeedB
     backend = open_engine(exit="adaptive:0.2", verify="recursive", drafter="rsd-s:3x3")
     parts = backend.core.parts
     assert parts is not None
-    drafter, runner = parts.scheduler.drafting.drafter, parts.draft_runner
+    drafter, runner = parts.scheduler.speculator.drafter, parts.draft_runner
     assert drafter is not None
     assert runner is not None
     plain = Naive(str(backend.config.draft), "float64")

@@ -181,8 +181,8 @@ def test_a_model_that_drafts_for_itself_is_always_right(bench: Open, dtype: str)
     parts = backend.core.parts
     assert parts is not None
     target = one.scheduler.runner
-    one.scheduler.drafting.drafter.runner = type(target).__new__(type(target))  # type: ignore[union-attr]
-    one.scheduler.drafting.drafter.runner.__dict__ |= target.__dict__ | {"forest": target.new_forest()}  # type: ignore[union-attr]
+    one.scheduler.speculator.drafter.runner = type(target).__new__(type(target))  # type: ignore[union-attr]
+    one.scheduler.speculator.drafter.runner.__dict__ |= target.__dict__ | {"forest": target.new_forest()}  # type: ignore[union-attr]
     before = one.scheduler.counters.copy()
     assert told(ask(backend, *requests)) == one.naive.expected(requests)
     idle(backend)

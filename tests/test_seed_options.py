@@ -120,7 +120,7 @@ def test_passes_are_measured_once_and_the_times_kept(
     def load(backend: SeedBackend) -> CostTable:
         backend.load()
         assert scheduler(backend).runner.forest.pool.used == 0
-        return scheduler(backend).drafting.cost
+        return scheduler(backend).speculator.cost
 
     monkeypatch.setattr(timing, "profile_cost_table", MEASURED)
     monkeypatch.setattr(CostTable, "measure", spy)

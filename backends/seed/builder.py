@@ -27,6 +27,7 @@ from .executor.cost_table import CostTable
 from .executor.model_runner import ModelRunner
 from .records import BEAMS, MODEL
 from .scheduler.metrics import Counters
+from .scheduler.requests import JobFactory
 from .scheduler.scheduler import Scheduler
 from .speculation.calibration import AcceptanceEstimator
 from .speculation.goodput import best_chain
@@ -46,9 +47,7 @@ class EngineParts:
     """A loaded engine."""
 
     config: EngineConfig
-    tokenizer: ChatTokenizer
-    model: Model
-    """The target; its context is clipped to what the engine can run."""
+    jobs: JobFactory
     scheduler: Scheduler
     draft: SharedDraftModel
 
@@ -64,14 +63,14 @@ class EngineParts:
         if self.draft_runner is not None:
             self.draft_runner.forest = self.draft_runner.new_forest()
         if tables:
-            speculator = scheduler.drafting
+            speculator = scheduler.speculator
             speculator.start(build_drafter(self.config, self.draft, speculator, scheduler.runner.vocabulary))
             if self.draft_runner is not None:
                 self.draft_runner.unlearn()
 
     def figures(self, counters: Counters) -> dict[str, Any]:
         """The figures of the counted time, and the state of memory."""
-        pool, drafter = self.scheduler.runner.forest.pool, self.scheduler.drafting.drafter
+        pool, drafter = self.scheduler.runner.forest.pool, self.scheduler.speculator.drafter
         return counters.figures() | {
             "mbsu": self._memory_bound_speedup(counters),
             "drafter": "none" if drafter is None else drafter.name,
@@ -107,7 +106,7 @@ class EngineBuilder:
         memory = int(config.kv_memory * 1e6)
         weights = self.weights.take(catalog.resolve(config.model), DTYPES[config.dtype], device, load)
         runner = ModelRunner(weights, memory)
-        model = replace(weights.model, context=runner.context)
+        model = replace(weights.model, context=runner.context)  # clipped to what the engine can run
         self.draft.load(config, tokenizer, runner, memory)
         research = config.research
         speculator = Speculator(profiler.profile_cost_table(runner, config.dtype), research.draft_tokens)
@@ -116,14 +115,14 @@ class EngineBuilder:
             runner,
             speculator,
             VERIFIERS[config.verify](),
-            beams=CoupledBeams() if config.coupled else BeamRejection(research.beam_threshold, research.beam_min),
             policy=research.policy,
-            eos=model.eos,
             max_rows=research.max_rows,
             chunk=research.chunk,
         )
+        beams = CoupledBeams() if config.coupled else BeamRejection(research.beam_threshold, research.beam_min)
+        jobs = JobFactory(tokenizer, model, beams, single_beam=research.beam_survivors == 1)
         speculator.start(build_drafter(config, self.draft, speculator, runner.vocabulary))
-        return EngineParts(config, tokenizer, model, scheduler, self.draft)
+        return EngineParts(config, jobs, scheduler, self.draft)
 
 
 def build_drafter(

@@ -20,7 +20,7 @@ from ..local.request_queue import RequestQueue
 from .builder import EngineParts
 from .config import EngineConfig
 from .draft_model import SharedDraftModel
-from .scheduler.requests import EngineRequest, jobs_of
+from .scheduler.requests import EngineRequest
 from .scheduler.round_log import RoundLog
 
 
@@ -152,10 +152,9 @@ class EngineCore:
 
     def _admit(self, parts: EngineParts) -> None:
         """Turn the requests of the inbox into jobs."""
-        single = self.config.research.beam_survivors == 1
         for request in self._take_inbox():
             try:
-                for job in jobs_of(request, parts.tokenizer, parts.model, self._deferred.append, single=single):
+                for job in parts.jobs.jobs(request, self._deferred.append):
                     parts.scheduler.submit(job)
             except BaseException as error:  # noqa: BLE001  # the thread's boundary: this request fails alone
                 request.fail(self._backend_error(error))
