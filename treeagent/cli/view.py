@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ..display.text import printable
 from ..errors import ConfigError
-from .arguments import printable, say
+from .arguments import say
 
 
 def view(

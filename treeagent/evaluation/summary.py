@@ -1,33 +1,33 @@
-"""What an evaluation has shown, as numbers: accuracy with its interval, cost, time, and what its evaluator is worth."""
+"""The figures of an evaluation: accuracy with its interval, cost, time, and the quality of the evaluator."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from .outcomes import Outcome
-from .statistics import Paired, Ranking, Share, paired, percentile, ranking, share
+from .statistics import Paired, Ranking, Share, known_sum, paired, percentile, ranking, share
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Of the problems that were run; unknown is None."""
+    """Figures over the problems that were run; unknown is None."""
 
     wanted: int
-    """Problems of the evaluation."""
+    """Problems of the evaluation, run or not."""
     run: int
     failed: int
     """Problems without a verdict because the backend failed: neither right nor wrong."""
     accuracy: Share
-    """Of the problems with a verdict."""
+    """Share of solved problems among those with a verdict."""
     bounds: tuple[float, float] | None
     """The accuracy if all failed problems were wrong, and if all were right; None when none failed."""
     unanswered: int
     """Problems that ended without any answer; they count as wrong."""
     ended: dict[str, int]
-    """How many searches ended how."""
+    """Number of searches by the reason of their end."""
     tokens: int | None
     completion_tokens: int | None
     calls: int
@@ -47,7 +47,7 @@ class Summary:
 
 
 def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
-    """Add outcomes up."""
+    """Summarize outcomes of an evaluation of ``wanted`` problems."""
     everything = list(outcomes)
     fine = [outcome for outcome in everything if outcome.error is None]
     known = [outcome for outcome in fine if outcome.right is not None]
@@ -61,10 +61,10 @@ def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
         bounds=(right / whole, (right + failed) / whole) if failed else None,
         unanswered=sum(outcome.answer is None for outcome in fine),
         ended=dict(Counter(outcome.ended for outcome in everything).most_common()),
-        tokens=_sum([outcome.tokens for outcome in fine]),
-        completion_tokens=_sum([outcome.completion_tokens for outcome in fine]),
+        tokens=known_sum([outcome.tokens for outcome in fine]),
+        completion_tokens=known_sum([outcome.completion_tokens for outcome in fine]),
         calls=sum(outcome.calls for outcome in fine),
-        dollars=_dollars(fine),
+        dollars=known_sum([outcome.dollars for outcome in fine]) if fine else None,
         p50=percentile([outcome.seconds for outcome in fine], 0.5),
         p99=percentile([outcome.seconds for outcome in fine], 0.99),
         thoughts=sum(outcome.thoughts for outcome in fine),
@@ -76,20 +76,10 @@ def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
 
 
 def compared(first: Iterable[Outcome], second: Iterable[Outcome]) -> Paired | None:
-    """Two runs on the inputs that both have a verdict on; None when there is no such input."""
+    """The paired comparison on the inputs with a verdict in both runs; None when there is no such input."""
     verdicts = [
         {outcome.input: outcome.right for outcome in run if outcome.error is None and outcome.right is not None}
         for run in (first, second)
     ]
     common = [(bool(verdicts[0][text]), bool(verdicts[1][text])) for text in verdicts[0] if text in verdicts[1]]
     return paired(common) if common else None
-
-
-def _sum(amounts: Sequence[int | None]) -> int | None:
-    known = [amount for amount in amounts if amount is not None]
-    return sum(known) if len(known) == len(amounts) else None
-
-
-def _dollars(outcomes: Sequence[Outcome]) -> float | None:
-    known = [outcome.dollars for outcome in outcomes if outcome.dollars is not None]
-    return sum(known) if known and len(known) == len(outcomes) else None
