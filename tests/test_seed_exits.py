@@ -379,7 +379,7 @@ def test_an_exit_that_says_nothing_is_refused(text: str) -> None:
 
 def test_an_exit_needs_a_draft_that_has_it(open_engine: Callable[..., SeedBackend], tmp_path: Path) -> None:
     """Without a draft, for a draft of one exit, and for layers after which there is none."""
-    with pytest.raises(ConfigError, match="there is none"):
+    with pytest.raises(ConfigError, match="needs a draft model"):
         SeedBackend("mini", exit="adaptive")
     with pytest.raises(ModelError, match="exits after: 1, 2, 4"):
         open_engine(exit="3")
