@@ -406,7 +406,7 @@ def test_a_drafter_is_told_nothing_while_drafting_rests(opened: Open, naive: Nai
     deaf.wants = 0
     for listener, rest in ((resting, 1000), (deaf, 0)):
         backend = opened(drafter=lambda listener=listener: listener)
-        scheduler(backend).speculator.gate.resting = rest
+        scheduler(backend).speculator.gate.pause(rest)
         assert told(ask(backend, *MIX[:3])) == naive.expected(MIX[:3])
         idle(backend)
         assert not listener.heard

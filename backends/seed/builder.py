@@ -165,7 +165,7 @@ def _weigh(model: ModelDrafter, weighed: Speculator, draft: CostTable, *, deepen
 
     def late() -> AcceptanceEstimator:
         """What the model's claims were worth lately; a table beside it is another matter."""
-        return weighed.calibration(MODEL)
+        return weighed.estimator(MODEL)
 
     def chain(rows: int, others: RoundLoad) -> tuple[int, float]:
         return best_chain(target, passes, late().acceptance(), rows, DEPTH, others)
@@ -177,7 +177,7 @@ def _weigh(model: ModelDrafter, weighed: Speculator, draft: CostTable, *, deepen
     model.joining = PrefillPolicy(passes, saves)
     if deepens and model.beams is not None:
         model.beams.deepening = BeamDepthPolicy(
-            target, passes, lambda: weighed.calibration(BEAMS).acceptance(BEAMS_START)
+            target, passes, lambda: weighed.estimator(BEAMS).acceptance(BEAMS_START)
         )
     if model.shape.name == "dynamic":
 
@@ -186,7 +186,7 @@ def _weigh(model: ModelDrafter, weighed: Speculator, draft: CostTable, *, deepen
             everyone = rows + others.rows
             plain = target(everyone, others.nodes)
             more = passes(nodes) + target(everyone, others.nodes + nodes) - plain
-            return value * late().truth * plain > more * (rows + others.tokens)
+            return value * late().accepted_per_expected * plain > more * (rows + others.tokens)
 
         model.pays = pays
     else:

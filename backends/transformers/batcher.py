@@ -1,4 +1,4 @@
-"""What is awaited together runs together: an asyncio queue in front of a blocking function.
+"""Runs requests that are awaited together as one batch: an asyncio queue in front of a blocking function.
 
 Requests of one event loop are collected until a few turns of the loop have brought no new one (no timers), then run
 as one batch in the models' thread; while a batch runs, new requests wait for its end. Nothing is left running when no
@@ -20,7 +20,7 @@ from ..local.request_queue import PendingRequest, RequestType, when_quiet
 
 @dataclass(slots=True, eq=False)
 class _Lane(Generic[RequestType]):
-    """What one event loop waits for; touched by that loop's thread only."""
+    """The requests of one event loop; used by that loop's thread only."""
 
     waiting: list[PendingRequest[RequestType]] = field(default_factory=list)
     busy: bool = False
@@ -81,7 +81,7 @@ class Batcher(Generic[RequestType]):
             self._lanes.pop(loop, None)
 
     def _work(self, batch: list[PendingRequest[RequestType]]) -> None:
-        if wanted := [pending for pending in batch if pending.is_wanted()]:  # some may be gone after the wait
+        if wanted := [pending for pending in batch if pending.is_wanted()]:  # some may be cancelled after the wait
             self._run(wanted)
 
     def _explain(self, error: BaseException | None) -> BaseException:
