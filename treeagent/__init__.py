@@ -24,8 +24,10 @@ _HOMES = {
     "JournalError": "errors",
     "Judgement": "thought",
     "Key": "backend",
+    "MissingExtraError": "errors",
     "ModelError": "errors",
     "NotRecordedError": "errors",
+    "ProposedStep": "task",
     "Reply": "backend",
     "Request": "backend",
     "Result": "runtime.result",
@@ -35,12 +37,13 @@ _HOMES = {
     "ScoreRequest": "backend",
     "Scores": "backend",
     "Search": "search",
-    "Task": "taskfile.task",
+    "Task": "task",
     "Thought": "thought",
     "Tree": "thought",
     "TreeagentError": "errors",
     "UnknownNameError": "errors",
     "Usage": "backend",
+    "YamlTask": "taskfile.yaml_task",
     "ranked": "thought",
 }
 """Public names and the module each lives in; imported on first use, so that ``import treeagent`` stays light."""
@@ -71,6 +74,7 @@ if TYPE_CHECKING:
     from .errors import ConfigError as ConfigError
     from .errors import InputError as InputError
     from .errors import JournalError as JournalError
+    from .errors import MissingExtraError as MissingExtraError
     from .errors import ModelError as ModelError
     from .errors import NotRecordedError as NotRecordedError
     from .errors import TreeagentError as TreeagentError
@@ -84,7 +88,9 @@ if TYPE_CHECKING:
     from .runtime.journal import Journal as Journal
     from .runtime.result import Result as Result
     from .search import Search as Search
-    from .taskfile.task import Task as Task
+    from .task import ProposedStep as ProposedStep
+    from .task import Task as Task
+    from .taskfile.yaml_task import YamlTask as YamlTask
     from .thought import Judgement as Judgement
     from .thought import Thought as Thought
     from .thought import Tree as Tree

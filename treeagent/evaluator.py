@@ -10,7 +10,7 @@ from .thought import Judgement, Thought
 
 if TYPE_CHECKING:
     from .backend import Reply, Scores
-    from .taskfile.task import Task
+    from .task import Task
 
 
 class EvaluationContext(Protocol):

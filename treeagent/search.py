@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from .runtime.explorer import Explorer
-    from .taskfile.task import Task
+    from .task import Task
     from .thought import Thought
 
 

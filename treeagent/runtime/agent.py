@@ -13,8 +13,7 @@ from ..backend import Backend, Round
 from ..errors import BackendError, ConfigError, JournalError, TreeagentError
 from ..evaluator import Evaluator
 from ..search import Search
-from ..taskfile.schema import Scalar
-from ..taskfile.task import DEFAULT_SAMPLING, Task
+from ..task import ROLES, Scalar, Task
 from ..thought import Thought, ranked
 from . import factory
 from .budget import Budget, BudgetExhausted, Ledger
@@ -63,7 +62,7 @@ class Agent:
         self.seed, self.budget, self.legality = seed, budget or Budget(), legality
         self.task = task if isinstance(task, Task) else Task.load(task, variables=variables, allow_code=allow_code)
         self.search: Search = factory.make("search", search, own)
-        evaluator = self.task.spec.evaluate.by if evaluator is None else evaluator
+        evaluator = self.task.evaluator if evaluator is None else evaluator
         self.evaluator: Evaluator | None = (
             factory.make("evaluator", evaluator, evaluator_options) if self.search.evaluates else None
         )
@@ -75,8 +74,8 @@ class Agent:
         prices = (self.backend.price, self.judging.price)
         Ledger(self.budget, *prices)  # raises ConfigError for a limit that could not be kept
         self.settings: dict[str, Any] = {
-            "task": str(self.task.path.resolve()) if self.task.path and factory.is_path(task) else self.task.name,
-            "task_version": self.task.spec.metadata.version,
+            "task": factory.task_reference(task, self.task),
+            "task_version": self.task.version,
             "variables": dict(self.task.variables),
             "search": {"name": factory.name(search), **factory.fields(self.search)},
             "evaluator": {"name": factory.name(evaluator), **factory.fields(self.evaluator)}
@@ -90,7 +89,7 @@ class Agent:
         if self.evaluator is not None:
             self.evaluator.check(self.task)
             factory.check_offers(self.judging, self.evaluator.needs, f"the evaluator {factory.name(evaluator)!r}")
-        beams = [role for role in DEFAULT_SAMPLING if self.task.sampling(role)[0].num_beams > 1]
+        beams = [role for role in ROLES if self.task.sampling(role)[0].num_beams > 1]
         for each in dict.fromkeys((self.backend, self.judging)) if beams else ():
             factory.check_offers(
                 each, frozenset({"beams"}), f"sampling.{beams[0]}.num_beams of the task {self.task.name!r}"
@@ -273,7 +272,7 @@ class Run:
             thought = self._explorer.tree[thought.id]
             steps, answer = self._explorer.steps(thought), thought.answer
             if answer is None and thought.terminal and ended != "finished" and not agent.task.has("answer"):
-                answer = agent.task.spelled(self.input, thought, steps)  # a template needs no budget
+                answer = agent.task.path_answer(self.input, thought, steps)  # a template needs no budget
         solved = agent.task.verify(self.input, steps, answer) if answer is not None else False
         return Result(
             self.input, answer, solved if agent.task.can_verify else None, tuple(steps), ended, self._ledger.spent,

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from .. import aio
 from ..backend import Backend, Key, Reply, Request, ScoreRequest, Scores
 from ..evaluator import Evaluator
-from ..taskfile.task import Task
+from ..task import Task
 from ..thought import Thought, Tree
 from .budget import BudgetExhausted, Ledger
 from .journal import Event
@@ -254,7 +254,7 @@ class Explorer:
             _, reply = await self._ask("answer", thought, thought.place, n=1)
             answer = self.task.read_answer(reply.completions[0].text)
         else:
-            answer = self.task.spelled(self.input, thought, self.steps(thought))
+            answer = self.task.path_answer(self.input, thought, self.steps(thought))
         if answer is None:
             self.counts.unparsed += 1
             return thought
