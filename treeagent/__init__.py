@@ -18,7 +18,7 @@ _HOMES = {
     "CapabilityError": "errors",
     "Evaluator": "evaluator",
     "Event": "runtime.journal",
-    "Explorer": "runtime.explorer",
+    "Explorer": "search",
     "InputError": "errors",
     "Journal": "runtime.journal",
     "JournalError": "errors",
@@ -31,7 +31,7 @@ _HOMES = {
     "Request": "backend",
     "Result": "runtime.result",
     "Round": "backend",
-    "Run": "runtime.agent",
+    "Run": "runtime.run",
     "Sampling": "backend",
     "ScoreRequest": "backend",
     "Scores": "backend",
@@ -79,12 +79,12 @@ if TYPE_CHECKING:
     from .errors import UnknownNameError as UnknownNameError
     from .evaluator import Evaluator as Evaluator
     from .runtime.agent import Agent as Agent
-    from .runtime.agent import Run as Run
     from .runtime.budget import Budget as Budget
-    from .runtime.explorer import Explorer as Explorer
     from .runtime.journal import Event as Event
     from .runtime.journal import Journal as Journal
     from .runtime.result import Result as Result
+    from .runtime.run import Run as Run
+    from .search import Explorer as Explorer
     from .search import Search as Search
     from .task import ProposedStep as ProposedStep
     from .task import Task as Task
