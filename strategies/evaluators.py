@@ -10,8 +10,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le
 
-from treeagent import ConfigError, Evaluator, Judgement, Task, Thought
-from treeagent.evaluator import EvaluationContext
+from treeagent import ConfigError, EvaluationContext, Evaluator, Judgement, Task, Thought
 
 
 @dataclass(frozen=True)
