@@ -277,8 +277,8 @@ def test_scores_share_what_they_have_in_common(folders: Folders) -> None:
     with fixed_costs():
         backend = SeedBackend(folders("llama"), device="cpu", dtype="float64")
         backend.load()
-    assert backend._parts is not None
-    engine, widths = backend._parts.scheduler.runner, []
+    assert backend.core.parts is not None
+    engine, widths = backend.core.parts.scheduler.runner, []
     forward = engine.forward
     engine.forward = lambda spans: widths.append([len(span.tokens) for span in spans]) or forward(spans)  # type: ignore[method-assign]
     scores = asyncio.run(backend.score(ScoreRequest("Judge:", ("sure", "sure", "sums", ""))))

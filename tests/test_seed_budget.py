@@ -245,19 +245,19 @@ def test_a_tree_is_not_even_begun_where_its_first_level_does_not_pay(pair: Path)
     with fixed_costs():
         backend = SeedBackend(str(pair / "model"), draft=str(pair / "model-draft"), drafter="dynamic", device="cpu")
         backend.load()
-    drafting = backend._parts.scheduler.drafting  # type: ignore[union-attr]
+    drafting = backend.core.parts.scheduler.speculator  # type: ignore[union-attr]
     model = drafting.drafter
     assert isinstance(model, ModelDrafter)
     assert model.pays is not None
     assert model.pays(4, 4, 4.0, RoundLoad())
     for _ in range(30):
-        drafting.settle({MODEL: [(1.0, False)] * 4})
+        drafting.record_outcomes({MODEL: [(1.0, False)] * 4})
     assert not model.pays(4, 4, 4.0, RoundLoad())
     rows = [SequenceState([1, 2, 3 + i], 2, Sampling(), i, 20) for i in range(4)]
     assert all(len(draft) == 0 for draft in model.propose(rows, 0.0, 5))
     assert model.passes == 0
     for _ in range(2000):
-        drafting.settle({})
+        drafting.record_outcomes({})
     assert model.pays(4, 4, 4.0, RoundLoad())
 
 
@@ -281,7 +281,7 @@ def test_a_bad_model_beside_a_good_table_spoils_nobodys_name_but_its_own() -> No
     """What claims were worth is learnt apart, and a kind that is not asked any more gets another chance."""
     drafting = Speculator(COSTS)
     for _ in range(40):
-        drafting.settle({"": [(0.8, True)] * 4 + [(0.8, False)], MODEL: [(0.8, False)] * 4})
+        drafting.record_outcomes({"": [(0.8, True)] * 4 + [(0.8, False)], MODEL: [(0.8, False)] * 4})
     tables, model = drafting.calibration(""), drafting.calibration(MODEL)
     assert tables.worth(0.8) == pytest.approx(0.8, abs=0.05)
     assert model.worth(0.8) < 0.1
@@ -289,7 +289,7 @@ def test_a_bad_model_beside_a_good_table_spoils_nobodys_name_but_its_own() -> No
     assert tables.acceptance() > 0.7
     assert drafting._values(Draft([1], [-1], [0.8], by=MODEL).keep([0])) == [model.worth(0.8)]
     for _ in range(3_000):
-        drafting.settle({"": [(0.8, True)] * 4 + [(0.8, False)]})
+        drafting.record_outcomes({"": [(0.8, True)] * 4 + [(0.8, False)]})
     assert model.worth(0.8) > 0.7
 
 

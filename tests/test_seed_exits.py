@@ -328,7 +328,7 @@ def test_texts_are_those_of_naive_decoding(open_engine: Callable[..., SeedBacken
 def test_texts_stay_under_every_policy_and_little_memory(open_engine: Callable[..., SeedBackend], policy: str) -> None:
     """Where drafts wait, and where the draft model's prefixes are evicted between rounds."""
     backend = open_engine(exit="adaptive:0.2", policy=policy, draft_tokens=3)
-    parts = backend._parts
+    parts = backend.core.parts
     assert parts is not None
     assert parts.draft_runner is not None
     for runner in (parts.scheduler.runner, parts.draft_runner):
@@ -342,12 +342,12 @@ def test_texts_stay_under_every_policy_and_little_memory(open_engine: Callable[.
 def test_the_law_of_a_draft_is_that_of_its_exit(open_engine: Callable[..., SeedBackend], naive: Naive) -> None:
     """Under rejection every token's law is the softmax of the logits it left with, whichever exit that was."""
     backend = open_engine(exit="adaptive:0.2", verify="recursive", drafter="rsd-s:3x3")
-    parts = backend._parts
+    parts = backend.core.parts
     assert parts is not None
-    drafter, runner = parts.scheduler.drafting.drafter, parts.draft_runner
+    drafter, runner = parts.scheduler.speculator.drafter, parts.draft_runner
     assert drafter is not None
     assert runner is not None
-    plain = Naive(str(backend.draft), "float64")
+    plain = Naive(str(backend.config.draft), "float64")
     prompt = texts(3)[2]
     row = SequenceState(list(prompt), len(prompt), MIX[2].sampling, 5, 10)
     [draft] = worker.run(lambda: drafter.propose([row], 0.0, 3))

@@ -11,8 +11,8 @@ _NAMES = {
     "backend": "Backend Completion Key Reply Request Round Sampling ScoreRequest Scores Usage",
     "checker": "Checker",
     "errors": (
-        "BackendError CapabilityError ConfigError InputError JournalError ModelError NotRecordedError TreeagentError "
-        "UnknownNameError"
+        "BackendError CapabilityError ConfigError InputError JournalError MissingExtraError ModelError "
+        "NotRecordedError TreeagentError UnknownNameError"
     ),
     "evaluator": "EvaluationContext Evaluator",
     "runtime.agent": "Agent",

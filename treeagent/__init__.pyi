@@ -8,6 +8,7 @@ from .errors import (
     ConfigError,
     InputError,
     JournalError,
+    MissingExtraError,
     ModelError,
     NotRecordedError,
     TreeagentError,
@@ -29,7 +30,7 @@ __version__: str
 __all__ = [
     "Agent", "Backend", "BackendError", "Budget", "CapabilityError", "Checker", "Completion", "ConfigError",
     "DataSource", "EvaluationContext", "Evaluator", "Event", "Explorer", "InputError", "Journal", "JournalError",
-    "Judgement", "Key", "ModelError", "NotRecordedError", "ProposedStep", "Reply", "Request", "Result", "Round",
-    "Run", "Sampling", "ScoreRequest", "Scores", "Search", "Task", "Thought", "Tree", "TreeagentError",
-    "UnknownNameError", "Usage", "YamlTask", "__version__", "ranked",
+    "Judgement", "Key", "MissingExtraError", "ModelError", "NotRecordedError", "ProposedStep", "Reply", "Request",
+    "Result", "Round", "Run", "Sampling", "ScoreRequest", "Scores", "Search", "Task", "Thought", "Tree",
+    "TreeagentError", "UnknownNameError", "Usage", "YamlTask", "__version__", "ranked",
 ]  # fmt: skip

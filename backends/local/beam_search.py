@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -241,10 +241,7 @@ class BeamSearch:
 
     def _end(self) -> None:
         chosen = best(self.beams)
-        assert chosen.sample.completion is not None  # noqa: S101  # all are finished
-        self.sample.tokens = chosen.sample.tokens
-        self.sample.others = self._generated - len(chosen.sample.tokens)
-        self.sample.completion = replace(chosen.sample.completion, logprob=chosen.score)
+        self.sample.finish_as(chosen.sample, chosen.score, self._generated)
 
 
 def best(beams: Sequence[Hypothesis]) -> Hypothesis:

@@ -7,6 +7,7 @@ thread, which also keeps two backends of one process from slowing each other dow
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +32,11 @@ def executor() -> ThreadPoolExecutor:
 def submit(function: Callable[[], Result]) -> Future[Result]:
     """Run a function in the thread, in turn. Raises RuntimeError when Python is shutting down."""
     return executor().submit(function)
+
+
+async def submit_async(function: Callable[[], Result]) -> Result:
+    """The result of a function run in the thread, in turn. Raises RuntimeError when Python is shutting down."""
+    return await asyncio.wrap_future(submit(function))
 
 
 def run(function: Callable[[], Result]) -> Result:

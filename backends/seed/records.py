@@ -37,6 +37,14 @@ class SequenceState:
         """Index of the next token among the generated ones."""
         return len(self.tokens) - self.prompt
 
+    def append(self, tokens: Sequence[int]) -> None:
+        """Commit tokens."""
+        self.tokens += tokens
+
+    def set_generated(self, tokens: Sequence[int]) -> None:
+        """Replace all generated tokens."""
+        self.tokens[self.prompt :] = tokens
+
     @property
     def room(self) -> int:
         """How deep a draft is of use: one token less than may still be generated, as every pass adds one of its own."""
