@@ -70,6 +70,7 @@ def test_the_two_first_commands_make_their_own_environment_on_one_line() -> None
 
 EXAMPLES = {
     "own_task.py": "answer: ",
+    "python_task.py": "solved: True",
     "solve.sh": "24",
     "embed.py": "streamed: ",
     "swap_backends.py": "same tree: True",

@@ -18,7 +18,7 @@ _HOMES = {
     "CapabilityError": "errors",
     "Evaluator": "evaluator",
     "Event": "runtime.journal",
-    "Explorer": "runtime.explorer",
+    "Explorer": "search",
     "InputError": "errors",
     "Journal": "runtime.journal",
     "JournalError": "errors",
@@ -26,21 +26,23 @@ _HOMES = {
     "Key": "backend",
     "ModelError": "errors",
     "NotRecordedError": "errors",
+    "ProposedStep": "task",
     "Reply": "backend",
     "Request": "backend",
     "Result": "runtime.result",
     "Round": "backend",
-    "Run": "runtime.agent",
+    "Run": "runtime.run",
     "Sampling": "backend",
     "ScoreRequest": "backend",
     "Scores": "backend",
     "Search": "search",
-    "Task": "taskfile.task",
+    "Task": "task",
     "Thought": "thought",
     "Tree": "thought",
     "TreeagentError": "errors",
     "UnknownNameError": "errors",
     "Usage": "backend",
+    "YamlTask": "taskfile.yaml_task",
     "ranked": "thought",
 }
 """Public names and the module each lives in; imported on first use, so that ``import treeagent`` stays light."""
@@ -77,14 +79,16 @@ if TYPE_CHECKING:
     from .errors import UnknownNameError as UnknownNameError
     from .evaluator import Evaluator as Evaluator
     from .runtime.agent import Agent as Agent
-    from .runtime.agent import Run as Run
     from .runtime.budget import Budget as Budget
-    from .runtime.explorer import Explorer as Explorer
     from .runtime.journal import Event as Event
     from .runtime.journal import Journal as Journal
     from .runtime.result import Result as Result
+    from .runtime.run import Run as Run
+    from .search import Explorer as Explorer
     from .search import Search as Search
-    from .taskfile.task import Task as Task
+    from .task import ProposedStep as ProposedStep
+    from .task import Task as Task
+    from .taskfile.yaml_task import YamlTask as YamlTask
     from .thought import Judgement as Judgement
     from .thought import Thought as Thought
     from .thought import Tree as Tree

@@ -14,7 +14,8 @@ from ..errors import CapabilityError, ConfigError
 from ..evaluator import Evaluator
 from ..options import build
 from ..search import Search
-from ..taskfile.task import Task
+from ..task import Task
+from ..taskfile import loader
 from .budget import Budget
 
 
@@ -95,11 +96,10 @@ def fields(given: Any) -> dict[str, Any]:
     return {each.name: getattr(given, each.name) for each in dataclasses.fields(given)} if is_dataclass(given) else {}
 
 
-def is_path(task: str | Path | Task) -> bool:
-    """Whether a journal should name the task by its file."""
-    return isinstance(task, Path | Task) or (
-        isinstance(task, str) and ("/" in task or task.endswith((".yaml", ".yml")))
-    )
+def task_reference(given: str | Path | Task, task: Task) -> str:
+    """What a journal names the task by: the registered name or class that was given, else what loads it again."""
+    by_name = isinstance(given, str) and not loader.is_path(given)
+    return str(given) if by_name else task.reference
 
 
 def check_offers(backend: Backend, needs: frozenset[str], who: str) -> None:
