@@ -205,7 +205,7 @@ class SeedBackend(LocalBackend):
         model_thread.run(lambda: self._reset(tables=tables))
 
     def meter(self) -> Callable[[], dict[str, Any]]:
-        """Start measuring; the result gives the engine's figures since, see docs/seed.md."""
+        """Start measuring; the result gives the engine's figures since, see docs/reference/figures.md."""
         parts = self._parts
         before = None if parts is None else parts.scheduler.counters.copy()
 

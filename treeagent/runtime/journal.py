@@ -1,7 +1,8 @@
 """The journal of a run: append-only JSON Lines, one event a line, flushed as it happens.
 
 It is the one source for resume, replay, viewers and statistics. Each line is ``{"type": ..., "t": seconds since the
-run began, ...}``; the types are listed in ``docs/journal.md``. A line torn by a crash is cut off before appending.
+run began, ...}``; the types are listed in ``docs/reference/journal.md``. A line torn by a crash is cut off before
+appending.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ from .weights import Weights
 ADAPTIVE = "adaptive"
 CONFIDENCE = 0.8
 """Largest probability above which a token leaves. At the paper's 0.5 too many tokens leave at the first exit here: 0.8
-had 3 to 8 % more memory-bound speed-up on both bundled targets, greedily and at temperature 1 (docs/seed.md)."""
+had 3 to 8 % more memory-bound speed-up on both bundled targets, greedily and at temperature 1 (see
+docs/results/drafts.md)."""
 
 
 @dataclass(frozen=True, slots=True)
