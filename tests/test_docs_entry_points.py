@@ -27,7 +27,7 @@ def test_every_group_that_the_code_reads_is_documented() -> None:
     from treeagent import registry
 
     code = "".join(path.read_text() for path in (ROOT / "treeagent").rglob("*.py"))
-    read = set(re.findall(r'entry_points\(group="(treeagent\.\w+)"\)', code))
+    read = re.findall(r'(?:entry_points\(group=|^_TASKS = )"(treeagent\.\w+)"', code, re.MULTILINE)
     assert {*read, *(f"treeagent.{group}" for group in registry.KINDS.values())} == set(DOCUMENTED)
 
 

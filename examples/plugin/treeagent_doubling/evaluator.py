@@ -16,7 +16,7 @@ class Distance(Evaluator):
     sharpness: float = 1.0
     """Above 1, only numbers that are very near count."""
 
-    async def judge(self, thoughts: Sequence[Thought], desk: EvaluationContext) -> list[Judgement]:
+    async def judge(self, thoughts: Sequence[Thought], context: EvaluationContext) -> list[Judgement]:
         """One judgement a thought, in order."""
         values = []
         for thought in thoughts:
