@@ -12,7 +12,7 @@ from seed_tools import FAMILIES, FEW, MIX, PROMPTS, Bench, Trees, ask, idle, req
 from treeagent.backends.seed.executor import forward_batch as forest
 from treeagent.backends.seed.executor import model_runner as runner
 from treeagent.backends.seed.kv_cache import radix_tree as prefixes
-from treeagent.backends.seed.speculation import goodput as budget
+from treeagent.backends.seed.speculation import gate
 
 POLICIES = ("rounds", "fcfs", "serial")
 DRAFTERS = (
@@ -73,7 +73,7 @@ def test_texts_are_those_of_naive_decoding_in_float32(bench: Open, family: str, 
 @pytest.mark.parametrize("how", DRAFTERS)
 def test_drafts_by_measured_times(bench: Open, monkeypatch: pytest.MonkeyPatch, how: str, policy: str) -> None:
     """The engine's own choice of draft sizes changes no text."""
-    monkeypatch.setattr(budget.Gate, "learn", lambda *args: None)  # it goes by the clock
+    monkeypatch.setattr(gate.Gate, "learn", lambda *args: None)  # it goes by the clock
     one = bench("llama")
     mixed = MIX if policy == "rounds" else FEW
     backend = one.set_up(drafter(one, how), policy, draft_tokens=None)
