@@ -10,8 +10,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le
 
-from treeagent import ConfigError, Evaluator, Judgement, Task, Thought
-from treeagent.evaluator import EvaluationContext
+from treeagent import ConfigError, EvaluationContext, Evaluator, Judgement, Task, Thought
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,10 @@ class Vote(Evaluator):
         """The last whole number in a completion is the choice, counted from 1."""
         place = "|".join(thought.key for thought in thoughts)
         reply = await context.ask("vote", thoughts[0], place, n=self.samples, choices=thoughts)
-        found = [re.findall(r"\d+", completion.text) for completion in reply.completions]
+        numerals = [re.findall(r"\d+", completion.text) for completion in reply.completions]
         names = {str(index) for index in range(1, len(thoughts) + 1)}
-        votes = [int(numbers[-1]) for numbers in found if numbers and numbers[-1] in names]
-        unparsed = len(found) - len(votes)
+        votes = [int(words[-1]) for words in numerals if words and words[-1] in names]
+        unparsed = len(numerals) - len(votes)
         shares = [votes.count(index) / len(votes) if votes else None for index in range(1, len(thoughts) + 1)]
         # The unparsed votes belong to the vote, not to a thought: they are booked once, on the first.
         return [Judgement(share, (), unparsed if index == 0 else 0) for index, share in enumerate(shares)]
@@ -166,5 +165,5 @@ class Verifier(Evaluator):
 def last_label(text: str, labels: Sequence[str]) -> str | None:
     """The label named last in a text, as a whole word in any case; None when there is none."""
     words = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
-    found = re.findall(rf"(?<!\w)(?:{words})(?!\w)", text, re.IGNORECASE)
-    return next((label for label in labels if found and label.lower() == found[-1].lower()), None)
+    named = re.findall(rf"(?<!\w)(?:{words})(?!\w)", text, re.IGNORECASE)
+    return next((label for label in labels if named and label.lower() == named[-1].lower()), None)

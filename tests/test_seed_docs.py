@@ -30,11 +30,11 @@ from treeagent.backends.bench.progress import Board
 from treeagent.backends.bench.results.record import to_json
 from treeagent.backends.models.loader import DTYPES, Model
 from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.config import POLICIES
 from treeagent.backends.seed.drafters.registry import NAMES
 from treeagent.backends.seed.executor.llama import LlamaDecoder
 from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.backends.seed.executor.weights import Weights
-from treeagent.backends.seed.scheduler.scheduler import POLICIES
 from treeagent.backends.seed.verifiers.rejection import VERIFIERS
 from treeagent.errors import ModelError
 

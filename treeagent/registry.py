@@ -11,6 +11,7 @@ import importlib
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, Any
 
+from . import extras
 from .errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -38,13 +39,17 @@ def entries(kind: str) -> metadata.EntryPoints:
 
 
 def load(kind: str, name: str) -> Any:
-    """The object registered under a name, or at ``package.module:Name``. Raises ConfigError or UnknownNameError."""
+    """The object registered under a name, or at ``package.module:Name``.
+
+    Raises UnknownNameError, MissingExtraError where it needs an optional library, and ConfigError where it cannot be
+    imported for another reason.
+    """
     if ":" in name:
         module, _, attribute = name.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(f"cannot import the {kind} {name!r}: {error}") from error
+            raise _import_failure(error, kind, name, f"cannot import the {kind} {name!r}: {error}") from error
     registered = entries(kind).select(name=name)
     if not registered:
         raise UnknownNameError(kind, name, names(kind))
@@ -56,9 +61,16 @@ def load_entry(kind: str, entry: metadata.EntryPoint) -> Any:
     try:
         return entry.load()
     except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"the {kind} {entry.name!r} is registered as {entry.value} but cannot be imported: {error}"
-        ) from error
+        text = f"the {kind} {entry.name!r} is registered as {entry.value} but cannot be imported: {error}"
+        raise _import_failure(error, kind, entry.name, text, entry.dist.name if entry.dist else None) from error
+
+
+def _import_failure(error: Exception, kind: str, name: str, text: str, distribution: str | None = None) -> ConfigError:
+    """The error to raise for a plug-in that cannot be imported."""
+    missing = None
+    if isinstance(error, ImportError):
+        missing = extras.from_import_error(f"the {kind} {name!r}", error, distribution)
+    return missing or ConfigError(text)
 
 
 def task_files() -> dict[str, Traversable]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .. import extras
 from ..errors import ConfigError, JournalError
 from . import arguments
 from .arguments import BACKEND_FAILED, INTERRUPTED, SOLVED, say
@@ -86,6 +87,7 @@ def evaluate(
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: expected the name of a PNG file, such as {plot.stem or 'accuracy'}.png")
     if plot is not None:
+        extras.require("option --plot", "matplotlib")
         arguments.check_writable(plot, "--plot")
 
     import tempfile

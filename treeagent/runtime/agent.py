@@ -1,4 +1,4 @@
-"""The agent: a task, a search, an evaluator and a backend, ready to solve."""
+"""The agent: a task, a search, an evaluator and a backend."""
 
 from __future__ import annotations
 
@@ -53,20 +53,20 @@ class Agent:
         legality: bool = True,
         allow_code: bool = False,
     ) -> None:
-        own, evaluator_options, backend_options = factory.split(options or {})
+        own, evaluator_options, backend_options = factory.split_options(options or {})
         self.seed, self.budget, self.legality = seed, budget or Budget(), legality
         self.task: Task = (
             task if isinstance(task, Task) else Task.load(task, variables=variables, allow_code=allow_code)
         )
-        self.search: Search = factory.make("search", search, own)
+        self.search: Search = factory.open_plugin("search", search, own)
         evaluator = self.task.evaluator if evaluator is None else evaluator
         self.evaluator: Evaluator | None = (
-            factory.make("evaluator", evaluator, evaluator_options) if self.search.evaluates else None
+            factory.open_plugin("evaluator", evaluator, evaluator_options) if self.search.evaluates else None
         )
         if self.evaluator is None and evaluator_options:
             raise ConfigError(f"the search {search!r} uses no evaluator, but evaluator options are given")
         self.backend: Backend = factory.open_backend(backend, model, backend_options)
-        self.judging: Backend = self._second(evaluator_model)
+        self.judging: Backend = self._evaluator_backend(evaluator_model)
         """The evaluator's backend."""
         prices = (self.backend.price, self.judging.price)
         Ledger(self.budget, *prices)  # raises ConfigError for a limit that could not be kept
@@ -74,8 +74,8 @@ class Agent:
             "task": factory.task_reference(task, self.task),
             "task_version": self.task.version,
             "variables": dict(self.task.variables),
-            "search": {"name": factory.name(search), **factory.fields(self.search)},
-            "evaluator": {"name": factory.name(evaluator), **factory.fields(self.evaluator)}
+            "search": {"name": factory.reference(search), **factory.option_values(self.search)},
+            "evaluator": {"name": factory.reference(evaluator), **factory.option_values(self.evaluator)}
             if self.evaluator
             else None,
             "backend": self.backend.describe(),
@@ -85,24 +85,26 @@ class Agent:
         self.search.check(self.task)
         if self.evaluator is not None:
             self.evaluator.check(self.task)
-            factory.check_offers(self.judging, self.evaluator.needs, f"the evaluator {factory.name(evaluator)!r}")
+            factory.check_capabilities(
+                self.judging, self.evaluator.needs, f"the evaluator {factory.reference(evaluator)!r}"
+            )
         beams = [role for role in ROLES if self.task.sampling(role)[0].num_beams > 1]
-        for each in dict.fromkeys((self.backend, self.judging)) if beams else ():
-            factory.check_offers(
-                each, frozenset({"beams"}), f"sampling.{beams[0]}.num_beams of the task {self.task.name!r}"
+        for used in dict.fromkeys((self.backend, self.judging)) if beams else ():
+            factory.check_capabilities(
+                used, frozenset({"beams"}), f"sampling.{beams[0]}.num_beams of the task {self.task.name!r}"
             )
         self._setup = Setup(
             self.task, self.search, self.evaluator, self.backend, self.judging, seed, self.budget, legality,
             self.settings,
         )  # fmt: skip
 
-    def _second(self, model: str | Backend | None) -> Backend:
+    def _evaluator_backend(self, model: str | Backend | None) -> Backend:
         """The evaluator's backend. Raises ConfigError."""
         if model is None:
             return self.backend
         if self.evaluator is None:
             raise ConfigError(
-                f"the search {factory.name(self.search)!r} uses no evaluator, but a model for one is given: "
+                f"the search {factory.reference(self.search)!r} uses no evaluator, but a model for one is given: "
                 f"{model if isinstance(model, str) else model.name}"
             )
         return model if isinstance(model, Backend) else self.backend.beside(model)
@@ -150,13 +152,13 @@ class Agent:
         if not data:
             raise JournalError(f"{path}: there is nothing to resume; the journal holds no whole line")
         try:
-            input, settings, given = str(data["input"]), data["settings"], factory.given(data)
+            input, settings, arguments = str(data["input"]), data["settings"], factory.agent_arguments(data)
             task, search, version = settings["task"], settings["search"]["name"], settings["task_version"]
         except (KeyError, TypeError, AttributeError) as error:
             raise JournalError(
                 f"{path}:1: the journal's first line is damaged ({error!r}); it cannot be resumed"
             ) from error
-        agent = cls(task, search, **{**given, **changes})
+        agent = cls(task, search, **{**arguments, **changes})
         if agent.settings["task_version"] != version:
             raise ConfigError(
                 f"the journal was written with version {version} of task {agent.task.name!r}, "

@@ -82,8 +82,10 @@ class TreeExplorer:
     ) -> list[list[Thought]]:
         role = role or ("propose" if self.task.has("propose") else "sample")
         judge_each = judge and self._evaluator is not None and not self._evaluator.together
-        asked = list(zip(thoughts, _each(n, thoughts), _each(most, thoughts), strict=True))
-        requests = [asyncio.ensure_future(self._ask_for_steps(thought, role, count)) for thought, count, _ in asked]
+        expansions = list(zip(thoughts, _for_each(n, thoughts), _for_each(most, thoughts), strict=True))
+        requests = [
+            asyncio.ensure_future(self._ask_for_steps(thought, role, count)) for thought, count, _ in expansions
+        ]
         judging: list[asyncio.Future[None]] = []
         grown: list[list[Thought]] = [[] for _ in thoughts]
         refused: BudgetExhausted | None = None
@@ -94,7 +96,7 @@ class TreeExplorer:
                 except BudgetExhausted as exhausted:
                     refused = exhausted
                     continue
-                grown[place] = self._read(thoughts[place], role, *reply, asked[place][2], apart=apart)
+                grown[place] = self._read(thoughts[place], role, *reply, expansions[place][2], apart=apart)
                 if judge_each:
                     judging += [asyncio.ensure_future(self._judge([child])) for child in grown[place]]
             if refused is not None:
@@ -117,31 +119,31 @@ class TreeExplorer:
     def _read(
         self, parent: Thought, role: str, request: str, reply: Reply, most: int | None, *, apart: bool
     ) -> list[Thought]:
-        """To thoughts; unparsed, illegal and duplicate ones are counted and dropped before a judge is paid."""
+        """The new thoughts of a reply; unparsed, illegal and duplicate steps are counted and dropped unjudged."""
         steps = self.steps(parent)
         children: list[Thought] = []
         for sample, completion in enumerate(reply.completions):
-            for piece in self.task.read_thoughts(role, completion.text, self.input, parent, steps):
+            for step in self.task.read_thoughts(role, completion.text, self.input, parent, steps):
                 if len(children) == most:
                     return children
                 index = self._siblings.get(parent.id, 0)
                 self._siblings[parent.id] = index + 1
-                fault = piece.fault
+                fault = step.fault
                 if fault == "illegal" and not self._legality:
                     self.counts.illegal += 1  # kept, but counted
                     fault = None
                 path = (*parent.path, index)
                 branch = path[0] if apart else None
-                if fault is None and ((branch, piece.key) in self._keys or piece.key == self.root.key):
+                if fault is None and ((branch, step.key) in self._keys or step.key == self.root.key):
                     fault = "duplicate"
                 if fault is not None:
-                    self._drop(parent, index, piece.text, fault)
+                    self._drop(parent, index, step.text, fault)
                     continue
                 self._ledger.take_nodes(1)
-                self._keys |= {(None, piece.key), (path[0], piece.key)}
+                self._keys |= {(None, step.key), (path[0], step.key)}
                 child = Thought(
-                    len(self.tree), parent.id, piece.text, piece.state, piece.key, parent.depth + 1,
-                    path, piece.terminal, request=request, sample=sample,
+                    len(self.tree), parent.id, step.text, step.state, step.key, parent.depth + 1,
+                    path, step.terminal, request=request, sample=sample,
                 )  # fmt: skip
                 self._add(child)
                 children.append(child)
@@ -177,7 +179,7 @@ class TreeExplorer:
     async def attempt(self, role: str, n: int) -> list[Thought]:
         """``n`` complete attempts from the root by the prompt ``io`` or ``cot``: terminal thoughts with their answers.
 
-        Attempts are asked for one by one, so that a budget that ends early keeps those that it paid for.
+        Attempts are requested one by one, so that a budget that ends early keeps those that it paid for.
         """
         n = self._ledger.take_nodes(n)  # before anything is paid
         visit = self._visits.get(self.root.id, 0)
@@ -244,5 +246,5 @@ class TreeExplorer:
         return self.tree.steps(thought)
 
 
-def _each(number: Count, thoughts: Sequence[Thought]) -> Sequence[int | None]:
+def _for_each(number: Count, thoughts: Sequence[Thought]) -> Sequence[int | None]:
     return [number] * len(thoughts) if number is None or isinstance(number, int) else number

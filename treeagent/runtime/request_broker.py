@@ -1,4 +1,4 @@
-"""Passes a search's requests to the backends, within the budget; answers that the journal holds are not asked again."""
+"""Sends a search's requests to the backends within the budget, and answers those that the journal holds."""
 
 from __future__ import annotations
 

@@ -97,27 +97,27 @@ class Run:
                 failure, ended = error, "failed"
                 if isinstance(error, JournalError) and self._journal is not None:
                     self._journal.close()
-                    self._journal = None  # the disk has refused; what is in memory goes to the caller
+                    self._journal = None  # it cannot be written; the result still goes to the caller
                 self._emit(Event("failed", {"error": str(error)}))
             result = self._result(thought or self._best(cut=ended != "finished"), ended)
             self._emit(Event("end", result.to_json()))
         finally:
-            self._rounds = []  # whoever keeps this run must not make the backend keep its rounds
+            self._rounds = []  # a run that is kept must not make the backend keep its rounds
             if self._journal is not None:
                 self._journal.close()
         if failure is not None:
-            failure.result = result
+            failure.attach(result)
             raise failure
         return result
 
     async def _search(self) -> Thought | None:
         loop = asyncio.get_running_loop()
         backend, judging = self._setup.backend, self._setup.judging
-        for each in dict.fromkeys((backend, judging)):
-            await asyncio.to_thread(each.load)
+        for used in dict.fromkeys((backend, judging)):
+            await asyncio.to_thread(used.load)
         self._began = time.monotonic()  # a budget of seconds is for searching
         self._figures = factory.meters(backend, judging)
-        self._rounds = [(each.model, each.rounds()) for each in dict.fromkeys((backend, judging))]
+        self._rounds = [(used.model, used.rounds()) for used in dict.fromkeys((backend, judging))]
         self._searching = asyncio.ensure_future(self._setup.search.run(self._explorer))
         if self._stopping is not None:
             self._searching.cancel()
@@ -177,13 +177,13 @@ class Run:
         return Event("run", data)
 
     def _emit(self, event: Event) -> None:
-        if event.type in ("completion", "scores", "end"):  # answers end rounds; what led to them is told first
+        if event.type in ("completion", "scores", "end"):  # an answer follows the rounds that led to it
             for model, ended in self._rounds:
                 if rounds := ended():
-                    self._tell(rounds_event(rounds, self._began, model))
-        self._tell(event)
+                    self._record(rounds_event(rounds, self._began, model))
+        self._record(event)
 
-    def _tell(self, event: Event) -> None:
+    def _record(self, event: Event) -> None:
         if self._journal is not None:
             self._journal.write(event, time.monotonic() - self._began)
         if self._on_event is not None:
