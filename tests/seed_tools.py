@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -304,12 +304,8 @@ class Bench:
         chunk: int = 512,
     ) -> SeedBackend:
         """An engine as if just loaded with these options; ``slots`` of keys and values per model."""
-        parts, backend = self.backend._parts, self.backend
+        parts, backend = self.backend.core.parts, self.backend
         assert parts is not None
-        for runner in filter(None, (parts.scheduler.runner, parts.draft_runner)):
-            runner.memory = slots * runner.forest.pool.slot_bytes
-        parts.scheduler.policy, parts.scheduler.chunk = policy, chunk
-        parts.scheduler.drafting.draft_tokens = draft_tokens
         without_model = {
             "none": None,
             "ngram": NgramDrafter(),
@@ -318,9 +314,13 @@ class Bench:
         }
         if isinstance(drafter, Drafter) or drafter in without_model:
             made = drafter if isinstance(drafter, Drafter) else without_model[drafter]
-            backend.make_drafter = lambda: made  # type: ignore[assignment,return-value]  # None is none
+            parts.config = replace(parts.config, draft=None, drafter=lambda: made)
         else:
-            backend.make_drafter, backend.chosen_drafter = None, drafter
+            parts.config = replace(self.backend.config, drafter=drafter)
+        for runner in filter(None, (parts.scheduler.runner, parts.draft_runner)):
+            runner.memory = slots * runner.forest.pool.slot_bytes
+        parts.scheduler.policy, parts.scheduler.chunk = policy, chunk
+        parts.scheduler.speculator.draft_tokens = draft_tokens
         idle(backend)
         with fixed_costs():
             backend.reset()
@@ -333,31 +333,31 @@ class Bench:
 
 def scheduler(backend: SeedBackend) -> Scheduler:
     """Of a loaded engine."""
-    assert backend._parts is not None
-    return backend._parts.scheduler
+    assert backend.core.parts is not None
+    return backend.core.parts.scheduler
 
 
 def clean(backend: SeedBackend) -> None:
     """Wait for the last round; then nothing may be live, pinned or lost, in the target's forest or the draft's."""
     idle(backend)
-    parts = backend._parts
+    parts = backend.core.parts
     assert parts is not None
     assert not parts.scheduler.busy
     for runner in filter(None, (parts.scheduler.runner, parts.draft_runner)):
         runner.forest.check()
         assert runner.forest.pool.used == runner.forest.tokens  # what is in use is cached
-        assert not any(node.pins for node in runner.forest.nodes())
+        assert not any(node.ref_count for node in runner.forest.nodes())
 
 
 def idle(backend: SeedBackend) -> None:
     """Wait for the last round, which may be under way yet when everything is answered."""
     began = time.monotonic()
-    while backend._working:
+    while backend.core.working:
         assert time.monotonic() < began + LIMIT, "rounds are made for nobody"
         worker.run(lambda: None)
 
 
 async def under_way(backend: SeedBackend) -> None:
     """Let the loop turn until the engine has taken what was asked."""
-    while not backend._working:  # noqa: ASYNC110  # it knows no event of this loop
+    while not backend.core.working:  # noqa: ASYNC110  # it knows no event of this loop
         await asyncio.sleep(0)

@@ -95,7 +95,7 @@ def test_only_modes_that_draft_with_a_model_are_given_one(name: str, model: bool
     """The engine refuses a draft model that its drafter has no use for."""
     plan = bench_tables.planned(["-m", "mini", "--draft", "mini-draft", "--modes", name])
     engine = backend_runner(plan.modes[0], plan, "float32", WeightCache())._make()
-    assert (engine.draft is not None) == model
+    assert (engine.config.draft is not None) == model
 
 
 def test_beams_are_compared_with_beams_and_say_what_their_outputs_are_worth() -> None:

@@ -138,10 +138,12 @@ def test_two_targets_share_one_draft_and_write_their_own_texts(
 ) -> None:
     """Asked at once, each gives what naive decoding of its model gives; the draft model is in memory once."""
     first, second = pair
-    assert first._parts is not None
-    assert second._parts is not None
-    assert first._parts.draft_runner is second._parts.draft_runner is not None
-    assert first._parts.scheduler.drafting is not second._parts.scheduler.drafting  # acceptance is told apart
+    assert first.core.parts is not None
+    assert second.core.parts is not None
+    assert first.core.parts.draft_runner is second.core.parts.draft_runner is not None
+    assert (
+        first.core.parts.scheduler.speculator is not second.core.parts.scheduler.speculator
+    )  # acceptance is told apart
 
     class Both(Nameless):
         async def generate(self, request: Request) -> Reply:
@@ -171,18 +173,18 @@ def test_one_of_two_engines_can_be_closed(models: dict[str, str], pair: tuple[Se
     asyncio.run(first.aclose())
     assert told(ask(second, asked)) == Naive(models["small"], "float64").expected([asked])
     idle(second)
-    assert second.shared.runner is not None
+    assert second.builder.draft.runner is not None
     asyncio.run(second.aclose())
-    assert second.shared.runner is None
+    assert second.builder.draft.runner is None
 
 
 def test_neither_engine_is_reset_while_one_of_them_runs(pair: tuple[SeedBackend, SeedBackend]) -> None:
     """The draft model's prefixes are those of both."""
     first, second = pair
-    second._working = True
+    second.core._working = True
     with pytest.raises(BackendError, match="reset"):
         first.reset()
-    second._working = False
+    second.core._working = False
     first.reset()
 
 

@@ -178,7 +178,7 @@ def test_beams_are_drafted_until_that_proves_dear(bench: Open) -> None:
     """By the times of passes and, after the first round, by what a step's joint law takes."""
     one = bench("llama")
     assert spread(one, BEAMS, "model", draft_tokens=None).drafted > 0
-    drafter = one.scheduler.drafting.drafter
+    drafter = one.scheduler.speculator.drafter
     assert isinstance(drafter, ModelDrafter)
     assert drafter.beams is not None
     assert drafter.beams.deepening is not None
@@ -215,9 +215,9 @@ def test_a_model_that_drafts_its_own_beams_is_always_right(bench: Open, temperat
     one = bench("llama")
     backend = one.set_up("model")
     target = one.scheduler.runner
-    drafter = one.scheduler.drafting.drafter
+    drafter = one.scheduler.speculator.drafter
     drafter.runner = type(target).__new__(type(target))  # type: ignore[union-attr]
-    drafter.runner.__dict__ |= target.__dict__ | {"forest": target.new_forest()}  # type: ignore[union-attr]
+    drafter.runner.__dict__ |= target.__dict__ | {"forest": target._new_cache()}  # type: ignore[union-attr]
     asked = [request(place, 50 + place, num_beams=3, temperature=temperature, max_tokens=16) for place in range(3)]
     before = one.scheduler.counters.copy()
     assert same(ask(backend, *asked), expected(one.naive, asked))
@@ -236,7 +236,7 @@ def test_the_engine_draws_beams_by_rejection(opened: Open, naive: Naive, pair: P
         assert same(ask(backend, *greedy), expected(naive, greedy))
     read = backend.meter()
     for slots in (10_000, 120):
-        for runner in (scheduler(backend).runner, backend._parts.draft_runner):  # type: ignore[union-attr]
+        for runner in (scheduler(backend).runner, backend.core.parts.draft_runner):  # type: ignore[union-attr]
             runner.memory = slots * runner.forest.pool.slot_bytes  # type: ignore[union-attr]
         backend.reset()
         for asked, reply in zip(ALL, ask(backend, *ALL), strict=True):
@@ -261,7 +261,7 @@ def test_one_survivor_needs_the_memory_of_one_text(opened: Open, naive: Naive, p
     need = len(naive.text.prompt(asked.prompt)) + 10
     for options, fits in (({"beam_survivors": 1}, True), ({}, False)):
         backend = opened(draft=str(pair / "model-draft"), drafter="model", verify="recursive", **options)
-        for runner in (scheduler(backend).runner, backend._parts.draft_runner):  # type: ignore[union-attr]
+        for runner in (scheduler(backend).runner, backend.core.parts.draft_runner):  # type: ignore[union-attr]
             runner.memory = need * runner.forest.pool.slot_bytes  # type: ignore[union-attr]
         backend.reset()
         [result] = ask(backend, asked, errors=True)

@@ -168,7 +168,7 @@ def wasted(rows: int, claim: float, rounds: int = 64, levels: int = 16) -> tuple
         least = floor(COSTS, rows, 10_000)
         deep = next(level for level in range(levels + 1) if level == levels or claim ** (level + 1) < least)
         chain = Draft(list(range(deep)), list(range(-1, deep - 1)), [claim] * deep)
-        kept = select([chain] * rows, [values(chain, calibration.worth)] * rows, COSTS)
+        kept = select([chain] * rows, [values(chain, calibration.probability)] * rows, COSTS)
         nodes.append(sum(map(len, kept)))
         plain += COSTS(rows)
         spent += COSTS(rows, nodes[-1])
@@ -188,16 +188,16 @@ def test_a_drafter_that_is_never_right_costs_little(rows: int, claim: float) -> 
 def test_a_drafter_that_is_right_is_believed() -> None:
     """Claims that come true more often than they say are taken for what they are worth, and nothing counts above 1."""
     calibration = AcceptanceEstimator()
-    before = calibration.worth(0.3)
+    before = calibration.probability(0.3)
     for _ in range(50):
         calibration.learn([(0.3, True)] * 4)
     assert before < 0.5
-    assert 0.95 < calibration.worth(0.3) <= 1
+    assert 0.95 < calibration.probability(0.3) <= 1
     assert calibration.acceptance() > 0.95
     for _ in range(200):
         calibration.learn([(0.3, place < 2) for place in range(10)])
-    assert calibration.worth(0.3) == pytest.approx(0.2, abs=0.08)
-    assert all(0 <= calibration.worth(claim / 50) <= 1 for claim in range(51))
+    assert calibration.probability(0.3) == pytest.approx(0.2, abs=0.08)
+    assert all(0 <= calibration.probability(claim / 50) <= 1 for claim in range(51))
 
 
 def test_a_drafter_that_was_given_up_gets_another_chance() -> None:
@@ -205,11 +205,11 @@ def test_a_drafter_that_was_given_up_gets_another_chance() -> None:
     calibration = AcceptanceEstimator()
     for _ in range(50):
         calibration.learn([(0.9, False)] * 16)
-    low = calibration.worth(0.9)
+    low = calibration.probability(0.9)
     for _ in range(2000):
         calibration.learn([])
     assert low < 0.02
-    assert calibration.worth(0.9) > 0.8
+    assert calibration.probability(0.9) > 0.8
 
 
 @settings(deadline=None)
@@ -245,19 +245,19 @@ def test_a_tree_is_not_even_begun_where_its_first_level_does_not_pay(pair: Path)
     with fixed_costs():
         backend = SeedBackend(str(pair / "model"), draft=str(pair / "model-draft"), drafter="dynamic", device="cpu")
         backend.load()
-    drafting = backend._parts.scheduler.drafting  # type: ignore[union-attr]
+    drafting = backend.core.parts.scheduler.speculator  # type: ignore[union-attr]
     model = drafting.drafter
     assert isinstance(model, ModelDrafter)
     assert model.pays is not None
     assert model.pays(4, 4, 4.0, RoundLoad())
     for _ in range(30):
-        drafting.settle({MODEL: [(1.0, False)] * 4})
+        drafting.record_outcomes({MODEL: [(1.0, False)] * 4})
     assert not model.pays(4, 4, 4.0, RoundLoad())
     rows = [SequenceState([1, 2, 3 + i], 2, Sampling(), i, 20) for i in range(4)]
     assert all(len(draft) == 0 for draft in model.propose(rows, 0.0, 5))
     assert model.passes == 0
     for _ in range(2000):
-        drafting.settle({})
+        drafting.record_outcomes({})
     assert model.pays(4, 4, 4.0, RoundLoad())
 
 
@@ -281,16 +281,16 @@ def test_a_bad_model_beside_a_good_table_spoils_nobodys_name_but_its_own() -> No
     """What claims were worth is learnt apart, and a kind that is not asked any more gets another chance."""
     drafting = Speculator(COSTS)
     for _ in range(40):
-        drafting.settle({"": [(0.8, True)] * 4 + [(0.8, False)], MODEL: [(0.8, False)] * 4})
-    tables, model = drafting.calibration(""), drafting.calibration(MODEL)
-    assert tables.worth(0.8) == pytest.approx(0.8, abs=0.05)
-    assert model.worth(0.8) < 0.1
+        drafting.record_outcomes({"": [(0.8, True)] * 4 + [(0.8, False)], MODEL: [(0.8, False)] * 4})
+    tables, model = drafting.estimator(""), drafting.estimator(MODEL)
+    assert tables.probability(0.8) == pytest.approx(0.8, abs=0.05)
+    assert model.probability(0.8) < 0.1
     assert model.acceptance() < 0.1
     assert tables.acceptance() > 0.7
-    assert drafting._values(Draft([1], [-1], [0.8], by=MODEL).keep([0])) == [model.worth(0.8)]
+    assert drafting._values(Draft([1], [-1], [0.8], by=MODEL).keep([0])) == [model.probability(0.8)]
     for _ in range(3_000):
-        drafting.settle({"": [(0.8, True)] * 4 + [(0.8, False)]})
-    assert model.worth(0.8) > 0.7
+        drafting.record_outcomes({"": [(0.8, True)] * 4 + [(0.8, False)]})
+    assert model.probability(0.8) > 0.7
 
 
 def row(limit: int) -> SequenceState:

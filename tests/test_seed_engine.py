@@ -29,7 +29,7 @@ from seed_tools import (
 from treeagent import Agent
 from treeagent.backend import Key, Request, Sampling, ScoreRequest
 from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.scheduler.scheduler import Scheduler
+from treeagent.backends.seed.scheduler.decode_job import DecodeJob
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import BackendError
 from treeagent.strategies.bfs import BFS
@@ -150,15 +150,15 @@ def test_requests_enter_in_order(opened: Open, monkeypatch: pytest.MonkeyPatch) 
     """With few rows, who came first is served first."""
     backend = opened(max_rows=2, drafter="none")
     seen: list[int] = []
-    observe = Scheduler._commit
+    commit = DecodeJob.commit
 
-    def spy(self: Scheduler, job: Any, *rest: Any) -> None:
-        assert len(self.live) <= 2
-        if job.row.stream not in seen:
-            seen.append(job.row.stream)
-        observe(self, job, *rest)
+    def spy(self: DecodeJob, *given: Any) -> Any:
+        assert len(scheduler(backend).live) <= 2
+        if self.sequence.stream not in seen:
+            seen.append(self.sequence.stream)
+        return commit(self, *given)
 
-    monkeypatch.setattr(Scheduler, "_commit", spy)
+    monkeypatch.setattr(DecodeJob, "commit", spy)
     requests = [request(i % 3, i, max_tokens=3 + i % 2) for i in range(7)]
     ask(backend, *requests)
     assert seen == [asked.key.stream(0) for asked in requests]
@@ -317,5 +317,5 @@ def test_closing_waits_for_what_is_running_and_the_engine_can_be_used_again(open
         return await asyncio.gather(*tasks)
 
     assert told(asyncio.run(asyncio.wait_for(run(), LIMIT))) == naive.expected(MIX)
-    assert backend._parts is None
+    assert backend.core.parts is None
     assert told(ask(backend, *MIX)) == naive.expected(MIX)

@@ -179,10 +179,10 @@ PLACES = [
     (lambda backend: scheduler(backend).runner, "forward", 1),
     (lambda backend: scheduler(backend).runner, "forward", 4),
     (lambda backend: scheduler(backend).verifier, "verify", 3),
-    (lambda backend: scheduler(backend).drafting.drafter, "propose", 2),
-    (lambda backend: scheduler(backend).drafting.drafter, "observe", 30),
-    (lambda backend: backend._parts.draft_runner, "forward", 1),
-    (lambda backend: backend._parts.draft_runner, "forward", 6),
+    (lambda backend: scheduler(backend).speculator.drafter, "propose", 2),
+    (lambda backend: scheduler(backend).speculator.drafter, "observe", 30),
+    (lambda backend: backend.core.parts.draft_runner, "forward", 1),
+    (lambda backend: backend.core.parts.draft_runner, "forward", 6),
     (lambda backend: scheduler(backend).runner.forest.pool, "allocate", 3),
     (lambda backend: scheduler(backend).runner.forest.pool, "allocate", 12),
     (lambda backend: scheduler(backend).runner.forest, "join", 5),
@@ -247,9 +247,9 @@ def test_what_always_breaks_fails_everything_and_never_hangs(
 def test_a_draft_model_whose_logits_are_not_finite_drafts_nothing(pair: Path, opened: Open, naive: Naive) -> None:
     """Texts are those of the target."""
     backend = opened(draft=str(pair / "model-draft"), drafter="model", draft_tokens=3)
-    assert backend._parts is not None
-    assert backend._parts.draft_runner is not None
-    backend._parts.draft_runner.weights.model.network.get_input_embeddings().weight.data[:] = torch.nan
+    assert backend.core.parts is not None
+    assert backend.core.parts.draft_runner is not None
+    backend.core.parts.draft_runner.weights.model.network.get_input_embeddings().weight.data[:] = torch.nan
     assert told(ask(backend, *MIX)) == naive.expected(MIX)
     clean(backend)
 
@@ -285,10 +285,10 @@ def test_a_draft_model_with_a_shorter_context_drafts_as_far_as_it_goes(
 def test_a_draft_model_without_memory_drafts_nothing(pair: Path, opened: Open, naive: Naive) -> None:
     """Texts are those of the target, and nothing is left in the draft's forest."""
     backend = opened(draft=str(pair / "model-draft"), drafter="model", draft_tokens=3)
-    assert backend._parts is not None
-    assert backend._parts.draft_runner is not None
+    assert backend.core.parts is not None
+    assert backend.core.parts.draft_runner is not None
     for limit in (0, 5, 70):
         backend.reset()
-        backend._parts.draft_runner.forest.pool.limit = limit
+        backend.core.parts.draft_runner.forest.pool.limit = limit
         assert told(ask(backend, *MIX)) == naive.expected(MIX)
         clean(backend)

@@ -66,13 +66,13 @@ def test_a_cancelled_request_frees_its_memory_at_once(
     long = Request("4 " * 50, Key(0, "propose", "2"), Sampling(temperature=0.2, max_tokens=100), 4)
     live: list[int] = []
     tokens: list[int] = []
-    drop = scheduler(backend)._drop
+    drop = scheduler(backend)._drop_cancelled
 
     def dropped() -> None:
         drop()
         tokens.append(scheduler(backend).runner.forest.tokens)
 
-    monkeypatch.setattr(scheduler(backend), "_drop", dropped)
+    monkeypatch.setattr(scheduler(backend), "_drop_cancelled", dropped)
 
     async def run() -> list[Any]:
         tasks = [asyncio.ensure_future(backend.generate(asked)) for asked in (long, MIX[0])]

@@ -183,11 +183,11 @@ def test_a_model_that_drafts_for_itself_is_always_right(bench: Open, dtype: str)
     one = bench("llama", dtype)
     requests = [request(place % 3, place, 2, temperature=place / 3, max_tokens=25) for place in range(4)]
     backend = one.set_up("model", draft_tokens=4)
-    parts = backend._parts
+    parts = backend.core.parts
     assert parts is not None
     target = one.scheduler.runner
-    one.scheduler.drafting.drafter.runner = type(target).__new__(type(target))  # type: ignore[union-attr]
-    one.scheduler.drafting.drafter.runner.__dict__ |= target.__dict__ | {"forest": target.new_forest()}  # type: ignore[union-attr]
+    one.scheduler.speculator.drafter.runner = type(target).__new__(type(target))  # type: ignore[union-attr]
+    one.scheduler.speculator.drafter.runner.__dict__ |= target.__dict__ | {"forest": target.new_forest()}  # type: ignore[union-attr]
     before = one.scheduler.counters.copy()
     assert told(ask(backend, *requests)) == one.naive.expected(requests)
     idle(backend)

@@ -41,7 +41,8 @@ def test_a_described_engine_can_be_opened_again() -> None:
     again = SeedBackend.open(described["model"], described["options"])
     assert again.describe() == described
     assert set(described["options"]) == set(SeedBackend.options)
-    assert (again.kv_memory, again.max_rows, again.draft_tokens, again.chat) == (12.5, 7, 3, False)
+    assert again.config == backend.config
+    assert (again.config.kv_memory, again.config.research.max_rows, again.chat) == (12.5, 7, False)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_passes_are_measured_once_and_the_times_kept(
     def load(backend: SeedBackend) -> CostTable:
         backend.load()
         assert scheduler(backend).runner.forest.pool.used == 0
-        return scheduler(backend).drafting.cost
+        return scheduler(backend).speculator.cost
 
     monkeypatch.setattr(timing, "profile_cost_table", MEASURED)
     monkeypatch.setattr(CostTable, "measure", spy)

@@ -408,7 +408,7 @@ def test_a_drafter_is_told_nothing_while_drafting_rests(opened: Open, naive: Nai
     deaf.wants = 0
     for listener, rest in ((resting, 1000), (deaf, 0)):
         backend = opened(drafter=lambda listener=listener: listener)
-        scheduler(backend).drafting.gate.resting = rest
+        scheduler(backend).speculator.gate.pause(rest)
         assert told(ask(backend, *MIX[:3])) == naive.expected(MIX[:3])
         idle(backend)
         assert not listener.heard
@@ -427,14 +427,14 @@ def test_nothing_is_left_of_a_table_after_a_reset(opened: Open, naive: Naive, na
     assert figures()["drafter"] == name
     assert drafted[0] == drafted[1] != drafted[2]
     assert drafted[2][1] > drafted[1][1]
-    assert not scheduler(backend).drafting.drafter._branches  # type: ignore[union-attr]
+    assert not scheduler(backend).speculator.drafter._branches  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("verify", ["coupled", "recursive"])
 @pytest.mark.parametrize("name", ["recycling", "stand"])
 def test_names_make_tables_that_know_how_drafts_are_verified(opened: Open, name: str, verify: str) -> None:
     """A table that is not coupled does not look at noise that does not decide."""
-    drafter = scheduler(opened(drafter=name, verify=verify)).drafting.drafter
+    drafter = scheduler(opened(drafter=name, verify=verify)).speculator.drafter
     assert isinstance(drafter, RecyclingDrafter if name == "recycling" else StandDrafter)
     assert drafter.coupled == (verify == "coupled")
 

@@ -157,7 +157,7 @@ def test_the_engine_verifies_drawn_trees(opened: Open, naive: Naive, pair: Path,
     assert told(ask(backend, *greedy)) == naive.expected(greedy)
     warm = [request(place % 3, place, 2, temperature=0.8, top_p=0.9, max_tokens=14) for place in range(4)]
     for slots in (10_000, 90):
-        for runner in (scheduler(backend).runner, backend._parts.draft_runner):  # type: ignore[union-attr]
+        for runner in (scheduler(backend).runner, backend.core.parts.draft_runner):  # type: ignore[union-attr]
             runner.memory = slots * runner.forest.pool.slot_bytes  # type: ignore[union-attr]
         backend.reset()
         for reply in ask(backend, *warm):

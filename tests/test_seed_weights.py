@@ -34,9 +34,9 @@ def opened(folders: tuple[str, str], shelf: WeightCache, drafter: str = "model",
 
 def weights(backend: SeedBackend) -> tuple[object, object]:
     """Of target and draft."""
-    assert backend._parts is not None
-    assert backend._parts.draft_runner is not None
-    return backend._parts.scheduler.runner.weights, backend._parts.draft_runner.weights
+    assert backend.core.parts is not None
+    assert backend.core.parts.draft_runner is not None
+    return backend.core.parts.scheduler.runner.weights, backend.core.parts.draft_runner.weights
 
 
 def test_engines_on_one_shelf_hold_each_model_once_and_their_own_keys_and_values(folders: tuple[str, str]) -> None:
@@ -44,9 +44,9 @@ def test_engines_on_one_shelf_hold_each_model_once_and_their_own_keys_and_values
     shelf = WeightCache()
     one, two = opened(folders, shelf), opened(folders, shelf, "rsd-s:2x2")
     assert weights(one) == weights(two)
-    assert one._parts is not None
-    assert two._parts is not None
-    assert one._parts.scheduler.runner.forest is not two._parts.scheduler.runner.forest
+    assert one.core.parts is not None
+    assert two.core.parts is not None
+    assert one.core.parts.scheduler.runner.forest is not two.core.parts.scheduler.runner.forest
     expected = Naive(folders[0], "float64").expected(MIX)
 
     async def together() -> list[object]:

@@ -19,7 +19,7 @@ from treeagent.backends.seed.drafters.base import Drafter
 from treeagent.backends.seed.drafters.model import tree_shapes as shapes
 from treeagent.backends.seed.executor.logits import Logits
 from treeagent.backends.seed.records import Draft, SequenceState
-from treeagent.backends.seed.speculation.speculator import told
+from treeagent.backends.seed.speculation.speculator import verified_drafts
 from treeagent.backends.seed.verifiers import coupled
 from treeagent.backends.seed.verifiers.base import DraftCheck, Verifier
 
@@ -128,7 +128,7 @@ def texts(
         logits = Table(torch.from_numpy(TARGET[positions, last]))
         verdicts = verifier.verify(claims, logits)
         if drafter.wants:
-            drafter.learn(told(claims, verdicts, logits, drafter.wants))
+            drafter.learn(verified_drafts(claims, verdicts, logits, drafter.wants))
         for row, verdict in zip(going, verdicts, strict=True):
             assert verdict is not None
             row.tokens += verdict.tokens

@@ -1,14 +1,14 @@
-"""What backends that run a model in this process share: its options, its loading, and a request as samples."""
+"""Base of the backends that run a model in this process: options, loading, requests as samples."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
 
-from treeagent.backend import Backend, Request, ScoreRequest
+from treeagent.backend import Backend, Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError, ConfigError, did_you_mean
 from treeagent.options import as_words, read_options
 
@@ -33,7 +33,7 @@ class LocalBackend(Backend):
     """
 
     options: ClassVar[dict[str, type]] = {"device": str, "dtype": str, "threads": int, "chat": bool}
-    """What :meth:`open` understands; a subclass adds its own."""
+    """Name and type of the options that :meth:`open` takes; a subclass adds its own."""
 
     def __init__(self, model: str, device: str | None, dtype: str, threads: int | None, chat: bool | None) -> None:
         catalog.check_name(model)
@@ -60,8 +60,11 @@ class LocalBackend(Backend):
 
     def describe(self) -> dict[str, Any]:
         """Name, model and options as :meth:`open` takes them."""
-        options = as_words({option: getattr(self, option) for option in self.options})
-        return {"name": self.name, "model": self.model, "options": options}
+        return {"name": self.name, "model": self.model, "options": as_words(self.option_values())}
+
+    def option_values(self) -> dict[str, Any]:
+        """The value of each of :attr:`options`, by name."""
+        return {option: getattr(self, option) for option in self.options}
 
     @property
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # known only once the tokenizer is there
@@ -82,8 +85,13 @@ class LocalBackend(Backend):
             torch.set_num_threads(self.threads)
 
 
-def samples(request: Request, text: ChatTokenizer, model: Model) -> list[Sample]:
-    """The samples of a request, clipped to the model's context. Raises BackendError."""
+def samples(
+    request: Request, text: ChatTokenizer, model: Model, wanted: Callable[[], bool] = lambda: True
+) -> list[Sample]:
+    """The samples of a request, clipped to the model's context; see :class:`Sample` for ``wanted``.
+
+    Raises BackendError.
+    """
     sampler.check(request.sampling)
     if request.n < 1:
         raise BackendError(f"a request must ask for at least 1 completion, not {request.n}")
@@ -92,7 +100,8 @@ def samples(request: Request, text: ChatTokenizer, model: Model) -> list[Sample]
     if model.context is not None:
         _check_fits(len(prompt) + 1, model.context)
         limit = min(limit, model.context - len(prompt))
-    return [Sample(prompt, request.sampling, request.key.stream(i), limit, text.decode) for i in range(request.n)]
+    streams = [request.key.stream(i) for i in range(request.n)]
+    return [Sample(prompt, request.sampling, stream, limit, text.decode, wanted=wanted) for stream in streams]
 
 
 def pairs(request: ScoreRequest, text: ChatTokenizer, model: Model) -> Pairs:
@@ -100,16 +109,30 @@ def pairs(request: ScoreRequest, text: ChatTokenizer, model: Model) -> Pairs:
     prompt = tuple(text.prompt(request.prompt))
     # A chat template ends with a fresh line, where a model's words begin without a space.
     words = [word.lstrip(" ") for word in request.continuations] if text.chat else request.continuations
-    made = [(prompt, tuple(text.continuation(word))) for word in words]
-    if model.context is not None and made:
-        _check_fits(len(prompt) + max(len(continuation) for _, continuation in made), model.context)
-    return made
+    tokens = [(prompt, tuple(text.continuation(word))) for word in words]
+    if model.context is not None and tokens:
+        _check_fits(len(prompt) + max(len(continuation) for _, continuation in tokens), model.context)
+    return tokens
+
+
+def reply_of(samples: Sequence[Sample]) -> Reply:
+    """The reply to a request whose samples are all finished."""
+    tokens = sum(len(sample.tokens) + sample.other_tokens for sample in samples)
+    usage = Usage(calls=1, prompt_tokens=len(samples[0].prompt), completion_tokens=tokens)
+    return Reply(tuple(sample.completion for sample in samples if sample.completion is not None), usage)
+
+
+def scores_of(tokens: Pairs, sums: Sequence[float]) -> Scores:
+    """The reply to a request for scores: the summed log-probability of each continuation."""
+    lengths = tuple(len(continuation) for _, continuation in tokens)
+    prompt = len(tokens[0][0]) if tokens else 0
+    return Scores(tuple(sums), lengths, Usage(calls=1, prompt_tokens=prompt + sum(lengths), completion_tokens=0))
 
 
 def _check_fits(tokens: int, context: int) -> None:
     if tokens > context:
         raise BackendError(
-            f"the prompt is too long: with what follows it takes {tokens} tokens, the model's context is {context}. "
+            f"the prompt is too long: with its completion it takes {tokens} tokens, the model's context is {context}. "
             "Shorten the prompt or use a model with a longer context."
         )
 

@@ -1,6 +1,6 @@
-"""Questions from event loops to worker threads, and the answers back: what is awaited together goes together.
+"""Requests from event loops to worker threads, and the replies back: what is awaited together goes together.
 
-Questions of one event loop are collected until a few turns of the loop have brought no new one; no timers.
+Requests of one event loop are collected until a few turns of the loop have brought no new one; no timers.
 """
 
 from __future__ import annotations
@@ -10,40 +10,43 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-Question = TypeVar("Question")
+RequestType = TypeVar("RequestType")
 
 QUIET_TURNS = 8
-"""Turns of the loop without a new question before a batch starts: an answer passes a handful of awaiting coroutines and
-gathers, one turn each, before the question that follows from it is asked. A turn costs microseconds."""
+"""Turns of the loop without a new request before a batch starts: a reply passes a handful of awaiting coroutines and
+gathers, one turn each, before the request that follows from it is made. A turn costs microseconds."""
 
 
 @dataclass(slots=True, eq=False)
-class PendingRequest(Generic[Question]):
-    """A question that somebody awaits the answer of."""
+class PendingRequest(Generic[RequestType]):
+    """A request and the future of its reply."""
 
-    question: Question
+    request: RequestType
     future: asyncio.Future[Any]
-    dropped: bool = False
-    """True once nobody waits any more; the worker should stop working on it soon."""
+    _cancelled: bool = False
 
-    @property
-    def wanted(self) -> bool:
-        """Whether anybody can still take the answer; may be asked from any thread."""
-        return not self.dropped and not self.future.get_loop().is_closed()
+    def is_wanted(self) -> bool:
+        """Whether the reply is still awaited; may be called from any thread."""
+        return not self._cancelled and not self.future.get_loop().is_closed()
 
     def answer(self, value: Any) -> None:
-        """Deliver the answer; may be called from any thread."""
+        """Deliver the reply; may be called from any thread."""
         self._deliver(self._resolve, value)
 
     def fail(self, error: BaseException) -> None:
         """Deliver an error; may be called from any thread."""
         self._deliver(self._reject, error)
+        self.cancel()
+
+    def cancel(self) -> None:
+        """The reply is not awaited any more; work on it should end soon."""
+        self._cancelled = True
 
     def _deliver(self, how: Callable[[Any], None], value: Any) -> None:
         try:
             self.future.get_loop().call_soon_threadsafe(how, value)
-        except RuntimeError:  # the loop was closed in the meantime, so nobody can wait for it
-            self.dropped = True
+        except RuntimeError:  # the loop was closed in the meantime
+            self.cancel()
 
     def _resolve(self, value: Any) -> None:
         if not self.future.done():
@@ -68,31 +71,31 @@ def when_quiet(loop: asyncio.AbstractEventLoop, waiting: list[Any], then: Callab
     turn(0, 0)
 
 
-class RequestQueue(Generic[Question]):
-    """Hands questions on in lists, as they were asked together; from several loops and threads at once if need be."""
+class RequestQueue(Generic[RequestType]):
+    """Submits requests in lists, as they were made together; from several loops and threads at once if need be."""
 
-    def __init__(self, submit: Callable[[list[PendingRequest[Question]]], None]) -> None:
-        """``submit`` takes tickets over, in the loop's thread, and must not block."""
+    def __init__(self, submit: Callable[[list[PendingRequest[RequestType]]], None]) -> None:
+        """``submit`` takes requests over, in the loop's thread, and must not block."""
         self._submit = submit
-        self._waiting: dict[asyncio.AbstractEventLoop, list[PendingRequest[Question]]] = {}
+        self._waiting: dict[asyncio.AbstractEventLoop, list[PendingRequest[RequestType]]] = {}
 
-    async def ask(self, question: Question) -> Any:
-        """The answer to a question; a cancelled caller's question is dropped and hurts no other."""
+    async def ask(self, request: RequestType) -> Any:
+        """The reply to a request; a cancelled caller's request is dropped without effect on any other."""
         loop = asyncio.get_running_loop()
         for closed in [other for other in list(self._waiting) if other.is_closed()]:
             self._waiting.pop(closed, None)
-        ticket = PendingRequest(question, loop.create_future())
+        pending = PendingRequest(request, loop.create_future())
         if loop in self._waiting:
-            self._waiting[loop].append(ticket)
+            self._waiting[loop].append(pending)
         else:
-            waiting = self._waiting[loop] = [ticket]
+            waiting = self._waiting[loop] = [pending]
             when_quiet(loop, waiting, lambda: self._flush(loop))
         try:
-            return await ticket.future
+            return await pending.future
         except asyncio.CancelledError:
-            ticket.dropped = True
+            pending.cancel()
             raise
 
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
-        if tickets := [ticket for ticket in self._waiting.pop(loop, []) if not ticket.dropped]:
-            self._submit(tickets)
+        if requests := [pending for pending in self._waiting.pop(loop, []) if pending.is_wanted()]:
+            self._submit(requests)

@@ -1,9 +1,10 @@
-"""The state of one completion in the making."""
+"""The state of one completion while it is generated."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
+from dataclasses import replace
 
 from treeagent.backend import Completion, Sampling
 
@@ -11,9 +12,19 @@ from .detokenizer import CONTEXT, Decode, IncrementalDetokenizer, decode_after
 
 
 class Sample:
-    """One completion in the making."""
+    """One completion while it is generated."""
 
-    def __init__(self, prompt: tuple[int, ...], sampling: Sampling, stream: int, limit: int, decode: Decode) -> None:
+    def __init__(
+        self,
+        prompt: tuple[int, ...],
+        sampling: Sampling,
+        stream: int,
+        limit: int,
+        decode: Decode,
+        *,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """``wanted`` is called before each step; once it is False, the sample is given up."""
         self.prompt = prompt
         self.sampling = sampling
         self.stream = stream
@@ -22,12 +33,11 @@ class Sample:
         """Generated so far, end-of-text token excluded."""
         self.completion: Completion | None = None
         """Set when it is finished."""
-        self.wanted: Callable[[], bool] = lambda: True
-        """Asked before each step; once false the sample is given up."""
         self.limit = limit
         """The most tokens it may have."""
-        self.others = 0
+        self.other_tokens = 0
         """Tokens generated for it that are not its own: those of beams that were not chosen."""
+        self._wanted = wanted
         self._drafted: list[int] | None = None  # places of the tokens that a draft had guessed
         self._decode = decode
         self._text = IncrementalDetokenizer(decode, prompt, sampling.stop) if sampling.stop else None
@@ -35,7 +45,7 @@ class Sample:
     @property
     def open(self) -> bool:
         """Whether it needs another token."""
-        return self.completion is None and self.wanted()
+        return self.completion is None and self._wanted()
 
     def fork(self) -> Sample:
         """Another sample that has taken the same tokens."""
@@ -44,10 +54,20 @@ class Sample:
         twin._text = None if self._text is None else self._text.fork()
         return twin
 
-    def guessed(self, count: int) -> None:
-        """Where somebody drafts: the next ``count`` tokens are a draft's. Some may lie beyond the end."""
+    def mark_drafted(self, count: int) -> None:
+        """The next ``count`` tokens are a draft's, perhaps more than are accepted before the end.
+
+        Called before every step where a drafter is in use, also with 0.
+        """
         at = len(self.tokens)
         self._drafted = [*(self._drafted or ()), *range(at, at + count)]
+
+    def finish_as(self, chosen: Sample, logprob: float, generated: int) -> None:
+        """End with the tokens and completion of a finished fork, of ``generated`` tokens in all forks."""
+        assert chosen.completion is not None  # noqa: S101  # it is finished
+        self.tokens = chosen.tokens
+        self.other_tokens = generated - len(chosen.tokens)
+        self.completion = replace(chosen.completion, logprob=logprob)
 
     def accept(self, token: int, eos: frozenset[int]) -> None:
         """Take the next token; sets ``completion`` at the end of text, at a stop string and at the token limit."""

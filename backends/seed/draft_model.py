@@ -1,14 +1,13 @@
-"""One draft model for several targets: loaded once, one forest of keys and values, acceptance told apart by target.
+"""The draft model of one or several targets: loaded once, with one cache of keys and values.
 
 The setting of S2D (Kavehzadeh et al., arXiv 2407.01955): targets of different sizes, such as a generator of thoughts
-and their evaluator, share one draft, whose exits suit it to both.
+and their evaluator, use one draft model, whose early exits suit it to both. Acceptance is estimated per target.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
 from treeagent.errors import ModelError
@@ -22,74 +21,102 @@ from .executor.exit_policy import exits_of
 from .executor.model_runner import ModelRunner
 
 if TYPE_CHECKING:
-    from .backend import SeedBackend
+    from .config import EngineConfig
     from .executor.cost_table import CostTable
+    from .executor.weights import WeightCache
 
 
-@dataclass(slots=True, eq=False)
+class DraftModelUser(Protocol):
+    """An engine that may use the draft model."""
+
+    @property
+    def loaded(self) -> bool:
+        """Whether its models are in memory."""
+
+    @property
+    def working(self) -> bool:
+        """Whether requests are queued or running."""
+
+
 class SharedDraftModel:
-    """What engines that were opened beside each other have in common."""
+    """The draft model, loaded for the first engine that needs it and released with the last."""
 
-    engines: WeakSet[SeedBackend] = field(default_factory=WeakSet)
-    runner: ModelRunner | None = None
-    """The draft model, once it is loaded."""
-    text: ChatTokenizer | None = None
-    cost: CostTable | None = None
-    """Seconds of its passes through all layers that it may run; None where nothing is decided by them."""
-    _started: bool = False
+    def __init__(self, weights: WeightCache) -> None:
+        self.runner: ModelRunner | None = None
+        """None until it is loaded, and without a draft model."""
+        self.cost: CostTable | None = None
+        """Seconds of its passes through all layers; None where ``draft_tokens`` is given, and before profiling."""
+        self._weights = weights
+        self._users: WeakSet[DraftModelUser] = WeakSet()
+        self._tokenizer: ChatTokenizer | None = None
+        self._profiled = False
 
-    def load(self, backend: SeedBackend, text: ChatTokenizer, target: ModelRunner, memory: int) -> ModelRunner | None:
-        """The draft model for a target, of the same vocabulary and no bigger; None without one. Raises ModelError."""
-        if backend.draft is None:
+    def add_user(self, engine: DraftModelUser) -> None:
+        """Keep the draft model as long as this engine is loaded."""
+        self._users.add(engine)
+
+    @property
+    def working(self) -> bool:
+        """Whether requests are queued or running in any of its engines."""
+        return any(engine.working for engine in list(self._users))
+
+    def load(
+        self, config: EngineConfig, tokenizer: ChatTokenizer, target: ModelRunner, memory: int
+    ) -> ModelRunner | None:
+        """The draft model's runner, with at most ``memory`` bytes of keys and values; None without a draft model.
+
+        Raises ModelError when its vocabulary differs from the target's, or when it is bigger than the target.
+        """
+        if config.draft is None:
             return None
-        where = catalog.resolve(backend.draft)
-        self.text = self.text or load_tokenizer(where)
-        check_vocabularies(text, self.text, backend.model, backend.draft)
-        self.runner = self.runner or _runner(backend, where, target, memory)
+        where = catalog.resolve(config.draft)
+        self._tokenizer = self._tokenizer or load_tokenizer(where)
+        check_vocabularies(tokenizer, self._tokenizer, config.model, config.draft)
+        self.runner = self.runner or self._runner(config, config.draft, where, target, memory)
         if self.runner.parameters > target.parameters:
             raise ModelError(
-                f"the draft {backend.draft} ({self.runner.parameters:,} parameters) is bigger than the target "
-                f"{backend.model} ({target.parameters:,}): drafting would cost more than it saves. Swap them, or give "
+                f"the draft {config.draft} ({self.runner.parameters:,} parameters) is bigger than the target "
+                f"{config.model} ({target.parameters:,}): drafting would cost more than it saves. Swap them, or give "
                 "a smaller draft."
             )
         return self.runner
 
-    def start(self, backend: SeedBackend) -> None:
-        """Time the draft model's passes once, through all layers; from then on tokens may leave early."""
-        if self.runner is None or self._started:
+    def profile(self, config: EngineConfig) -> None:
+        """Measure its passes once, through all layers; from then on adaptive early exit is on."""
+        if self.runner is None or self._profiled:
             return
-        if backend.draft_tokens is None:
-            self.cost = profiler.profile_cost_table(self.runner, backend.dtype)
-        if (
-            isinstance(self.runner, EarlyExitRunner)
-            and (leaving := ExitSpec.parse(backend.exit or ADAPTIVE)).layers is None
-        ):
-            self.runner.leave_early(
-                leaving.confidence, profiler.profile_exits(self.runner) if backend.exit is None else None
-            )
-        self._started = True
+        if config.research.draft_tokens is None:
+            self.cost = profiler.profile_cost_table(self.runner, config.dtype)
+        if isinstance(self.runner, EarlyExitRunner):
+            spec = ExitSpec.parse(config.exit or ADAPTIVE)
+            if spec.layers is None:
+                seconds = profiler.profile_exits(self.runner) if config.exit is None else None
+                self.runner.exit_early(spec.confidence, seconds)
+        self._profiled = True
 
-    def forget(self) -> None:
-        """Free the draft model when no engine is loaded any more."""
-        if not any(engine.loaded for engine in list(self.engines)):
-            self.runner, self.text, self.cost, self._started = None, None, None, False
+    def release(self) -> None:
+        """Free the draft model if none of its engines is loaded."""
+        if not any(engine.loaded for engine in list(self._users)):
+            self.runner, self.cost, self._tokenizer, self._profiled = None, None, None, False
 
-
-def _runner(backend: SeedBackend, where: Path | str, target: ModelRunner, memory: int) -> ModelRunner:
-    """A runner that leaves the model where it is asked to. Raises ModelError."""
-    weights = backend.shelf.take(
-        where, target.dtype, target.device, lambda: load_model(where, backend.dtype, target.device)
-    )
-    exits = exits_of(weights.model.network.config)
-    if backend.exit is None and len(exits) == 1:
-        return ModelRunner(weights, memory)
-    leaving = ExitSpec.parse(backend.exit or ADAPTIVE)
-    if leaving.layers is None and len(exits) == 1:
-        raise ModelError(
-            f"the draft {backend.draft} has one exit only, so exit={backend.exit} says nothing. Leave it out, or "
-            "make a draft of several exits: python -m treeagent.backends.training.train_early_exit --help"
+    def _runner(
+        self, config: EngineConfig, draft: str, where: Path | str, target: ModelRunner, memory: int
+    ) -> ModelRunner:
+        """A runner with the exits that ``config.exit`` names. Raises ModelError."""
+        weights = self._weights.take(
+            where, target.dtype, target.device, lambda: load_model(where, config.dtype, target.device)
         )
-    return EarlyExitRunner(weights, memory, leaving.layers)
+        exits = exits_of(weights.model.network.config)
+        if config.exit is None and len(exits) == 1:
+            return ModelRunner(weights, memory)
+        spec = ExitSpec.parse(config.exit or ADAPTIVE)
+        if spec.layers is None and len(exits) == 1:
+            raise ModelError(
+                f"exit={config.exit} needs a draft model of several exits, and the draft {draft} has one exit only. "
+                "Leave it out, or make a draft of several exits: "
+                "python -m treeagent.backends.training.train_early_exit --help"
+            )
+        return EarlyExitRunner(weights, memory, spec.layers)
 
 
 def check_vocabularies(target: ChatTokenizer, draft: ChatTokenizer, target_name: str, draft_name: str) -> None:

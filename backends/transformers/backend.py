@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, TypeVar
 
-from treeagent.backend import Reply, Request, ScoreRequest, Scores, Usage
+from treeagent.backend import Reply, Request, ScoreRequest, Scores
 from treeagent.errors import BackendError, ConfigError
 
 from ..local import model_thread
-from ..local.base import LocalBackend, Pairs, pairs, samples
+from ..local.base import LocalBackend, Pairs, pairs, reply_of, samples, scores_of
 from ..local.request_queue import PendingRequest
 from ..local.sample import Sample
 from ..models.loader import Model
@@ -72,23 +72,21 @@ class TransformersBackend(LocalBackend):
                 self._loaded = self._load()
             return self._loaded
 
-    def _run(self, tickets: list[PendingRequest[Request | ScoreRequest]]) -> None:
+    def _run(self, requests: list[PendingRequest[Request | ScoreRequest]]) -> None:
         """Answer a batch of requests; called in a worker thread, one batch at a time."""
         self._set_threads()
         text, model = self._tokenizer(), self._network()
         scorings: list[tuple[PendingRequest[Request | ScoreRequest], Pairs]] = []
         generations: dict[Sample, _Generation] = {}
-        for ticket in tickets:
+        for pending in requests:
             try:
-                if isinstance(ticket.question, ScoreRequest):
-                    scorings.append((ticket, pairs(ticket.question, text, model)))
+                if isinstance(pending.request, ScoreRequest):
+                    scorings.append((pending, pairs(pending.request, text, model)))
                 else:
-                    generation = _Generation(ticket, samples(ticket.question, text, model))
+                    generation = _Generation(pending, samples(pending.request, text, model, pending.is_wanted))
                     generations.update((sample, generation) for sample in generation.samples)
-                    for sample in generation.samples:
-                        sample.wanted = generation.wanted
-            except BackendError as error:  # this request's own fault: the others run
-                ticket.fail(error)
+            except BackendError as error:  # this request fails alone
+                pending.fail(error)
         self._score(model, scorings)
         plain = [sample for sample in generations if sample.sampling.num_beams == 1]
         for chunk in _chunks(plain, self.max_batch):
@@ -97,36 +95,25 @@ class TransformersBackend(LocalBackend):
             decode_beams(model, chunk, lambda sample: generations[sample].finished())
 
     def _score(self, model: Model, scorings: list[tuple[PendingRequest[Request | ScoreRequest], Pairs]]) -> None:
-        everything = [pair for _, asked in scorings for pair in asked]
-        values = iter([value for chunk in _chunks(everything, self.max_batch) for value in score(model, chunk)])
-        for ticket, asked in scorings:
-            lengths = tuple(len(continuation) for _, continuation in asked)
-            prompt = len(asked[0][0]) if asked else 0
-            usage = Usage(calls=1, prompt_tokens=prompt + sum(lengths), completion_tokens=0)
-            ticket.answer(Scores(tuple(next(values) for _ in asked), lengths, usage))
+        everything = [pair for _, tokens in scorings for pair in tokens]
+        sums = iter([value for chunk in _chunks(everything, self.max_batch) for value in score(model, chunk)])
+        for pending, tokens in scorings:
+            pending.answer(scores_of(tokens, [next(sums) for _ in tokens]))
 
 
 class _Generation:
-    """The samples of one request, answered when the last of them is complete."""
+    """The samples of one request, which is answered when the last of them is complete."""
 
-    def __init__(self, ticket: PendingRequest[Request | ScoreRequest], made: list[Sample]) -> None:
-        self.samples = made
-        self._ticket = ticket
-        self._left = len(made)
-
-    def wanted(self) -> bool:
-        return not self._ticket.dropped
+    def __init__(self, pending: PendingRequest[Request | ScoreRequest], samples: list[Sample]) -> None:
+        self.samples = samples
+        self._pending = pending
+        self._unfinished = len(samples)
 
     def finished(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            usage = Usage(
-                calls=1,
-                prompt_tokens=len(self.samples[0].prompt),
-                completion_tokens=sum(len(sample.tokens) + sample.others for sample in self.samples),
-            )
-            completions = tuple(sample.completion for sample in self.samples if sample.completion is not None)
-            self._ticket.answer(Reply(completions, usage))
+        """One more sample is complete."""
+        self._unfinished -= 1
+        if self._unfinished == 0:
+            self._pending.answer(reply_of(self.samples))
 
 
 def _by_beams(items: Sequence[Sample], size: int) -> Iterator[list[Sample]]:

@@ -1,8 +1,8 @@
-"""What is awaited together runs together: an asyncio queue in front of a blocking function.
+"""Runs requests that are awaited together as one batch: an asyncio queue in front of a blocking function.
 
-Questions of one event loop are collected until a few turns of the loop have brought no new one (no timers), then run
-as one batch in the models' thread; while a batch runs, new questions wait for its end. Nothing is left running when no
-question is pending. Several loops, one after the other or at once in several threads, may share one batcher.
+Requests of one event loop are collected until a few turns of the loop have brought no new one (no timers), then run
+as one batch in the models' thread; while a batch runs, new requests wait for its end. Nothing is left running when no
+request is pending. Several loops, one after the other or at once in several threads, may share one batcher.
 """
 
 from __future__ import annotations
@@ -15,59 +15,59 @@ from typing import Any, Generic
 from treeagent.errors import BackendError, TreeagentError
 
 from ..local import model_thread
-from ..local.request_queue import PendingRequest, Question, when_quiet
+from ..local.request_queue import PendingRequest, RequestType, when_quiet
 
 
 @dataclass(slots=True, eq=False)
-class _Lane(Generic[Question]):
-    """What one event loop waits for; touched by that loop's thread only."""
+class _Lane(Generic[RequestType]):
+    """The requests of one event loop; used by that loop's thread only."""
 
-    waiting: list[PendingRequest[Question]] = field(default_factory=list)
+    waiting: list[PendingRequest[RequestType]] = field(default_factory=list)
     busy: bool = False
     """Whether a batch is being collected or run."""
 
 
-class Batcher(Generic[Question]):
-    """Answers questions by calling ``run`` with a list of tickets in the models' thread, one batch at a time.
+class Batcher(Generic[RequestType]):
+    """Answers requests by calling ``run`` with a list of requests in the models' thread, one batch at a time.
 
-    ``run`` answers or fails every ticket; an exception that it raises fails those that are left, as BackendError.
+    ``run`` answers or fails every request; an exception that it raises fails those that are left, as BackendError.
     """
 
-    def __init__(self, run: Callable[[list[PendingRequest[Question]]], None], who: str) -> None:
+    def __init__(self, run: Callable[[list[PendingRequest[RequestType]]], None], who: str) -> None:
         self._run = run
         self._who = who
-        self._lanes: dict[asyncio.AbstractEventLoop, _Lane[Question]] = {}
+        self._lanes: dict[asyncio.AbstractEventLoop, _Lane[RequestType]] = {}
 
-    async def ask(self, question: Question) -> Any:
-        """The answer to a question; a cancelled caller's question is dropped and hurts no other."""
+    async def ask(self, request: RequestType) -> Any:
+        """The answer to a request; a cancelled caller's request is dropped and has no effect on others."""
         loop = asyncio.get_running_loop()
         for other in [other for other in list(self._lanes) if other.is_closed()]:
             self._lanes.pop(other, None)
         lane = self._lanes.setdefault(loop, _Lane())
-        ticket = PendingRequest(question, loop.create_future())
-        lane.waiting.append(ticket)
+        pending = PendingRequest(request, loop.create_future())
+        lane.waiting.append(pending)
         self._collect(loop, lane)
         try:
-            return await ticket.future
+            return await pending.future
         except asyncio.CancelledError:
-            ticket.dropped = True
+            pending.cancel()
             raise
 
-    def _collect(self, loop: asyncio.AbstractEventLoop, lane: _Lane[Question]) -> None:
+    def _collect(self, loop: asyncio.AbstractEventLoop, lane: _Lane[RequestType]) -> None:
         if lane.busy:
             return
         lane.busy = True
         when_quiet(loop, lane.waiting, lambda: self._start(loop, lane))
 
-    def _start(self, loop: asyncio.AbstractEventLoop, lane: _Lane[Question]) -> None:
-        batch = [ticket for ticket in lane.waiting if not ticket.dropped]
+    def _start(self, loop: asyncio.AbstractEventLoop, lane: _Lane[RequestType]) -> None:
+        batch = [pending for pending in lane.waiting if pending.is_wanted()]
         lane.waiting.clear()
 
         def ended(work: asyncio.Future[None]) -> None:
             error = None if work.cancelled() else work.exception()
-            for ticket in batch:
-                if not ticket.future.done():
-                    ticket.fail(self._explain(error))
+            for pending in batch:
+                if not pending.future.done():
+                    pending.fail(self._explain(error))
             lane.busy = False
             if lane.waiting:
                 self._collect(loop, lane)
@@ -80,8 +80,8 @@ class Batcher(Generic[Question]):
             lane.busy = False
             self._lanes.pop(loop, None)
 
-    def _work(self, batch: list[PendingRequest[Question]]) -> None:
-        if wanted := [ticket for ticket in batch if not ticket.dropped]:  # some may be gone after the wait
+    def _work(self, batch: list[PendingRequest[RequestType]]) -> None:
+        if wanted := [pending for pending in batch if pending.is_wanted()]:  # some may be cancelled after the wait
             self._run(wanted)
 
     def _explain(self, error: BaseException | None) -> BaseException:

@@ -17,8 +17,8 @@ from .arguments import INTERRUPTED, SOLVED, UNSOLVED
 
 if TYPE_CHECKING:
     from ..comparison.race import Race
+    from ..task import Task
     from ..taskfile.dataset import Data
-    from ..taskfile.task import Task
 
 
 def compare(
@@ -96,7 +96,7 @@ def compare(
     from ..comparison.race import Race
     from ..comparison.same_tree import ExchangeRecorder
     from ..runtime.agent import Agent
-    from ..taskfile.task import Task
+    from ..task import Task
     from . import compare_report
     from .session import view
 

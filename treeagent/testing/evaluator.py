@@ -14,7 +14,7 @@ from ..options import build
 from ..runtime.explorer import Explorer
 from ..runtime.result import Result
 from ..search import Search
-from ..taskfile.task import Task
+from ..task import Task
 from ..thought import Judgement, Thought
 from .synthetic import Node, TreeBackend, essence, solve, task
 

@@ -16,7 +16,8 @@ from typing import Any
 from ..backend import Backend, Completion, Key, Reply, Request, ScoreRequest, Scores, Usage
 from ..runtime.agent import Agent
 from ..runtime.result import Result
-from ..taskfile.task import Task
+from ..task import Task
+from ..taskfile.yaml_task import YamlTask
 
 Node = int | list[Any]
 
@@ -56,7 +57,7 @@ def task(**replaced: str) -> Task:
     for old, new in replaced.items():
         assert old in text
         text = text.replace(old, new)
-    return Task(text)
+    return YamlTask(text)
 
 
 @cache

@@ -42,6 +42,10 @@ class Logits:
         chances = (scores.double() - wide.logsumexp(dim=1, keepdim=True)).exp().nan_to_num(0.0)
         return ids.cpu().numpy(), chances.cpu().numpy()
 
+    def slice(self, rows: range) -> torch.Tensor:
+        """Rows (len(rows), V) that lie side by side, on the device."""
+        return self._tensor[rows.start : rows.stop]
+
     def rows(self, which: Sequence[int]) -> Floats:
         """Rows (len(which), V) as float32 or float64."""
         everything = range(len(self._tensor))

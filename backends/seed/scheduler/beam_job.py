@@ -1,48 +1,49 @@
-"""A completion by beams as the engine's work: several branches, verified in one pass, which fork and die with beams.
+"""A job that generates one sample by beams: several branches, verified in one pass, which fork and end with beams.
 
-Every distinct live beam has a row and a branch. A branch holds the keys and values of all its tokens but the last,
-which the next pass reads; so beams that differ in their last token alone share a node of the forest.
+Every distinct live beam has a sequence and a branch. A branch holds the keys and values of all its tokens but the last,
+which the next pass computes; so beams that differ in their last token alone share a node of the prefix cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
+from treeagent.errors import BackendError
+
 from ...local.beam_search import BeamSearch, Hypothesis
-from ..executor.forward_batch import Segment
 from ..kv_cache.page_table import PageTable
 from ..kv_cache.pool import Slots
-from ..records import BeamGroup, Draft, SequenceState
-from ..verifiers.beam_coupled import BeamVerification
-from .jobs import Job, span_of
+from ..records import BEAMS, BeamGroup, Draft, SequenceState
+from ..verifiers.beam_coupled import BeamVerification, BeamVerifier, BeamWalk
+from .jobs import NOT_FINITE, Committed, GenerationJob, JobOutput
+from .metrics import Counters
 
 
-@dataclass(slots=True, eq=False)
-class BeamJob(Job):
-    """One sample in the making, by beams."""
+class BeamJob(GenerationJob):
+    """One sample, its beams and their branches."""
 
-    run: BeamSearch
-    finished: Callable[[], None]
-    failed: Callable[[BaseException], None]
-    single: bool = False
-    """Whether only the best beam goes on after a pass."""
-    branches: list[PageTable] = field(default_factory=list)
-    """One for every row, in the same order."""
-    drafts: list[Draft] | None = None
-    """What has been drafted for every row and not verified yet."""
-    served: int = 0
-    group: BeamGroup = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.group = BeamGroup(self.run)
-        self.group.rows = [self._row(beam) for beam in self.run.live()]
+    def __init__(
+        self,
+        run: BeamSearch,
+        verifier: BeamVerifier,
+        finished: Callable[[], None],
+        failed: Callable[[BaseException], None],
+        *,
+        single: bool = False,
+    ) -> None:
+        """``single``: only the best beam is continued after a pass."""
+        super().__init__(failed)
+        self.run, self.single = run, single
+        self.group = BeamGroup(run)
+        self.group.rows = self.sequences = [self._sequence(beam) for beam in run.live()]
+        self._verifier = verifier
+        self._finished = finished
 
     @property
     def open(self) -> bool:
-        """Whether anybody still waits for it."""
+        """See :class:`Job`."""
         return self.run.sample.open
 
     @property
@@ -52,82 +53,88 @@ class BeamJob(Job):
 
     @property
     def most(self) -> int:
-        """Prompt and all texts, which may part at their first token."""
+        """Prompt and all texts, which may differ from their first token on."""
         return len(self.run.sample.prompt) + self.run.sample.limit * self.rows
-
-    @property
-    def widths(self) -> list[int]:
-        """The last token of every beam."""
-        return [1] * len(self.group.rows)
-
-    @property
-    def drafted(self) -> list[int]:
-        """The draft of every beam."""
-        return [0] * len(self.group.rows) if self.drafts is None else [len(draft) for draft in self.drafts]
-
-    def prompts(self) -> list[list[int]]:
-        """Of every beam everything but the last token."""
-        return [row.tokens[:-1] for row in self.group.rows]
-
-    def spans(self, slots: Sequence[Slots]) -> list[Segment]:
-        """Of every beam its last token and its draft."""
-        drafts = self.drafts or [Draft() for _ in self.group.rows]
-        return [span_of(*one) for one in zip(self.group.rows, drafts, self.branches, slots, strict=True)]
 
     def drop_drafts(self) -> None:
         """See :class:`Job`."""
-        self.drafts, self.group.layers = [Draft() for _ in self.group.rows], []
+        super().drop_drafts()
+        self.group.layers = []
 
-    def commit(self, outcome: BeamVerification, slots: Sequence[Slots]) -> list[SequenceState]:
-        """Take the steps of an outcome: branches of beams that survive grow and fork, the others leave.
+    def leave(self, *, keep: bool) -> None:
+        """See :class:`Job`."""
+        super().leave(keep=keep)
+        self.group.layers = []
 
-        Returns the rows that are no more.
+    def finished(self) -> None:
+        """See :class:`Job`."""
+        self._finished()
+
+    def commit(self, output: JobOutput, counters: Counters) -> Committed:
+        """Take as many steps as were drafted right, and one more; the group counts as one sequence."""
+        first = [rows.start for rows in output.rows]
+        verification = self._verifier.verify(BeamWalk(self.group, self.next_drafts(), first, output.logits))
+        if verification is None:
+            for branch, slots in zip(self.branches, output.slots, strict=True):
+                branch.give_back(slots)
+            return Committed(error=BackendError(NOT_FINITE))
+        layers = len(self.group.layers)
+        removed = self._take_steps(verification, output.slots)
+        ended = self.run.sample.completion is not None
+        accepted = counters.count_beams(layers, len(verification.steps), ended=ended)
+        self.last_round = counters.rounds
+        return Committed(BEAMS, [(1.0, step) for step in accepted], removed, ended)
+
+    def _take_steps(self, verification: BeamVerification, slots: Sequence[Slots]) -> list[SequenceState]:
+        """Advance the beams: branches of surviving beams grow and fork, the others are released.
+
+        ``slots`` (1 + n,) for every sequence, of its last token and its draft. Returns the sequences that ended.
         """
-        for beams in outcome.steps:
+        for beams in verification.steps:
             self.run.advance(beams)
         if self.single:
             self.run.keep_best()
         ends: dict[tuple[int, int], list[Hypothesis]] = {}
         for beam in self.run.live():
-            ends.setdefault(outcome.where[beam.raw[:-1]], []).append(beam)
-        old, drafts = self.group.rows, self.drafts or [Draft() for _ in self.group.rows]
-        branches, self.branches, self.group.rows = self.branches, [], []
-        gone: list[SequenceState] = []
-        for i, (row, draft, branch, own) in enumerate(zip(old, drafts, branches, slots, strict=True)):
-            mine = {node: beams for (of, node), beams in ends.items() if of == i}
-            if mine:
-                self._spread(row, _Fork(draft, own, mine), branch)
+            ends.setdefault(verification.where[beam.raw[:-1]], []).append(beam)
+        parts = list(zip(self.sequences, self.next_drafts(), self.branches, slots, strict=True))
+        self.drafts, self.branches = None, []
+        self.group.layers, self.group.rows = [], []
+        self.sequences = self.group.rows
+        removed: list[SequenceState] = []
+        for i, (sequence, draft, branch, own) in enumerate(parts):
+            survivors = {node: beams for (row, node), beams in ends.items() if row == i}
+            if survivors:
+                self._spread(sequence, _Fork(draft, own, survivors), branch)
                 continue
-            raw = tuple(row.tokens[row.prompt :])
+            raw = tuple(sequence.tokens[sequence.prompt :])
             branch.give_back(own)
-            branch.leave(keep=any(beam.raw[: len(raw)] == raw for beam in self.run.beams))  # its text may be asked for
-            gone.append(row)
-        self.drafts, self.group.layers = None, []
-        return gone
+            # a text that another beam continues, or that is the result, may be requested again
+            branch.release(keep=any(beam.raw[: len(raw)] == raw for beam in self.run.beams))
+            removed.append(sequence)
+        return removed
 
-    def _spread(self, row: SequenceState, fork: _Fork, branch: PageTable) -> None:
-        """Lead a branch and its forks to where the surviving beams of one row's draft are."""
+    def _spread(self, sequence: SequenceState, fork: _Fork, branch: PageTable) -> None:
+        """Extend a branch, and forks of it, to the surviving beams of one sequence's draft."""
         branch.give_back(np.delete(fork.slots, [0, *(node + 1 for node in fork.used)]))
-        branch.extend([row.tokens[-1]], fork.slots[:1])
-        found: list[tuple[Hypothesis, PageTable]] = []
-        fork.follow(-1, branch, found)
-        for i, (beam, twin) in enumerate(found):
-            if i == 0:  # whoever drafts has read this row, and may go on from there
-                row.tokens[row.prompt :] = beam.raw
-            self.group.rows.append(row if i == 0 else self._row(beam))
+        branch.extend([sequence.tokens[-1]], fork.slots[:1])
+        for i, (beam, twin) in enumerate(fork.spread(branch)):
+            if i == 0:  # drafters have read this sequence, and can continue from there
+                sequence.set_generated(beam.raw)
+            self.sequences.append(sequence if i == 0 else self._sequence(beam))
             self.branches.append(twin)
 
-    def _row(self, beam: Hypothesis) -> SequenceState:
+    def _sequence(self, beam: Hypothesis) -> SequenceState:
         sample = self.run.sample
         tokens = [*sample.prompt, *beam.raw]
         return SequenceState(tokens, len(sample.prompt), sample.sampling, sample.stream, sample.limit, self.group)
 
 
 class _Fork:
-    """The part of one row's draft that survives."""
+    """The part of one sequence's draft that survives."""
 
     def __init__(self, draft: Draft, slots: Slots, ends: dict[int, list[Hypothesis]]) -> None:
-        """``ends`` says which beams come out of which nodes."""
+        """``slots`` (1 + n,) of the last token and the draft; ``ends``: the surviving beams by their last node."""
         self.draft, self.slots, self.ends = draft, slots, ends
         used: set[int] = set()
         for end in ends:
@@ -137,12 +144,13 @@ class _Fork:
                 node = draft.parents[node]
         self.used = sorted(used)
 
-    def follow(self, node: int, branch: PageTable, found: list[tuple[Hypothesis, PageTable]]) -> None:
-        """From a branch that holds a node on, one branch for every beam below it."""
+    def spread(self, branch: PageTable, node: int = -1) -> list[tuple[Hypothesis, PageTable]]:
+        """From a branch that holds a node of the draft, one branch for every surviving beam at or below the node."""
         ends = self.ends.get(node, [])
         below = [child for child in self.used if self.draft.parents[child] == node]
         twins = [branch, *(branch.fork() for _ in range(len(ends) + len(below) - 1))]
-        found += zip(ends, twins, strict=False)
+        survivors = list(zip(ends, twins, strict=False))
         for child, twin in zip(below, twins[len(ends) :], strict=True):
             twin.extend([self.draft.tokens[child]], self.slots[[child + 1]])
-            self.follow(child, twin, found)
+            survivors += self.spread(twin, child)
+        return survivors

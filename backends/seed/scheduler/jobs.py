@@ -1,19 +1,24 @@
-"""What the engine works on: sequences that grow by rounds, and scorings, which one pass answers.
+"""The contract of a job: what a request becomes in the scheduler.
 
-A job holds one branch of the forest or several (beams), which join, are verified and are preempted together.
+A job has one branch of the prefix cache or, with beams, several, which are admitted, verified and preempted together.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ...local.sample import Sample
+from treeagent.errors import TreeagentError
+
 from ..executor.forward_batch import Segment
+from ..executor.logits import Logits
 from ..kv_cache.page_table import PageTable
 from ..kv_cache.pool import Slots
+from ..kv_cache.radix_tree import RadixCache
 from ..records import Draft, SequenceState
+from ..verifiers.base import DraftCheck, Verification
+from .metrics import Counters
 
 NOT_FINITE = (
     "the model returned logits that are not finite (nan, or no token is possible). Its weights may be damaged, or "
@@ -21,111 +26,146 @@ NOT_FINITE = (
 )
 
 
-class Job(ABC):
-    """A piece of work, with branches as long as it is live."""
+@dataclass(frozen=True, slots=True)
+class JobOutput:
+    """What a target pass computed for one job."""
 
-    branches: list[PageTable]
-    """Empty while it waits, or after its keys and values were given up for others."""
-    served: int
-    """Round in which it was verified last."""
-    failed: Callable[[BaseException], None]
+    logits: Logits
+    """(R, V) of the whole pass."""
+    rows: list[range]
+    """For each branch its rows among the R."""
+    slots: list[Slots]
+    """For each branch the slots (n,) of its new tokens."""
+    verifications: list[Verification | None]
+    """For each of the job's :meth:`Job.checks`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What became of a job in a pass."""
+
+    drafter: str = ""
+    """Which kind of drafter made its drafts, see :attr:`Draft.by`."""
+    outcomes: Sequence[tuple[float, bool]] = ()
+    """(confidence, accepted) of each drafted token whose parent was accepted."""
+    removed: Sequence[SequenceState] = ()
+    """Sequences that ended while the job continues, such as beams that were not drawn again."""
+    ended: bool = False
+    """Whether the job is complete."""
+    error: TreeagentError | None = None
+    """Why the job failed; None where it did not."""
+
+
+class Job(ABC):
+    """A piece of work, with branches of the prefix cache while it is live."""
+
+    def __init__(self, failed: Callable[[BaseException], None]) -> None:
+        self.failed = failed
+        """Sends an error in place of the reply."""
+        self.branches: list[PageTable] = []
+        """Empty while the job is queued, and after it was preempted."""
+        self.sequences: list[SequenceState] = []
+        """For each branch the text to draft for; empty for jobs that generate nothing."""
+        self.drafts: list[Draft] | None = None
+        """For each sequence what is to be verified in its next pass; None before it was drafted for."""
+        self.last_round = 0
+        """Number of the round in which it was verified last."""
 
     @property
     @abstractmethod
     def open(self) -> bool:
-        """Whether anybody still waits for it."""
+        """Whether its result is still awaited."""
 
     @property
     @abstractmethod
     def most(self) -> int:
-        """Tokens that it holds at its longest."""
+        """The most tokens that it may hold at one time."""
 
     @property
     @abstractmethod
     def widths(self) -> list[int]:
-        """For each branch the tokens of its next pass without drafts."""
+        """For each branch the number of tokens of its next pass, without drafts."""
 
     @property
     def rows(self) -> int:
-        """The most branches that it may come to hold."""
+        """The most branches that it may hold at one time."""
         return 1
 
     @property
+    def width(self) -> int:
+        """Tokens of its next pass, without drafts."""
+        return sum(self.widths)
+
+    @property
     def drafted(self) -> list[int]:
-        """For each branch the drafted tokens of its next pass."""
-        return [0] * len(self.widths)
+        """For each branch the number of drafted tokens of its next pass."""
+        return [0] * len(self.widths) if self.drafts is None else [len(draft) for draft in self.drafts]
 
     @abstractmethod
     def prompts(self) -> list[list[int]]:
-        """For each branch what must be read before its next pass."""
+        """For each branch the tokens that must be computed before its next pass."""
 
     @abstractmethod
-    def spans(self, slots: Sequence[Slots]) -> list[Segment]:
-        """What the pass computes for each branch, in the given slots."""
+    def segments(self, slots: Sequence[Slots]) -> list[Segment]:
+        """For each branch what its next pass computes, in the given slots (n,)."""
+
+    def checks(self, rows: Sequence[range]) -> list[DraftCheck]:
+        """The drafts that are verified together with those of all other jobs; ``rows`` as in :class:`JobOutput`."""
+        return []
+
+    @abstractmethod
+    def commit(self, output: JobOutput, counters: Counters) -> Committed:
+        """Verify and take the results of a pass: all its slots are given back or hold committed tokens afterwards."""
+
+    @abstractmethod
+    def finished(self) -> None:
+        """Send the reply, or what this job adds to it. Called once, after a commit that ended the job."""
+
+    def take_drafts(self, drafts: list[Draft]) -> None:
+        """Store drafts for the next pass, one for each sequence."""
+        self.drafts = drafts
 
     def drop_drafts(self) -> None:
         """Go without drafts in the next pass."""
+        if self.drafts is not None:
+            self.drafts = [Draft() for _ in self.sequences]
 
-    @property
-    def width(self) -> int:
-        """Tokens of its next pass without drafts."""
-        return sum(self.widths)
+    def join(self, cache: RadixCache) -> None:
+        """Add its branches to the prefix cache. Raises OutOfMemory, with those branches that found room."""
+        for tokens in self.prompts():
+            self.branches.append(PageTable(cache, tokens))
+
+    def leave(self, *, keep: bool) -> None:
+        """Release its branches and drafts; ``keep`` leaves the tokens cached until their memory is needed."""
+        branches, self.branches, self.drafts = self.branches, [], None
+        for branch in branches:
+            branch.release(keep=keep)
 
 
-def span_of(row: SequenceState, draft: Draft, branch: PageTable, slots: Slots) -> Segment:
-    """A row's last token and its draft."""
-    parents = [-1, *(parent + 1 for parent in draft.parents)]
-    tokens = [row.tokens[-1], *draft.tokens]
-    return Segment(tokens, slots, branch.table, branch.node, parents if len(draft) else None, range(1 + len(draft)))
-
-
-@dataclass(slots=True, eq=False)
-class DecodeJob(Job):
-    """One sample in the making."""
-
-    sample: Sample
-    finished: Callable[[], None]
-    failed: Callable[[BaseException], None]
-    row: SequenceState = field(init=False)
-    branches: list[PageTable] = field(default_factory=list)
-    draft: Draft | None = None
-    """What has been drafted and not verified yet."""
-    served: int = 0
-    watched: int = 0
-    """Tokens of the row that the drafter has seen."""
-
-    def __post_init__(self) -> None:
-        sample = self.sample
-        self.row = SequenceState(list(sample.prompt), len(sample.prompt), sample.sampling, sample.stream, sample.limit)
-
-    @property
-    def open(self) -> bool:
-        """Whether anybody still waits for it."""
-        return self.sample.open
-
-    @property
-    def most(self) -> int:
-        """Prompt and text."""
-        return self.row.prompt + self.row.limit
+class GenerationJob(Job):
+    """A job that generates text: a pass computes each sequence's last token and its draft."""
 
     @property
     def widths(self) -> list[int]:
-        """The last token."""
-        return [1]
-
-    @property
-    def drafted(self) -> list[int]:
-        """The draft."""
-        return [len(self.draft) if self.draft is not None else 0]
+        """The last token of every sequence."""
+        return [1] * len(self.sequences)
 
     def prompts(self) -> list[list[int]]:
-        """Everything but the last token, which the verifying pass reads."""
-        return [self.row.tokens[:-1]]
+        """Of every sequence all tokens but the last."""
+        return [sequence.tokens[:-1] for sequence in self.sequences]
 
-    def spans(self, slots: Sequence[Slots]) -> list[Segment]:
-        """Its last token and its draft."""
-        return [span_of(self.row, self.draft or Draft(), self.branches[0], slots[0])]
+    def segments(self, slots: Sequence[Slots]) -> list[Segment]:
+        """Of every sequence the last token and the draft."""
+        parts = zip(self.sequences, self.next_drafts(), self.branches, slots, strict=True)
+        return [_segment(*part) for part in parts]
 
-    def drop_drafts(self) -> None:
-        """See :class:`Job`."""
-        self.draft = Draft()
+    def next_drafts(self) -> list[Draft]:
+        """For each sequence its draft, perhaps empty."""
+        return [Draft() for _ in self.sequences] if self.drafts is None else self.drafts
+
+
+def _segment(sequence: SequenceState, draft: Draft, branch: PageTable, slots: Slots) -> Segment:
+    """The last token (slot 0) and the draft (slots 1 ...)."""
+    parents = [-1, *(parent + 1 for parent in draft.parents)]
+    tokens = [sequence.tokens[-1], *draft.tokens]
+    return Segment(tokens, slots, branch.table, branch.node, parents if len(draft) else None, range(1 + len(draft)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -11,17 +12,17 @@ from ..records import Draft
 from ..verifiers.base import Verification
 
 DEPTHS = 16
-"""Draft positions that acceptance is told apart for, and exits of a draft model."""
+"""Draft positions, and exits of a draft model, that are counted apart."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """Sums since the engine was opened; figures over a time are differences of two of these."""
+    """Sums since the engine was loaded; the figures of a period are differences of two of these."""
 
     rounds: int = 0
     """Target passes."""
     read: int = 0
-    """Prompt tokens that passes read."""
+    """Prompt tokens computed."""
     row_passes: int = 0
     """Rows verified, summed over rounds."""
     tokens: int = 0
@@ -32,7 +33,7 @@ class Counters:
     """Drafted nodes whose parent was accepted, by depth."""
     accepted_by_position: list[int] = field(default_factory=lambda: [0] * DEPTHS)
     prefix_tokens_reused: int = 0
-    """Prompt tokens that were in the forest already when their request joined."""
+    """Prompt tokens that were cached already when their request was admitted."""
     prefix_tokens_computed: int = 0
     """Prompt tokens that had to be computed."""
     seconds: float = 0.0
@@ -43,13 +44,13 @@ class Counters:
     """Of it in the draft model's passes."""
     draft_passes: int = 0
     draft_exits: list[int] = field(default_factory=lambda: [0] * DEPTHS)
-    """Tokens that left the draft model at each of its exits, prompts not counted."""
+    """Tokens that ended at each exit of the draft model, prompts not counted."""
     predicted_seconds: float = 0.0
-    """What the cost table said the verifying passes would take."""
+    """Time of verifying passes by the cost table."""
     verified_seconds: float = 0.0
-    """What they took, passes that also read prompts left out of both."""
+    """Their measured time. Passes that also computed prompts are left out of both."""
     preempted: int = 0
-    """Sequences that lost their keys and values to want of memory, and had them computed again."""
+    """Jobs whose keys and values were freed for want of memory, and computed again later."""
 
     def copy(self) -> Counters:
         """As they are now."""
@@ -60,12 +61,48 @@ class Counters:
         return Counters(**{f.name: _minus(getattr(self, f.name), getattr(before, f.name)) for f in fields(self)})
 
     def as_round(self, began: float, seconds: float) -> Round:
-        """The difference that one round has made, as the journal tells it."""
+        """The difference that one round made, as a record for the journal."""
         return Round(began, seconds, self.row_passes, self.read, self.drafted, self.accepted, self.tokens)
 
-    def count(self, draft: Draft, verdict: Verification) -> list[tuple[float, bool]]:
-        """Count a verified draft; (claimed confidence, accepted) of every node whose parent was accepted."""
-        accepted = set(verdict.accepted)
+    def add_prompt(self, tokens: int, reused: int) -> None:
+        """Count the prompt of an admitted branch, of which so many tokens were cached."""
+        self.prefix_tokens_reused += reused
+        self.prefix_tokens_computed += tokens - reused
+
+    def add_preemption(self) -> None:
+        """Count a preempted job."""
+        self.preempted += 1
+
+    def add_pass(self, prompt_tokens: int) -> None:
+        """Count a target pass that computed so many prompt tokens."""
+        self.rounds += 1
+        self.read += prompt_tokens
+
+    def add_prediction(self, predicted: float, seconds: float) -> None:
+        """Count the predicted and the measured time of a pass without prompt tokens."""
+        self.predicted_seconds += predicted
+        self.verified_seconds += seconds
+
+    def add_round(self, seconds: float, target_seconds: float) -> None:
+        """Count the time of a round, and of the target pass in it."""
+        self.seconds += seconds
+        self.target_seconds += target_seconds
+
+    def add_drafting(self, seconds: float, passes: int, exits: Sequence[int]) -> None:
+        """Count the draft model's work in a round; ``exits``: tokens that ended at each of its exits."""
+        self.draft_seconds += seconds
+        self.draft_passes += passes
+        for place, tokens in enumerate(exits):
+            self.draft_exits[min(place, DEPTHS - 1)] += tokens
+
+    def count(self, draft: Draft, verification: Verification, committed: int) -> list[tuple[float, bool]]:
+        """Count a verified draft, of which so many tokens were ``committed``.
+
+        Returns (confidence, accepted) of every drafted token whose parent was accepted.
+        """
+        accepted = set(verification.accepted)
+        self.tokens += committed
+        self.row_passes += 1
         self.drafted += len(draft)
         self.accepted += len(accepted)
         outcomes = []
@@ -83,10 +120,10 @@ class Counters:
         return outcomes
 
     def count_beams(self, drafted: int, steps: int, *, ended: bool) -> list[bool]:
-        """Count what a group of beams got: a group counts as one branch, a step and a drafted layer as one token.
+        """Count a pass over a group of beams: a group counts as one row, a step and a drafted layer as one token.
 
-        Returns of every drafted layer that was come to whether it was accepted; where the last step ``ended`` all
-        beams, nobody knows of its layer.
+        Returns for every drafted layer that was verified whether it was accepted; where the last step ``ended`` all
+        beams, it is unknown for that step's layer.
         """
         tried = min(steps - ended, drafted)
         self.tokens += steps
@@ -100,7 +137,7 @@ class Counters:
         return [depth < steps - 1 for depth in range(tried)]
 
     def figures(self) -> dict[str, Any]:
-        """Everything that a report shows; unknown is None."""
+        """All figures of a report, by name; unknown is None."""
         left = sum(self.draft_exits)
         exits = max((i + 1 for i, tokens in enumerate(self.draft_exits) if tokens), default=0)
         reached = max((i + 1 for i, tried in enumerate(self.tried_by_position) if tried), default=0)

@@ -1,77 +1,72 @@
-"""What a question becomes: jobs of the scheduler, and an answer when the last of them is done.
+"""Turns requests into jobs, and the results of a request's jobs into its reply.
 
-Answers are handed out when the round that made them is over, so that whoever is told of the round is told first.
+Replies are deferred to the end of the round, so that its listeners run before futures resolve.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from treeagent.backend import Reply, Request, ScoreRequest, Scores, Usage
+from treeagent.backend import Request, ScoreRequest
 
-from ...local.base import pairs, samples
+from ...local.base import pairs, reply_of, samples, scores_of
 from ...local.beam_search import BeamSearch
 from ...local.request_queue import PendingRequest
 from ...models.loader import Model
 from ...models.tokenizer import ChatTokenizer
+from ..verifiers.beam_coupled import BeamVerifier
 from .beam_job import BeamJob
-from .jobs import DecodeJob, Job
+from .decode_job import DecodeJob
+from .jobs import Job
 from .score_job import ScoreJob
 
 EngineRequest = PendingRequest[Request | ScoreRequest]
 Defer = Callable[[Callable[[], None]], object]
-"""Has something done when the round is over."""
+"""Takes a function that is to be called at the end of the round."""
 
 
-def jobs_of(ticket: EngineRequest, text: ChatTokenizer, model: Model, later: Defer, *, single: bool) -> Iterator[Job]:
-    """The jobs of a question; ``single``: of beams only the best one goes on after a pass. Raises BackendError."""
-    if isinstance(ticket.question, ScoreRequest):
-        yield from _scoring(ticket, ticket.question, text, model, later)
-    else:
-        yield from _generation(ticket, ticket.question, text, model, later, single=single)
+class JobFactory:
+    """Makes the jobs of requests to one model."""
 
+    def __init__(self, tokenizer: ChatTokenizer, model: Model, beams: BeamVerifier, *, single_beam: bool) -> None:
+        """``single_beam``: of several beams only the best one is continued after a pass."""
+        self._tokenizer, self._model = tokenizer, model
+        self._beams, self._single_beam = beams, single_beam
 
-def _scoring(
-    ticket: EngineRequest, request: ScoreRequest, text: ChatTokenizer, model: Model, later: Defer
-) -> Iterator[Job]:
-    asked = pairs(request, text, model)
-    lengths = tuple(len(continuation) for _, continuation in asked)
-    usage = Usage(calls=1, prompt_tokens=(len(asked[0][0]) if asked else 0) + sum(lengths), completion_tokens=0)
-
-    def answer(sums: list[float]) -> None:
-        scores = Scores(tuple(sums), lengths, usage)
-        later(lambda: ticket.answer(scores))
-
-    if any(lengths):
-        continuations = [continuation for _, continuation in asked]
-        yield ScoreJob(asked[0][0], continuations, answer, ticket.fail, lambda: ticket.wanted)
-    else:
-        answer([0.0] * len(asked))
-
-
-def _generation(
-    ticket: EngineRequest, request: Request, text: ChatTokenizer, model: Model, later: Defer, *, single: bool
-) -> Iterator[Job]:
-    made = samples(request, text, model)
-    left = len(made)
-
-    def finished() -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            tokens = sum(len(sample.tokens) + sample.others for sample in made)
-            usage = Usage(calls=1, prompt_tokens=len(made[0].prompt), completion_tokens=tokens)
-            completions = tuple(sample.completion for sample in made if sample.completion is not None)
-            reply = Reply(completions, usage)
-            later(lambda: ticket.answer(reply))
-
-    def failed(error: BaseException) -> None:
-        ticket.fail(error)
-        ticket.dropped = True  # its other samples are of no use to anybody
-
-    for sample in made:
-        sample.wanted = lambda: ticket.wanted
-        if sample.sampling.num_beams > 1:
-            yield BeamJob(BeamSearch(sample, model.eos), finished, failed, single)
+    def jobs(self, pending: EngineRequest, defer: Defer) -> Iterator[Job]:
+        """The jobs of a request. Raises BackendError for a request that makes no sense."""
+        if isinstance(pending.request, ScoreRequest):
+            yield from self._scoring(pending, pending.request, defer)
         else:
-            yield DecodeJob(sample, finished, failed)
+            yield from self._generation(pending, pending.request, defer)
+
+    def _scoring(self, pending: EngineRequest, request: ScoreRequest, defer: Defer) -> Iterator[Job]:
+        tokens = pairs(request, self._tokenizer, self._model)
+        continuations = [continuation for _, continuation in tokens]
+
+        def answer(sums: list[float]) -> None:
+            scores = scores_of(tokens, sums)
+            defer(lambda: pending.answer(scores))
+
+        if any(continuations):
+            yield ScoreJob(tokens[0][0], continuations, answer, pending.fail, pending.is_wanted)
+        else:
+            answer([0.0] * len(tokens))  # nothing to compute
+
+    def _generation(self, pending: EngineRequest, request: Request, defer: Defer) -> Iterator[Job]:
+        requested = samples(request, self._tokenizer, self._model, pending.is_wanted)
+        unfinished = len(requested)
+
+        def finished() -> None:
+            nonlocal unfinished
+            unfinished -= 1
+            if unfinished == 0:
+                reply = reply_of(requested)
+                defer(lambda: pending.answer(reply))
+
+        for sample in requested:
+            if sample.sampling.num_beams > 1:
+                run = BeamSearch(sample, self._model.eos)
+                yield BeamJob(run, self._beams, finished, pending.fail, single=self._single_beam)
+            else:
+                yield DecodeJob(sample, self._model.eos, finished, pending.fail)

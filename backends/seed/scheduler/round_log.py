@@ -1,4 +1,4 @@
-"""Rounds as they end, for whoever wants to be told: the time line of a run's page is made of them."""
+"""Records of rounds for listeners, such as the time line of a run's page."""
 
 from __future__ import annotations
 
@@ -15,34 +15,38 @@ from .metrics import Counters
 
 
 class Listener:
-    """Keeps rounds until it is asked for them; told nothing any more once nobody holds it."""
+    """Buffers rounds until they are read; the log holds it by a weak reference."""
 
     def __init__(self) -> None:
-        self.kept: deque[Round] = deque()
+        self._rounds: deque[Round] = deque()
+
+    def add(self, ended: Round) -> None:
+        """Buffer a round; called in the models' thread."""
+        self._rounds.append(ended)
 
     def __call__(self) -> list[Round]:
-        """Those that have ended since the last call. The models' thread may add to them meanwhile."""
-        return [self.kept.popleft() for _ in range(len(self.kept))]
+        """The rounds that have ended since the last call."""
+        return [self._rounds.popleft() for _ in range(len(self._rounds))]
 
 
 class RoundLog:
-    """Tells all listeners, who come from any thread, of the rounds of one engine, which are made in another."""
+    """Passes the rounds of one engine on to listeners of any thread."""
 
     def __init__(self) -> None:
-        self._listeners: tuple[ref[Listener], ...] = ()  # replaced and never changed, as two threads look at it
+        self._listeners: tuple[ref[Listener], ...] = ()  # replaced and never changed, as two threads read it
         self._lock = threading.Lock()
 
     def listen(self) -> Listener:
-        """Another listener, told of rounds that begin from now on."""
+        """A new listener for the rounds that begin from now on."""
         listener = Listener()
         with self._lock:
-            self._listeners = (*(known for known in self._listeners if known() is not None), ref(listener))
+            self._listeners = (*(held for held in self._listeners if held() is not None), ref(listener))
         return listener
 
     @contextmanager
     def round(self, counters: Counters) -> Iterator[None]:
-        """Tell of the round that is made inside, if it comes to a pass."""
-        listeners = [listener for known in self._listeners if (listener := known()) is not None]
+        """Record the round that runs inside, if it makes a pass."""
+        listeners = [listener for held in self._listeners if (listener := held()) is not None]
         if not listeners:
             yield
             return
@@ -51,6 +55,6 @@ class RoundLog:
             yield
         finally:
             if counters.rounds > before.rounds:
-                made = counters.since(before).as_round(began, time.monotonic() - began)
+                ended = counters.since(before).as_round(began, time.monotonic() - began)
                 for listener in listeners:
-                    listener.kept.append(made)
+                    listener.add(ended)

@@ -11,11 +11,12 @@ from treeagent.errors import BackendError
 
 from ..executor.forward_batch import Segment
 from ..kv_cache.pool import Slots
-from .jobs import NOT_FINITE, Job
+from .jobs import NOT_FINITE, Committed, Job, JobOutput
+from .metrics import Counters
 
 
 class ScoreJob(Job):
-    """Log-probabilities of continuations of one prompt: one tree, so that common beginnings are read once."""
+    """Log-probabilities of continuations of one prompt: one tree, so that common beginnings are computed once."""
 
     def __init__(
         self,
@@ -25,34 +26,35 @@ class ScoreJob(Job):
         failed: Callable[[BaseException], None],
         wanted: Callable[[], bool],
     ) -> None:
+        """``answer`` takes the summed log-probabilities (C,) of the continuations; ``wanted`` as in :class:`Sample`."""
+        super().__init__(failed)
         self._prompt = list(prompt)
-        self._continuations = continuations
-        self.answer = answer
-        self.failed = failed
-        self._wanted = wanted
-        self.branches = []
-        self.served = 0
+        self._answer, self._wanted = answer, wanted
+        self._sums: list[float] = []
         self.tokens: list[int] = [self._prompt[-1]]
         """The prompt's last token, then the continuations' tokens but their last ones, as a tree."""
         self.parents: list[int] = [-1]
-        self._asked: list[list[tuple[int, int]]] = []
-        known: dict[tuple[int, int], int] = {}
-        for continuation in continuations:
-            node, steps = 0, []
-            for place, token in enumerate(continuation):
-                steps.append((node, token))
-                if place == len(continuation) - 1:
-                    break
-                if (node, token) not in known:
-                    known[node, token] = len(self.tokens)
-                    self.tokens.append(token)
-                    self.parents.append(node)
-                node = known[node, token]
-            self._asked.append(steps)
+        nodes: dict[tuple[int, int], int] = {}
+        self._paths = [self._path(continuation, nodes) for continuation in continuations]
+        """For each continuation the tree's node before each of its tokens, and the token."""
+
+    def _path(self, continuation: Sequence[int], nodes: dict[tuple[int, int], int]) -> list[tuple[int, int]]:
+        """Add a continuation to the tree; ``nodes`` by parent and token."""
+        node, steps = 0, []
+        for place, token in enumerate(continuation):
+            steps.append((node, token))
+            if place == len(continuation) - 1:
+                break
+            if (node, token) not in nodes:
+                nodes[node, token] = len(self.tokens)
+                self.tokens.append(token)
+                self.parents.append(node)
+            node = nodes[node, token]
+        return steps
 
     @property
     def open(self) -> bool:
-        """Whether anybody still waits for it."""
+        """See :class:`Job`."""
         return self._wanted()
 
     @property
@@ -69,21 +71,30 @@ class ScoreJob(Job):
         """The prompt but its last token."""
         return [self._prompt[:-1]]
 
-    def spans(self, slots: Sequence[Slots]) -> list[Segment]:
+    def segments(self, slots: Sequence[Slots]) -> list[Segment]:
         """The tree."""
         [branch], wanted = self.branches, range(len(self.tokens))
         return [Segment(self.tokens, slots[0], branch.table, branch.node, self.parents, wanted)]
 
-    def take(self, logits: torch.Tensor) -> None:
-        """Answer from the logits (n, V) of the tree's tokens; sums in float64."""
+    def commit(self, output: JobOutput, counters: Counters) -> Committed:
+        """Sum the log-probabilities; nothing of the tree stays cached."""
+        self.branches[0].give_back(output.slots[0])
+        self._sums = self._log_probabilities(output.logits.slice(output.rows[0]))
+        if any(math.isnan(value) for value in self._sums):
+            return Committed(error=BackendError(NOT_FINITE))
+        return Committed(ended=True)
+
+    def finished(self) -> None:
+        """See :class:`Job`."""
+        self._answer(self._sums)
+
+    def _log_probabilities(self, logits: torch.Tensor) -> list[float]:
+        """Of each continuation, from the logits (n, V) of the tree's tokens; sums in float64."""
         wide = logits if logits.dtype == torch.float64 else logits.float()
         norms = wide.logsumexp(dim=1)  # (n,)
         sums = []
-        for steps in self._asked:
+        for steps in self._paths:
             at = torch.tensor([node for node, _ in steps], dtype=torch.long, device=logits.device)
             tokens = torch.tensor([token for _, token in steps], dtype=torch.long, device=logits.device)
             sums.append(float((wide[at, tokens] - norms[at]).double().sum()))
-        if any(math.isnan(value) for value in sums):
-            self.failed(BackendError(NOT_FINITE))
-        else:
-            self.answer(sums)
+        return sums

@@ -1,17 +1,16 @@
-"""What every branch gets drafted in a round: the drafter proposes, measured times and late outcomes decide."""
+"""Decides what is drafted in a round: the drafter proposes, measured times and recent acceptance select."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ..drafters.base import Drafter, VerifiedDraft
 from ..executor.cost_table import CostTable
 from ..executor.logits import Logits
 from ..records import Draft, SequenceState
-from ..scheduler.beam_job import BeamJob
-from ..scheduler.jobs import DecodeJob
 from ..verifiers.base import DraftCheck, Verification
 from .calibration import AcceptanceEstimator
 from .gate import Gate
@@ -21,192 +20,197 @@ DEPTH = 16
 """Levels of the deepest draft."""
 
 
+@dataclass(frozen=True, slots=True)
+class DraftUsage:
+    """Work of the draft model so far."""
+
+    seconds: float = 0.0
+    """Time of its passes."""
+    passes: int = 0
+    exit_counts: tuple[int, ...] = ()
+    """Tokens that ended at each of its exits; empty for a model of one exit."""
+
+
 class Speculator:
-    """A drafter and what is known of its worth."""
+    """A drafter and the statistics of its acceptance.
+
+    Its methods take sequences as records and return drafts; the caller stores them.
+    """
 
     def __init__(self, cost: CostTable, draft_tokens: int | None = None) -> None:
         self.cost = cost
         """Seconds of the target's passes."""
         self.draft_tokens = draft_tokens
-        """Nodes of every draft; None weighs expected tokens against measured times."""
+        """Nodes of every draft; None: by expected tokens per second."""
         self.drafter: Drafter | None = None
         self.gate = Gate()
-        self._calibrations: defaultdict[str, AcceptanceEstimator] = defaultdict(AcceptanceEstimator)
-        self._asked = False
-        """Whether the drafter was asked when drafts were wanted last."""
+        self._estimators: defaultdict[str, AcceptanceEstimator] = defaultdict(AcceptanceEstimator)
+        self._observed: dict[SequenceState, int] = {}
+        """Tokens of each single sequence that the drafter has observed."""
+        self._active = False
+        """Whether the drafter was called in the last round that had single sequences."""
         self._learning = 0.0
-        """Seconds that it took to learn from the last pass."""
+        """Seconds that the drafter took to learn from the last pass."""
 
     def start(self, drafter: Drafter | None) -> None:
-        """Go on with a drafter of which nothing is known."""
+        """Continue with another drafter, without statistics. No sequence may be live."""
         self.drafter, self.gate = drafter, Gate()
-        self._calibrations.clear()
-        self._asked, self._learning = False, 0.0
+        self._estimators.clear()
+        self._observed.clear()
+        self._active, self._learning = False, 0.0
 
-    def calibration(self, by: str) -> AcceptanceEstimator:
-        """What the claims of one kind of drafter were worth."""
-        return self._calibrations[by]
+    def estimator(self, by: str) -> AcceptanceEstimator:
+        """The acceptance of drafts of one kind, see :attr:`Draft.by`."""
+        return self._estimators[by]
 
-    def settle(self, outcomes: Mapping[str, Sequence[tuple[float, bool]]]) -> None:
-        """Learn from a round what claims were worth: (claimed confidence, accepted) by kind of drafter."""
-        for by in outcomes.keys() | self._calibrations.keys():
-            self.calibration(by).learn(outcomes.get(by, ()))
-
-    def _values(self, draft: Draft) -> list[float]:
-        return values(draft, self.calibration(draft.by).worth)
-
-    @property
-    def spent(self) -> tuple[float, int, tuple[int, ...]]:
-        """Seconds and passes of the draft model so far, and tokens that left at each of its exits."""
+    def usage(self) -> DraftUsage:
+        """The draft model's work so far."""
         drafter = self.drafter
-        return (0.0, 0, ()) if drafter is None else (drafter.seconds, drafter.passes, tuple(drafter.left))
+        return DraftUsage() if drafter is None else DraftUsage(drafter.seconds, drafter.passes, tuple(drafter.left))
 
     def draft(
-        self,
-        jobs: Sequence[DecodeJob],
-        verified: int,
-        room: int,
-        *,
-        together: bool = True,
-        beams: Sequence[BeamJob] = (),
-    ) -> None:
-        """Give each branch the draft that is worth verifying in a pass of ``verified`` branches.
+        self, targets: Sequence[Sequence[SequenceState]], room: int, *, together: bool = True
+    ) -> list[list[Draft]]:
+        """For each target the drafts of its sequences that are worth verifying; empty without a drafter.
 
-        ``room`` slots are free for drafts; ``together`` says that all drafts are verified in one pass, rather than each
-        alone. Prompts that the pass reads as well are paid for anyway; counting their time would make drafts look
-        cheap. Beams are drafted whole or not at all, as far as there is room.
+        A target is one sequence, or all the sequences of a group of beams, whose drafts are given whole or not at all.
+        ``room`` slots are free for drafts. ``together``: all drafts are verified in one pass, otherwise one target a
+        pass. Prompt tokens of the same pass are left out of its predicted time: they are computed anyway, and would
+        make drafts look cheap.
         """
-        for job in jobs:
-            job.draft = Draft()
-        for beam in beams:
-            beam.drop_drafts()
         if self.drafter is None:
-            return
-        drafted, left = self._fitting(self.drafter, beams, room)
-        plan = self._plan(self.drafter, jobs, verified, left)
-        if jobs:  # where all wait to be verified, the last answer counts
-            self._asked = plan is not None
-        if plan is None and not drafted:
-            return
-        asked = jobs if plan is not None else []
+            return []
+        drafts = [[Draft() for _ in rows] for rows in targets]
+        single = [i for i, rows in enumerate(targets) if rows[0].group is None]
+        groups, room = self._groups_that_fit(self.drafter, targets, room)
+        verified = len(single) if together else 1
+        plan = self._plan(self.drafter, len(single), verified, room)
+        if single:  # where all are queued for verification, the last decision holds
+            self._active = plan is not None
+        if plan is None:
+            single = []
+        if not single and not groups:
+            return drafts
         floor, depth = plan or (0.0, 0)
         began = time.perf_counter()
-        self.watch(asked)
-        rows = [*(job.row for job in asked), *(row for beam in drafted for row in beam.group.rows)]
-        drafts = self.drafter.propose(rows, floor, depth)
-        mine, others = drafts[: len(asked)], iter(drafts[len(asked) :])
-        for beam in drafted:
-            beam.drafts = [next(others) for _ in beam.group.rows]
-        if asked:  # of the time only the share of these rows tells whether drafting for them pays
-            took = (time.perf_counter() - began) * len(asked) / len(rows)
-            self._choose(asked, mine, verified, left, took, together=together)
+        for i in single:
+            self.observe_committed(targets[i][0])
+        rows = [row for i in (*single, *groups) for row in targets[i]]
+        proposed = iter(self.drafter.propose(rows, floor, depth))
+        proposals = [next(proposed) for _ in single]
+        for i in groups:
+            drafts[i] = [next(proposed) for _ in targets[i]]
+        if single:  # of the time only the share of the single sequences tells whether drafting for them pays
+            seconds = (time.perf_counter() - began) * len(single) / len(rows)
+            for i, draft in zip(
+                single, self._select(proposals, verified, room, seconds, together=together), strict=True
+            ):
+                drafts[i] = [draft]
+        return drafts
 
-    def _fitting(self, drafter: Drafter, beams: Sequence[BeamJob], room: int) -> tuple[list[BeamJob], int]:
-        """The jobs whose beams there is room to draft, and the room that is left."""
-        fitting = []
-        for beam in beams:
-            nodes = drafter.beam_nodes(beam.group)
-            if 0 < nodes <= room:
-                fitting.append(beam)
+    def _groups_that_fit(
+        self, drafter: Drafter, targets: Sequence[Sequence[SequenceState]], room: int
+    ) -> tuple[list[int], int]:
+        """Indices of the groups of beams that there is room to draft for, and the room that is left."""
+        groups = []
+        for i, rows in enumerate(targets):
+            if rows[0].group is not None and 0 < (nodes := drafter.beam_nodes(rows[0].group)) <= room:
+                groups.append(i)
                 room -= nodes
-        return fitting, room
+        return groups, room
 
-    def _plan(self, drafter: Drafter, jobs: Sequence[DecodeJob], verified: int, room: int) -> tuple[float, int] | None:
-        """Least value of a node and levels of the drafts of single branches; None without drafts."""
+    def _plan(self, drafter: Drafter, count: int, verified: int, room: int) -> tuple[float, int] | None:
+        """Least value of a node, and levels, of the drafts of ``count`` single sequences; None: no drafts."""
         most = self.draft_tokens
         depth = DEPTH if most is None else min(DEPTH, most)
-        while depth and len(jobs) * drafter.nodes_drawn(depth) > room:
+        while depth and count * drafter.nodes_drawn(depth) > room:
             depth -= 1  # a drawn draft that turned out too large must not be dropped
-        if not jobs or not depth or room < 1:
+        if not count or not depth or room < 1:
             return None
         if most is not None:
             return 0.0, depth
         least = floor(self.cost, verified, room)
         return (least, depth) if least < 1 and self.gate.open() else None
 
-    def _choose(
-        self,
-        jobs: Sequence[DecodeJob],
-        drafts: Sequence[Draft],
-        verified: int,
-        room: int,
-        took: float,
-        *,
-        together: bool,
-    ) -> None:
-        """Give the jobs what of their drafts is to be verified; ``took`` seconds it took to draft."""
+    def _select(
+        self, drafts: Sequence[Draft], verified: int, room: int, seconds: float, *, together: bool
+    ) -> list[Draft]:
+        """The parts of the drafts that are to be verified; drafting took so many ``seconds``."""
         if self.draft_tokens is not None:
-            for job, draft in zip(jobs, drafts, strict=True):
-                job.draft = self._cut(draft, self.draft_tokens)
-            return
+            return [self._cut(draft, self.draft_tokens) for draft in drafts]
         began = time.perf_counter()
-        worths = [self._values(draft) for draft in drafts]
+        node_values = [self._values(draft) for draft in drafts]
         if together:
-            chosen = select(drafts, worths, self.cost, room)
+            chosen = select(drafts, node_values, self.cost, room)
         else:
-            chosen = [select([draft], [worth], self.cost, room)[0] for draft, worth in zip(drafts, worths, strict=True)]
+            chosen = [
+                select([draft], [own], self.cost, room)[0] for draft, own in zip(drafts, node_values, strict=True)
+            ]
         # What was drawn must not be chosen by what it is.
         final = [draft if draft.law is not None else kept for draft, kept in zip(drafts, chosen, strict=True)]
-        self._judge(final, verified, took + time.perf_counter() - began)
-        for job, draft in zip(jobs, final, strict=True):
-            job.draft = draft
+        self._update_gate(final, verified, seconds + time.perf_counter() - began)
+        return final
 
-    def learn(self, claims: Sequence[DraftCheck], verdicts: Sequence[Verification | None], logits: Logits) -> None:
-        """Tell the drafter what the target said of all verified tokens, if it wants to know and was asked."""
-        if self.drafter is None or not self.drafter.wants or not self._asked or not claims:
+    def learn(self, checks: Sequence[DraftCheck], verifications: Sequence[Verification | None], logits: Logits) -> None:
+        """Show the drafter the target's likeliest tokens of a pass, if it needs them and was called."""
+        if self.drafter is None or not self.drafter.wants or not self._active or not checks:
             return
         began = time.perf_counter()
-        self.drafter.learn(told(claims, verdicts, logits, self.drafter.wants))
+        self.drafter.learn(verified_drafts(checks, verifications, logits, self.drafter.wants))
         self._learning = time.perf_counter() - began
 
-    def forget_rows(self, rows: Sequence[SequenceState]) -> None:
-        """Beams that are no more."""
-        if self.drafter is not None:
-            for row in rows:
-                self.drafter.forget(row)
+    def record_outcomes(self, outcomes: Mapping[str, Sequence[tuple[float, bool]]]) -> None:
+        """Update the acceptance estimates after a round: (confidence, accepted) by kind of draft."""
+        for by in outcomes.keys() | self._estimators.keys():
+            self.estimator(by).learn(outcomes.get(by, ()))
 
-    def watch(self, jobs: Sequence[DecodeJob]) -> None:
-        """Show the drafter what was committed since it looked last."""
-        for job in jobs:
-            if self.drafter is not None and job.watched < len(job.row.tokens):
-                self.drafter.observe(job.row, job.watched)
-                job.watched = len(job.row.tokens)
+    def observe_committed(self, row: SequenceState) -> None:
+        """Show the drafter the tokens of a single sequence that were committed since the last call."""
+        start = self._observed.get(row, 0)
+        if self.drafter is not None and start < len(row.tokens):
+            self.drafter.observe(row, start)
+            self._observed[row] = len(row.tokens)
 
-    def forget(self, job: DecodeJob) -> None:
-        """A branch leaves; what it wrote may be of use to others, unless drafting rests."""
-        job.draft = None
-        if self.drafter is not None:
-            if self.gate.resting == 0:
-                self.watch([job])
-            self.drafter.forget(job.row)
-            job.watched = 0
+    def forget(self, rows: Sequence[SequenceState]) -> None:
+        """Sequences have ended or were preempted; unless drafting is off, the drafter observes their last tokens."""
+        if self.drafter is None:
+            return
+        for row in rows:
+            if row.group is None and not self.gate.paused:
+                self.observe_committed(row)
+            self._observed.pop(row, None)
+            self.drafter.forget(row)
+
+    def _values(self, draft: Draft) -> list[float]:
+        return values(draft, self.estimator(draft.by).probability)
 
     def _cut(self, draft: Draft, most: int) -> Draft:
         """The best ``most`` nodes; of a drawn draft the first, which are chosen whatever they turned out to be."""
         if draft.law is not None or len(draft) <= most:
             return draft.keep(range(min(len(draft), most)))
-        worth = self._values(draft)
-        best = sorted(range(len(draft)), key=lambda node: -worth[node])[:most]  # of equals parents stand first
+        node_values = self._values(draft)
+        best = sorted(range(len(draft)), key=lambda node: -node_values[node])[:most]  # of equals parents stand first
         return draft.keep(sorted(best))
 
-    def _judge(self, chosen: Sequence[Draft], verified: int, took: float) -> None:
-        """Tell the gate what the round promises, the drafter's time included; only a part of what was drafted may be
-        verified in the next pass. Learning from that will take what it took last time.
+    def _update_gate(self, chosen: Sequence[Draft], verified: int, seconds: float) -> None:
+        """Compare the round's expected tokens per second, drafting included, with those of a round without drafts.
+
+        Only ``verified`` of the drafts are in the next pass. Learning from it is taken to last as long as last time.
         """
         part = verified / len(chosen)
         gain = sum(sum(self._values(draft)) for draft in chosen)
-        seconds = self.cost(verified, sum(map(len, chosen)) * part) + took * part + self._learning
-        self.gate.learn(verified + gain * part, seconds, verified, self.cost(verified))
+        total = self.cost(verified, sum(map(len, chosen)) * part) + seconds * part + self._learning
+        self.gate.learn(verified + gain * part, total, verified, self.cost(verified))
 
 
-def told(
-    claims: Sequence[DraftCheck], verdicts: Sequence[Verification | None], logits: Logits, count: int
+def verified_drafts(
+    checks: Sequence[DraftCheck], verifications: Sequence[Verification | None], logits: Logits, count: int
 ) -> list[VerifiedDraft]:
-    """Of every branch whose logits are finite the ``count`` likeliest tokens after each verified one."""
-    best, chances = logits.top(count)
-    every = []
-    for claim, verdict in zip(claims, verdicts, strict=True):
-        if verdict is not None:
-            at = slice(claim.first, claim.first + 1 + len(claim.draft))
-            every.append(VerifiedDraft(claim.row, claim.draft, verdict.tokens, best[at], chances[at]))
-    return every
+    """For each sequence with finite logits the ``count`` likeliest tokens after each verified one."""
+    best, chances = logits.top(count)  # (R, count)
+    verified = []
+    for check, verification in zip(checks, verifications, strict=True):
+        if verification is not None:
+            at = slice(check.first, check.first + 1 + len(check.draft))
+            verified.append(VerifiedDraft(check.row, check.draft, verification.tokens, best[at], chances[at]))
+    return verified

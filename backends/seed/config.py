@@ -1,0 +1,132 @@
+"""All options of the engine, checked once, in one frozen record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from treeagent.errors import ConfigError, did_you_mean
+
+from .drafters.base import Drafter
+from .drafters.model.beam_tree import size_of
+from .drafters.registry import DrafterSpec
+from .executor.early_exit import ExitSpec
+from .verifiers.beam_rejection import check_beams
+from .verifiers.rejection import VERIFIERS
+
+POLICIES = ("rounds", "fcfs", "serial")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResearchOptions:
+    """Options that exist to be measured; the defaults are what users should run. Raises ConfigError."""
+
+    policy: str = "rounds"
+    """``rounds``, or the schedules of Wang et al. (arXiv 2406.18200): ``fcfs`` and ``serial``."""
+    draft_tokens: int | None = None
+    """Tokens drafted for every sequence in every round; None chooses by the measured times."""
+    beam_draft: str | None = None
+    """``WIDTHxDEPTH``: drafted beams and steps for every completion with beams; None: twice its beams, up to 3 steps,
+    as many as pay."""
+    beam_threshold: float | None = None
+    """With ``recursive``: the probability with which all beams of a step should be among the drafted ones. A step has
+    as many beams as that allows. None: always all of them."""
+    beam_min: int = 1
+    """The fewest beams of such a step."""
+    beam_survivors: int | None = None
+    """1: only the best beam is continued after a pass. None: all of them."""
+    max_rows: int = 256
+    """The most live sequences at one time; further ones are queued."""
+    chunk: int = 1024
+    """The most prompt tokens read in one round."""
+
+    def __post_init__(self) -> None:
+        _check_word("policy", self.policy, POLICIES)
+        for option in ("max_rows", "chunk", "draft_tokens"):
+            _check_positive(option, getattr(self, option))
+        if self.beam_draft is not None:
+            size_of(self.beam_draft)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """Options of one engine. Raises ConfigError where they make no sense, alone or together."""
+
+    model: str = "mini"
+    """The target: a name, a folder, a .gguf file or a hub id."""
+    dtype: str = "float32"
+    """Of the weights of both models, and of their keys and values."""
+    draft: str | None = None
+    """The draft model, of the target's vocabulary; None without one."""
+    drafter: str | Callable[[], Drafter] = "auto"
+    """A name of :mod:`.drafters.registry`, or a function that makes a drafter."""
+    exit: str | None = None
+    """Early exit of the draft model, see :class:`.executor.early_exit.ExitSpec`; None: adaptive, at the exits that
+    save time."""
+    verify: str = "coupled"
+    """``coupled`` or ``recursive`` (also called ``rejection``)."""
+    kv_memory: float = 2000.0
+    """Megabytes (10^6 bytes) of keys and values, for the target and for the draft model each."""
+    research: ResearchOptions = field(default_factory=ResearchOptions)
+
+    def __post_init__(self) -> None:
+        _check_word("verify", self.verify, tuple(VERIFIERS))
+        self._check_drafter()
+        _check_positive("kv_memory", self.kv_memory)
+        research = self.research
+        check_beams(research.beam_threshold, research.beam_min, research.beam_survivors, coupled=self.coupled)
+
+    @classmethod
+    def of(cls, **options: Any) -> EngineConfig:
+        """From options by their names, those of research among them. Raises ConfigError."""
+        research = {option.name: options.pop(option.name) for option in fields(ResearchOptions)}
+        return cls(**options, research=ResearchOptions(**research))
+
+    @property
+    def coupled(self) -> bool:
+        """Whether texts are plain decoding's, token for token."""
+        return self.verify == "coupled"
+
+    @property
+    def drafter_name(self) -> str:
+        """The drafter's name, with ``auto`` resolved; ``own`` for a function."""
+        if not isinstance(self.drafter, str):
+            return "own"
+        if self.drafter != "auto":
+            return self.drafter
+        return "ngram" if self.draft is None else "ngram+model"
+
+    @property
+    def drafter_spec(self) -> DrafterSpec:
+        """The parts of the drafter's name; none of them for a function."""
+        return DrafterSpec.parse(self.drafter_name) if isinstance(self.drafter, str) else DrafterSpec(None, None)
+
+    def options(self) -> dict[str, Any]:
+        """Options by the names that users select them with; a function is called ``own``."""
+        groups = (self, self.research)
+        values = {option.name: getattr(group, option.name) for group in groups for option in fields(group)}
+        del values["research"]
+        return values if isinstance(self.drafter, str) else values | {"drafter": "own"}
+
+    def _check_drafter(self) -> None:
+        spec, name = self.drafter_spec, self.drafter_name
+        if self.draft is None and spec.model:
+            raise ConfigError(f"drafter {name!r} needs a draft model: give draft, such as draft=mini-draft for mini")
+        if self.draft is not None and not spec.model:
+            raise ConfigError(f"draft {self.draft!r} is given, but the drafter uses no model. Leave one of them out.")
+        spec.shape(coupled=self.coupled)
+        if self.exit is not None:
+            if self.draft is None:
+                raise ConfigError(f"exit={self.exit} needs a draft model: give draft, or leave exit out")
+            ExitSpec.parse(self.exit)
+
+
+def _check_word(option: str, word: str, known: tuple[str, ...]) -> None:
+    if word not in known:
+        raise ConfigError(f"there is no {option} {word!r}.{did_you_mean(word, known)} Valid: {', '.join(known)}.")
+
+
+def _check_positive(option: str, number: float | None) -> None:
+    if number is not None and not number > 0:
+        raise ConfigError(f"{option} must be positive, not {number}")

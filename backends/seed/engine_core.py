@@ -1,0 +1,200 @@
+"""The engine's loop: requests from any event loop, rounds in the models' thread, replies to futures.
+
+Rounds run while there is work. Between two of them the thread is free for other engines and backends. Failures end
+here: whatever is raised in the thread reaches the requests concerned as BackendError.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from treeagent.backend import Reply, Request, Round, ScoreRequest, Scores
+from treeagent.errors import BackendError, TreeagentError
+
+from ..local import model_thread
+from ..local.request_queue import RequestQueue
+from .builder import EngineParts
+from .config import EngineConfig
+from .draft_model import SharedDraftModel
+from .scheduler.requests import EngineRequest
+from .scheduler.round_log import RoundLog
+
+
+class EngineCore:
+    """Runs the requests of one target; all public methods may be called from any thread."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        build: Callable[[], EngineParts],
+        draft: SharedDraftModel,
+        *,
+        set_threads: Callable[[], None],
+    ) -> None:
+        """``build`` loads the models, and ``set_threads`` sets torch's thread count; both run in the models' thread.
+
+        ``draft`` is kept in memory as long as this engine is loaded.
+        """
+        self.config = config
+        self.parts: EngineParts | None = None
+        """The loaded engine; None before it is loaded and after it is closed."""
+        self._build, self._set_threads = build, set_threads
+        self._draft = draft
+        self._draft.add_user(self)
+        self._rounds = RoundLog()
+        self._queue: RequestQueue[Request | ScoreRequest] = RequestQueue(self._submit)
+        self._inbox: deque[EngineRequest] = deque()
+        self._deferred: deque[Callable[[], None]] = deque()
+        """Replies, which are delivered at the end of the round."""
+        self._lock = threading.Lock()
+        """Guards ``_inbox`` and ``_working``."""
+        self._working = False
+
+    @property
+    def loaded(self) -> bool:
+        """Whether its models are in memory."""
+        return self.parts is not None
+
+    @property
+    def working(self) -> bool:
+        """Whether requests are queued or running."""
+        with self._lock:
+            return self._working
+
+    async def generate(self, request: Request) -> Reply:
+        """Complete a prompt. Raises BackendError."""
+        reply: Reply = await self._queue.ask(request)
+        return reply
+
+    async def score(self, request: ScoreRequest) -> Scores:
+        """Score continuations. Raises BackendError."""
+        scores: Scores = await self._queue.ask(request)
+        return scores
+
+    def load(self) -> None:
+        """Load the models and measure their passes. Raises ModelError."""
+        model_thread.run(self._loaded_parts)
+
+    async def aclose(self) -> None:
+        """Wait for the last round, then free models, keys and values; the next request loads them again."""
+        while not await model_thread.submit_async(self._release):
+            pass  # one round is run between two tries
+
+    def reset(self, *, tables: bool) -> None:
+        """Empty the prefix caches, also the draft model's, and with ``tables`` forget what drafters have learnt.
+
+        Raises BackendError while requests are running, also in another engine with the same draft model.
+        """
+        model_thread.run(lambda: self._reset(tables=tables))
+
+    def meter(self) -> Callable[[], dict[str, Any]]:
+        """Start measuring; the result gives the engine's figures since."""
+        start = self.parts
+        before = None if start is None else start.scheduler.counters.copy()
+
+        def read() -> dict[str, Any]:
+            parts = self.parts
+            if parts is None:
+                return {}
+            counters = parts.scheduler.counters
+            return parts.figures(counters.since(before) if before is not None and parts is start else counters)
+
+        return read
+
+    def rounds(self) -> Callable[[], list[Round]]:
+        """Start recording rounds; each call of the result gives those that have ended since the last call."""
+        return self._rounds.listen()
+
+    def _loaded_parts(self) -> EngineParts:
+        if self.parts is None:
+            self._set_threads()
+            self.parts = self._build()
+        return self.parts
+
+    def _submit(self, requests: list[EngineRequest]) -> None:
+        """Queue requests, and start the rounds if none are running. Called from any event loop's thread."""
+        with self._lock:
+            self._inbox.extend(requests)
+            start, self._working = not self._working, True
+        if start:
+            self._schedule_round()
+
+    def _schedule_round(self) -> None:
+        """Run another round as soon as the models' thread is free."""
+        try:
+            model_thread.submit(self._run)
+        except RuntimeError as error:  # Python is shutting down
+            self._fail_inbox(error)
+            if self.parts is not None:
+                self.parts.scheduler.fail(self._backend_error(error), everything=True)
+
+    def _run(self) -> None:
+        """Take in requests, run one round, deliver replies."""
+        try:
+            parts = self._loaded_parts()
+            self._set_threads()
+            self._admit(parts)
+            if parts.scheduler.busy:
+                self._round(parts)
+        except BaseException as error:  # noqa: BLE001  # the thread's boundary: the models could not be loaded
+            self._fail_inbox(error)
+        while self._deferred:
+            self._deferred.popleft()()
+        with self._lock:
+            self._working = bool(self._inbox) or (self.parts is not None and self.parts.scheduler.busy)
+            more = self._working
+        if more:
+            self._schedule_round()
+
+    def _admit(self, parts: EngineParts) -> None:
+        """Turn the requests of the inbox into jobs."""
+        for request in self._take_inbox():
+            try:
+                for job in parts.jobs.jobs(request, self._deferred.append):
+                    parts.scheduler.submit(job)
+            except BaseException as error:  # noqa: BLE001  # the thread's boundary: this request fails alone
+                request.fail(self._backend_error(error))
+
+    def _round(self, parts: EngineParts) -> None:
+        try:
+            with self._rounds.round(parts.scheduler.counters):
+                parts.scheduler.round()
+        except BaseException as error:  # noqa: BLE001  # the thread's boundary: the requests of this round fail
+            parts.scheduler.fail(self._backend_error(error))
+
+    def _fail_inbox(self, error: BaseException) -> None:
+        for request in self._take_inbox():
+            request.fail(self._backend_error(error))
+
+    def _take_inbox(self) -> list[EngineRequest]:
+        with self._lock:
+            requests = list(self._inbox)
+            self._inbox.clear()
+        return requests
+
+    def _release(self) -> bool:
+        """Free the models unless there is work; whether they are free."""
+        if self.working:
+            return False
+        self.parts = None
+        self._draft.release()
+        gc.collect()  # parts hold each other, and with them gigabytes of weights
+        return True
+
+    def _reset(self, *, tables: bool) -> None:
+        if self._draft.working:
+            raise BackendError("the engine cannot be reset while requests are running; await them first")
+        if self.parts is not None:
+            self.parts.reset(tables=tables)
+
+    def _backend_error(self, error: BaseException) -> TreeagentError:
+        if isinstance(error, TreeagentError):
+            return error
+        model = self.config.model
+        failure = BackendError(f"the model {model} failed in the seed engine: {type(error).__name__}: {error}")
+        failure.__cause__ = error
+        return failure

@@ -1,0 +1,82 @@
+"""A job that generates one sample, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from treeagent.errors import BackendError
+
+from ...local.sample import Sample
+from ..records import SequenceState
+from ..verifiers.base import DraftCheck
+from .jobs import NOT_FINITE, Committed, GenerationJob, JobOutput
+from .metrics import Counters
+
+
+class DecodeJob(GenerationJob):
+    """One sample and its branch."""
+
+    def __init__(
+        self,
+        sample: Sample,
+        eos: frozenset[int],
+        finished: Callable[[], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        """``eos``: ids of the tokens that end a text."""
+        super().__init__(failed)
+        self.sample = sample
+        self.sequence = SequenceState(
+            list(sample.prompt), len(sample.prompt), sample.sampling, sample.stream, sample.limit
+        )
+        self.sequences = [self.sequence]
+        self._eos = eos
+        self._finished = finished
+
+    @property
+    def open(self) -> bool:
+        """See :class:`Job`."""
+        return self.sample.open
+
+    @property
+    def most(self) -> int:
+        """Prompt and text."""
+        return self.sequence.prompt + self.sequence.limit
+
+    def checks(self, rows: Sequence[range]) -> list[DraftCheck]:
+        """The draft of its sequence."""
+        [draft] = self.next_drafts()
+        return [DraftCheck(self.sequence, draft, rows[0].start)]
+
+    def commit(self, output: JobOutput, counters: Counters) -> Committed:
+        """Append accepted tokens until the sample ends; keep the keys and values of all but the last new token."""
+        [verification], [slots], [branch], [draft] = (
+            output.verifications,
+            output.slots,
+            self.branches,
+            self.next_drafts(),
+        )
+        if verification is None:
+            branch.give_back(slots)
+            return Committed(error=BackendError(NOT_FINITE))
+        if self.drafts is not None:
+            self.sample.mark_drafted(len(verification.accepted))
+        new: list[int] = []
+        for token in verification.tokens:
+            new.append(token)
+            self.sample.accept(token, self._eos)
+            if self.sample.completion is not None:
+                break
+        held = [0, *(node + 1 for node in verification.accepted[: len(new) - 1])]
+        branch.extend([self.sequence.tokens[-1], *new[:-1]], slots[held])
+        branch.give_back(np.delete(slots, held))
+        self.sequence.append(new)
+        self.drafts, self.last_round = None, counters.rounds
+        outcomes = counters.count(draft, verification, len(new))
+        return Committed(draft.by, outcomes, ended=self.sample.completion is not None)
+
+    def finished(self) -> None:
+        """See :class:`Job`."""
+        self._finished()

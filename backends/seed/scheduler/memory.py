@@ -1,0 +1,92 @@
+"""Slots of the key-value pool for the next pass of live jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from treeagent.errors import BackendError
+
+from ..executor.model_runner import ModelRunner
+from ..kv_cache.page_table import CHUNK, PageTable
+from ..kv_cache.pool import Slots
+from ..kv_cache.radix_tree import OutOfMemory, RadixCache
+from .jobs import Job
+
+HEADROOM = 128
+"""Slots for drafts that cached prefixes are evicted for: the nodes of the largest pass whose time is measured."""
+
+
+def make_room(cache: RadixCache, live: Sequence[Job]) -> bool:
+    """Evict cached prefixes until every live branch can take its next tokens without a draft.
+
+    Where that is not enough, slots that branches hold in reserve are freed, and the result is False.
+    """
+    try:
+        needs = (zip(job.branches, job.widths, strict=True) for job in live)
+        cache.make_room(sum(branch.slots_needed(width) for pairs in needs for branch, width in pairs))
+    except OutOfMemory:
+        _free_reserves(live)
+        return False
+    return True
+
+
+def evict_for_drafts(cache: RadixCache, live: Sequence[Job]) -> None:
+    """Evict cached prefixes for drafts, where drafts take a small part of the memory."""
+    pool, wanted = cache.pool, sum(job.width for job in live) + HEADROOM
+    if pool.room < wanted <= pool.limit // 8:
+        cache.evict(wanted - pool.room)
+
+
+def allocate(ready: Sequence[Job], live: Sequence[Job]) -> list[list[Slots]]:
+    """For each branch of each job of ``ready`` slots (n,) for its next tokens and its draft.
+
+    More are reserved ahead where there are many; where there are too few, drafts are dropped.
+    """
+    for ahead in (CHUNK, 0):
+        slots = _take(ready, ahead)
+        if slots is not None:
+            return slots
+        _free_reserves(live)
+    for job in ready:
+        job.drop_drafts()
+    return [
+        [branch.take(width, ahead=0) for branch, width in zip(job.branches, job.widths, strict=True)] for job in ready
+    ]
+
+
+def _take(ready: Sequence[Job], ahead: int) -> list[list[Slots]] | None:
+    """All slots or, where memory is short, none."""
+    taken: list[tuple[PageTable, Slots]] = []
+    slots: list[list[Slots]] = []
+    try:
+        for job in ready:
+            own: list[Slots] = []
+            slots.append(own)
+            for branch, width, drafted in zip(job.branches, job.widths, job.drafted, strict=True):
+                own.append(branch.take(width + drafted, ahead))
+                taken.append((branch, own[-1]))
+    except OutOfMemory:
+        for branch, some in taken:
+            branch.give_back(some)
+        return None
+    return slots
+
+
+def _free_reserves(live: Sequence[Job]) -> None:
+    for job in live:
+        for branch in job.branches:
+            branch.free_reserved()
+
+
+def too_large(job: Job, runner: ModelRunner) -> BackendError:
+    """The error of a job that does not fit into memory, even alone."""
+    pool = runner.forest.pool
+    return BackendError(
+        f"kv_memory is too small: one request needs the keys and values of {job.most} tokens "
+        f"({_mebibytes(job.most * pool.slot_bytes)}), the limit is {pool.limit} tokens ({_mebibytes(runner.memory)}). "
+        "Raise kv_memory, or ask for fewer tokens."
+    )
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"

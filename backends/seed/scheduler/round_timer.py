@@ -1,0 +1,25 @@
+"""Adds the time of a round, and the draft model's work in it, to the counters."""
+
+from __future__ import annotations
+
+import time
+
+from ..executor.model_runner import ModelRunner
+from ..speculation.speculator import Speculator
+from .metrics import Counters
+
+
+class RoundTimer:
+    """Starts when it is made; a round that fails is not counted."""
+
+    def __init__(self, runner: ModelRunner, speculator: Speculator) -> None:
+        self._runner, self._speculator = runner, speculator
+        self._began = time.perf_counter()
+        self._target_seconds, self._usage = runner.seconds, speculator.usage()
+
+    def stop(self, counters: Counters) -> None:
+        """The round is over."""
+        before, usage = self._usage, self._speculator.usage()
+        counters.add_round(time.perf_counter() - self._began, self._runner.seconds - self._target_seconds)
+        exits = [now - then for now, then in zip(usage.exit_counts, before.exit_counts, strict=True)]
+        counters.add_drafting(usage.seconds - before.seconds, usage.passes - before.passes, exits)
