@@ -142,6 +142,7 @@ def spread(one: Bench, requests: list[Request], how: str, policy: str = "rounds"
     return one.scheduler.counters.since(before)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("how", ["model", "ngram+model", "rsd-c:2x2", "ngram"])
 def test_drafted_beams_are_those_of_naive_decoding(bench: Open, how: str, policy: str) -> None:

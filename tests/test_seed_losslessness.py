@@ -41,6 +41,7 @@ def drafter(bench: Bench, how: str, **options: float) -> str | Trees:
     return Trees(bench.naive.truth([*MIX, *FEW]), **{"hit": 0.7, **options}) if how == "trees" else how  # type: ignore[arg-type]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("how", DRAFTERS)
 @pytest.mark.parametrize("family", FAMILIES)
@@ -59,6 +60,7 @@ def test_texts_are_those_of_naive_decoding(bench: Open, family: str, how: str, p
         assert 0 < counters.accepted < counters.drafted
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("how", DRAFTERS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_texts_are_those_of_naive_decoding_in_float32(bench: Open, family: str, how: str) -> None:
@@ -69,6 +71,7 @@ def test_texts_are_those_of_naive_decoding_in_float32(bench: Open, family: str, 
     one.settle()
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("how", DRAFTERS)
 def test_drafts_by_measured_times(bench: Open, monkeypatch: pytest.MonkeyPatch, how: str, policy: str) -> None:
@@ -98,6 +101,7 @@ def evicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return freed
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("how", DRAFTERS)
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -150,6 +154,7 @@ def test_attending_to_a_shared_prefix_once_changes_no_text(
     assert max(shared) > (how == "none")  # with random drafts it depends on who finishes when
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("how", DRAFTERS)
 def test_company_and_order_change_no_text(bench: Open, how: str) -> None:
     """Requests one by one, backwards, a few at a time or with few rows: always the same texts."""

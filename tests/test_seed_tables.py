@@ -292,6 +292,7 @@ class Source:
                 return VerifiedDraft(branch, draft, tuple(tokens), *Logits(logits).top(wants))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
 def test_claims_come_true_as_often_as_they_say(drafter: TableDrafter, temperature: float) -> None:
     """On a stationary source the claims of each part of the scale average what came true, within sampling error."""
@@ -338,6 +339,7 @@ def test_knowing_the_noise_helps() -> None:
     assert hits[0] > hits[1] + 30
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize("setting", [WARM, CUT], ids=["warm", "cut"])
 @pytest.mark.parametrize("make", DRAFTERS)

@@ -51,6 +51,7 @@ def named(shapes: Sequence[Shape]) -> list[str]:
     return [shape.name for shape in shapes]
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize("setting", [WARM, CUT], ids=["warm", "cut"])
 @pytest.mark.parametrize("shape", DRAWN, ids=named(DRAWN))
@@ -60,6 +61,7 @@ def test_recursive_rejection_keeps_the_law_of_the_text(shape: Shape, setting: Sa
     assert p_value(drawn, joint(setting, 2)) > 1e-3
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize("shape", COUPLED, ids=named(COUPLED))
 def test_a_coupled_tree_changes_no_text(shape: Shape) -> None:
@@ -99,6 +101,7 @@ class Picky(StochasticBeam):
             sketch.growing = []
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize(
     ("rule", "shape"),
@@ -129,6 +132,7 @@ def test_a_law_that_underflows_is_drawn_from_as_it_stands() -> None:
         assert all(verdict is not None for verdict in Rejection().verify(claims, wide))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize("shape", DRAWN, ids=named(DRAWN))
 def test_the_first_nodes_of_a_drawn_tree_are_a_draft_too(shape: Shape) -> None:
