@@ -24,5 +24,6 @@ from .checker import CheckerContract as CheckerContract
 from .checker import Solution as Solution
 from .evaluator import EvaluatorContract as EvaluatorContract
 from .search import SearchContract as SearchContract
+from .task import TaskContract as TaskContract
 
-__all__ = ["BackendContract", "CheckerContract", "EvaluatorContract", "SearchContract", "Solution"]
+__all__ = ["BackendContract", "CheckerContract", "EvaluatorContract", "SearchContract", "Solution", "TaskContract"]

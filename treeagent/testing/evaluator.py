@@ -11,9 +11,8 @@ from ..backend import Request, ScoreRequest
 from ..errors import CapabilityError
 from ..evaluator import Evaluator
 from ..options import build
-from ..runtime.explorer import Explorer
 from ..runtime.result import Result
-from ..search import Search
+from ..search import Explorer, Search
 from ..task import Task
 from ..thought import Judgement, Thought
 from .synthetic import Node, TreeBackend, essence, solve, task
