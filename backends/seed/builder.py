@@ -59,9 +59,9 @@ class EngineParts:
     def reset(self, *, tables: bool) -> None:
         """Empty the prefix caches and, with ``tables``, start with a new drafter."""
         scheduler = self.scheduler
-        scheduler.runner.forest = scheduler.runner.new_forest()
+        scheduler.runner.clear_cache()
         if self.draft_runner is not None:
-            self.draft_runner.forest = self.draft_runner.new_forest()
+            self.draft_runner.clear_cache()
         if tables:
             speculator = scheduler.speculator
             speculator.start(build_drafter(self.config, self.draft, speculator, scheduler.runner.vocabulary))

@@ -51,6 +51,10 @@ class ModelRunner:
     def unlearn(self) -> None:
         """Forget what passes have taught about passes to come; here nothing does."""
 
+    def clear_cache(self) -> None:
+        """Free all keys and values."""
+        self.forest = self.new_forest()
+
     def new_forest(self) -> RadixCache:
         """An empty forest over a pool of its own."""
         return RadixCache(self.weights.new_pool(self.memory, self.layers))
