@@ -63,8 +63,8 @@ class CoTSC(Search):
     async def run(self, explorer: Explorer) -> Thought | None:
         """The first attempt with the winning answer."""
         attempts = [thought for thought in await explorer.attempt(self.by, self.k) if thought.answer is not None]
-        votes = Counter(explorer.task.same_answer(thought.answer) for thought in attempts if thought.answer is not None)
+        votes = Counter(explorer.task.answer_key(thought.answer) for thought in attempts if thought.answer is not None)
         first: dict[str, Thought] = {}
         for thought in attempts:
-            first.setdefault(explorer.task.same_answer(thought.answer or ""), thought)
+            first.setdefault(explorer.task.answer_key(thought.answer or ""), thought)
         return await explorer.finish([first[answer] for answer, _ in votes.most_common(self.candidates)])

@@ -36,10 +36,10 @@ class BestFirst(TreeSearch):
         frontier, left, fallback = [explorer.root], self.expansions, None
         while frontier:
             if frontier[0].terminal:
-                found = await explorer.finish([frontier.pop(0)])
-                if found is not None and (explorer.verified(found) or not explorer.task.can_verify):
-                    return found
-                fallback = fallback or found
+                answered = await explorer.finish([frontier.pop(0)])
+                if answered is not None and (explorer.verified(answered) or not explorer.task.can_verify):
+                    return answered
+                fallback = fallback or answered
                 continue
             batch = [thought for thought in frontier[: self.parallel] if not thought.terminal][:left]
             left -= len(batch)

@@ -32,10 +32,10 @@ class DFS(TreeSearch):
         while stack:
             thought = stack.pop()
             if thought.terminal:
-                found = await explorer.finish([thought])
-                if found is not None and (explorer.verified(found) or not explorer.task.can_verify):
-                    return found
-                fallback = fallback or found
+                answered = await explorer.finish([thought])
+                if answered is not None and (explorer.verified(answered) or not explorer.task.can_verify):
+                    return answered
+                fallback = fallback or answered
                 continue
             [children] = await explorer.grow([thought], role=self.by, n=self.k)
             promising = [child for child in children if child.value is None or child.value >= self.threshold]

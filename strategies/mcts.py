@@ -92,8 +92,8 @@ class MCTS(TreeSearch):
             done += len(leaves)
             solved = [child for children in grown for child in children if child.terminal and explorer.verified(child)]
             for child in solved:
-                if (found := await explorer.finish([child])) and explorer.verified(found):
-                    return found
+                if (answered := await explorer.finish([child])) and explorer.verified(answered):
+                    return answered
         return await explorer.finish(self._best(root, explorer)[: self.candidates])
 
     def _select(self, node: Node, values: list[float]) -> Node | None:

@@ -67,8 +67,8 @@ class RAP(TreeSearch):
                     rewards += [child.value for child in grown if child.value is not None]
                     for child in grown:
                         solved = child.terminal and explorer.verified(child)
-                        if solved and (found := await explorer.finish([child])) and explorer.verified(found):
-                            return found
+                        if solved and (answered := await explorer.finish([child])) and explorer.verified(answered):
+                            return answered
                 if not step.children:
                     break
                 path.append(self._select(step, rewards))

@@ -41,7 +41,7 @@ class Rebase(ExpandingSearch):
         values: list[float] = []
         while level:
             grown = await explorer.grow(level, role=role, n=shares if role == "sample" else None, most=shares)
-            children = [child for each in grown for child in each]
+            children = [child for siblings in grown for child in siblings]
             values += [child.value for child in children if child.value is not None]
             finished += [child for child in children if child.terminal]
             growing = [child for child in children if not child.terminal]

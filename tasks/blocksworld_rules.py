@@ -109,9 +109,9 @@ def shortest_plan(state: State, goal: Goal) -> list[Action] | None:
     plans: dict[State, tuple[State, Action] | None] = {state: None}
     layer = [state]
     while layer:
-        for found in layer:
-            if found.meets(goal):
-                return _way(found, plans)
+        for reached in layer:
+            if reached.meets(goal):
+                return _way(reached, plans)
         following = []
         for parent in layer:
             for action in actions(parent):

@@ -65,8 +65,8 @@ class CreativeWriting(Checker):
     def verify(self, input: str, steps: Sequence[str], answer: str | None) -> bool:
         """Four paragraphs whose ends are the four sentences, in order; quotation marks and spacing aside."""
         passage = answer if answer is not None else steps[-1] if steps else ""
-        found = paragraphs(passage)
-        return len(found) == COUNT and any(
-            all(paragraph == end or paragraph.endswith(f" {end}") for paragraph, end in zip(found, ends, strict=True))
+        written = paragraphs(passage)
+        return len(written) == COUNT and any(
+            all(paragraph == end or paragraph.endswith(f" {end}") for paragraph, end in zip(written, ends, strict=True))
             for ends in readings(input)
         )

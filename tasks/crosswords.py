@@ -56,12 +56,12 @@ def _cells(slot: str) -> range:
 def read(text: str) -> Grid:
     """The board that a state shows. Raises ValueError where across and down disagree or a line is not a clue's."""
     lines = text.removesuffix(FULL).strip().splitlines()
-    found = [_LINE.fullmatch(line) for line in lines]
-    if len(found) != 2 * SIZE or not all(
-        match and match["slot"] == slot for match, slot in zip(found, SLOTS, strict=True)
+    matches = [_LINE.fullmatch(line) for line in lines]
+    if len(matches) != 2 * SIZE or not all(
+        match and match["slot"] == slot for match, slot in zip(matches, SLOTS, strict=True)
     ):
         raise ValueError("a state has ten lines such as 'h1. A clue: AB___', h1 to h5 and v1 to v5")
-    board = Grid(tuple(match["clue"] for match in found if match), "".join(m["letters"] for m in found[:SIZE] if m))
+    board = Grid(tuple(match["clue"] for match in matches if match), "".join(m["letters"] for m in matches[:SIZE] if m))
     if board.text.removesuffix(FULL).strip().splitlines() != lines:
         raise ValueError("the words across and down do not agree")
     return board
@@ -81,13 +81,13 @@ def shares(answer: str, gold: str) -> Shares:
 
     Raises ValueError where the gold answer has other than 25 letters.
     """
-    given, right = ("".join(text.split()).upper() for text in (answer, gold))
+    letters, right = ("".join(text.split()).upper() for text in (answer, gold))
     if len(right) != SIZE * SIZE:
         raise ValueError(f"the gold answer has {len(right)} letters, not {SIZE * SIZE}")
-    given = given.ljust(SIZE * SIZE, "_")[: SIZE * SIZE]
-    words = sum(all(given[at] == right[at] for at in _cells(slot)) for slot in SLOTS)
-    letters = sum(map(str.__eq__, given, right))
-    return Shares(letters / SIZE**2, words / len(SLOTS), letters == SIZE**2)
+    letters = letters.ljust(SIZE * SIZE, "_")[: SIZE * SIZE]
+    words = sum(all(letters[at] == right[at] for at in _cells(slot)) for slot in SLOTS)
+    matching = sum(map(str.__eq__, letters, right))
+    return Shares(matching / SIZE**2, words / len(SLOTS), matching == SIZE**2)
 
 
 class Crosswords(Checker):

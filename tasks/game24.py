@@ -59,5 +59,5 @@ def evaluate(expression: str) -> tuple[Fraction, tuple[Fraction, ...]] | None:
 
     A trailing ``= 24`` is allowed.
     """
-    found = value(re.sub(r"=\s*24\s*$", "", expression))
-    return None if found is None else (found[0], tuple(sorted(found[1])))
+    result = value(re.sub(r"=\s*24\s*$", "", expression))
+    return None if result is None else (result[0], tuple(sorted(result[1])))

@@ -50,7 +50,7 @@ def equations(text: str) -> list[tuple[str, bool]]:
 
     What has a unit, a percentage or an unknown in it is not an equation here: nothing is known about it.
     """
-    found = []
+    checked = []
     text = re.sub(r"(?<=[\s0-9])x(?=\s*[0-9(])", "*", text.translate(_SIGNS))
     for match in _EQUATION.finditer(text):
         before = text[: match.start()]
@@ -60,5 +60,5 @@ def equations(text: str) -> list[tuple[str, bool]]:
         left = value(match["left"].replace(",", ""), r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
         if left is not None:
             digits = len(right.partition(".")[2])
-            found.append((match[0].strip(), abs(left[0] - Fraction(right)) <= Fraction(1, 2 * 10**digits)))
-    return found
+            checked.append((match[0].strip(), abs(left[0] - Fraction(right)) <= Fraction(1, 2 * 10**digits)))
+    return checked

@@ -68,14 +68,14 @@ def read(text: str) -> ProntoQAProblem:
     if len(parts) != 2 or not parts[0].strip():
         raise ValueError("it must be sentences, then 'True or false:' and one more")
     stated = sentences(parts[0])
-    asked = sentences(parts[1])
-    query = read_sentence(asked[0]) if len(asked) == 1 else None
+    questions = sentences(parts[1])
+    query = read_sentence(questions[0]) if len(questions) == 1 else None
     if not isinstance(query, Fact):
         raise ValueError("the question must be one sentence about one name")
     claims = [read_sentence(sentence) for sentence in stated]
     rules = frozenset(claim for claim in claims if isinstance(claim, Rule))
     facts = frozenset(claim for claim in claims if isinstance(claim, Fact))
-    return ProntoQAProblem(tuple(stated), rules, facts, asked[0], query)
+    return ProntoQAProblem(tuple(stated), rules, facts, questions[0], query)
 
 
 class ProntoQA(Checker):

@@ -346,7 +346,7 @@ def clean(backend: SeedBackend) -> None:
     for runner in filter(None, (parts.scheduler.runner, parts.draft_runner)):
         runner.forest.check()
         assert runner.forest.pool.used == runner.forest.tokens  # what is in use is cached
-        assert not any(node.pins for node in runner.forest.nodes())
+        assert not any(node.ref_count for node in runner.forest.nodes())
 
 
 def idle(backend: SeedBackend) -> None:

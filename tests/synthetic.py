@@ -14,7 +14,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from treeagent import Agent, Backend, Completion, Reply, Request, Result, ScoreRequest, Scores, Task, Usage
+from treeagent import Agent, Backend, Completion, Reply, Request, Result, ScoreRequest, Scores, Task, Usage, YamlTask
 
 Node = int | list[Any]
 
@@ -54,7 +54,7 @@ def task(**replaced: str) -> Task:
     for old, new in replaced.items():
         assert old in text
         text = text.replace(old, new)
-    return Task(text)
+    return YamlTask(text)
 
 
 @st.composite

@@ -93,8 +93,8 @@ def test_a_passage_is_one_thought_and_the_plan_comes_first() -> None:
     [piece] = TASK.read_thoughts("sample", passage, input, thought, [plan.text])
     assert (piece.text, piece.terminal, piece.fault) == (passage, True, None)
     last = type(root)(2, 1, piece.text, piece.state, piece.key, 2)
-    assert TASK.spelled(input, last, [plan.text, piece.text]) == passage
-    assert TASK.spelled(input, thought, [plan.text]) is None
+    assert TASK.path_answer(input, last, [plan.text, piece.text]) == passage
+    assert TASK.path_answer(input, thought, [plan.text]) is None
 
 
 def test_the_passage_is_read_after_a_plan() -> None:

@@ -111,7 +111,7 @@ def test_the_keys_of_compare_are_documented():
 def test_the_events_of_a_journal_are_documented(tmp_path):
     """Every type with its fields, as runs of every kind write them."""
     listed = {}
-    for line in (DOCS / "journal.md").read_text().splitlines():
+    for line in (DOCS / "reference" / "journal.md").read_text().splitlines():
         if line.startswith("| `"):
             _, name, fields, *_ = line.split("|")
             listed[name.strip(" `")] = set(re.findall(r"`(\w+)`", fields))

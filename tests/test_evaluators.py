@@ -21,8 +21,8 @@ from treeagent import (
     Result,
     ScoreRequest,
     Scores,
-    Task,
     Usage,
+    YamlTask,
 )
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.strategies.bfs import BFS
@@ -257,7 +257,7 @@ def test_the_verifier_is_refused_for_a_task_that_cannot_verify() -> None:
 )
 def test_a_missing_prompt_is_refused_at_once(evaluator: str, role: str) -> None:
     """The error names the evaluator and the prompt."""
-    less = Task(re.sub(rf"(?m)^  {role}: .*of.*\n", "", TASK))
+    less = YamlTask(re.sub(rf"(?m)^  {role}: .*of.*\n", "", TASK))
     assert not less.has(role)
     with pytest.raises(ConfigError, match=rf"'{evaluator}'.*prompts.{role}"):
         Agent(less, "bfs", backend=TreeBackend(TREE), evaluator=evaluator)
@@ -274,7 +274,7 @@ def test_a_reply_with_too_few_judgements_is_a_bug_not_a_silence() -> None:
     """An evaluator of a third party that forgets a thought fails loudly."""
 
     class Lazy(Value):
-        async def judge(self, thoughts: Any, desk: Any) -> list[Judgement]:
+        async def judge(self, thoughts: Any, context: Any) -> list[Judgement]:
             return []
 
     with pytest.raises(ValueError, match="zip"):

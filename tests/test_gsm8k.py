@@ -56,7 +56,7 @@ def test_a_number_grades_as_itself_in_any_spelling(whole: int) -> None:
     spelled = [str(whole), f"{whole:,}", f"{whole}.00"]
     assert all(CHECK.grade(text, str(whole)) for text in [*spelled, f"${whole:,}".replace("$-", "-$")])
     assert not CHECK.grade(str(whole + 1), str(whole))
-    assert len({TASK.same_answer(text) for text in spelled}) == 1
+    assert len({TASK.answer_key(text) for text in spelled}) == 1
 
 
 def test_a_gold_answer_that_is_none_is_an_error() -> None:

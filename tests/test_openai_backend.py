@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 from openai_server import Answer, Asked, Handler, Model, Server, error
 
-from treeagent import Agent, Budget
+from treeagent import Agent, Budget, extras
 from treeagent.backend import Key, Request, Sampling, ScoreRequest, Usage
-from treeagent.backends.openai import backend as module
 from treeagent.backends.openai.backend import OpenAIBackend
 from treeagent.backends.openai.protocol import SEED_BITS
 from treeagent.backends.openai.server_kinds import KINDS
@@ -508,8 +507,8 @@ def test_words_of_the_command_line_become_options_and_words_again() -> None:
 
 def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra that brings it."""
-    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "tenacity" else object())
-    with pytest.raises(ConfigError, match=r"needs tenacity: pip install 'treeagent\[openai\]'"):
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "tenacity" else object())
+    with pytest.raises(ConfigError, match=r"needs tenacity, which is not installed\. Run: .*pip install .*\[openai\]'"):
         OpenAIBackend("m")
 
 

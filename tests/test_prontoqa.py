@@ -130,7 +130,7 @@ def test_any_legal_way_leads_to_the_closure_and_the_label(world, rng: random.Ran
         thought = type(thought)(1, 0, piece.text, state, piece.key, 1)
     assert state.endswith(f" Answer: {label}")
     assert read(state).facts == closure(read(input).rules, read(input).facts)
-    assert TASK.spelled(input, thought, []) == label
+    assert TASK.path_answer(input, thought, []) == label
 
 
 def test_the_order_of_steps_does_not_make_another_state() -> None:
@@ -169,7 +169,7 @@ def test_labels_grade_in_any_spelling() -> None:
     assert CHECK.grade("A", "True")
     assert CHECK.grade("False", "B")
     assert not CHECK.grade("True", "B")
-    assert TASK.same_answer("TRUE") == TASK.same_answer("True")
+    assert TASK.answer_key("TRUE") == TASK.answer_key("True")
 
 
 def test_the_examples_in_the_prompts_are_true() -> None:

@@ -216,7 +216,7 @@ def test_a_model_that_drafts_its_own_beams_is_always_right(bench: Open, temperat
     target = one.scheduler.runner
     drafter = one.scheduler.speculator.drafter
     drafter.runner = type(target).__new__(type(target))  # type: ignore[union-attr]
-    drafter.runner.__dict__ |= target.__dict__ | {"forest": target.new_forest()}  # type: ignore[union-attr]
+    drafter.runner.__dict__ |= target.__dict__ | {"forest": target._new_cache()}  # type: ignore[union-attr]
     asked = [request(place, 50 + place, num_beams=3, temperature=temperature, max_tokens=16) for place in range(3)]
     before = one.scheduler.counters.copy()
     assert same(ask(backend, *asked), expected(one.naive, asked))

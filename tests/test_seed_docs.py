@@ -1,18 +1,17 @@
-"""The manual of the engine against the engine: options, figures, fixed numbers, models, and the commands it shows.
+"""The pages about the engine against the engine: options, drafters, figures, modes, models, and the commands they show.
 
-``python tests/test_seed_docs.py`` writes defaults, fixed numbers and commands anew.
+``python tests/test_seed_docs.py`` writes defaults and commands anew.
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import re
+import runpy
 import shlex
-import sys
+from dataclasses import fields
 from datetime import datetime, timezone
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,10 @@ import pytest
 import torch
 import transformers as hf
 from seed_tools import fixed_costs
-from test_readme import BLOCK, _run
+from test_cli import call
+from test_readme import BLOCK
 
+from treeagent.backend import Round
 from treeagent.backends.bench.config.modes import MODES
 from treeagent.backends.bench.measure import Bench
 from treeagent.backends.bench.progress import Board
@@ -38,19 +39,25 @@ from treeagent.backends.seed.verifiers.rejection import VERIFIERS
 from treeagent.errors import ModelError
 
 ROOT = Path(__file__).parent.parent
-MANUAL = ROOT / "docs" / "seed.md"
-ROW = re.compile(r"^\| `([\w.]+)` \| (.*?)\| (.*) \|$", re.MULTILINE)
+DOCS = ROOT / "docs"
+OPTIONS, FIGURES = DOCS / "reference" / "engine-options.md", DOCS / "reference" / "figures.md"
+GUIDE, ENGINE = DOCS / "guides" / "benchmark.md", DOCS / "explanation" / "engine.md"
+RESULTS = sorted((DOCS / "results").glob("*.md"))
+PAGES = [OPTIONS, FIGURES, GUIDE, ENGINE, DOCS / "guides" / "gpu.md", *RESULTS]
+ROW = re.compile(r"^\| `([\w.+-]+)` \| (.*?)\| (.*) \|$", re.MULTILINE)
 COMMAND = re.compile(r"^treeagent bench .*?--json (\S+)(.*)$", re.MULTILINE)
+OPTION_TABLES = ("names: options", "names: research options")
 
 
-def part(name: str, text: str | None = None) -> str:
-    """What stands between the marker of that name and its end."""
-    return (MANUAL.read_text() if text is None else text).split(f"<!-- {name} -->\n")[1].split("<!-- end -->")[0]
+def part(name: str, page: Path) -> str:
+    """The text of a page between the marker of that name and its end; empty where there is no such marker."""
+    _, _, rest = page.read_text().partition(f"<!-- {name} -->\n")
+    return rest.split("<!-- end -->")[0]
 
 
-def names(name: str) -> list[str]:
+def names(name: str, page: Path) -> list[str]:
     """The names in the first column of a table."""
-    return [found[0] for found in ROW.findall(part(f"names: {name}"))]
+    return re.findall(r"^\| `([\w.+-]+)` \|", part(f"names: {name}", page), re.MULTILINE)
 
 
 def default(name: str) -> Any:
@@ -58,21 +65,12 @@ def default(name: str) -> Any:
     return inspect.signature(SeedBackend).parameters[name].default
 
 
-def constant(name: str) -> Any:
-    """A fixed number, from its module."""
-    module, _, word = name.rpartition(".")
-    return getattr(importlib.import_module(f"treeagent.backends.seed.{module}"), word)
-
-
-def rewritten(text: str) -> str:
-    """The manual with its defaults, fixed numbers and, where there are measurements, commands as they should be."""
+def rewritten(page: Path) -> str:
+    """A page with the defaults of the code, and with the commands of the measurements that are there."""
 
     def option(row: re.Match[str]) -> str:
         value = default(row[1])
         return f"| `{row[1]}` | {'' if value is None else f'`{value}` '}| {row[3]} |"
-
-    def number(row: re.Match[str]) -> str:
-        return f"| `{row[1]}` | `{constant(row[1])}` | {row[3]} |"
 
     def command(line: re.Match[str]) -> str:
         file = ROOT / line[1]
@@ -80,38 +78,58 @@ def rewritten(text: str) -> str:
             return line[0]
         return f"{bench_tables.command_of(json.loads(file.read_text()))} --json {line[1]}{line[2]}"
 
-    parts = (("names: options", ROW, option), ("names: constants", ROW, number), ("commands", COMMAND, command))
-    return reduce(lambda done, each: done.replace(old := part(each[0], done), each[1].sub(each[2], old)), parts, text)
+    text = page.read_text()
+    tables = OPTION_TABLES if page == OPTIONS else ()
+    for name, pattern, replace in [*((table, ROW, option) for table in tables), ("commands", COMMAND, command)]:
+        if old := part(name, page):
+            text = text.replace(old, pattern.sub(replace, old))
+    return text
 
 
 def test_options_and_their_defaults_are_those_of_the_engine() -> None:
     """Every option of the command line with the default of the class, and every word that it takes."""
-    assert sorted(names("options")) == sorted(SeedBackend.options)
-    assert sorted([*SeedBackend.options, "model", "shelf"]) == sorted(inspect.signature(SeedBackend).parameters)
-    meaning = {name: row for name, _, row in ROW.findall(part("names: options"))}
-    for option, words in (("drafter", NAMES), ("policy", POLICIES), ("verify", VERIFIERS), ("dtype", DTYPES)):
+    listed = names("options", OPTIONS) + names("research options", OPTIONS)
+    assert sorted(listed) == sorted([*SeedBackend.options, "model"])
+    assert sorted([*listed, "shelf"]) == sorted(inspect.signature(SeedBackend).parameters)
+    meaning = {name: row for table in OPTION_TABLES for name, _, row in ROW.findall(part(table, OPTIONS))}
+    for option, words in (("policy", POLICIES), ("verify", VERIFIERS), ("dtype", DTYPES)):
         assert {str(default(option)), *re.findall(r"`([^`]+)`", meaning[option])} >= set(words)
 
 
-def test_numbers_and_commands_are_those_of_the_code_and_of_the_measurements() -> None:
+def test_drafters_are_those_of_the_engine() -> None:
+    """Each has a row; a table and a shape of the draft model make up every combined name."""
+    listed = names("drafters", OPTIONS)
+    assert sorted(listed) == sorted(name for name in NAMES if "+" not in name)
+    combined = [name.split("+") for name in NAMES if "+" in name]
+    assert {word for pair in combined for word in pair} == set(listed) - {"auto", "none"}
+
+
+@pytest.mark.parametrize("page", [OPTIONS, *RESULTS], ids=lambda page: page.name)
+def test_defaults_and_commands_are_those_of_the_code_and_of_the_measurements(page: Path) -> None:
     """A stale one is written anew by running this file."""
-    assert rewritten(MANUAL.read_text()) == MANUAL.read_text()
+    assert rewritten(page) == page.read_text()
 
 
 def test_every_figure_is_explained_in_its_order() -> None:
-    """What ``meter`` returns, key by key."""
+    """What ``meter`` returns, key by key, and the fields of a round."""
     backend = SeedBackend("mini")
     with fixed_costs():
         backend.load()
-    assert names("figures") == list(backend.meter()())
+    assert names("figures", FIGURES) == list(backend.meter()())
+    assert names("rounds", FIGURES) == [field.name for field in fields(Round)]
 
 
-def test_the_commands_that_measure_are_understood_and_can_be_had_back_from_what_they_measure() -> None:
-    """Each is a valid plan; a command made from such a plan's report plans the same."""
-    lines = [line for line in part("commands").splitlines() if line.startswith("treeagent")]
+def commands() -> list[str]:
+    """The commands that made the tables."""
+    return [line for page in RESULTS for line in part("commands", page).splitlines() if line.startswith("treeagent")]
+
+
+def test_a_command_can_be_had_back_from_what_it_measures() -> None:
+    """A command that is made from the report of a plan gives the same plan; a report names the device that is there."""
+    lines = commands()
     assert len({COMMAND.match(line)[1] for line in lines}) == len(lines)  # type: ignore[index]
-    for line in lines:
-        plan = bench_tables.planned(line.split()[2:])
+    for line in (line for line in lines if "--device" not in line):
+        plan = bench_tables.planned(shlex.split(line)[2:])
         bench = Bench(plan, Board(quiet=True))
         bench.reference = ()
         report = json.loads(json.dumps(to_json(bench, [], datetime.now(timezone.utc))))
@@ -119,39 +137,79 @@ def test_the_commands_that_measure_are_understood_and_can_be_had_back_from_what_
 
 
 def test_every_bench_command_of_the_documents_is_a_valid_plan() -> None:
-    """Those for machines that are not here included."""
-    texts = [path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]]
-    found = [line for text in texts for line in re.findall(r"(?:^|`)(treeagent bench [^`\n]+)", text, re.MULTILINE)]
-    assert len(found) > 10
-    assert all(bench_tables.planned(shlex.split(line)[2:]).modes for line in found)
+    """Commands for other machines included."""
+    texts = [path.read_text() for path in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]]
+    lines = [line for text in texts for line in re.findall(r"(?:^|`)(treeagent bench [^`\n]+)", text, re.MULTILINE)]
+    assert len(lines) > 10
+    assert all(bench_tables.planned(shlex.split(line)[2:]).modes for line in lines)
 
 
-def test_modes_and_files_that_are_named_exist() -> None:
-    """No link leads nowhere."""
-    text = MANUAL.read_text()
-    assert {word for word in re.findall(r"`(seed-[\w+-]+)`", text) if not word.endswith(".json")} <= set(MODES)
-    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]
-    assert links
-    assert all((MANUAL.parent / link).exists() for link in links)
-    anchors = {re.sub(r"[^\w -]", "", line.lstrip("# ")).replace(" ", "-").lower() for line in text.splitlines()}
-    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+def test_the_modes_of_the_guide_are_those_of_the_benchmark() -> None:
+    """In their order; other pages name no other mode."""
+    assert names("modes", GUIDE) == list(MODES)
+    for page in PAGES:
+        words = re.findall(r"`(seed-[\w+-]+)`", page.read_text())
+        assert set(words) <= set(MODES), page
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head).replace(" ", "-").lower() for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_every_link_leads_to_a_page_and_a_heading(page: Path) -> None:
+    """Links within the documentation."""
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", page.read_text()) if "://" not in link]
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_no_page_about_the_engine_is_longer_than_it_may_be() -> None:
+    """At most 3,000 words of prose; tables and commands that are made from files do not count."""
+    for page in PAGES:
+        prose = re.sub(r"<!-- (?:table: \S+|commands) -->.*?<!-- end -->", "", page.read_text(), flags=re.DOTALL)
+        assert len(prose.split()) <= 3000, page
 
 
 README = (ROOT / "README.md").read_text()
-LINES = [line for kind, body in BLOCK.findall(MANUAL.read_text()) if kind == "sh" for line in body.splitlines()]
+LINES = [
+    line
+    for page in PAGES
+    for kind, body in BLOCK.findall(page.read_text())
+    if kind == "sh"
+    for line in body.splitlines()
+    if line not in README
+]
+PROGRAMS = [body for page in PAGES for kind, body in BLOCK.findall(page.read_text()) if kind == "python"]
 
 
-@pytest.mark.parametrize("line", [line for line in LINES if line not in README])
-def test_a_shell_command_of_the_manual_runs(line: str, tmp_path: Path) -> None:
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed_times: None) -> None:
+    """Run in an empty folder, without measuring this machine."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.usefixtures("elsewhere")
+def test_a_shell_command_of_the_pages_runs(line: str) -> None:
     """Those that the README shows as well are run there."""
-    _run(line, tmp_path)
+    program, *words = shlex.split(line)
+    assert program == "treeagent"
+    result = call(*words)
+    assert result.exit_code == 0, result.output
 
 
-@pytest.mark.parametrize("block", [body for kind, body in BLOCK.findall(MANUAL.read_text()) if kind == "python"])
-def test_a_python_block_of_the_manual_runs(block: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.usefixtures("elsewhere")
+def test_a_python_block_of_the_pages_runs(program: str) -> None:
     """Each program works when pasted into a file."""
-    (tmp_path / "program.py").write_text(block)
-    _run([sys.executable, "program.py"], tmp_path)
+    Path("program.py").write_text(program)
+    runpy.run_path("program.py")
 
 
 SHAPE = {
@@ -224,7 +282,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 def stated() -> dict[str, tuple[str, str]]:
     """Family to whether it runs, and how or why not."""
     found = {}
-    for line in part("names: families").splitlines():
+    for line in part("names: families", OPTIONS).splitlines():
         _, families, runs, how, _ = (cell.strip() for cell in line.split("|")) if line else [""] * 5
         found |= dict.fromkeys(families.split(", "), (runs, how)) if runs in ("yes", "no") else {}
     return found
@@ -256,4 +314,5 @@ def test_a_family_runs_or_is_refused_as_the_table_says(family: str) -> None:
 
 
 if __name__ == "__main__":
-    MANUAL.write_text(rewritten(MANUAL.read_text()))
+    for each in (OPTIONS, *RESULTS):
+        each.write_text(rewritten(each))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from synthetic import TASK, TreeBackend, task
 
-from treeagent import Agent, Checker, ConfigError, InputError, Task, UnknownNameError
+from treeagent import Agent, Checker, ConfigError, InputError, Task, UnknownNameError, YamlTask
 from treeagent.backends.scripted import ScriptedBackend
-from treeagent.taskfile.task import DEFAULT_SAMPLING
+from treeagent.task import DEFAULT_SAMPLING
 
 PATH = Path("own.yaml")
 
@@ -19,7 +19,7 @@ PATH = Path("own.yaml")
 def faults(text: str, **how: Any) -> list[tuple[int | None, str, str]]:
     """Line, key and message of every problem of a file; each shows as file:line:key."""
     with pytest.raises(ConfigError) as caught:
-        Task(text, PATH, **how)
+        YamlTask(text, PATH, **how)
     for problem in caught.value.problems:
         assert str(problem).startswith("own.yaml:")
         assert problem.line is None or f"own.yaml:{problem.line}" in str(caught.value)
@@ -174,7 +174,7 @@ def test_a_bad_pattern_causes_no_false_alarm() -> None:
 def test_what_is_no_task_file_is_one_clear_error(text: str) -> None:
     """Malformed YAML of any kind is a ConfigError that names the file, and runs nothing."""
     with pytest.raises(ConfigError, match=r"own\.yaml"):
-        Task(text, PATH)
+        YamlTask(text, PATH)
 
 
 def test_a_task_without_a_way_to_think_is_refused() -> None:
@@ -226,14 +226,14 @@ def test_an_unreadable_file_is_a_clear_error(content: bytes | None, tmp_path: Pa
 def test_templates_cannot_leave_the_sandbox(escape: str) -> None:
     """Attribute escapes and changing what is passed in fail, in prompts at once and in thoughts as unparsed steps."""
     with pytest.raises(ConfigError) as caught:
-        Task(
+        YamlTask(
             TASK.replace("value of {{ state }}", f"value of {{{{ {escape} }}}}").replace('\\n"\n  vote', '"\n  vote'),
             PATH,
         )
     assert all(problem.key == "prompts.value" for problem in caught.value.problems)
     quiet = TASK.replace('legal: "name.startswith(parent)"', f"legal: >-\n    {escape}")
     try:
-        sneaky = Task(quiet)
+        sneaky = YamlTask(quiet)
     except ConfigError:
         return
     assert [piece.fault for piece in sneaky.read_thoughts("propose", "ra", "r", sneaky.root("r"), [])] == ["unparsed"]
@@ -245,7 +245,7 @@ def test_code_from_a_file_needs_permission() -> None:
     Loud.made = 0
     assert [(key, "--allow-code" in message) for _, key, message in faults(text)] == [("checker", True)]
     assert Loud.made == 0
-    assert isinstance(Task(text, PATH, allow_code=True).checker, Loud)
+    assert isinstance(YamlTask(text, PATH, allow_code=True).checker, Loud)
     for wrong in (f"{__name__}:Nothing", "no.such.module:X", "json:JSONDecoder", ":X"):
         [(_, key, _)] = faults(TASK.replace("depth: 9", f"depth: 9\nchecker: {wrong!r}"), allow_code=True)
         assert key == "checker"
@@ -269,12 +269,12 @@ SHOUT = TASK.replace("depth: 9", "depth: 9\nvariables: {loud: false, times: 3, r
 
 def test_variables_are_typed_and_checked() -> None:
     """Values from a command line take the type of their default; unknown names and wrong types are errors."""
-    made = Task(SHOUT, variables={"loud": "yes", "times": "2", "rate": 1, "word": "7"})
+    made = YamlTask(SHOUT, variables={"loud": "yes", "times": "2", "rate": 1, "word": "7"})
     assert made.variables == {"loud": True, "times": 2, "rate": 1.0, "word": "7"}
     assert made.prompt("io", "r", made.root("r"), []) == "7 io of r!!\n"
     for name, value in {"lod": "yes", "loud": "maybe", "times": "2.5", "rate": "x", "word": 3}.items():
         with pytest.raises(ConfigError, match=f"'{name}'"):
-            Task(SHOUT, variables={name: value})
+            YamlTask(SHOUT, variables={name: value})
 
 
 def test_an_undefined_variable_is_reported_before_any_run() -> None:
@@ -370,7 +370,7 @@ def test_a_yaml_file_alone_is_a_complete_task(tmp_path: Path) -> None:
 def test_a_template_that_fails_on_a_path_is_a_clear_error() -> None:
     """``answer.template`` is the user's own; its fault names file and key."""
     text = COUNTDOWN.replace("{{ steps | join(', ') }}", "{{ steps[7] }}")
-    broken = Task(text, PATH)
+    broken = YamlTask(text, PATH)
     with pytest.raises(ConfigError, match=r"own\.yaml:\d+:answer\.template"):
         Agent(broken, "bfs", backend=ScriptedBackend(lambda request: "take 1\ntake 2")).solve("2")
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from .errors import ConfigError
+from .sums import total
 
 KEY_FORMAT = 1
 """Version of the key encoding; a change changes every sampled result."""
@@ -102,21 +103,15 @@ class Usage:
     @property
     def tokens(self) -> int | None:
         """Prompt and completion tokens together."""
-        if self.prompt_tokens is None or self.completion_tokens is None:
-            return None
-        return self.prompt_tokens + self.completion_tokens
+        return total(self.prompt_tokens, self.completion_tokens)
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             self.calls + other.calls,
-            _sum(self.prompt_tokens, other.prompt_tokens),
-            _sum(self.completion_tokens, other.completion_tokens),
-            None if self.dollars is None or other.dollars is None else self.dollars + other.dollars,
+            total(self.prompt_tokens, other.prompt_tokens),
+            total(self.completion_tokens, other.completion_tokens),
+            total(self.dollars, other.dollars),
         )
-
-
-def _sum(a: int | None, b: int | None) -> int | None:
-    return None if a is None or b is None else a + b
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from . import registry
+from .errors import ConfigError
+
 
 class Checker:
     """Override what the task needs; everything has a default. Registered in the group ``treeagent.checkers``.
@@ -63,3 +66,18 @@ class Checker:
     def verifies(self) -> bool:
         """Whether :meth:`verify` is there."""
         return type(self).verify is not Checker.verify
+
+
+def load_checker(name: str | None, *, allow_code: bool) -> Checker:
+    """A registered checker, or the class at ``package.module:Name``; one that checks nothing for None.
+
+    Raises ConfigError, for code outside the registry without ``allow_code`` as well.
+    """
+    if name is None:
+        return Checker()
+    if ":" in name and not allow_code:
+        raise ConfigError(f"{name!r} is code outside the registry; run it with --allow-code if you trust this file")
+    checker = registry.load("checker", name)
+    if not (isinstance(checker, type) and issubclass(checker, Checker)):
+        raise ConfigError(f"{name!r} is not a treeagent.Checker")
+    return checker()

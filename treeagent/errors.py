@@ -4,8 +4,9 @@
 
     TreeagentError
     ├── ConfigError          a task file, an option or a name is wrong; ``problems`` lists all of it
-    │   └── UnknownNameError a task, search, evaluator, backend or model that does not exist
-    ├── InputError           the puzzle given to a task does not have the task's form
+    │   ├── UnknownNameError a task, search, evaluator, backend or model that does not exist
+    │   └── MissingExtraError an optional library is not installed; the message names the command that installs it
+    ├── InputError           the input does not have the form that the task asks for
     ├── CapabilityError      the backend cannot do what the search or the evaluator needs
     ├── BackendError         a request could not be answered
     │   ├── ModelError       a model could not be loaded or fetched
@@ -30,6 +31,10 @@ class TreeagentError(Exception):
 
     result: Any = None
     """The best attempt (a ``Result``) of the search that the error ended, where there was one."""
+
+    def attach(self, result: Any) -> None:
+        """Set :attr:`result`."""
+        self.result = result
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,10 @@ class UnknownNameError(ConfigError):
     def __init__(self, kind: str, name: str, valid: Iterable[str], hint: str = "") -> None:
         self.kind, self.name, self.valid = kind, name, tuple(sorted(valid))
         super().__init__(f"no {kind} is called {name!r}.{did_you_mean(name, self.valid)}{hint}")
+
+
+class MissingExtraError(ConfigError):
+    """An optional library is not installed; the message is one line with the command that installs it."""
 
 
 class InputError(TreeagentError):

@@ -1,8 +1,8 @@
 """Finds tasks, strategies, evaluators, backends and checkers by entry points: ours and a third party's alike.
 
 Groups: ``treeagent.strategies``, ``treeagent.evaluators``, ``treeagent.backends`` and ``treeagent.checkers`` name a
-class each, ``treeagent.commands`` a function that typer can make a command of; ``treeagent.tasks`` names a package, and
-every YAML file in it is a task.
+class each, ``treeagent.commands`` a function that typer can make a command of. ``treeagent.tasks`` names a class
+(``package.module:Name``) that is a task, or a package in which every YAML file is a task.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import importlib
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, Any
 
+from . import extras
 from .errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ KINDS = {
     "command": "commands",
 }
 """What a user calls it, and the entry-point group's last part."""
+_TASKS = "treeagent.tasks"
 
 
 def names(kind: str) -> list[str]:
@@ -37,29 +39,45 @@ def entries(kind: str) -> metadata.EntryPoints:
 
 
 def load(kind: str, name: str) -> Any:
-    """The object registered under a name, or at ``package.module:Name``. Raises ConfigError or UnknownNameError."""
+    """The object registered under a name, or at ``package.module:Name``.
+
+    Raises UnknownNameError, MissingExtraError where it needs an optional library, and ConfigError where it cannot be
+    imported for another reason.
+    """
     if ":" in name:
         module, _, attribute = name.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(f"cannot import the {kind} {name!r}: {error}") from error
-    found = entries(kind).select(name=name)
-    if not found:
+            raise _import_failure(error, kind, name, f"cannot import the {kind} {name!r}: {error}") from error
+    registered = entries(kind).select(name=name)
+    if not registered:
         raise UnknownNameError(kind, name, names(kind))
-    entry = next(iter(found))
+    return load_entry(kind, next(iter(registered)))
+
+
+def load_entry(kind: str, entry: metadata.EntryPoint) -> Any:
+    """The object that an entry point names. Raises ConfigError."""
     try:
         return entry.load()
     except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"the {kind} {name!r} is registered as {entry.value} but cannot be imported: {error}"
-        ) from error
+        text = f"the {kind} {entry.name!r} is registered as {entry.value} but cannot be imported: {error}"
+        raise _import_failure(error, kind, entry.name, text, entry.dist.name if entry.dist else None) from error
+
+
+def _import_failure(error: Exception, kind: str, name: str, text: str, distribution: str | None = None) -> ConfigError:
+    """The error to raise for a plug-in that cannot be imported."""
+    missing = None
+    if isinstance(error, ImportError):
+        missing = extras.from_import_error(f"the {kind} {name!r}", error, distribution)
+    return missing or ConfigError(text)
 
 
 def task_files() -> dict[str, Traversable]:
-    """Every registered YAML task by name; where two packages offer one name, the first by package name has it."""
-    found: dict[str, Traversable] = {}
-    for entry in sorted(metadata.entry_points(group="treeagent.tasks"), key=lambda entry: entry.value):
+    """Every registered YAML task by name; where two packages have one of the same name, the first package counts."""
+    files: dict[str, Traversable] = {}
+    packages = [entry for entry in metadata.entry_points(group=_TASKS) if not entry.attr]
+    for entry in sorted(packages, key=lambda entry: entry.value):
         try:
             folder = resources.files(entry.value)
         except ImportError as error:
@@ -68,5 +86,15 @@ def task_files() -> dict[str, Traversable]:
             ) from error
         for item in sorted(folder.iterdir(), key=lambda item: item.name):
             if item.name.endswith((".yaml", ".yml")):
-                found.setdefault(item.name.rsplit(".", 1)[0], item)
-    return found
+                files.setdefault(item.name.rsplit(".", 1)[0], item)
+    return files
+
+
+def task_classes() -> dict[str, metadata.EntryPoint]:
+    """Every registered task that is a Python class, by name, not imported."""
+    return {entry.name: entry for entry in metadata.entry_points(group=_TASKS) if entry.attr}
+
+
+def task_names() -> list[str]:
+    """Names of all registered tasks, sorted. A YAML file takes precedence over a class of the same name."""
+    return sorted({*task_files(), *task_classes()})

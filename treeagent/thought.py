@@ -104,11 +104,11 @@ class Tree:
 
     def lineage(self, thought: Thought) -> list[Thought]:
         """From the first step to this thought; the root is left out."""
-        found = []
+        ancestors = []
         while thought.parent is not None:
-            found.append(thought)
+            ancestors.append(thought)
             thought = self._thoughts[thought.parent]
-        return found[::-1]
+        return ancestors[::-1]
 
     def steps(self, thought: Thought) -> list[str]:
         """The texts from the first step to this thought."""

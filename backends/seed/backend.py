@@ -151,7 +151,7 @@ class SeedBackend(LocalBackend):
         self.core.reset(tables=tables)
 
     def meter(self) -> Callable[[], dict[str, Any]]:
-        """Start measuring; the result gives the engine's figures since, see docs/seed.md."""
+        """Start measuring; the result gives the engine's figures since, see docs/reference/figures.md."""
         return self.core.meter()
 
     def rounds(self) -> Callable[[], list[Round]]:

@@ -59,14 +59,14 @@ class EngineParts:
     def reset(self, *, tables: bool) -> None:
         """Empty the prefix caches and, with ``tables``, start with a new drafter."""
         scheduler = self.scheduler
-        scheduler.runner.clear_cache()
+        scheduler.runner.reset_cache()
         if self.draft_runner is not None:
-            self.draft_runner.clear_cache()
+            self.draft_runner.reset_cache()
         if tables:
             speculator = scheduler.speculator
             speculator.start(build_drafter(self.config, self.draft, speculator, scheduler.runner.vocabulary))
             if self.draft_runner is not None:
-                self.draft_runner.unlearn()
+                self.draft_runner.reset_statistics()
 
     def figures(self, counters: Counters) -> dict[str, Any]:
         """The figures of the counted time, and the state of memory."""
@@ -84,7 +84,7 @@ class EngineParts:
         """Speed-up if a pass took the time to read its weights (MBSU, Jeon et al., arXiv 2402.14160, section 4)."""
         if self.draft_runner is None or not counters.row_passes or not counters.rounds:
             return None
-        weight = self.draft_runner.weight / self.scheduler.runner.parameters
+        weight = self.draft_runner.mean_parameters / self.scheduler.runner.parameters
         gained = counters.tokens / counters.row_passes
         return round(gained / (1 + weight * counters.draft_passes / counters.rounds), 4)
 
@@ -161,7 +161,7 @@ def _weigh(model: ModelDrafter, weighed: Speculator, draft: CostTable, *, deepen
 
     def passes(nodes: float) -> float:
         """Seconds of a pass, as far as its tokens went lately."""
-        return draft(nodes) * model.runner.share
+        return draft(nodes) * model.runner.relative_cost
 
     def late() -> AcceptanceEstimator:
         """What the model's claims were worth lately; a table beside it is another matter."""

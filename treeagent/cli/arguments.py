@@ -15,7 +15,7 @@ from ..errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from ..runtime.budget import Budget
-    from ..taskfile.task import Task
+    from ..task import Task
 
 SOLVED, UNSOLVED, WRONG, BACKEND_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = {
@@ -139,7 +139,7 @@ def read_inputs(task: Task, given: Sequence[str] | None) -> list[str]:
         if not found and given:
             raise InputError("the input is empty: standard input has no line with anything on it")
         if not found:
-            found = [task.spec.input.examples[0]]
+            found = [task.examples[0]]
             say(f"No input given; taking the first example of {task.name}: {found[0]}")
     for number, text in enumerate(found, 1):
         try:

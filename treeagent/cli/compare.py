@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .. import extras
 from ..errors import ConfigError, UnknownNameError
 from . import arguments
 from .arguments import INTERRUPTED, SOLVED, UNSOLVED
 
 if TYPE_CHECKING:
     from ..comparison.race import Race
+    from ..task import Task
     from ..taskfile.dataset import Data
-    from ..taskfile.task import Task
 
 
 def compare(
@@ -86,6 +87,8 @@ def compare(
         raise ConfigError(f"--plot {plot}: expected the name of a PNG file, such as {plot.stem or 'speed'}.png")
     if plot is not None and repeat < 2:
         raise ConfigError("--plot draws speed-ups, which need repeats: --repeat 3 gives them an interval as well")
+    if plot is not None:
+        extras.require("option --plot", "matplotlib")
     for option, path in (("--output", output), ("--plot", plot)):
         if path is not None:
             arguments.check_writable(path, option)
@@ -93,7 +96,7 @@ def compare(
     from ..comparison.race import Race
     from ..comparison.same_tree import ExchangeRecorder
     from ..runtime.agent import Agent
-    from ..taskfile.task import Task
+    from ..task import Task
     from . import compare_report
     from .session import view
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import signal
 import sys
@@ -16,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .. import extras
 from ..errors import ConfigError, JournalError
 from . import arguments
 from .arguments import BACKEND_FAILED, INTERRUPTED, SOLVED, say
 
 if TYPE_CHECKING:
     from ..evaluation.run import Evaluation
-    from ..taskfile.task import Task
 
 FILE = "outcomes.jsonl"
 """In the evaluation's folder; the journals of its problems lie beside it."""
@@ -88,6 +87,7 @@ def evaluate(
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: expected the name of a PNG file, such as {plot.stem or 'accuracy'}.png")
     if plot is not None:
+        extras.require("option --plot", "matplotlib")
         arguments.check_writable(plot, "--plot")
 
     import tempfile
@@ -96,8 +96,8 @@ def evaluate(
     from ..evaluation.run import Evaluation
     from ..evaluation.summary import compared, summary
     from ..runtime.agent import Agent
+    from ..task import Task
     from ..taskfile import dataset
-    from ..taskfile.task import Task
     from . import eval_report
 
     loaded = Task.load(task, variables=given, allow_code=allow_code)
@@ -109,7 +109,7 @@ def evaluate(
     )  # fmt: skip
     what = {
         **agent.settings, "seed": seed, "budget": asdict(limits),
-        "task": loaded.name, "task_text": _digest(loaded),
+        "task": loaded.name, "task_text": loaded.digest,
         "data": {"rows": [row.number for row in problems.rows], "digest": problems.digest},
     }  # fmt: skip
     with contextlib.ExitStack() as stack:
@@ -145,11 +145,6 @@ def evaluate(
             raise ConfigError(f"--plot: cannot write {plot}: {error.strerror}") from error
         say(f"wrote {plot}")
     _end(work, numbers.failed, found, out, interrupted=interrupted)
-
-
-def _digest(task: Task) -> str | None:
-    """Of a task file's text: another text is another task, whatever it is called. None for one made in Python."""
-    return None if task.path is None else hashlib.sha256(task.path.read_bytes()).hexdigest()[:16]
 
 
 def _run(work: Evaluation, *, quiet: bool) -> tuple[float | None, dict[str, Any], bool]:

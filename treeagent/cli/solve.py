@@ -59,7 +59,7 @@ def solve(
     arguments.reach_local_code(search, backend, evaluator, allow_code=allow_code)
 
     from ..runtime.agent import Agent
-    from ..taskfile.task import Task
+    from ..task import Task
     from .session import view
 
     inputs = arguments.read_inputs(Task.load(task, variables=given, allow_code=allow_code), input)

@@ -15,7 +15,7 @@ from . import arguments
 from .arguments import say
 
 if TYPE_CHECKING:
-    from ..taskfile.task import Task
+    from ..task import Task
 
 app = typer.Typer(no_args_is_help=True, help="List, show, write and check tasks.")
 
@@ -24,13 +24,13 @@ app = typer.Typer(no_args_is_help=True, help="List, show, write and check tasks.
 def list_() -> None:
     """Every registered task with its description."""
     from .. import registry
-    from ..taskfile.task import Task
+    from ..task import Task
 
-    files = registry.task_files()
-    width = max(map(len, files), default=0)
-    for name in sorted(files):
+    names = registry.task_names()
+    width = max(map(len, names), default=0)
+    for name in names:
         try:
-            description = Task.load(name).spec.description
+            description = Task.load(name).description
         except ConfigError as error:
             description = f"cannot be used: {error}"
         typer.echo(f"{name:<{width}}  {description}")
@@ -43,25 +43,23 @@ def show(
     allow_code: arguments.AllowCode = False,
 ) -> None:
     """What a task wants and can do, and its prompts, rendered for its first example."""
-    from ..taskfile.schema import ROLES
-    from ..taskfile.task import Task
+    from ..task import Task
 
     arguments.reach_local_code(allow_code=allow_code)
     task = Task.load(name, variables=arguments.pairs(variables, "--var"), allow_code=allow_code)
-    example = task.spec.input.examples[0]
-    typer.echo(f"{task.name} (version {task.spec.metadata.version}): {task.spec.description}")
-    typer.echo(f"input: {task.spec.input.description}, such as {', '.join(map(repr, task.spec.input.examples))}")
+    example = task.examples[0]
+    typer.echo(f"{task.name} (version {task.version}): {task.description}")
+    typer.echo(f"input: {task.input_form}, such as {', '.join(map(repr, task.examples))}")
     for line in _abilities(task):
         typer.echo(line)
     input = task.read_input(example)
     root = task.root(input)
-    for role in ROLES:
-        if task.has(role):
-            sampling, count = task.sampling(role)
-            how = f"{count} of at most {sampling.max_tokens} tokens, temperature {sampling.temperature:g}"
-            typer.echo(f"\n--- {role}: {how}")
-            choices = [{"state": root.state, "text": "", "steps": []}]
-            typer.echo(arguments.printable(task.prompt(role, input, root, [], choices=choices)))
+    for role in task.roles:
+        sampling, count = task.sampling(role)
+        how = f"{count} of at most {sampling.max_tokens} tokens, temperature {sampling.temperature:g}"
+        typer.echo(f"\n--- {role}: {how}")
+        choices = [{"state": root.state, "text": "", "steps": []}]
+        typer.echo(arguments.printable(task.prompt(role, input, root, [], choices=choices)))
 
 
 @app.command()
@@ -112,12 +110,12 @@ def validate(
 
 
 def _checked(name: str, *, allow_code: bool) -> tuple[Task | None, list[str]]:
+    from ..task import Task
     from ..taskfile import dataset
-    from ..taskfile.task import Task
 
     try:
         task = Task.load(name, allow_code=allow_code)
-        if task.spec.data is not None:
+        if task.data is not None:
             dataset.load(task)
     except ConfigError as error:
         return None, [str(problem) for problem in error.problems]
@@ -126,9 +124,7 @@ def _checked(name: str, *, allow_code: bool) -> tuple[Task | None, list[str]]:
 
 def _abilities(task: Task) -> Iterator[str]:
     """What the task can be used with, and why not with the rest."""
-    from ..taskfile.schema import ROLES
-
-    yield f"roles: {', '.join(role for role in ROLES if task.has(role))}"
+    yield f"roles: {', '.join(task.roles)}"
     for kind, title in (("search", "searches"), ("evaluator", "evaluators")):
         able, unable = _usable(kind, task)
         yield f"{title}: {', '.join(able) or 'none'}" + (f" (not {'; not '.join(unable)})" if unable else "")
@@ -145,7 +141,7 @@ def _usable(kind: str, task: Task) -> tuple[list[str], list[str]]:
             registry.load(kind, name)().check(task)
         except ConfigError as error:
             # "the search 'io' needs a prompt; the task 'x' has no prompt 'prompts.io' (x.yaml)"
-            lacking = re.search(r"'(prompts\.\w+)'", str(error))
+            lacking = re.search(r"has no prompt '([\w.]+)'", str(error))
             unable.append(f"{name}: needs {lacking[1] if lacking else 'a checker that verifies'}")
         else:
             able.append(name)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..runtime.result import Result
+from ..sums import total
 
 ENOUGH = 3
 """Repeats below which no interval is given: two say next to nothing about their spread."""
@@ -30,14 +31,10 @@ class Pass:
     def add(self, result: Result, right: bool | None) -> None:
         """One more input; ``right`` is the verdict on its answer."""
         self.inputs += 1
-        self.solved = _sum(self.solved, right)
-        self.tokens = _sum(self.tokens, result.usage.tokens)
-        self.completion_tokens = _sum(self.completion_tokens, result.usage.completion_tokens)
+        self.solved = total(self.solved, right)
+        self.tokens = total(self.tokens, result.usage.tokens)
+        self.completion_tokens = total(self.completion_tokens, result.usage.completion_tokens)
         self.seconds += result.seconds
-
-
-def _sum(a: int | None, b: int | None) -> int | None:
-    return None if a is None or b is None else a + b
 
 
 @dataclass(frozen=True, slots=True)

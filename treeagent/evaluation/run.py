@@ -92,13 +92,13 @@ def _begun(path: Path) -> bool:
 
 def truths(agent: Agent, result: Result) -> list[tuple[float, bool]]:
     """Of every judged thought of known truth its value, and whether it is on the way to a solution."""
-    checker, tree = agent.task.checker, result.tree
+    task, tree = agent.task, result.tree
     found: list[tuple[float, bool]] = []
     for thought in tree:
         if thought.value is None or thought.parent is None:
             continue
         try:
-            truth = checker.is_promising(result.input, tree.steps(thought), thought.state)
+            truth = task.is_promising(result.input, tree.steps(thought), thought.state)
         except ValueError:  # a state that cannot be read, kept where the legality filter is off
             truth = None
         if truth is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..sums import total
 from .outcomes import Outcome
 from .statistics import Paired, Ranking, Share, paired, percentile, ranking, share
 
@@ -61,10 +62,10 @@ def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
         bounds=(right / whole, (right + failed) / whole) if failed else None,
         unanswered=sum(outcome.answer is None for outcome in fine),
         ended=dict(Counter(outcome.ended for outcome in everything).most_common()),
-        tokens=_sum([outcome.tokens for outcome in fine]),
-        completion_tokens=_sum([outcome.completion_tokens for outcome in fine]),
+        tokens=total(*(outcome.tokens for outcome in fine)),
+        completion_tokens=total(*(outcome.completion_tokens for outcome in fine)),
         calls=sum(outcome.calls for outcome in fine),
-        dollars=_dollars(fine),
+        dollars=total(*(outcome.dollars for outcome in fine)) if fine else None,
         p50=percentile([outcome.seconds for outcome in fine], 0.5),
         p99=percentile([outcome.seconds for outcome in fine], 0.99),
         thoughts=sum(outcome.thoughts for outcome in fine),
@@ -83,13 +84,3 @@ def compared(first: Iterable[Outcome], second: Iterable[Outcome]) -> Paired | No
     ]
     common = [(bool(verdicts[0][text]), bool(verdicts[1][text])) for text in verdicts[0] if text in verdicts[1]]
     return paired(common) if common else None
-
-
-def _sum(amounts: Sequence[int | None]) -> int | None:
-    known = [amount for amount in amounts if amount is not None]
-    return sum(known) if len(known) == len(amounts) else None
-
-
-def _dollars(outcomes: Sequence[Outcome]) -> float | None:
-    known = [outcome.dollars for outcome in outcomes if outcome.dollars is not None]
-    return sum(known) if known and len(known) == len(outcomes) else None

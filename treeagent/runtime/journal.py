@@ -1,18 +1,19 @@
 """The journal of a run: append-only JSON Lines, one event a line, flushed as it happens.
 
 It is the one source for resume, replay, viewers and statistics. Each line is ``{"type": ..., "t": seconds since the
-run began, ...}``; the types are listed in ``docs/journal.md``. A line torn by a crash is cut off before appending.
+run began, ...}``; the types are listed in ``docs/reference/journal.md``. A line torn by a crash is cut off before
+appending.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from .. import jsonl
 from ..backend import Completion, Reply, Round, Scores, Usage
 from ..errors import JournalError
 
@@ -50,26 +51,16 @@ def recorded(events: Sequence[Event]) -> dict[str, Any]:
 
 def _scan(path: Path) -> Iterator[tuple[Event, int]]:
     """Events with the byte offset after each; stops before a torn last line."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise JournalError(f"cannot read the journal {path}: {error.strerror}") from error
-    offset = 0
-    lines = content.splitlines(keepends=True)
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            event = Event(record.pop("type"), record)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            if number == len(lines):
-                return
-            raise JournalError(f"{path}:{number}: not a journal line; is this file a treeagent journal?") from error
-        if not line.endswith(b"\n"):
-            return
-        if number == 1 and (event.type != "run" or event.data.get("format") != FORMAT):
+    first = True
+    for event, offset in jsonl.scan(path, _event, "journal"):
+        if first and (event.type != "run" or event.data.get("format") != FORMAT):
             raise JournalError(f"{path}: not a treeagent journal of format {FORMAT} (its first line says otherwise)")
-        offset += len(line)
+        first = False
         yield event, offset
+
+
+def _event(record: dict[str, Any]) -> Event:
+    return Event(record.pop("type"), record)
 
 
 class Journal:
@@ -89,7 +80,7 @@ class Journal:
             if end == 0:  # the offset after the last whole line
                 raise JournalError(f"{path}: there is nothing to resume; the journal holds no whole line")
         try:
-            if not resume and path.is_file() and not _torn_at_once(path):
+            if not resume and path.is_file() and not jsonl.torn_at_once(path, '{"type": "run", '):
                 raise JournalError(
                     f"the journal {path} exists already; 'treeagent resume {path}' continues it, or name another file"
                 )
@@ -104,8 +95,7 @@ class Journal:
         if not self._remember(event):
             return
         try:
-            self._file.write(json.dumps({"type": event.type, "t": round(seconds, 4), **event.data}) + "\n")
-            self._file.flush()
+            jsonl.append(self._file, {"type": event.type, "t": round(seconds, 4), **event.data})
         except OSError as error:
             raise JournalError(f"cannot write the journal {self.path}: {error.strerror}") from error
 
@@ -125,16 +115,6 @@ class Journal:
         else:
             new = True
         return new
-
-
-def _torn_at_once(path: Path) -> bool:
-    """Whether the file is empty, or a journal whose very first line was torn: there is nothing in it to lose."""
-    with path.open("rb") as file:
-        start = file.readline()
-    return not start.endswith(b"\n") and start[: len(_FIRST)] == _FIRST[: len(start)]
-
-
-_FIRST = b'{"type": "run", '
 
 
 def completion_event(

@@ -7,7 +7,23 @@ from typing import Any
 
 from ..backend import Usage
 from ..thought import Thought, Tree
-from .explorer import Counts
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened to the pieces of the completions."""
+
+    thoughts: int = 0
+    """Legal, new, in the tree."""
+    unparsed: int = 0
+    """Pieces that are no step, and completions without an answer."""
+    illegal: int = 0
+    """Dropped, or only counted where the legality filter is off."""
+    duplicates: int = 0
+    """Steps to a state that is in the tree already."""
+    judged: int = 0
+    judgements_unparsed: int = 0
+    """Judge samples that no label could be read from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError, InputError, Problem
+from ..task import Task
 from . import templates
 from .readers import Record, records
-from .task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Gold:
         gold = self._answers.get(row.number)
         if gold is None:
             return None
-        return answer is not None and self._task.checker.grade(answer, gold)
+        return answer is not None and self._task.grade(answer, gold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +65,20 @@ def load(task: Task, start: int = 0, stop: int | None = None, source: str | None
     when the task names no data, the file cannot be read or is not the one meant, a template does not fit a row, or an
     input does not have the task's form.
     """
-    spec = task.spec.data
+    spec = task.data
     if spec is None:
-        raise ConfigError(f"the task {task.name!r} names no data; give inputs, or add a section 'data' to its file")
+        raise ConfigError(
+            f"the task {task.name!r} names no data; give inputs, or add a section 'data' to its file (the property "
+            "'data' to its class)"
+        )
     if source is None:
-        path, found = records(spec.file, task.path.parent if task.path else Path(), spec.sha256)
+        path, numbered = records(spec.file, spec.folder, spec.sha256)
     else:
-        path, found = records(source, Path())
+        path, numbered = records(source, Path())
     rows: list[DataRow] = []
     golds: dict[int, str] = {}
     problems: list[Problem] = []
-    for number, record in enumerate(found):
+    for number, record in enumerate(numbered):
         if number < start or (stop is not None and number >= stop):
             continue
         try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ConfigError, Problem, did_you_mean
+from ..task import ROLES, Role, Scalar
+from .key_lines import Lines, key_lines, line_of
 
 
 def _regex(pattern: str) -> str:
@@ -22,13 +24,6 @@ def _regex(pattern: str) -> str:
 
 Pattern = Annotated[str, AfterValidator(_regex)]
 Text = Annotated[str, Field(min_length=1)]
-Loc = tuple[str | int, ...]
-"""The keys that lead to a value."""
-Lines = dict[Loc, int]
-BLOCK = "|"
-"""Below a key whose value is a block scalar: the line before its first."""
-_DEEPEST = 20  # the schema needs 4; an alias that contains itself never ends
-Scalar = str | int | float | bool
 
 
 class _Strict(BaseModel):
@@ -126,10 +121,6 @@ class DataSpec(_Strict):
     """Template for the gold answer; a search never sees it."""
 
 
-Role = Literal["propose", "sample", "value", "vote", "answer", "io", "cot"]
-ROLES: tuple[str, ...] = get_args(Role)
-
-
 class TaskFile(_Strict):
     """A complete task."""
 
@@ -158,7 +149,7 @@ def parse(text: str, path: Path | None) -> tuple[TaskFile, Lines, list[Problem]]
     """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines, problems = _lines(node, path)
+        lines, problems = key_lines(node, path)
         document = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
         mark = getattr(error, "problem_mark", None)
@@ -203,44 +194,6 @@ def as_type_of(default: Scalar, value: Scalar, name: str) -> Scalar:
         return type(default)(value)
     except (KeyError, ValueError) as error:
         raise ConfigError(f"variable {name!r} must be of type {type(default).__name__}, got {value!r}") from error
-
-
-def line_of(lines: Lines, loc: Loc) -> int | None:
-    """The line of a key, or of the nearest enclosing key that is in the file."""
-    while loc and loc not in lines:
-        loc = loc[:-1]
-    return lines.get(loc)
-
-
-def _lines(node: yaml.Node | None, path: Path | None) -> tuple[Lines, list[Problem]]:
-    """The line of every key, and a problem for each key given twice (YAML would drop the first in silence)."""
-    lines: Lines = {}
-    problems: list[Problem] = []
-
-    def walk(node: yaml.Node, loc: Loc) -> None:
-        inner: Loc
-        if len(loc) > _DEEPEST:
-            raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=node.start_mark)
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                inner = (*loc, str(key.value))
-                if inner in lines:
-                    message = f"the key is given twice; first on line {lines[inner]}"
-                    problems.append(Problem(path, key.start_mark.line + 1, ".".join(map(str, inner)), message))
-                block = (*inner, BLOCK)
-                lines[inner] = key.start_mark.line + 1
-                if isinstance(value, yaml.ScalarNode) and value.style == "|":
-                    lines[block] = value.start_mark.line + 1
-                walk(value, inner)
-        elif isinstance(node, yaml.SequenceNode):
-            for index, value in enumerate(node.value):
-                inner = (*loc, index)
-                lines[inner] = value.start_mark.line + 1
-                walk(value, inner)
-
-    if node is not None:
-        walk(node, ())
-    return lines, problems
 
 
 def _problem(item: dict[str, Any], path: Path | None, lines: Lines) -> Problem:

@@ -79,7 +79,7 @@ class ModelDrafter(Drafter):
     @property
     def left(self) -> Sequence[int]:  # type: ignore[override]  # counted by the runner
         """By exit."""
-        return self.runner.left
+        return self.runner.exit_counts
 
     def nodes_drawn(self, depth: int) -> int:
         """See :class:`Drafter`."""
@@ -147,7 +147,7 @@ class ModelDrafter(Drafter):
             return set(fresh)
         finally:
             for branch in branches:
-                branch.leave(keep=False)
+                branch.release(keep=False)
         return set() if self.joining.pays(fresh, unread, len(single), self.others) else set(fresh)
 
     def _grow(
@@ -229,7 +229,7 @@ class ModelDrafter(Drafter):
         seen = self._seen.pop(row, None)
         if seen is not None:
             self._free(seen)
-            seen.branch.leave(keep=True)
+            seen.branch.release(keep=True)
 
     def close(self) -> None:
         """Forget all rows."""

@@ -1,0 +1,262 @@
+"""The contract of a task: what prompts say, what a completion means, and which answers are right."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from . import registry
+from .backend import Sampling
+from .errors import ConfigError, InputError, did_you_mean
+from .thought import Thought
+
+Role = Literal["propose", "sample", "value", "vote", "answer", "io", "cot"]
+ROLES: tuple[str, ...] = get_args(Role)
+"""What a prompt can ask for. ``propose``: a list of next steps; ``sample``: one next step; ``value``: a label for a
+state; ``vote``: the best of several thoughts; ``answer``: the answer of a path; ``io``: the answer at once; ``cot``: a
+chain of thought with its answer."""
+
+Scalar = str | int | float | bool
+"""The types of a task's variables."""
+
+DEFAULT_SAMPLING: dict[str, tuple[Sampling, int]] = {
+    "propose": (Sampling(temperature=0.7, max_tokens=512), 1),
+    "sample": (Sampling(temperature=0.7, max_tokens=256), 5),
+    "value": (Sampling(temperature=0.7, max_tokens=32), 3),
+    "vote": (Sampling(temperature=0.7, max_tokens=32), 5),
+    "answer": (Sampling(temperature=0.0, max_tokens=256), 1),
+    "io": (Sampling(temperature=0.7, max_tokens=256), 1),
+    "cot": (Sampling(temperature=0.7, max_tokens=512), 1),
+}
+"""Per role: how a completion is drawn, and how many are drawn."""
+
+_LOADER = "treeagent.taskfile.loader:load"
+"""Loaded by name, because the contract stands below its implementations."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedStep:
+    """A part of a completion, read as the step that it proposes."""
+
+    text: str
+    state: str
+    """What prompts show of the problem after the step."""
+    key: str
+    """Steps with equal keys lead to the same state."""
+    terminal: bool
+    """Whether the path is complete with this step."""
+    fault: str | None = None
+    """None, ``unparsed`` (not in the form of a step) or ``illegal``."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """The file that holds more inputs of a task. It names the gold answers and does not hold them."""
+
+    file: str
+    """A path relative to ``folder``, or ``hf://datasets/OWNER/NAME[@REVISION]/PATH``."""
+    folder: Path = Path()
+    sha256: str | None = None
+    """Checksum of the file; a file with another one is refused."""
+    input: str = "{{ line }}"
+    """Template over a row's fields."""
+    gold: str | None = None
+    """Template for the gold answer, None where the file has none."""
+
+
+class Task(ABC):
+    """A kind of problem: its prompts, and what completions of them mean.
+
+    A YAML file is the usual implementation (:class:`treeagent.YamlTask`); a subclass of this class is the other one.
+    A subclass says what it is by class attributes (``name = "sums"``). If it is a dataclass, its fields are the task's
+    variables, and ``--var`` sets them. The entry-point group ``treeagent.tasks`` registers it under a name.
+
+    A task keeps no state between calls: several searches use one object at the same time. States, texts and answers
+    are the strings that prompts show. No method sees a gold answer but :meth:`grade`, which no search calls.
+    """
+
+    # What it is
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Letters, digits, ``-`` and ``_``."""
+
+    @property
+    @abstractmethod
+    def examples(self) -> Sequence[str]:
+        """Valid inputs, at least one."""
+
+    @property
+    @abstractmethod
+    def roles(self) -> Sequence[str]:
+        """The members of :data:`ROLES` that :meth:`prompt` can render."""
+
+    @property
+    def description(self) -> str:
+        """One sentence for lists of tasks."""
+        return ""
+
+    @property
+    def input_form(self) -> str:
+        """What an input looks like, as a noun phrase: ``four whole numbers``."""
+        return "a text"
+
+    @property
+    def version(self) -> int:
+        """Raise it with every change that can change results: a journal of another version is not resumed."""
+        return 1
+
+    @property
+    def variables(self) -> Mapping[str, Scalar]:
+        """What the user has set or left at its default; a journal records it."""
+        if not dataclasses.is_dataclass(self):
+            return {}
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @property
+    def labels(self) -> Mapping[str, float]:
+        """The labels that completions of ``value`` may name, and the value of each; higher is better."""
+        return {"sure": 20.0, "likely": 1.0, "impossible": 0.001}
+
+    @property
+    def evaluator(self) -> str:
+        """The evaluator to use where the user names none."""
+        return "value"
+
+    @property
+    def data(self) -> DataSource | None:
+        """Where more inputs are; None where there are none."""
+        return None
+
+    @property
+    def reference(self) -> str:
+        """What :meth:`load` accepts to load this task again."""
+        return f"{type(self).__module__}:{type(self).__qualname__}"
+
+    @property
+    def digest(self) -> str | None:
+        """Digest of everything that defines the task; None where that cannot be told."""
+        return None
+
+    def sampling(self, role: str) -> tuple[Sampling, int]:
+        """How completions of a role are drawn, and how many."""
+        return DEFAULT_SAMPLING[role]
+
+    # From an input to prompts
+
+    def read_input(self, text: str) -> str:
+        """The input in the form that prompts show; reading it again changes nothing. Raises InputError."""
+        if not text.strip():
+            raise InputError(f"the input is empty; {self.name} expects {self.input_form}, such as {self.examples[0]!r}")
+        return text.strip()
+
+    def state_key(self, state: str) -> str:
+        """Equal keys are the same state, however it is written."""
+        return state
+
+    def root(self, input: str) -> Thought:
+        """The thought that stands for an input, which :meth:`read_input` has returned."""
+        return Thought(0, None, "", input, self.state_key(input), 0)
+
+    @abstractmethod
+    def prompt(
+        self,
+        role: str,
+        input: str,
+        thought: Thought,
+        steps: Sequence[str],
+        choices: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
+        """A role's prompt at a thought.
+
+        ``steps`` are the texts from the first step to the thought. ``choices`` are the candidates of a ``vote``: the
+        ``state``, ``text`` and ``steps`` of each. Raises ConfigError when it cannot be rendered.
+        """
+
+    # From completions to thoughts and answers
+
+    @abstractmethod
+    def read_thoughts(
+        self, role: str, completion: str, input: str, parent: Thought, steps: Sequence[str]
+    ) -> list[ProposedStep]:
+        """The steps that a completion of ``propose`` or ``sample`` proposes, in order; ``sample`` proposes at most one.
+
+        Illegal and unreadable steps are returned with their fault, so that they can be counted.
+        """
+
+    def read_answer(self, completion: str) -> str | None:
+        """The answer in a completion of ``answer``, ``io`` or ``cot``; None when there is none."""
+        return completion.strip() or None
+
+    def path_answer(self, input: str, thought: Thought, steps: Sequence[str]) -> str | None:
+        """The answer of a path without a model, for tasks that lack the role ``answer``; None where it has none."""
+        return "\n".join(steps) or None
+
+    def answer_key(self, answer: str) -> str:
+        """Answers with equal keys are one answer when votes are counted."""
+        return answer
+
+    # Which answers are right
+
+    @property
+    def can_verify(self) -> bool:
+        """Whether :meth:`verify` can tell a right answer from the input alone."""
+        return type(self).verify is not Task.verify
+
+    def verify(self, input: str, steps: Sequence[str], answer: str | None) -> bool | None:
+        """Whether the input is solved; the steps alone are checked when there is no answer yet.
+
+        Only the input is known here, so a search may call it. None when the task cannot tell.
+        """
+        return None
+
+    def grade(self, answer: str, gold: str) -> bool:
+        """Whether an answer agrees with the gold answer. Raises ValueError for a gold answer that it cannot read."""
+        return answer.strip() == gold.strip()
+
+    def is_promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
+        """Whether a solution can still be reached from a state; None where that cannot be told.
+
+        Evaluations measure evaluators against it; no search calls it. Raises ValueError for a state that it cannot
+        read.
+        """
+        return None
+
+    # What others need of it
+
+    def has(self, role: str) -> bool:
+        """Whether there is a prompt for a role."""
+        return role in self.roles
+
+    def require(self, role: str, by: str) -> None:
+        """Raise ConfigError when ``by``, such as ``the search 'io'``, needs a prompt that the task lacks."""
+        if role not in ROLES:
+            raise ConfigError(
+                f"{by} asks for the prompt {role!r}, but there is no such role.{did_you_mean(role, ROLES)}"
+            )
+        if not self.has(role):
+            raise ConfigError(f"{by} needs a prompt; {self.missing_prompt(role)}")
+
+    def missing_prompt(self, role: str) -> str:
+        """The message for a role without a prompt."""
+        return f"the task {self.name!r} has no prompt {role!r}"
+
+    @staticmethod
+    def load(
+        name: str | Path,
+        *,
+        variables: Mapping[str, Scalar] | None = None,
+        allow_code: bool = False,
+    ) -> Task:
+        """A registered task by name, a YAML file by path, or a class at ``package.module:Name``.
+
+        ``allow_code`` permits code outside the registry: such a class, or a checker that a YAML file names so.
+        Raises ConfigError, listing every problem, or UnknownNameError.
+        """
+        task: Task = registry.load("task loader", _LOADER)(name, variables or {}, allow_code=allow_code)
+        return task

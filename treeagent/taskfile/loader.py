@@ -1,0 +1,58 @@
+"""Loads a task by name, path or class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from .. import registry
+from ..errors import ConfigError, UnknownNameError
+from ..options import build
+from ..task import Scalar, Task
+from .yaml_task import YamlTask
+
+
+def load(name: str | Path, variables: Mapping[str, Scalar], *, allow_code: bool) -> Task:
+    """See :meth:`treeagent.Task.load`."""
+    if is_path(name):
+        path = Path(name)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot read the task file {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"the task file {path} is not UTF-8 text ({error.reason} at byte {error.start})"
+            ) from error
+        return YamlTask(text, path, variables=variables, allow_code=allow_code)
+    name = str(name)
+    if ":" in name:
+        if not allow_code:
+            raise ConfigError(
+                f"the task {name!r} is code outside the registry; run it with --allow-code (allow_code=True in "
+                "Python) if you trust it"
+            )
+        return _instance(name, registry.load("task", name), variables)
+    files, classes = registry.task_files(), registry.task_classes()
+    if name in files:
+        text = files[name].read_text(encoding="utf-8")
+        return YamlTask(text, Path(str(files[name])), variables=variables, allow_code=allow_code)
+    if name in classes:
+        return _instance(name, registry.load_entry("task", classes[name]), variables)
+    hint = " A path to a YAML file is accepted too; 'treeagent tasks new' writes one."
+    raise UnknownNameError("task", name, registry.task_names(), hint)
+
+
+def _instance(name: str, cls: object, variables: Mapping[str, Scalar]) -> Task:
+    """A task from its class, with the variables as its fields. Raises ConfigError."""
+    if not (isinstance(cls, type) and issubclass(cls, Task)):
+        raise ConfigError(f"{name!r} is no task: expected a class derived from treeagent.Task")
+    try:
+        return build("task", name, cls, variables)
+    except TypeError as error:  # an abstract class, or a constructor with arguments
+        raise ConfigError(f"the task {name!r} cannot be created without arguments: {error}") from error
+
+
+def is_path(name: str | Path) -> bool:
+    """Whether a task is named by the path of its file."""
+    return isinstance(name, Path) or "/" in name or name.endswith((".yaml", ".yml"))

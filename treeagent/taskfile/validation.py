@@ -1,0 +1,59 @@
+"""Faults of a task file that show without an input: keys that contradict each other, and faulty templates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..checker import Checker
+from ..errors import Problem
+from ..task import ROLES
+from . import templates
+from .key_lines import KeyLines, Loc
+from .schema import TaskFile
+
+STATE_FIELDS = frozenset({"input", "state", "steps", "depth"})
+"""Fields of every prompt."""
+THOUGHT_FIELDS = STATE_FIELDS | {"text", "parent"}
+"""Fields of the templates that read a thought; the named groups of ``thought.pattern`` come on top."""
+
+
+def problems(
+    spec: TaskFile, pattern: re.Pattern[str] | None, checker: Checker, keys: KeyLines, faulty: set[str]
+) -> list[Problem]:
+    """All such faults. ``faulty`` names the keys that have been reported already, in dotted form."""
+    faults = [*_contradictions(spec, checker, keys), *_template_problems(spec, pattern, keys)]
+    if "thought.pattern" in faulty:  # the names of its groups are not known
+        faults = [problem for problem in faults if not problem.key.startswith("thought.")]
+    return faults
+
+
+def _contradictions(spec: TaskFile, checker: Checker, keys: KeyLines) -> Iterator[Problem]:
+    if checker.simulates and "state" in spec.thought.model_fields_set:
+        message = f"the checker {spec.checker!r} computes the states itself; remove this key"
+        yield keys.problem(("thought", "state"), message)
+    for name in sorted(set(spec.variables) & (THOUGHT_FIELDS | {"choices", "answer"})):
+        yield keys.problem(("variables", name), "the name is taken by a built-in field")
+    if not any(getattr(spec.prompts, role) is not None for role in ("propose", "sample", "io", "cot")):
+        yield keys.problem(("prompts",), "no search can use a task without one of propose, sample, io, cot")
+
+
+def _template_problems(spec: TaskFile, pattern: re.Pattern[str] | None, keys: KeyLines) -> Iterator[Problem]:
+    """Syntax errors and unknown variables of all templates and expressions."""
+    groups = set(pattern.groupindex) if pattern else set()
+    places: list[tuple[Loc, str, frozenset[str], bool]] = [
+        (("input", "normalise"), spec.input.normalise, frozenset({"input"}), False),
+        (("thought", "state"), spec.thought.state, THOUGHT_FIELDS | groups, False),
+        (("thought", "legal"), spec.thought.legal, THOUGHT_FIELDS | groups, True),
+        (("thought", "terminal"), spec.thought.terminal, THOUGHT_FIELDS | groups, True),
+        (("answer", "template"), spec.answer.template, STATE_FIELDS, False),
+        (("answer", "same"), spec.answer.same, frozenset({"answer"}), False),
+    ]
+    for role in ROLES:
+        source = getattr(spec.prompts, role)
+        if source is not None:
+            names = STATE_FIELDS | {"choices"} if role == "vote" else STATE_FIELDS
+            places.append((("prompts", role), source, names, False))
+    for loc, source, names, expression in places:
+        for line, message in templates.faults(source, {*names, *spec.variables}, expression=expression):
+            yield keys.problem(loc, message, line)

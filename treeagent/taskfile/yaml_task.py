@@ -1,0 +1,296 @@
+"""A task that is a YAML file: templates for prompts, patterns and expressions for what completions mean."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..backend import Sampling
+from ..checker import Checker, load_checker
+from ..errors import ConfigError, InputError, Problem, did_you_mean
+from ..task import DEFAULT_SAMPLING, ROLES, DataSource, ProposedStep, Scalar, Task
+from ..thought import Thought
+from . import templates, validation
+from .key_lines import KeyLines
+from .schema import as_type_of, parse
+
+
+class YamlTask(Task):
+    """A task from the text of a YAML file; ``path`` is the file, for messages and for its data.
+
+    Raises ConfigError, listing every problem, when the file or a variable is wrong.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        path: Path | None = None,
+        *,
+        variables: Mapping[str, Scalar] | None = None,
+        allow_code: bool = False,
+    ) -> None:
+        self.spec, lines, problems = parse(text, path)
+        self.path = path
+        self._keys = KeyLines(path, lines)
+        self._variables: dict[str, Scalar] = {**self.spec.variables}
+        for name, value in (variables or {}).items():
+            if name not in self._variables:
+                raise ConfigError(
+                    f"task {self.name!r} has no variable {name!r}.{did_you_mean(name, self.spec.variables)}"
+                )
+            self._variables[name] = as_type_of(self._variables[name], value, name)
+        self._pattern = re.compile(self.spec.thought.pattern) if self.spec.thought.pattern else None
+        self.checker = Checker()
+        """The exact checks that YAML cannot express; it checks nothing where the file names none."""
+        try:
+            self.checker = load_checker(self.spec.checker, allow_code=allow_code)
+        except ConfigError as error:
+            problems.append(self._keys.problem(("checker",), str(error)))
+        faulty = {problem.key for problem in problems}
+        problems += validation.problems(self.spec, self._pattern, self.checker, self._keys, faulty)
+        problems = problems or self._example_problems()
+        if problems:
+            raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
+
+    # What it is
+
+    @property
+    def name(self) -> str:
+        """``name``."""
+        return self.spec.name
+
+    @property
+    def examples(self) -> Sequence[str]:
+        """``input.examples``."""
+        return self.spec.input.examples
+
+    @property
+    def roles(self) -> Sequence[str]:
+        """The keys of ``prompts``."""
+        return [role for role in ROLES if getattr(self.spec.prompts, role) is not None]
+
+    @property
+    def description(self) -> str:
+        """``description``."""
+        return self.spec.description
+
+    @property
+    def input_form(self) -> str:
+        """``input.description``."""
+        return self.spec.input.description
+
+    @property
+    def version(self) -> int:
+        """``metadata.version``."""
+        return self.spec.metadata.version
+
+    @property
+    def variables(self) -> Mapping[str, Scalar]:
+        """``variables``, as the user has set them."""
+        return self._variables
+
+    @property
+    def labels(self) -> Mapping[str, float]:
+        """``evaluate.labels``."""
+        return self.spec.evaluate.labels
+
+    @property
+    def evaluator(self) -> str:
+        """``evaluate.by``."""
+        return self.spec.evaluate.by
+
+    @property
+    def data(self) -> DataSource | None:
+        """``data``."""
+        spec, folder = self.spec.data, self.path.parent if self.path else Path()
+        return None if spec is None else DataSource(spec.file, folder, spec.sha256, spec.input, spec.gold)
+
+    @property
+    def reference(self) -> str:
+        """The file's path; the name where there is no file."""
+        return str(self.path.resolve()) if self.path else self.name
+
+    @property
+    def digest(self) -> str | None:
+        """Of the file's bytes; None where there is no file."""
+        return None if self.path is None else hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
+
+    def sampling(self, role: str) -> tuple[Sampling, int]:
+        """``sampling.ROLE`` on top of the role's defaults."""
+        default, count = DEFAULT_SAMPLING[role]
+        spec = self.spec.sampling.get(role)  # type: ignore[call-overload]
+        if spec is None:
+            return default, count
+        fields = {key: value for key, value in spec.model_dump().items() if value is not None}
+        count = fields.pop("n", count)
+        if "stop" in fields:
+            fields["stop"] = tuple(fields["stop"])
+        return replace(default, **fields), count
+
+    # From an input to prompts
+
+    def read_input(self, text: str) -> str:
+        """White space trimmed, matched with ``input.pattern``, then ``input.normalise``. Raises InputError."""
+        spec = self.spec.input
+        trimmed = re.sub(r"[ \t]+", " ", text.strip())
+        wanted = f"{self.name}, which wants {spec.description}, for example {_short(spec.examples[0])}"
+        if not trimmed:
+            raise InputError(f"the input is empty, so it is no input of {wanted}")
+        if spec.pattern is not None and not re.fullmatch(spec.pattern, trimmed):
+            raise InputError(f"{_short(trimmed)} is not an input of {wanted}")
+        try:
+            input = self.checker.read(templates.render(spec.normalise, {"input": trimmed, **self._variables}))
+            self.checker.key(self.checker.start(input))  # raises ValueError where the checker cannot read it
+            return input
+        except ValueError as error:
+            raise InputError(f"{_short(trimmed)} is not an input of {wanted} ({error})") from error
+        except templates.FAULTS as fault:
+            raise InputError(f"{_short(trimmed)} cannot be read by {self.name}: {templates.describe(fault)}") from fault
+
+    def state_key(self, state: str) -> str:
+        """The checker's key."""
+        return self.checker.key(state)
+
+    def root(self, input: str) -> Thought:
+        """With the checker's first state."""
+        state = self.checker.start(input)
+        return Thought(0, None, "", state, self.state_key(state), 0)
+
+    def prompt(
+        self,
+        role: str,
+        input: str,
+        thought: Thought,
+        steps: Sequence[str],
+        choices: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
+        """``prompts.ROLE``. Raises ConfigError when the task has none or it cannot be rendered."""
+        source = getattr(self.spec.prompts, role)
+        if source is None:
+            raise ConfigError(self.missing_prompt(role))
+        return self._rendered(("prompts", role), source, input, thought, steps, {"choices": choices})
+
+    # From completions to thoughts and answers
+
+    def read_thoughts(
+        self, role: str, completion: str, input: str, parent: Thought, steps: Sequence[str]
+    ) -> list[ProposedStep]:
+        """The steps a completion proposes, in order; ``sample`` proposes one."""
+        pieces = [piece.strip() for piece in completion.split(self.spec.thought.separator)]
+        pieces = [piece for piece in pieces if piece]
+        return [self._read(piece, input, parent, steps) for piece in (pieces[:1] if role == "sample" else pieces)]
+
+    def _read(self, text: str, input: str, parent: Thought, steps: Sequence[str]) -> ProposedStep:
+        spec = self.spec.thought
+        groups: dict[str, Any] = {}
+        if self._pattern is not None:
+            match = self._pattern.fullmatch(text)
+            if match is None:
+                return ProposedStep(text, parent.state, parent.key, False, "unparsed")
+            groups = match.groupdict()
+        depth = parent.depth + 1
+        fields: dict[str, Any] = {"input": input, "text": text, "parent": parent.state, "depth": depth}
+        fields |= {"steps": [*steps, text], "state": parent.state, **self._variables, **groups}
+        try:
+            after = self.checker.transition(parent.state, text) if self.checker.simulates else None
+            if self.checker.simulates and after is None:
+                return ProposedStep(text, parent.state, parent.key, False, "illegal")
+            state = templates.render(spec.state, fields) if after is None else after
+            fields["state"] = state
+            legal = templates.evaluate(spec.legal, fields) and self.checker.legal(parent.state, text, state)
+            terminal = depth >= self.spec.depth or templates.evaluate(spec.terminal, fields)
+            key = self.checker.key(state)
+        except templates.FAULTS:
+            return ProposedStep(text, parent.state, parent.key, False, "unparsed")
+        return ProposedStep(text, state, key, terminal, None if legal else "illegal")
+
+    def read_answer(self, completion: str) -> str | None:
+        """The last answer in a completion; None when there is none."""
+        matches = list(re.finditer(self.spec.answer.pattern, completion))
+        if not matches:
+            return None
+        answer: str = matches[-1].groupdict().get("answer") or matches[-1].group(0)
+        return answer.strip() or None
+
+    def path_answer(self, input: str, thought: Thought, steps: Sequence[str]) -> str | None:
+        """The answer of a path by ``answer.template``, without asking a model; None where the template says nothing."""
+        return (
+            self._rendered(("answer", "template"), self.spec.answer.template, input, thought, steps, {}).strip() or None
+        )
+
+    def answer_key(self, answer: str) -> str:
+        """Answers with equal results are one answer when votes are counted; one that has no result is its own."""
+        try:
+            return templates.render(self.spec.answer.same, {"answer": answer, **self._variables})
+        except templates.FAULTS:
+            return answer
+
+    # Which answers are right
+
+    @property
+    def can_verify(self) -> bool:
+        """Whether the checker can."""
+        return self.checker.verifies
+
+    def verify(self, input: str, steps: Sequence[str], answer: str | None) -> bool | None:
+        """The checker's verdict; None when it cannot verify."""
+        return self.checker.verify(input, steps, answer) if self.can_verify else None
+
+    def grade(self, answer: str, gold: str) -> bool:
+        """The checker's verdict. Raises ValueError for a gold answer that it cannot read."""
+        return self.checker.grade(answer, gold)
+
+    def is_promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
+        """The checker's verdict. Raises ValueError for a state that it cannot read."""
+        return self.checker.is_promising(input, steps, state)
+
+    def missing_prompt(self, role: str) -> str:
+        """With the key and the file."""
+        return f"the task {self.name!r} has no prompt 'prompts.{role}'" + (f" ({self.path})" if self.path else "")
+
+    def _example_problems(self) -> list[Problem]:
+        """What reading every example and rendering every prompt at it shows to be wrong."""
+        faults: list[Problem] = []
+        for index, example in enumerate(self.spec.input.examples):
+            try:
+                input = self.read_input(example)
+                root = self.root(input)
+            except (InputError, ValueError) as error:
+                faults.append(self._keys.problem(("input", "examples", index), str(error)))
+                continue
+            for role in self.roles:
+                try:
+                    self.prompt(role, input, root, [], choices=[{"state": root.state, "text": "", "steps": []}])
+                except ConfigError as error:
+                    faults.extend(problem for problem in error.problems if problem not in faults)
+        return faults
+
+    def _rendered(
+        self,
+        loc: tuple[str, str],
+        source: str,
+        input: str,
+        thought: Thought,
+        steps: Sequence[str],
+        more: Mapping[str, Any],
+    ) -> str:
+        """A template over the fields of a thought. Raises ConfigError naming the place ``loc``."""
+        fields = {
+            "input": input,
+            "state": thought.state,
+            "steps": list(steps),
+            "depth": thought.depth,
+            **self._variables,
+        }
+        try:
+            return templates.render(source, {**fields, **more})
+        except templates.FAULTS as fault:
+            raise ConfigError([self._keys.problem(loc, templates.describe(fault))]) from fault
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")
