@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import cycle, pairwise, product
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from seed_tools import COSTS, DRAFT_COSTS, fixed_costs, table
 
 from treeagent.backend import Sampling
 from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.drafters.base import RoundLoad
+from treeagent.backends.seed.drafters.base import Drafter, RoundLoad
 from treeagent.backends.seed.drafters.model.beam_depth import BeamDepthPolicy, BeamLoad
 from treeagent.backends.seed.drafters.model.drafter import ModelDrafter
 from treeagent.backends.seed.drafters.model.prefill_policy import PrefillPolicy
 from treeagent.backends.seed.executor.cost_table import DRAFTED, ROWS, CostTable
-from treeagent.backends.seed.records import MODEL, Draft, SequenceState
+from treeagent.backends.seed.records import MODEL, BeamGroup, Draft, SequenceState
 from treeagent.backends.seed.speculation.calibration import AcceptanceEstimator
 from treeagent.backends.seed.speculation.gate import BRIEF_TRIAL, LONGEST, TRIAL, Gate
 from treeagent.backends.seed.speculation.goodput import best_chain, floor, select, values
@@ -296,6 +297,67 @@ def test_a_bad_model_beside_a_good_table_spoils_nobodys_name_but_its_own() -> No
 def row(limit: int) -> SequenceState:
     """A branch that has nothing yet."""
     return SequenceState([1, 2], 2, Sampling(), 0, limit)
+
+
+class Pairs(Drafter):
+    """Two tokens for every sequence, and one for every beam; records what it is shown."""
+
+    name = "pairs"
+
+    def __init__(self) -> None:
+        self.observed: list[tuple[SequenceState, int]] = []
+        self.forgotten: list[SequenceState] = []
+
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
+        """See :class:`Drafter`."""
+        return [Draft([5], [-1], [1.0]) if row.group else Draft([5, 6], [-1, 0], [0.9, 0.9]) for row in rows]
+
+    def beam_nodes(self, group: BeamGroup) -> int:
+        """See :class:`Drafter`."""
+        return 4
+
+    def observe(self, row: SequenceState, start: int) -> None:
+        """See :class:`Drafter`."""
+        self.observed.append((row, start))
+
+    def forget(self, row: SequenceState) -> None:
+        """See :class:`Drafter`."""
+        self.forgotten.append(row)
+
+
+def beams() -> list[SequenceState]:
+    """The sequences of a group of two beams."""
+    group = BeamGroup(run=None)  # type: ignore[arg-type]  # nothing is advanced
+    group.rows = [SequenceState([1, 2, 3 + i], 2, Sampling(), i, 20, group) for i in range(2)]
+    return group.rows
+
+
+def test_the_speculator_returns_drafts_for_sequences_and_groups_as_far_as_there_is_room() -> None:
+    """One list for every target, in order; groups get whole drafts or none, and without a drafter there are none."""
+    speculator = Speculator(COSTS, draft_tokens=1)
+    targets = [[row(20)], beams(), [row(20)], beams()]
+    assert speculator.draft(targets, 100) == []
+    speculator.start(Pairs())
+    sizes = [[len(draft) for draft in drafts] for drafts in speculator.draft(targets, 100)]
+    assert sizes == [[1], [1, 1], [1], [1, 1]]
+    sizes = [[len(draft) for draft in drafts] for drafts in speculator.draft(targets, 7)]
+    assert sizes == [[1], [1, 1], [1], [0, 0]]
+    sizes = [[len(draft) for draft in drafts] for drafts in speculator.draft(targets, 0)]
+    assert sizes == [[0], [0, 0], [0], [0, 0]]
+
+
+def test_the_drafter_observes_each_committed_token_once_and_no_beams() -> None:
+    """A sequence that was forgotten, such as a preempted one, is observed from its start again."""
+    speculator, drafter, sequence, group = Speculator(COSTS, draft_tokens=1), Pairs(), row(20), beams()
+    speculator.start(drafter)
+    speculator.draft([[sequence], group], 100)
+    speculator.draft([[sequence], group], 100)
+    sequence.append([7, 8])
+    speculator.forget([sequence, *group])
+    assert drafter.observed == [(sequence, 0), (sequence, 2)]
+    assert drafter.forgotten == [sequence, *group]
+    speculator.draft([[sequence]], 100)
+    assert drafter.observed[-1] == (sequence, 0)
 
 
 def test_a_prompt_is_read_where_that_pays_in_what_is_left_of_the_text() -> None:

@@ -187,7 +187,7 @@ def test_a_model_that_drafts_for_itself_is_always_right(bench: Open, dtype: str)
     assert parts is not None
     target = one.scheduler.runner
     one.scheduler.speculator.drafter.runner = type(target).__new__(type(target))  # type: ignore[union-attr]
-    one.scheduler.speculator.drafter.runner.__dict__ |= target.__dict__ | {"forest": target.new_forest()}  # type: ignore[union-attr]
+    one.scheduler.speculator.drafter.runner.__dict__ |= target.__dict__ | {"forest": target._new_cache()}  # type: ignore[union-attr]
     before = one.scheduler.counters.copy()
     assert told(ask(backend, *requests)) == one.naive.expected(requests)
     idle(backend)
