@@ -110,7 +110,7 @@ class Agent:
                 f"the search {factory.reference(self.search)!r} uses no evaluator, but a model for one is given: "
                 f"{model if isinstance(model, str) else model.name}"
             )
-        return model if isinstance(model, Backend) else self.backend.beside(model)
+        return model if isinstance(model, Backend) else self.backend.with_model(model)
 
     def solve(self, input: str, **how: Any) -> Result:
         """Solve one input and wait for it; takes what :meth:`asolve` takes. Raises as it does."""
