@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 TABLE = ""
-"""What a block may stand on beside another block."""
+"""The support of a block that stands on no other block."""
 Name = Literal["pick up", "put down", "stack", "unstack"]
 Goal = frozenset[tuple[str, str]]
-"""Pairs of a block and what it must stand on."""
+"""Pairs of a block and its required support."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,14 +27,14 @@ class Grid:
 
     clues: tuple[str, ...]
     letters: str = "_" * SIZE * SIZE
-    """Row by row; ``_`` where none stands."""
+    """Row by row; ``_`` for an empty cell."""
 
     def word(self, slot: str) -> str:
-        """What stands in a slot, such as ``h1``."""
+        """The letters of a slot, such as ``h1``."""
         return "".join(self.letters[cell] for cell in _cells(slot))
 
     def filled(self, slot: str, word: str) -> Grid | None:
-        """With a word written in; None where a letter that stands would change, or nothing would."""
+        """With a word written in; None where a letter would change, or where nothing would."""
         now = self.word(slot)
         if now == word or any(old not in ("_", new) for old, new in zip(now, word, strict=True)):
             return None
@@ -69,7 +69,7 @@ def read(text: str) -> Grid:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """How much of a crossword is right (Tree of Thoughts, section 4.3)."""
+    """Shares of a crossword that are right (Tree of Thoughts, section 4.3)."""
 
     letters: float
     words: float
@@ -115,5 +115,5 @@ class Crosswords(Checker):
         return None if board is None else board.text
 
     def grade(self, answer: str, gold: str) -> bool:
-        """All 25 letters; :func:`shares` tells how many are right."""
+        """Whether all 25 letters are right; :func:`shares` counts them."""
         return shares(answer, gold).game

@@ -1,4 +1,4 @@
-"""Arithmetic as people write it, in exact fractions. A parser: what a model writes never reaches an interpreter."""
+"""Arithmetic as people write it, in exact fractions. A parser; no text of a model is evaluated as code."""
 
 from __future__ import annotations
 

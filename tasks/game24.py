@@ -23,7 +23,7 @@ class Game24(Checker):
         return show(read(state))
 
     def legal(self, parent: str, text: str, state: str) -> bool:
-        """Both operands are there, the result is exact, and what is said to be left is what is left."""
+        """Both operands are numbers of the state, the result is exact, and the numbers left are the ones stated."""
         match = STEP.fullmatch(text)
         if match is None:
             return False

@@ -1,4 +1,4 @@
-"""PrOntoQA: every step of a proof is checked against the stated rules, and a finished state says what it proves.
+"""PrOntoQA: every step of a proof is checked against the stated rules, and a finished state names the answer.
 
 An input and a state are the same kind of text: sentences, then the question; what a step derives is added to them.
 """
@@ -19,7 +19,7 @@ _ANSWER = re.compile(r"\s*Answer: (?:True|False)\s*$")
 
 @dataclass(frozen=True, slots=True)
 class ProntoQAProblem:
-    """What is stated and what is asked."""
+    """The stated sentences and the question."""
 
     stated: tuple[str, ...]
     """The sentences, without full stops."""
@@ -30,7 +30,7 @@ class ProntoQAProblem:
 
     @property
     def answer(self) -> str | None:
-        """What the facts already say of the question; None while they say nothing."""
+        """The answer that the facts prove; None while they prove none."""
         if self.query in self.facts:
             return "True"
         return "False" if self.query.denied in self.facts else None

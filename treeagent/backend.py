@@ -201,7 +201,7 @@ class Backend(ABC):
         """Score continuations. Raises BackendError; only called when ``score`` is among the capabilities."""
         raise TypeError(f"backend {self.name!r} does not declare the capability 'score'")
 
-    def beside(self, model: str) -> Backend:
+    def with_model(self, model: str) -> Backend:
         """A backend of this kind with the same options for another model; the two share what they can.
 
         Raises ConfigError when the model cannot be opened so.

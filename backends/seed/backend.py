@@ -118,7 +118,7 @@ class SeedBackend(LocalBackend):
         values = {"device": self.device, "threads": self.threads, "chat": self.chat} | self.config.options()
         return {option: values[option] for option in self.options}
 
-    def beside(self, model: str) -> SeedBackend:
+    def with_model(self, model: str) -> SeedBackend:
         """An engine of another target with the same options and the same draft model, which is in memory once.
 
         Their rounds alternate. Raises ConfigError.

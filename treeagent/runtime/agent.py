@@ -20,19 +20,22 @@ from .run import Handler, Run, Setup
 
 
 class Agent:
-    """Solves inputs of one task. Safe to keep, to share and to use for many inputs, one after another or at once.
+    """Solves inputs of one task. One agent serves many inputs, one after another or at the same time.
 
     Args:
-        task: a registered name, a path to a YAML file, or a Task.
+        task: a registered name, a path to a YAML file, ``module:Class`` (with ``allow_code``), or a Task.
         search: a registered name (``bfs``), ``module:Class``, or a Search.
         backend: a registered name, ``module:Class``, or a Backend.
-        model: what the backend should open; its own default when None.
+        model: a model of the backend; its own default when None.
         evaluator_model: another model for the evaluator's requests, on a backend of the same kind (``seed`` shares its
             draft model between the two), or a Backend for them; None: the generator's.
         evaluator: a registered name, ``module:Class``, or an Evaluator; the task's own choice when None.
         options: options by name; ``evaluator.`` and ``backend.`` prefixes reach those two.
+        variables: values of the task's variables; not for a Task, which has its own.
         seed: every random choice derives from it.
-        legality: False keeps illegal thoughts, for measuring what the filter is worth.
+        budget: upper limits of each run; None: no limits.
+        legality: False keeps illegal thoughts, to measure the effect of the filter.
+        allow_code: permit code outside the registry that the task or its file names.
 
     Raises ConfigError, UnknownNameError or CapabilityError at once, before any request.
     """
@@ -107,7 +110,7 @@ class Agent:
                 f"the search {factory.reference(self.search)!r} uses no evaluator, but a model for one is given: "
                 f"{model if isinstance(model, str) else model.name}"
             )
-        return model if isinstance(model, Backend) else self.backend.beside(model)
+        return model if isinstance(model, Backend) else self.backend.with_model(model)
 
     def solve(self, input: str, **how: Any) -> Result:
         """Solve one input and wait for it; takes what :meth:`asolve` takes. Raises as it does."""
@@ -125,7 +128,7 @@ class Agent:
         return await self.run(input, journal=journal, on_event=on_event).result()
 
     async def stream(self, input: str, *, journal: str | Path | None = None) -> AsyncIterator[Event | Result]:
-        """Events as they happen, then the Result. Leaving the loop early stops the search."""
+        """Yields events as they happen, then the Result. Closing the generator early stops the search."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         run = self.run(input, journal=journal, on_event=queue.put_nowait)
         ending = asyncio.ensure_future(run.result())
@@ -141,7 +144,7 @@ class Agent:
     def run(
         self, input: str, *, journal: str | Path | None = None, on_event: Handler | None = None, resume: bool = False
     ) -> Run:
-        """A run that has not begun; for apps that want to stop it themselves."""
+        """A run that has not begun, for applications that call :meth:`Run.stop`. Raises InputError or JournalError."""
         return Run(self._setup, input, None if journal is None else Path(journal), on_event, resume=resume)
 
     @classmethod

@@ -1,6 +1,6 @@
 """The journal of a run: append-only JSON Lines, one event a line, flushed as it happens.
 
-It is the one source for resume, replay, viewers and statistics. Each line is ``{"type": ..., "t": seconds since the
+Resume, replay, viewers and statistics read nothing else. Each line is ``{"type": ..., "t": seconds since the
 run began, ...}``; the types are listed in ``docs/reference/journal.md``. A line torn by a crash is cut off before
 appending.
 """
@@ -27,7 +27,7 @@ ROUND = ("at", "seconds", "rows", "read", "drafted", "accepted", "tokens")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened in a run."""
+    """An event of a run."""
 
     type: str
     """``run``, ``resumed``, ``completion``, ``scores``, ``rounds``, ``thought``, ``dropped``, ``judged``,
@@ -64,7 +64,7 @@ def _event(record: dict[str, Any]) -> Event:
 
 
 class Journal:
-    """A journal open for appending, and a memory of what it already holds."""
+    """A journal open for appending, and the answers that it holds."""
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self.path = path
@@ -101,7 +101,7 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; what was written stays."""
-        with contextlib.suppress(OSError):  # a disk that refuses the rest has been reported by write
+        with contextlib.suppress(OSError):  # a disk that cannot be written was reported by write
             self._file.close()
 
     def _remember(self, event: Event) -> bool:
@@ -122,13 +122,14 @@ def completion_event(
 ) -> Event:
     """The event that makes a generation repeatable.
 
-    ``thought`` is where it was asked; ``seconds`` is how long the reply took, None where it was known already.
+    ``thought`` is the thought that the prompt belongs to; ``seconds`` is the time the reply took, None for a reply from
+    the journal.
     """
     data = {
         "id": request_id,
         "role": role,
         "prompt": prompt,
-        "completions": [_told(asdict(completion), "logprob", "drafted", "ends") for completion in reply.completions],
+        "completions": [_known(asdict(completion), "logprob", "drafted", "ends") for completion in reply.completions],
         "usage": asdict(reply.usage),
         "thought": thought,
         "seconds": None if seconds is None else round(seconds, 4),
@@ -152,13 +153,13 @@ def scores_event(
 
 def rounds_event(rounds: Sequence[Round], began: float, model: str | None) -> Event:
     """Rounds of a backend, in columns; their times count from ``began``, by ``time.monotonic``."""
-    columns: dict[str, list[Any]] = {name: [getattr(each, name) for each in rounds] for name in ROUND[1:]}
+    columns: dict[str, list[Any]] = {name: [getattr(item, name) for item in rounds] for name in ROUND[1:]}
     columns["seconds"] = [round(seconds, 5) for seconds in columns["seconds"]]
-    return Event("rounds", {"model": model, "at": [round(each.began - began, 5) for each in rounds], **columns})
+    return Event("rounds", {"model": model, "at": [round(item.began - began, 5) for item in rounds], **columns})
 
 
-def _told(data: dict[str, Any], *optional: str) -> dict[str, Any]:
-    """Without those optional fields that are unknown."""
+def _known(data: dict[str, Any], *optional: str) -> dict[str, Any]:
+    """The fields without those optional ones that are None."""
     return {name: value for name, value in data.items() if value is not None or name not in optional}
 
 
@@ -174,8 +175,8 @@ def reply_from(data: dict[str, Any]) -> Reply:
     return Reply(completions, Usage(**data["usage"]))
 
 
-def _tuple(found: list[int] | None) -> tuple[int, ...] | None:
-    return None if found is None else tuple(found)
+def _tuple(numbers: list[int] | None) -> tuple[int, ...] | None:
+    return None if numbers is None else tuple(numbers)
 
 
 def scores_from(data: dict[str, Any]) -> Scores:
