@@ -21,10 +21,10 @@ class Doubling(Checker):
         return f"1 of {input}"
 
     def transition(self, parent: str, text: str) -> str | None:
-        """The state after a step; None where the step goes beyond the goal."""
+        """The state after a step; None where the step is none or goes beyond the goal."""
         number, goal = (int(part) for part in parent.split(" of "))
-        number = 2 * number if text == "double" else number + 1
-        return f"{number} of {goal}" if number <= goal else None
+        after = {"double": 2 * number, "add 1": number + 1}.get(text)
+        return None if after is None or after > goal else f"{after} of {goal}"
 
     def verify(self, input: str, steps: Sequence[str], answer: str | None) -> bool:
         """Whether the steps lead from 1 to the input."""
