@@ -17,13 +17,13 @@ class DFS(TreeSearch):
     """Follow the best child first; skip children judged below ``threshold``; go back when nothing is left.
 
     Stops at the first finished thought that the task verifies, or, where it cannot verify, at the first one that has an
-    answer. A thought whose judgement could not be parsed is tried last and never pruned: nothing is known against it.
+    answer. A thought whose judgement could not be parsed is expanded last and never pruned: its value is unknown.
     """
 
     threshold: float = 0.5
-    """On the scale of the evaluator."""
+    """Children judged below it are pruned; on the scale of the evaluator."""
     width: Annotated[int, Ge(1)] = 5
-    """Children followed per thought; the others wait until nothing else is left."""
+    """Children expanded per thought at first; the others are expanded after everything else."""
 
     async def run(self, explorer: Explorer) -> Thought | None:
         """The first accepted thought; when none is, the first that had an answer at all."""

@@ -1,4 +1,4 @@
-"""Six ways to judge a thought."""
+"""The six evaluators."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Value(Evaluator):
     """Labels per state; the task's own number when None."""
 
     def check(self, task: Task) -> None:
-        """Needs the prompt ``value``."""
+        """Raise ConfigError when the task lacks the prompt ``value``."""
         task.require("value", "the evaluator 'value'")
 
     async def judge(self, thoughts: Sequence[Thought], context: EvaluationContext) -> list[Judgement]:
@@ -40,12 +40,12 @@ class Value(Evaluator):
 
 @dataclass(frozen=True)
 class Choice(Evaluator):
-    """The likelihood of each label after the prompt ``value``; the expected score. One pass, and it always parses."""
+    """The expected label after the prompt ``value``, by the likelihood of each; one pass, and it always parses."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"score"})
 
     def check(self, task: Task) -> None:
-        """Needs the prompt ``value``."""
+        """Raise ConfigError when the task lacks the prompt ``value``."""
         task.require("value", "the evaluator 'choice'")
 
     async def judge(self, thoughts: Sequence[Thought], context: EvaluationContext) -> list[Judgement]:
@@ -71,7 +71,7 @@ class Vote(Evaluator):
     """Votes cast; the task's own number when None."""
 
     def check(self, task: Task) -> None:
-        """Needs the prompt ``vote``."""
+        """Raise ConfigError when the task lacks the prompt ``vote``."""
         task.require("vote", "the evaluator 'vote'")
 
     async def judge(self, thoughts: Sequence[Thought], context: EvaluationContext) -> list[Judgement]:
@@ -83,7 +83,7 @@ class Vote(Evaluator):
         votes = [int(words[-1]) for words in numerals if words and words[-1] in names]
         unparsed = len(numerals) - len(votes)
         shares = [votes.count(index) / len(votes) if votes else None for index in range(1, len(thoughts) + 1)]
-        # The unparsed votes belong to the vote, not to a thought: they are booked once, on the first.
+        # Unparsed votes belong to no thought: they are counted once, with the first.
         return [Judgement(share, (), unparsed if index == 0 else 0) for index, share in enumerate(shares)]
 
 
@@ -94,7 +94,7 @@ class Likelihood(Evaluator):
     needs: ClassVar[frozenset[str]] = frozenset({"score"})
 
     def check(self, task: Task) -> None:
-        """Needs the prompt ``sample``."""
+        """Raise ConfigError when the task lacks the prompt ``sample``."""
         task.require("sample", "the evaluator 'likelihood'")
 
     async def judge(self, thoughts: Sequence[Thought], context: EvaluationContext) -> list[Judgement]:
@@ -120,7 +120,7 @@ class Reward(Evaluator):
     """1 is the likelihood alone, 0 the self-evaluation alone."""
 
     def check(self, task: Task) -> None:
-        """Needs the prompts ``sample`` and ``value``, and no label below 0."""
+        """Raise ConfigError without the prompts ``sample`` and ``value``, or with a label below 0."""
         task.require("sample", "the evaluator 'reward'")
         task.require("value", "the evaluator 'reward'")
         if min(task.labels.values(), default=0.0) < 0:
@@ -142,11 +142,11 @@ class Reward(Evaluator):
 class Verifier(Evaluator):
     """The task's own exact check: 1 for a finished thought that it verifies, 0 for one that it does not.
 
-    About an unfinished thought it knows nothing, and says so.
+    The value of an unfinished thought is unknown.
     """
 
     def check(self, task: Task) -> None:
-        """Needs a checker that verifies."""
+        """Raise ConfigError when the task cannot verify."""
         if not task.can_verify:
             raise ConfigError(f"the evaluator 'verifier' needs a checker that verifies; task {task.name!r} has none")
 

@@ -74,7 +74,7 @@ def solved(request: pytest.FixtureRequest) -> tuple[Checker, Solution]:
     """A checker with the first example of its task, as the task's oracle solves it."""
     task = Task.load(request.param)
     backend: Backend = oracles.backend(task.name)
-    result = Agent(task, "bfs", backend=backend).solve(task.spec.input.examples[0])
+    result = Agent(task, "bfs", backend=backend).solve(task.examples[0])
     assert result.thought is not None
     thoughts = result.tree.lineage(result.thought)
     texts, states = tuple(each.text for each in thoughts), tuple(each.state for each in thoughts)

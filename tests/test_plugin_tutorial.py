@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from walkthrough import PART, files, follow, follows_every_block
+from walkthrough import PART, files, follow, follows_every_block, run_in_shell
 
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "docs" / "tutorials" / "plugin.md"
@@ -13,7 +13,7 @@ PACKAGE = ROOT / "examples" / "plugin"
 
 def test_the_tutorial_works_from_an_empty_folder(tmp_path: Path) -> None:
     """Its files are written, the package is installed, and every command prints what the tutorial shows."""
-    assert " passed in " in follow(DOC.read_text(), tmp_path)
+    assert " passed in " in follow(DOC.read_text(), tmp_path, run_in_shell)
 
 
 def test_every_block_is_followed() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from ..backend import Backend, Completion, Reply, Request, Sampling, ScoreRequest, Scores, Usage
 from ..errors import BackendError, ConfigError, InputError
@@ -14,7 +13,6 @@ from ..registry import load, names
 from ..runtime.agent import Agent
 from ..runtime.journal import read
 from ..runtime.journal_tree import rebuild
-from ..runtime.result import Result
 from ..task import ROLES, ProposedStep, Task
 from ..taskfile import dataset
 from ..thought import Thought
@@ -24,20 +22,21 @@ RUBBISH = ("", "\n\n", "%%% what?", "= = = (left: )", "0" * 3000, "\x00", "| 1 |
 
 
 class TaskContract:
-    """Tests of a task; subclass it and override :meth:`task`, and :meth:`oracle` where there is one.
+    """Tests of a task; subclass it and override :meth:`task`, and :meth:`oracle` if there is one.
 
-    A test that searches runs ``bfs``, or, for a task that cannot grow thoughts, ``io`` or ``cot``.
+    Tests of searches run ``bfs``, or, for a task that cannot grow thoughts, ``io`` or ``cot``.
     """
-
-    gold: str | None = None
-    """A gold answer of the first example that agrees with the oracle's; None where there is none."""
 
     def task(self) -> Task:
         """The task under test."""
         raise NotImplementedError("override task() to return the task under test")
 
     def oracle(self) -> Backend | None:
-        """A backend that solves the first example; the tests that need one do nothing where it is None."""
+        """A backend that solves the first example; None leaves out the tests that need a solution."""
+        return None
+
+    def gold(self) -> str | None:
+        """A gold answer that agrees with the oracle's; None where there is none."""
         return None
 
     def test_it_describes_itself(self) -> None:
@@ -64,7 +63,7 @@ class TaskContract:
             assert _refused(task, role) == (role not in task.roles)
         assert _refused(task, "no such role")
 
-    def test_its_labels_are_a_scale(self) -> None:
+    def test_its_labels_and_its_evaluator_fit(self) -> None:
         """Its labels have different names in any case of the letters, and its evaluator exists and fits it."""
         task = self.task()
         assert len({label.lower() for label in task.labels}) == len(task.labels) >= 2
@@ -97,7 +96,7 @@ class TaskContract:
                 assert text.strip()
                 assert self.task().read_input(input) == input
 
-    def test_every_role_has_a_prompt(self) -> None:
+    def test_it_renders_its_prompts(self) -> None:
         """Every role has a prompt at the root of every example; the same call gives the same text."""
         task = self.task()
         for example in task.examples:
@@ -111,7 +110,7 @@ class TaskContract:
                 assert "{%" not in prompt
                 assert task.prompt(role, input, root, [], choices) == prompt
 
-    def test_any_completion_can_be_read(self) -> None:
+    def test_it_reads_any_completion(self) -> None:
         """No completion is an error: a step that cannot be read has a fault, and nothing is read from an empty one."""
         task = self.task()
         input = task.read_input(task.examples[0])
@@ -130,23 +129,22 @@ class TaskContract:
             assert task.answer_key(answer or "?") == task.answer_key(answer or "?")
         assert task.read_answer("") is None
 
-    def test_nonsense_is_no_solution(self) -> None:
+    def test_nonsense_solves_nothing(self) -> None:
         """A model that writes rubbish gets no verified answer, and no judgement has a value."""
-        result = self._run(_Parrot("%%% what?"))
+        result = self._agent(_Parrot("%%% what?")).solve(self.task().examples[0])
         assert result.solved is not True
         assert all(thought.value is None for thought in result.tree)
 
-    def test_its_oracle_solves_the_first_example(self) -> None:
-        """From the input to the graded answer; every step of the way has its state's key, and its prompts render."""
-        oracle = self.oracle()
+    def test_an_oracle_solves_its_first_example(self) -> None:
+        """From the input to the graded answer; the prompts render at every step of the way."""
+        task, oracle, gold = self.task(), self.oracle(), self.gold()
         if oracle is None:
             return
-        task, result = self.task(), self._run(oracle)
+        result = self._agent(oracle).solve(task.examples[0])
         assert result.answer is not None
         assert result.thought is not None
         assert result.solved is (True if task.can_verify else None)
-        if self.gold is not None:
-            assert task.grade(result.answer, self.gold)
+        assert gold is None or task.grade(result.answer, gold)
         way: list[Thought] = [result.tree.root, *result.tree.lineage(result.thought)]
         for thought in way:
             steps = result.tree.steps(thought)
@@ -155,23 +153,22 @@ class TaskContract:
                     shown = [{"state": thought.state, "text": thought.text, "steps": steps}]
                     assert task.prompt(role, result.input, thought, steps, shown)
 
-    def test_its_journals_are_opened_resumed_and_replayed(self) -> None:
-        """A journal rebuilds the tree of its run; a run resumed from it sends no request and grows the same tree."""
-        oracle = self.oracle()
+    def test_its_journals_open_and_resume(self) -> None:
+        """A journal rebuilds its run's tree; a run that goes on from it sends no request and grows the same tree."""
+        oracle, example = self.oracle(), self.task().examples[0]
         if oracle is None:
             return
-        with tempfile.TemporaryDirectory(prefix="treeagent-contract-") as folder:
-            path = Path(folder) / "run.jsonl"
-            first = self._run(oracle, journal=path)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "run.jsonl")
+            first = self._agent(oracle).solve(example, journal=path)
             rebuilt = rebuild(read(path))
             assert [thought.text for thought in rebuilt.tree] == [thought.text for thought in first.tree]
-            agent = self._agent(_Silent())
-            path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))  # the run did not end
-            again = self._finished(agent, path)
-            assert again.tree.to_json() == first.tree.to_json()
-            assert (again.answer, again.solved, again.path) == (first.answer, first.solved, first.path)
+            path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))  # without its end
+            again = asyncio.run(self._agent(_Silent()).run(example, journal=path, resume=True).result())
+        assert again.tree.to_json() == first.tree.to_json()
+        assert (again.answer, again.solved, again.path) == (first.answer, first.solved, first.path)
 
-    def test_no_search_can_see_a_gold_answer(self) -> None:
+    def test_gold_answers_are_kept_from_searches(self) -> None:
         """The task holds no gold answers, and rows of its data are inputs and nothing else."""
         task = self.task()
         assert not [name for name in dir(task) if "gold" in name.lower()]
@@ -181,16 +178,9 @@ class TaskContract:
             assert set(type(data.rows[0]).__dataclass_fields__) == {"number", "input"}
 
     def _agent(self, backend: Backend) -> Agent:
-        roles = set(self.task().roles)
-        search = "bfs" if roles & {"propose", "sample"} else "io" if "io" in roles else "cot"
-        return Agent(self.task(), search, backend=backend)
-
-    def _run(self, backend: Backend, **how: Any) -> Result:
-        return self._agent(backend).solve(self.task().examples[0], **how)
-
-    def _finished(self, agent: Agent, path: Path) -> Result:
-        """The result of a run that goes on from a journal."""
-        return asyncio.run(agent.run(self.task().examples[0], journal=path, resume=True).result())
+        task = self.task()
+        search = "bfs" if task.has("propose") or task.has("sample") else "io" if task.has("io") else "cot"
+        return Agent(task, search, backend=backend)
 
 
 class _Parrot(Backend):
