@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-import signal
-import sys
-import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,6 +94,7 @@ def evaluate(
     from ..task import Task
     from ..taskfile import dataset
     from . import eval_report
+    from .eval_run import run
 
     loaded = Task.load(task, variables=given, allow_code=allow_code)
     problems = dataset.load(loaded, start, None if limit is None else start + limit, data_file)
@@ -123,7 +119,7 @@ def evaluate(
         kept = outcomes.Outcomes(folder / FILE, what)
         stack.callback(kept.close)
         work = Evaluation(agent, problems, kept, journals, at_once, max_errors)
-        seconds, engine, interrupted = _run(work, quiet=quiet)
+        seconds, engine, interrupted = run(work, quiet=quiet)
     wanted = {row.number for row in problems.rows}
     found = [outcome for number, outcome in sorted(kept.known.items()) if number in wanted]
     numbers = summary(found, len(wanted))
@@ -145,51 +141,6 @@ def evaluate(
             raise ConfigError(f"--plot: cannot write {plot}: {error.strerror}") from error
         say(f"wrote {plot}")
     _end(work, numbers.failed, found, out, interrupted=interrupted)
-
-
-def _run(work: Evaluation, *, quiet: bool) -> tuple[float | None, dict[str, Any], bool]:
-    """Seconds, the backend's figures, and whether Ctrl-C ended it; None seconds when nothing was left to run."""
-    from ..runtime import factory
-    from .eval_progress import EvalBoard
-
-    left = [row for row in work.data.rows if row.number not in work.outcomes.done]
-    if not left:
-        return None, {}, False
-    with EvalBoard(len(work.data.rows), list(work.outcomes.known.values()), quiet=quiet) as board:
-        work.told = board.count
-        agent = work.agent
-        for each in dict.fromkeys((agent.backend, agent.judging)):
-            each.load()
-        figures, began, interrupted = factory.meters(agent.backend, agent.judging), time.monotonic(), False
-        try:
-            asyncio.run(_stoppable(work))
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            interrupted = True
-        return time.monotonic() - began, figures(), interrupted
-
-
-async def _stoppable(work: Evaluation) -> None:
-    """Cancelled by the first Ctrl-C, so that files are closed; the journals of open problems stay."""
-    task = asyncio.ensure_future(work.run())
-    with _cancelling(task):
-        await task
-
-
-@contextlib.contextmanager
-def _cancelling(task: asyncio.Future[None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    if sys.platform == "win32":
-        yield
-        return
-    try:
-        loop.add_signal_handler(signal.SIGINT, task.cancel)
-    except (ValueError, RuntimeError):  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
 
 
 def _end(work: Evaluation, failed: int, found: list[Any], out: Path | None, *, interrupted: bool) -> None:
