@@ -13,7 +13,7 @@ from test_cli import ORACLE, call
 
 from treeagent.runtime.journal import read
 from treeagent.viewer.page import page
-from treeagent.viewer.run_data import story
+from treeagent.viewer.run_data import run_data
 
 pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium here: apt-get install chromium")
 
@@ -42,7 +42,7 @@ def solved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shown(browser: Browser, folder: Path, *journals: Path) -> float:
     """Open the page of some journals; returns the seconds that took."""
     target = folder / "page.html"
-    target.write_text(page([story(read(path), path.name) for path in journals]))
+    target.write_text(page([run_data(read(path), path.name) for path in journals]))
     return browser.open(target)
 
 
@@ -237,7 +237,7 @@ def test_the_time_line_tells_of_the_engines_rounds(browser: Browser, tmp_path: P
     told.thought(0, "1 + 2 = 3")
     told.end(1)
     shown(browser, tmp_path, told.write(tmp_path / "rounds.jsonl"))
-    caption = "document.querySelector('#times .told').textContent"
+    caption = "document.querySelector('#times .readout').textContent"
     assert browser.run(caption) == "2 rounds of the engine, 2 branches each \u00b7 1.75 tokens a branch"
     point = (
         "(share => {{ const canvas = document.querySelector('#times canvas'), box = canvas.getBoundingClientRect();"

@@ -13,27 +13,28 @@ import typer
 from .. import extras
 from ..errors import ConfigError, UnknownNameError
 from . import arguments
-from .arguments import INTERRUPTED, SOLVED, UNSOLVED
+from .arguments import INTERRUPTED, SOLVED, UNSOLVED, say
+from .option_groups import OutputOptions, RunOptions, SearchOptions, TreeLimitOptions, with_option_groups
 
 if TYPE_CHECKING:
-    from ..comparison.race import Race
+    from ..comparison.race import RaceResult
     from ..task import Task
     from ..taskfile.dataset import Data
 
 
+@with_option_groups
 def compare(
+    *,
     backends: Annotated[
         str,
         typer.Option(
             "--backends", "-b", metavar="A,B",
             help="Two or more, each NAME[:MODEL] or module:Class[:MODEL]; e.g. transformers:mini,replay:run.jsonl. "
-            "The first is what the others are held against.",
+            "The first one is the reference.",
         ),
     ],
-    task: arguments.TaskName,
-    search: arguments.SearchName = "bfs",
+    search: SearchOptions,
     model: arguments.ModelName = None,
-    evaluator: arguments.EvaluatorName = None,
     input: arguments.Inputs = None,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Take the first N inputs of the task's data instead.")
@@ -42,54 +43,46 @@ def compare(
         str | None,
         typer.Option(
             "--data", metavar="FILE",
-            help="A data file to take inputs from, or hf://datasets/OWNER/NAME/PATH; else the task's own.",
+            help="A data file with inputs, or hf://datasets/OWNER/NAME/PATH. Default: the task's own data.",
         ),
     ] = None,
-    seed: arguments.Seed = 0,
-    settings: arguments.Settings = None,
-    variables: arguments.Variables = None,
-    max_tokens: arguments.MaxTokens = None,
-    max_calls: arguments.MaxCalls = None,
-    max_nodes: arguments.MaxNodes = None,
-    no_legality: arguments.NoLegality = False,
-    allow_code: arguments.AllowCode = False,
+    run: RunOptions,
+    limits: TreeLimitOptions,
     repeat: Annotated[
         int,
-        typer.Option(min=1, metavar="N", help="Time everything N times, the backends in turn; an interval needs 3."),
+        typer.Option(
+            min=1, metavar="N", help="Time all searches N times, the backends in turn; 3 or more give an interval."
+        ),
     ] = 1,
     warm: Annotated[
         bool,
         typer.Option(
             "--warm",
-            help="Keep each backend and what it caches, after an untimed pass; else every repeat has a fresh one.",
+            help="Keep each backend and its caches, after an untimed pass. Default: every repeat opens a fresh one.",
         ),
     ] = False,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE.json", help="Write what --json prints here as well.")
+    report_file: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.json", help="Also write the output of --json to this file."),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the speed-ups over the first backend here.")
+        Path | None, typer.Option(metavar="FILE.png", help="Plot the speed-ups over the first backend.")
     ] = None,
-    as_json: arguments.Json = False,
-    quiet: arguments.Quiet = False,
+    output: OutputOptions,
 ) -> None:  # fmt: skip
-    """Run the same searches on several backends, and tell whether the trees are the same and who is faster.
+    """Run the same searches on several backends; report whether the trees are equal and which backend is faster.
 
-    Exit codes: 0 the same tree everywhere; 1 a difference, which is printed; 2, 3 and 130 as for 'solve'.
+    Exit codes: 0 equal trees; 1 a difference, which is printed; 2, 3 and 130 as for 'solve'.
     """
     specs = [spec.strip() for spec in backends.split(",") if spec.strip()]
     if len(specs) < 2:
-        wanted = "two or more, separated by commas, such as transformers,replay:run.jsonl"
-        raise ConfigError(f"--backends {backends}: expected {wanted}")
-    options, given = arguments.pairs(settings, "--set"), arguments.pairs(variables, "--var")
-    arguments.reach_local_code(search, evaluator, *specs, allow_code=allow_code)
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise ConfigError(f"--plot {plot}: expected the name of a PNG file, such as {plot.stem or 'speed'}.png")
-    if plot is not None and repeat < 2:
-        raise ConfigError("--plot draws speed-ups, which need repeats: --repeat 3 gives them an interval as well")
+        expected = "two or more, separated by commas, such as transformers,replay:run.jsonl"
+        raise ConfigError(f"--backends {backends}: expected {expected}")
+    options, variables = run.option_values(), run.task_variables()
+    arguments.reach_local_code(search.search, search.evaluator, *specs, allow_code=run.allow_code)
     if plot is not None:
-        extras.require("option --plot", "matplotlib")
-    for option, path in (("--output", output), ("--plot", plot)):
+        _check_plot(plot, repeat)
+    for option, path in (("--output", report_file), ("--plot", plot)):
         if path is not None:
             arguments.check_writable(path, option)
 
@@ -97,66 +90,80 @@ def compare(
     from ..comparison.same_tree import ExchangeRecorder
     from ..runtime.agent import Agent
     from ..task import Task
-    from . import compare_report
-    from .session import view
+    from . import compare_report, session
 
-    loaded = Task.load(task, variables=given, allow_code=allow_code)
-    data = _data(loaded, input, limit, data_file)
-    limits = arguments.budget(calls=max_calls, tokens=max_tokens, seconds=None, nodes=max_nodes, dollars=None)
-    own = {name: value for name, value in options.items() if not name.startswith("backend.")}
-    opening = {name.removeprefix("backend."): value for name, value in options.items() if name not in own}
+    task = Task.load(search.task, variables=variables, allow_code=run.allow_code)
+    data = _read_data(task, input, limit, data_file)
+    budget = limits.budget()
+    search_options = {name: value for name, value in options.items() if not name.startswith("backend.")}
+    backend_options = {
+        name.removeprefix("backend."): value for name, value in options.items() if name not in search_options
+    }
 
     def enter(spec: str) -> tuple[Agent, ExchangeRecorder]:
-        recorder = ExchangeRecorder(_open(spec, model, opening))
+        recorder = ExchangeRecorder(_open_backend(spec, model, backend_options))
         agent = Agent(
-            loaded, search, backend=recorder, evaluator=evaluator, options=own, seed=seed, budget=limits,
-            legality=not no_legality,
+            task, search.search, backend=recorder, evaluator=search.evaluator, options=search_options, seed=run.seed,
+            budget=budget, legality=not run.no_legality,
         )  # fmt: skip
         return agent, recorder
 
-    race = Race(specs, enter, data, shown := view(quiet=quiet), repeat, warm)
-    with shown:
-        shown.begin(f"opening {', '.join(specs)}")
-        race.run()
-    found = compare_report.to_json(race, {"task": loaded.name, "search": search, "seed": seed})
-    typer.echo(json.dumps(found) if as_json else compare_report.report(race))
-    _write(race, found, output, plot)
-    if race.interrupted:
-        arguments.say(f"Interrupted: {len(race.passes)} of {repeat} repeats are whole.")
+    progress = session.view(quiet=output.quiet)
+    race = Race(
+        specs, enter, data, lambda agent, text: session.run(agent, text, progress), progress.begin, repeat, warm
+    )
+    with progress:
+        progress.begin(f"opening {', '.join(specs)}")
+        result = race.run()
+    if result.passes:
+        report = compare_report.to_json(result, {"task": task.name, "search": search.search, "seed": run.seed})
+        typer.echo(json.dumps(report) if output.as_json else compare_report.report(result))
+        _write_files(result, report, report_file, plot)
+    if result.interrupted:
+        say(f"Interrupted: {len(result.passes)} of {repeat} repeats are complete.")
         raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(SOLVED if race.parting is None else UNSOLVED)
+    raise typer.Exit(SOLVED if result.difference is None else UNSOLVED)
 
 
-def _write(race: Race, found: dict[str, Any], output: Path | None, plot: Path | None) -> None:
-    """The files that are wanted. Raises ConfigError."""
+def _check_plot(plot: Path, repeat: int) -> None:
+    """Raises ConfigError for a file that is not PNG or a single repeat, MissingExtraError without matplotlib."""
+    arguments.check_png(plot, "speed")
+    if repeat < 2:
+        raise ConfigError("--plot draws speed-ups, which need repeats; --repeat 3 also gives intervals")
+    extras.require("option --plot", "matplotlib")
+
+
+def _write_files(result: RaceResult, report: dict[str, Any], report_file: Path | None, plot: Path | None) -> None:
+    """Write the requested files. Raises ConfigError."""
     try:
-        if output is not None:
-            output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8", newline="\n")
-            arguments.say(f"wrote {output}")
-        if plot is not None and race.parting is None and len(race.passes) > 1:
-            from .compare_plot import plot as draw
+        if report_file is not None:
+            report_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8", newline="\n")
+            say(f"wrote {report_file}")
+        if plot is not None and result.difference is None and len(result.passes) > 1:
+            from .compare_plot import draw_speedups
 
-            draw(plot, race.scores, f"{found['task']}, {found['search']}, {len(race.passes)} repeat(s)")
-            arguments.say(f"wrote {plot}")
+            draw_speedups(plot, result.scores, f"{report['task']}, {report['search']}, {len(result.passes)} repeat(s)")
+            say(f"wrote {plot}")
         elif plot is not None:
-            arguments.say(f"{plot} is not drawn: there are no speed-ups without the same tree in two repeats.")
+            say(f"{plot} is not drawn: speed-ups need equal trees in at least two repeats.")
     except OSError as error:
         raise ConfigError(f"cannot write {error.filename}: {error.strerror}") from error
 
 
-def _data(task: Task, given: Sequence[str] | None, limit: int | None, source: str | None) -> Data:
+def _read_data(task: Task, words: Sequence[str] | None, limit: int | None, source: str | None) -> Data:
+    """The inputs of the command line or of a data file. Raises ConfigError and InputError."""
     from ..taskfile.dataset import Data, DataRow, Gold, load
 
     if limit is not None or source is not None:
-        if given:
+        if words:
             option = "--data" if limit is None else "--limit"
             raise ConfigError(f"--input and {option} exclude each other: {option} takes the inputs from a data file")
         return load(task, 0, limit, source)
-    inputs = arguments.read_inputs(task, given)
+    inputs = arguments.read_inputs(task, words)
     return Data(tuple(DataRow(number, text) for number, text in enumerate(inputs)), Gold(task, {}))
 
 
-def _open(spec: str, model: str | None, options: dict[str, str]) -> Any:
+def _open_backend(spec: str, model: str | None, options: dict[str, str]) -> Any:
     """A backend from ``NAME[:MODEL]`` or ``module:Class[:MODEL]``. Raises ConfigError."""
     from .. import registry
     from ..runtime import factory
@@ -165,5 +172,5 @@ def _open(spec: str, model: str | None, options: dict[str, str]) -> Any:
     words = 1 if parts[0] in known else 2
     package = parts[0].split(".")[0]
     if words == 2 and (len(parts) == 1 or not package or find_spec(package) is None):
-        raise UnknownNameError("backend", parts[0], known, " A module:Class will do as well.")
+        raise UnknownNameError("backend", parts[0], known, " The form module:Class is accepted as well.")
     return factory.open_backend(":".join(parts[:words]), ":".join(parts[words:]) or model, options)

@@ -1,46 +1,46 @@
-"""What a comparison has shown, for a person and as JSON."""
+"""The report of a comparison as text and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from ..comparison.race import Race
+from ..comparison.race import RaceResult
 from ..comparison.speedup import ENOUGH, Score
-from .arguments import printable
+from ..display.text import printable
 from .metrics_text import paragraph
 
 
-def to_json(race: Race, settings: dict[str, Any]) -> dict[str, Any]:
+def to_json(race: RaceResult, settings: dict[str, Any]) -> dict[str, Any]:
     """The object that ``treeagent compare --json`` prints."""
     first, *others = race.scores
-    reference = first if race.parting is None else None
+    reference = first if race.difference is None else None
     return {
         **settings,
         "repeats": len(race.passes),
         "warm": race.warm,
-        "same_tree": race.parting is None,
-        "difference": None if race.parting is None else race.parting.to_json(),
+        "same_tree": race.difference is None,
+        "difference": None if race.difference is None else race.difference.to_json(),
         "backends": [first.to_json(None), *(score.to_json(reference) for score in others)],
     }
 
 
-def report(race: Race) -> str:
-    """Same tree or not, a row for each backend, speed-ups, the backends' own figures."""
-    scores, parting = race.scores, race.parting
-    if parting is None:
-        lines = [f"same tree: {len(race.data.rows)} input(s), token for token"]
+def report(race: RaceResult) -> str:
+    """Equality of the trees, a row for each backend, speed-ups, and the metrics of the backends."""
+    scores, difference = race.scores, race.difference
+    if difference is None:
+        lines = [f"same tree: {race.inputs} input(s), token for token"]
     else:
-        when = f" in repeat {parting.repeat}" if parting.repeat > 1 else ""
-        which = f"{parting.backend}{when} against {race.names[0]}"
-        lines = [f"not the same tree: input {parting.input}, {which}: {parting.difference}"]
+        when = f" in repeat {difference.repeat}" if difference.repeat > 1 else ""
+        which = f"{difference.backend}{when} against {race.backends[0]}"
+        lines = [f"not the same tree: input {difference.input}, {which}: {difference.difference}"]
     seconds = "seconds" if len(race.passes) == 1 else "median seconds"
     table = [("backend", "solved", "tokens", seconds, "generated tokens/s"), *map(_cells, scores)]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     for row in table:
         name, *cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         lines.append("  ".join([name.strip().ljust(widths[0]), *cells]))
-    if parting is None:
+    if difference is None:
         lines += _speedups(race, scores)
     for score in scores:
         lines += paragraph(f"{score.backend} engine", score.engine)
@@ -48,27 +48,27 @@ def report(race: Race) -> str:
 
 
 def _cells(score: Score) -> tuple[str, ...]:
-    done = score.passes[0]
-    solved = "unknown" if done.solved is None else str(done.solved)
-    tokens = "unknown" if done.tokens is None else f"{done.tokens:,}"
+    first = score.passes[0]
+    solved = "unknown" if first.solved is None else str(first.solved)
+    tokens = "unknown" if first.tokens is None else f"{first.tokens:,}"
     speed = "unknown" if score.speed is None else f"{score.speed:,.0f}"
-    return score.backend, f"{solved}/{done.inputs}", tokens, f"{score.seconds:.2f}", speed
+    return score.backend, f"{solved}/{first.inputs}", tokens, f"{score.seconds:.2f}", speed
 
 
-def _speedups(race: Race, scores: Sequence[Score]) -> list[str]:
+def _speedups(race: RaceResult, scores: Sequence[Score]) -> list[str]:
     """One line for each backend but the first."""
     if len(race.passes) == 1:
-        return [f"speed-ups need --repeat {ENOUGH}: the first run of a process is slower than those after it"]
-    kept = "each backend kept" if race.warm else "each with a fresh backend"
-    lines = [f"speed-up over {scores[0].backend} ({len(race.passes)} repeats, {kept}):"]
+        return [f"speed-ups need --repeat {ENOUGH}: the first run of a process is slower than later ones"]
+    caches = "each backend kept" if race.warm else "each with a fresh backend"
+    lines = [f"speed-up over {scores[0].backend} ({len(race.passes)} repeats, {caches}):"]
     width = max(len(score.backend) for score in scores[1:])
     for score in scores[1:]:
-        found = score.speedup(scores[0])
-        if found is None:
-            said = "unknown: too quick for the clock"
-        elif found.interval is None:
-            said = f"{found.ratio:.2f}  (an interval needs --repeat {ENOUGH})"
+        speedup = score.speedup(scores[0])
+        if speedup is None:
+            text = "unknown: too fast for the clock"
+        elif speedup.interval is None:
+            text = f"{speedup.ratio:.2f}  (an interval needs --repeat {ENOUGH})"
         else:
-            said = f"{found.ratio:.2f}  (95 % interval {found.interval[0]:.2f} - {found.interval[1]:.2f})"
-        lines.append(f"  {score.backend:<{width}}  {said}")
+            text = f"{speedup.ratio:.2f}  (95 % interval {speedup.interval[0]:.2f} - {speedup.interval[1]:.2f})"
+        lines.append(f"  {score.backend:<{width}}  {text}")
     return lines

@@ -2,157 +2,147 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .. import extras
-from ..errors import ConfigError, JournalError
+from ..errors import ConfigError
 from . import arguments
 from .arguments import BACKEND_FAILED, INTERRUPTED, SOLVED, say
+from .option_groups import BackendOptions, LimitOptions, OutputOptions, RunOptions, SearchOptions, with_option_groups
 
 if TYPE_CHECKING:
+    from ..evaluation.outcomes import Outcome
     from ..evaluation.run import Evaluation
-
-FILE = "outcomes.jsonl"
-"""In the evaluation's folder; the journals of its problems lie beside it."""
+    from ..evaluation.summary import Summary
 
 
+@with_option_groups
 def evaluate(
-    task: arguments.TaskName,
-    search: arguments.SearchName = "bfs",
-    backend: Annotated[
-        str, typer.Option("--backend", "-b", help="A registered backend, or module:Class.")
-    ] = "transformers",
-    model: arguments.ModelName = None,
-    evaluator: arguments.EvaluatorName = None,
-    evaluator_model: arguments.EvaluatorModel = None,
+    *,
+    search: SearchOptions,
+    backend: BackendOptions,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out", "-o", metavar="FOLDER",
-            help="Keep outcomes and journals here; the same command goes on where it stopped. Else nothing is kept.",
+            help="Keep outcomes and journals here; the same command continues there. Default: keep nothing.",
         ),
     ] = None,
     data_file: Annotated[
         str | None,
         typer.Option(
             "--data", metavar="FILE",
-            help="A data file to take problems from, or hf://datasets/OWNER/NAME/PATH; else the task's own.",
+            help="A data file with problems, or hf://datasets/OWNER/NAME/PATH. Default: the task's own data.",
         ),
     ] = None,
-    start: Annotated[int, typer.Option(min=0, metavar="N", help="Leave out the first N problems.")] = 0,
+    start: Annotated[int, typer.Option(min=0, metavar="N", help="Skip the first N problems.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Take N problems.")] = None,
-    at_once: Annotated[int, typer.Option(min=1, metavar="N", help="Problems in flight at one time.")] = 16,
+    at_once: Annotated[int, typer.Option(min=1, metavar="N", help="Problems that run at one time.")] = 16,
     max_errors: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Start no more problems when N have failed.")
+        int, typer.Option(min=1, metavar="N", help="Start no further problem after N failures.")
     ] = 10,
     against: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Another evaluation to compare with, problem by problem.")
     ] = None,
-    seed: arguments.Seed = 0,
-    settings: arguments.Settings = None,
-    variables: arguments.Variables = None,
-    max_tokens: arguments.MaxTokens = None,
-    max_calls: arguments.MaxCalls = None,
-    max_nodes: arguments.MaxNodes = None,
-    max_seconds: arguments.MaxSeconds = None,
-    max_dollars: arguments.MaxDollars = None,
-    no_legality: arguments.NoLegality = False,
-    allow_code: arguments.AllowCode = False,
+    run: RunOptions,
+    limits: LimitOptions,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw accuracy, time, tokens, judgements.")
+        Path | None, typer.Option(metavar="FILE.png", help="Plot accuracy, time, tokens and judgements.")
     ] = None,
-    as_json: arguments.Json = False,
-    quiet: arguments.Quiet = False,
+    output: OutputOptions,
 ) -> None:  # fmt: skip
-    """Evaluate a search on a data set: accuracy with its interval, cost, time, and what the evaluator is worth.
+    """Evaluate a search on a data set: accuracy with its interval, cost, time, and the quality of the evaluator.
 
-    Limits are those of each problem. Exit codes: 0 every problem has been run; 3 some failed; 2 and 130 as for 'solve'.
+    Limits apply to each problem. Exit codes: 0 every problem was run; 3 some failed; 2 and 130 as for 'solve'.
     """
-    limits = arguments.budget(
-        calls=max_calls, tokens=max_tokens, seconds=max_seconds, nodes=max_nodes, dollars=max_dollars
-    )
-    options, given = arguments.pairs(settings, "--set"), arguments.pairs(variables, "--var")
-    arguments.reach_local_code(search, backend, evaluator, allow_code=allow_code)
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise ConfigError(f"--plot {plot}: expected the name of a PNG file, such as {plot.stem or 'accuracy'}.png")
+    budget, options = limits.budget(), run.option_values()
+    arguments.reach_local_code(search.search, backend.backend, search.evaluator, allow_code=run.allow_code)
     if plot is not None:
+        arguments.check_png(plot, "accuracy")
         extras.require("option --plot", "matplotlib")
         arguments.check_writable(plot, "--plot")
 
-    import tempfile
-
-    from ..evaluation import outcomes
-    from ..evaluation.run import Evaluation
+    from ..evaluation.outcomes import read
+    from ..evaluation.run import FILE, JOURNALS, Evaluation, open_outcomes, settings_of
     from ..evaluation.summary import compared, summary
     from ..runtime.agent import Agent
-    from ..task import Task
     from ..taskfile import dataset
     from . import eval_report
-    from .eval_run import run
+    from .eval_progress import eval_progress
 
-    loaded = Task.load(task, variables=given, allow_code=allow_code)
-    problems = dataset.load(loaded, start, None if limit is None else start + limit, data_file)
-    other = None if against is None else outcomes.read(against / FILE)[1].values()
+    task = run.load_task(search.task)
+    problems = dataset.load(task, start, None if limit is None else start + limit, data_file)
+    others = None if against is None else read(against / FILE)[1].values()
     agent = Agent(
-        loaded, search, backend=backend, model=model, evaluator=evaluator, evaluator_model=evaluator_model,
-        options=options, seed=seed, budget=limits, legality=not no_legality, allow_code=allow_code,
+        task, search.search, backend=backend.backend, model=backend.model, evaluator=search.evaluator,
+        evaluator_model=backend.evaluator_model, options=options, seed=run.seed, budget=budget,
+        legality=not run.no_legality, allow_code=run.allow_code,
     )  # fmt: skip
-    what = {
-        **agent.settings, "seed": seed, "budget": asdict(limits),
-        "task": loaded.name, "task_text": loaded.digest,
-        "data": {"rows": [row.number for row in problems.rows], "digest": problems.digest},
-    }  # fmt: skip
-    with contextlib.ExitStack() as stack:
-        folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="treeagent-eval-")))
-        journals = folder / "journals"
-        if not (folder / FILE).exists() and journals.is_dir() and any(journals.iterdir()):
-            raise JournalError(
-                f"{journals} holds journals, but {folder / FILE} is gone: they may be of another evaluation. Give "
-                "another folder with --out, or remove this one."
-            )
-        kept = outcomes.Outcomes(folder / FILE, what)
-        stack.callback(kept.close)
-        work = Evaluation(agent, problems, kept, journals, at_once, max_errors)
-        seconds, engine, interrupted = run(work, quiet=quiet)
-    wanted = {row.number for row in problems.rows}
-    found = [outcome for number, outcome in sorted(kept.known.items()) if number in wanted]
-    numbers = summary(found, len(wanted))
-    title = f"{loaded.name}, {search}, {agent.backend.name} {agent.backend.model or ''}".rstrip()
-    pair = None if other is None else compared(found, other)
-    if as_json:
-        told: dict[str, Any] = {"settings": what, **numbers.to_json()}
-        told |= {"at_once": at_once, "seconds": seconds, "engine": engine}
-        told["against"] = None if pair is None else {"folder": str(against), **asdict(pair)}
-        typer.echo(json.dumps(told))
+    settings = settings_of(agent, problems, seed=run.seed, budget=budget)
+    with _folder(out) as folder, closing(open_outcomes(folder, settings)) as store:
+        evaluation = Evaluation(agent, problems, store, folder / JOURNALS, at_once, max_errors)
+        quiet = output.quiet or not evaluation.open_rows
+        with eval_progress(len(problems.rows), list(store.known.values()), quiet=quiet) as on_outcome:
+            this_run = evaluation.execute(on_outcome)
+    numbers = {row.number for row in problems.rows}
+    outcomes = [outcome for number, outcome in sorted(store.known.items()) if number in numbers]
+    total = summary(outcomes, len(numbers))
+    title = f"{task.name}, {search.search}, {agent.backend.name} {agent.backend.model or ''}".rstrip()
+    comparison = None if others is None else compared(outcomes, others)
+    if output.as_json:
+        report = {"settings": settings, **total.to_json()}
+        report |= {"at_once": at_once, "seconds": this_run.seconds, "engine": this_run.engine}
+        report["against"] = None if comparison is None else {"folder": str(against), **asdict(comparison)}
+        typer.echo(json.dumps(report))
     else:
-        typer.echo(eval_report.report(title, numbers, seconds, engine))
+        typer.echo(eval_report.report(title, total, this_run.seconds, this_run.engine))
         if against is not None:
-            typer.echo(eval_report.against(pair, str(out or "this run"), str(against)))
+            typer.echo(eval_report.against(comparison, str(out or "this run"), str(against)))
     if plot is not None:
-        try:
-            eval_report.draw(plot, title, found, numbers)
-        except OSError as error:
-            raise ConfigError(f"--plot: cannot write {plot}: {error.strerror}") from error
-        say(f"wrote {plot}")
-    _end(work, numbers.failed, found, out, interrupted=interrupted)
+        _draw(plot, title, outcomes, total)
+    _exit(evaluation, outcomes, out, interrupted=this_run.interrupted)
 
 
-def _end(work: Evaluation, failed: int, found: list[Any], out: Path | None, *, interrupted: bool) -> None:
-    """Say what is left, and leave with the code for it. Raises typer.Exit."""
-    again = f"the same command goes on from {out}" if out is not None else "give --out to be able to go on"
-    for outcome in [each for each in found if each.error is not None][:3]:
+@contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
+    """The folder of the evaluation; a temporary one where the user names none."""
+    if out is not None:
+        yield out
+        return
+    with tempfile.TemporaryDirectory(prefix="treeagent-eval-") as folder:
+        yield Path(folder)
+
+
+def _draw(plot: Path, title: str, outcomes: list[Outcome], total: Summary) -> None:
+    """Write the plot. Raises ConfigError."""
+    from .eval_report import draw
+
+    try:
+        draw(plot, title, outcomes, total)
+    except OSError as error:
+        raise ConfigError(f"--plot: cannot write {plot}: {error.strerror}") from error
+    say(f"wrote {plot}")
+
+
+def _exit(evaluation: Evaluation, outcomes: list[Outcome], out: Path | None, *, interrupted: bool) -> None:
+    """Print what remains to be done. Raises typer.Exit with the exit code."""
+    again = f"the same command continues from {out}" if out is not None else "give --out to continue a run later"
+    failures = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in failures[:3]:
         say(f"problem {outcome.number} ({outcome.input}) failed: {outcome.error}")
     if interrupted:
-        say(f"Interrupted: {len(found)} of {len(work.data.rows)} problems have been run; {again}.")
+        say(f"Interrupted: {len(outcomes)} of {len(evaluation.data.rows)} problems were run; {again}.")
         raise typer.Exit(INTERRUPTED)
-    if work.gave_up:
-        say(f"Stopped after {work.failed} failures; {again}.")
-    elif failed:
-        say(f"{failed} problem(s) failed; {again} and tries them again.")
-    raise typer.Exit(BACKEND_FAILED if failed else SOLVED)
+    if evaluation.gave_up:
+        say(f"Stopped after {evaluation.failed} failures; {again}.")
+    elif failures:
+        say(f"{len(failures)} problem(s) failed; {again} and tries them again.")
+    raise typer.Exit(BACKEND_FAILED if failures else SOLVED)

@@ -1,4 +1,4 @@
-"""What an evaluation has shown, for a person and as a picture."""
+"""The report of an evaluation as text and as a plot."""
 
 from __future__ import annotations
 
@@ -6,51 +6,52 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..display.text import printable
 from ..evaluation.outcomes import Outcome
 from ..evaluation.statistics import Paired
 from ..evaluation.summary import Summary
-from .arguments import printable
 from .metrics_text import paragraph
 
 
-def report(title: str, found: Summary, seconds: float | None, engine: Mapping[str, Any]) -> str:
-    """Accuracy first; never without its errors."""
-    tokens = "unknown" if found.tokens is None else f"{found.tokens:,}"
-    dollars = "unknown" if found.dollars is None else f"{found.dollars:.4f}"
+def report(title: str, summary: Summary, seconds: float | None, engine: Mapping[str, Any]) -> str:
+    """Accuracy with the number of failures, then cost, time and judgements."""
+    tokens = "unknown" if summary.tokens is None else f"{summary.tokens:,}"
+    dollars = "unknown" if summary.dollars is None else f"{summary.dollars:.4f}"
     lines = [
         title,
-        accuracy(found),
-        f"{tokens} tokens, {found.calls:,} calls, dollars {dollars}"
+        accuracy(summary),
+        f"{tokens} tokens, {summary.calls:,} calls, dollars {dollars}"
         + ("" if seconds is None else f", {seconds:.1f} s this time"),
-        f"a problem took {_seconds(found.p50)} (median), {_seconds(found.p99)} (99 %), others running beside it",
-        f"{found.thoughts:,} thoughts, {found.unparsed:,} unparsed; {found.judged:,} judged, "
-        f"{found.judgements_unparsed:,} judgements unparsed",
+        f"a problem took {_seconds(summary.p50)} (median), {_seconds(summary.p99)} (99 %), others running beside it",
+        f"{summary.thoughts:,} thoughts, {summary.unparsed:,} unparsed; {summary.judged:,} judged, "
+        f"{summary.judgements_unparsed:,} judgements unparsed",
     ]
-    if set(found.ended) - {"finished"}:
-        lines.append("ended: " + ", ".join(f"{why} {count}" for why, count in found.ended.items()))
-    lines += ranked(found)
+    if set(summary.ended) - {"finished"}:
+        lines.append("ended: " + ", ".join(f"{why} {count}" for why, count in summary.ended.items()))
+    lines += ranked(summary)
     return printable("\n".join([*lines, *paragraph("engine", dict(engine))]))
 
 
-def accuracy(found: Summary) -> str:
-    """The share solved with its interval; with errors, what it lies between."""
-    part, done = found.accuracy, f"{found.run} of {found.wanted} problems run"
-    if part.value is None:
+def accuracy(summary: Summary) -> str:
+    """The share of solved problems with its interval; with failures, the range it lies in."""
+    share, done = summary.accuracy, f"{summary.run} of {summary.wanted} problems run"
+    if share.value is None:
         verdict = "accuracy unknown: no problem has a verdict"
-    elif found.bounds is None:
-        verdict = f"accuracy {part.value:.1%} [{part.low:.1%} - {part.high:.1%}], {part.part} of {part.whole}"
+    elif summary.bounds is None:
+        verdict = f"accuracy {share.value:.1%} [{share.low:.1%} - {share.high:.1%}], {share.part} of {share.whole}"
     else:
         verdict = (
-            f"{found.failed} problem(s) FAILED, so the accuracy lies between {found.bounds[0]:.1%} (all of them wrong) "
-            f"and {found.bounds[1]:.1%} (all right); of the others {part.part} of {part.whole} are right"
+            f"{summary.failed} problem(s) FAILED, so the accuracy lies between {summary.bounds[0]:.1%} "
+            f"(all of them wrong) and {summary.bounds[1]:.1%} (all right); "
+            f"of the others {share.part} of {share.whole} are right"
         )
-    missing = f"; {found.unanswered} without any answer" if found.unanswered else ""
+    missing = f"; {summary.unanswered} without any answer" if summary.unanswered else ""
     return f"{verdict}{missing} ({done})"
 
 
-def ranked(found: Summary) -> list[str]:
-    """What the evaluator's values are worth, where an exact checker knows."""
-    ranking = found.ranking
+def ranked(summary: Summary) -> list[str]:
+    """How well the values of the evaluator rank thoughts, where an exact checker knows the truth."""
+    ranking = summary.ranking
     if ranking.auc is None:
         return []
     interval = "" if ranking.low is None else f" [{ranking.low:.3f} - {ranking.high:.3f}]"
@@ -60,40 +61,40 @@ def ranked(found: Summary) -> list[str]:
     return lines
 
 
-def against(found: Paired | None, first: str, second: str) -> str:
-    """The paired comparison."""
-    if found is None:
+def against(pair: Paired | None, first: str, second: str) -> str:
+    """The paired comparison of two evaluations."""
+    if pair is None:
         return f"{first} and {second} have no problem with a verdict in common"
-    whole = found.both + found.first + found.second + found.neither
+    whole = pair.both + pair.first + pair.second + pair.neither
     return (
-        f"{first} against {second} on {whole} common problems: {found.difference:+.1%} "
-        f"[{found.low:+.1%} to {found.high:+.1%}]; only the first solves {found.first}, only the second "
-        f"{found.second}, both {found.both}, neither {found.neither}; exact McNemar test p = {found.p:.3g}"
+        f"{first} against {second} on {whole} common problems: {pair.difference:+.1%} "
+        f"[{pair.low:+.1%} to {pair.high:+.1%}]; only the first solves {pair.first}, only the second "
+        f"{pair.second}, both {pair.both}, neither {pair.neither}; exact McNemar test p = {pair.p:.3g}"
     )
 
 
-def draw(path: Path, title: str, outcomes: list[Outcome], found: Summary) -> None:
-    """Accuracy as problems came in, seconds and tokens of problems, the evaluator's levels. Raises OSError."""
+def draw(path: Path, title: str, outcomes: list[Outcome], summary: Summary) -> None:
+    """Plot accuracy by number of problems, seconds and tokens per problem, and quality by value. Raises OSError."""
     from matplotlib.figure import Figure  # without pyplot: no window, no state
 
     from ..evaluation.statistics import share
 
     figure = Figure(figsize=(9.0, 6.0), dpi=150, layout="constrained")
     growth, seconds, tokens, levels = figure.subplots(2, 2).ravel()
-    known = [outcome for outcome in sorted(outcomes, key=lambda each: each.number) if outcome.right is not None]
-    steps = [share(sum(bool(each.right) for each in known[:n]), n) for n in range(1, len(known) + 1)]
+    known = [outcome for outcome in sorted(outcomes, key=lambda outcome: outcome.number) if outcome.right is not None]
+    steps = [share(sum(bool(outcome.right) for outcome in known[:n]), n) for n in range(1, len(known) + 1)]
     numbers = range(1, len(steps) + 1)
-    growth.fill_between(numbers, [each.low for each in steps], [each.high for each in steps], alpha=0.25)
-    growth.plot(numbers, [each.value for each in steps])
+    growth.fill_between(numbers, [step.low for step in steps], [step.high for step in steps], alpha=0.25)
+    growth.plot(numbers, [step.value for step in steps])
     growth.set(title="accuracy and its 95 % interval", xlabel="problems", ylim=(0, 1))
-    seconds.hist([each.seconds for each in outcomes if each.error is None], bins=30)
+    seconds.hist([outcome.seconds for outcome in outcomes if outcome.error is None], bins=30)
     seconds.set(title="seconds of a problem", xlabel="s")
     for right, colour in ((True, "tab:green"), (False, "tab:red")):
-        amounts = [each.tokens for each in known if each.right is right and each.tokens is not None]
+        amounts = [outcome.tokens for outcome in known if outcome.right is right and outcome.tokens is not None]
         tokens.hist(amounts, bins=30, alpha=0.6, color=colour, label="right" if right else "wrong")
     tokens.set(title="tokens of a problem", xlabel="tokens")
     tokens.legend()
-    for value, good, whole in found.ranking.levels[:50]:
+    for value, good, whole in summary.ranking.levels[:50]:
         levels.plot(value, good / whole, "o", color="black", markersize=3 + min(12.0, whole**0.5))
     levels.set(title="share of good thoughts by value", xlabel="evaluator's value", ylim=(-0.05, 1.05))
     figure.suptitle(title)

@@ -22,7 +22,7 @@ class Format(str, Enum):
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN.jsonl", help="A journal that 'solve --journal' has written.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN.jsonl", help="A journal written by 'solve --journal'.")],
     format: Annotated[Format, typer.Option("--format", "-f", help="What to write.")] = Format.svg,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write here instead of to standard output.")

@@ -1,4 +1,4 @@
-"""Runs searches under a live view, and stops them on Ctrl-C."""
+"""Run searches with a progress view, stop them on Ctrl-C, and print their results."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ..display.progress import Lines, Progress, Screen
+from ..display.text import printable
 from ..errors import ConfigError
-from .arguments import INTERRUPTED, printable, say
+from .arguments import INTERRUPTED, say
 from .metrics_text import paragraph
 
 if TYPE_CHECKING:
@@ -28,28 +29,28 @@ if TYPE_CHECKING:
 
 
 def view(*, quiet: bool, live: bool = False) -> Progress:
-    """The progress view for this terminal, on standard error. Raises ConfigError."""
+    """The progress view for this terminal, on standard error. Raises ConfigError for ``quiet`` with ``live``."""
     if quiet and live:
         raise ConfigError("--live and --quiet exclude each other")
-    return progress(Console(stderr=True), say, quiet=quiet, live=live)
+    return view_for(Console(stderr=True), say, quiet=quiet, live=live)
 
 
 def run(agent: Agent, text: str, view: Progress, *, journal: Path | None = None, resume: bool = False) -> Result:
-    """One search; Ctrl-C ends it with the best attempt. Raises what :meth:`Agent.asolve` raises."""
+    """Run one search; Ctrl-C ends it with the best attempt. Raises what :meth:`Agent.asolve` raises."""
     search = agent.run(text, journal=journal, on_event=view.event, resume=resume)
 
-    async def searching() -> Result:
-        with _stopping(search, view):
+    async def solve() -> Result:
+        with _stop_on_interrupt(search, view):
             return await search.result()
 
-    return asyncio.run(searching())
+    return asyncio.run(solve())
 
 
 @contextmanager
-def _stopping(search: Run, view: Progress) -> Iterator[None]:
-    """The first SIGINT stops the search, the second kills the process; the journal is flushed with every event."""
+def _stop_on_interrupt(search: Run, view: Progress) -> Iterator[None]:
+    """Let the first SIGINT stop the search and the second end the process; the journal is flushed with every event."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals cannot be handled here, and Ctrl-C arrives elsewhere
+        yield  # only the main thread can handle signals
         return
     loop, pressed = asyncio.get_running_loop(), False
 
@@ -57,21 +58,21 @@ def _stopping(search: Run, view: Progress) -> Iterator[None]:
         nonlocal pressed
         if pressed:
             if sys.stderr.isatty():
-                os.write(2, b"\x1b[?25h\n")  # the live view has hidden the cursor
+                os.write(2, b"\x1b[?25h\n")  # show the cursor, which the live view hides
             os._exit(INTERRUPTED)
         pressed = True
         loop.call_soon_threadsafe(search.stop)
         loop.call_soon_threadsafe(view.note, "Stopping; press Ctrl-C again to end at once.")
 
-    before = signal.signal(signal.SIGINT, handle)
+    previous = signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
 
 def report(task: str, result: Result) -> str:
-    """The path, the answer and the bill, for a person."""
+    """The path, the answer and the cost, for a person."""
     thoughts: list[Thought] = [] if result.thought is None else result.tree.lineage(result.thought)
     lines = [f"{task}: {result.input}"]
     if result.answer is None:
@@ -116,12 +117,12 @@ def _known(amount: int | None) -> str:
 
 
 def _indent(text: str) -> str:
-    """Further lines under the first."""
+    """The text with further lines indented below the first."""
     return "\n     ".join(text.strip().splitlines())
 
 
-def progress(console: Console, write: Callable[[str], None], *, quiet: bool = False, live: bool = False) -> Progress:
-    """The right view for where standard error goes; ``live`` shows the tree too, where that is a terminal."""
+def view_for(console: Console, write: Callable[[str], None], *, quiet: bool = False, live: bool = False) -> Progress:
+    """The view for the kind of standard error; ``live`` adds the tree on a terminal."""
     if quiet:
         return Progress()
     if console.is_terminal and not console.is_dumb_terminal:
@@ -129,5 +130,5 @@ def progress(console: Console, write: Callable[[str], None], *, quiet: bool = Fa
 
         return LiveTree(console) if live else Screen(console)
     if live:
-        write("--live needs a terminal; this is ordinary progress.")
+        write("--live needs a terminal; showing plain progress.")
     return Lines(write)

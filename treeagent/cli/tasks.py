@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..display.text import printable
 from ..errors import ConfigError
 from . import arguments
 from .arguments import say
@@ -59,7 +60,7 @@ def show(
         how = f"{count} of at most {sampling.max_tokens} tokens, temperature {sampling.temperature:g}"
         typer.echo(f"\n--- {role}: {how}")
         choices = [{"state": root.state, "text": "", "steps": []}]
-        typer.echo(arguments.printable(task.prompt(role, input, root, [], choices=choices)))
+        typer.echo(printable(task.prompt(role, input, root, [], choices=choices)))
 
 
 @app.command()

@@ -7,44 +7,52 @@ from typing import Annotated
 
 import typer
 
+from ..display.text import printable
 from ..errors import ConfigError
-from .arguments import printable, say
+from .arguments import say
 
 
 def view(
-    run: Annotated[Path, typer.Argument(metavar="RUN.jsonl", help="A journal that 'solve --journal' has written.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN.jsonl", help="A journal written by 'solve --journal'.")],
     other: Annotated[
-        Path | None, typer.Argument(metavar="OTHER.jsonl", help="Another, shown beside it with the first difference.")
+        Path | None,
+        typer.Argument(
+            metavar="OTHER.jsonl", help="A second journal, shown beside the first with the first difference."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--out", "--output", "-o", metavar="PAGE.html", help="Write here instead of beside the journal, RUN.html."
+            "--out",
+            "--output",
+            "-o",
+            metavar="PAGE.html",
+            help="Path of the page. Default: RUN.html beside the journal.",
         ),
     ] = None,
-    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser as well.")] = False,
+    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Write one page to look at a run: its tree, every prompt, reply and judgement, and how the search grew.
+    """Write an HTML page that shows a run: its tree, every prompt, reply and judgement, and the growth of the search.
 
-    The page needs no server and no network, and what a model said in it is shown as text only.
-    A journal that was cut off or is still being written is shown as far as it goes.
+    The page needs no server and no network, and shows the output of the model as text only.
+    Of a journal that is incomplete or in progress it shows the recorded part.
     """
     from ..runtime.journal import read
     from ..viewer.page import GENERATOR, page
-    from ..viewer.run_data import story
+    from ..viewer.run_data import run_data
 
     journals = [path for path in (run, other) if path is not None]
     target = output or run.with_suffix(".html")
     if target.exists() and any(target.samefile(path) for path in journals if path.exists()):
         raise ConfigError(f"{target} is a journal: give the page another name with --out")
-    stories = [story(read(path), path.name) for path in journals]
+    runs = [run_data(read(path), path.name) for path in journals]
     if output is None and target.exists() and GENERATOR not in _start(target):
         raise ConfigError(f"{target} exists and is no page of this command: give the page another name with --out")
     try:
-        target.write_text(page(stories), encoding="ascii", newline="\n")
+        target.write_text(page(runs), encoding="ascii", newline="\n")
     except OSError as error:
         raise ConfigError(f"cannot write {target}: {error.strerror}") from error
-    counts = " and ".join(f"{len(each.rebuilt.tree) - 1} thoughts" for each in stories)
+    counts = " and ".join(f"{len(run_.rebuilt.tree) - 1} thoughts" for run_ in runs)
     typer.echo(printable(f"wrote {target}: {counts}"))
     if browse and typer.launch(target.resolve().as_uri()) != 0:
         say(f"No browser could be started; open {target} yourself.")

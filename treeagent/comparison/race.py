@@ -1,17 +1,12 @@
-"""Backends in turn on the same searches: every tree held against the first one, every repeat timed."""
+"""Run the same searches on several backends in turn: compare every tree with the first one, time every repeat."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import typer
-
-from ..cli.arguments import INTERRUPTED
-from ..cli.session import run
-from ..display.progress import Progress
 from ..runtime.agent import Agent
 from ..runtime.result import Result
 from ..taskfile.dataset import Data, DataRow
@@ -19,12 +14,13 @@ from .same_tree import Divergence, Exchange, ExchangeRecorder, first_difference,
 from .speedup import Pass, Score
 
 Entry = tuple[Agent, ExchangeRecorder]
-Ran = tuple[Result, list[Exchange]]
+SearchRecord = tuple[Result, list[Exchange]]
+"""The result of one search and everything it asked its backend."""
 
 
 @dataclass(frozen=True, slots=True)
 class TreesDiffer:
-    """The first difference, and in which run it was."""
+    """The first difference between two trees, and the run it occurred in."""
 
     input: str
     backend: str
@@ -42,90 +38,114 @@ class TreesDiffer:
         }
 
 
-@dataclass(slots=True)
-class Race:
-    """The backends ``names``, each entered (opened, not loaded) by ``enter`` as often as it has to be fresh.
+@dataclass(frozen=True, slots=True)
+class RaceResult:
+    """What a race measured in its complete repeats."""
 
-    Entering all of them at once tells what cannot be opened before the first request.
-    """
-
-    names: Sequence[str]
-    enter: Callable[[str], Entry]
-    data: Data
-    shown: Progress
-    repeat: int = 1
-    warm: bool = False
-    """Keep each backend with what it caches; otherwise each pass has a fresh one."""
-    passes: list[list[Pass]] = field(default_factory=list)
-    """Of each whole repeat, one for each backend."""
-    parting: TreesDiffer | None = None
-    interrupted: bool = False
-
-    def run(self) -> None:
-        """All repeats, or until the first difference or Ctrl-C. Raises typer.Exit when that leaves no whole repeat."""
-        try:
-            self._run([self.enter(name) for name in self.names])
-        except (typer.Exit, KeyboardInterrupt):
-            if not self.passes:
-                raise
-            self.interrupted = True
-
-    @property
-    def timing(self) -> bool:
-        """Whether speed is the question; an untimed pass comes first then: a process is slow at what is new to it."""
-        return self.repeat > 1 or self.warm
+    backends: tuple[str, ...]
+    inputs: int
+    warm: bool
+    passes: tuple[tuple[Pass, ...], ...]
+    """One row for each complete repeat, with one pass for each backend."""
+    difference: TreesDiffer | None
+    interrupted: bool
+    """Whether Ctrl-C ended the race; an incomplete repeat is not in ``passes``."""
 
     @property
     def scores(self) -> list[Score]:
-        """What each backend did in the whole repeats."""
-        return [Score(name, tuple(done)) for name, done in zip(self.names, zip(*self.passes, strict=True), strict=True)]
+        """The passes of each backend over all complete repeats."""
+        columns = zip(*self.passes, strict=True)
+        return [Score(name, tuple(column)) for name, column in zip(self.backends, columns, strict=True)]
 
-    def _run(self, entries: list[Entry]) -> None:
-        firsts: list[Ran] = []
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """A comparison of backends; all of them are opened before the first request, so that errors appear early."""
+
+    backends: Sequence[str]
+    enter: Callable[[str], Entry]
+    """Opens a backend by its name without loading it; called once for every fresh instance."""
+    data: Data
+    search: Callable[[Agent, str], Result]
+    """Runs one search on one input; a result that ended ``interrupted`` ends the race."""
+    announce: Callable[[str], None]
+    """Called with the name of each stage when it begins."""
+    repeat: int = 1
+    warm: bool = False
+    """Keep each backend and its caches from pass to pass; otherwise each pass opens a fresh one."""
+
+    def run(self) -> RaceResult:
+        """Run all repeats, or stop at the first difference or at Ctrl-C."""
+        passes: list[tuple[Pass, ...]] = []
+        difference: TreesDiffer | None = None
+        interrupted = False
+        try:
+            for row, mismatch in self._repeats():
+                passes.append(row)
+                difference = mismatch
+        except KeyboardInterrupt:
+            interrupted = True
+        return RaceResult(
+            tuple(self.backends), len(self.data.rows), self.warm, tuple(passes), difference, interrupted
+        )  # fmt: skip
+
+    def _repeats(self) -> Iterator[tuple[tuple[Pass, ...], TreesDiffer | None]]:
+        """The passes of each complete repeat; the last one comes with the first difference, where there is one.
+
+        Where speed is measured, an untimed pass comes first: the first pass of a process is slower than later ones.
+        """
+        entries = [self.enter(name) for name in self.backends]
+        first_records: list[SearchRecord] = []
+        difference: TreesDiffer | None = None
         order = list(range(len(entries)))
-        start = 0 if self.timing else 1
+        start = 0 if self.repeat > 1 or self.warm else 1
         for number in range(start, self.repeat + 1):
-            done: dict[int, Pass] = {}
+            passes: dict[int, Pass] = {}
             for place in order:
-                name = self.names[place]
+                name = self.backends[place]
                 if number > start and not self.warm:
                     entries[place] = self.enter(name)
-                done[place], ran = self._pass(name, number, *entries[place])
+                passes[place], records = self._pass(name, number, *entries[place])
                 if not self.warm or number == self.repeat:
                     asyncio.run(entries[place][1].aclose())
-                firsts = firsts or ran
-                self.parting = self.parting or self._part(name, number, firsts, ran)
-            if number > 0 or self.parting is not None:
-                self.passes.append([done[place] for place in sorted(order)])
-            if self.parting is not None:
+                first_records = first_records or records
+                difference = difference or self._compare(name, number, first_records, records)
+            if number > 0 or difference is not None:
+                yield tuple(passes[place] for place in sorted(order)), difference
+            if difference is not None:
                 return
-            order = [*order[1:], order[0]]  # no backend is always the first
+            order = [*order[1:], order[0]]  # a fixed order would favour the same backend every time
 
-    def _pass(self, name: str, number: int, agent: Agent, recorder: ExchangeRecorder) -> tuple[Pass, list[Ran]]:
-        """All inputs, one after another."""
-        done, ran = Pass(), []
-        self.shown.begin(f"loading {name}")
+    def _pass(
+        self, name: str, number: int, agent: Agent, recorder: ExchangeRecorder
+    ) -> tuple[Pass, list[SearchRecord]]:
+        """Search all inputs, one after another. Raises KeyboardInterrupt when a search was interrupted."""
+        records: list[SearchRecord] = []
+        verdicts: list[bool | None] = []
+        self.announce(f"loading {name}")
         recorder.load()
-        figures = recorder.meter()
-        turn = ("" if self.repeat == 1 else f"repeat {number} of {self.repeat}, ") if number else "untimed, "
+        read_metrics = recorder.meter()
+        repeat = ("" if self.repeat == 1 else f"repeat {number} of {self.repeat}, ") if number else "untimed, "
         for place, row in enumerate(self.data.rows, 1):
-            self.shown.begin(f"{turn}{name}: {row.input} ({place} of {len(self.data.rows)})")
-            result = run(agent, row.input, self.shown)
+            self.announce(f"{repeat}{name}: {row.input} ({place} of {len(self.data.rows)})")
+            result = self.search(agent, row.input)
             if result.ended == "interrupted":
-                raise typer.Exit(INTERRUPTED)
-            ran.append((result, recorder.taken()))
-            done.add(result, self._right(row, result))
-        done.engine = figures()
-        return done, ran
+                raise KeyboardInterrupt
+            records.append((result, recorder.take()))
+            verdicts.append(self._verdict(row, result))
+        return Pass.of([result for result, _ in records], verdicts, read_metrics()), records
 
-    def _right(self, row: DataRow, result: Result) -> bool | None:
-        """The gold answer's verdict, else the task's; an input without any answer is not solved, whoever judges."""
+    def _verdict(self, row: DataRow, result: Result) -> bool | None:
+        """The verdict of the gold answer, else of the task; an input without an answer is not solved."""
         if len(self.data.gold):
             return self.data.gold.grade(row, result.answer)
         return False if result.answer is None else result.solved
 
-    def _part(self, name: str, number: int, firsts: Sequence[Ran], ran: Sequence[Ran]) -> TreesDiffer | None:
-        for row, (expected, asked), (got, said) in zip(self.data.rows, firsts, ran, strict=True):
-            if (found := first_difference(asked, said) or same_end(expected, got)) is not None:
-                return TreesDiffer(row.input, name, number, found)
+    def _compare(
+        self, name: str, number: int, expected: Sequence[SearchRecord], got: Sequence[SearchRecord]
+    ) -> TreesDiffer | None:
+        for row, (result, exchanges), (other, others) in zip(self.data.rows, expected, got, strict=True):
+            difference = first_difference(exchanges, others) or same_end(result, other)
+            if difference is not None:
+                return TreesDiffer(row.input, name, number, difference)
         return None

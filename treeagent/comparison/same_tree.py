@@ -1,7 +1,6 @@
-"""Whether two backends grow the same tree: every request the same, every completion the same, token for token.
+"""Compare two runs request by request and completion by completion, token for token.
 
-The key of a request names its place in the search, so requests of two runs are matched by key and prompt, never by the
-order in which things happened.
+The key of a request names its place in the search. Requests of two runs are matched by key and prompt, never by time.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from ..backend import Backend, Completion, Reply, Request, Round, ScoreRequest, 
 from ..runtime.result import Result
 
 CLOSE = 1e-3
-"""Log-likelihoods nearer than this are equal: other kernels and batch shapes round differently."""
+"""Largest difference of equal log-likelihoods: kernels and batch shapes round differently."""
 
 
 class Exchanged(Protocol):
-    """A request, and what came back; what differences are found in."""
+    """A request with its reply, as the comparison reads it."""
 
     @property
     def id(self) -> str:
@@ -26,20 +25,20 @@ class Exchanged(Protocol):
 
     @property
     def name(self) -> str:
-        """What and where, for a person."""
+        """Role and place of the request, for a person."""
 
     @property
     def prompt(self) -> str:
-        """What was asked."""
+        """The prompt of the request."""
 
     @property
     def reply(self) -> Reply | Scores | None:
-        """None when nothing came back."""
+        """None when the request failed."""
 
 
 @dataclass(slots=True)
 class Exchange:
-    """A request, and what came back; None when nothing did."""
+    """A request with its reply, which is None when the request failed."""
 
     request: Request | ScoreRequest
     reply: Reply | Scores | None = None
@@ -56,7 +55,7 @@ class Exchange:
 
     @property
     def name(self) -> str:
-        """What and where, for a person: ``propose at 0.3 (visit 0)``."""
+        """Role and place of the request: ``propose at 0.3 (visit 0)``."""
         if isinstance(self.request, ScoreRequest):
             return f"scores after {self.request.prompt[-60:]!r}"
         key = self.request.key
@@ -64,7 +63,7 @@ class Exchange:
 
 
 class ExchangeRecorder(Backend):
-    """Hands requests to another backend and keeps what was said, in the order it was asked."""
+    """Passes requests to another backend and records every exchange in the order of the requests."""
 
     name = "recorder"
 
@@ -88,7 +87,7 @@ class ExchangeRecorder(Backend):
         return scores
 
     def prompt_copies(self, request: Request | ScoreRequest) -> int:
-        """The inner backend's."""
+        """See the inner backend."""
         return self.inner.prompt_copies(request)
 
     def load(self) -> None:
@@ -96,7 +95,7 @@ class ExchangeRecorder(Backend):
         self.inner.load()
 
     def meter(self) -> Callable[[], dict[str, Any]]:
-        """The inner backend's figures."""
+        """The inner backend's metrics."""
         return self.inner.meter()
 
     def rounds(self) -> Callable[[], list[Round]]:
@@ -111,15 +110,15 @@ class ExchangeRecorder(Backend):
         """The inner backend's description."""
         return self.inner.describe()
 
-    def taken(self) -> list[Exchange]:
-        """What was said since the last call."""
+    def take(self) -> list[Exchange]:
+        """Remove and return the exchanges since the last call."""
         exchanges, self.exchanges = self.exchanges, []
         return exchanges
 
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """The first place where two runs part."""
+    """The first place where two runs differ."""
 
     where: str
     """The request."""
@@ -128,7 +127,7 @@ class Divergence:
     sample: int | None
     """Which completion, or which continuation."""
     position: int | None
-    """Token or character at which the two part."""
+    """Index of the first token or character that differs."""
     expected: Any
     got: Any
 
@@ -143,15 +142,15 @@ class Divergence:
 
 
 def first_difference(expected: Sequence[Exchanged], got: Sequence[Exchanged]) -> Divergence | None:
-    """The first request of ``expected`` that ``got`` answers otherwise; None when both saw the same tree.
+    """The first request of ``expected`` that has another reply in ``got``; None when both runs grew the same tree.
 
-    A reply that differs comes before a request that only one of them made: the latter follows from the former.
+    Differing replies come before requests that only one run made, because the second follow from the first.
     """
     others = {exchange.id: exchange for exchange in got}
     for exchange in expected:
         other = others.get(exchange.id)
-        if other is not None and (found := _differ(exchange, other)) is not None:
-            return found
+        if other is not None and (difference := _reply_difference(exchange, other)) is not None:
+            return difference
     known = {exchange.id for exchange in expected}
     for exchange in expected:
         if exchange.id not in others:
@@ -163,7 +162,7 @@ def first_difference(expected: Sequence[Exchanged], got: Sequence[Exchanged]) ->
 
 
 def same_end(expected: Result, got: Result) -> Divergence | None:
-    """What runs over the same requests must agree on as well."""
+    """The difference of two results over the same requests: answer, path or reason of the end; None when equal."""
     for what in ("answer", "path", "ended"):
         left, right = getattr(expected, what), getattr(got, what)
         if left != right:
@@ -171,7 +170,7 @@ def same_end(expected: Result, got: Result) -> Divergence | None:
     return None
 
 
-def _differ(expected: Exchanged, got: Exchanged) -> Divergence | None:
+def _reply_difference(expected: Exchanged, got: Exchanged) -> Divergence | None:
     left, right, where = expected.reply, got.reply, expected.name
     if isinstance(left, Scores) and isinstance(right, Scores):
         for index, (a, b) in enumerate(zip(left.logprobs, right.logprobs, strict=True)):
@@ -183,31 +182,33 @@ def _differ(expected: Exchanged, got: Exchanged) -> Divergence | None:
             what = "number of completions"
             return Divergence(where, what, None, None, len(left.completions), len(right.completions))
         for sample, pair in enumerate(zip(left.completions, right.completions, strict=True)):
-            if (found := _completions(where, sample, *pair)) is not None:
-                return found
+            if (difference := _completion_difference(where, sample, *pair)) is not None:
+                return difference
         return None
-    return None if left is None and right is None else Divergence(where, "reply", None, None, _said(left), _said(right))
+    if left is None and right is None:
+        return None
+    return Divergence(where, "reply", None, None, _presence(left), _presence(right))
 
 
-def _completions(where: str, sample: int, left: Completion, right: Completion) -> Divergence | None:
-    """Token ids where both backends tell them, and the text in any case: a replay keeps both."""
+def _completion_difference(where: str, sample: int, left: Completion, right: Completion) -> Divergence | None:
+    """Compare token ids where both backends report them, and the text in any case."""
     if left.tokens is not None and right.tokens is not None and left.tokens != right.tokens:
-        at, char = _parting(left.tokens, right.tokens), _parting(left.text, right.text)
+        at, char = _first_mismatch(left.tokens, right.tokens), _first_mismatch(left.text, right.text)
         expected = {"ids": list(left.tokens[at : at + 4]), "text": left.text[char : char + 40]}
         got = {"ids": list(right.tokens[at : at + 4]), "text": right.text[char : char + 40]}
         return Divergence(where, "token ids", sample, at, expected, got)
     if left.text != right.text:
-        at = _parting(left.text, right.text)
+        at = _first_mismatch(left.text, right.text)
         return Divergence(where, "text", sample, at, left.text[at : at + 40], right.text[at : at + 40])
     if left.finish != right.finish:
         return Divergence(where, "finish", sample, None, left.finish, right.finish)
     return None
 
 
-def _parting(left: Sequence[Any], right: Sequence[Any]) -> int:
-    shared = zip(left, right, strict=False)  # one may be a beginning of the other
-    return next((at for at, (a, b) in enumerate(shared) if a != b), min(len(left), len(right)))
+def _first_mismatch(left: Sequence[Any], right: Sequence[Any]) -> int:
+    pairs = zip(left, right, strict=False)  # one may be a prefix of the other
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 
 
-def _said(reply: Reply | Scores | None) -> str:
+def _presence(reply: Reply | Scores | None) -> str:
     return "no reply" if reply is None else "a reply"

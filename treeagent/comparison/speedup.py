@@ -1,4 +1,4 @@
-"""What each backend of a comparison did and how fast, from repeats in which all of them did the same work."""
+"""Work, time and speed-up of each backend of a comparison, from repeats in which all backends did the same work."""
 
 from __future__ import annotations
 
@@ -12,52 +12,56 @@ from ..runtime.result import Result
 from ..sums import total
 
 ENOUGH = 3
-"""Repeats below which no interval is given: two say next to nothing about their spread."""
+"""Fewest repeats that give an interval: two say almost nothing about the spread."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Pass:
-    """What a backend did with all inputs, once."""
+    """One pass of a backend over all inputs."""
 
     inputs: int = 0
     solved: int | None = 0
-    """None when neither the task nor gold answers can tell."""
+    """Inputs solved; None when neither the task nor a gold answer can tell."""
     tokens: int | None = 0
     completion_tokens: int | None = 0
     seconds: float = 0.0
     engine: dict[str, Any] = field(default_factory=dict)
-    """The backend's own figures."""
+    """The metrics that the backend reports."""
 
-    def add(self, result: Result, right: bool | None) -> None:
-        """One more input; ``right`` is the verdict on its answer."""
-        self.inputs += 1
-        self.solved = total(self.solved, right)
-        self.tokens = total(self.tokens, result.usage.tokens)
-        self.completion_tokens = total(self.completion_tokens, result.usage.completion_tokens)
-        self.seconds += result.seconds
+    @classmethod
+    def of(cls, results: Sequence[Result], verdicts: Sequence[bool | None], engine: dict[str, Any]) -> Pass:
+        """From the result of each input and the verdict on its answer."""
+        return cls(
+            len(results),
+            total(*verdicts),
+            total(*(result.usage.tokens for result in results)),
+            total(*(result.usage.completion_tokens for result in results)),
+            sum(result.seconds for result in results),
+            engine,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Speedup:
-    """How many times as fast as a reference."""
+    """Speed as a multiple of a reference's."""
 
     ratio: float
     """Geometric mean over the repeats."""
     interval: tuple[float, float] | None
-    """95 %, for these inputs on this machine; None with fewer than three repeats."""
+    """95 % interval, for these inputs on this machine; None with fewer than three repeats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What one backend did in all repeats, the same tree each time."""
+    """All passes of one backend, which grew the same tree in each."""
 
     backend: str
     passes: tuple[Pass, ...]
 
     @property
     def seconds(self) -> float:
-        """The median repeat's."""
-        return statistics.median(each.seconds for each in self.passes)
+        """Of the median repeat."""
+        return statistics.median(one_pass.seconds for one_pass in self.passes)
 
     @property
     def speed(self) -> float | None:
@@ -67,37 +71,37 @@ class Score:
 
     @property
     def engine(self) -> dict[str, Any]:
-        """The backend's own figures in the median repeat, the faster of two."""
-        return sorted(self.passes, key=lambda each: each.seconds)[(len(self.passes) - 1) // 2].engine
+        """The backend's metrics in the median repeat, the faster of two."""
+        return sorted(self.passes, key=lambda one_pass: one_pass.seconds)[(len(self.passes) - 1) // 2].engine
 
     def ratios(self, reference: Score) -> list[float]:
-        """How many times as fast in each repeat; empty when a clock was too coarse to tell."""
+        """The speed-up in each repeat; empty when the clock is too coarse."""
         pairs = [(a.seconds, b.seconds) for a, b in zip(reference.passes, self.passes, strict=True)]
         return [a / b for a, b in pairs] if all(a > 0 and b > 0 for a, b in pairs) else []
 
     def speedup(self, reference: Score) -> Speedup | None:
-        """Against the reference, repeat by repeat: a machine's slow minutes strike both. None when unknown."""
+        """Over the reference, paired by repeat, so that slow minutes of the machine cancel. None when unknown."""
         return speedup(self.ratios(reference))
 
     def to_json(self, reference: Score | None) -> dict[str, Any]:
-        """Part of the object that ``treeagent compare --json`` prints; None: there is nothing to be faster than."""
-        found = None if reference is None else self.speedup(reference)
+        """Part of the object that ``treeagent compare --json`` prints; None stands for the reference itself."""
+        speedup = None if reference is None else self.speedup(reference)
         first = {key: value for key, value in asdict(self.passes[0]).items() if key not in ("seconds", "engine")}
         return {
             "backend": self.backend,
             **first,
             "seconds": round(self.seconds, 4),
             "completion_tokens_per_second": None if self.speed is None else round(self.speed, 1),
-            "speedup": None if found is None else asdict(found),
+            "speedup": None if speedup is None else asdict(speedup),
             "engine": self.engine,
-            "runs": [{"seconds": round(each.seconds, 4), "engine": each.engine} for each in self.passes],
+            "runs": [{"seconds": round(run.seconds, 4), "engine": run.engine} for run in self.passes],
         }
 
 
 def speedup(ratios: Sequence[float]) -> Speedup | None:
-    """The geometric mean and Student's interval over the logarithms: twice and half as fast are equally far from 1.
+    """Geometric mean of the ratios with Student's interval over their logarithms.
 
-    None for one repeat: it is the first run of its process, which pays for what the runs after it find done.
+    Returns None for a single repeat: the first run of a process pays for work that later runs find done.
     """
     if len(ratios) < 2:
         return None
@@ -110,7 +114,7 @@ def speedup(ratios: Sequence[float]) -> Speedup | None:
 
 
 def _student(freedom: int) -> float:
-    """97.5 % quantile of Student's t; between two rows of the table the larger, which widens an interval."""
+    """97.5 % quantile of Student's t; between two rows of the table the larger value, which widens the interval."""
     return _QUANTILES[max(row for row in _QUANTILES if row <= freedom)]
 
 

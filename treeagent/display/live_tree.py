@@ -1,4 +1,4 @@
-"""The growing tree on a terminal: the best paths, folded to what the window holds."""
+"""The growing tree on a terminal: the best paths, folded to the size of the window."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .progress import Clock, Screen, short
+from .progress import Clock, Screen
+from .text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Leaf:
-    """A thought as far as events have told of it."""
+class LiveThought:
+    """A thought as the events so far describe it."""
 
     id: int
     parent: int | None
@@ -28,7 +29,7 @@ class Leaf:
     depth: int
     judged: bool = False
     value: float | None = None
-    """None where it is unjudged, or nothing could be read from the judgement."""
+    """None where the thought is unjudged or its judgement is unreadable."""
     labels: tuple[str, ...] = ()
     answer: str | None = None
     dropped: int = 0
@@ -37,7 +38,7 @@ class Leaf:
 
     @property
     def rank(self) -> tuple[bool, float, int, int]:
-        """What is shown first: an answer, then the best value, then the deepest, then the newest."""
+        """Sort key: an answer first, then the best value, then the deepest, then the newest."""
         known = self.value is not None and not math.isnan(self.value)
         return (
             self.answer is not None,
@@ -48,19 +49,19 @@ class Leaf:
 
 
 class TreeGrowth:
-    """The tree, put together from a run's events."""
+    """The tree of a run, built from its events."""
 
     def __init__(self, input: str = "") -> None:
-        self.leaves = {0: Leaf(0, None, input, input, 0)}
+        self.leaves = {0: LiveThought(0, None, input, input, 0)}
 
     def feed(self, event: Event) -> None:
         """Add one event."""
         data = event.data
         if event.type in ("run", "resumed"):
             input = data.get("input", self.leaves[0].text)
-            self.leaves = {0: Leaf(0, None, input, input, 0)}  # the story begins anew
+            self.leaves = {0: LiveThought(0, None, input, input, 0)}  # a resumed run repeats its events
         elif event.type == "thought":
-            leaf = Leaf(data["id"], data["parent"], data["text"], data["state"], data["depth"])
+            leaf = LiveThought(data["id"], data["parent"], data["text"], data["state"], data["depth"])
             self.leaves[leaf.id] = leaf
             self.leaves[data["parent"]].children.append(leaf.id)
         elif event.type == "judged":
@@ -72,15 +73,15 @@ class TreeGrowth:
             self.leaves[data["id"]].answer = data["answer"]
 
     def shown(self, rows: int) -> set[int]:
-        """Ids of the thoughts that ``rows`` lines have room for, with a line for each fold; the root always."""
+        """Ids of the thoughts that fit into ``rows`` lines with a line for each fold; the root is always shown."""
         shown = {0}
         for leaf in heapq.nlargest(max(rows, 1), self.leaves.values(), key=lambda leaf: leaf.rank):
-            wanted, at = set(shown), leaf
-            while at.id not in wanted and at.parent is not None:
-                wanted.add(at.id)
+            path, at = set(shown), leaf
+            while at.id not in path and at.parent is not None:
+                path.add(at.id)
                 at = self.leaves[at.parent]
-            if len(wanted) + sum(self._folded(id, wanted) > 0 for id in wanted) <= rows:
-                shown = wanted
+            if len(path) + sum(self._folded(id, path) > 0 for id in path) <= rows:
+                shown = path
         return shown
 
     def _folded(self, id: int, shown: set[int]) -> int:
@@ -92,31 +93,29 @@ class TreeGrowth:
         known = [leaf.value for leaf in self.leaves.values() if leaf.value is not None]
         best = max(known, default=None)
         lines: list[Text] = []
-        waiting: list[tuple[int | None, str, str, int]] = [
+        stack: list[tuple[int | None, str, str, int]] = [
             (0, "", "", 0)
         ]  # id, this line's guide, its children's, folded
-        while waiting:
-            id, guide, below, folded = waiting.pop()
+        while stack:
+            id, guide, below, folded = stack.pop()
             if id is None:
                 lines.append(_text((f"{guide}+{folded} more", "dim"), width=width))
                 continue
             lines.append(self._line(self.leaves[id], guide, best, width))
-            kept = [child for child in self.leaves[id].children if child in shown]
+            visible = [child for child in self.leaves[id].children if child in shown]
             rest = self._folded(id, shown)
-            entries: list[tuple[int | None, int]] = [(child, 0) for child in kept] + ([(None, rest)] if rest else [])
+            entries: list[tuple[int | None, int]] = [(child, 0) for child in visible] + ([(None, rest)] if rest else [])
             for place, (child, count) in reversed(list(enumerate(entries))):
                 last = place == len(entries) - 1
-                waiting.append(
-                    (child, f"{below}{'└─ ' if last else '├─ '}", f"{below}{'   ' if last else '│  '}", count)
-                )
+                stack.append((child, f"{below}{'└─ ' if last else '├─ '}", f"{below}{'   ' if last else '│  '}", count))
         return lines[: max(rows, 1)]
 
-    def _line(self, leaf: Leaf, guide: str, best: float | None, width: int) -> Text:
-        parts = [(guide, "dim"), (short(leaf.text or leaf.state, 60), "bold" if leaf.answer is not None else "")]
+    def _line(self, leaf: LiveThought, guide: str, best: float | None, width: int) -> Text:
+        parts = [(guide, "dim"), (one_line(leaf.text or leaf.state, 60), "bold" if leaf.answer is not None else "")]
         if leaf.state and leaf.state not in leaf.text:
-            parts.append((f"  {short(leaf.state, 30)}", "dim"))
+            parts.append((f"  {one_line(leaf.state, 30)}", "dim"))
         if leaf.parent is not None:
-            labels = short("/".join(dict.fromkeys(leaf.labels)), 24)
+            labels = one_line("/".join(dict.fromkeys(leaf.labels)), 24)
             if not leaf.judged:
                 parts.append(("  not judged", "dim"))
             elif leaf.value is None:
@@ -128,32 +127,32 @@ class TreeGrowth:
         if leaf.dropped:
             parts.append((f"  ({leaf.dropped} dropped)", "dim"))
         if leaf.answer is not None:
-            parts.append((f"  -> {short(leaf.answer, 40)}", "bold green"))
+            parts.append((f"  -> {one_line(leaf.answer, 40)}", "bold green"))
         return _text(*parts, width=width)
 
 
 class LiveTree(Screen):
-    """A live view with the tree below the numbers."""
+    """A live view with the tree below the counts."""
 
     def __init__(self, console: Console, clock: Clock | None = None) -> None:
         super().__init__(console, *([] if clock is None else [clock]))
         self._growth = TreeGrowth()
-        self._lock = threading.Lock()  # rich draws in a thread of its own
+        self._lock = threading.Lock()  # rich draws in another thread
 
     def begin(self, stage: str) -> None:
-        """A new stage: no tree yet."""
+        """Begin a stage with an empty tree."""
         with self._lock:
             super().begin(stage)
             self._growth = TreeGrowth()
 
     def event(self, event: Event) -> None:
-        """Something happened in the run."""
+        """Count an event of the run and add it to the tree."""
         with self._lock:
             super().event(event)
             self._growth.feed(event)
 
     def draw(self) -> Text:
-        """The numbers, and as much of the tree as fits below them."""
+        """The counts, and the part of the tree that fits below them."""
         with self._lock:
             view = super().draw()
             if len(self._growth.leaves) == 1:

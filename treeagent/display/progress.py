@@ -1,4 +1,4 @@
-"""What a person sees while a search runs: a live view on a terminal, a line now and then elsewhere."""
+"""Progress of a search: a live view on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from .board import Ticker
+from .text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,14 +21,14 @@ if TYPE_CHECKING:
 Clock = Callable[[], float]
 
 EVERY = 1.0
-"""Seconds between two lines, at least, while something happens."""
+"""Shortest time between two lines, in seconds."""
 HEARTBEAT = 10.0
-"""Seconds between two lines, at most: a search must never look hung."""
+"""Longest time between two lines, in seconds, so that a search never appears to hang."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """The numbers of a run so far, added up from its events."""
+    """The counts of a run, summed over its events."""
 
     thoughts: int = 0
     depth: int = 0
@@ -34,14 +37,14 @@ class Tally:
     completion_tokens: int = 0
     dropped: int = 0
     best: str = ""
-    """Text of the thought with the highest value, the deepest of equals."""
+    """Text of the thought with the highest value; of equal values the deepest."""
     value: float | None = None
     answer: str | None = None
     _best_depth: int = 0
-    _seen: dict[int, tuple[str, int]] = field(default_factory=dict)
+    _thoughts: dict[int, tuple[str, int]] = field(default_factory=dict)
 
     def feed(self, event: Event) -> None:
-        """Add one event."""
+        """Count one event."""
         data = event.data
         if event.type in ("completion", "scores"):
             self.calls += 1
@@ -50,18 +53,18 @@ class Tally:
         elif event.type == "thought":
             self.thoughts += 1
             self.depth = max(self.depth, data["depth"])
-            self._seen[data["id"]] = (data["text"], data["depth"])
+            self._thoughts[data["id"]] = (data["text"], data["depth"])
         elif event.type == "dropped":
             self.dropped += 1
         elif event.type == "judged" and data["value"] is not None:
-            text, depth = self._seen.get(data["id"], ("", 0))
+            text, depth = self._thoughts.get(data["id"], ("", 0))
             if self.value is None or (data["value"], depth) > (self.value, self._best_depth):
                 self.best, self.value, self._best_depth = text, data["value"], depth
         elif event.type == "answer":
             self.answer = data["answer"]
 
     def line(self, seconds: float) -> str:
-        """All of it in one line."""
+        """The counts in one line."""
         tokens = self.prompt_tokens + self.completion_tokens
         speed = f" ({self.completion_tokens / seconds:,.0f} generated/s)" if seconds > 0 else ""
         parts = [
@@ -71,14 +74,14 @@ class Tally:
             f"{tokens:,} tokens{speed}",
         ]
         if self.answer is not None:
-            parts.append(f"last answer written: {short(self.answer)}")
+            parts.append(f"last answer written: {one_line(self.answer, WIDTH)}")
         elif self.value is not None:
-            parts.append(f"best: {short(self.best)} [{self.value:g}]")
+            parts.append(f"best: {one_line(self.best, WIDTH)} [{self.value:g}]")
         return " | ".join(parts)
 
 
 class Progress:
-    """Shows the stage and the tally while it is entered; this one shows nothing."""
+    """Keeps the stage and the tally of a search. This base class shows nothing."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self.clock = clock
@@ -93,19 +96,19 @@ class Progress:
         """Stop showing."""
 
     def begin(self, stage: str) -> None:
-        """A new stage, with the clock and the numbers at zero."""
+        """Begin a stage with the clock and the tally at zero."""
         self.stage, self.tally, self._began = stage, Tally(), self.clock()
 
     def event(self, event: Event) -> None:
-        """Something happened in the run."""
+        """Count an event of the run."""
         self.tally.feed(event)
 
     def note(self, text: str) -> None:
-        """Tell the person something at once."""
+        """Show a message at once."""
 
     @property
     def text(self) -> str:
-        """The stage, and what is known about it."""
+        """The stage and the tally in one line."""
         seconds = self.clock() - self._began
         if not self.tally.calls and not self.tally.thoughts:
             return f"{self.stage} ... {seconds:.0f} s"
@@ -113,36 +116,31 @@ class Progress:
 
 
 class Lines(Progress):
-    """A plain line at most once a second while things change, and once in ten seconds when they do not."""
+    """Writes a line at most once a second while the tally changes, else every ten seconds."""
 
     def __init__(self, write: Callable[[str], None], clock: Clock = time.monotonic) -> None:
         super().__init__(clock)
         self._write = write
         self._lock = threading.Lock()
         self._last, self._shown = clock(), ""
-        self._over = threading.Event()
-        self._ticker: threading.Thread | None = None
+        self._ticker = Ticker(self.tick, EVERY / 4)
 
     def __enter__(self) -> Lines:
-        self._over.clear()
-        self._ticker = threading.Thread(target=self._tick_on, name="treeagent-progress", daemon=True)
         self._ticker.start()
         return self
 
     def __exit__(self, *raised: object) -> None:
         """Stop the ticker."""
-        self._over.set()
-        if self._ticker is not None:
-            self._ticker.join()
+        self._ticker.stop()
 
     def begin(self, stage: str) -> None:
-        """Say at once what begins."""
+        """Begin a stage and write its name."""
         super().begin(stage)
         self.note(f"{stage} ...")
         self._shown = self._state()
 
     def note(self, text: str) -> None:
-        """A line of its own."""
+        """Write a line."""
         with self._lock:
             self._write(text)
             self._last = self.clock()
@@ -157,13 +155,9 @@ class Lines(Progress):
     def _state(self) -> str:
         return f"{self.stage} {self.tally.line(0)}"
 
-    def _tick_on(self) -> None:
-        while not self._over.wait(EVERY / 4):
-            self.tick()
-
 
 class Screen(Progress):
-    """A live view that redraws itself in place and disappears at the end."""
+    """A live view, redrawn in place and removed at the end."""
 
     def __init__(self, console: Console, clock: Clock = time.monotonic) -> None:
         super().__init__(clock)
@@ -178,22 +172,22 @@ class Screen(Progress):
         return self
 
     def __exit__(self, *raised: object) -> None:
-        """Wipe the view."""
+        """Remove the view."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
     def note(self, text: str) -> None:
-        """A line above the view."""
+        """Print a line above the view."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def draw(self) -> Text:
-        """Stage and time, numbers, best thought so far."""
+        """Stage and time, counts, best thought."""
         from rich.text import Text
 
         tally, seconds = self.tally, self.clock() - self._began
         frame = _FRAMES[int(self.clock() * 8) % len(_FRAMES)]
-        view = Text.assemble((f"{frame} ", "cyan"), (short(self.stage, 60), "bold"), (f"  {seconds:.1f} s", "dim"))
+        view = Text.assemble((f"{frame} ", "cyan"), (one_line(self.stage, 60), "bold"), (f"  {seconds:.1f} s", "dim"))
         if tally.calls or tally.thoughts:
             speed = tally.completion_tokens / seconds if seconds > 0 else 0.0
             tokens = tally.prompt_tokens + tally.completion_tokens
@@ -201,16 +195,15 @@ class Screen(Progress):
             view.append(f"  calls {tally.calls}")
             view.append(f"\n  tokens {tokens:,}  generated {speed:,.0f}/s")
         if tally.value is not None:
-            view.append("\n  best so far  ", "dim").append(short(tally.best)).append(f"  {tally.value:g}", "green")
+            view.append("\n  best so far  ", "dim").append(one_line(tally.best, WIDTH)).append(
+                f"  {tally.value:g}", "green"
+            )
         if tally.answer is not None:
-            view.append("\n  last answer written  ", "dim").append(short(tally.answer), "bold green")
+            view.append("\n  last answer written  ", "dim").append(one_line(tally.answer, WIDTH), "bold green")
         return view
 
 
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
-
-def short(text: str, width: int = 72) -> str:
-    """On one line, without control characters, cut where too long."""
-    line = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
-    return line if len(line) <= width else f"{line[: width - 1]}…"
+WIDTH = 72
+"""Characters of a text that a line shows."""

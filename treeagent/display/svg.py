@@ -1,7 +1,7 @@
-"""A tree of thoughts as an SVG picture: pure text, no fonts to load, readable on a light and on a dark page.
+"""A tree of thoughts as an SVG picture, without external fonts, readable on light and dark pages.
 
-The tree grows to the right, since thoughts are lines of text. Layout: leaves are stacked in order, a parent stands in
-the middle of its children (Reingold & Tilford 1981, without their packing: a row here is one leaf).
+The tree grows to the right because thoughts are lines of text. Layout: leaves are stacked in order, and each parent is
+placed in the middle of its children (Reingold & Tilford 1981, without packing: each leaf has a row).
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ from dataclasses import dataclass, field
 from html import escape
 
 from ..thought import Thought, Tree, ranked
+from .text import one_line
 
 ROW, BOX, GAP, MARGIN = 40, 32, 44, 16
 """Pixels: height of a row and of a box, space between columns, around everything."""
 LETTER = 7.0
 """Width of a character at 11.5 px in the monospaced fonts named below; the widest of them has 0.605 em."""
 LONGEST = 34
-"""Characters of a thought that are shown; a tool tip holds the whole."""
+"""Characters shown of a thought; its tool tip has the full text."""
 
-# Boxes bring their own light ground and dark ink, and lines are a mid grey, so the page behind may have any colour.
+# Boxes have a light fill with dark text, and lines are mid grey, so that the page may have any colour.
 GOOD, FAIR, POOR, BLANK = "#b7ebc6", "#fbe7a8", "#e3e7ec", "#ffffff"
 INK, FAINT, LINE, PATH = "#1f2328", "#59636e", "#8b949e", "#1a9d4b"
 
 
 @dataclass(slots=True)
 class Box:
-    """Something drawn: a thought, or the number of thoughts left out."""
+    """A box: a thought, or the number of omitted thoughts."""
 
     text: str
     note: str
@@ -47,14 +48,14 @@ class Box:
 
 
 TALL = 26
-"""Rows beyond which fewer leaves are drawn, where nobody says how many."""
+"""Most rows of a picture whose number of leaves is not given."""
 
 
 def draw(tree: Tree, solution: Thought | None = None, *, solved: bool | None = None, leaves: int | None = None) -> str:
-    """The picture. Of the leaves of one thought the best ``leaves`` are drawn, and every one on the solution's path.
+    """Draw a tree as SVG text.
 
-    With None they are as many as the page holds. ``solved`` marks the answer as checked (True), refused (False) or not
-    checked (None).
+    Each thought is drawn with its best ``leaves`` leaves and those on the path of the solution; None draws as many
+    as fit a page. ``solved`` marks the answer as verified (True), refuted (False) or not verified (None).
     """
     if leaves is None:
         sizes = ((count, draw(tree, solution, solved=solved, leaves=count)) for count in (8, 5, 3, 2, 1, 0))
@@ -65,7 +66,9 @@ def draw(tree: Tree, solution: Thought | None = None, *, solved: bool | None = N
         note = {True: "solved", False: "answer, refused by the check", None: "answer, not verified"}[solved]
         last = next(box for box in root.all() if box.chosen and not any(child.chosen for child in box.children))
         fill = PATH if solved else FAINT
-        last.children.insert(0, Box(_short(solution.answer), note, fill, solution.answer, last.depth + 1, chosen=True))
+        last.children.insert(
+            0, Box(one_line(solution.answer, LONGEST), note, fill, solution.answer, last.depth + 1, chosen=True)
+        )
     rows = _place(root, 0.0)
     boxes = list(root.all())
     widths = [
@@ -78,19 +81,21 @@ def draw(tree: Tree, solution: Thought | None = None, *, solved: bool | None = N
 
 
 def _box(tree: Tree, thought: Thought, chosen: set[int], colours: dict[int, str], leaves: int) -> Box:
-    """A thought and what is drawn below it: expanded children, the chosen one, and the best of the other leaves."""
+    """A thought with the boxes below it: expanded children, the chosen one, and the best other leaves."""
     children = tree.children(thought)
     ends = [child for child in children if not tree.children(child) and child.id not in chosen]
-    kept = {child.id for child in ranked(ends)[: leaves if len(ends) > leaves + 1 else None]}  # "+1 more" is a row too
-    shown = [child for child in children if child not in ends or child.id in kept]
+    best = {
+        child.id for child in ranked(ends)[: leaves if len(ends) > leaves + 1 else None]
+    }  # "+1 more" takes a row as well
+    shown = [child for child in children if child not in ends or child.id in best]
     box = Box(
-        _short(thought.text or thought.state), _note(thought), colours.get(thought.id, BLANK),
+        one_line(thought.text or thought.state, LONGEST), _note(thought), colours.get(thought.id, BLANK),
         thought.text or thought.state, thought.depth, thought.id in chosen,
     )  # fmt: skip
     box.children = [_box(tree, child, chosen, colours, leaves) for child in shown]
-    count = len(children) - len(shown)
-    if count:
-        box.children.append(Box(f"+{count} more", "", "none", "", thought.depth + 1, left_out=True))
+    omitted = len(children) - len(shown)
+    if omitted:
+        box.children.append(Box(f"+{omitted} more", "", "none", "", thought.depth + 1, left_out=True))
     return box
 
 
@@ -106,7 +111,7 @@ def _note(thought: Thought) -> str:
 
 
 def _scale(tree: Tree) -> dict[int, str]:
-    """Colours by the rank of the value among all values of the tree, so that any scale of values will do."""
+    """Colours by the rank of each value in the tree, which suits any scale of values."""
     values = sorted({thought.value for thought in tree if thought.value is not None})
     if not values:
         return {}
@@ -118,7 +123,7 @@ def _scale(tree: Tree) -> dict[int, str]:
 
 
 def _place(box: Box, row: float) -> float:
-    """Give rows to a box and all below it, from ``row`` on; returns the first free row."""
+    """Assign rows to a box and all boxes below it, from ``row`` on. Returns the next free row."""
     if not box.children:
         box.row = row
         return row + 1
@@ -131,7 +136,7 @@ def _place(box: Box, row: float) -> float:
 def _svg(
     tree: Tree, boxes: Sequence[Box], widths: Sequence[float], lefts: Sequence[float], size: tuple[int, int]
 ) -> str:
-    title = f"Tree of thoughts for {_clean(tree.root.state)}"
+    title = f"Tree of thoughts for {one_line(tree.root.state)}"
     width, height = size
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
@@ -139,7 +144,7 @@ def _svg(
         f"<title>{escape(title)}</title>",
         f"<desc>{len(tree) - 1} thoughts; the path to the answer has thick green lines.</desc>",
     ]
-    # Chosen lines last: they lie on top.
+    # Chosen lines are drawn last, on top of the others.
     links = sorted(((box, child) for box in boxes for child in box.children), key=lambda link: link[1].chosen)
     for box, child in links:
         x1, x2 = lefts[box.depth] + widths[box.depth], lefts[child.depth]
@@ -162,7 +167,7 @@ def _drawn(box: Box, left: float, width: float) -> list[str]:
     green = box.chosen and box.fill != FAINT
     edge = f'stroke="{PATH}" stroke-width="2.5"' if green else f'stroke="{LINE}" stroke-width="1"'
     return [
-        f"<g><title>{escape(_clean(box.tip))}</title>",
+        f"<g><title>{escape(one_line(box.tip))}</title>",
         f'<rect {outline} fill="{box.fill}" {edge}/>',
         f'<text x="{left + 10:.1f}" y="{middle - 2:.1f}" font-size="11.5" fill="{ink}"'
         f"{weight}>{escape(box.text)}</text>",
@@ -176,13 +181,3 @@ def _height(text: str) -> int:
 
 def _middle(box: Box) -> float:
     return MARGIN + box.row * ROW + BOX / 2
-
-
-def _short(text: str) -> str:
-    line = _clean(text)
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
-
-
-def _clean(text: str) -> str:
-    """On one line, with nothing that XML forbids."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))

@@ -1,26 +1,48 @@
-"""Many problems of a data set with one agent, several in flight at once, so that a backend can batch their requests."""
+"""Solve the problems of a data set with one agent, several at a time, so that a backend can batch their requests."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from ..errors import BackendError, InputError
-from ..runtime import journal
+from ..errors import BackendError, InputError, JournalError
+from ..runtime import factory, journal
 from ..runtime.agent import Agent
+from ..runtime.budget import Budget
 from ..runtime.result import Result
 from ..taskfile.dataset import Data, DataRow
 from .outcomes import Outcome, Outcomes
 
+FILE = "outcomes.jsonl"
+"""File of the outcomes in the folder of an evaluation."""
+JOURNALS = "journals"
+"""Folder of the problems' journals beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRun:
+    """One call of :meth:`Evaluation.execute`."""
+
+    seconds: float | None
+    """None when every problem had an outcome already."""
+    engine: dict[str, Any]
+    """The metrics that the backend reports."""
+    interrupted: bool
+
 
 @dataclass(slots=True)
 class Evaluation:
-    """Runs what is not done yet; every outcome is in the file before it is told.
+    """Solves the problems that have no verdict yet and writes every outcome to the file at once.
 
-    A failed problem is an outcome with an error and stops no other, until ``max_errors`` have failed: then no more are
-    started. Each problem has a journal in ``journals``, from which it goes on if it was cut short.
+    A failed problem is an outcome with an error. It does not stop the others; after ``max_errors`` failures no further
+    problem is started. Each problem has a journal in ``journals``, from which an unfinished one continues.
     """
 
     agent: Agent
@@ -29,16 +51,27 @@ class Evaluation:
     journals: Path
     at_once: int = 16
     max_errors: int = 10
-    told: Callable[[Outcome], object] = bool
-    """Called with every outcome."""
     failed: int = field(default=0, init=False)
-    """Problems that failed this time."""
+    """Problems that failed in this process."""
 
-    async def run(self) -> None:
-        """Run until all is done. Raises JournalError when the outcomes cannot be kept."""
-        done = self.outcomes.done
-        rows = iter([row for row in self.data.rows if row.number not in done])
-        workers = [asyncio.ensure_future(self._work(rows)) for _ in range(self.at_once)]
+    def execute(self, on_outcome: Callable[[Outcome], object] = bool) -> EvaluationRun:
+        """Load the backends and run all open problems until the end or Ctrl-C. Raises what :meth:`run` raises."""
+        if not self.open_rows:
+            return EvaluationRun(None, {}, interrupted=False)
+        for backend in dict.fromkeys((self.agent.backend, self.agent.judging)):
+            backend.load()
+        read_metrics, began = factory.meters(self.agent.backend, self.agent.judging), time.monotonic()
+        interrupted = False
+        try:
+            asyncio.run(self._run_until_interrupt(on_outcome))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            interrupted = True
+        return EvaluationRun(time.monotonic() - began, read_metrics(), interrupted)
+
+    async def run(self, on_outcome: Callable[[Outcome], object] = bool) -> None:
+        """Run all open problems and call ``on_outcome`` with each written outcome. Raises JournalError."""
+        rows = iter(self.open_rows)
+        workers = [asyncio.ensure_future(self._work(rows, on_outcome)) for _ in range(self.at_once)]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -47,40 +80,90 @@ class Evaluation:
             await asyncio.gather(*workers, return_exceptions=True)
 
     @property
+    def open_rows(self) -> list[DataRow]:
+        """Problems without a verdict."""
+        done = self.outcomes.done
+        return [row for row in self.data.rows if row.number not in done]
+
+    @property
     def gave_up(self) -> bool:
-        """Whether problems were left because too many had failed."""
+        """Whether problems were left out because too many had failed."""
         return self.failed >= self.max_errors
 
-    async def _work(self, rows: Iterator[DataRow]) -> None:
+    async def _run_until_interrupt(self, on_outcome: Callable[[Outcome], object]) -> None:
+        """Raises CancelledError at the first Ctrl-C; files are closed, and the journals of open problems stay."""
+        task = asyncio.ensure_future(self.run(on_outcome))
+        with _cancel_on_interrupt(task):
+            await task
+
+    async def _work(self, rows: Iterator[DataRow], on_outcome: Callable[[Outcome], object]) -> None:
         for row in rows:
             if self.gave_up:
                 return
             outcome = await self._solve(row)
             self.failed += outcome.error is not None
             self.outcomes.add(outcome)
-            self.told(outcome)
+            on_outcome(outcome)
 
     async def _solve(self, row: DataRow) -> Outcome:
         path = self.journals / f"{row.number:06}.jsonl"
         try:
-            result = await self.agent.run(row.input, journal=path, resume=_begun(path)).result()
-            right = self._right(row, result)
+            result = await self.agent.run(row.input, journal=path, resume=_can_resume(path)).result()
+            right = self._verdict(row, result)
         except (BackendError, InputError) as error:
             return Outcome(row.number, row.input, error=str(error))
-        except ValueError as error:  # what a checker raises for a text that it cannot read: the gold answer
+        except ValueError as error:  # raised by a checker for a gold answer that it cannot read
             return Outcome(row.number, row.input, error=f"its gold answer cannot be read: {error}")
-        return Outcome.of(row.number, result, right, truths(self.agent, result))
+        return Outcome.of(row.number, result, right, known_values(self.agent, result))
 
-    def _right(self, row: DataRow, result: Result) -> bool | None:
-        """The gold answer's verdict, else the task's; an input without any answer is not solved, whoever judges."""
-        found = self.data.gold.grade(row, result.answer)
-        if found is not None:
-            return found
+    def _verdict(self, row: DataRow, result: Result) -> bool | None:
+        """The verdict of the gold answer, else of the task; an input without an answer is not solved."""
+        verdict = self.data.gold.grade(row, result.answer)
+        if verdict is not None:
+            return verdict
         return False if result.answer is None else result.solved
 
 
-def _begun(path: Path) -> bool:
-    """Whether a journal holds something to go on from; an empty or torn one is removed."""
+def settings_of(agent: Agent, problems: Data, *, seed: int, budget: Budget) -> dict[str, Any]:
+    """Everything that determines the outcomes of an evaluation; a folder is continued only with equal settings."""
+    return {
+        **agent.settings, "seed": seed, "budget": asdict(budget),
+        "task": agent.task.name, "task_text": agent.task.digest,
+        "data": {"rows": [row.number for row in problems.rows], "digest": problems.digest},
+    }  # fmt: skip
+
+
+def open_outcomes(folder: Path, settings: dict[str, Any]) -> Outcomes:
+    """Begin or continue the evaluation in a folder. Raises JournalError where it belongs to another one."""
+    journals = folder / JOURNALS
+    if not (folder / FILE).exists() and journals.is_dir() and any(journals.iterdir()):
+        raise JournalError(
+            f"{journals} holds journals, but {folder / FILE} is missing: they may be of another evaluation. Give "
+            "another folder with --out, or remove this one."
+        )
+    return Outcomes(folder / FILE, settings)
+
+
+@contextlib.contextmanager
+def _cancel_on_interrupt(task: asyncio.Future[None]) -> Iterator[None]:
+    """Let SIGINT cancel the task; without effect on Windows and outside the main thread."""
+    loop = asyncio.get_running_loop()
+    if sys.platform == "win32":
+        yield
+        return
+    try:
+        loop.add_signal_handler(signal.SIGINT, task.cancel)
+    except (ValueError, RuntimeError):  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+def _can_resume(path: Path) -> bool:
+    """Whether a journal holds events to continue from; an empty or torn one is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         return False
@@ -90,22 +173,17 @@ def _begun(path: Path) -> bool:
     return False
 
 
-def truths(agent: Agent, result: Result) -> list[tuple[float, bool]]:
-    """Of every judged thought of known truth its value, and whether it is on the way to a solution."""
+def known_values(agent: Agent, result: Result) -> list[tuple[float, bool]]:
+    """Value and truth (on the way to a solution) of every judged thought whose truth the task knows."""
     task, tree = agent.task, result.tree
-    found: list[tuple[float, bool]] = []
+    values: list[tuple[float, bool]] = []
     for thought in tree:
         if thought.value is None or thought.parent is None:
             continue
         try:
             truth = task.is_promising(result.input, tree.steps(thought), thought.state)
-        except ValueError:  # a state that cannot be read, kept where the legality filter is off
+        except ValueError:  # an unreadable state, which stays in the tree when the legality filter is off
             truth = None
         if truth is not None:
-            found.append((thought.value, truth))
-    return found
-
-
-def graded(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Those with a verdict."""
-    return [outcome for outcome in outcomes if outcome.error is None and outcome.right is not None]
+            values.append((thought.value, truth))
+    return values

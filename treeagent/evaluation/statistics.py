@@ -1,4 +1,4 @@
-"""What a count of right answers says: intervals of a share, paired tests of two runs, how well values rank."""
+"""Statistics of evaluations: interval of a share, paired test of two runs, ranking quality of values."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Share:
 
     @property
     def value(self) -> float | None:
-        """None of nothing."""
+        """The share; None when the whole is empty."""
         return self.part / self.whole if self.whole else None
 
 
 def share(part: int, whole: int) -> Share:
-    """A share and its interval; of nothing it may be anything from 0 to 1."""
+    """A share and its interval, which is [0, 1] when the whole is empty."""
     if not whole:
         return Share(0, 0, 0.0, 1.0)
     p = part / whole
@@ -57,7 +57,7 @@ class Paired:
 
 
 def paired(outcomes: Sequence[tuple[bool, bool]]) -> Paired:
-    """Compare verdicts problem by problem; there must be one problem at least."""
+    """Compare verdicts (first, second) of at least one problem."""
     first = sum(a and not b for a, b in outcomes)
     second = sum(b and not a for a, b in outcomes)
     both, n = sum(a and b for a, b in outcomes), len(outcomes)
@@ -71,7 +71,7 @@ def paired(outcomes: Sequence[tuple[bool, bool]]) -> Paired:
 
 
 def exact(first: int, second: int) -> float:
-    """Two-sided p of a split of fair coins (McNemar's exact test)."""
+    """Two-sided p-value of a split of ``first + second`` fair coins (McNemar's exact test)."""
     n = first + second
     tail = sum(math.comb(n, k) for k in range(min(first, second) + 1))
     p: float = 2 * tail / 2**n
@@ -79,7 +79,7 @@ def exact(first: int, second: int) -> float:
 
 
 def percentile(values: Sequence[float], part: float) -> float | None:
-    """The smallest value that ``part`` of all do not exceed (nearest rank); None of none."""
+    """The percentile by nearest rank, with ``part`` from 0 to 1; None without values."""
     if not values:
         return None
     return sorted(values)[max(0, math.ceil(part * len(values)) - 1)]
@@ -87,13 +87,13 @@ def percentile(values: Sequence[float], part: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """How well values tell good thoughts from bad ones."""
+    """How well values separate good thoughts from bad ones."""
 
     pairs: int
-    """Good and bad thoughts of the same problem, every one with every other."""
+    """Pairs of a good and a bad thought of the same problem."""
     auc: float | None
-    """Share of pairs in which the good one has the higher value, ties counting half (area under the ROC curve); 0.5 is
-    guessing. The mean over problems, so that a large tree does not outvote the others; None without pairs."""
+    """Share of pairs in which the good thought has the higher value, with ties as half (area under the ROC curve).
+    0.5 is chance. Averaged over problems, so that each problem has the same weight; None without pairs."""
     low: float | None
     high: float | None
     """95 % interval of that mean, from its spread over problems; None for fewer than two."""
@@ -102,7 +102,7 @@ class Ranking:
 
 
 def ranking(problems: Sequence[Sequence[tuple[float, bool]]]) -> Ranking:
-    """From (value, good) of the judged thoughts of each problem."""
+    """The ranking quality from (value, good) of the judged thoughts of each problem."""
     areas: list[float] = []
     pairs = 0
     for judged in problems:

@@ -1,4 +1,4 @@
-"""What an evaluation has shown, as numbers: accuracy with its interval, cost, time, and what its evaluator is worth."""
+"""The figures of an evaluation: accuracy with its interval, cost, time, and the quality of the evaluator."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .statistics import Paired, Ranking, Share, paired, percentile, ranking, sha
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Of the problems that were run; unknown is None."""
+    """Figures over the problems that were run; unknown is None."""
 
     wanted: int
-    """Problems of the evaluation."""
+    """Problems of the evaluation, run or not."""
     run: int
     failed: int
     """Problems without a verdict because the backend failed: neither right nor wrong."""
     accuracy: Share
-    """Of the problems with a verdict."""
+    """Share of solved problems among those with a verdict."""
     bounds: tuple[float, float] | None
     """The accuracy if all failed problems were wrong, and if all were right; None when none failed."""
     unanswered: int
     """Problems that ended without any answer; they count as wrong."""
     ended: dict[str, int]
-    """How many searches ended how."""
+    """Number of searches by the reason of their end."""
     tokens: int | None
     completion_tokens: int | None
     calls: int
@@ -48,7 +48,7 @@ class Summary:
 
 
 def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
-    """Add outcomes up."""
+    """Summarize outcomes of an evaluation of ``wanted`` problems."""
     everything = list(outcomes)
     fine = [outcome for outcome in everything if outcome.error is None]
     known = [outcome for outcome in fine if outcome.right is not None]
@@ -77,7 +77,7 @@ def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
 
 
 def compared(first: Iterable[Outcome], second: Iterable[Outcome]) -> Paired | None:
-    """Two runs on the inputs that both have a verdict on; None when there is no such input."""
+    """The paired comparison on the inputs with a verdict in both runs; None when there is no such input."""
     verdicts = [
         {outcome.input: outcome.right for outcome in run if outcome.error is None and outcome.right is not None}
         for run in (first, second)

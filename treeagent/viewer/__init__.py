@@ -1,1 +1,1 @@
-"""``treeagent view``: a journal as one self-contained HTML page."""
+"""A journal, or two, as one self-contained HTML page: the command ``treeagent view``."""

@@ -27,7 +27,7 @@ function aboutRun(run, app) {
   const { end } = run;
   const header = run.run;
   const parts = [el("h2", {}, `The run ${run.name}`)];
-  if (app.runs.length === 2) parts.push(...aboutParting(app));
+  if (app.runs.length === 2) parts.push(...aboutDiff(app));
   parts.push(rows([
     ["input", header.input ?? unknown],
     ["answer", end ? end.answer ?? "none" : "no end yet"],
@@ -46,16 +46,16 @@ function aboutRun(run, app) {
   return parts;
 }
 
-function aboutParting(app) {
-  const { first, left, right } = app.parting;
+function aboutDiff(app) {
+  const { first, left, right } = app.diff;
   if (!first) return [el("p", {}, "Both runs grew the same tree.")];
-  const said = first.said ? app.runs.map((run, i) => [run.name, el("code", {}, JSON.stringify(first.said[["left", "right"][i]]))]) : [];
-  const marks = `Marked: ${plural(left.length, "thought")} on the left and ${right.length} on the right that the other run lacks or judges otherwise.`;
-  return [el("p", { class: "warn first" }, `First difference: ${first.what}.`), rows(said), el("p", { class: "more" }, marks)];
+  const texts = first.said ? app.runs.map((run, i) => [run.name, el("code", {}, JSON.stringify(first.said[["left", "right"][i]]))]) : [];
+  const marks = `Marked: ${plural(left.length, "thought")} on the left and ${right.length} on the right that are missing from the other run or have another value there.`;
+  return [el("p", { class: "warn first" }, `First difference: ${first.what}.`), rows(texts), el("p", { class: "more" }, marks)];
 }
 
 /** Names and values, nested ones under their own names; numbers unknown to the run stay unknown. */
-function figures(found, prefix = "") {
+function figures(values, prefix = "") {
   const pairs = [];
   const add = (name, value) => {
     if (value !== null && typeof value === "object" && !Array.isArray(value) && Object.keys(value).length) {
@@ -63,7 +63,7 @@ function figures(found, prefix = "") {
     } else pairs.push([name.replaceAll("_", " ").trim(), Array.isArray(value) ? value.map((each) => number(each)).join(" ") || "none"
       : typeof value === "object" && value !== null ? "none" : number(value)]);
   };
-  add(prefix, found);
+  add(prefix, values);
   return rows(pairs);
 }
 
@@ -90,7 +90,7 @@ function aboutNode(node, app) {
   if (!root) facts.push(["came at", seconds(node.t)], ["followed", node.terminal ? "a final state" : node.followed || node.chosen ? "yes" : "no"]);
   if (node.answer !== null) facts.push(["answer", node.answer]);
   parts.push(rows(facts));
-  if (node === run.firstDifference) parts.push(...aboutParting(app));
+  if (node === run.firstDifference) parts.push(...aboutDiff(app));
   if (node.differs) parts.push(el("p", { class: "warn" }, node.twin ? "Judged otherwise in the other run." : "The other run does not have this thought."));
   if (!root) {
     const chip = el("span", { class: "chip" }, word);
@@ -120,9 +120,9 @@ function aboutNode(node, app) {
 }
 
 function lineage(node) {
-  const found = [];
-  for (let each = node; each.parent; each = each.parent) found.unshift(each);
-  return found;
+  const path = [];
+  for (let step = node; step.parent; step = step.parent) path.unshift(step);
+  return path;
 }
 
 /** Requests that were asked at a node, but for those that judged it. */

@@ -50,7 +50,7 @@ function draw(pane, app) {
 /** Nodes in view; where rows are smaller than a pixel, one for each pixel. */
 function inView(pane, step) {
   const { run, camera } = pane;
-  const found = [];
+  const nodes = [];
   const right = camera.x + pane.width / pane.across;
   const first = camera.y / ROW - 1, last = (camera.y + pane.height / camera.zoom) / ROW;
   const apart = 1.25 / camera.zoom / ROW;  // rows that share a pixel
@@ -60,12 +60,12 @@ function inView(pane, step) {
     while (i < column.length && column[i].row <= last) {
       const node = column[i];
       if (isThere(node, step)) {
-        found.push(node);
+        nodes.push(node);
         i = apart > 1 ? lowerBound(column, node.row + apart, i + 1) : i + 1;
       } else i += 1;
     }
   });
-  return found;
+  return nodes;
 }
 
 /** Where a node's box lies on the canvas, in CSS pixels. */

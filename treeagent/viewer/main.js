@@ -4,13 +4,13 @@ class App {
   constructor() {
     const places = $("tree-1") ? [0, 1] : [0];
     this.runs = places.map(load);
-    this.parting = $("parting") ? parsed("parting") : null;
+    this.diff = $("diff") ? parsed("diff") : null;
     this.length = Math.max(...this.runs.map((run) => run.length));
     this.step = this.length;
     this.chosen = null;
     this.hits = [];
     this.playing = null;
-    if (this.parting) this.mark();
+    if (this.diff) this.mark();
     readPalette();
     for (const run of this.runs) layOut(run, true);
     this.panes = this.runs.map((run) => new Pane(run, this));
@@ -19,7 +19,7 @@ class App {
     this.timelines = this.runs.map((run) => new Timeline(run, this));
     $("times").append(...this.timelines.map((timeline) => timeline.element));
     for (const each of document.querySelectorAll(".only-two")) each.hidden = this.runs.length < 2;
-    $("differ").hidden = !this.parting?.first;
+    $("differ").hidden = !this.diff?.first;
     $("answer").disabled = !this.runs.some((run) => run.last);
     $("step").max = this.length;
     this.listen();
@@ -27,17 +27,17 @@ class App {
     this.choose(this.named(location.hash.slice(1)));
   }
 
-  /** Which thoughts of two runs are the same, which are not, and where the runs part. */
+  /** Mark the thoughts that both runs share, those that differ, and the first difference. */
   mark() {
     const [left, right] = this.runs;
-    for (const [a, b] of this.parting.twins) {
+    for (const [a, b] of this.diff.twins) {
       left.byId.get(a).twin = right.byId.get(b);
       right.byId.get(b).twin = left.byId.get(a);
     }
     this.runs.forEach((run, i) => {
       const side = ["left", "right"][i];
-      for (const id of this.parting[side]) run.byId.get(id).differs = true;
-      const first = this.parting.first?.[side];
+      for (const id of this.diff[side]) run.byId.get(id).differs = true;
+      const first = this.diff.first?.[side];
       run.firstDifference = first === null || first === undefined ? null : run.byId.get(first);
     });
   }
@@ -192,11 +192,11 @@ class App {
   }
 
   toDifference() {
-    if (!this.parting?.first) return;
+    if (!this.diff?.first) return;
     this.panes.forEach((pane) => { if (pane.run.firstDifference) pane.show(pane.run.firstDifference); });
     const at = this.runs.find((run) => run.firstDifference);
     if (at) this.choose(at.firstDifference, true);
-    $("spoken").textContent = `First difference: ${visible(this.parting.first.what)}`;
+    $("spoken").textContent = `First difference: ${visible(this.diff.first.what)}`;
   }
 
   // Searching

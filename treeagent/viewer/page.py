@@ -1,8 +1,8 @@
-"""The page itself: markup, style and script in one file, with the runs as inert data.
+"""The HTML page: markup, style and script in one file, with the runs as inert data.
 
-What a model said is data and stays data: it travels as JSON in which every character that could end a script element
-or start markup is escaped, and the script shows it as text only. The policy in the page's head allows this one script
-and this one style by their digests, and nothing from anywhere else.
+The output of a model remains data. It is stored as JSON in which every character that could end a script element or
+start markup is escaped, and the script inserts it as text only. The content security policy of the page allows this
+script and this style by their digests and nothing else.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from .diff import parting
+from ..display.text import printable
+from .diff import diff
 from .run_data import RunData
 
 SCRIPTS = (
     "text.js", "data.js", "layout.js", "camera.js", "drawing.js", "replies.js", "details.js", "timeline.js", "main.js",
 )  # fmt: skip
-"""Parts of the script, in the order in which they are joined."""
+"""Parts of the script, in the order of their concatenation."""
 GENERATOR = '<meta name="generator" content="treeagent view">'
-"""By this a page is known as ours, and may be written anew."""
+"""Marks a page of this command, which may be overwritten."""
 
 
-def page(stories: Sequence[RunData]) -> str:
+def page(runs: Sequence[RunData]) -> str:
     """The page of one run, or of two side by side; ASCII only."""
     style, script = _part("page.css"), "".join(map(_part, SCRIPTS))
     script = f'"use strict";\n(() => {{\n{script}}})();\n'
@@ -35,11 +36,11 @@ def page(stories: Sequence[RunData]) -> str:
         f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; "
         "base-uri 'none'; form-action 'none'"
     )
-    data = [_data(f"tree-{number}", story.tree) for number, story in enumerate(stories)]
-    data += [_data(f"replies-{number}", story.replies) for number, story in enumerate(stories)]
-    if len(stories) == 2:
-        data.append(_data("parting", parting(*stories)))
-    names = " | ".join(_printable(story.name) for story in stories)
+    data = [_data(f"tree-{number}", run.tree) for number, run in enumerate(runs)]
+    data += [_data(f"replies-{number}", run.replies) for number, run in enumerate(runs)]
+    if len(runs) == 2:
+        data.append(_data("diff", diff(*runs)))
+    names = " | ".join(printable(run.name, keep="") for run in runs)
     parts = {
         "<!-- generator -->": GENERATOR,
         "<!-- policy -->": f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
@@ -68,10 +69,7 @@ def _data(id: str, value: Any) -> str:
 
 
 def inert(value: Any) -> str:
-    """JSON that no parser of HTML can take for anything else: ASCII, without ``<``, ``>`` and ``&``.
-
-    Numbers that JSON has no word for become text.
-    """
+    """JSON that is safe inside HTML: ASCII, without ``<``, ``>`` and ``&``; infinities and NaN become text."""
     try:
         text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     except ValueError:
@@ -87,7 +85,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return value
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

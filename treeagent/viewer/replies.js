@@ -1,30 +1,30 @@
-// A request with its reply, as the model was asked and as it answered.
+// A request with its reply, word for word.
 
 /** The prompt, folded away unless it is short, and each sample as it came. */
 function exchange(run, place, node, open) {
-  const told = repliesOf(run)[place];
+  const reply = repliesOf(run)[place];
   const [role, t, took, thought] = run.requests[place];
-  const usage = told.usage || {};
+  const usage = reply.usage || {};
   const where = thought === null || thought === undefined ? "asked at an unknown thought"
     : thought === 0 ? "asked at the input" : `asked at thought ${thought}`;
   const when = t === null ? "answered to an earlier process of this run" : `answered at ${seconds(t)}`;
   const bill = `${number(usage.prompt_tokens)} prompt + ${number(usage.completion_tokens)} completion tokens`;
   const parts = [
-    el("p", { class: "more" }, `${role || (told.type === "scores" ? "likelihoods" : "request")}: ${where}, ${when}, took ${seconds(took)}, ${bill}`),
-    folding("Prompt", open, () => el("pre", { dir: "auto" }, run.unfold(told.prompt))),
+    el("p", { class: "more" }, `${role || (reply.type === "scores" ? "likelihoods" : "request")}: ${where}, ${when}, took ${seconds(took)}, ${bill}`),
+    folding("Prompt", open, () => el("pre", { dir: "auto" }, run.unfold(reply.prompt))),
   ];
-  if (told.type === "scores") {
-    parts.push(el("h4", {}, "Log-likelihoods"), rows(told.scores.map(([text, logprob, length]) => [
+  if (reply.type === "scores") {
+    parts.push(el("h4", {}, "Log-likelihoods"), rows(reply.scores.map(([text, logprob, length]) => [
       text === null ? "continuation" : JSON.stringify(text), `${number(logprob)} (${plural(length, "token")})`,
     ])));
     return [el("section", { class: "exchange" }, parts)];
   }
-  told.samples.forEach((sample, i) => {
-    const mine = node && node.request === told.id && node.sample === i;
-    if (told.samples.length > 1 && node && node.request === told.id && !mine) return;
-    const which = told.samples.length > 1 ? `Raw reply, sample ${i + 1} of ${told.samples.length}` : "Raw reply";
+  reply.samples.forEach((sample, i) => {
+    const isOwn = node && node.request === reply.id && node.sample === i;
+    if (reply.samples.length > 1 && node && node.request === reply.id && !isOwn) return;
+    const which = reply.samples.length > 1 ? `Raw reply, sample ${i + 1} of ${reply.samples.length}` : "Raw reply";
     parts.push(el("h4", {}, sample.finish === "length" ? `${which} (cut off at its token limit)` : which));
-    parts.push(el("pre", { dir: "auto", class: "reply" }, marked(run, sample, mine ? node.text : null)));
+    parts.push(el("pre", { dir: "auto", class: "reply" }, marked(run, sample, isOwn ? node.text : null)));
     parts.push(el("p", { class: "more" }, draftedWords(sample)));
     if (sample.logprob !== null) parts.push(el("p", { class: "more" }, `log-probability ${number(sample.logprob)}`));
     if (sample.tokens && sample.tokens.length) parts.push(folding("Token ids", false, () => tokens(sample)));
@@ -40,13 +40,13 @@ function draftedWords(sample) {
   return [`${said}, ${guessed.toLocaleString("en")} of them `, el("span", { class: guessed ? "drafted" : "" }, "accepted draft tokens")];
 }
 
-/** The reply's text with accepted draft tokens and this thought's own piece marked. */
+/** The text of the reply, with accepted draft tokens and the piece of this thought marked. */
 function marked(run, sample, own) {
   const pieces = sample.pieces.map(([folded, drafted]) => [run.unfold(folded), drafted === 1]);
   const whole = pieces.map(([text]) => text).join("");
   const from = own ? whole.indexOf(own) : -1;
   const cuts = from < 0 ? [] : [from, from + own.length];
-  const made = [], mine = el("span", { class: "this" });
+  const parts = [], frame = el("span", { class: "this" });
   let at = 0;
   for (const [text, drafted] of pieces) {
     const edges = [at, ...cuts.filter((cut) => cut > at && cut < at + text.length), at + text.length];
@@ -54,15 +54,15 @@ function marked(run, sample, own) {
       const inside = from >= 0 && edges[i] >= from && edges[i + 1] <= from + own.length;
       const shown = visible(text.slice(edges[i] - at, edges[i + 1] - at));
       const part = drafted ? el("span", { class: "drafted" }, shown) : shown;
-      if (!inside) made.push(part);
+      if (!inside) parts.push(part);
       else {
-        if (!mine.hasChildNodes()) made.push(mine);
-        mine.append(part);
+        if (!frame.hasChildNodes()) parts.push(frame);
+        frame.append(part);
       }
     }
     at += text.length;
   }
-  return made.length ? made : ["(nothing)"];
+  return parts.length ? parts : ["(nothing)"];
 }
 
 function tokens(sample) {
@@ -75,12 +75,12 @@ function rows(pairs) {
   return el("table", {}, pairs.map(([name, value]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value))));
 }
 
-/** Something folded away, made when it is opened first. */
+/** A folded section whose content is created when it is first opened. */
 function folding(name, open, make) {
-  const made = el("details", {}, el("summary", {}, name));
-  const fill = () => { if (made.open && made.childElementCount === 1) made.append(make()); };
-  made.addEventListener("toggle", fill);
-  made.open = open;
+  const details = el("details", {}, el("summary", {}, name));
+  const fill = () => { if (details.open && details.childElementCount === 1) details.append(make()); };
+  details.addEventListener("toggle", fill);
+  details.open = open;
   fill();
-  return made;
+  return details;
 }

@@ -1,4 +1,4 @@
-"""What the page tells of one run: its tree, the order in which it grew, and every request with its reply."""
+"""The data of one run for the page: its tree, the order of its growth, and every request with its reply."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..runtime.journal_tree import Rebuilt, rebuild
 from ..thought import Thought
 
 STEPS = ("thought", "judged", "dropped", "answer", "completion", "scores", "failed", "end")
-"""Types of events that a search is stepped through by; ``data.js`` counts on their order."""
+"""Types of the events that the slider steps through; ``data.js`` depends on their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,36 +26,36 @@ class RunData:
     requests: dict[str, dict[str, Any]]
     """Every answered request by id: the fields of its event, and ``t``, None when an earlier process asked it."""
     tree: dict[str, Any]
-    """What the page needs at once; columns, as a tree may have ten thousand thoughts."""
+    """Data that the page reads at once, in columns because a tree may have ten thousand thoughts."""
     replies: dict[str, Any]
-    """Prompts and replies, which the page reads when somebody asks for them; equal lines are kept once."""
+    """Prompts and replies, which the page reads on demand; equal lines are stored once."""
 
 
-def story(events: Sequence[Event], name: str) -> RunData:
-    """A run as far as its journal goes. Raises JournalError when its events do not fit together."""
+def run_data(events: Sequence[Event], name: str) -> RunData:
+    """The run of a journal, complete or not. Raises JournalError when the events are inconsistent."""
     if not events:
-        raise JournalError(f"{name}: there is nothing to view; the journal holds no whole line")
-    tellings: list[list[Event]] = [[]]
+        raise JournalError(f"{name}: there is nothing to view; the journal has no complete line")
+    attempts: list[list[Event]] = [[]]
     for event in events[1:]:
         if event.type == "resumed":
-            tellings.append([])
+            attempts.append([])
         else:
-            tellings[-1].append(event)
-    told = _furthest(tellings)
-    rebuilt = rebuild([events[0], *tellings[told]])
+            attempts[-1].append(event)
+    shown = _furthest(attempts)
+    rebuilt = rebuild([events[0], *attempts[shown]])
     try:
         _check(rebuilt.end)
-        requests = _requests(events, tellings[told])
+        requests = _requests(events, attempts[shown])
         tree = {
             "name": name,
             "run": recorded(events),
-            "notes": _notes(tellings, told, rebuilt),
+            "notes": _notes(attempts, shown, rebuilt),
             "solution": [thought.id for thought in rebuilt.tree.lineage(rebuilt.solution)] if rebuilt.solution else [],
             "end": rebuilt.end,
-            "failed": [event.data["error"] for event in tellings[told] if event.type == "failed"],
+            "failed": [event.data["error"] for event in attempts[shown] if event.type == "failed"],
             "thoughts": _thoughts(rebuilt),
-            **_steps(tellings[told], list(requests)),
-            "rounds": _rounds(tellings[told]),
+            **_steps(attempts[shown], list(requests)),
+            "rounds": _rounds(attempts[shown]),
             "requests": [
                 [data.get("role"), data["t"], data.get("seconds"), data.get("thought"), id]
                 for id, data in requests.items()
@@ -63,44 +63,45 @@ def story(events: Sequence[Event], name: str) -> RunData:
         }
         return RunData(name, rebuilt, requests, tree, _replies(requests))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise JournalError(f"{name}: an event of the journal is damaged ({error!r} is missing or misformed)") from error
+        raise JournalError(f"{name}: an event of the journal is damaged ({error!r} is missing or malformed)") from error
 
 
 def _check(end: dict[str, Any] | None) -> None:
-    """Raises KeyError or TypeError for an end that lacks what the page shows of it."""
+    """Raises KeyError or TypeError for an end that lacks a field which the page shows."""
     if end is not None:
         for name in ("answer", "solved", "ended", "seconds", "counts"):
             end[name]
         end["usage"]["calls"], end["usage"]["tokens"]
 
 
-def _furthest(tellings: Sequence[Sequence[Event]]) -> int:
-    """The telling to show: the last, or, where that was cut short, the one that tells of the most thoughts."""
-    if any(event.type == "end" for event in tellings[-1]):
-        return len(tellings) - 1
-    grown = [sum(event.type == "thought" for event in telling) for telling in tellings]
-    return max(range(len(tellings)), key=lambda index: (grown[index], index))
+def _furthest(attempts: Sequence[Sequence[Event]]) -> int:
+    """Index of the attempt to show: the last one if it is complete, else the one with the most thoughts."""
+    if any(event.type == "end" for event in attempts[-1]):
+        return len(attempts) - 1
+    sizes = [sum(event.type == "thought" for event in attempt) for attempt in attempts]
+    return max(range(len(attempts)), key=lambda index: (sizes[index], index))
 
 
-def _notes(tellings: Sequence[Sequence[Event]], told: int, rebuilt: Rebuilt) -> list[str]:
+def _notes(attempts: Sequence[Sequence[Event]], shown: int, rebuilt: Rebuilt) -> list[str]:
     notes = []
-    if len(tellings) > 1:
-        times = "once" if len(tellings) == 2 else f"{len(tellings) - 1} times"
-        which = "the last telling" if told == len(tellings) - 1 else f"telling {told + 1}, which goes furthest"
+    if len(attempts) > 1:
+        times = "once" if len(attempts) == 2 else f"{len(attempts) - 1} times"
+        which = "the last part" if shown == len(attempts) - 1 else f"part {shown + 1}, which goes furthest"
         notes.append(f"The run was resumed {times}; this is {which}.")
     if rebuilt.end is None:
-        notes.append("The journal has no end: the run is still going, or was cut off. It is shown as far as it goes.")
+        notes.append("The journal has no end: the run is in progress or was cut off. The page shows the recorded part.")
     return notes
 
 
-def _requests(events: Sequence[Event], telling: Sequence[Event]) -> dict[str, dict[str, Any]]:
-    now = {id(event) for event in telling}
-    found: dict[str, dict[str, Any]] = {}
+def _requests(events: Sequence[Event], shown: Sequence[Event]) -> dict[str, dict[str, Any]]:
+    """The answered requests of all attempts by id; ``t`` is known for those of the shown attempt."""
+    current = {id(event) for event in shown}
+    requests: dict[str, dict[str, Any]] = {}
     for event in events:
         if event.type in ("completion", "scores"):
-            t = event.data.get("t") if id(event) in now else None
-            found.setdefault(event.data["id"], {**event.data, "t": t, "type": event.type})
-    return found
+            t = event.data.get("t") if id(event) in current else None
+            requests.setdefault(event.data["id"], {**event.data, "t": t, "type": event.type})
+    return requests
 
 
 def _thoughts(rebuilt: Rebuilt) -> dict[str, list[Any]]:
@@ -126,22 +127,22 @@ def _thoughts(rebuilt: Rebuilt) -> dict[str, list[Any]]:
 
 
 def ranks(thoughts: Sequence[Thought]) -> dict[int, float]:
-    """Place of each known value among all values, from 0 (worst) to 1 (best), so that any scale of values will do."""
+    """Rank of each known value, from 0 (worst) to 1 (best), which suits any scale of values."""
     known = [(thought.id, thought.value) for thought in thoughts if thought.value is not None]
     values = sorted({value for _, value in known if not math.isnan(value)})
     place = {value: index / (len(values) - 1) if len(values) > 1 else 1.0 for index, value in enumerate(values)}
     return {id: place[value] for id, value in known if value in place}
 
 
-def _steps(telling: Sequence[Event], requests: Sequence[str]) -> dict[str, Any]:
-    """The order in which the search grew, the pieces that were dropped, and what each judgement rests on."""
+def _steps(events: Sequence[Event], requests: Sequence[str]) -> dict[str, Any]:
+    """The order of the events, the dropped pieces, and the requests of each judgement."""
     place = {id: index for index, id in enumerate(requests)}
     kind: list[int] = []
     at: list[int | None] = []
     t: list[float | None] = []
     dropped: list[list[Any]] = []
-    asked: dict[int, list[int]] = {}
-    for event in telling:
+    requests_of: dict[int, list[int]] = {}
+    for event in events:
         if event.type not in STEPS:
             continue
         data = event.data
@@ -154,18 +155,18 @@ def _steps(telling: Sequence[Event], requests: Sequence[str]) -> dict[str, Any]:
         elif event.type in ("thought", "judged", "answer"):
             what = data["id"]
         if event.type == "judged":
-            asked[data["id"]] = [place[id] for id in data.get("requests") or () if id in place]
+            requests_of[data["id"]] = [place[id] for id in data.get("requests") or () if id in place]
         kind.append(STEPS.index(event.type))
         at.append(what)
         t.append(data.get("t"))
-    return {"steps": {"kind": kind, "at": at, "t": t}, "dropped": dropped, "asked": asked}
+    return {"steps": {"kind": kind, "at": at, "t": t}, "dropped": dropped, "asked": requests_of}
 
 
-def _rounds(telling: Sequence[Event]) -> dict[str, list[Any]]:
-    """Rounds of the engine in columns, in the order of time; ``model`` tells two engines apart."""
+def _rounds(events: Sequence[Event]) -> dict[str, list[Any]]:
+    """Rounds of the engine in columns, in order of time; ``model`` distinguishes two engines."""
     names = ("model", *ROUND)
     rows: list[tuple[Any, ...]] = []
-    for event in telling:
+    for event in events:
         if event.type == "rounds":
             columns = [event.data[name] for name in ROUND]
             if not all(type(value) in (int, float) and math.isfinite(value) for column in columns for value in column):
@@ -181,7 +182,7 @@ def _replies(requests: dict[str, dict[str, Any]]) -> dict[str, Any]:
     def folded(text: str) -> list[int]:
         return [lines.setdefault(line, len(lines)) for line in text.split("\n")]
 
-    told = []
+    replies = []
     for id, data in requests.items():
         reply: dict[str, Any] = {"id": id, "type": data["type"], "prompt": folded(data["prompt"])}
         reply["usage"] = data.get("usage")
@@ -199,24 +200,24 @@ def _replies(requests: dict[str, dict[str, Any]]) -> dict[str, Any]:
         else:
             names = data.get("continuations") or [None] * len(data["logprobs"])
             reply["scores"] = [list(row) for row in zip(names, data["logprobs"], data["lengths"], strict=False)]
-        told.append(reply)
-    return {"requests": told, "lines": list(lines)}
+        replies.append(reply)
+    return {"requests": replies, "lines": list(lines)}
 
 
 def pieces(sample: dict[str, Any]) -> list[tuple[str, int]]:
-    """A completion's text in runs of tokens that a draft had guessed (1) or not (0); -1 where nobody tells."""
+    """A completion's text in runs of drafted tokens (1) and others (0); -1 where the backend does not report drafts."""
     text, drafted, ends = sample["text"], sample.get("drafted"), sample.get("ends")
     if drafted is None:
         return [(text, -1)]
     if not drafted or ends is None:
         return [(text, -1 if drafted else 0)]
-    marked, start = set(drafted), 0
-    found: list[tuple[str, int]] = []
+    drafted_places, start = set(drafted), 0
+    runs: list[tuple[str, int]] = []
     for place, end in enumerate([*ends, len(text)]):
-        guessed = int(place in marked)
-        if found and found[-1][1] == guessed:
-            found[-1] = (found[-1][0] + text[start:end], guessed)
+        is_drafted = int(place in drafted_places)
+        if runs and runs[-1][1] == is_drafted:
+            runs[-1] = (runs[-1][0] + text[start:end], is_drafted)
         else:
-            found.append((text[start:end], guessed))
+            runs.append((text[start:end], is_drafted))
         start = max(start, end)
-    return [(piece, guessed) for piece, guessed in found if piece]
+    return [(piece, is_drafted) for piece, is_drafted in runs if piece]

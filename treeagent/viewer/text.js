@@ -6,7 +6,7 @@ const $ = (id) => document.getElementById(id);
 const UNSEEN =
   /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 const visible = (text) =>
-  String(text).replace(UNSEEN, (found) => `\u27e8${found.charCodeAt(0).toString(16).padStart(4, "0")}\u27e9`);
+  String(text).replace(UNSEEN, (char) => `\u27e8${char.charCodeAt(0).toString(16).padStart(4, "0")}\u27e9`);
 
 const onOneLine = (text, most) => {
   const line = visible(String(text).replace(/\s+/g, " ").trim());

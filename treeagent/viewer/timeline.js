@@ -10,10 +10,10 @@ class Timeline {
     this.run = run;
     this.app = app;
     this.canvas = el("canvas", { role: "img", "aria-label": `Requests of ${visible(run.name)} over time` });
-    const told = run.requests.filter((request) => request[1] !== null);
-    this.roles = [...new Set(told.map((request) => request[0] || "likelihoods"))];
+    const timed = run.requests.filter((request) => request[1] !== null);
+    this.roles = [...new Set(timed.map((request) => request[0] || "likelihoods"))];
     this.end = Math.max(0.001, ...[run.steps.t[run.length - 1] ?? 0]);
-    for (const [, t] of told) this.end = Math.max(this.end, t);
+    for (const [, t] of timed) this.end = Math.max(this.end, t);
     this.rounds = run.rounds.at.map((at, i) => this.round(i));
     this.fullest = 1;
     for (const round of this.rounds) {
@@ -21,20 +21,20 @@ class Timeline {
       this.fullest = Math.max(this.fullest, round.rows + round.drafted);
     }
     this.engines = new Set(run.rounds.model).size;
-    this.pack(told);
+    this.pack(timed);
     const keys = this.roles.map((role, i) => {
       const swatch = el("span", { class: "swatch" });
       swatch.style.background = ROLES[i % ROLES.length];
       return [swatch, role];
     });
-    const spans = told.some((request) => request[2] !== null && request[2] !== undefined);
-    const said = `${plural(told.length, "request")} in ${seconds(this.end)}${spans ? "" : ", when answered"}`;
-    this.told = el("span", { class: "told" }, this.summary());
-    this.element = el("figure", {}, this.canvas, el("figcaption", {}, said, ...keys, this.told));
+    const spans = timed.some((request) => request[2] !== null && request[2] !== undefined);
+    const said = `${plural(timed.length, "request")} in ${seconds(this.end)}${spans ? "" : ", when answered"}`;
+    this.readout = el("span", { class: "readout" }, this.summary());
+    this.element = el("figure", {}, this.canvas, el("figcaption", {}, said, ...keys, this.readout));
     if (this.rounds.length) this.canvas.classList.add("rounds");
     this.canvas.addEventListener("click", (event) => this.click(event.offsetX));
     this.canvas.addEventListener("pointermove", (event) => this.hover(event.offsetX));
-    this.canvas.addEventListener("pointerleave", () => { this.told.textContent = this.summary(); });
+    this.canvas.addEventListener("pointerleave", () => { this.readout.textContent = this.summary(); });
     new ResizeObserver(() => this.draw()).observe(this.canvas);
   }
 
@@ -60,7 +60,7 @@ class Timeline {
     const t = this.timeAt(x), slack = (2 / this.canvas.clientWidth) * this.end;  // two pixels: rounds may be narrower
     const i = this.rounds.findLastIndex((round) => round.from <= t);
     if (i < 0 || t > this.rounds[i].to + slack) {
-      this.told.textContent = this.summary();
+      this.readout.textContent = this.summary();
       return;
     }
     const { from, to, rows, read, drafted, accepted, tokens, model } = this.rounds[i];
@@ -68,13 +68,13 @@ class Timeline {
     if (drafted) parts.push(`${accepted} of ${drafted} drafted were right`);
     if (read) parts.push(`${plural(read, "prompt token")} read`);
     const named = this.engines > 1 ? `${visible(model || "")} ` : "";
-    this.told.textContent = `${named}round ${i + 1}, ${seconds(to - from)}: ${parts.join(", ")}`;
+    this.readout.textContent = `${named}round ${i + 1}, ${seconds(to - from)}: ${parts.join(", ")}`;
   }
 
   /** Lanes, so that requests that were under way together lie below each other. */
-  pack(told) {
+  pack(timed) {
     const free = [];
-    this.bars = told.map(([role, t, took]) => ({ role: this.roles.indexOf(role || "likelihoods"), from: t - (took ?? 0), to: t }));
+    this.bars = timed.map(([role, t, took]) => ({ role: this.roles.indexOf(role || "likelihoods"), from: t - (took ?? 0), to: t }));
     this.bars.sort((a, b) => a.from - b.from);
     for (const bar of this.bars) {
       let lane = free.findIndex((end) => end <= bar.from);
