@@ -1,4 +1,4 @@
-"""What all searches that expand thoughts have in common."""
+"""Base classes of the searches that expand thoughts."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from treeagent import Search, Task
 
 @dataclass(frozen=True, kw_only=True)
 class ExpandingSearch(Search):
-    """The prompt of an expansion."""
+    """A search that expands thoughts by one of the task's prompts."""
 
     by: Literal["propose", "sample"] | None = None
-    """Prompt to expand with, ``propose`` or ``sample``; the task's ``propose`` if it has one."""
+    """Prompt to expand with, ``propose`` or ``sample``. None: ``propose`` if the task has it, else ``sample``."""
 
     def role(self, task: Task) -> str:
         """The prompt to expand with."""
         return self.by or ("propose" if task.has("propose") else "sample")
 
     def check(self, task: Task) -> None:
-        """Needs a prompt to expand with."""
+        """Raise ConfigError when the task lacks the prompt to expand with."""
         task.require(self.role(task), f"the search {type(self).__name__!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TreeSearch(ExpandingSearch):
-    """The same number of completions for every expansion."""
+    """A search that draws the same number of completions for every expansion."""
 
     k: Annotated[int, Ge(1)] | None = None
     """Completions per expansion; the task's own number when None."""

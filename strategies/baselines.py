@@ -1,4 +1,4 @@
-"""What every tree search has to beat at equal tokens: direct answers and chains of thought.
+"""Baselines without a tree, to compare at equal tokens: direct answers and chains of thought.
 
 Chain of thought: Wei et al. 2022, arXiv:2201.11903. Self-consistency: Wang et al. 2022, arXiv:2203.11171, equation 1.
 """
@@ -21,7 +21,7 @@ class IO(Search):
     evaluates: ClassVar[bool] = False
 
     def check(self, task: Task) -> None:
-        """Needs the prompt ``io``."""
+        """Raise ConfigError when the task lacks the prompt ``io``."""
         task.require("io", "the search 'io'")
 
     async def run(self, explorer: Explorer) -> Thought | None:
@@ -36,7 +36,7 @@ class CoT(Search):
     evaluates: ClassVar[bool] = False
 
     def check(self, task: Task) -> None:
-        """Needs the prompt ``cot``."""
+        """Raise ConfigError when the task lacks the prompt ``cot``."""
         task.require("cot", "the search 'cot'")
 
     async def run(self, explorer: Explorer) -> Thought | None:
@@ -54,10 +54,10 @@ class CoTSC(Search):
     by: Literal["cot", "io"] = "cot"
     """Prompt of the attempts: ``cot``, or ``io`` for a vote over direct answers."""
     candidates: Annotated[int, Ge(1)] = 1
-    """How many of the most frequent answers the task may verify; a beam search of width b may have b verified."""
+    """Number of the most frequent answers that are verified; b makes it comparable with a beam of width b."""
 
     def check(self, task: Task) -> None:
-        """Needs the prompt of its attempts."""
+        """Raise ConfigError when the task lacks the prompt of the attempts."""
         task.require(self.by, "the search 'cot-sc'")
 
     async def run(self, explorer: Explorer) -> Thought | None:

@@ -1,10 +1,10 @@
 """Beam search over reasoning steps (Xie et al. 2023, arXiv:2305.00633; Snell et al. 2024, arXiv:2408.03314).
 
-Where ``bfs`` looks at the last state alone, this ranks whole paths by the scores of all their steps: one doubtful step
-is not forgotten because the next one looks fine. Departs from Xie et al. in three ways: beams are kept by rank and not
+``bfs`` ranks paths by their last state alone; this search ranks them by the scores of all their steps, so that a
+doubtful step still counts after a good one. Departs from Xie et al. in three ways: beams are kept by rank and not
 sampled; a step's score is the evaluator's (their mix of likelihood and confidence is the evaluator ``reward``); and
 the scores are averaged, where the paper multiplies them, because a product favours short paths or long ones,
-depending on the judge's scale. ``prod`` is there for judges whose scores are probabilities.
+depending on the scale of the scores. ``prod`` suits evaluators whose scores are probabilities.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from annotated_types import Ge
 from treeagent import ConfigError, Explorer, Task, Thought
 
 from .base import TreeSearch
-from .path_scores import How, best_paths
+from .path_scores import PathScore, best_paths
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Beam(TreeSearch):
 
     b: Annotated[int, Ge(1)] = 5
     """Paths kept per level, finished ones included."""
-    score: How = "mean"
+    score: PathScore = "mean"
     """A path's score from those of its steps: ``mean``, ``prod``, ``min`` (its weakest step) or ``last`` (as bfs)."""
 
     def check(self, task: Task) -> None:
-        """Needs a prompt to expand with, and for products no label below 0."""
+        """Raise ConfigError without a prompt to expand with, or for products of labels below 0."""
         super().check(task)
         if self.score == "prod" and min(task.labels.values(), default=0.0) < 0:
             raise ConfigError(

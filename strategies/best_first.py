@@ -1,7 +1,7 @@
 """Best-first search (Pearl 1984, Heuristics; for language models: Koh et al. 2024, arXiv:2407.01476, section 3.3).
 
-The judgement is the heuristic: the open thought of highest value is expanded next, wherever in the tree it stands. Of
-equal values the newest goes first: judges have few labels, and on a plateau the oldest first would be breadth first.
+The judgement is the heuristic: the open thought of highest value is expanded next, wherever in the tree it is. Of
+equal values the newest is first: evaluators have few labels, and on a plateau the oldest first would be breadth first.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ class BestFirst(TreeSearch):
     """Expand the best open thought of the whole tree, until the best one is finished and accepted.
 
     Stops at the first finished thought that the task verifies, or, where it cannot verify, at the first one that has an
-    answer. When the expansions are used up, the best ``candidates`` of the finished thoughts left have their turn.
+    answer. When the expansions are used up, the best ``candidates`` of the remaining finished thoughts are answered.
     """
 
     expansions: Annotated[int, Ge(1)] = 32
     """Thoughts expanded at most; the search budget c of Koh et al."""
     parallel: Annotated[int, Ge(1)] = 1
-    """Thoughts expanded together; 1 is the textbook's search, more may expand a thought that it would not have."""
+    """Thoughts expanded together. 1 is the textbook search; more may expand thoughts that it would not."""
     candidates: Annotated[int, Ge(1)] = 5
-    """Finished thoughts that may have their answer written when the expansions are used up."""
+    """Finished thoughts that are answered at most when the expansions are used up."""
 
     async def run(self, explorer: Explorer) -> Thought | None:
         """The first accepted thought; when none is, the first that had an answer at all."""
         frontier, left, fallback = [explorer.root], self.expansions, None
         while frontier:
             if frontier[0].terminal:
-                found = await explorer.finish([frontier.pop(0)])
-                if found is not None and (explorer.verified(found) or not explorer.task.can_verify):
-                    return found
-                fallback = fallback or found
+                answered = await explorer.finish([frontier.pop(0)])
+                if answered is not None and (explorer.verified(answered) or not explorer.task.can_verify):
+                    return answered
+                fallback = fallback or answered
                 continue
             batch = [thought for thought in frontier[: self.parallel] if not thought.terminal][:left]
             left -= len(batch)

@@ -1,6 +1,6 @@
 """Breadth-first search with a beam (Yao et al. 2023, arXiv:2305.10601, algorithm 1: ToT-BFS).
 
-Departs from the paper in three ways: a finished thought stays in the beam and competes with longer ones; the search
+Departs from the paper in three ways: a finished thought stays in the beam and is ranked with longer ones; the search
 ends at the first level whose beam has a finished thought that the task verifies; and all thoughts of a level are grown
 together, each child judged as soon as it exists.
 """

@@ -17,13 +17,13 @@ class DFS(TreeSearch):
     """Follow the best child first; skip children judged below ``threshold``; go back when nothing is left.
 
     Stops at the first finished thought that the task verifies, or, where it cannot verify, at the first one that has an
-    answer. A thought whose judgement could not be parsed is tried last and never pruned: nothing is known against it.
+    answer. A thought whose judgement could not be parsed is expanded last and never pruned: its value is unknown.
     """
 
     threshold: float = 0.5
-    """On the scale of the evaluator."""
+    """Children judged below it are pruned; on the scale of the evaluator."""
     width: Annotated[int, Ge(1)] = 5
-    """Children followed per thought; the others wait until nothing else is left."""
+    """Children expanded per thought at first; the others are expanded after everything else."""
 
     async def run(self, explorer: Explorer) -> Thought | None:
         """The first accepted thought; when none is, the first that had an answer at all."""
@@ -32,10 +32,10 @@ class DFS(TreeSearch):
         while stack:
             thought = stack.pop()
             if thought.terminal:
-                found = await explorer.finish([thought])
-                if found is not None and (explorer.verified(found) or not explorer.task.can_verify):
-                    return found
-                fallback = fallback or found
+                answered = await explorer.finish([thought])
+                if answered is not None and (explorer.verified(answered) or not explorer.task.can_verify):
+                    return answered
+                fallback = fallback or answered
                 continue
             [children] = await explorer.grow([thought], role=self.by, n=self.k)
             promising = [child for child in children if child.value is None or child.value >= self.threshold]

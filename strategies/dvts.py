@@ -1,7 +1,7 @@
 """Diverse verifier tree search (Beeching, Tunstall & Rush 2024, "Scaling test-time compute with open models").
 
 N samples are split into N/M independent subtrees (here: ``subtrees``), each of which follows the best of its own M
-steps (here: ``k``). A beam of the same cost soon holds variants of one idea; subtrees cannot crowd each other out.
+steps (here: ``k``). A beam of the same cost soon holds variants of one idea; independent subtrees stay diverse.
 Departs from the source where states are merged: first steps are dealt out among the subtrees in turn, so that no two
 begin at the same state. Below that a state counts as a duplicate within its own subtree only.
 """

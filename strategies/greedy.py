@@ -1,6 +1,7 @@
-"""Greedy search: always the best child, never back (Tree of Thoughts with b = 1, Yao et al. 2023, arXiv:2305.10601).
+"""Greedy search: expand the best child, never backtrack.
 
-Textbooks call it hill climbing. It is the baseline that tells what the rest of a beam, or going back, is worth.
+It is Tree of Thoughts with b = 1 (Yao et al. 2023, arXiv:2305.10601). Textbooks call it hill climbing. It is the
+baseline for wider beams and for backtracking.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .base import TreeSearch
 
 @dataclass(frozen=True)
 class Greedy(TreeSearch):
-    """Generate ``k`` completions, evaluate, follow the best thought; a dead end is the end."""
+    """Generate ``k`` completions, evaluate, follow the best thought; a dead end ends the search."""
 
     async def run(self, explorer: Explorer) -> Thought | None:
         """The answer of the one path, if it comes to an end."""

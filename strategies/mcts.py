@@ -1,9 +1,9 @@
 """Monte Carlo tree search with UCT (Kocsis & Szepesvari 2006; for reasoning: RAP, Hao et al. 2023, arXiv:2305.14992).
 
-The evaluator stands in for random roll-outs: a simulation is worth the best judgement among the children it adds, and a
-child's own judgement counts as its first sample. The exploration term is sqrt(log(N + 1) / (n + 1)), so that children
+The evaluator replaces random roll-outs: the value of a simulation is the best judgement among the children it adds, and
+a child's own judgement is its first sample. The exploration term is sqrt(log(N + 1) / (n + 1)), so that children
 without a visit compare by their judgements. Means are scaled to [0, 1] by the worst and best value seen so far, so the
-exploration constant does not depend on the judge's scale.
+exploration constant does not depend on the evaluator's scale.
 ``parallel`` leaves are picked with virtual loss (Chaslot et al. 2008), grown together, and backed up in the order they
 were picked: ``parallel`` may change the tree, the order in which replies arrive never does.
 """
@@ -30,12 +30,12 @@ class Node:
     thought: Thought
     parent: Node | None
     tie: float
-    """Random, drawn when the node is made: equal children are told apart by the seed alone."""
+    """Random, drawn when the node is made: the seed alone breaks ties."""
     children: list[Node] | None = None
     """None until expanded."""
     visits: int = 0
     rated: int = 0
-    """Visits with a known value; an unparsed judgement is no value of 0."""
+    """Visits with a known value; an unparsed judgement does not count as 0."""
     total: float = 0.0
     """Sum of the known values."""
     pending: int = 0
@@ -70,7 +70,7 @@ class MCTS(TreeSearch):
     ``best_path``: down the children of highest mean. Both fall back to ``max_value`` where the way down ends at an
     unfinished thought, or where nothing is left to expand and visits tell nothing."""
     candidates: Annotated[int, Ge(1)] = 5
-    """Finished thoughts that may have their answer written at the end."""
+    """Finished thoughts that are answered at most at the end of the search."""
 
     async def run(self, explorer: Explorer) -> Thought | None:
         """The first verified answer, or the one chosen by ``output``."""
@@ -92,8 +92,8 @@ class MCTS(TreeSearch):
             done += len(leaves)
             solved = [child for children in grown for child in children if child.terminal and explorer.verified(child)]
             for child in solved:
-                if (found := await explorer.finish([child])) and explorer.verified(found):
-                    return found
+                if (answered := await explorer.finish([child])) and explorer.verified(answered):
+                    return answered
         return await explorer.finish(self._best(root, explorer)[: self.candidates])
 
     def _select(self, node: Node, values: list[float]) -> Node | None:
@@ -113,7 +113,7 @@ class MCTS(TreeSearch):
         return next((leaf for child in ordered if (leaf := self._select(child, values))), None)
 
     def _back_up(self, leaf: Node, worst: float) -> None:
-        """A simulation is worth its best child; a dead end is worth the worst value seen."""
+        """The value of a simulation is that of its best child, that of a dead end the worst value seen."""
         children = leaf.children or []
         known = [child.thought.value for child in children if child.thought.value is not None]
         for child in children:

@@ -9,10 +9,10 @@ from typing import Literal
 
 from treeagent import Thought, Tree
 
-How = Literal["mean", "prod", "min", "last"]
+PathScore = Literal["mean", "prod", "min", "last"]
 """How the judgements of a path's steps become the score of the path."""
 
-_SCORES: dict[How, Callable[[list[float]], float]] = {
+_SCORES: dict[PathScore, Callable[[list[float]], float]] = {
     "mean": fmean,
     "prod": math.prod,
     "min": min,
@@ -20,17 +20,17 @@ _SCORES: dict[How, Callable[[list[float]], float]] = {
 }
 
 
-def best_paths(thoughts: Iterable[Thought], tree: Tree, how: How) -> list[Thought]:
+def best_paths(thoughts: Iterable[Thought], tree: Tree, score: PathScore) -> list[Thought]:
     """Highest path score first; of equal scores the higher last step, then the earlier thought.
 
     Steps of unknown value are left out of a path's score; a thought whose own value is unknown comes last, since
-    the rest of its path says nothing about it.
+    the scores of the rest of its path do not describe it.
     """
 
     def key(thought: Thought) -> tuple[bool, float, float]:
         if thought.value is None:
             return True, 0.0, 0.0
         values = [step.value for step in tree.lineage(thought) if step.value is not None]
-        return False, -_SCORES[how](values), -thought.value
+        return False, -_SCORES[score](values), -thought.value
 
     return sorted(thoughts, key=key)

@@ -6,9 +6,9 @@ following the child of highest reward to an end, and backs up: Q is the highest 
 path through it (max of averages, as in the authors' code). Until a step has been tried, its reward is its Q.
 
 A search of its own and no mode of ``mcts``, with which it shares the formula of UCT alone: there values belong to
-states, the judge stands in for the simulation, and Q is a mean over visits. Departs from the paper in three ways: Q is
-scaled to [0, 1] by the worst and best reward seen, so that ``w`` does not depend on the judge's scale; paths that have
-been walked to the end are not walked again; and a dead end counts as one more step of the worst reward.
+states, the evaluator replaces the simulation, and Q is a mean over visits. Departs from the paper in three ways: Q is
+scaled to [0, 1] by the worst and best reward seen, so that ``w`` does not depend on the evaluator's scale; paths that
+were followed to the end are not followed again; and a dead end counts as one more step of the worst reward.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ class Step:
     """None until expanded."""
     visits: int = 0
     closed: bool = False
-    """Walked to the end, and so is everything below."""
+    """Followed to the end, as is every path below."""
 
 
 @dataclass(frozen=True)
 class RAP(TreeSearch):
-    """Walk paths to their ends, chosen by UCT and then by reward; stop early on a thought that the task verifies."""
+    """Follow paths to their ends, chosen by UCT and then by reward; stop early on a thought that the task verifies."""
 
     iterations: Annotated[int, Ge(1)] = 10
-    """Paths walked at most."""
+    """Paths followed to their ends at most."""
     w: Annotated[float, Ge(0)] = 1.0
     """Exploration weight of UCT."""
     candidates: Annotated[int, Ge(1)] = 5
-    """Finished thoughts, by the mean reward of their paths, that may have their answer written at the end."""
+    """Finished thoughts that are answered at most at the end, by the mean reward of their paths."""
 
     async def run(self, explorer: Explorer) -> Thought | None:
         """The first verified answer, or that of the path of highest mean reward."""
@@ -67,8 +67,8 @@ class RAP(TreeSearch):
                     rewards += [child.value for child in grown if child.value is not None]
                     for child in grown:
                         solved = child.terminal and explorer.verified(child)
-                        if solved and (found := await explorer.finish([child])) and explorer.verified(found):
-                            return found
+                        if solved and (answered := await explorer.finish([child])) and explorer.verified(answered):
+                            return answered
                 if not step.children:
                     break
                 path.append(self._select(step, rewards))
@@ -89,7 +89,7 @@ class RAP(TreeSearch):
 
     @staticmethod
     def _back_up(path: list[Step], worst: float) -> None:
-        """Means of the known rewards from each step to the end; an unparsed judgement is no reward of 0."""
+        """Means of the known rewards from each step to the end; an unparsed judgement does not count as 0."""
         known = [] if path[-1].thought.terminal else [worst]
         for step in reversed(path):
             if step.thought.value is not None:

@@ -1,11 +1,11 @@
 """REBASE: reward-balanced search (Wu et al. 2024, arXiv:2408.00724).
 
-Each level has a budget of steps, shared among its open thoughts by the softmax of their rewards: good thoughts get
-many children, poor ones few or none, and none is given up because of its rank. A finished thought lowers the budget of
-the levels below it by one. Departs from the paper in four ways: shares are rounded by largest remainders, not each on
-its own, so that they always sum to the budget; rewards are scaled to [0, 1] by the worst and best seen so far, so that
-the temperature does not depend on the judge's scale; of a list that is proposed, the first steps up to the share are
-read; and the answer is the best finished thought's (best-of-N), not that of a vote weighted by reward.
+Each level has a budget of steps, shared among its open thoughts by the softmax of their rewards: good thoughts get many
+children, poor ones few or none, and no rank prunes a thought. A finished thought lowers the budget of the levels below
+it by one. Departs from the paper in four ways: shares are rounded by largest remainders, not each on its own, so that
+they always sum to the budget; rewards are scaled to [0, 1] by the worst and best seen so far, so that the temperature
+does not depend on the evaluator's scale; of a proposed list, the first steps up to the share are read; and the answer
+is the best finished thought's (best-of-N), not that of a vote weighted by reward.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Rebase(ExpandingSearch):
     temperature: Annotated[float, Gt(0)] = 0.2
     """T_b of the paper, on rewards from 0 to 1: low favours the best, high shares equally."""
     candidates: Annotated[int, Ge(1)] = 5
-    """Finished thoughts that may have their answer written at the end."""
+    """Finished thoughts that are answered at most at the end of the search."""
 
     async def run(self, explorer: Explorer) -> Thought | None:
         """The answer of the best finished thought."""
@@ -41,7 +41,7 @@ class Rebase(ExpandingSearch):
         values: list[float] = []
         while level:
             grown = await explorer.grow(level, role=role, n=shares if role == "sample" else None, most=shares)
-            children = [child for each in grown for child in each]
+            children = [child for siblings in grown for child in siblings]
             values += [child.value for child in children if child.value is not None]
             finished += [child for child in children if child.terminal]
             growing = [child for child in children if not child.terminal]

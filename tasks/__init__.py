@@ -1,1 +1,1 @@
-"""Checkers: what tasks know beyond their YAML files."""
+"""Checkers of the six tasks: exact checks that YAML cannot express."""

@@ -140,8 +140,8 @@ def show_action(action: Action) -> str:
 
 def read_pddl(text: str) -> tuple[State, Goal]:
     """A PDDL problem with the predicates of the four-operator domain. Raises ValueError."""
-    start, found, end = text.partition("(:goal")
-    if "(:init" not in start or not found:
+    start, keyword, end = text.partition("(:goal")
+    if "(:init" not in start or not keyword:
         raise ValueError("a PDDL problem needs (:init ...) and (:goal ...)")
     below: dict[str, str] = {}
     held = None
@@ -161,10 +161,10 @@ def read_pddl(text: str) -> tuple[State, Goal]:
 def _facts(text: str) -> list[tuple[str, list[str]]]:
     """The facts of a section. Raises ValueError for a predicate that is not of the domain."""
     arity = {"on": 2, "ontable": 1, "clear": 1, "holding": 1, "handempty": 0}
-    found = []
+    atoms = []
     for body in re.findall(r"\(([^()]*)\)", text):
         name, *words = body.split()
         if len(words) != arity.get(name):
             raise ValueError(f"({body}) is not a fact of the blocks world")
-        found.append((name, words))
-    return found
+        atoms.append((name, words))
+    return atoms

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 TABLE = ""
-"""What a block may stand on beside another block."""
+"""The support of a block that stands on no other block."""
 Name = Literal["pick up", "put down", "stack", "unstack"]
 Goal = frozenset[tuple[str, str]]
-"""Pairs of a block and what it must stand on."""
+"""Pairs of a block and its required support."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +109,9 @@ def shortest_plan(state: State, goal: Goal) -> list[Action] | None:
     plans: dict[State, tuple[State, Action] | None] = {state: None}
     layer = [state]
     while layer:
-        for found in layer:
-            if found.meets(goal):
-                return _way(found, plans)
+        for reached in layer:
+            if reached.meets(goal):
+                return _way(reached, plans)
         following = []
         for parent in layer:
             for action in actions(parent):

@@ -1,4 +1,4 @@
-"""Creative writing: whether four paragraphs end with four given sentences. How good they are is a judge's affair."""
+"""Creative writing: whether four paragraphs end with four given sentences. Their quality is left to the evaluator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import combinations
 from treeagent.checker import Checker
 
 COUNT = 4
-"""Sentences given, and paragraphs wanted."""
+"""Number of given sentences, and of paragraphs to write."""
 _END = re.compile(r"""(?:(?<=[.!?…])|(?<=[.!?…]["')]))\s+(?=["'(]*[A-Z0-9])""")
 _CAPITAL = re.compile(r"""\s+(?=["'(]*[A-Z])""")
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
@@ -38,7 +38,7 @@ def _cut(text: str, places: Sequence[int]) -> tuple[str, ...]:
 
 
 def _plain(text: str) -> str:
-    """One kind of quotation marks and single blanks, so that these cannot decide."""
+    """With one kind of quotation marks and single blanks, so that texts that differ in these are equal."""
     return " ".join(text.translate(_QUOTES).split())
 
 
@@ -65,8 +65,8 @@ class CreativeWriting(Checker):
     def verify(self, input: str, steps: Sequence[str], answer: str | None) -> bool:
         """Four paragraphs whose ends are the four sentences, in order; quotation marks and spacing aside."""
         passage = answer if answer is not None else steps[-1] if steps else ""
-        found = paragraphs(passage)
-        return len(found) == COUNT and any(
-            all(paragraph == end or paragraph.endswith(f" {end}") for paragraph, end in zip(found, ends, strict=True))
+        written = paragraphs(passage)
+        return len(written) == COUNT and any(
+            all(paragraph == end or paragraph.endswith(f" {end}") for paragraph, end in zip(written, ends, strict=True))
             for ends in readings(input)
         )

@@ -27,14 +27,14 @@ class Grid:
 
     clues: tuple[str, ...]
     letters: str = "_" * SIZE * SIZE
-    """Row by row; ``_`` where none stands."""
+    """Row by row; ``_`` for an empty cell."""
 
     def word(self, slot: str) -> str:
-        """What stands in a slot, such as ``h1``."""
+        """The letters of a slot, such as ``h1``."""
         return "".join(self.letters[cell] for cell in _cells(slot))
 
     def filled(self, slot: str, word: str) -> Grid | None:
-        """With a word written in; None where a letter that stands would change, or nothing would."""
+        """With a word written in; None where a letter would change, or where nothing would."""
         now = self.word(slot)
         if now == word or any(old not in ("_", new) for old, new in zip(now, word, strict=True)):
             return None
@@ -56,12 +56,12 @@ def _cells(slot: str) -> range:
 def read(text: str) -> Grid:
     """The board that a state shows. Raises ValueError where across and down disagree or a line is not a clue's."""
     lines = text.removesuffix(FULL).strip().splitlines()
-    found = [_LINE.fullmatch(line) for line in lines]
-    if len(found) != 2 * SIZE or not all(
-        match and match["slot"] == slot for match, slot in zip(found, SLOTS, strict=True)
+    matches = [_LINE.fullmatch(line) for line in lines]
+    if len(matches) != 2 * SIZE or not all(
+        match and match["slot"] == slot for match, slot in zip(matches, SLOTS, strict=True)
     ):
         raise ValueError("a state has ten lines such as 'h1. A clue: AB___', h1 to h5 and v1 to v5")
-    board = Grid(tuple(match["clue"] for match in found if match), "".join(m["letters"] for m in found[:SIZE] if m))
+    board = Grid(tuple(match["clue"] for match in matches if match), "".join(m["letters"] for m in matches[:SIZE] if m))
     if board.text.removesuffix(FULL).strip().splitlines() != lines:
         raise ValueError("the words across and down do not agree")
     return board
@@ -69,7 +69,7 @@ def read(text: str) -> Grid:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """How much of a crossword is right (Tree of Thoughts, section 4.3)."""
+    """Shares of a crossword that are right (Tree of Thoughts, section 4.3)."""
 
     letters: float
     words: float
@@ -81,13 +81,13 @@ def shares(answer: str, gold: str) -> Shares:
 
     Raises ValueError where the gold answer has other than 25 letters.
     """
-    given, right = ("".join(text.split()).upper() for text in (answer, gold))
+    letters, right = ("".join(text.split()).upper() for text in (answer, gold))
     if len(right) != SIZE * SIZE:
         raise ValueError(f"the gold answer has {len(right)} letters, not {SIZE * SIZE}")
-    given = given.ljust(SIZE * SIZE, "_")[: SIZE * SIZE]
-    words = sum(all(given[at] == right[at] for at in _cells(slot)) for slot in SLOTS)
-    letters = sum(map(str.__eq__, given, right))
-    return Shares(letters / SIZE**2, words / len(SLOTS), letters == SIZE**2)
+    letters = letters.ljust(SIZE * SIZE, "_")[: SIZE * SIZE]
+    words = sum(all(letters[at] == right[at] for at in _cells(slot)) for slot in SLOTS)
+    matching = sum(map(str.__eq__, letters, right))
+    return Shares(matching / SIZE**2, words / len(SLOTS), matching == SIZE**2)
 
 
 class Crosswords(Checker):
@@ -115,5 +115,5 @@ class Crosswords(Checker):
         return None if board is None else board.text
 
     def grade(self, answer: str, gold: str) -> bool:
-        """All 25 letters; :func:`shares` tells how many are right."""
+        """Whether all 25 letters are right; :func:`shares` counts them."""
         return shares(answer, gold).game

@@ -1,4 +1,4 @@
-"""Arithmetic as people write it, in exact fractions. A parser: what a model writes never reaches an interpreter."""
+"""Arithmetic as people write it, in exact fractions. A parser; no text of a model is evaluated as code."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def value(text: str, number: str = r"[0-9]+") -> tuple[Fraction, tuple[Fraction,
         at = match.end()
     parser = _Parser(tokens)
     try:
-        found = parser.sum()
+        result = parser.sum()
     except (ValueError, ZeroDivisionError):
         return None
-    return (found, tuple(parser.used)) if not parser.tokens else None
+    return (result, tuple(parser.used)) if not parser.tokens else None
 
 
 class _Parser:

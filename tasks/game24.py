@@ -23,7 +23,7 @@ class Game24(Checker):
         return show(read(state))
 
     def legal(self, parent: str, text: str, state: str) -> bool:
-        """Both operands are there, the result is exact, and what is said to be left is what is left."""
+        """Both operands are numbers of the state, the result is exact, and the numbers left are the ones stated."""
         match = STEP.fullmatch(text)
         if match is None:
             return False
@@ -59,5 +59,5 @@ def evaluate(expression: str) -> tuple[Fraction, tuple[Fraction, ...]] | None:
 
     A trailing ``= 24`` is allowed.
     """
-    found = value(re.sub(r"=\s*24\s*$", "", expression))
-    return None if found is None else (found[0], tuple(sorted(found[1])))
+    result = value(re.sub(r"=\s*24\s*$", "", expression))
+    return None if result is None else (result[0], tuple(sorted(result[1])))

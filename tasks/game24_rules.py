@@ -62,7 +62,7 @@ def apply(left: Fraction, op: str, right: Fraction) -> Fraction | None:
 @cache
 def steps(state: State) -> tuple[ArithmeticStep, ...]:
     """Every non-negative step, in reading order of the operands; one step per resulting state."""
-    found: dict[State, ArithmeticStep] = {}
+    steps_by_state: dict[State, ArithmeticStep] = {}
     for i, j in combinations(range(len(state)), 2):
         rest = [number for k, number in enumerate(state) if k not in (i, j)]
         low, high = state[i], state[j]
@@ -77,9 +77,9 @@ def steps(state: State) -> tuple[ArithmeticStep, ...]:
             if result is None:
                 continue
             after = tuple(sorted((*rest, result)))
-            if after not in found:
-                found[after] = ArithmeticStep(left, op, right, result, after)
-    return tuple(found.values())
+            if after not in steps_by_state:
+                steps_by_state[after] = ArithmeticStep(left, op, right, result, after)
+    return tuple(steps_by_state.values())
 
 
 @cache

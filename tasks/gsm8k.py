@@ -18,18 +18,18 @@ _UNFINISHED = re.compile(r"(?:[-+*/(]|[0-9])\s*$")
 _MIXED = re.compile(r"[0-9]\s+and\s*$")
 _FINAL = re.compile(rf"-?\s*[$€£]?\s*(?P<number>{_NUMBER})\s*(?:%|[a-zA-Z]*)\.?")
 _SIGNS = str.maketrans("\u00d7\u00b7\u00f7\u2212\u2013", "**/--", "$€£")
-"""Multiplication and division signs, minus sign and en dash, as a keyboard has them; currencies go."""
+"""Multiplication and division signs, minus sign and en dash, as a keyboard has them; currency signs are removed."""
 
 
 class GSM8K(Checker):
     """Registered as ``gsm8k``."""
 
     def legal(self, parent: str, text: str, state: str) -> bool:
-        """Every calculation that :func:`equations` finds in the step is right; its words are the judge's affair."""
+        """Every calculation that :func:`equations` finds in the step is right; its words are left to the evaluator."""
         return all(right for _, right in equations(text))
 
     def grade(self, answer: str, gold: str) -> bool:
-        """Equal as numbers: ``1,080``, ``$1080`` and ``1080.00`` are one. Raises ValueError where the gold is none."""
+        """Equal as numbers: ``1,080``, ``$1080`` and ``1080.00`` are equal. ValueError for a gold that is none."""
         wanted = number(gold)
         if wanted is None:
             raise ValueError(f"the gold answer {gold[:60]!r} is no number")
@@ -50,7 +50,7 @@ def equations(text: str) -> list[tuple[str, bool]]:
 
     What has a unit, a percentage or an unknown in it is not an equation here: nothing is known about it.
     """
-    found = []
+    checked = []
     text = re.sub(r"(?<=[\s0-9])x(?=\s*[0-9(])", "*", text.translate(_SIGNS))
     for match in _EQUATION.finditer(text):
         before = text[: match.start()]
@@ -60,5 +60,5 @@ def equations(text: str) -> list[tuple[str, bool]]:
         left = value(match["left"].replace(",", ""), r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
         if left is not None:
             digits = len(right.partition(".")[2])
-            found.append((match[0].strip(), abs(left[0] - Fraction(right)) <= Fraction(1, 2 * 10**digits)))
-    return found
+            checked.append((match[0].strip(), abs(left[0] - Fraction(right)) <= Fraction(1, 2 * 10**digits)))
+    return checked

@@ -1,4 +1,4 @@
-"""PrOntoQA: every step of a proof is checked against the stated rules, and a finished state says what it proves.
+"""PrOntoQA: every step of a proof is checked against the stated rules, and a finished state names the answer.
 
 An input and a state are the same kind of text: sentences, then the question; what a step derives is added to them.
 """
@@ -19,7 +19,7 @@ _ANSWER = re.compile(r"\s*Answer: (?:True|False)\s*$")
 
 @dataclass(frozen=True, slots=True)
 class ProntoQAProblem:
-    """What is stated and what is asked."""
+    """The stated sentences and the question."""
 
     stated: tuple[str, ...]
     """The sentences, without full stops."""
@@ -30,7 +30,7 @@ class ProntoQAProblem:
 
     @property
     def answer(self) -> str | None:
-        """What the facts already say of the question; None while they say nothing."""
+        """The answer that the facts prove; None while they prove none."""
         if self.query in self.facts:
             return "True"
         return "False" if self.query.denied in self.facts else None
@@ -68,14 +68,14 @@ def read(text: str) -> ProntoQAProblem:
     if len(parts) != 2 or not parts[0].strip():
         raise ValueError("it must be sentences, then 'True or false:' and one more")
     stated = sentences(parts[0])
-    asked = sentences(parts[1])
-    query = read_sentence(asked[0]) if len(asked) == 1 else None
+    questions = sentences(parts[1])
+    query = read_sentence(questions[0]) if len(questions) == 1 else None
     if not isinstance(query, Fact):
         raise ValueError("the question must be one sentence about one name")
     claims = [read_sentence(sentence) for sentence in stated]
     rules = frozenset(claim for claim in claims if isinstance(claim, Rule))
     facts = frozenset(claim for claim in claims if isinstance(claim, Fact))
-    return ProntoQAProblem(tuple(stated), rules, facts, asked[0], query)
+    return ProntoQAProblem(tuple(stated), rules, facts, questions[0], query)
 
 
 class ProntoQA(Checker):

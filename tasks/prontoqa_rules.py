@@ -81,21 +81,21 @@ def sentences(text: str) -> list[str]:
 
 def follows(fact: Fact, rules: Iterable[Rule], known: Iterable[Fact]) -> bool:
     """Whether one of the rules and one of the known facts give the fact at once."""
-    given = set(known)
-    return any(rule.claim == fact.claim and Fact(fact.who, Proposition(rule.kind)) in given for rule in rules)
+    facts = set(known)
+    return any(rule.claim == fact.claim and Fact(fact.who, Proposition(rule.kind)) in facts for rule in rules)
 
 
 def closure(rules: Iterable[Rule], known: Iterable[Fact]) -> set[Fact]:
     """Everything that follows in any number of steps, by forward chaining."""
     rules = list(rules)
-    found = set(known)
-    waiting = list(found)
-    while waiting:
-        fact = waiting.pop()
+    derived = set(known)
+    agenda = list(derived)
+    while agenda:
+        fact = agenda.pop()
         for rule in rules:
             if fact.claim == Proposition(rule.kind):
                 new = Fact(fact.who, rule.claim)
-                if new not in found:
-                    found.add(new)
-                    waiting.append(new)
-    return found
+                if new not in derived:
+                    derived.add(new)
+                    agenda.append(new)
+    return derived

@@ -1,7 +1,14 @@
-"""Fixtures that several files of tests of the seed engine share; torch is imported where one of them is used."""
+"""Which cases the default run has, and fixtures that several files of tests of the seed engine share.
+
+Torch is imported where a fixture is used. A grid of cases that is long and alike carries ``sampled(every)``: the
+default run has one case in so many, and the marker ``exhaustive`` is set on the others, which ``pytest -m exhaustive``
+runs. With a stride that shares no factor with the lengths of the grid's axes, all values of each axis are covered.
+"""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +19,22 @@ if TYPE_CHECKING:
     from seed_tools import Naive, Open
 
     from treeagent.backends.seed.backend import SeedBackend
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker a core; torch reads it when it is imported
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the cases of sampled grids that the default run leaves out as exhaustive."""
+    places: Counter[str] = Counter()
+    for item in items:
+        if sampled := item.get_closest_marker("sampled"):
+            [every] = sampled.args
+            grid = item.nodeid.partition("[")[0]
+            if places[grid] % every:
+                item.add_marker("exhaustive")
+            places[grid] += 1
 
 
 @pytest.fixture(scope="module")

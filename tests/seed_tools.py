@@ -26,7 +26,7 @@ from treeagent.backends.models.loader import Model, load_model
 from treeagent.backends.models.tokenizer import ChatTokenizer, load_tokenizer
 from treeagent.backends.sampling.sampler import choose
 from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.drafters.base import Drafter
+from treeagent.backends.seed.drafters.base import EMPTY_LOAD, Drafter, RoundLoad
 from treeagent.backends.seed.drafters.tables.ngram import NgramDrafter
 from treeagent.backends.seed.drafters.tables.stand import StandDrafter
 from treeagent.backends.seed.drafters.tables.token_recycling import RecyclingDrafter
@@ -242,7 +242,9 @@ class Trees(Drafter):
         self.truth, self.hit, self.over = truth, hit, over
         self.random = random.Random(seed)
 
-    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
+    def propose(
+        self, rows: Sequence[SequenceState], floor: float, depth: int, load: RoundLoad = EMPTY_LOAD
+    ) -> list[Draft]:
         """See :class:`Drafter`; the floor is ignored."""
         return [self._draft(row, min(depth, max(0, row.room) + self.over)) for row in rows]
 
@@ -346,7 +348,7 @@ def clean(backend: SeedBackend) -> None:
     for runner in filter(None, (parts.scheduler.runner, parts.draft_runner)):
         runner.forest.check()
         assert runner.forest.pool.used == runner.forest.tokens  # what is in use is cached
-        assert not any(node.pins for node in runner.forest.nodes())
+        assert not any(node.ref_count for node in runner.forest.nodes())
 
 
 def idle(backend: SeedBackend) -> None:

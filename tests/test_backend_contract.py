@@ -1,16 +1,15 @@
-"""Every backend keeps the one contract of ``backend_contract.py``."""
+"""Every backend keeps the contract of :class:`treeagent.testing.BackendContract`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import openai_server
 import pytest
-from backend_contract import CONTRACT, REQUESTS, SCORINGS, Open
 from device import DEVICE
 from tiny_model import save_tiny_model
 
@@ -23,6 +22,10 @@ from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import ConfigError
 from treeagent.runtime.journal import FORMAT, completion_event, scores_event
+from treeagent.testing import BackendContract
+from treeagent.testing.backend import REQUESTS, SCORINGS
+
+Open = Callable[[], Backend]
 
 pytestmark = pytest.mark.usefixtures("fixed_times")
 
@@ -80,40 +83,45 @@ def backends(tmp_path_factory: pytest.TempPathFactory, urls: dict[str, str]) -> 
     }
 
 
-@pytest.mark.parametrize("clause", CONTRACT, ids=lambda clause: clause.__name__)
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "transformers",
-        "transformers-small-batches",
-        "transformers-chat",
-        "seed",
-        "seed-draft",
-        "seed-little-memory",
-        "seed-rejection",
-        "seed-chat",
-        "scripted",
-        "scripted-scores",
-        "replay",
-        "openai",
-        "openai-plain",
-        "openai-one-at-a-time",
-        "openai-ignores-n",
-    ],
+KINDS = (
+    "transformers",
+    "transformers-small-batches",
+    "transformers-chat",
+    "seed",
+    "seed-draft",
+    "seed-little-memory",
+    "seed-rejection",
+    "seed-chat",
+    "scripted",
+    "scripted-scores",
+    "replay",
+    "openai",
+    "openai-plain",
+    "openai-one-at-a-time",
+    "openai-ignores-n",
 )
-def test_contract(backends, kind, clause):
-    """The backend keeps the clause (see its docstring)."""
-    clause(backends[kind])
+
+
+class TestEveryKindOfBackend(BackendContract):
+    """Each of ours with several sets of options."""
+
+    @pytest.fixture(autouse=True, params=KINDS)
+    def _kind(self, request: pytest.FixtureRequest, backends: dict[str, Open]) -> None:
+        self.opener = backends[request.param]
+
+    def open(self) -> Backend:
+        return self.opener()
 
 
 @pytest.mark.smollm2
 @pytest.mark.skipif(
     not next(named for named in models.list_models() if named.name == "smollm2").available, reason="not fetched"
 )
-@pytest.mark.parametrize("clause", CONTRACT, ids=lambda clause: clause.__name__)
-def test_contract_with_a_real_model(clause):
-    """The fetched SmolLM2 keeps the clause as well."""
-    clause(lambda: TransformersBackend("smollm2", device=DEVICE))
+class TestARealModel(BackendContract):
+    """The fetched SmolLM2."""
+
+    def open(self) -> Backend:
+        return TransformersBackend("smollm2", device=DEVICE)
 
 
 @pytest.mark.parametrize("kind", [TransformersBackend, SeedBackend, ScriptedBackend, ReplayBackend, OpenAIBackend])

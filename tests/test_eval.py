@@ -18,6 +18,7 @@ import pytest
 from helpers import Oracle
 from hypothesis import given
 from hypothesis import strategies as st
+from test_cli import call
 from typer.testing import CliRunner
 
 from treeagent import Agent, BackendError, Budget, JournalError, Reply, Request, Task
@@ -384,16 +385,15 @@ def test_promising_is_what_the_checkers_know() -> None:
     assert checker.is_promising(start, ["unstack a from b", "stack a on b"], back) is False
 
 
-def test_the_commands_of_the_manual_run(tmp_path: Path) -> None:
+def test_the_commands_of_the_manual_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Word for word, with the bundled model, one after the other."""
     text = (Path(__file__).parent.parent / "docs" / "eval.md").read_text()
     [block] = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
     for command in block.splitlines():
         name, *words = shlex.split(command)
         assert name == "treeagent"
-        done = subprocess.run(
-            [sys.executable, "-m", "treeagent", *words], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        done = call(*words)
+        assert done.exit_code == 0, done.output
         assert "accuracy" in done.stdout
     assert "exact McNemar test" in done.stdout

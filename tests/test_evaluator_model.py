@@ -127,7 +127,7 @@ def pair(models: dict[str, str]) -> tuple[SeedBackend, SeedBackend]:
     """An engine and one beside it."""
     with fixed_costs():
         first = SeedBackend(models["large"], draft=models["draft"], draft_tokens=4, device=DEVICE, dtype="float64")
-        second = first.beside(models["small"])
+        second = first.with_model(models["small"])
         first.load()
         second.load()
     return first, second
@@ -194,7 +194,7 @@ def test_a_draft_that_is_too_big_for_the_evaluators_model_is_refused(models: dic
         first = SeedBackend(models["large"], draft=models["big-draft"], device=DEVICE)
         first.load()
         with pytest.raises(ModelError, match="bigger than the target"):
-            first.beside(models["small"]).load()
+            first.with_model(models["small"]).load()
 
 
 def test_the_transformers_backend_opens_another_model_with_the_same_options() -> None:
@@ -202,11 +202,11 @@ def test_the_transformers_backend_opens_another_model_with_the_same_options() ->
     from treeagent.backends.transformers.backend import TransformersBackend
 
     first = TransformersBackend("mini", max_batch=3, device=DEVICE)
-    second = first.beside("mini-draft")
+    second = first.with_model("mini-draft")
     assert isinstance(second, TransformersBackend)
     assert (second.model, second.max_batch) == ("mini-draft", 3)
     with pytest.raises(ConfigError, match="cannot be opened"):
-        Nameless().beside("mini")
+        Nameless().with_model("mini")
 
 
 class Nameless(Backend):

@@ -274,7 +274,7 @@ def test_a_reply_with_too_few_judgements_is_a_bug_not_a_silence() -> None:
     """An evaluator of a third party that forgets a thought fails loudly."""
 
     class Lazy(Value):
-        async def judge(self, thoughts: Any, desk: Any) -> list[Judgement]:
+        async def judge(self, thoughts: Any, context: Any) -> list[Judgement]:
             return []
 
     with pytest.raises(ValueError, match="zip"):

@@ -108,19 +108,20 @@ def test_importing_an_agent_loads_no_model_library() -> None:
 
 
 def test_every_public_name_is_there() -> None:
-    """``__all__`` is what can be imported: every name resolves, and type checkers are told of the same names."""
+    """``__all__`` is what can be imported: every name resolves, and the stub imports it from the same place."""
     for name in treeagent.__all__:
         assert getattr(treeagent, name) is not None
-    [block] = [
-        node
-        for node in ast.parse((ROOT / "treeagent/__init__.py").read_text()).body
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    ]
-    told = {
-        alias.asname or alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    stub = ast.parse((ROOT / "treeagent/__init__.pyi").read_text()).body
+    imported = {
+        alias.name: importlib.import_module(f"treeagent.{node.module}")
+        for node in stub
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
     }
-    assert told == set(treeagent.__all__) - {"__version__"}
-    assert len(treeagent.__all__) == len(set(treeagent.__all__))
+    assert {*imported, "__version__"} == set(treeagent.__all__)
+    assert all(getattr(treeagent, name) is getattr(module, name) for name, module in imported.items())
+    [exported] = [node.value for node in stub if isinstance(node, ast.Assign)]
+    assert sorted(ast.literal_eval(exported)) == sorted(treeagent.__all__)
     with pytest.raises(AttributeError, match="nothing"):
         treeagent.nothing  # noqa: B018
 

@@ -1,57 +1,14 @@
-"""The walk-through of docs/own-task.md, followed word for word, from an empty folder."""
+"""The tutorial docs/tutorials/own-task.md, followed word for word, from an empty folder."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from walkthrough import files, follow, follows_every_block
 
-DOC = Path(__file__).parents[1] / "docs" / "own-task.md"
-PART = re.compile(
-    r"^Put this (?P<how>into|at the end of) `(?P<file>[\w.]+)`[^\n]*:\n\n```\w+\n(?P<content>.*?)^```"
-    r"|^```sh\n(?P<commands>.*?)^```"
-    r"|^<!-- fault: (?P<right>\w+) -> (?P<wrong>\w+) -->\n```text\n(?P<said>.*?)^```"
-    r"|^```text\n(?P<shown>.*?)^```",
-    re.MULTILINE | re.DOTALL,
-)
-
-
-def follow(text: str, folder: Path) -> str:
-    """Write what is to be written, run what is to be run, compare what is shown; returns the last command's output."""
-    output = ""
-    for part in PART.finditer(text):
-        if part["file"]:
-            with (folder / part["file"]).open("w" if part["how"] == "into" else "a") as file:
-                file.write(part["content"])
-        elif part["commands"]:
-            output = run(part["commands"], folder)
-        elif part["said"]:
-            own = folder / "mine.yaml"
-            right = own.read_text()
-            own.write_text(right.replace(f"{part['right']}:", f"{part['wrong']}:"))
-            assert part["said"].strip() in run("treeagent tasks validate mine.yaml", folder, code=2)
-            own.write_text(right)
-        else:
-            for line in part["shown"].splitlines():
-                assert line.strip() in output, f"{line!r} is not in\n{output}"
-    return output
-
-
-def run(commands: str, folder: Path, code: int = 0) -> str:
-    """What a shell prints. ``treeagent`` is the module of this interpreter, whatever is installed."""
-    script = f'treeagent() {{ "{sys.executable}" -P -m treeagent "$@"; }}\nset -e\n{commands}'
-    if sys.version_info < (3, 11):
-        script = script.replace(" -P ", " ")
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
-    done = subprocess.run(
-        ["sh", "-c", script], cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=600
-    )
-    assert done.returncode == code, f"{commands}\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
+DOC = Path(__file__).parents[1] / "docs" / "tutorials" / "own-task.md"
 
 
 def test_the_walk_through_works_as_it_stands(tmp_path: Path) -> None:
@@ -65,8 +22,8 @@ def test_the_walk_through_works_as_it_stands(tmp_path: Path) -> None:
 def test_everything_shown_is_followed() -> None:
     """No block of the document lies outside what the test above does with it."""
     text = DOC.read_text()
-    assert len(list(PART.finditer(text))) == text.count("\n```") // 2
-    assert {part["file"] for part in PART.finditer(text)} - {None} == {"mine.yaml", "puzzles.csv", "mine.py"}
+    assert follows_every_block(text)
+    assert files(text) == {"mine.yaml", "puzzles.csv", "mine.py"}
 
 
 @pytest.mark.parametrize("hand", ["1 2 6 12", "4 9 10 13", "2 3 4 12"])

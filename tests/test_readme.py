@@ -1,13 +1,16 @@
-"""Every command and every program that the documents show is run for real."""
+"""Every command and every program that the README shows is run for real, in this process where that is enough."""
 
 import os
 import re
+import runpy
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from test_cli import call
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -17,27 +20,11 @@ def _blocks(language: str) -> list[str]:
     return [body for kind, body in BLOCK.findall((ROOT / "README.md").read_text()) if kind == language]
 
 
-def _run(command: list[str] | str, folder: Path) -> str:
-    scripts = Path(sys.executable).parent
-    env = {"OMP_NUM_THREADS": "2", **os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        command,
-        shell=isinstance(command, str),
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
-
-
 @pytest.fixture
-def house(tmp_path: Path) -> Path:
-    """A folder that looks like the checkout to somebody following the README."""
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, which looks like the checkout to somebody following the README."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -46,16 +33,21 @@ COMMANDS = [block for block in _blocks("sh") if "venv" not in block]
 
 
 @pytest.mark.parametrize("block", COMMANDS, ids=[block.splitlines()[0][:60] for block in COMMANDS])
-def test_a_shell_block_of_the_readme_runs(block: str, house: Path) -> None:
+@pytest.mark.usefixtures("house")
+def test_a_shell_block_of_the_readme_runs(block: str) -> None:
     """Each block works when pasted, from its first line to its last."""
-    _run(f"set -e\n{block}", house)
+    for line in block.splitlines():
+        program, *words = shlex.split(line)
+        assert program == "treeagent"
+        result = call(*words)
+        assert result.exit_code == 0, f"{line}\n{result.output}"
 
 
 @pytest.mark.parametrize("block", _blocks("python"))
 def test_a_python_block_of_the_readme_runs(block: str, house: Path) -> None:
     """Each program works when pasted into a file."""
     (house / "program.py").write_text(block)
-    _run([sys.executable, "program.py"], house)
+    runpy.run_path("program.py", run_name="__main__")
 
 
 def test_the_two_first_commands_make_their_own_environment_on_one_line() -> None:
@@ -79,10 +71,14 @@ EXAMPLES = {
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_runs_and_prints_its_point(name: str, house: Path) -> None:
-    """The four ways of use, as programs."""
-    runner = "sh" if name.endswith(".sh") else sys.executable
-    assert EXAMPLES[name] in _run([runner, f"examples/{name}"], house)
+def test_an_example_runs_and_prints_its_point(name: str, house: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The four ways of use, as programs; a shell runs the installed command."""
+    if name.endswith(".sh"):
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        subprocess.run(["sh", f"examples/{name}"], env={**os.environ, "PATH": path}, check=True, timeout=300)
+    else:
+        runpy.run_path(f"examples/{name}", run_name="__main__")
+    assert EXAMPLES[name] in capfd.readouterr().out
 
 
 def test_every_example_is_listed_here() -> None:

@@ -131,7 +131,7 @@ def test_a_forest_pass_equals_plain_passes(
     monkeypatch.setattr(runner, "make_forward_batch", lambda *args: plans.append(make_plan(*args)) or plans[-1])
     naive, engine = Naive(folders(family), "float64"), load(folders(family))
     for seed, limit in enumerate((1000, 7, 33)):
-        engine.forest = engine.new_forest()
+        engine.reset_cache()
         assert compare(engine, naive, texts(seed), seed, limit) < 1e-10
     assert any(plan.shared for plan in plans) == (least == 1)
     assert any(part.tokens is not None for plan in plans for part in plan.private)  # padded rows too
@@ -149,7 +149,7 @@ def test_a_forest_pass_is_near_in_narrow_numbers(folders: Folders, family: str, 
 def test_without_torchs_own_kernel_the_pass_is_the_same(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two products and a softmax stand in for the private operator."""
     monkeypatch.setattr(forest, "SHARED_LEAST", 1)
-    monkeypatch.setattr(attention, "find_kernel", lambda: None)
+    monkeypatch.setattr(attention, "find_attention_kernel", lambda: None)
     for family in ("llama", "gpt2"):
         assert compare(load(folders(family)), Naive(folders(family), "float64"), texts(5), 5, 50) < 1e-10
 
@@ -165,7 +165,7 @@ def test_the_kernel_and_its_stand_in_agree(dtype: torch.dtype, masked: str) -> N
     mask[:, :, :, 4:] = -torch.inf
     given = None if masked == "no" else mask
     out, lse = attention.attend(q, k, v, given, 0.3)
-    plain, plain_lse = attention.attend_plainly(q, k, v, given, 0.3)
+    plain, plain_lse = attention.attention_with_lse(q, k, v, given, 0.3)
     near = 1e-5 if dtype == torch.float32 else 1e-12
     assert torch.allclose(out, plain, atol=near)
     assert torch.allclose(lse.to(plain_lse.dtype), plain_lse, atol=near)

@@ -142,6 +142,7 @@ def spread(one: Bench, requests: list[Request], how: str, policy: str = "rounds"
     return one.scheduler.counters.since(before)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("how", ["model", "ngram+model", "rsd-c:2x2", "ngram"])
 def test_drafted_beams_are_those_of_naive_decoding(bench: Open, how: str, policy: str) -> None:
@@ -180,8 +181,8 @@ def test_beams_are_drafted_until_that_proves_dear(bench: Open) -> None:
     drafter = one.scheduler.speculator.drafter
     assert isinstance(drafter, ModelDrafter)
     assert drafter.beams is not None
-    assert drafter.beams.deepening is not None
-    drafter.beams.deepening.worked(1e9)
+    assert drafter.beams.depth_policy is not None
+    drafter.beams.depth_policy.record_step(1e9)
     before = one.scheduler.counters.copy()
     assert same(ask(one.backend, *BEAMS), expected(one.naive, BEAMS))
     assert one.scheduler.counters.since(before).drafted == 0
@@ -216,7 +217,7 @@ def test_a_model_that_drafts_its_own_beams_is_always_right(bench: Open, temperat
     target = one.scheduler.runner
     drafter = one.scheduler.speculator.drafter
     drafter.runner = type(target).__new__(type(target))  # type: ignore[union-attr]
-    drafter.runner.__dict__ |= target.__dict__ | {"forest": target.new_forest()}  # type: ignore[union-attr]
+    drafter.runner.__dict__ |= target.__dict__ | {"forest": target._new_cache()}  # type: ignore[union-attr]
     asked = [request(place, 50 + place, num_beams=3, temperature=temperature, max_tokens=16) for place in range(3)]
     before = one.scheduler.counters.copy()
     assert same(ask(backend, *asked), expected(one.naive, asked))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import cycle, pairwise, product
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from seed_tools import COSTS, DRAFT_COSTS, fixed_costs, table
 
 from treeagent.backend import Sampling
 from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.drafters.base import RoundLoad
+from treeagent.backends.seed.drafters.base import Drafter, RoundLoad
 from treeagent.backends.seed.drafters.model.beam_depth import BeamDepthPolicy, BeamLoad
 from treeagent.backends.seed.drafters.model.drafter import ModelDrafter
 from treeagent.backends.seed.drafters.model.prefill_policy import PrefillPolicy
 from treeagent.backends.seed.executor.cost_table import DRAFTED, ROWS, CostTable
-from treeagent.backends.seed.records import MODEL, Draft, SequenceState
+from treeagent.backends.seed.records import MODEL, BeamGroup, Draft, SequenceState
 from treeagent.backends.seed.speculation.calibration import AcceptanceEstimator
 from treeagent.backends.seed.speculation.gate import BRIEF_TRIAL, LONGEST, TRIAL, Gate
 from treeagent.backends.seed.speculation.goodput import best_chain, floor, select, values
@@ -168,7 +169,7 @@ def wasted(rows: int, claim: float, rounds: int = 64, levels: int = 16) -> tuple
         least = floor(COSTS, rows, 10_000)
         deep = next(level for level in range(levels + 1) if level == levels or claim ** (level + 1) < least)
         chain = Draft(list(range(deep)), list(range(-1, deep - 1)), [claim] * deep)
-        kept = select([chain] * rows, [values(chain, calibration.worth)] * rows, COSTS)
+        kept = select([chain] * rows, [values(chain, calibration.probability)] * rows, COSTS)
         nodes.append(sum(map(len, kept)))
         plain += COSTS(rows)
         spent += COSTS(rows, nodes[-1])
@@ -188,16 +189,16 @@ def test_a_drafter_that_is_never_right_costs_little(rows: int, claim: float) -> 
 def test_a_drafter_that_is_right_is_believed() -> None:
     """Claims that come true more often than they say are taken for what they are worth, and nothing counts above 1."""
     calibration = AcceptanceEstimator()
-    before = calibration.worth(0.3)
+    before = calibration.probability(0.3)
     for _ in range(50):
         calibration.learn([(0.3, True)] * 4)
     assert before < 0.5
-    assert 0.95 < calibration.worth(0.3) <= 1
+    assert 0.95 < calibration.probability(0.3) <= 1
     assert calibration.acceptance() > 0.95
     for _ in range(200):
         calibration.learn([(0.3, place < 2) for place in range(10)])
-    assert calibration.worth(0.3) == pytest.approx(0.2, abs=0.08)
-    assert all(0 <= calibration.worth(claim / 50) <= 1 for claim in range(51))
+    assert calibration.probability(0.3) == pytest.approx(0.2, abs=0.08)
+    assert all(0 <= calibration.probability(claim / 50) <= 1 for claim in range(51))
 
 
 def test_a_drafter_that_was_given_up_gets_another_chance() -> None:
@@ -205,11 +206,11 @@ def test_a_drafter_that_was_given_up_gets_another_chance() -> None:
     calibration = AcceptanceEstimator()
     for _ in range(50):
         calibration.learn([(0.9, False)] * 16)
-    low = calibration.worth(0.9)
+    low = calibration.probability(0.9)
     for _ in range(2000):
         calibration.learn([])
     assert low < 0.02
-    assert calibration.worth(0.9) > 0.8
+    assert calibration.probability(0.9) > 0.8
 
 
 @settings(deadline=None)
@@ -225,8 +226,8 @@ def test_beams_are_drafted_as_deep_as_brings_the_most_steps_a_second(
     chance: float, groups: int, each: int, waiting: int, work: float, most: int
 ) -> None:
     """Against every other depth; the work on steps counts, and so do branches that wait."""
-    deepening = BeamDepthPolicy(COSTS, DRAFT_COSTS, lambda: chance)
-    deepening.worked(work)
+    policy = BeamDepthPolicy(COSTS, DRAFT_COSTS, lambda: chance)
+    policy.record_step(work)
     asked, others = BeamLoad(groups, groups * each, 2 * groups * each), RoundLoad(waiting, 1.5 * waiting, waiting)
 
     def rate(depth: int) -> float:
@@ -235,7 +236,7 @@ def test_beams_are_drafted_as_deep_as_brings_the_most_steps_a_second(
         seconds = COSTS(asked.rows + waiting, waiting + depth * asked.nodes) + (drafting if depth else 0.0)
         return (groups * steps + others.tokens) / seconds
 
-    depth = deepening.depth(asked, others, most)
+    depth = policy.depth(asked, others, most)
     assert 0 <= depth <= most
     assert rate(depth) == pytest.approx(max(map(rate, range(most + 1))))
 
@@ -248,27 +249,27 @@ def test_a_tree_is_not_even_begun_where_its_first_level_does_not_pay(pair: Path)
     drafting = backend.core.parts.scheduler.speculator  # type: ignore[union-attr]
     model = drafting.drafter
     assert isinstance(model, ModelDrafter)
-    assert model.pays is not None
-    assert model.pays(4, 4, 4.0, RoundLoad())
+    assert model.level_pays is not None
+    assert model.level_pays(4, 4, 4.0, RoundLoad())
     for _ in range(30):
         drafting.record_outcomes({MODEL: [(1.0, False)] * 4})
-    assert not model.pays(4, 4, 4.0, RoundLoad())
+    assert not model.level_pays(4, 4, 4.0, RoundLoad())
     rows = [SequenceState([1, 2, 3 + i], 2, Sampling(), i, 20) for i in range(4)]
     assert all(len(draft) == 0 for draft in model.propose(rows, 0.0, 5))
     assert model.passes == 0
     for _ in range(2000):
         drafting.record_outcomes({})
-    assert model.pays(4, 4, 4.0, RoundLoad())
+    assert model.level_pays(4, 4, 4.0, RoundLoad())
 
 
 def test_beams_are_not_drafted_once_that_proves_dear() -> None:
     """A step's work is known after the first one, and acceptance after a few; neither is believed for ever."""
-    deepening = BeamDepthPolicy(COSTS, table(100), lambda: 0.9)
+    policy = BeamDepthPolicy(COSTS, table(100), lambda: 0.9)
     one, alone = BeamLoad(1, 4, 8), RoundLoad()
-    assert deepening.depth(one, alone, 3) > 0
-    deepening.worked(10.0)
-    assert deepening.depth(one, alone, 3) == 0
-    assert any(deepening.depth(one, alone, 3) for _ in range(2000))
+    assert policy.depth(one, alone, 3) > 0
+    policy.record_step(10.0)
+    assert policy.depth(one, alone, 3) == 0
+    assert any(policy.depth(one, alone, 3) for _ in range(2000))
     calibration = AcceptanceEstimator()
     learning = BeamDepthPolicy(COSTS, table(100), calibration.acceptance)
     assert learning.depth(one, alone, 3) > 0
@@ -282,15 +283,15 @@ def test_a_bad_model_beside_a_good_table_spoils_nobodys_name_but_its_own() -> No
     drafting = Speculator(COSTS)
     for _ in range(40):
         drafting.record_outcomes({"": [(0.8, True)] * 4 + [(0.8, False)], MODEL: [(0.8, False)] * 4})
-    tables, model = drafting.calibration(""), drafting.calibration(MODEL)
-    assert tables.worth(0.8) == pytest.approx(0.8, abs=0.05)
-    assert model.worth(0.8) < 0.1
+    tables, model = drafting.estimator(""), drafting.estimator(MODEL)
+    assert tables.probability(0.8) == pytest.approx(0.8, abs=0.05)
+    assert model.probability(0.8) < 0.1
     assert model.acceptance() < 0.1
     assert tables.acceptance() > 0.7
-    assert drafting._values(Draft([1], [-1], [0.8], by=MODEL).keep([0])) == [model.worth(0.8)]
+    assert drafting._values(Draft([1], [-1], [0.8], by=MODEL).keep([0])) == [model.probability(0.8)]
     for _ in range(3_000):
         drafting.record_outcomes({"": [(0.8, True)] * 4 + [(0.8, False)]})
-    assert model.worth(0.8) > 0.7
+    assert model.probability(0.8) > 0.7
 
 
 def row(limit: int) -> SequenceState:
@@ -298,31 +299,92 @@ def row(limit: int) -> SequenceState:
     return SequenceState([1, 2], 2, Sampling(), 0, limit)
 
 
+class Pairs(Drafter):
+    """Two tokens for every sequence, and one for every beam; records what it is shown."""
+
+    name = "pairs"
+
+    def __init__(self) -> None:
+        self.observed: list[tuple[SequenceState, int]] = []
+        self.forgotten: list[SequenceState] = []
+
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
+        """See :class:`Drafter`."""
+        return [Draft([5], [-1], [1.0]) if row.group else Draft([5, 6], [-1, 0], [0.9, 0.9]) for row in rows]
+
+    def beam_nodes(self, group: BeamGroup) -> int:
+        """See :class:`Drafter`."""
+        return 4
+
+    def observe(self, row: SequenceState, start: int) -> None:
+        """See :class:`Drafter`."""
+        self.observed.append((row, start))
+
+    def forget(self, row: SequenceState) -> None:
+        """See :class:`Drafter`."""
+        self.forgotten.append(row)
+
+
+def beams() -> list[SequenceState]:
+    """The sequences of a group of two beams."""
+    group = BeamGroup(run=None)  # type: ignore[arg-type]  # nothing is advanced
+    group.rows = [SequenceState([1, 2, 3 + i], 2, Sampling(), i, 20, group) for i in range(2)]
+    return group.rows
+
+
+def test_the_speculator_returns_drafts_for_sequences_and_groups_as_far_as_there_is_room() -> None:
+    """One list for every target, in order; groups get whole drafts or none, and without a drafter there are none."""
+    speculator = Speculator(COSTS, draft_tokens=1)
+    targets = [[row(20)], beams(), [row(20)], beams()]
+    assert speculator.draft(targets, 100) == []
+    speculator.start(Pairs())
+    sizes = [[len(draft) for draft in drafts] for drafts in speculator.draft(targets, 100)]
+    assert sizes == [[1], [1, 1], [1], [1, 1]]
+    sizes = [[len(draft) for draft in drafts] for drafts in speculator.draft(targets, 7)]
+    assert sizes == [[1], [1, 1], [1], [0, 0]]
+    sizes = [[len(draft) for draft in drafts] for drafts in speculator.draft(targets, 0)]
+    assert sizes == [[0], [0, 0], [0], [0, 0]]
+
+
+def test_the_drafter_observes_each_committed_token_once_and_no_beams() -> None:
+    """A sequence that was forgotten, such as a preempted one, is observed from its start again."""
+    speculator, drafter, sequence, group = Speculator(COSTS, draft_tokens=1), Pairs(), row(20), beams()
+    speculator.start(drafter)
+    speculator.draft([[sequence], group], 100)
+    speculator.draft([[sequence], group], 100)
+    sequence.append([7, 8])
+    speculator.forget([sequence, *group])
+    assert drafter.observed == [(sequence, 0), (sequence, 2)]
+    assert drafter.forgotten == [sequence, *group]
+    speculator.draft([[sequence]], 100)
+    assert drafter.observed[-1] == (sequence, 0)
+
+
 def test_a_prompt_is_read_where_that_pays_in_what_is_left_of_the_text() -> None:
     """Long texts are worth it at once, short ones only when several of them have gone without."""
-    joining = PrefillPolicy(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
-    assert joining.pays([row(100)], 500, 1, RoundLoad())
-    assert joining.pays([row(30), row(30)], 500, 2, RoundLoad())  # they share the reading
+    policy = PrefillPolicy(cost=lambda tokens: tokens / 1000, saving=lambda rows, others: 0.01 * rows)
+    assert policy.should_read([row(100)], 500, 1, RoundLoad())
+    assert policy.should_read([row(30), row(30)], 500, 2, RoundLoad())  # they share the reading
     short = row(20)
-    assert not joining.settled([short])
-    assert not joining.pays([short], 500, 1, RoundLoad())
-    assert joining.settled([short])
-    assert not joining.pays([short], 500, 1, RoundLoad())  # it is counted once, however often it is asked for
-    assert not joining.pays([row(20)], 500, 1, RoundLoad())
-    assert joining.pays([row(20)], 500, 1, RoundLoad())
-    assert not joining.pays([row(20)], 500, 1, RoundLoad())
+    assert not policy.is_decided([short])
+    assert not policy.should_read([short], 500, 1, RoundLoad())
+    assert policy.is_decided([short])
+    assert not policy.should_read([short], 500, 1, RoundLoad())  # it is counted once, however often it is asked for
+    assert not policy.should_read([row(20)], 500, 1, RoundLoad())
+    assert policy.should_read([row(20)], 500, 1, RoundLoad())
+    assert not policy.should_read([row(20)], 500, 1, RoundLoad())
 
 
 def test_what_is_left_of_a_text_is_told_by_the_length_of_others() -> None:
     """Texts that end long before their limit promise less."""
-    joining = PrefillPolicy(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
+    policy = PrefillPolicy(cost=lambda tokens: tokens / 1000, saving=lambda rows, others: 0.01 * rows)
     for _ in range(5):
         done = row(200)
         done.tokens += [3] * 8
-        joining.ended(done)
-    assert not joining.pays([row(200)], 500, 1, RoundLoad())
-    fresh = PrefillPolicy(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
-    assert fresh.pays([row(200)], 500, 1, RoundLoad())
+        policy.forget(done)
+    assert not policy.should_read([row(200)], 500, 1, RoundLoad())
+    fresh = PrefillPolicy(cost=lambda tokens: tokens / 1000, saving=lambda rows, others: 0.01 * rows)
+    assert fresh.should_read([row(200)], 500, 1, RoundLoad())
 
 
 def test_drafting_that_does_not_pay_rests_longer_each_time() -> None:

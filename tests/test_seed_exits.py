@@ -90,9 +90,9 @@ def test_every_token_has_the_logits_of_the_first_exit_that_is_sure(folder: str, 
     seen: set[int] = set()
     for seed, limit in enumerate((1000, 7, 33)):
         threshold = (0.15, 0.3, 0.5)[seed]
-        runner.forest = runner.new_forest()
-        runner.leave_early(threshold)
-        before = list(runner.left)
+        runner.reset_cache()
+        runner.exit_early(threshold)
+        before = list(runner.exit_counts)
         prompts = texts(seed)
         verified = worker.run(lambda: pass_over(runner, prompts, random.Random(seed), limit))  # noqa: B023  # run now
         expected = [0] * len(EXITS)
@@ -105,7 +105,7 @@ def test_every_token_has_the_logits_of_the_first_exit_that_is_sure(folder: str, 
                 expected[leaves] += 1
                 seen.add(leaves)
                 assert float((runner.logits[first + node] - exits[leaves]).abs().max()) < 1e-10  # type: ignore[attr-defined]
-        assert [now - then for now, then in zip(runner.left, before, strict=True)] == expected
+        assert [now - then for now, then in zip(runner.exit_counts, before, strict=True)] == expected
     assert seen == {0, 1, 2}  # the trial means something
 
 
@@ -118,10 +118,10 @@ def test_exits_may_be_passed_by_and_looked_at_again(folder: str, naive: Naive, s
     threshold, limit = 0.3, (1000, 7, 33, 12)[seed]
     chance = random.Random(seed)
     turns = [(0, 1, 2), chance.choice([(2,), (1, 2)]), (0, 2), (2,), chance.choice([(0, 1, 2), (1, 2)])]
-    runner.leave_early(threshold)
+    runner.exit_early(threshold)
     seen: set[tuple[tuple[int, ...], int]] = set()
     for turn, looked in enumerate(turns):
-        runner._leaving.looked = looked
+        runner._policy.active_exits = looked
         prompts = texts(seed)
         verified = worker.run(lambda: pass_over(runner, prompts, random.Random(turn), limit))  # noqa: B023  # run now
         for prompt, (span, first) in zip(prompts, verified, strict=True):
@@ -141,14 +141,14 @@ def test_exits_may_be_passed_by_and_looked_at_again(folder: str, naive: Naive, s
 def test_what_was_read_to_the_first_exit_is_caught_up_when_that_is_passed_by(folder: str, naive: Naive) -> None:
     """A token after it is not read deeper than it, until both are."""
     runner, prompt = load(folder), texts(3)[4]
-    runner.leave_early(0.0)  # whatever it says is sure enough
-    node, _ = runner.forest.join(prompt[:-1])
+    runner.exit_early(0.0)  # whatever it says is sure enough
+    node, _ = runner.forest.match_prefix(prompt[:-1])
     nothing = np.zeros(0, dtype=np.int64)
     reading = Segment(prompt[:-1], node.slots, nothing, runner.forest.root, wanted=[len(prompt) - 2])
     worker.run(lambda: runner.forward([reading]))
     assert set(runner._depth[node.slots].tolist()) == {1}
     node.computed = len(node.tokens)
-    runner._leaving.looked = (2,)
+    runner._policy.active_exits = (2,)
     last = runner.forest.allocate(1)
     logits, _ = worker.run(lambda: runner.forward([Segment(prompt[-1:], last, node.slots, node, wanted=[0])]))
     assert float((logits[0] - at_exits(naive, prompt)[2]).abs().max()) < 1e-10
@@ -158,32 +158,32 @@ def test_what_was_read_to_the_first_exit_is_caught_up_when_that_is_passed_by(fol
 def test_a_pass_can_be_made_to_end_at_an_exit(folder: str) -> None:
     """To be timed, no matter what tokens were sure of; afterwards everything is as it was."""
     runner = load(folder)
-    runner.leave_early(0.3)
+    runner.exit_early(0.3)
     for number, layers in enumerate(EXITS):
         with runner.ending(number):
             assert runner.layers == layers
             worker.run(lambda: pass_over(runner, texts(1), random.Random(1), 1000))
-        runner.forest = runner.new_forest()
+        runner.reset_cache()
     assert runner.exits == EXITS
     runner.memory = 1  # less than the passes that are timed take
-    runner.forest = runner.new_forest()
+    runner.reset_cache()
     first, whole = worker.run(lambda: timing.profile_exits(runner))
     assert min(first, whole) > 0
     assert runner.forest.pool.limit == 0
-    assert runner.left == [0, 0, 0]
+    assert runner.exit_counts == [0, 0, 0]
     assert runner.passes == 0
 
 
 def test_exits_are_looked_at_where_that_takes_less_time() -> None:
     """A look costs what the output head takes; who leaves saves the layers and the looks behind."""
     cheap = ExitPolicy((1, 2, 4), (1.0, 4.0))  # layers alone
-    assert cheap.looked == (0, 1, 2)
-    assert cheap.share == pytest.approx((1 + 1 / 2 + 2 / 4) / 4)
+    assert cheap.active_exits == (0, 1, 2)
+    assert cheap.relative_cost == pytest.approx((1 + 1 / 2 + 2 / 4) / 4)
     dear = ExitPolicy((1, 2, 4), (11.0, 14.0))  # a look takes ten layers
-    assert dear.looked == (2,)
-    assert dear.share == 1
+    assert dear.active_exits == (2,)
+    assert dear.relative_cost == 1
     unknown = ExitPolicy((1, 2, 4))
-    assert unknown.looked == (0, 1, 2)
+    assert unknown.active_exits == (0, 1, 2)
     assert not unknown.weighs
 
 
@@ -199,45 +199,45 @@ def test_the_choice_of_exits_is_the_best_of_all(
 ) -> None:
     """Against every subset, whatever shares have left."""
     exits = list(itertools.accumulate(layers))
-    leaving = ExitPolicy(exits, (look + layer * exits[0], look + layer * exits[-1]))
+    policy = ExitPolicy(exits, (look + layer * exits[0], look + layer * exits[-1]))
     for number in range(len(exits) - 1):
-        leaving.learn(number, shares[number], 100)
-    leaving.passed()
+        policy.learn(number, shares[number], 100)
+    policy.end_pass()
 
     def way(looked: Sequence[int]) -> float:
         seconds, reach, before = 0.0, 1.0, -1
         for number in looked:
-            seconds += reach * leaving._stage(before, number)
-            reach, before = reach * (1 - leaving._leave(number)), number
+            seconds += reach * policy._stage(before, number)
+            reach, before = reach * (1 - policy._exit_rate(number)), number
         return seconds
 
     last = len(exits) - 1
     every = [(*some, last) for count in range(last + 1) for some in itertools.combinations(range(last), count)]
-    assert way(leaving.looked) == pytest.approx(min(map(way, every)))
-    assert leaving.share == pytest.approx(way(leaving.looked) / way((last,)))
+    assert way(policy.active_exits) == pytest.approx(min(map(way, every)))
+    assert policy.relative_cost == pytest.approx(way(policy.active_exits) / way((last,)))
 
 
 def test_an_exit_that_was_given_up_is_tried_again() -> None:
     """Its evidence fades, and the share that is assumed at first says that it pays."""
-    leaving = ExitPolicy((1, 4), (2.0, 5.0))
-    assert leaving.looked == (0, 1)
-    leaving.learn(0, 0, 1000)
-    leaving.passed()
-    assert leaving.looked == (1,)
+    policy = ExitPolicy((1, 4), (2.0, 5.0))
+    assert policy.active_exits == (0, 1)
+    policy.learn(0, 0, 1000)
+    policy.end_pass()
+    assert policy.active_exits == (1,)
     for _ in range(1000):
-        leaving.passed()
-    assert leaving.looked == (0, 1)
+        policy.end_pass()
+    assert policy.active_exits == (0, 1)
 
 
 def test_all_exits_are_looked_at_now_and_then() -> None:
     """So that one is found that pays, though its share was thought too small."""
-    leaving = ExitPolicy((1, 4), (9.0, 12.0))  # pays above a share of three quarters
+    policy = ExitPolicy((1, 4), (9.0, 12.0))  # pays above a share of three quarters
     looks = []
     for _ in range(12 * TRIAL):
-        looks.append(leaving.looked)
-        if leaving.looked == (0, 1):
-            leaving.learn(0, 50, 50)
-        leaving.passed()
+        looks.append(policy.active_exits)
+        if policy.active_exits == (0, 1):
+            policy.learn(0, 50, 50)
+        policy.end_pass()
     assert looks[:TRIAL] == [(1,)] * TRIAL
     assert looks[TRIAL] == (0, 1)
     assert looks[-TRIAL:].count((0, 1)) == TRIAL
@@ -248,7 +248,7 @@ def test_no_token_is_deeper_than_those_before_it(folder: str) -> None:
     held and states that wait make up the text.
     """
     runner = load(folder)
-    runner.leave_early(0.3)
+    runner.exit_early(0.3)
     prompts = texts(5)
     verified = worker.run(lambda: pass_over(runner, prompts, random.Random(5), 50))
     waiting = 0
@@ -274,8 +274,8 @@ def test_a_fixed_exit_runs_and_keeps_its_layers_alone(folder: str, naive: Naive)
             path = [*prompt[:-1], span.tokens[0]]
             logits = runner.logits[first]  # type: ignore[attr-defined]
             assert float((logits - at_exits(naive, path)[place]).abs().max()) < 1e-10
-        assert runner.share == 1  # of the passes that are run, which are timed as they are
-        assert runner.weight == runner.parameters - (4 - layers) * runner.weights.layer_parameters
+        assert runner.relative_cost == 1  # of the passes that are run, which are timed as they are
+        assert runner.mean_parameters == runner.parameters - (4 - layers) * runner.weights.layer_parameters
 
 
 def test_the_sorted_loss_sees_the_same_exits(folder: str, naive: Naive) -> None:
@@ -305,11 +305,11 @@ def open_engine(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SeedB
     return opened
 
 
-@pytest.mark.parametrize("leaving", ["adaptive:0.2", "adaptive", "1", "4"])
+@pytest.mark.parametrize("policy", ["adaptive:0.2", "adaptive", "1", "4"])
 @pytest.mark.parametrize("drafter", ["model", "dynamic", "rsd-s:3x2"])
-def test_texts_are_those_of_naive_decoding(open_engine: Callable[..., SeedBackend], drafter: str, leaving: str) -> None:
+def test_texts_are_those_of_naive_decoding(open_engine: Callable[..., SeedBackend], drafter: str, policy: str) -> None:
     """Wherever draft tokens leave, for chains and trees, and again when prefixes are known already."""
-    backend = open_engine(drafter=drafter, exit=leaving, draft_tokens=5)
+    backend = open_engine(drafter=drafter, exit=policy, draft_tokens=5)
     expected = Naive(str(backend.model), "float64").expected(MIX)
     read = backend.meter()
     for _ in range(2):
@@ -319,8 +319,8 @@ def test_texts_are_those_of_naive_decoding(open_engine: Callable[..., SeedBacken
     assert 0 < figures["accepted"] < figures["drafted"]
     shares = figures["draft_exits"]
     assert sum(shares) == pytest.approx(1, abs=1e-3)
-    assert len(shares) == (3 if leaving.startswith("adaptive") else 1)
-    if leaving == "adaptive:0.2":
+    assert len(shares) == (3 if policy.startswith("adaptive") else 1)
+    if policy == "adaptive:0.2":
         assert min(shares) > 0
 
 
@@ -379,7 +379,7 @@ def test_an_exit_that_says_nothing_is_refused(text: str) -> None:
 
 def test_an_exit_needs_a_draft_that_has_it(open_engine: Callable[..., SeedBackend], tmp_path: Path) -> None:
     """Without a draft, for a draft of one exit, and for layers after which there is none."""
-    with pytest.raises(ConfigError, match="there is none"):
+    with pytest.raises(ConfigError, match="needs a draft model"):
         SeedBackend("mini", exit="adaptive")
     with pytest.raises(ModelError, match="exits after: 1, 2, 4"):
         open_engine(exit="3")
@@ -395,7 +395,7 @@ def test_a_token_that_another_has_computed_less_deep_is_caught_up(folder: str, n
 
     def read(tokens: list[int], context: np.ndarray, confidence: float) -> tuple[np.ndarray, torch.Tensor]:
         slots = runner.forest.allocate(len(tokens))
-        runner.leave_early(confidence)
+        runner.exit_early(confidence)
         logits, _ = runner.forward([Segment(tokens, slots, context, runner.forest.root, wanted=[len(tokens) - 1])])
         return slots, logits[0]
 

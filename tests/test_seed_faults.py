@@ -185,7 +185,7 @@ PLACES = [
     (lambda backend: backend.core.parts.draft_runner, "forward", 6),
     (lambda backend: scheduler(backend).runner.forest.pool, "allocate", 3),
     (lambda backend: scheduler(backend).runner.forest.pool, "allocate", 12),
-    (lambda backend: scheduler(backend).runner.forest, "join", 5),
+    (lambda backend: scheduler(backend).runner.forest, "match_prefix", 5),
 ]
 
 
@@ -219,7 +219,7 @@ def test_what_breaks_in_a_round_fails_its_requests_and_the_engine_goes_on(
     ("owner", "name"),
     [
         (ModelRunner, "forward"),
-        (RadixCache, "join"),
+        (RadixCache, "match_prefix"),
         (SlotPool, "allocate"),
         (Coupled, "verify"),
         (NgramDrafter, "propose"),

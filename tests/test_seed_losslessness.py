@@ -12,7 +12,7 @@ from seed_tools import FAMILIES, FEW, MIX, PROMPTS, Bench, Trees, ask, idle, req
 from treeagent.backends.seed.executor import forward_batch as forest
 from treeagent.backends.seed.executor import model_runner as runner
 from treeagent.backends.seed.kv_cache import radix_tree as prefixes
-from treeagent.backends.seed.speculation import goodput as budget
+from treeagent.backends.seed.speculation import gate
 
 POLICIES = ("rounds", "fcfs", "serial")
 DRAFTERS = (
@@ -41,6 +41,7 @@ def drafter(bench: Bench, how: str, **options: float) -> str | Trees:
     return Trees(bench.naive.truth([*MIX, *FEW]), **{"hit": 0.7, **options}) if how == "trees" else how  # type: ignore[arg-type]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("how", DRAFTERS)
 @pytest.mark.parametrize("family", FAMILIES)
@@ -59,6 +60,7 @@ def test_texts_are_those_of_naive_decoding(bench: Open, family: str, how: str, p
         assert 0 < counters.accepted < counters.drafted
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("how", DRAFTERS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_texts_are_those_of_naive_decoding_in_float32(bench: Open, family: str, how: str) -> None:
@@ -69,11 +71,12 @@ def test_texts_are_those_of_naive_decoding_in_float32(bench: Open, family: str, 
     one.settle()
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("how", DRAFTERS)
 def test_drafts_by_measured_times(bench: Open, monkeypatch: pytest.MonkeyPatch, how: str, policy: str) -> None:
     """The engine's own choice of draft sizes changes no text."""
-    monkeypatch.setattr(budget.Gate, "learn", lambda *args: None)  # it goes by the clock
+    monkeypatch.setattr(gate.Gate, "learn", lambda *args: None)  # it goes by the clock
     one = bench("llama")
     mixed = MIX if policy == "rounds" else FEW
     backend = one.set_up(drafter(one, how), policy, draft_tokens=None)
@@ -98,6 +101,7 @@ def evicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return freed
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("how", DRAFTERS)
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -150,6 +154,7 @@ def test_attending_to_a_shared_prefix_once_changes_no_text(
     assert max(shared) > (how == "none")  # with random drafts it depends on who finishes when
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("how", DRAFTERS)
 def test_company_and_order_change_no_text(bench: Open, how: str) -> None:
     """Requests one by one, backwards, a few at a time or with few rows: always the same texts."""
@@ -182,7 +187,7 @@ def test_a_model_that_drafts_for_itself_is_always_right(bench: Open, dtype: str)
     assert parts is not None
     target = one.scheduler.runner
     one.scheduler.speculator.drafter.runner = type(target).__new__(type(target))  # type: ignore[union-attr]
-    one.scheduler.speculator.drafter.runner.__dict__ |= target.__dict__ | {"forest": target.new_forest()}  # type: ignore[union-attr]
+    one.scheduler.speculator.drafter.runner.__dict__ |= target.__dict__ | {"forest": target._new_cache()}  # type: ignore[union-attr]
     before = one.scheduler.counters.copy()
     assert told(ask(backend, *requests)) == one.naive.expected(requests)
     idle(backend)

@@ -169,7 +169,7 @@ def test_forget_frees():
         drafter.forget(branch)
         drafter.forget(branch)
         assert not draft(drafter, branch, 0.02)
-    assert not drafter._branches
+    assert not drafter._evidence
     assert len(drafter) > 0
     drafter.close()
     assert len(drafter) == 0

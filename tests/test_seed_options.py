@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from seed_tools import (
 )
 
 from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.config import EngineConfig, ResearchOptions
 from treeagent.backends.seed.executor import profiler as timing
 from treeagent.backends.seed.executor.cost_table import CostTable
 from treeagent.backends.seed.executor.model_runner import ModelRunner
@@ -43,6 +45,18 @@ def test_a_described_engine_can_be_opened_again() -> None:
     assert set(described["options"]) == set(SeedBackend.options)
     assert again.config == backend.config
     assert (again.config.kv_memory, again.config.research.max_rows, again.chat) == (12.5, 7, False)
+
+
+def test_an_engines_options_are_one_record_that_cannot_be_changed() -> None:
+    """Research options among them; ``auto`` is resolved by whether there is a draft model."""
+    config = EngineConfig.of(**{**EngineConfig().options(), "draft": "mini-draft", "chunk": 7})
+    assert (config.research.chunk, config.drafter_name) == (7, "ngram+model")
+    assert config == EngineConfig(draft="mini-draft", research=ResearchOptions(chunk=7))
+    assert EngineConfig().drafter_name == "ngram"
+    with pytest.raises(FrozenInstanceError):
+        config.draft = None  # type: ignore[misc]
+    with pytest.raises(ConfigError, match="needs a draft model"):
+        replace(config, draft=None, drafter="model")
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ class Forest(RuleBasedStateMachine):
         except OutOfMemory:
             assert self.pins() == pins
             assert len(set(texts(self.forest)) | {tuple(tokens[: n + 1]) for n in range(len(tokens))}) > (
-                self.forest.pool.limit - sum(len(one.branch._spare) for one in self.live)
+                self.forest.pool.limit - sum(len(one.branch._reserved) for one in self.live)
             )
             return
         assert branch.reused == known
@@ -130,7 +130,10 @@ class Forest(RuleBasedStateMachine):
             slots = one.branch.take(len(drafted) + 1, ahead=data.draw(st.sampled_from([0, 4, 16])))
         except OutOfMemory:
             return
-        used = {*texts(self.forest).values(), *(slot for other in self.live for slot in other.branch._spare.tolist())}
+        used = {
+            *texts(self.forest).values(),
+            *(slot for other in self.live for slot in other.branch._reserved.tolist()),
+        }
         assert used.isdisjoint(slots.tolist()), "slots in use were given away"
         shuffled = slots[data.draw(st.permutations(range(len(slots))))] if len(slots) > 1 else slots
         for n, slot in enumerate(shuffled[: len(tokens)].tolist()):
@@ -146,7 +149,7 @@ class Forest(RuleBasedStateMachine):
         one = data.draw(st.sampled_from(self.live))
         self.live.remove(one)
         ready = one.ready
-        one.branch.leave(keep=keep)
+        one.branch.release(keep=keep)
         if keep and ready:
             self.kept |= {one.text[: n + 1] for n in range(len(one.text))}
         elif not keep:
@@ -165,7 +168,7 @@ class Forest(RuleBasedStateMachine):
     @rule(data=st.data())
     def give_up_spare(self, data: Any) -> None:
         """A branch gives slots that it took ahead to others."""
-        data.draw(st.sampled_from(self.live)).branch.free_spare()
+        data.draw(st.sampled_from(self.live)).branch.free_reserved()
 
     @invariant()
     def sound(self) -> None:
@@ -176,7 +179,7 @@ class Forest(RuleBasedStateMachine):
         pool = self.forest.pool
         self.held = {slot: text for slot, text in self.held.items() if not pool.is_free(np.array([slot]))}
         for one in self.live:
-            for slot in one.branch._spare.tolist():
+            for slot in one.branch._reserved.tolist():
                 self.held.pop(slot, None)
         whole, computed = texts(self.forest), texts(self.forest, computed=True)
         for text, slot in computed.items():
@@ -189,7 +192,7 @@ class Forest(RuleBasedStateMachine):
             if one.branch._table is not None:
                 assert one.branch.table.tolist() == [whole[text] for text in prefixes]
         assert self.kept <= computed.keys()
-        assert pool.used == len(whole) + sum(len(one.branch._spare) for one in self.live)
+        assert pool.used == len(whole) + sum(len(one.branch._reserved) for one in self.live)
         assert pool.used <= pool.peak <= pool.limit
         assert self.pins() == sorted(one.text for one in self.live)
 
@@ -198,7 +201,7 @@ class Forest(RuleBasedStateMachine):
         if not hasattr(self, "forest"):
             return
         for one in self.live:
-            one.branch.leave(keep=False)
+            one.branch.release(keep=False)
         self.live.clear()
         self.kept.clear()
         self.sound()
@@ -210,7 +213,9 @@ class Forest(RuleBasedStateMachine):
         """The text at every pinned node, as often as it is pinned."""
         nodes = [self.forest.root, *self.forest.nodes()]
         return sorted(
-            tuple(token for above in node.path() for token in above.tokens) for node in nodes for _ in range(node.pins)
+            tuple(token for above in node.path() for token in above.tokens)
+            for node in nodes
+            for _ in range(node.ref_count)
         )
 
 
@@ -234,7 +239,7 @@ def test_nothing_is_left_when_nobody_keeps_anything() -> None:
             branch.extend([8, 9], branch.take(2))
         assert forest.tokens == len([1, 2, 3, 4]) + len([5, 8, 9]) + len([6, 8, 9]) + len([7, 8, 9])
         for place in order:
-            branches[place].leave(keep=False)
+            branches[place].release(keep=False)
         assert forest.pool.used == 0
 
 
@@ -242,8 +247,8 @@ def test_the_least_recently_used_text_is_evicted_first() -> None:
     """Joining a text makes it and all above it fresh."""
     forest = make_forest()
     for tokens in ([1, 1], [2, 2], [3, 3]):
-        computed(forest, tokens).leave(keep=True)
-    PageTable(forest, [1, 1]).leave(keep=True)
+        computed(forest, tokens).release(keep=True)
+    PageTable(forest, [1, 1]).release(keep=True)
     assert forest.evict(1) == 2
     assert set(texts(forest)) == {(1,), (1, 1), (3,), (3, 3)}
 

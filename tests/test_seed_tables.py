@@ -17,7 +17,7 @@ from treeagent.backend import Sampling
 from treeagent.backends.sampling.philox import gumbel
 from treeagent.backends.seed.drafters.base import VerifiedDraft
 from treeagent.backends.seed.drafters.tables import stand
-from treeagent.backends.seed.drafters.tables.base import Known, TableDrafter, hear
+from treeagent.backends.seed.drafters.tables.base import Known, TableDrafter, add_gumbel
 from treeagent.backends.seed.drafters.tables.gumbel import Noise
 from treeagent.backends.seed.drafters.tables.stand import StandDrafter, _warmed
 from treeagent.backends.seed.drafters.tables.token_recycling import WIDTH, RecyclingDrafter
@@ -140,12 +140,12 @@ def test_candidates_are_ranked_by_the_targets_noise() -> None:
     """As log q + g has it, with claims that grow with the lead; a candidate without rival is not weighed."""
     known, leads = Known(1, [7, 8], [0.5, 0.45]), []
     for stream in range(200):
-        heard = hear(known, Noise(stream), 3)
+        heard = add_gumbel(known, Noise(stream), 3)
         scores = np.log([0.5, 0.45]) + gumbel(stream, 3, np.array([7, 8]))
         assert heard[0][1] == (7 if scores[0] > scores[1] else 8)
         leads.append((abs(scores[0] - scores[1]), heard[0][0] / heard[1][0]))
     assert [ratio for _, ratio in sorted(leads)] == sorted(ratio for _, ratio in leads)
-    assert hear(Known(1, [7, 8], [0.98, 0.01]), Noise(0), 3) == [(0.98, 7), (0.01, 8)]
+    assert add_gumbel(Known(1, [7, 8], [0.98, 0.01]), Noise(0), 3) == [(0.98, 7), (0.01, 8)]
 
 
 texts_of_few = st.lists(st.integers(0, 3), min_size=1, max_size=30)
@@ -206,7 +206,7 @@ def test_evidence_crosses_branches_and_outlives_them(drafter: TableDrafter) -> N
     play(drafter, other, [11, 12, 13, 14, 15] * 8)
     drafter.forget(other)
     drafter.forget(other)
-    assert not drafter._branches
+    assert not drafter._states
     new = row([77, 11, 12], stream=5)
     assert drafter.propose([new], 0.02, 3)[0].tokens[:3] == [13, 14, 15]
     assert not drafter.propose([row([88])], 0.02, 3)[0]
@@ -238,7 +238,7 @@ def test_recycling_takes_no_more_than_the_vocabulary() -> None:
 def test_logits_that_are_not_finite_teach_nothing(drafter: TableDrafter) -> None:
     """What was known stays, and tokens that are impossible are no candidates."""
     wide = torch.tensor([[0.0, 2.0, 1.0, -np.inf], [np.nan] * 4, [-np.inf] * 4, [np.inf, 0.0, 0.0, 0.0]])
-    ids, chances = Logits(wide).top(drafter.wants)
+    ids, chances = Logits(wide).top(drafter.top_k_wanted)
     assert ids.shape == chances.shape == (4, 4)
     assert ids[0, :3].tolist() == [1, 2, 0]
     assert chances[0] == pytest.approx([*torch.tensor([2.0, 1.0, 0.0]).softmax(0).tolist(), 0.0])
@@ -292,6 +292,7 @@ class Source:
                 return VerifiedDraft(branch, draft, tuple(tokens), *Logits(logits).top(wants))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
 def test_claims_come_true_as_often_as_they_say(drafter: TableDrafter, temperature: float) -> None:
     """On a stationary source the claims of each part of the scale average what came true, within sampling error."""
@@ -302,7 +303,9 @@ def test_claims_come_true_as_often_as_they_say(drafter: TableDrafter, temperatur
         while len(rows) < 6:
             rows.append(row(random.integers(source.V, size=2).tolist(), temperature, int(random.integers(2**60))))
         drafts = drafter.propose(rows, 0.03, 3)
-        passed = [source.verify(branch, draft, drafter.wants) for branch, draft in zip(rows, drafts, strict=True)]
+        passed = [
+            source.verify(branch, draft, drafter.top_k_wanted) for branch, draft in zip(rows, drafts, strict=True)
+        ]
         drafter.learn(passed)
         for branch, draft, verified in zip(rows, drafts, passed, strict=True):
             path = {tuple(verified.tokens[:i]) for i in range(len(verified.tokens) + 1)}
@@ -331,13 +334,14 @@ def test_knowing_the_noise_helps() -> None:
         for stream in range(300):
             branch = row([stream % 12, stream % 7], 1.0, stream)
             [draft] = drafter.propose([branch], 0.02, 1)
-            verified = source.verify(branch, draft, drafter.wants)
+            verified = source.verify(branch, draft, drafter.top_k_wanted)
             right += draft.tokens[:1] == [verified.tokens[0]]
             drafter.learn([verified])
         hits.append(right)
     assert hits[0] > hits[1] + 30
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize("setting", [WARM, CUT], ids=["warm", "cut"])
 @pytest.mark.parametrize("make", DRAFTERS)
@@ -362,7 +366,7 @@ def test_recursive_rejection_keeps_the_law_of_the_text(make: Callable[..., Table
 class Listening(Trees):
     """Random trees, and what it is told of their passes."""
 
-    wants = 3
+    top_k_wanted = 3
 
     def __init__(self, naive: Naive) -> None:
         super().__init__(naive.truth(MIX), hit=0.8)
@@ -403,10 +407,10 @@ def test_a_drafter_is_told_what_the_target_said(opened: Open, naive: Naive) -> N
 def test_a_drafter_is_told_nothing_while_drafting_rests(opened: Open, naive: Naive) -> None:
     """Nor is one that does not want to know."""
     resting, deaf = Listening(naive), Listening(naive)
-    deaf.wants = 0
+    deaf.top_k_wanted = 0
     for listener, rest in ((resting, 1000), (deaf, 0)):
         backend = opened(drafter=lambda listener=listener: listener)
-        scheduler(backend).speculator.gate.resting = rest
+        scheduler(backend).speculator.gate.pause(rest)
         assert told(ask(backend, *MIX[:3])) == naive.expected(MIX[:3])
         idle(backend)
         assert not listener.heard
@@ -425,7 +429,7 @@ def test_nothing_is_left_of_a_table_after_a_reset(opened: Open, naive: Naive, na
     assert figures()["drafter"] == name
     assert drafted[0] == drafted[1] != drafted[2]
     assert drafted[2][1] > drafted[1][1]
-    assert not scheduler(backend).speculator.drafter._branches  # type: ignore[union-attr]
+    assert not scheduler(backend).speculator.drafter._states  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("verify", ["coupled", "recursive"])

@@ -18,6 +18,7 @@ from treeagent.backend import Sampling
 from treeagent.backends.sampling.gumbel_top_k import softmax_rows, warp_rows
 from treeagent.backends.sampling.philox import DRAFT, gumbel
 from treeagent.backends.sampling.sampler import choose, warp
+from treeagent.backends.seed.drafters.base import EMPTY_LOAD, RoundLoad
 from treeagent.backends.seed.drafters.model.tree_builder import Child, Frontier
 from treeagent.backends.seed.drafters.model.tree_shapes import (
     BranchingTree,
@@ -51,6 +52,7 @@ def named(shapes: Sequence[Shape]) -> list[str]:
     return [shape.name for shape in shapes]
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize("setting", [WARM, CUT], ids=["warm", "cut"])
 @pytest.mark.parametrize("shape", DRAWN, ids=named(DRAWN))
@@ -60,6 +62,7 @@ def test_recursive_rejection_keeps_the_law_of_the_text(shape: Shape, setting: Sa
     assert p_value(drawn, joint(setting, 2)) > 1e-3
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize("shape", COUPLED, ids=named(COUPLED))
 def test_a_coupled_tree_changes_no_text(shape: Shape) -> None:
@@ -91,14 +94,15 @@ class Misdeclared(BranchingTree):
 class Picky(StochasticBeam):
     """Drops the children whose tokens it does not like."""
 
-    def grow(self, sketches: Sequence, level: int, logits: Law, floor: float) -> None:
+    def grow(self, builders: Sequence, level: int, logits: Law, floor: float) -> None:
         """Wrong: the cut looks at what was drawn."""
-        super().grow(sketches, level, logits, floor)
-        for sketch in sketches:
-            sketch.draft = sketch.draft.keep([i for i in range(len(sketch.draft)) if sketch.draft.tokens[i] < 3])
-            sketch.growing = []
+        super().grow(builders, level, logits, floor)
+        for builder in builders:
+            builder.draft = builder.draft.keep([i for i in range(len(builder.draft)) if builder.draft.tokens[i] < 3])
+            builder.take_frontier()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize(
     ("rule", "shape"),
@@ -129,13 +133,16 @@ def test_a_law_that_underflows_is_drawn_from_as_it_stands() -> None:
         assert all(verdict is not None for verdict in Rejection().verify(claims, wide))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize("shape", DRAWN, ids=named(DRAWN))
 def test_the_first_nodes_of_a_drawn_tree_are_a_draft_too(shape: Shape) -> None:
     """As when only so many nodes are verified: the law is kept."""
 
     class Cut(Shaped):
-        def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
+        def propose(
+            self, rows: Sequence[SequenceState], floor: float, depth: int, load: RoundLoad = EMPTY_LOAD
+        ) -> list[Draft]:
             return [draft.keep(range(min(3, len(draft)))) for draft in super().propose(rows, floor, depth)]
 
     drawn = texts(Rejection(), Cut(shape), Sampling(temperature=1.0, top_k=2), TREES, 2)

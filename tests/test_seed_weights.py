@@ -84,7 +84,7 @@ def test_weights_go_with_the_last_engine_that_runs_them(folders: tuple[str, str]
 def test_engines_beside_each_other_share_a_shelf(folders: tuple[str, str]) -> None:
     """A generator and an evaluator that are the same model are in memory once."""
     one = opened(folders, WeightCache())
-    two = one.beside(folders[0])
+    two = one.with_model(folders[0])
     with fixed_costs():
         two.load()
     assert weights(one) == weights(two)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from treeagent import (
     Agent,
+    Backend,
     ConfigError,
     InputError,
     ProposedStep,
@@ -26,7 +26,7 @@ from treeagent import (
 )
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.taskfile import dataset as data
-from treeagent.testing.task import CONTRACT, TaskCase
+from treeagent.testing import TaskContract
 
 NAMES = sorted(registry.task_files())
 SEARCHES = {"bfs": {}, "dfs": {"threshold": 0.2}, "mcts": {"simulations": 24}, "io": {}, "cot": {}, "cot-sc": {"k": 3}}
@@ -47,17 +47,6 @@ def run(task: Task, search: str, evaluator: str | None = None, backend: Any = No
         task, search, backend=backend or oracles.backend(task.name), evaluator=evaluator, options=SEARCHES[search]
     )
     return agent.solve(task.spec.input.examples[0])
-
-
-@pytest.mark.parametrize("clause", CONTRACT, ids=lambda clause: clause.__name__)
-@pytest.mark.parametrize("name", [*NAMES, "stairs"])
-def test_the_contract_holds_for_files_and_for_classes(name: str, clause: Any, tmp_path: Path) -> None:
-    """Every clause of the contract, for the registered YAML files and for a task that is a Python class."""
-    if name == "stairs":
-        clause(TaskCase(Stairs(), tmp_path, lambda: ScriptedBackend(climber), gold="1 2"))
-    else:
-        oracle = partial(oracles.backend, name)
-        clause(TaskCase(Task.load(name), tmp_path, oracle, oracles.GOLD.get(name)))
 
 
 @dataclass(frozen=True)
@@ -120,6 +109,26 @@ class Stairs(Task):
 def climber(request: Request) -> str:
     """Knows the way."""
     return {"propose": "1\n2\n3\nx", "value": " sure", "io": "2 1"}[request.key.role]
+
+
+class TestFilesAndClasses(TaskContract):
+    """The registered YAML files, and a task that is a Python class."""
+
+    @pytest.fixture(autouse=True, params=[*NAMES, "stairs"])
+    def _name(self, request: pytest.FixtureRequest) -> None:
+        self.name: str = request.param
+
+    def task(self) -> Task:
+        """By its name."""
+        return Stairs() if self.name == "stairs" else Task.load(self.name)
+
+    def oracle(self) -> Backend:
+        """Its model that knows what is right."""
+        return ScriptedBackend(climber) if self.name == "stairs" else oracles.backend(self.name)
+
+    def gold(self) -> str | None:
+        """Where a gold answer can be other than the oracle's."""
+        return "1 2" if self.name == "stairs" else oracles.GOLD.get(self.name)
 
 
 @pytest.fixture

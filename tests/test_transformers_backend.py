@@ -344,7 +344,7 @@ def test_a_dropped_request_is_never_started(exact, monkeypatch):
 
     asyncio.run(run())
     assert not passes
-    assert not exact._batcher._lanes
+    assert not exact._batcher._queues
 
 
 def test_cancelling_a_running_request_stops_its_rows_only(folder, monkeypatch):

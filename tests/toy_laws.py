@@ -15,7 +15,7 @@ from treeagent.backend import Sampling
 from treeagent.backends.sampling import gumbel_top_k as draws
 from treeagent.backends.sampling.philox import DRAFT, TEXT, uniforms
 from treeagent.backends.sampling.sampler import choose_rows, survivors, warp
-from treeagent.backends.seed.drafters.base import Drafter
+from treeagent.backends.seed.drafters.base import EMPTY_LOAD, Drafter, RoundLoad
 from treeagent.backends.seed.drafters.model import tree_shapes as shapes
 from treeagent.backends.seed.executor.logits import Logits
 from treeagent.backends.seed.records import Draft, SequenceState
@@ -127,8 +127,8 @@ def texts(
         positions, last = np.array(places).T
         logits = Table(torch.from_numpy(TARGET[positions, last]))
         verdicts = verifier.verify(claims, logits)
-        if drafter.wants:
-            drafter.learn(verified_drafts(claims, verdicts, logits, drafter.wants))
+        if drafter.top_k_wanted:
+            drafter.learn(verified_drafts(claims, verdicts, logits, drafter.top_k_wanted))
         for row, verdict in zip(going, verdicts, strict=True):
             assert verdict is not None
             row.tokens += verdict.tokens
@@ -171,18 +171,20 @@ class Shaped(Drafter):
         self.shape = shape
         self.name = shape.name
 
-    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
+    def propose(
+        self, rows: Sequence[SequenceState], floor: float, depth: int, load: RoundLoad = EMPTY_LOAD
+    ) -> list[Draft]:
         """See :class:`Drafter`."""
-        growing = sketches = [self.shape.new(row, min(depth, 2)) for row in rows]
+        growing = builders = [self.shape.new(row, min(depth, 2)) for row in rows]
         for level in range(min(depth, 2)):
             last = [
-                (sketch.row.position + level, sketch.draft.tokens[node] if node >= 0 else sketch.row.tokens[-1])
-                for sketch in growing
-                for node in sketch.growing
+                (builder.row.position + level, builder.draft.tokens[node] if node >= 0 else builder.row.tokens[-1])
+                for builder in growing
+                for node in builder.frontier
             ]
             positions, tokens = np.array(last).T
             self.shape.grow(growing, level, GUESSED[positions, tokens], floor)
-            growing = [sketch for sketch in growing if sketch.growing]
+            growing = [builder for builder in growing if builder.frontier]
             if not growing:
                 break
-        return [sketch.draft for sketch in sketches]
+        return [builder.draft for builder in builders]

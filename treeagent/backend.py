@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from .errors import ConfigError
+from .sums import total
 
 KEY_FORMAT = 1
 """Version of the key encoding; a change changes every sampled result."""
@@ -24,7 +25,7 @@ class Key:
     seed: int
     """The run's seed."""
     role: str
-    """What is asked: ``propose``, ``sample``, ``value``, ``answer`` ..."""
+    """The prompt's role: ``propose``, ``sample``, ``value``, ``answer`` ..."""
     place: str
     """Path of sibling indices of the node (``0.3.1``) for generations; state key for evaluations."""
     visit: int = 0
@@ -59,7 +60,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Ask for ``n`` completions of one prompt."""
+    """A request for ``n`` completions of one prompt."""
 
     prompt: str
     key: Key
@@ -68,7 +69,7 @@ class Request:
 
     @property
     def id(self) -> str:
-        """Digest of everything that determines the answer; what a journal finds it by."""
+        """Digest of everything that determines the answer; a journal's key."""
         sampling = asdict(self.sampling)
         if self.sampling.num_beams == 1:
             del sampling["num_beams"]  # journals from before there were beams stay valid
@@ -78,7 +79,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """Ask for the log-likelihood of each continuation of one prompt."""
+    """A request for the log-likelihood of each continuation of one prompt."""
 
     prompt: str
     continuations: tuple[str, ...]
@@ -102,21 +103,15 @@ class Usage:
     @property
     def tokens(self) -> int | None:
         """Prompt and completion tokens together."""
-        if self.prompt_tokens is None or self.completion_tokens is None:
-            return None
-        return self.prompt_tokens + self.completion_tokens
+        return total(self.prompt_tokens, self.completion_tokens)
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             self.calls + other.calls,
-            _sum(self.prompt_tokens, other.prompt_tokens),
-            _sum(self.completion_tokens, other.completion_tokens),
-            None if self.dollars is None or other.dollars is None else self.dollars + other.dollars,
+            total(self.prompt_tokens, other.prompt_tokens),
+            total(self.completion_tokens, other.completion_tokens),
+            total(self.dollars, other.dollars),
         )
-
-
-def _sum(a: int | None, b: int | None) -> int | None:
-    return None if a is None or b is None else a + b
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +120,17 @@ class Completion:
 
     text: str
     tokens: tuple[int, ...] | None = None
-    """Token ids as generated, end-of-text token excluded; None when the backend does not tell."""
+    """Token ids as generated, without the end-of-text token; None when the backend does not report them."""
     finish: str = "stop"
     """``stop`` (end of text or a stop string) or ``length`` (``max_tokens`` reached)."""
     logprob: float | None = field(default=None, compare=False)
     """Summed natural-log probability, untempered, of all tokens drawn, an end of text or a whole stop string included;
-    None when the backend does not tell. Not compared, as it is a matter of rounding."""
+    None when the backend does not report it. Not compared, because rounding changes it."""
     drafted: tuple[int, ...] | None = field(default=None, compare=False)
-    """Places in ``tokens`` of those that a draft had guessed and the model confirmed; None when the backend does not
-    tell. Not compared: how a text was found does not change it."""
+    """Indices in ``tokens`` of the accepted draft tokens; None when the backend does not report them. Not compared:
+    drafting does not change the text."""
     ends: tuple[int, ...] | None = field(default=None, compare=False)
-    """Offset in ``text``, in characters, after each of ``tokens``; None when the backend does not tell."""
+    """Offset in ``text``, in characters, after each of ``tokens``; None when the backend does not report them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,28 +154,28 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round of a backend that works in rounds: a pass over what all requests in the making need next."""
+    """One round of a backend that works in rounds: one target pass over all sequences in progress."""
 
     began: float
     """By ``time.monotonic``, in seconds."""
     seconds: float
     rows: int
-    """Branches that got tokens from it, those of other searches on the same backend included."""
+    """Sequences that received tokens, those of other searches on the same backend included."""
     read: int
-    """Prompt tokens that it read."""
+    """Prompt tokens prefilled."""
     drafted: int
-    """Tokens that were guessed, and verified in it."""
+    """Draft tokens verified."""
     accepted: int
-    """Of them those that the model confirmed."""
+    """Draft tokens accepted."""
     tokens: int
-    """Tokens that the branches got."""
+    """Tokens that the sequences received."""
 
 
 class Backend(ABC):
-    """Where requests run. Batching is the backend's own business: what is awaited together should run together.
+    """Where requests run. It batches the requests that are awaited at the same time.
 
-    A backend must not care which event loop calls it, must leave nothing running when no request is pending, and must
-    answer a request identically whatever else is in flight. Capabilities: ``generate`` (always), ``score``, ``seed``
+    A backend works under any event loop, leaves nothing running when no request is pending, and answers a request
+    identically whatever else is in flight. Capabilities: ``generate`` (always), ``score``, ``seed``
     (sampling is a function of the request's key), ``chat`` (prompts pass through a chat template), ``beams``
     (:attr:`Sampling.num_beams` above 1).
     """
@@ -195,7 +190,7 @@ class Backend(ABC):
 
     @classmethod
     def open(cls, model: str | None, options: Mapping[str, Any]) -> Backend:
-        """A backend from the command line's words; override it to be usable by name. Raises ConfigError."""
+        """A backend from the options of a command line; override it to be usable by name. Raises ConfigError."""
         raise ConfigError(f"backend {cls.name!r} cannot be opened by name; give the Agent an object of it")
 
     @abstractmethod
@@ -206,32 +201,32 @@ class Backend(ABC):
         """Score continuations. Raises BackendError; only called when ``score`` is among the capabilities."""
         raise TypeError(f"backend {self.name!r} does not declare the capability 'score'")
 
-    def beside(self, model: str) -> Backend:
-        """Another model on a backend of this kind with the same options, sharing what can be shared.
+    def with_model(self, model: str) -> Backend:
+        """A backend of this kind with the same options for another model; the two share what they can.
 
-        Raises ConfigError where there is no such thing.
+        Raises ConfigError when the model cannot be opened so.
         """
         return type(self).open(model, self.describe()["options"])
 
     def prompt_copies(self, request: Request | ScoreRequest) -> int:
-        """How often the prompt is counted at most in what the request costs; a budget reserves it so often."""
+        """Upper limit of how often the prompt's tokens are counted in the cost; a budget reserves that many."""
         return 1
 
     def load(self) -> None:
-        """Get ready, so that the first request is not the slow one; called in a worker thread. Raises BackendError."""
+        """Load the model before the first request; called in a worker thread. Raises BackendError."""
 
     def meter(self) -> Callable[[], dict[str, Any]]:
         """Start measuring; calling the result gives the backend's own figures since then, empty when it keeps none.
 
-        Figures are numbers, texts or lists of them under names that a person can read (``tokens_per_second``), ready
-        for JSON; unknown is None. Several meters may run at once, and each may be read as often as one likes.
+        Figures are numbers, texts or lists of them under readable names (``tokens_per_second``), ready for JSON; None
+        is unknown. Several meters may run at the same time, and each may be read several times.
         """
         return dict
 
     def rounds(self) -> Callable[[], list[Round]]:
-        """Start keeping rounds; each call of the result gives those that have ended since the last, in order.
+        """Start recording rounds; each call of the result returns those that have ended since the last call, in order.
 
-        A backend that does not work in rounds gives none. They are kept as long as the result is.
+        A backend that does not work in rounds returns none. Recording ends when the result is garbage-collected.
         """
         return list
 
@@ -239,5 +234,5 @@ class Backend(ABC):
         """Release what the backend holds, such as a loaded model; it may be used again afterwards."""
 
     def describe(self) -> dict[str, Any]:
-        """What a journal should know to open this backend again."""
+        """Name, model and options, from which a journal opens this backend again."""
         return {"name": self.name, "model": self.model, "options": {}}

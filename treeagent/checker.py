@@ -1,4 +1,4 @@
-"""What a task may know in Python: exact checks that YAML cannot express."""
+"""Exact checks of a YAML task, in Python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Checker:
     """Override what the task needs; everything has a default. Registered in the group ``treeagent.checkers``.
 
     States, texts and answers are the strings that prompts show. No method sees a gold answer but :meth:`grade`.
-    A method that is handed a text which it cannot read raises ValueError.
+    A method raises ValueError for a text that it cannot read.
     """
 
     def read(self, input: str) -> str:
@@ -26,8 +26,8 @@ class Checker:
     def transition(self, parent: str, text: str) -> str | None:
         """The state after a step; None where the step is illegal.
 
-        A checker that overrides this is a simulator, the world model of RAP (Hao et al. 2023, arXiv:2305.14992), but
-        exact: no model has to write down the state, and ``thought.state`` must not be given.
+        A checker that overrides this is a simulator, as the world model of RAP is (Hao et al. 2023, arXiv:2305.14992),
+        but exact: it computes the states, and the task file must not have the key ``thought.state``.
         """
         raise TypeError(f"{type(self).__name__} does not simulate")
 
@@ -53,7 +53,7 @@ class Checker:
     def is_promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
         """Whether a solution can still be reached from here (in a puzzle of fewest moves: by a shortest plan).
 
-        None where that cannot be told. It is what the judgements of evaluators are measured against; no search sees it.
+        None where that cannot be told. Evaluations measure evaluators against it; no search calls it.
         """
         return None
 

@@ -6,7 +6,7 @@
     ├── ConfigError          a task file, an option or a name is wrong; ``problems`` lists all of it
     │   ├── UnknownNameError a task, search, evaluator, backend or model that does not exist
     │   └── MissingExtraError an optional library is not installed; the message names the command that installs it
-    ├── InputError           the puzzle given to a task does not have the task's form
+    ├── InputError           the input does not have the form that the task asks for
     ├── CapabilityError      the backend cannot do what the search or the evaluator needs
     ├── BackendError         a request could not be answered
     │   ├── ModelError       a model could not be loaded or fetched
@@ -31,6 +31,10 @@ class TreeagentError(Exception):
 
     result: Any = None
     """The best attempt (a ``Result``) of the search that the error ended, where there was one."""
+
+    def attach(self, result: Any) -> None:
+        """Set :attr:`result`."""
+        self.result = result
 
 
 @dataclass(frozen=True, slots=True)

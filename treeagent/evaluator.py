@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 class EvaluationContext(Protocol):
     """What an evaluator may use. Every request passes the budget and the journal."""
 
-    task: Task
-    input: str
+    @property
+    def task(self) -> Task:
+        """What the input belongs to. It holds no gold answers."""
+
+    @property
+    def input(self) -> str:
+        """In the form that prompts show."""
 
     def steps(self, thought: Thought) -> list[str]:
         """The texts from the first step to this thought."""
@@ -43,7 +48,7 @@ class Evaluator(ABC):
     """Whether thoughts are judged against each other; if not, each is judged alone, as soon as it exists."""
 
     @abstractmethod
-    async def judge(self, thoughts: Sequence[Thought], desk: EvaluationContext) -> list[Judgement]:
+    async def judge(self, thoughts: Sequence[Thought], context: EvaluationContext) -> list[Judgement]:
         """One judgement a thought, in order; a single thought when ``together`` is false."""
 
     def check(self, task: Task) -> None:

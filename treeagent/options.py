@@ -1,4 +1,4 @@
-"""Options of plug-ins: from the command line's words to values, and back."""
+"""Options of plug-ins: from the strings of a command line to values, and back."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read_options(backend: str, kinds: Mapping[str, type], words: Mapping[str, An
 
 
 def read_option(option: str, word: Any, kind: type) -> Any:
-    """An option's value from the command line's word. Raises ConfigError."""
+    """An option's value from a string. Raises ConfigError."""
     if kind is bool:
         if str(word).lower() not in ("true", "false"):
             raise ConfigError(f"option {option!r} must be true or false, not {word!r}")
@@ -61,7 +61,7 @@ def read_option(option: str, word: Any, kind: type) -> Any:
 
 
 def as_words(options: Mapping[str, Any]) -> dict[str, str]:
-    """The inverse: what a journal keeps; an option that is None is left out."""
+    """The inverse of :func:`read_options`, for a journal; an option that is None is left out."""
     return {
         option: str(value).lower() if isinstance(value, bool) else str(value)
         for option, value in options.items()

@@ -8,6 +8,8 @@ class each, ``treeagent.commands`` a function that typer can make a command of. 
 from __future__ import annotations
 
 import importlib
+import sys
+from functools import lru_cache
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +37,13 @@ def names(kind: str) -> list[str]:
 
 def entries(kind: str) -> metadata.EntryPoints:
     """Everything registered of a kind, not imported."""
-    return metadata.entry_points(group=f"treeagent.{KINDS[kind]}")
+    return _entry_points(f"treeagent.{KINDS[kind]}", tuple(sys.path))
+
+
+@lru_cache
+def _entry_points(group: str, _path: tuple[str, ...]) -> metadata.EntryPoints:
+    """The entry points of a group; reading the metadata of all installed packages takes tens of milliseconds."""
+    return metadata.entry_points(group=group)
 
 
 def load(kind: str, name: str) -> Any:

@@ -1,14 +1,86 @@
-"""The contract of a search strategy."""
+"""The contract of a search strategy, and of the explorer that it drives."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from .runtime.explorer import Explorer
     from .task import Task
-    from .thought import Thought
+    from .thought import Thought, Tree
+
+Count: TypeAlias = "int | Sequence[int] | None"
+"""A number for all thoughts, one number a thought, or None for the default."""
+
+
+class Explorer(Protocol):
+    """What a search may use: it grows, judges and answers the thoughts of one input.
+
+    Budget, journal, cache and progress stand behind it. All results come in request order, whatever order replies
+    arrive in. Every method that sends requests raises BudgetExhausted, after keeping all that was paid for; a search
+    lets it pass.
+    """
+
+    @property
+    def task(self) -> Task:
+        """What the input belongs to. It holds no gold answers."""
+
+    @property
+    def input(self) -> str:
+        """In the form that prompts show."""
+
+    @property
+    def seed(self) -> int:
+        """The run's seed, for random choices of the search."""
+
+    @property
+    def root(self) -> Thought:
+        """The thought that stands for the input."""
+
+    @property
+    def tree(self) -> Tree:
+        """All thoughts so far."""
+
+    async def grow(
+        self,
+        thoughts: Sequence[Thought],
+        *,
+        role: str | None = None,
+        n: Count = None,
+        most: Count = None,
+        apart: bool = False,
+    ) -> list[list[Thought]]:
+        """Expand each thought and judge its children, each once its parent and those on lower paths have replied.
+
+        One list of judged children per thought; a thought given twice is expanded twice. ``role`` is ``propose`` or
+        ``sample``; None: ``propose`` if the task has it. ``n`` is the number of completions, None the task's, and
+        ``most`` that of the children read from them, None all. With ``apart`` a state is a duplicate only within its
+        branch, which is all that is below the same first step.
+        """
+
+    async def expand(
+        self, thoughts: Sequence[Thought], *, role: str | None = None, n: Count = None
+    ) -> list[list[Thought]]:
+        """Like :meth:`grow`, without judging."""
+
+    async def evaluate(self, thoughts: Sequence[Thought]) -> list[Thought]:
+        """The thoughts, judged. Raises TypeError where :attr:`Search.evaluates` is false."""
+
+    async def attempt(self, role: str, n: int) -> list[Thought]:
+        """``n`` complete attempts from the root by the prompt ``io`` or ``cot``: terminal thoughts with their answers.
+
+        Attempts are requested one by one, so that a budget that ends early keeps those that it paid for.
+        """
+
+    async def finish(self, candidates: Sequence[Thought]) -> Thought | None:
+        """Have each candidate's answer written; the first that the task verifies, else the first that has one."""
+
+    def verified(self, thought: Thought) -> bool:
+        """Whether the task's own check says that this thought solves the input; False where it cannot tell."""
+
+    def steps(self, thought: Thought) -> list[str]:
+        """The texts from the first step to this thought."""
 
 
 class Search(ABC):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What an evaluator said about a thought."""
+    """An evaluator's judgement of a thought."""
 
     value: float | None
     """Higher is better; None when nothing could be parsed, which is not the same as 0."""
@@ -42,7 +42,7 @@ class Thought:
     answer: str | None = None
     """The answer read from a completion, where there is one."""
     judgement: Judgement | None = None
-    """None until an evaluator has spoken."""
+    """None until it is judged."""
     request: str | None = None
     """Id of the request that generated it."""
     sample: int | None = None
@@ -104,11 +104,11 @@ class Tree:
 
     def lineage(self, thought: Thought) -> list[Thought]:
         """From the first step to this thought; the root is left out."""
-        found = []
+        ancestors = []
         while thought.parent is not None:
-            found.append(thought)
+            ancestors.append(thought)
             thought = self._thoughts[thought.parent]
-        return found[::-1]
+        return ancestors[::-1]
 
     def steps(self, thought: Thought) -> list[str]:
         """The texts from the first step to this thought."""

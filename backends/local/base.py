@@ -1,4 +1,4 @@
-"""What backends that run a model in this process share: its options, its loading, and a request as samples."""
+"""Base of the backends that run a model in this process: options, loading, requests as samples."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LocalBackend(Backend):
     """
 
     options: ClassVar[dict[str, type]] = {"device": str, "dtype": str, "threads": int, "chat": bool}
-    """What :meth:`open` understands; a subclass adds its own."""
+    """Name and type of the options that :meth:`open` takes; a subclass adds its own."""
 
     def __init__(self, model: str, device: str | None, dtype: str, threads: int | None, chat: bool | None) -> None:
         catalog.check_name(model)
@@ -109,10 +109,10 @@ def pairs(request: ScoreRequest, text: ChatTokenizer, model: Model) -> Pairs:
     prompt = tuple(text.prompt(request.prompt))
     # A chat template ends with a fresh line, where a model's words begin without a space.
     words = [word.lstrip(" ") for word in request.continuations] if text.chat else request.continuations
-    made = [(prompt, tuple(text.continuation(word))) for word in words]
-    if model.context is not None and made:
-        _check_fits(len(prompt) + max(len(continuation) for _, continuation in made), model.context)
-    return made
+    tokens = [(prompt, tuple(text.continuation(word))) for word in words]
+    if model.context is not None and tokens:
+        _check_fits(len(prompt) + max(len(continuation) for _, continuation in tokens), model.context)
+    return tokens
 
 
 def reply_of(samples: Sequence[Sample]) -> Reply:
@@ -132,7 +132,7 @@ def scores_of(tokens: Pairs, sums: Sequence[float]) -> Scores:
 def _check_fits(tokens: int, context: int) -> None:
     if tokens > context:
         raise BackendError(
-            f"the prompt is too long: with what follows it takes {tokens} tokens, the model's context is {context}. "
+            f"the prompt is too long: with its completion it takes {tokens} tokens, the model's context is {context}. "
             "Shorten the prompt or use a model with a longer context."
         )
 

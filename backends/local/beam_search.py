@@ -44,11 +44,11 @@ class Hypothesis:
     """One beam; beams of the same ``raw`` tokens are the same text."""
 
     sample: Sample
-    """What it has generated."""
+    """Its text so far."""
     raw: tuple[int, ...] = ()
     """All tokens drawn, an end of text included."""
     score: float = 0.0
-    """Their summed natural-log probability under whoever extends it."""
+    """Their summed natural-log probability under the model that extends it."""
 
     @property
     def finished(self) -> bool:
@@ -116,8 +116,8 @@ class Joint:
         """One draw from the warped law for each of the streams (W,)."""
         warped = self.warped()
         rows = [self.row(warped, beam) for beam in range(len(self.beams))]
-        found = draw(rows, self.sampling.temperature, streams, position, purpose)
-        return [Pick(beam, None if self.beams[beam].finished else at) for beam, at in found]
+        draws = draw(rows, self.sampling.temperature, streams, position, purpose)
+        return [Pick(beam, None if self.beams[beam].finished else token) for beam, token in draws]
 
     def warped(self) -> NDArray[np.float64]:
         """Joint scores (N,), minus infinity where the warpers cut; to be divided by the temperature."""
@@ -128,13 +128,13 @@ class Joint:
 
     def extended(self, picks: Sequence[Pick], eos: frozenset[int]) -> list[Hypothesis]:
         """The next beams; equal ones are one object."""
-        made: dict[tuple[tuple[int, ...], int | None], Hypothesis] = {}
+        extended: dict[tuple[tuple[int, ...], int | None], Hypothesis] = {}
         for pick in picks:
             beam = self.beams[pick.beam]
-            if (beam.raw, pick.token) not in made:
-                grown = beam if pick.token is None else beam.extended(pick.token, self.score(pick), eos)
-                made[beam.raw, pick.token] = grown
-        return [made[self.beams[pick.beam].raw, pick.token] for pick in picks]
+            if (beam.raw, pick.token) not in extended:
+                longer = beam if pick.token is None else beam.extended(pick.token, self.score(pick), eos)
+                extended[beam.raw, pick.token] = longer
+        return [extended[self.beams[pick.beam].raw, pick.token] for pick in picks]
 
     def _pick(self, place: int) -> Pick:
         beam = int(np.searchsorted(self.ends, place, side="right"))
@@ -157,8 +157,8 @@ def draw(
     if going:
         flat = [Sampling(temperature=temperature)] * len(going)
         wide = np.stack([rows[beams[i]] for i in going])
-        found = choose_rows(wide, flat, [streams[i] for i in going], [position] * len(going), purpose)
-        for i, place in zip(going, found.tolist(), strict=True):
+        tokens = choose_rows(wide, flat, [streams[i] for i in going], [position] * len(going), purpose)
+        for i, place in zip(going, tokens.tolist(), strict=True):
             places[i] = place
     return list(zip(beams, places, strict=True))
 
@@ -202,7 +202,7 @@ def log_mass(scores: NDArray[np.float64]) -> float:
 
 
 class BeamSearch:
-    """The beams of one completion in the making."""
+    """The beams of one completion while it is generated."""
 
     def __init__(self, sample: Sample, eos: frozenset[int]) -> None:
         self.sample = sample
@@ -222,10 +222,9 @@ class BeamSearch:
         return list({beam.raw: beam for beam in self.beams if not beam.finished}.values())
 
     def advance(self, beams: Sequence[Hypothesis]) -> None:
-        """Take the beams of a step; sets the sample's completion when all are finished.
+        """Take the beams of a step; finishes the sample when all are finished.
 
-        Tokens count once for every distinct beam of a step that got one, whether or not it survives: they were
-        generated.
+        A step's tokens count once for every distinct beam that got one, also for beams that are not drawn again.
         """
         self.beams = list(beams)
         self.position += 1

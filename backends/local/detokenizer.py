@@ -1,4 +1,4 @@
-"""Turning tokens into text as they come, and seeing a stop string as soon as it is whole.
+"""Turns tokens into text as they are generated, and finds a stop string as soon as it is complete.
 
 Bytes of one character may be spread over several tokens, and some decoders treat the first token apart (leading space);
 so a token is never decoded alone but in a short window that starts with tokens whose text is known already.
@@ -29,7 +29,7 @@ class IncrementalDetokenizer:
 
     def __init__(self, decode: Decode, prompt: Sequence[int], stop: Sequence[str]) -> None:
         self.text = ""
-        """Text that later tokens cannot change; what is left of an unfinished character is held back."""
+        """Text that later tokens cannot change, without an incomplete last character."""
         self.cut: int | None = None
         """Offset in ``text`` at which the first stop string begins, None while there is none."""
         self._decode = decode
@@ -40,7 +40,7 @@ class IncrementalDetokenizer:
         self._ends: list[int] = []  # offset in text after each token
 
     def fork(self) -> IncrementalDetokenizer:
-        """A stream that has seen the same tokens."""
+        """A copy with the same tokens."""
         twin = copy(self)
         twin._fresh, twin._ends = list(self._fresh), list(self._ends)  # the rest is never changed in place
         return twin
@@ -55,7 +55,7 @@ class IncrementalDetokenizer:
         return self.cut is not None
 
     def finish(self) -> bool:
-        """Take what was held back as it is, as no token will follow; whether the text contains a stop string."""
+        """Add what was held back, as no token follows; whether the text contains a stop string."""
         if self._fresh:
             self._take(decode_after(self._decode, self._known, self._fresh))
         return self.cut is not None
@@ -77,5 +77,5 @@ class IncrementalDetokenizer:
         self._ends += [len(self.text)] * len(self._fresh)
         self._known = (self._known + self._fresh)[-max(CONTEXT, len(self._fresh)) :]
         self._fresh = []
-        found = [at for at in (self.text.find(stop, start) for stop in self._stop) if at >= 0]
-        self.cut = min(found, default=None)
+        cuts = [at for at in (self.text.find(stop, start) for stop in self._stop) if at >= 0]
+        self.cut = min(cuts, default=None)

@@ -1,8 +1,8 @@
 """The one thread in which models run.
 
 OpenMP keeps a team of threads for every thread that computes; as soon as teams together outnumber the cores, they sleep
-and wake at every product instead of waiting ready (measured: passes of 30 ms took 40). So whatever computes shares one
-thread, which also keeps two backends of one process from slowing each other down.
+and wake at every product instead of waiting ready (measured: passes of 30 ms took 40). So all models run in one thread,
+and two backends of one process do not slow each other down.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 _executor: ThreadPoolExecutor | None = None
-_making = threading.Lock()
-_mark = threading.local()
+_creation = threading.Lock()
+_thread = threading.local()
 
 
 def executor() -> ThreadPoolExecutor:
-    """The thread, as an executor of one; it is started by the first use and idles when there is nothing to do."""
+    """The thread, as an executor of one; the first use starts it."""
     global _executor  # noqa: PLW0603  # one for the process
-    with _making:
+    with _creation:
         if _executor is None:
             _executor = ThreadPoolExecutor(1, thread_name_prefix="treeagent-models", initializer=_begin)
         return _executor
@@ -41,8 +41,8 @@ async def submit_async(function: Callable[[], Result]) -> Result:
 
 def run(function: Callable[[], Result]) -> Result:
     """The result of a function run in the thread; called at once when this is the thread."""
-    return function() if getattr(_mark, "inside", False) else submit(function).result()
+    return function() if getattr(_thread, "runs_models", False) else submit(function).result()
 
 
 def _begin() -> None:
-    _mark.inside = True
+    _thread.runs_models = True

@@ -1,4 +1,4 @@
-"""The state of one completion in the making."""
+"""The state of one completion while it is generated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .detokenizer import CONTEXT, Decode, IncrementalDetokenizer, decode_after
 
 
 class Sample:
-    """One completion in the making."""
+    """One completion while it is generated."""
 
     def __init__(
         self,

@@ -17,6 +17,8 @@ from transformers.utils import logging as transformers_logging
 
 from treeagent.errors import ModelError
 
+from .torch_private import is_stateful
+
 DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
@@ -71,7 +73,7 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
         )
     arguments = frozenset(inspect.signature(network.forward).parameters)
     # A recurrent model's state takes the padding of a batch for text; it is told by having no positions.
-    recurrent = getattr(network, "_is_stateful", False) and "position_ids" not in arguments
+    recurrent = is_stateful(network) and "position_ids" not in arguments
     if "attention_mask" not in arguments or arguments.isdisjoint(CACHES) or recurrent:
         raise ModelError(
             f"the model {where} ({type(network).__name__}) keeps no attention cache that can be batched here. "

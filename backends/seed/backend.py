@@ -16,36 +16,26 @@ from .executor.weights import WeightCache
 
 
 class SeedBackend(LocalBackend):
-    """Scheduled speculative decoding over a prefix-shared forest of keys and values.
+    """Scheduled speculative decoding with a shared prefix cache.
 
     Args:
         model: a name (``mini``, ``smollm2``), a folder, a .gguf file or a hub id.
-        draft: a smaller model with the same vocabulary, for all drafters but ``none`` and tables alone.
+        draft: a smaller model with the same vocabulary; for all drafters but ``none`` and tables alone.
         drafter: ``auto`` (``ngram``, with ``draft`` also the model), ``none``, a table (``ngram``, ``recycling``,
             ``stand``), a shape of the model's drafts (``model``: a chain, ``dynamic``, ``rsd-c:2x2``, ``rsd-s:3x2``,
-            ``mcsd:2x2``), both as in ``ngram+model``, or whatever makes a :class:`Drafter` when it is called.
-        exit: where tokens leave a draft model of several exits: ``adaptive`` (at the first exit whose largest
-            probability exceeds 0.8, or another threshold: ``adaptive:0.5``), or a number of layers. None is
-            ``adaptive`` at those exits where a look takes less time than the layers it may save.
-        policy: ``rounds``, or the paper's ``fcfs`` and ``serial``.
-        verify: ``coupled`` (the text is plain decoding's, token for token) or ``recursive`` rejection (its law is).
-            ``rejection`` is another name of it, the one that is usual for chains.
-        draft_tokens: tokens drafted for every branch in every round; None leaves it to the measured times.
-        beam_draft: ``WIDTHxDEPTH``, beams and steps that the draft model drafts for a completion with beams; no fewer
-            than the completion has. None: twice as many beams as it has, up to 3 steps, as many as pay.
-        beam_threshold: with ``recursive``, the chance with which all beams of a step should be found among the drafted
-            ones: steps have as many beams as that allows, which is faster and no longer the law of plain beam sampling.
-            None: always all of them.
-        beam_min: the fewest beams of such a step.
-        beam_survivors: 1, with ``recursive``: only the best beam goes on after a pass, so that one sequence's keys and
-            values are held; the law is then not that of plain beam sampling. None: all go on.
-        kv_memory: megabytes (10^6 bytes) of keys and values, of the target and as many of the draft model.
-        max_rows: branches that are live at one time; others wait.
-        chunk: prompt tokens that one round reads at most.
+            ``mcsd:2x2``), both as in ``ngram+model``, or a function that makes a :class:`Drafter`.
+        exit: early exit of a draft model with several exits. ``adaptive``: a token ends at the first exit where its
+            largest probability exceeds 0.8, or another threshold (``adaptive:0.5``). A number: all tokens end after so
+            many layers. None: ``adaptive``, at those exits that save time.
+        verify: ``coupled`` (the text is plain decoding's, token for token) or ``recursive`` rejection (the text has
+            the same distribution). ``rejection`` is another name of the latter.
         device, dtype, threads, chat: as of every local backend.
+        kv_memory: megabytes (10^6 bytes) of keys and values, for the target and for the draft model each.
         shelf: engines that are given the same one hold the weights of each model once.
 
-    Raises ConfigError for a senseless option; loading raises ModelError.
+    The remaining options are for research, see :class:`.config.ResearchOptions`.
+
+    Raises ConfigError for options that make no sense, alone or together; loading raises ModelError.
     """
 
     name = "seed"
@@ -128,7 +118,7 @@ class SeedBackend(LocalBackend):
         values = {"device": self.device, "threads": self.threads, "chat": self.chat} | self.config.options()
         return {option: values[option] for option in self.options}
 
-    def beside(self, model: str) -> SeedBackend:
+    def with_model(self, model: str) -> SeedBackend:
         """An engine of another target with the same options and the same draft model, which is in memory once.
 
         Their rounds alternate. Raises ConfigError.

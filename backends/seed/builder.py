@@ -29,7 +29,6 @@ from .records import BEAMS, MODEL
 from .scheduler.metrics import Counters
 from .scheduler.requests import JobFactory
 from .scheduler.scheduler import Scheduler
-from .speculation.calibration import AcceptanceEstimator
 from .speculation.goodput import best_chain
 from .speculation.speculator import DEPTH, Speculator
 from .verifiers.beam_coupled import CoupledBeams
@@ -59,14 +58,14 @@ class EngineParts:
     def reset(self, *, tables: bool) -> None:
         """Empty the prefix caches and, with ``tables``, start with a new drafter."""
         scheduler = self.scheduler
-        scheduler.runner.forest = scheduler.runner.new_forest()
+        scheduler.runner.reset_cache()
         if self.draft_runner is not None:
-            self.draft_runner.forest = self.draft_runner.new_forest()
+            self.draft_runner.reset_cache()
         if tables:
             speculator = scheduler.speculator
             speculator.start(build_drafter(self.config, self.draft, speculator, scheduler.runner.vocabulary))
             if self.draft_runner is not None:
-                self.draft_runner.unlearn()
+                self.draft_runner.reset_statistics()
 
     def figures(self, counters: Counters) -> dict[str, Any]:
         """The figures of the counted time, and the state of memory."""
@@ -84,7 +83,7 @@ class EngineParts:
         """Speed-up if a pass took the time to read its weights (MBSU, Jeon et al., arXiv 2402.14160, section 4)."""
         if self.draft_runner is None or not counters.row_passes or not counters.rounds:
             return None
-        weight = self.draft_runner.weight / self.scheduler.runner.parameters
+        weight = self.draft_runner.mean_parameters / self.scheduler.runner.parameters
         gained = counters.tokens / counters.row_passes
         return round(gained / (1 + weight * counters.draft_passes / counters.rounds), 4)
 
@@ -135,13 +134,7 @@ def build_drafter(
     table = None if spec.table is None else _table(spec.table, coupled=config.coupled)
     if config.draft is None or draft.runner is None:
         return table
-    shape = spec.shape(coupled=config.coupled, most=speculator.draft_tokens)
-    beam_draft = config.research.beam_draft
-    width, depth = (None, BEAM_DEPTH) if beam_draft is None else size_of(beam_draft)
-    beams = BeamShape(width, depth, coupled=config.coupled)
-    model = ModelDrafter(draft.runner, vocabulary, shape, beams)
-    if draft.cost is not None and speculator.draft_tokens is None:
-        _weigh(model, speculator, draft.cost, deepens=beam_draft is None)
+    model = _model_drafter(config, draft.runner, draft.cost, speculator, vocabulary)
     return model if table is None else HybridDrafter(table, model)
 
 
@@ -152,42 +145,64 @@ def _table(name: str, *, coupled: bool) -> Drafter:
     return StandDrafter(coupled=coupled) if name == "stand" else NgramDrafter()
 
 
-def _weigh(model: ModelDrafter, weighed: Speculator, draft: CostTable, *, deepens: bool) -> None:
-    """Let measured times and late acceptance decide how deep a model drafts, whose passes take what ``draft`` says.
+def _model_drafter(
+    config: EngineConfig, runner: ModelRunner, cost: CostTable | None, speculator: Speculator, vocabulary: int
+) -> ModelDrafter:
+    """A drafter that drafts as deep as pays by ``cost``; without it, or with ``draft_tokens``, to the full depth."""
+    shape = config.drafter_spec.shape(coupled=config.coupled, most=speculator.draft_tokens)
+    beam_draft = config.research.beam_draft
+    width, depth = (None, BEAM_DEPTH) if beam_draft is None else size_of(beam_draft)
+    if cost is None or speculator.draft_tokens is not None:
+        return ModelDrafter(runner, vocabulary, shape, BeamShape(width, depth, coupled=config.coupled))
+    policies = _DraftPolicies(speculator, runner, cost)
+    beams = BeamShape(
+        width, depth, coupled=config.coupled, depth_policy=policies.beam_depth() if beam_draft is None else None
+    )
+    dynamic = shape.name == "dynamic"
+    return ModelDrafter(
+        runner,
+        vocabulary,
+        shape,
+        beams,
+        prefill=PrefillPolicy(policies.pass_seconds, policies.saving),
+        chain_depth=None if dynamic else lambda rows, others: policies.best_chain(rows, others)[0],
+        level_pays=policies.level_pays if dynamic else None,
+    )
 
-    ``deepens``: beams too.
-    """
-    target = weighed.cost
 
-    def passes(nodes: float) -> float:
-        """Seconds of a pass, as far as its tokens went lately."""
-        return draft(nodes) * model.runner.share
+class _DraftPolicies:
+    """What drafts of a model are worth, by measured times and the model's recent acceptance."""
 
-    def late() -> AcceptanceEstimator:
-        """What the model's claims were worth lately; a table beside it is another matter."""
-        return weighed.calibration(MODEL)
+    def __init__(self, speculator: Speculator, runner: ModelRunner, cost: CostTable) -> None:
+        """``cost``: seconds of the passes of ``runner`` through all layers."""
+        self._target, self._speculator, self._runner, self._cost = speculator.cost, speculator, runner, cost
 
-    def chain(rows: int, others: RoundLoad) -> tuple[int, float]:
-        return best_chain(target, passes, late().acceptance(), rows, DEPTH, others)
+    def pass_seconds(self, tokens: float) -> float:
+        """Expected seconds of a draft pass at the recent mean exit depth."""
+        return self._cost(tokens) * self._runner.relative_cost
 
-    def saves(rows: int, others: RoundLoad) -> float:
-        """Seconds of a round, by the best chains; trees are hardly worse."""
-        return target(rows + others.rows, others.nodes) * (1 - 1 / chain(rows, others)[1])
+    def best_chain(self, rows: int, others: RoundLoad) -> tuple[int, float]:
+        """The best depth of chains and its speed-up, see :func:`best_chain`."""
+        acceptance = self._speculator.estimator(MODEL).acceptance()
+        return best_chain(self._target, self.pass_seconds, acceptance, rows, DEPTH, others)
 
-    model.joining = PrefillPolicy(passes, saves)
-    if deepens and model.beams is not None:
-        model.beams.deepening = BeamDepthPolicy(
-            target, passes, lambda: weighed.calibration(BEAMS).acceptance(BEAMS_START)
+    def saving(self, rows: int, others: RoundLoad) -> float:
+        """Seconds that drafting saves per round with the best chains; trees save about as much."""
+        return self._target(rows + others.rows, others.nodes) * (1 - 1 / self.best_chain(rows, others)[1])
+
+    def level_pays(self, rows: int, nodes: int, value: float, others: RoundLoad) -> bool:
+        """Whether the expected tokens of one more level come faster than the target's own.
+
+        The level has children of ``nodes`` nodes, of summed ``value``.
+        """
+        everyone = rows + others.rows
+        plain = self._target(everyone, others.nodes)
+        more = self.pass_seconds(nodes) + self._target(everyone, others.nodes + nodes) - plain
+        accepted = value * self._speculator.estimator(MODEL).accepted_per_expected
+        return accepted * plain > more * (rows + others.tokens)
+
+    def beam_depth(self) -> BeamDepthPolicy:
+        """The policy for beams, whose acceptance is estimated apart."""
+        return BeamDepthPolicy(
+            self._target, self.pass_seconds, lambda: self._speculator.estimator(BEAMS).acceptance(BEAMS_START)
         )
-    if model.shape.name == "dynamic":
-
-        def pays(rows: int, nodes: int, value: float, others: RoundLoad) -> bool:
-            """Whether the tokens that a level may bring come faster than the target's own."""
-            everyone = rows + others.rows
-            plain = target(everyone, others.nodes)
-            more = passes(nodes) + target(everyone, others.nodes + nodes) - plain
-            return value * late().truth * plain > more * (rows + others.tokens)
-
-        model.pays = pays
-    else:
-        model.depth_for = lambda rows, others: chain(rows, others)[0]

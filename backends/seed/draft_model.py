@@ -91,7 +91,7 @@ class SharedDraftModel:
             spec = ExitSpec.parse(config.exit or ADAPTIVE)
             if spec.layers is None:
                 seconds = profiler.profile_exits(self.runner) if config.exit is None else None
-                self.runner.leave_early(spec.confidence, seconds)
+                self.runner.exit_early(spec.confidence, seconds)
         self._profiled = True
 
     def release(self) -> None:

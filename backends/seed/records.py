@@ -1,4 +1,4 @@
-"""What scheduler, drafters and verifiers exchange."""
+"""Records that scheduler, speculator, drafters and verifiers exchange."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from treeagent.backend import Sampling
 from ..local.beam_search import BeamSearch, Hypothesis, Pick
 
 MODEL, BEAMS = "model", "beams"
-"""Kinds of drafts: a draft model's for single branches and for groups of beams; those of tables have none."""
+"""Kinds of drafts, see :attr:`Draft.by`: a draft model's for single sequences and for groups of beams; drafts of tables
+have none."""
 
 
 @dataclass(slots=True, eq=False)
 class SequenceState:
-    """What a drafter may know of one live branch; the engine owns it, drafters only read it."""
+    """One live sequence as drafters and verifiers see it; only its job changes it."""
 
     tokens: list[int]
-    """Prompt and committed tokens so far; grows in place, and the last one has not been read by the target yet."""
+    """Prompt and committed tokens so far; grows in place. The target computes the last one in the next pass."""
     prompt: int
-    """How many of them are the prompt."""
+    """Number of prompt tokens."""
     sampling: Sampling
     stream: int
-    """Key of its noise; the noise of the next token has position ``len(tokens) - prompt``."""
+    """Key of its noise; the noise of the next token has the position :attr:`position`."""
     limit: int
     """The most tokens it may generate."""
     group: BeamGroup | None = None
-    """Set where the row is one of several beams."""
+    """The group, where the sequence is one of several beams."""
 
     @property
     def position(self) -> int:
@@ -47,52 +48,52 @@ class SequenceState:
 
     @property
     def room(self) -> int:
-        """How deep a draft is of use: one token less than may still be generated, as every pass adds one of its own."""
+        """Levels of the deepest useful draft: every pass adds one token of the target's own."""
         return self.limit - self.position - 1
 
 
 @dataclass(frozen=True, slots=True)
 class BeamLayer:
-    """One drafted step of a group of beams; the nodes that it adds are in the drafts of the group's rows."""
+    """One drafted step of a group of beams; its nodes are in the drafts of the group's sequences."""
 
     parents: tuple[Hypothesis, ...]
     """The beams that the step starts from, the first layer's being the group's own."""
     picks: tuple[Pick, ...]
-    """What was drafted, in the order it was drawn."""
+    """The drafted extensions, in the order they were drawn."""
     law: dict[tuple[int, ...], NDArray[np.float64]] | None = None
-    """The law that the picks were drawn from, as :func:`treeagent.backends.local.beam_search.law_of` has it; None says
-    that they were chosen, which only coupled verification can use."""
+    """The distribution that the picks were drawn from, see :func:`treeagent.backends.local.beam_search.law_of`: by a
+    beam's ``raw`` the probabilities (V,) of its extensions. None: the picks were chosen, for coupled verification."""
 
 
 @dataclass(slots=True, eq=False)
 class BeamGroup:
-    """The beams of one completion, which are drafted for together. Their drafts count whole: no part may be cut."""
+    """The beams of one completion, which are drafted for together. No part of their drafts may be cut."""
 
     run: BeamSearch
     rows: list[SequenceState] = field(default_factory=list)
-    """One for every distinct live beam."""
+    """One sequence for every distinct live beam."""
     layers: list[BeamLayer] = field(default_factory=list)
-    """What has been drafted and not verified yet."""
+    """The drafted steps that are not verified yet."""
 
 
 @dataclass(slots=True)
 class Draft:
-    """A tree of proposed tokens after a row's last token; parents stand before their children.
+    """A tree of n proposed tokens after a sequence's last token; parents stand before their children.
 
-    ``law`` matters to rejection sampling alone: per node the distribution (V,) that the first of its siblings was drawn
-    from; None says that the choice was deterministic (a point mass). Siblings stand in the order they were drawn.
+    ``law`` is used by rejection sampling alone: for each node the distribution (V,) that the first of its siblings was
+    drawn from; None: the choice was deterministic (a point mass). Siblings stand in the order they were drawn.
     """
 
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
-    """Index of each node's parent, -1 for a child of the row's last token."""
+    """Index of each node's parent, -1 for a child of the sequence's last token."""
     confidence: list[float] = field(default_factory=list)
-    """For each node the claimed probability that it is accepted once its parent is; the engine calibrates it."""
+    """For each node the drafter's probability that it is accepted once its parent is; corrected by the engine."""
     law: list[NDArray[np.float64]] | None = None
     distinct: bool = True
-    """Whether siblings differ: the law of a later one is the first's without the earlier ones."""
+    """Whether siblings differ: each is drawn from the first's distribution without the earlier ones."""
     by: str = ""
-    """What kind of drafter made it; what claims were worth is learnt for each kind apart."""
+    """The kind of drafter that made it; acceptance is estimated for each kind apart."""
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -157,7 +157,7 @@ def main() -> None:
     hands = dev_hands() if options.split == "dev" else test_hands()
     inputs = [show(hand) for hand in hands][: options.limit]
     backend = TransformersBackend(options.model)
-    judging = None if options.evaluator_model is None else backend.beside(options.evaluator_model)
+    judging = None if options.evaluator_model is None else backend.with_model(options.evaluator_model)
     methods = [name.strip() for name in options.methods.split(";")]
     if methods[0] != REFERENCE or not set(methods) <= set(METHODS):
         parser.error(

@@ -28,6 +28,7 @@ from ..bench.workloads.prompts import KINDS, MINI, MIXED, prompts
 from ..local.base import find_device
 from ..models.loader import load_model
 from ..models.tokenizer import load_tokenizer
+from ..models.torch_private import has_fast_bfloat16
 from .early_exit_loss import Batch, Text, exit_logits, packed
 from .sampled_softmax import Candidates
 
@@ -62,7 +63,7 @@ def loss_of(model: Any, batches: Sequence[Batch], candidates: Candidates) -> flo
     head, places = candidates.draw()
     for inputs, targets, weights in batches:
         picked = weights > 0
-        with torch.autocast(weights.device.type, torch.bfloat16, enabled=halves(weights.device)):
+        with torch.autocast(weights.device.type, torch.bfloat16, enabled=bfloat16_is_faster(weights.device)):
             exits = exit_logits(model, inputs, picked, head)  # (N, C) each
         right = places[targets[picked]]
         each = torch.stack([F.cross_entropy(logits, right, reduction="none") for logits in exits])  # (X, N)
@@ -72,11 +73,11 @@ def loss_of(model: Any, batches: Sequence[Batch], candidates: Candidates) -> flo
     return loss_sum
 
 
-def halves(device: torch.device) -> bool:
+def bfloat16_is_faster(device: torch.device) -> bool:
     """Whether products of bfloat16 numbers are faster there than those of float32: others emulate them."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return has_fast_bfloat16()
 
 
 def read_texts(paths: Sequence[Path], tokenizer: Any, length: int) -> list[list[Text]]:

@@ -85,7 +85,7 @@ class TransformersBackend(LocalBackend):
                 else:
                     generation = _Generation(pending, samples(pending.request, text, model, pending.is_wanted))
                     generations.update((sample, generation) for sample in generation.samples)
-            except BackendError as error:  # this request's own fault: the others run
+            except BackendError as error:  # this request fails alone
                 pending.fail(error)
         self._score(model, scorings)
         plain = [sample for sample in generations if sample.sampling.num_beams == 1]
@@ -95,10 +95,10 @@ class TransformersBackend(LocalBackend):
             decode_beams(model, chunk, lambda sample: generations[sample].finished())
 
     def _score(self, model: Model, scorings: list[tuple[PendingRequest[Request | ScoreRequest], Pairs]]) -> None:
-        everything = [pair for _, asked in scorings for pair in asked]
-        values = iter([value for chunk in _chunks(everything, self.max_batch) for value in score(model, chunk)])
-        for pending, asked in scorings:
-            pending.answer(scores_of(asked, [next(values) for _ in asked]))
+        everything = [pair for _, tokens in scorings for pair in tokens]
+        sums = iter([value for chunk in _chunks(everything, self.max_batch) for value in score(model, chunk)])
+        for pending, tokens in scorings:
+            pending.answer(scores_of(tokens, [next(sums) for _ in tokens]))
 
 
 class _Generation:

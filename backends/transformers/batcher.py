@@ -1,4 +1,4 @@
-"""What is awaited together runs together: an asyncio queue in front of a blocking function.
+"""Runs requests that are awaited together as one batch: an asyncio queue in front of a blocking function.
 
 Requests of one event loop are collected until a few turns of the loop have brought no new one (no timers), then run
 as one batch in the models' thread; while a batch runs, new requests wait for its end. Nothing is left running when no
@@ -19,8 +19,8 @@ from ..local.request_queue import PendingRequest, RequestType, when_quiet
 
 
 @dataclass(slots=True, eq=False)
-class _Lane(Generic[RequestType]):
-    """What one event loop waits for; touched by that loop's thread only."""
+class _LoopQueue(Generic[RequestType]):
+    """The requests of one event loop; used by that loop's thread only."""
 
     waiting: list[PendingRequest[RequestType]] = field(default_factory=list)
     busy: bool = False
@@ -36,52 +36,52 @@ class Batcher(Generic[RequestType]):
     def __init__(self, run: Callable[[list[PendingRequest[RequestType]]], None], who: str) -> None:
         self._run = run
         self._who = who
-        self._lanes: dict[asyncio.AbstractEventLoop, _Lane[RequestType]] = {}
+        self._queues: dict[asyncio.AbstractEventLoop, _LoopQueue[RequestType]] = {}
 
     async def ask(self, request: RequestType) -> Any:
         """The answer to a request; a cancelled caller's request is dropped and has no effect on others."""
         loop = asyncio.get_running_loop()
-        for other in [other for other in list(self._lanes) if other.is_closed()]:
-            self._lanes.pop(other, None)
-        lane = self._lanes.setdefault(loop, _Lane())
+        for other in [other for other in list(self._queues) if other.is_closed()]:
+            self._queues.pop(other, None)
+        queue = self._queues.setdefault(loop, _LoopQueue())
         pending = PendingRequest(request, loop.create_future())
-        lane.waiting.append(pending)
-        self._collect(loop, lane)
+        queue.waiting.append(pending)
+        self._collect(loop, queue)
         try:
             return await pending.future
         except asyncio.CancelledError:
             pending.cancel()
             raise
 
-    def _collect(self, loop: asyncio.AbstractEventLoop, lane: _Lane[RequestType]) -> None:
-        if lane.busy:
+    def _collect(self, loop: asyncio.AbstractEventLoop, queue: _LoopQueue[RequestType]) -> None:
+        if queue.busy:
             return
-        lane.busy = True
-        when_quiet(loop, lane.waiting, lambda: self._start(loop, lane))
+        queue.busy = True
+        when_quiet(loop, queue.waiting, lambda: self._start(loop, queue))
 
-    def _start(self, loop: asyncio.AbstractEventLoop, lane: _Lane[RequestType]) -> None:
-        batch = [pending for pending in lane.waiting if pending.is_wanted()]
-        lane.waiting.clear()
+    def _start(self, loop: asyncio.AbstractEventLoop, queue: _LoopQueue[RequestType]) -> None:
+        batch = [pending for pending in queue.waiting if pending.is_wanted()]
+        queue.waiting.clear()
 
         def ended(work: asyncio.Future[None]) -> None:
             error = None if work.cancelled() else work.exception()
             for pending in batch:
                 if not pending.future.done():
                     pending.fail(self._explain(error))
-            lane.busy = False
-            if lane.waiting:
-                self._collect(loop, lane)
+            queue.busy = False
+            if queue.waiting:
+                self._collect(loop, queue)
             else:
-                self._lanes.pop(loop, None)
+                self._queues.pop(loop, None)
 
         if batch:
             loop.run_in_executor(model_thread.executor(), self._work, batch).add_done_callback(ended)
         else:
-            lane.busy = False
-            self._lanes.pop(loop, None)
+            queue.busy = False
+            self._queues.pop(loop, None)
 
     def _work(self, batch: list[PendingRequest[RequestType]]) -> None:
-        if wanted := [pending for pending in batch if pending.is_wanted()]:  # some may be gone after the wait
+        if wanted := [pending for pending in batch if pending.is_wanted()]:  # some may be cancelled after the wait
             self._run(wanted)
 
     def _explain(self, error: BaseException | None) -> BaseException:

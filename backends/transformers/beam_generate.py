@@ -1,6 +1,6 @@
 """Plain batched beam sampling and beam search with any decoder-only transformers model.
 
-As in ``decoding.py`` prompts are read once each, then one token per row and step. A row is a distinct live beam; after
+As in ``generate.py`` prompts are read once each, then one token per row and step. A row is a distinct live beam; after
 a step the cache's rows are put in the order of the beams that were drawn, some several times, some not at all.
 Shapes: P prompts, R rows, T tokens of the longest prompt, V vocabulary.
 """
@@ -34,19 +34,19 @@ def decode_beams(model: Model, samples: Sequence[Sample], finished: Callable[[Sa
     lengths = torch.tensor([[len(prompt)] for prompt in places], device=model.device)  # (P, 1), later (R, 1)
     logits = logits[owner]
     for step in range(room):
-        found = _advance(rows, host(logits))
+        live = _advance(rows, host(logits))
         for run in dict.fromkeys(run for run, _ in rows):
             if run.sample.completion is not None:
                 finished(run.sample)
-        kept = [(run, beam, parent) for run, beam, parent in found if run.sample.open]
-        if not kept:
+        wanted = [(run, beam, parent) for run, beam, parent in live if run.sample.open]
+        if not wanted:
             return
-        order = [owner[parent] for _, _, parent in kept] if step == 0 else [parent for _, _, parent in kept]
+        order = [owner[parent] for _, _, parent in wanted] if step == 0 else [parent for _, _, parent in wanted]
         if order != list(range(len(mask))):
             keep = torch.tensor(order, device=model.device)
             cache.reorder_cache(keep)
             mask, lengths = mask[keep], lengths[keep]
-        rows = [(run, beam) for run, beam, _ in kept]
+        rows = [(run, beam) for run, beam, _ in wanted]
         last = torch.tensor([[beam.raw[-1]] for _, beam in rows], device=model.device)
         logits, cache = forward(model, last, mask[:, : width + step + 1], lengths + step, cache)
         logits = logits[:, -1]
@@ -54,7 +54,7 @@ def decode_beams(model: Model, samples: Sequence[Sample], finished: Callable[[Sa
 
 def _advance(rows: Sequence[tuple[BeamSearch, Hypothesis]], logits: Floats) -> list[tuple[BeamSearch, Hypothesis, int]]:
     """One step of every run from the logits (R, V) of its rows; the distinct live beams with their parents' rows."""
-    found: list[tuple[BeamSearch, Hypothesis, int]] = []
+    live: list[tuple[BeamSearch, Hypothesis, int]] = []
     places: dict[BeamSearch, dict[tuple[int, ...], int]] = {}
     for row, (run, beam) in enumerate(rows):
         places.setdefault(run, {})[beam.raw] = row
@@ -63,5 +63,5 @@ def _advance(rows: Sequence[tuple[BeamSearch, Hypothesis]], logits: Floats) -> l
             run.beams, [None if beam.finished else logits[where[beam.raw]] for beam in run.beams], run.sample.sampling
         )
         run.advance(joint.extended(joint.next(run.sample.stream, run.position, run.width), run.eos))
-        found += [(run, beam, where[beam.raw[:-1]]) for beam in run.live()]
-    return found
+        live += [(run, beam, where[beam.raw[:-1]]) for beam in run.live()]
+    return live

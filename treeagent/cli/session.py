@@ -22,8 +22,9 @@ from .arguments import INTERRUPTED, say
 from .metrics_text import paragraph
 
 if TYPE_CHECKING:
-    from ..runtime.agent import Agent, Run
+    from ..runtime.agent import Agent
     from ..runtime.result import Result
+    from ..runtime.run import Run
     from ..thought import Thought
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..evaluation.statistics import known_sum
 from ..runtime.result import Result
+from ..sums import total
 
 ENOUGH = 3
 """Fewest repeats that give an interval: two say almost nothing about the spread."""
@@ -33,9 +33,9 @@ class Pass:
         """From the result of each input and the verdict on its answer."""
         return cls(
             len(results),
-            known_sum(verdicts),
-            known_sum([result.usage.tokens for result in results]),
-            known_sum([result.usage.completion_tokens for result in results]),
+            total(*verdicts),
+            total(*(result.usage.tokens for result in results)),
+            total(*(result.usage.completion_tokens for result in results)),
             sum(result.seconds for result in results),
             engine,
         )

@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TextIO
 
+from .. import jsonl
 from ..errors import JournalError
 from ..runtime.result import Result
+from ..sums import total
 
 FORMAT = 1
 
@@ -59,8 +61,7 @@ class Outcome:
     @property
     def tokens(self) -> int | None:
         """Prompt and completion tokens together."""
-        known = self.prompt_tokens is not None and self.completion_tokens is not None
-        return (self.prompt_tokens or 0) + (self.completion_tokens or 0) if known else None
+        return total(self.prompt_tokens, self.completion_tokens)
 
 
 class Outcomes:
@@ -72,7 +73,7 @@ class Outcomes:
         self.known: dict[int, Outcome] = {}
         header = {"type": "eval", "format": FORMAT, "settings": settings}
         try:
-            fresh = not path.exists() or _torn_at_once(path)
+            fresh = not path.exists() or jsonl.torn_at_once(path, '{"type": "eval", ')
             if not fresh:
                 told, self.known, end = read(path)
                 _same(path, told, json.loads(json.dumps(settings)))
@@ -81,7 +82,7 @@ class Outcomes:
             _lock(self._file, path)
             if fresh:
                 self._file.truncate(0)
-                self._write(header)
+                jsonl.append(self._file, header)
             else:
                 self._file.truncate(end)
         except OSError as error:
@@ -96,7 +97,7 @@ class Outcomes:
         """Append one. Raises JournalError."""
         self.known[outcome.number] = outcome
         try:
-            self._write({"type": "outcome", **asdict(outcome)})
+            jsonl.append(self._file, {"type": "outcome", **asdict(outcome)})
         except OSError as error:
             raise JournalError(f"cannot write the evaluation {self.path}: {error.strerror}") from error
 
@@ -104,45 +105,27 @@ class Outcomes:
         """Close the file."""
         self._file.close()
 
-    def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-
 
 def read(path: Path) -> tuple[dict[str, Any], dict[int, Outcome], int]:
     """Settings, the last outcome of every problem, and the offset after the last whole line. Raises JournalError."""
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except OSError as error:
-        raise JournalError(f"cannot read the evaluation {path}: {error.strerror}") from error
-    settings: dict[str, Any] | None = None
-    known: dict[int, Outcome] = {}
-    end = 0
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            if number == 1:
-                settings = _settings(record)
-            else:
-                outcome = _outcome(record)
-                known[outcome.number] = outcome
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if number == len(lines) > 1:
-                break  # torn
-            raise JournalError(f"{path}:{number}: not a line of a treeagent evaluation ({error})") from error
-        if not line.endswith(b"\n"):
-            break
-        end += len(line)
-    if settings is None:
+    lines = jsonl.scan(path, _parsed, "evaluation")
+    header, end = next(lines, (None, 0))
+    if header is None:
         raise JournalError(f"{path}: there is no evaluation in it; it holds no whole line")
+    if isinstance(header, Outcome) or header["type"] != "eval" or header.get("format") != FORMAT:
+        raise JournalError(f"{path}: not a treeagent evaluation of format {FORMAT} (its first line says otherwise)")
+    known: dict[int, Outcome] = {}
+    for outcome, end in lines:  # noqa: B007  the last end is returned
+        if not isinstance(outcome, Outcome):
+            raise JournalError(f"{path}: a line of the type {outcome['type']!r} follows its first line")
+        known[outcome.number] = outcome
+    settings: dict[str, Any] = header["settings"]
     return settings, known, end
 
 
-def _settings(record: dict[str, Any]) -> dict[str, Any]:
-    if record.get("type") != "eval" or record.get("format") != FORMAT:
-        raise ValueError(f"the first line of an evaluation of format {FORMAT} says so")
-    settings: dict[str, Any] = record["settings"]
-    return settings
+def _parsed(record: dict[str, Any]) -> dict[str, Any] | Outcome:
+    """An outcome, or any other line as it is."""
+    return _outcome(record) if record["type"] == "outcome" else record
 
 
 def _outcome(record: dict[str, Any]) -> Outcome:
@@ -176,9 +159,3 @@ def _lock(file: TextIO, path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise JournalError(f"another process is writing the evaluation {path}; wait for it, or stop it") from error
-
-
-def _torn_at_once(path: Path) -> bool:
-    """Whether not even the first line was written whole."""
-    with path.open("rb") as file:
-        return not file.readline().endswith(b"\n")

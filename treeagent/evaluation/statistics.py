@@ -6,13 +6,9 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 Z = 1.959964
 """Two-sided 95 % point of the normal law."""
-
-
-Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +76,6 @@ def exact(first: int, second: int) -> float:
     tail = sum(math.comb(n, k) for k in range(min(first, second) + 1))
     p: float = 2 * tail / 2**n
     return min(1.0, p)
-
-
-def known_sum(amounts: Sequence[Number | None]) -> Number | None:
-    """The sum of the amounts; None when one of them is unknown."""
-    known = [amount for amount in amounts if amount is not None]
-    return sum(known) if len(known) == len(amounts) else None
 
 
 def percentile(values: Sequence[float], part: float) -> float | None:

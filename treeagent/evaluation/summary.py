@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..sums import total
 from .outcomes import Outcome
-from .statistics import Paired, Ranking, Share, known_sum, paired, percentile, ranking, share
+from .statistics import Paired, Ranking, Share, paired, percentile, ranking, share
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,10 @@ def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
         bounds=(right / whole, (right + failed) / whole) if failed else None,
         unanswered=sum(outcome.answer is None for outcome in fine),
         ended=dict(Counter(outcome.ended for outcome in everything).most_common()),
-        tokens=known_sum([outcome.tokens for outcome in fine]),
-        completion_tokens=known_sum([outcome.completion_tokens for outcome in fine]),
+        tokens=total(*(outcome.tokens for outcome in fine)),
+        completion_tokens=total(*(outcome.completion_tokens for outcome in fine)),
         calls=sum(outcome.calls for outcome in fine),
-        dollars=known_sum([outcome.dollars for outcome in fine]) if fine else None,
+        dollars=total(*(outcome.dollars for outcome in fine)) if fine else None,
         p50=percentile([outcome.seconds for outcome in fine], 0.5),
         p99=percentile([outcome.seconds for outcome in fine], 0.99),
         thoughts=sum(outcome.thoughts for outcome in fine),

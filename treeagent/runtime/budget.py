@@ -1,9 +1,9 @@
 """Limits of a run, and the ledger that keeps to them.
 
-A request is admitted only if the worst it can cost still fits, so a parallel batch cannot overshoot. Whether it is
-admitted depends on what the requests *issued* before it really cost, never on which of them happened to finish first:
-where the worst case does not fit while earlier requests are still running, admission waits for them. So a budget in
-calls, tokens, nodes or dollars cuts a search at the same place every time; only seconds cannot.
+A request is admitted only if its largest possible cost still fits, so a parallel batch cannot exceed a limit. Admission
+depends on the real cost of the requests *issued* before, never on which of them finished first: where the largest cost
+does not fit while earlier requests are running, the ledger waits until these are settled. So a budget in calls, tokens,
+nodes or dollars ends a search at the same place every time; one in seconds does not.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ Price: TypeAlias = "tuple[float, float] | None"
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """A reservation."""
+    """The largest possible cost of a request that has been admitted and is not settled."""
 
     worst: Usage
     price: Price
 
 
 class Ledger:
-    """Admits requests in the order they are issued and books what they really cost."""
+    """Admits requests in the order in which they are issued, and books their real cost."""
 
     def __init__(self, budget: Budget, *prices: Price) -> None:
         """``prices`` are those of all backends that will be asked, the usual one first."""
@@ -72,16 +72,18 @@ class Ledger:
         self.nodes = 0
         self.cut: str | None = None
         """The limit that refused something first."""
-        self._refused: str | None = None  # once a request is refused, so are all later ones: nothing slips in between
+        self._refused: str | None = (
+            None  # once a request is refused, all later ones are: no small request passes a large one
+        )
         self._real: dict[Price, Usage] = dict.fromkeys(self._prices, Usage())
-        self._charged = self._real.copy()  # like _real, but the worst case where a backend does not tell
+        self._charged = self._real.copy()  # like _real, but the largest cost where a backend reports none
         self._open: list[Reservation] = []
-        self._settled = asyncio.Event()  # only the one waiter that holds the turn waits for it
-        self._turn = asyncio.Lock()  # fair: waiters are admitted in the order they asked
+        self._settled = asyncio.Event()  # only the caller that holds the turn awaits it
+        self._turn = asyncio.Lock()  # fair: callers get it in the order in which they asked
 
     @property
     def spent(self) -> Usage:
-        """What the settled requests really cost; dollars are counted from tokens, so no order of adding rounds them."""
+        """Real cost of the settled requests; dollars come from token sums, whatever the order of adding."""
         return replace(_sum(self._real), dollars=_dollars(self._real))
 
     async def admit(self, request: Request, place: int = 0, copies: int = 1) -> tuple[Request, Reservation]:
@@ -109,7 +111,7 @@ class Ledger:
             return self._reserve(Usage(1, size, 0), self._prices[place])
 
     def settle(self, ticket: Reservation, usage: Usage | None) -> None:
-        """Book the real cost; None when the request failed or was cancelled, which costs a call and nothing known."""
+        """Book the real cost; None for a request that failed or was cancelled: a call of unknown cost."""
         real = Usage() if usage is None else usage
         known = (real.prompt_tokens, real.completion_tokens)
         worst = (ticket.worst.prompt_tokens, ticket.worst.completion_tokens)

@@ -1,69 +1,48 @@
-"""What a search sees: grow thoughts, judge them, write an answer. Budget, journal and progress live behind it."""
+"""Grows thoughts, has them judged and answered, for one search; keeps its tree, and reports what happens as events."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from dataclasses import asdict
 
 from .. import aio
-from ..backend import Backend, Key, Reply, Request, ScoreRequest, Scores
+from ..backend import Reply
 from ..evaluator import Evaluator
+from ..search import Count
 from ..task import Task
 from ..thought import Thought, Tree
 from .budget import BudgetExhausted, Ledger
 from .journal import Event
-from .request_broker import EVALUATOR, GENERATOR, RequestBroker, recording_requests
+from .judgement_context import JudgementContext
+from .request_broker import RequestBroker
+from .result import Counts
+from .task_requests import TaskRequests
 
 Emit = Callable[[Event], None]
-Count: TypeAlias = "int | Sequence[int] | None"
 
 
-@dataclass(slots=True)
-class Counts:
-    """What happened to the pieces of the completions."""
-
-    thoughts: int = 0
-    """Legal, new, in the tree."""
-    unparsed: int = 0
-    """Pieces that are no step, and completions without an answer."""
-    illegal: int = 0
-    """Dropped, or only counted where the legality filter is off."""
-    duplicates: int = 0
-    """Steps to a state that is in the tree already."""
-    judged: int = 0
-    judgements_unparsed: int = 0
-    """Judge samples that no label could be read from."""
-
-
-class Explorer:
-    """One search's view of one input; of its backends the second serves the evaluator.
-
-    All results come in request order, whatever order replies arrive in.
-    """
+class TreeExplorer:
+    """One search's view of one input; implements the contract :class:`treeagent.Explorer`."""
 
     def __init__(
         self,
         task: Task,
         input: str,
-        backends: tuple[Backend, Backend],
         evaluator: Evaluator | None,
+        broker: RequestBroker,
         ledger: Ledger,
         seed: int,
         emit: Emit,
-        known: tuple[dict[str, Reply], dict[str, Scores]],
         *,
         legality: bool = True,
     ) -> None:
-        self.task = task
-        self.input = input
+        self.task, self.input, self.seed = task, input, seed
         self.root = task.root(input)
         self.tree = Tree(self.root)
         self.counts = Counts()
+        self._requests = TaskRequests(task, input, self.tree, seed, broker)
         self._evaluator, self._ledger, self._emit = evaluator, ledger, emit
-        self._asking = RequestBroker(backends, ledger, known, emit)
-        self.seed = seed
         self._legality = legality
         self._keys: set[tuple[int | None, str]] = set()
         self._visits: dict[int, int] = {}
@@ -81,13 +60,7 @@ class Explorer:
         most: Count = None,
         apart: bool = False,
     ) -> list[list[Thought]]:
-        """Expand each thought and judge its children, each once its parent and those on lower paths have replied.
-
-        One list of judged children per thought; a thought given twice is expanded twice. ``n`` is the number of
-        completions, and ``most`` that of the children read from them: one number for all, or one a thought. With
-        ``apart`` a state is a duplicate only within its branch, which is all that is below the same first step.
-        Raises BudgetExhausted after keeping all that was paid for.
-        """
+        """See :meth:`treeagent.Explorer.grow`. Raises BudgetExhausted after keeping all that was paid for."""
         return await self._grow(thoughts, role, n, most, apart=apart, judge=True)
 
     async def expand(
@@ -109,8 +82,10 @@ class Explorer:
     ) -> list[list[Thought]]:
         role = role or ("propose" if self.task.has("propose") else "sample")
         judge_each = judge and self._evaluator is not None and not self._evaluator.together
-        asked = list(zip(thoughts, _each(n, thoughts), _each(most, thoughts), strict=True))
-        requests = [asyncio.ensure_future(self._ask_for_steps(thought, role, count)) for thought, count, _ in asked]
+        expansions = list(zip(thoughts, _for_each(n, thoughts), _for_each(most, thoughts), strict=True))
+        requests = [
+            asyncio.ensure_future(self._ask_for_steps(thought, role, count)) for thought, count, _ in expansions
+        ]
         judging: list[asyncio.Future[None]] = []
         grown: list[list[Thought]] = [[] for _ in thoughts]
         refused: BudgetExhausted | None = None
@@ -121,7 +96,7 @@ class Explorer:
                 except BudgetExhausted as exhausted:
                     refused = exhausted
                     continue
-                grown[place] = self._read(thoughts[place], role, *reply, asked[place][2], apart=apart)
+                grown[place] = self._read(thoughts[place], role, *reply, expansions[place][2], apart=apart)
                 if judge_each:
                     judging += [asyncio.ensure_future(self._judge([child])) for child in grown[place]]
             if refused is not None:
@@ -139,36 +114,36 @@ class Explorer:
     async def _ask_for_steps(self, thought: Thought, role: str, n: int | None) -> tuple[str, Reply]:
         visit = self._visits.get(thought.id, 0)
         self._visits[thought.id] = visit + 1
-        return await self._ask(role, thought, thought.place, visit=visit, n=n)
+        return await self._requests.complete(role, thought, thought.place, visit=visit, n=n)
 
     def _read(
         self, parent: Thought, role: str, request: str, reply: Reply, most: int | None, *, apart: bool
     ) -> list[Thought]:
-        """To thoughts; unparsed, illegal and duplicate ones are counted and dropped before a judge is paid."""
+        """The new thoughts of a reply; unparsed, illegal and duplicate steps are counted and dropped unjudged."""
         steps = self.steps(parent)
         children: list[Thought] = []
         for sample, completion in enumerate(reply.completions):
-            for piece in self.task.read_thoughts(role, completion.text, self.input, parent, steps):
+            for step in self.task.read_thoughts(role, completion.text, self.input, parent, steps):
                 if len(children) == most:
                     return children
                 index = self._siblings.get(parent.id, 0)
                 self._siblings[parent.id] = index + 1
-                fault = piece.fault
+                fault = step.fault
                 if fault == "illegal" and not self._legality:
                     self.counts.illegal += 1  # kept, but counted
                     fault = None
                 path = (*parent.path, index)
                 branch = path[0] if apart else None
-                if fault is None and ((branch, piece.key) in self._keys or piece.key == self.root.key):
+                if fault is None and ((branch, step.key) in self._keys or step.key == self.root.key):
                     fault = "duplicate"
                 if fault is not None:
-                    self._drop(parent, index, piece.text, fault)
+                    self._drop(parent, index, step.text, fault)
                     continue
                 self._ledger.take_nodes(1)
-                self._keys |= {(None, piece.key), (path[0], piece.key)}
+                self._keys |= {(None, step.key), (path[0], step.key)}
                 child = Thought(
-                    len(self.tree), parent.id, piece.text, piece.state, piece.key, parent.depth + 1,
-                    path, piece.terminal, request=request, sample=sample,
+                    len(self.tree), parent.id, step.text, step.state, step.key, parent.depth + 1,
+                    path, step.terminal, request=request, sample=sample,
                 )  # fmt: skip
                 self._add(child)
                 children.append(child)
@@ -191,26 +166,27 @@ class Explorer:
 
     async def _judge(self, thoughts: Sequence[Thought]) -> None:
         assert self._evaluator is not None  # noqa: S101  callers have checked; tells the type checker
-        with recording_requests() as asked:
-            judgements = await self._evaluator.judge(thoughts, self)
+        context = JudgementContext(self._requests)
+        judgements = await self._evaluator.judge(thoughts, context)
         for thought, judgement in zip(thoughts, judgements, strict=True):
             self.tree.update(thought, judgement=judgement)
             self.counts.judged += 1
             self.counts.judgements_unparsed += judgement.unparsed
-            self._emit(Event("judged", {"id": thought.id, **asdict(judgement), "requests": asked}))
+            self._emit(Event("judged", {"id": thought.id, **asdict(judgement), "requests": context.answered}))
 
     # Answering
 
     async def attempt(self, role: str, n: int) -> list[Thought]:
         """``n`` complete attempts from the root by the prompt ``io`` or ``cot``: terminal thoughts with their answers.
 
-        Attempts are asked for one by one, so that a budget that ends early keeps those that it paid for.
+        Attempts are requested one by one, so that a budget that ends early keeps those that it paid for.
         """
         n = self._ledger.take_nodes(n)  # before anything is paid
         visit = self._visits.get(self.root.id, 0)
         self._visits[self.root.id] = visit + n
         tasks = [
-            asyncio.ensure_future(self._ask(role, self.root, self.root.place, visit=visit + i, n=1)) for i in range(n)
+            asyncio.ensure_future(self._requests.complete(role, self.root, self.root.place, visit=visit + i, n=1))
+            for i in range(n)
         ]
         attempts: list[Thought] = []
         try:
@@ -251,7 +227,7 @@ class Explorer:
         if thought.answer is not None or thought.id in self._attempts:
             return thought
         if self.task.has("answer"):
-            _, reply = await self._ask("answer", thought, thought.place, n=1)
+            _, reply = await self._requests.complete("answer", thought, thought.place, n=1)
             answer = self.task.read_answer(reply.completions[0].text)
         else:
             answer = self.task.path_answer(self.input, thought, self.steps(thought))
@@ -265,45 +241,10 @@ class Explorer:
         """Whether the task's own check says that this thought solves the input; False where it cannot tell."""
         return bool(self.task.verify(self.input, self.steps(thought), self.tree[thought.id].answer))
 
-    # Requests (the evaluator's desk)
-
     def steps(self, thought: Thought) -> list[str]:
         """The texts from the first step to this thought."""
         return self.tree.steps(thought)
 
-    def parent(self, thought: Thought) -> Thought:
-        """The thought that this one follows; the root follows itself."""
-        return self.tree[thought.parent or 0]
 
-    async def ask(
-        self, role: str, thought: Thought, place: str, *, n: int | None = None, choices: Sequence[Thought] = ()
-    ) -> Reply:
-        """Complete the task's prompt of a role at a thought."""
-        shown = [{"state": choice.state, "text": choice.text, "steps": self.steps(choice)} for choice in choices]
-        _, reply = await self._ask(role, thought, place, n=n, by=EVALUATOR, choices=shown)
-        return reply
-
-    async def _ask(
-        self,
-        role: str,
-        thought: Thought,
-        place: str,
-        *,
-        visit: int = 0,
-        n: int | None = None,
-        by: int = GENERATOR,
-        **more: Any,
-    ) -> tuple[str, Reply]:
-        sampling, count = self.task.sampling(role)
-        prompt = self.task.prompt(role, self.input, thought, self.steps(thought), **more)
-        request = Request(prompt, Key(self.seed, role, place, visit), sampling, count if n is None else n)
-        return await self._asking.complete(request, role, thought.id, by)
-
-    async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> Scores:
-        """Log-likelihoods of continuations of the role's prompt at a thought."""
-        prompt = self.task.prompt(role, self.input, thought, self.steps(thought))
-        return await self._asking.score(ScoreRequest(prompt, tuple(continuations)), thought.id)
-
-
-def _each(number: Count, thoughts: Sequence[Thought]) -> Sequence[int | None]:
+def _for_each(number: Count, thoughts: Sequence[Thought]) -> Sequence[int | None]:
     return [number] * len(thoughts) if number is None or isinstance(number, int) else number

@@ -1,4 +1,4 @@
-"""From names and options to objects, and back: how an agent's parts are made and written down in a journal."""
+"""Makes the parts of an agent from names and options, and describes them for a journal."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ..taskfile import loader
 from .budget import Budget
 
 
-def given(data: dict[str, Any]) -> dict[str, Any]:
-    """An agent's arguments as a journal's first line has them."""
+def agent_arguments(data: dict[str, Any]) -> dict[str, Any]:
+    """An agent's arguments from the first line of a journal. Raises KeyError, TypeError or AttributeError."""
     settings = data["settings"]
     backend, evaluator = settings["backend"], settings["evaluator"] or {"name": "value"}
     options = {key: value for key, value in settings["search"].items() if key != "name"}
@@ -39,12 +39,14 @@ def given(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _evaluator_model(told: str | dict[str, Any] | None) -> str | Backend | None:
+def _evaluator_model(recorded: str | dict[str, Any] | None) -> str | Backend | None:
     """The evaluator's model, or its backend opened again."""
-    return open_backend(told["name"], told["model"], told["options"]) if isinstance(told, dict) else told
+    if isinstance(recorded, dict):
+        return open_backend(recorded["name"], recorded["model"], recorded["options"])
+    return recorded
 
 
-def split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Options of the search, of the evaluator and of the backend, by their prefixes. Raises ConfigError."""
     parts: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] = ({}, {}, {})
     for key, value in options.items():
@@ -58,52 +60,54 @@ def split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], d
     return parts
 
 
-def make(kind: str, given: Any, options: dict[str, Any]) -> Any:
-    """A search or an evaluator from its name and options, or as it is given. Raises ConfigError."""
-    if isinstance(given, str):
-        return build(kind, given, _class(kind, given), options)
+def open_plugin(kind: str, plugin: Any, options: dict[str, Any]) -> Any:
+    """A search or an evaluator from its name and options; an object is returned as it is. Raises ConfigError."""
+    if isinstance(plugin, str):
+        return build(kind, plugin, _class(kind, plugin), options)
     if options:
         raise ConfigError(
             f"the {kind} is given as an object, so its options belong to the object: {', '.join(options)}"
         )
-    return given
+    return plugin
 
 
-def open_backend(given: str | Backend, model: str | None, options: dict[str, Any]) -> Backend:
-    """A backend from its name, or as it is given. Raises ConfigError."""
-    if isinstance(given, Backend):
+def open_backend(backend: str | Backend, model: str | None, options: dict[str, Any]) -> Backend:
+    """A backend from its name; an object is returned as it is. Raises ConfigError."""
+    if isinstance(backend, Backend):
         if model is not None or options:
             raise ConfigError("the backend is given as an object, so model and backend options belong to the object")
-        return given
-    opened: Backend = _class("backend", given).open(model, options)
+        return backend
+    opened: Backend = _class("backend", backend).open(model, options)
     return opened
 
 
 def _class(kind: str, name: str) -> Any:
-    found, base = registry.load(kind, name), {"search": Search, "evaluator": Evaluator, "backend": Backend}[kind]
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise ConfigError(f"{name!r} is no {kind}: a class derived from treeagent.{base.__name__} is wanted")
-    return found
+    cls, base = registry.load(kind, name), {"search": Search, "evaluator": Evaluator, "backend": Backend}[kind]
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise ConfigError(f"{name!r} is no {kind}: expected a class derived from treeagent.{base.__name__}")
+    return cls
 
 
-def name(given: Any) -> str:
-    """What loads it again."""
-    return given if isinstance(given, str) else f"{type(given).__module__}:{type(given).__qualname__}"
+def reference(plugin: Any) -> str:
+    """The name or ``module:Class`` that loads a search or an evaluator again."""
+    return plugin if isinstance(plugin, str) else f"{type(plugin).__module__}:{type(plugin).__qualname__}"
 
 
-def fields(given: Any) -> dict[str, Any]:
+def option_values(plugin: Any) -> dict[str, Any]:
     """The options of a search or an evaluator."""
-    return {each.name: getattr(given, each.name) for each in dataclasses.fields(given)} if is_dataclass(given) else {}
+    if not is_dataclass(plugin):
+        return {}
+    return {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin)}
 
 
-def task_reference(given: str | Path | Task, task: Task) -> str:
-    """What a journal names the task by: the registered name or class that was given, else what loads it again."""
-    by_name = isinstance(given, str) and not loader.is_path(given)
-    return str(given) if by_name else task.reference
+def task_reference(argument: str | Path | Task, task: Task) -> str:
+    """What loads a task again: the registered name or class that the agent got, else the task's own reference."""
+    by_name = isinstance(argument, str) and not loader.is_path(argument)
+    return str(argument) if by_name else task.reference
 
 
-def check_offers(backend: Backend, needs: frozenset[str], who: str) -> None:
-    """Raise CapabilityError for what is needed and not offered."""
+def check_capabilities(backend: Backend, needs: frozenset[str], who: str) -> None:
+    """Raise CapabilityError when the backend lacks a capability that ``who`` needs."""
     if missing := needs - backend.capabilities:
         raise CapabilityError(
             f"{who} needs {', '.join(sorted(missing))}, which the backend {backend.name!r} does not offer (it offers: "
@@ -112,7 +116,7 @@ def check_offers(backend: Backend, needs: frozenset[str], who: str) -> None:
 
 
 def meters(backend: Backend, judging: Backend) -> Callable[[], dict[str, Any]]:
-    """The backend's meter; figures of an evaluator's backend of its own stand under ``evaluator``."""
+    """The backend's meter; where the evaluator has another backend, its figures are under the key ``evaluator``."""
     first = backend.meter()
     if judging is backend:
         return first

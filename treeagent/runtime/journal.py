@@ -1,6 +1,6 @@
 """The journal of a run: append-only JSON Lines, one event a line, flushed as it happens.
 
-It is the one source for resume, replay, viewers and statistics. Each line is ``{"type": ..., "t": seconds since the
+Resume, replay, viewers and statistics read nothing else. Each line is ``{"type": ..., "t": seconds since the
 run began, ...}``; the types are listed in ``docs/reference/journal.md``. A line torn by a crash is cut off before
 appending.
 """
@@ -8,12 +8,12 @@ appending.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from .. import jsonl
 from ..backend import Completion, Reply, Round, Scores, Usage
 from ..errors import JournalError
 
@@ -27,7 +27,7 @@ ROUND = ("at", "seconds", "rows", "read", "drafted", "accepted", "tokens")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened in a run."""
+    """An event of a run."""
 
     type: str
     """``run``, ``resumed``, ``completion``, ``scores``, ``rounds``, ``thought``, ``dropped``, ``judged``,
@@ -51,30 +51,20 @@ def recorded(events: Sequence[Event]) -> dict[str, Any]:
 
 def _scan(path: Path) -> Iterator[tuple[Event, int]]:
     """Events with the byte offset after each; stops before a torn last line."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise JournalError(f"cannot read the journal {path}: {error.strerror}") from error
-    offset = 0
-    lines = content.splitlines(keepends=True)
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            event = Event(record.pop("type"), record)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            if number == len(lines):
-                return
-            raise JournalError(f"{path}:{number}: not a journal line; is this file a treeagent journal?") from error
-        if not line.endswith(b"\n"):
-            return
-        if number == 1 and (event.type != "run" or event.data.get("format") != FORMAT):
+    first = True
+    for event, offset in jsonl.scan(path, _event, "journal"):
+        if first and (event.type != "run" or event.data.get("format") != FORMAT):
             raise JournalError(f"{path}: not a treeagent journal of format {FORMAT} (its first line says otherwise)")
-        offset += len(line)
+        first = False
         yield event, offset
 
 
+def _event(record: dict[str, Any]) -> Event:
+    return Event(record.pop("type"), record)
+
+
 class Journal:
-    """A journal open for appending, and a memory of what it already holds."""
+    """A journal open for appending, and the answers that it holds."""
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self.path = path
@@ -90,7 +80,7 @@ class Journal:
             if end == 0:  # the offset after the last whole line
                 raise JournalError(f"{path}: there is nothing to resume; the journal holds no whole line")
         try:
-            if not resume and path.is_file() and not _torn_at_once(path):
+            if not resume and path.is_file() and not jsonl.torn_at_once(path, '{"type": "run", '):
                 raise JournalError(
                     f"the journal {path} exists already; 'treeagent resume {path}' continues it, or name another file"
                 )
@@ -105,14 +95,13 @@ class Journal:
         if not self._remember(event):
             return
         try:
-            self._file.write(json.dumps({"type": event.type, "t": round(seconds, 4), **event.data}) + "\n")
-            self._file.flush()
+            jsonl.append(self._file, {"type": event.type, "t": round(seconds, 4), **event.data})
         except OSError as error:
             raise JournalError(f"cannot write the journal {self.path}: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file; what was written stays."""
-        with contextlib.suppress(OSError):  # a disk that refuses the rest has been reported by write
+        with contextlib.suppress(OSError):  # a disk that cannot be written was reported by write
             self._file.close()
 
     def _remember(self, event: Event) -> bool:
@@ -128,28 +117,19 @@ class Journal:
         return new
 
 
-def _torn_at_once(path: Path) -> bool:
-    """Whether the file is empty, or a journal whose very first line was torn: there is nothing in it to lose."""
-    with path.open("rb") as file:
-        start = file.readline()
-    return not start.endswith(b"\n") and start[: len(_FIRST)] == _FIRST[: len(start)]
-
-
-_FIRST = b'{"type": "run", '
-
-
 def completion_event(
     request_id: str, role: str, prompt: str, reply: Reply, *, thought: int | None = None, seconds: float | None = None
 ) -> Event:
     """The event that makes a generation repeatable.
 
-    ``thought`` is where it was asked; ``seconds`` is how long the reply took, None where it was known already.
+    ``thought`` is the thought that the prompt belongs to; ``seconds`` is the time the reply took, None for a reply from
+    the journal.
     """
     data = {
         "id": request_id,
         "role": role,
         "prompt": prompt,
-        "completions": [_told(asdict(completion), "logprob", "drafted", "ends") for completion in reply.completions],
+        "completions": [_known(asdict(completion), "logprob", "drafted", "ends") for completion in reply.completions],
         "usage": asdict(reply.usage),
         "thought": thought,
         "seconds": None if seconds is None else round(seconds, 4),
@@ -173,13 +153,13 @@ def scores_event(
 
 def rounds_event(rounds: Sequence[Round], began: float, model: str | None) -> Event:
     """Rounds of a backend, in columns; their times count from ``began``, by ``time.monotonic``."""
-    columns: dict[str, list[Any]] = {name: [getattr(each, name) for each in rounds] for name in ROUND[1:]}
+    columns: dict[str, list[Any]] = {name: [getattr(item, name) for item in rounds] for name in ROUND[1:]}
     columns["seconds"] = [round(seconds, 5) for seconds in columns["seconds"]]
-    return Event("rounds", {"model": model, "at": [round(each.began - began, 5) for each in rounds], **columns})
+    return Event("rounds", {"model": model, "at": [round(item.began - began, 5) for item in rounds], **columns})
 
 
-def _told(data: dict[str, Any], *optional: str) -> dict[str, Any]:
-    """Without those optional fields that are unknown."""
+def _known(data: dict[str, Any], *optional: str) -> dict[str, Any]:
+    """The fields without those optional ones that are None."""
     return {name: value for name, value in data.items() if value is not None or name not in optional}
 
 
@@ -195,8 +175,8 @@ def reply_from(data: dict[str, Any]) -> Reply:
     return Reply(completions, Usage(**data["usage"]))
 
 
-def _tuple(found: list[int] | None) -> tuple[int, ...] | None:
-    return None if found is None else tuple(found)
+def _tuple(numbers: list[int] | None) -> tuple[int, ...] | None:
+    return None if numbers is None else tuple(numbers)
 
 
 def scores_from(data: dict[str, Any]) -> Scores:

@@ -1,4 +1,4 @@
-"""From a journal back to the tree that its run grew."""
+"""Rebuilds the tree of a run from its journal."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .journal import Event
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """A run as its journal tells it."""
+    """A run, rebuilt from its journal."""
 
     header: dict[str, Any]
     """The event ``run``: input, seed, budget, settings."""
     tree: Tree
     solution: Thought | None
-    """The thought whose path is the result, as far as the run came."""
+    """The thought whose path is the result; of a run that did not end, the last one with an answer."""
     end: dict[str, Any] | None
     """The result, as ``treeagent solve --json`` prints it; None when the run did not end."""
 
@@ -39,14 +39,14 @@ def rebuild(events: Sequence[Event]) -> Rebuilt:
     if not events:
         raise JournalError("the journal holds no whole line")
     header = events[0].data
-    tree = _planted(header)
+    tree = _root_of(header)
     end = None
     last: int | None = None
     try:
         for event in events[1:]:
             data = event.data
             if event.type == "resumed":  # the run begins again, with what the journal holds as a cache
-                tree, last, end = _planted(header), None, None
+                tree, last, end = _root_of(header), None, None
             elif event.type == "thought":
                 # A journal has no state keys; duplicates were merged before it was written, so states will do.
                 tree.add(Thought(key=data["state"], **{name: data[name] for name in _FIELDS}, path=tuple(data["path"])))
@@ -64,7 +64,7 @@ def rebuild(events: Sequence[Event]) -> Rebuilt:
     return Rebuilt(header, tree, None if last is None else tree[last], end)
 
 
-def _planted(header: dict[str, Any]) -> Tree:
+def _root_of(header: dict[str, Any]) -> Tree:
     return Tree(Thought(0, None, "", header["input"], header["input"], 0))
 
 

@@ -1,11 +1,9 @@
-"""How a search's requests reach a backend: past the budget, from the journal where it knows the answer, into it."""
+"""Sends a search's requests to the backends within the budget, and answers those that the journal holds."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 
 from ..backend import Backend, Reply, Request, ScoreRequest, Scores
 from .budget import Ledger
@@ -13,20 +11,6 @@ from .journal import Event, completion_event, scores_event
 
 GENERATOR, EVALUATOR = 0, 1
 """Places of the generator's backend and price, and of the evaluator's."""
-
-_asked: ContextVar[list[str] | None] = ContextVar("asked", default=None)
-"""Ids of the requests of the judgement that is being made in this context."""
-
-
-@contextmanager
-def recording_requests() -> Iterator[list[str]]:
-    """Ids of all requests that are answered in this context."""
-    asked: list[str] = []
-    before = _asked.set(asked)
-    try:
-        yield asked
-    finally:
-        _asked.reset(before)
 
 
 class RequestBroker:
@@ -39,7 +23,7 @@ class RequestBroker:
         known: tuple[dict[str, Reply], dict[str, Scores]],
         emit: Callable[[Event], None],
     ) -> None:
-        """``backends`` are the generator's and the evaluator's."""
+        """``backends`` are the generator's and the evaluator's; ``known`` maps request ids to answers."""
         self._backends, self._ledger, self._emit = backends, ledger, emit
         self._replies, self._scores = known
 
@@ -55,12 +39,11 @@ class RequestBroker:
                 seconds = time.monotonic() - began
         finally:
             self._ledger.settle(ticket, None if reply is None else reply.usage)
-        _note(request.id)
         self._emit(completion_event(request.id, role, request.prompt, reply, thought=thought, seconds=seconds))
         return request.id, reply
 
-    async def score(self, request: ScoreRequest, thought: int) -> Scores:
-        """Log-likelihoods from the evaluator's backend. Raises BudgetExhausted, BackendError."""
+    async def score(self, request: ScoreRequest, thought: int) -> tuple[str, Scores]:
+        """The request's id and log-likelihoods from the evaluator's backend. Raises BudgetExhausted, BackendError."""
         backend = self._backends[EVALUATOR]
         ticket = await self._ledger.admit_score(request, EVALUATOR, backend.prompt_copies(request))
         scores, seconds = self._scores.get(request.id), None
@@ -71,13 +54,8 @@ class RequestBroker:
                 seconds = time.monotonic() - began
         finally:
             self._ledger.settle(ticket, None if scores is None else scores.usage)
-        _note(request.id)
-        told = scores_event(request.id, request.prompt, scores, request.continuations, thought=thought, seconds=seconds)
-        self._emit(told)
-        return scores
-
-
-def _note(request: str) -> None:
-    """Remember a request for the judgement that has asked it."""
-    if (asked := _asked.get()) is not None:
-        asked.append(request)
+        event = scores_event(
+            request.id, request.prompt, scores, request.continuations, thought=thought, seconds=seconds
+        )
+        self._emit(event)
+        return request.id, scores

@@ -1,4 +1,4 @@
-"""What a search found, and what it cost."""
+"""The result of a search, and its cost."""
 
 from __future__ import annotations
 
@@ -7,18 +7,34 @@ from typing import Any
 
 from ..backend import Usage
 from ..thought import Thought, Tree
-from .explorer import Counts
+
+
+@dataclass(slots=True)
+class Counts:
+    """Numbers of thoughts, of steps that were dropped, and of judgements."""
+
+    thoughts: int = 0
+    """Legal, new, in the tree."""
+    unparsed: int = 0
+    """Parts of completions that are no step, and completions without an answer."""
+    illegal: int = 0
+    """Dropped, or only counted where the legality filter is off."""
+    duplicates: int = 0
+    """Steps to a state that is in the tree already."""
+    judged: int = 0
+    judgements_unparsed: int = 0
+    """Completions of the evaluator that no label could be read from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a search found, and what it cost."""
+    """The result of a search, and its cost."""
 
     input: str
     answer: str | None
     """None when there is no answer; ``path`` then holds the best attempt."""
     solved: bool | None
-    """The task's own verdict on the answer; None when it cannot tell."""
+    """Whether the task verifies the answer; None when it cannot verify."""
     path: tuple[str, ...]
     """The steps that lead to the answer."""
     ended: str

@@ -1,4 +1,4 @@
-"""Inputs from a task's ``data`` file. The gold answers are kept apart: a search is handed inputs and nothing else."""
+"""Inputs from a task's ``data`` file. The gold answers are kept apart: a search gets inputs only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DataRow:
 
 
 class Gold:
-    """The gold answers by row number. They come out only as a verdict on an answer that has been given."""
+    """The gold answers by row number. It reveals them only as a verdict on an answer."""
 
     def __init__(self, task: Task, answers: dict[int, str]) -> None:
         self._task = task
@@ -30,7 +30,7 @@ class Gold:
 
     @property
     def digest(self) -> str:
-        """Of all gold answers, which it does not tell."""
+        """Digest of all gold answers."""
         return hashlib.sha256(repr(sorted(self._answers.items())).encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
@@ -46,7 +46,7 @@ class Gold:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Inputs, and apart from them what grades the answers."""
+    """Inputs, and the gold answers that grade answers to them."""
 
     rows: tuple[DataRow, ...]
     gold: Gold

@@ -43,9 +43,9 @@ def records(source: str, folder: Path, sha256: str | None = None) -> tuple[Path,
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read the data file {path}: {error.strerror}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if sha256 is not None and found != sha256:
-        raise ConfigError(f"the data file {path} is not the one that is meant: its SHA-256 is {found}, not {sha256}")
+    digest = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and digest != sha256:
+        raise ConfigError(f"the data file {path} is another one: its SHA-256 is {digest}, expected {sha256}")
     return path, list(reader(content, path))
 
 

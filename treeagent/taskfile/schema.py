@@ -31,7 +31,7 @@ class _Strict(BaseModel):
 
 
 class Metadata(_Strict):
-    """About the file itself."""
+    """The version and the origin of the file."""
 
     version: int = Field(ge=1)
     """Raise it whenever a change can change results."""
@@ -39,7 +39,7 @@ class Metadata(_Strict):
 
 
 class InputSpec(_Strict):
-    """What a puzzle looks like."""
+    """The form of an input."""
 
     description: str
     pattern: Pattern | None = None
@@ -50,7 +50,7 @@ class InputSpec(_Strict):
 
 
 class Prompts(_Strict):
-    """Jinja templates, one a role. A strategy says which it needs."""
+    """Jinja templates, one for each role. Searches and evaluators declare which they need."""
 
     propose: str | None = None
     sample: str | None = None
@@ -70,7 +70,7 @@ class ThoughtSpec(_Strict):
     state: str = "{{ parent }}\n{{ text }}"
     """Template for the state after the step."""
     legal: str = "true"
-    """Jinja expression; the checker's ``legal`` is asked too."""
+    """Jinja expression; the checker's ``legal`` must hold as well."""
     terminal: str = "false"
     """Jinja expression; a thought at full depth is terminal in any case."""
 
@@ -87,7 +87,7 @@ class AnswerSpec(_Strict):
 
 
 class EvaluateSpec(_Strict):
-    """How thoughts are judged."""
+    """How thoughts are evaluated."""
 
     by: str = "value"
     """The evaluator, where the user names none."""
@@ -95,7 +95,7 @@ class EvaluateSpec(_Strict):
 
 
 class SamplingSpec(_Strict):
-    """How completions of one role are drawn; what is left out has the role's default."""
+    """How completions of one role are drawn; a key that is missing has the role's default."""
 
     temperature: float | None = Field(default=None, ge=0)
     top_k: int | None = Field(default=None, ge=1)
@@ -108,7 +108,7 @@ class SamplingSpec(_Strict):
 
 
 class DataSpec(_Strict):
-    """Where more inputs are."""
+    """The file with more inputs."""
 
     file: str
     """Relative to the task file, or ``hf://datasets/OWNER/NAME[@REVISION]/PATH``: ``.txt`` (one input a line),
@@ -118,7 +118,7 @@ class DataSpec(_Strict):
     input: str = "{{ line }}"
     """Template over a row's fields."""
     gold: str | None = None
-    """Template for the gold answer; a search never sees it."""
+    """Template for the gold answer, which no search sees."""
 
 
 class TaskFile(_Strict):
@@ -145,7 +145,8 @@ class TaskFile(_Strict):
 def parse(text: str, path: Path | None) -> tuple[TaskFile, Lines, list[Problem]]:
     """The file's content, the line of each key, and what is wrong.
 
-    Faulty keys are left out of the content, so that the rest can be checked too. Raises ConfigError where nothing is.
+    Faulty keys are left out of the content, so that the rest can be checked too. Raises ConfigError when there is no
+    content.
     """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -197,7 +198,7 @@ def as_type_of(default: Scalar, value: Scalar, name: str) -> Scalar:
 
 
 def _problem(item: dict[str, Any], path: Path | None, lines: Lines) -> Problem:
-    """A pydantic error in the words of the file."""
+    """The problem of a pydantic error, with the file's line and key."""
     loc = tuple(part for part in item["loc"] if part != "[key]")
     key = ".".join(map(str, loc))
     message = item["msg"].removeprefix("Value error, ")

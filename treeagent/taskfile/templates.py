@@ -13,7 +13,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from ..errors import did_you_mean
 
 FAULTS = (TemplateError, SecurityError, TypeError, ValueError, ArithmeticError, LookupError)
-"""What evaluating somebody's template may raise."""
+"""What the evaluation of a template may raise."""
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined,
@@ -45,7 +45,7 @@ def evaluate(expression: str, fields: dict[str, Any]) -> bool:
 
 
 def faults(source: str, names: Iterable[str], *, expression: bool = False) -> list[tuple[int, str]]:
-    """What can be told wrong without rendering: ``(line within the source, message)`` each."""
+    """Faults that show without rendering: ``(line within the source, message)`` each."""
     text = f"{{{{ {source} }}}}" if expression else source
     try:
         if expression:

@@ -22,10 +22,10 @@ def problems(
     spec: TaskFile, pattern: re.Pattern[str] | None, checker: Checker, keys: KeyLines, faulty: set[str]
 ) -> list[Problem]:
     """All such faults. ``faulty`` names the keys that have been reported already, in dotted form."""
-    found = [*_contradictions(spec, checker, keys), *_template_problems(spec, pattern, keys)]
+    faults = [*_contradictions(spec, checker, keys), *_template_problems(spec, pattern, keys)]
     if "thought.pattern" in faulty:  # the names of its groups are not known
-        found = [problem for problem in found if not problem.key.startswith("thought.")]
-    return found
+        faults = [problem for problem in faults if not problem.key.startswith("thought.")]
+    return faults
 
 
 def _contradictions(spec: TaskFile, checker: Checker, keys: KeyLines) -> Iterator[Problem]:

@@ -254,20 +254,20 @@ class YamlTask(Task):
 
     def _example_problems(self) -> list[Problem]:
         """What reading every example and rendering every prompt at it shows to be wrong."""
-        found: list[Problem] = []
+        faults: list[Problem] = []
         for index, example in enumerate(self.spec.input.examples):
             try:
                 input = self.read_input(example)
                 root = self.root(input)
             except (InputError, ValueError) as error:
-                found.append(self._keys.problem(("input", "examples", index), str(error)))
+                faults.append(self._keys.problem(("input", "examples", index), str(error)))
                 continue
             for role in self.roles:
                 try:
                     self.prompt(role, input, root, [], choices=[{"state": root.state, "text": "", "steps": []}])
                 except ConfigError as error:
-                    found.extend(problem for problem in error.problems if problem not in found)
-        return found
+                    faults.extend(problem for problem in error.problems if problem not in faults)
+        return faults
 
     def _rendered(
         self,

@@ -1,15 +1,15 @@
-"""A table and a model together: the table's guesses are free, the model is asked where the table has none."""
+"""A table and a draft model together: table drafts cost no pass, the model drafts where the table has no good draft."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ..records import BeamGroup, Draft, SequenceState
-from .base import Drafter, RoundLoad, VerifiedDraft
+from .base import EMPTY_LOAD, Drafter, RoundLoad, VerifiedDraft
 
 
 class HybridDrafter(Drafter):
-    """``table`` drafts first; rows for which it expects less than one accepted token go to ``model``."""
+    """``table`` drafts first; ``model`` drafts for sequences whose table draft has an expected gain below one token."""
 
     def __init__(self, table: Drafter, model: Drafter) -> None:
         self.table = table
@@ -18,74 +18,80 @@ class HybridDrafter(Drafter):
 
     @property
     def seconds(self) -> float:  # type: ignore[override]  # the model's
-        """Time spent in passes so far."""
+        """See :class:`Drafter`; the model's."""
         return self.model.seconds
 
     @property
     def passes(self) -> int:  # type: ignore[override]  # the model's
-        """Passes so far."""
+        """See :class:`Drafter`; the model's."""
         return self.model.passes
 
     @property
-    def left(self) -> Sequence[int]:  # type: ignore[override]  # the model's
-        """By exit."""
-        return self.model.left
+    def exit_counts(self) -> Sequence[int]:  # type: ignore[override]  # the model's
+        """See :class:`Drafter`; the model's."""
+        return self.model.exit_counts
 
-    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
+    def propose(
+        self, rows: Sequence[SequenceState], floor: float, depth: int, load: RoundLoad = EMPTY_LOAD
+    ) -> list[Draft]:
         """See :class:`Drafter`; groups of beams are the model's."""
         single = [i for i, row in enumerate(rows) if row.group is None]
         drafts = [Draft() for _ in rows]
-        for i, draft in zip(single, self.table.propose([rows[i] for i in single], floor, depth), strict=True):
+        for i, draft in zip(single, self.table.propose([rows[i] for i in single], floor, depth, load), strict=True):
             drafts[i] = draft
-        expected = [_expected(draft) for draft in drafts]
+        expected = [_expected_tokens(draft) for draft in drafts]
         poor = [i for i, tokens in enumerate(expected) if tokens < 1]
         if poor:
             good = [i for i, tokens in enumerate(expected) if tokens >= 1]
-            tokens, nodes = sum(1 + expected[i] for i in good), sum(len(drafts[i]) for i in good)
-            self.model.others = RoundLoad(len(good), tokens, nodes)
-            for i, draft in zip(poor, self.model.propose([rows[i] for i in poor], floor, depth), strict=True):
-                # What was drawn must not be chosen by what it is: its later claims depend on its first tokens.
+            model_load = RoundLoad(
+                load.rows + len(good),
+                load.tokens + sum(1 + expected[i] for i in good),
+                load.nodes + sum(len(drafts[i]) for i in good),
+            )
+            proposals = self.model.propose([rows[i] for i in poor], floor, depth, model_load)
+            for i, draft in zip(poor, proposals, strict=True):
+                # A drawn draft must not be selected by its content: its later confidences depend on its first tokens.
                 drawn = draft.law is not None or rows[i].group is not None
-                better = len(draft) > 0 if drawn else _expected(draft) > expected[i]
+                better = len(draft) > 0 if drawn else _expected_tokens(draft) > expected[i]
                 if better:
                     drafts[i] = draft
         return drafts
 
     def beam_nodes(self, group: BeamGroup) -> int:
-        """Of the model."""
+        """See :class:`Drafter`; the model's."""
         return self.model.beam_nodes(group)
 
     def nodes_drawn(self, depth: int) -> int:
-        """Of the model, as a table draws nothing."""
+        """See :class:`Drafter`; the model's, as tables draw nothing at random."""
         return self.model.nodes_drawn(depth)
 
     @property
-    def wants(self) -> int:  # type: ignore[override]  # the table's
-        """Of the table, as a model has logits of its own."""
-        return self.table.wants
+    def top_k_wanted(self) -> int:  # type: ignore[override]  # the table's
+        """See :class:`Drafter`; the table's, as the model has logits of its own."""
+        return self.table.top_k_wanted
 
-    def learn(self, told: Sequence[VerifiedDraft]) -> None:
-        """The table's, whoever drafted."""
-        self.table.learn(told)
+    def learn(self, verified: Sequence[VerifiedDraft]) -> None:
+        """See :class:`Drafter`; the table learns from all drafts, whichever drafter made them."""
+        self.table.learn(verified)
 
     def observe(self, row: SequenceState, start: int) -> None:
-        """Both see what was committed."""
+        """See :class:`Drafter`; for both."""
         self.table.observe(row, start)
         self.model.observe(row, start)
 
     def forget(self, row: SequenceState) -> None:
-        """Both forget."""
+        """See :class:`Drafter`; for both."""
         self.table.forget(row)
         self.model.forget(row)
 
     def close(self) -> None:
-        """Both close."""
+        """See :class:`Drafter`; for both."""
         self.table.close()
         self.model.close()
 
 
-def _expected(draft: Draft) -> float:
-    """Accepted tokens that the draft promises."""
+def _expected_tokens(draft: Draft) -> float:
+    """Expected number of accepted tokens, by the draft's confidences."""
     reached: list[float] = []
     for parent, confidence in zip(draft.parents, draft.confidence, strict=True):
         reached.append(confidence * (1.0 if parent < 0 else reached[parent]))

@@ -1,8 +1,8 @@
-"""Which exits of a draft model are worth a look: to see whether a token is sure costs a product with the output head.
+"""Choose which early exits to evaluate. Evaluating an exit costs one LM-head product.
 
-S2D (Kavehzadeh et al., arXiv 2407.01955) looks at every exit. Where the head is most of the draft model, as it is with
-few layers and a large vocabulary, that takes longer than the layers it saves. So passes are timed, and an exit is
-looked at if, by the shares of tokens that left lately, a token's whole way is shorter for it.
+S2D (Kavehzadeh et al., arXiv 2407.01955) evaluates every exit. With few layers and a large vocabulary the LM head is
+most of the draft model, and evaluating an exit takes longer than the layers it saves. So passes are profiled, and the
+policy minimises the expected time of a token given the recent share of tokens that take each exit.
 """
 
 from __future__ import annotations
@@ -11,75 +11,75 @@ from collections.abc import Sequence
 from typing import Any
 
 PRIOR, START = 8.0, 0.5
-"""Tokens that an unknown share counts as, and the share: half leave."""
+"""Weight of the prior in tokens, and its exit rate: one half."""
 FORGET = 0.99
-"""Weight that evidence keeps per pass."""
+"""Decay of the counts per pass."""
 TRIAL = 64
-"""Every so many passes all exits are looked at, or nothing would be learnt of those that are passed by."""
+"""Every so many passes all exits are evaluated, so that the rates of inactive exits are updated."""
 
 
 class ExitPolicy:
-    """Chooses among a model's exits, and knows how long passes take by that choice."""
+    """The active exits of a draft model, and the expected cost of a pass with them."""
 
     def __init__(self, exits: Sequence[int], seconds: tuple[float, float] | None = None) -> None:
-        """``exits`` in layers, ascending; ``seconds`` of passes that end at the first and at the last of them, those
-        between lying on a line. None: all are looked at.
+        """``exits`` in layers, ascending; ``seconds`` of passes that end at the first and at the last exit (linear in
+        between). None: all exits are active.
         """
         self._exits = exits
-        self._sure, self._seen = [0.0] * len(exits), [0.0] * len(exits)
-        self.looked: tuple[int, ...] = tuple(range(len(exits)))
-        """Numbers, from 0, of exits that are looked at; the last is among them."""
-        self.share = 1.0
-        """Seconds of a token's way by that choice, where passes through all layers take 1; 1 where nothing is known."""
-        self._look = self._layer = 0.0
+        self._exited, self._reached = [0.0] * len(exits), [0.0] * len(exits)
+        self.active_exits: tuple[int, ...] = tuple(range(len(exits)))
+        """Indices of the exits that are evaluated; the last exit is among them."""
+        self.relative_cost = 1.0
+        """Expected time of a token as a share of the time through all layers; 1 where nothing is known."""
+        self._head = self._layer = 0.0
         self._passes = 0
         self.weighs = seconds is not None and len(exits) > 1
-        """Whether it chooses at all."""
+        """Whether the choice follows measured times."""
         if seconds is not None and len(exits) > 1:
             self._layer = max(0.0, (seconds[1] - seconds[0]) / (exits[-1] - exits[0]))
-            self._look = max(0.0, seconds[0] - exits[0] * self._layer)
+            self._head = max(0.0, seconds[0] - exits[0] * self._layer)
             self._choose()
 
-    def learn(self, number: int, sure: int, seen: int) -> None:
-        """Of ``seen`` tokens that came to an exit ``sure`` left."""
-        self._sure[number] += sure
-        self._seen[number] += seen
+    def learn(self, number: int, exited: int, reached: int) -> None:
+        """Record that ``exited`` of the ``reached`` tokens at an exit took it."""
+        self._exited[number] += exited
+        self._reached[number] += reached
 
-    def passed(self) -> None:
-        """A pass is over: choose anew."""
+    def end_pass(self) -> None:
+        """Update the choice after a pass."""
         if self.weighs:
-            self._sure = [count * FORGET for count in self._sure]
-            self._seen = [count * FORGET for count in self._seen]
+            self._exited = [count * FORGET for count in self._exited]
+            self._reached = [count * FORGET for count in self._reached]
             self._choose()
             self._passes += 1
             if self._passes % TRIAL == 0:
-                self.looked = tuple(range(len(self._exits)))
+                self.active_exits = tuple(range(len(self._exits)))
 
     def _choose(self) -> None:
-        """The shortest way from before the first layer, found from its end."""
+        """Shortest path over exits by dynamic programming, from the last exit back to the first layer."""
         last = len(self._exits) - 1
         rest = [0.0] * len(self._exits)
         way: list[tuple[int, ...]] = [()] * len(self._exits)
         for number in range(last - 1, -2, -1):
-            stay = 1.0 if number < 0 else 1 - self._leave(number)
+            stay = 1.0 if number < 0 else 1 - self._exit_rate(number)
             seconds, best = min(
                 (self._stage(number, after) + rest[after], after) for after in range(number + 1, last + 1)
             )
             if number < 0:
-                self.looked = (best, *way[best])
-                self.share = seconds / self._stage(-1, last) if seconds else 1.0
+                self.active_exits = (best, *way[best])
+                self.relative_cost = seconds / self._stage(-1, last) if seconds else 1.0
             else:
                 rest[number], way[number] = stay * seconds, (best, *way[best])
 
-    def _leave(self, number: int) -> float:
-        return (self._sure[number] + PRIOR * START) / (self._seen[number] + PRIOR)
+    def _exit_rate(self, number: int) -> float:
+        return (self._exited[number] + PRIOR * START) / (self._reached[number] + PRIOR)
 
     def _stage(self, number: int, after: int) -> float:
-        """Seconds from one exit (-1: the beginning) to a later one, with a look there."""
+        """Seconds from one exit (-1: the first layer) to a later one, which is evaluated."""
         layers = self._exits[after] - (self._exits[number] if number >= 0 else 0)
-        return self._look + layers * self._layer
+        return self._head + layers * self._layer
 
 
 def exits_of(config: Any) -> tuple[int, ...]:
-    """Layers after which a model can be left; all of them alone when its configuration names none."""
+    """Numbers of layers after which a model has an exit; without exits in its configuration, all layers."""
     return tuple(getattr(config, "exits", None) or (config.num_hidden_layers,))

@@ -19,7 +19,7 @@ from ..kv_cache.pool import SlotPool
 from .forward_batch import ForwardBatch
 from .llama import LlamaDecoder
 from .packed_linear import pack
-from .tree_attention import NAME, AttentionContext
+from .tree_attention import NAME, AttentionContext, register
 
 Decoder = Callable[[ForwardBatch, SlotPool], torch.Tensor]
 """Logits (R, V) of a pass."""
@@ -31,6 +31,7 @@ def decoder_of(network: Any) -> Decoder:
     """The quickest way to run a model, which is changed in place. Raises ValueError when its attention is fixed."""
     if type(network).__name__ in FAMILY and LlamaDecoder.fits(network):
         return LlamaDecoder(network)
+    register()
     network.set_attn_implementation(NAME)
     pack(network)
     return TransformersDecoder(network)

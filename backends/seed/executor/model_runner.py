@@ -1,9 +1,10 @@
-"""Runs one model over packed forests: passes over spans of new tokens, and what they took."""
+"""Run one model over packed batches of segments, and measure the time of its passes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -27,37 +28,50 @@ class ModelRunner:
         self.parameters = weights.parameters
         self.memory = memory
         self.seconds = 0.0
-        """Time spent in passes so far."""
+        """Time spent in passes."""
         self.passes = 0
-        self.left: list[int] = []
-        """Wanted tokens that left at each exit so far, where there are exits to leave at."""
-        self.forest = self.new_forest()
+        self.exit_counts: list[int] = []
+        """Tokens by the exit that their logits came from; empty for a model without exits."""
+        self.forest = self._new_cache()
 
     @property
     def layers(self) -> int:
-        """Layers of a whole pass."""
+        """Layers of a full pass."""
         return len(self.weights.layers)
 
     @property
-    def weight(self) -> float:
-        """Parameters that a pass reads, in the mean."""
+    def mean_parameters(self) -> float:
+        """Mean number of parameters that a pass reads."""
         return self.parameters
 
     @property
-    def share(self) -> float:
-        """Share of the longest pass's time that passes take, in the mean."""
+    def relative_cost(self) -> float:
+        """Mean time of a pass as a share of the time of a pass through all layers."""
         return 1.0
 
-    def unlearn(self) -> None:
-        """Forget what passes have taught about passes to come; here nothing does."""
+    def reset_statistics(self) -> None:
+        """Forget statistics of earlier passes that influence later ones; a model without exits has none."""
 
-    def new_forest(self) -> RadixCache:
-        """An empty forest over a pool of its own."""
+    def reset_cache(self) -> None:
+        """Replace the cache of keys and values by an empty one."""
+        self.forest = self._new_cache()
+
+    @contextmanager
+    def profiling(self) -> Iterator[None]:
+        """Run passes of any size to measure them; afterwards the cache is empty and the counters are zero."""
+        self.forest.pool.lift_limit()  # kv_memory may be less than the largest measured pass
+        try:
+            yield
+        finally:
+            self.reset_cache()
+            self.seconds, self.passes, self.exit_counts = 0.0, 0, [0] * len(self.exit_counts)
+
+    def _new_cache(self) -> RadixCache:
         return RadixCache(self.weights.new_pool(self.memory, self.layers))
 
     @torch.inference_mode()
     def forward(self, spans: Sequence[Segment]) -> tuple[torch.Tensor, list[range]]:
-        """Logits (R, V) of the wanted tokens of all spans, and for each span its rows among the R."""
+        """Logits (R, V) of the wanted tokens of all segments, and for each segment its rows among the R."""
         began = time.perf_counter()
         plan = make_forward_batch(spans, self.dtype, self.device)
         logits = self.weights.decoder(plan, self.forest.pool)

@@ -1,9 +1,8 @@
-"""Products with weights that are packed once for the CPU's matrix kernels, by operators that ship with torch.
+"""Linear layers with weights that are packed once for the CPU's matrix kernels.
 
-torch lays a weight out anew for every product. With the layout made once (``mkldnn::_reorder_linear_weight``, what
-inductor emits when it freezes a model) SmolLM2-135M's products take 33 instead of 80 ms for 16 rows, and a row's result
-hardly depends on how many rows share the product. The operators are private: they are looked for and tried, and a
-product stays plain where they are absent or give something else.
+torch converts a weight's layout for every product. With the layout converted once, the products of SmolLM2-135M take 33
+instead of 80 ms for 16 rows, and a row's result hardly depends on the number of rows in the product. The operators are
+private to torch (:mod:`treeagent.backends.models.torch_private`): a product stays plain where they are not available.
 """
 
 from __future__ import annotations
@@ -15,18 +14,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-ROWS = 16
-"""Rows the layout is made for; it serves every other number as well."""
-
-NEAR = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
-"""Dtypes that are packed, and how near (relative) the packed product must be to the plain one."""
+from ...models.torch_private import pack_weight, packed_linear, packed_linear_binary
 
 TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-"""Names that siblings with the same input carry in the models of transformers."""
+"""Names of sibling layers with the same input in the models of transformers."""
 
 
 class Product:
-    """The product with one or several linear layers' weights side by side: (..., in) to (..., sum of out)."""
+    """One product with the concatenated weights of one or several linear layers: (..., in) to (..., sum of out)."""
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         self.sizes = [len(layer.weight) for layer in layers]
@@ -38,9 +33,9 @@ class Product:
                 layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias for layer in layers
             ]
             self._bias = torch.cat([bias.detach() for bias in biases])
-        packed = self._packed()
+        packed = pack_weight(self._weight, self._bias)
         self.packed = packed is not None
-        """Whether the fast operators are used."""
+        """Whether the weight is in the packed layout."""
         if packed is not None:
             self._weight = packed
 
@@ -48,54 +43,29 @@ class Product:
         """Rows (..., in) times the weights, (..., sum of out)."""
         if not self.packed:
             return F.linear(x, self._weight, self._bias)
-        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
-        return result
+        return packed_linear(x, self._weight, self._bias)
 
     def silu(self, x: torch.Tensor) -> torch.Tensor:
         """The product through the activation x * sigmoid(x)."""
         if not self.packed:
             return F.silu(F.linear(x, self._weight, self._bias))
-        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "swish", [], "")
-        return result
+        return packed_linear(x, self._weight, self._bias, "swish")
 
     def times(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """The product multiplied by ``other`` (..., sum of out)."""
         if not self.packed:
             return F.linear(x, self._weight, self._bias).mul_(other)
-        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, "mul")
-        return result
+        return packed_linear_binary(x, other, self._weight, self._bias, "mul")
 
     def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """The product added to ``other`` (..., sum of out)."""
         if not self.packed:
             return other + F.linear(x, self._weight, self._bias)
-        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, "add")
-        return result
-
-    @torch.inference_mode()
-    def _packed(self) -> Any:
-        """The packed weight; None where torch lacks the operators, refuses the shapes or computes something else."""
-        weight, bias = self._weight, self._bias
-        if weight.device.type != "cpu" or weight.dtype not in NEAR:
-            return None
-        trial = torch.linspace(-1, 1, 3 * weight.shape[1]).sin().view(3, -1).to(weight.dtype)  # (3, in)
-        plain = F.linear(trial, weight, bias)
-        try:
-            packed = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS)
-            made = torch.ops.mkldnn._linear_pointwise(trial, packed, bias, "none", [], "")
-            added = torch.ops.mkldnn._linear_pointwise.binary(trial, plain, packed, bias, "add")
-            times = torch.ops.mkldnn._linear_pointwise.binary(trial, plain, packed, bias, "mul")
-            silu = torch.ops.mkldnn._linear_pointwise(trial, packed, bias, "swish", [], "")
-        except (AttributeError, RuntimeError):
-            return None
-        pairs = ((made, plain), (added, 2 * plain), (times, plain * plain), (silu, F.silu(plain)))
-        near = NEAR[weight.dtype]
-        fits = all(float((a - b).abs().max()) <= near * max(1.0, float(b.abs().max())) for a, b in pairs)
-        return packed if fits else None
+        return packed_linear_binary(x, other, self._weight, self._bias, "add")
 
 
 def pack(network: nn.Module) -> int:
-    """Replace linear layers of a model on the CPU by packed ones, in place; how many were. Frees the plain weights."""
+    """Replace linear layers on the CPU by packed ones in place; returns their number. Frees the plain weights."""
     count = 0
     for parent in list(network.modules()):
         for names in (*TOGETHER, *((name,) for name, _ in parent.named_children())):
@@ -112,12 +82,12 @@ def pack(network: nn.Module) -> int:
 
 
 def is_plain(module: Any) -> bool:
-    """Whether a module is a linear layer and nothing more; a subclass may do other things."""
+    """Whether a module is a plain linear layer and no subclass of it."""
     return type(module) is nn.Linear
 
 
 class _Joint:
-    """One product for layers that are called one after another with the same input."""
+    """One product for sibling layers, which are called one after another with the same input."""
 
     def __init__(self, product: Product) -> None:
         self.product = product
@@ -125,20 +95,20 @@ class _Joint:
         self._outputs: Sequence[torch.Tensor] = ()
 
     def part(self, place: int, x: torch.Tensor) -> torch.Tensor:
-        """The output (..., out) of one layer; the siblings' are kept until they are asked for or the input changes."""
+        """The output (..., out) of one layer; those of its siblings are stored until the input changes."""
         if len(self.product.sizes) == 1:
             return self.product(x)
         if x is not self._input:
             self._outputs = torch.split(self.product(x), self.product.sizes, dim=-1)
             self._input = x
         output = self._outputs[place]
-        if place == len(self.product.sizes) - 1:  # the last that models ask for
+        if place == len(self.product.sizes) - 1:  # the last one that models compute
             self._input, self._outputs = None, ()
         return output
 
 
 class _Part(nn.Module):
-    """Stands where a linear layer stood."""
+    """One of the layers of a joint product, in place of a linear layer."""
 
     def __init__(self, joint: _Joint, place: int) -> None:
         super().__init__()

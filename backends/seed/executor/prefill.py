@@ -1,4 +1,4 @@
-"""Prompts that a round reads, in chunks."""
+"""Chunked prefill: the prompt tokens that one pass computes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .forward_batch import Segment
 
 
 class PrefillChunk:
-    """The uncomputed prompt tokens that one pass reads: the spans, and which branches can go on in the same pass."""
+    """Uncomputed prompt tokens for one pass, and the page tables that are complete after it."""
 
     def __init__(self, branches: Iterable[PageTable], limit: int) -> None:
-        """Whole nodes from the top down, branch after branch, up to ``limit`` tokens (one at least)."""
+        """Nodes from the top down, one page table after another, at most ``limit`` tokens."""
         self.spans: list[Segment] = []
         self.ready: list[PageTable] = []
         self._taken: dict[RadixNode, int] = {}
@@ -25,23 +25,23 @@ class PrefillChunk:
                 self.ready.append(branch)
 
     def _take(self, node: RadixNode, room: int) -> bool:
-        """Read what is left of a node, or as much as there is room for; whether it is whole then."""
-        left = len(node.tokens) - node.computed
+        """Add the rest of a node, or at most ``room`` tokens of it; whether the node is then complete."""
+        missing = len(node.tokens) - node.computed
         if node not in self._taken:
-            take = min(left, room)
+            take = min(missing, room)
             if take <= 0:
                 return False
             above = [above.slots for above in node.path()]
             end = node.start + node.computed
             context = np.concatenate(above)[:end] if above else np.zeros(0, dtype=np.int64)
             run = slice(node.computed, node.computed + take)
-            assert node.parent is not None  # noqa: S101  # the root has no tokens to read
+            assert node.parent is not None  # noqa: S101  # the root has no tokens
             self.spans.append(Segment(node.tokens[run], node.slots[run], context, node.parent))
             self._taken[node] = take
             self.tokens += take
-        return self._taken[node] == left
+        return self._taken[node] == missing
 
     def done(self) -> None:
-        """The pass has been made: what it read is computed."""
+        """Record the tokens as computed, after the pass."""
         for node, take in self._taken.items():
-            node.computed += take
+            node.mark_computed(take)

@@ -1,11 +1,10 @@
-"""Times a model's passes on this machine, and keeps what was measured for the next time."""
+"""Measure the time of a model's passes on this machine, and store the measurements for later runs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,42 +17,33 @@ from .forward_batch import Segment
 from .model_runner import ModelRunner
 
 COSTS = 4
-"""Version of what is measured; a new one measures anew."""
+"""Version of the measurement; tables of another version are measured again."""
 
 MEASURED_CONTEXT = (256, 32)
-"""Tokens that all rows share, and tokens of each row's own, when passes are measured."""
+"""Shared and private context tokens of each row in a measured pass."""
 
 STALE = 1.5
-"""A kept table is measured anew where one row takes so much less: somebody disturbed the machine when it was made."""
+"""A stored table is measured again if a pass of one row is faster by this factor: the machine was busy at that time."""
 
 EXIT_ROWS = 4
-"""Rows of the passes that are timed to compare exits."""
+"""Rows of the passes that compare exits."""
 
 
 def profile_exits(runner: EarlyExitRunner) -> tuple[float, float]:
     """Seconds of passes that end at the first exit, and of those that end at the last."""
     last = len(runner.exits) - 1
-    runner.forest.pool.limit = sys.maxsize
-    try:
-        pairs = [(_ending(runner, 0), _ending(runner, last)) for _ in range(2 * REPEATS)]  # in turn, as a machine may
-        return min(first for first, _ in pairs), min(whole for _, whole in pairs)  # be disturbed for a while
-    finally:
-        _forget(runner)
+    with runner.profiling():  # the two alternate, because other load may disturb a part of the measurement
+        pairs = [(_time_exit(runner, 0), _time_exit(runner, last)) for _ in range(2 * REPEATS)]
+    return min(first for first, _ in pairs), min(whole for _, whole in pairs)
 
 
-def _ending(runner: EarlyExitRunner, number: int) -> float:
+def _time_exit(runner: EarlyExitRunner, number: int) -> float:
     with runner.ending(number):
         return _time(runner, EXIT_ROWS, 0)
 
 
-def _forget(runner: ModelRunner) -> None:
-    """As if nothing had been run."""
-    runner.forest = runner.new_forest()
-    runner.seconds, runner.passes, runner.left = 0.0, 0, [0] * len(runner.left)
-
-
 def profile_cost_table(runner: ModelRunner, dtype: str) -> CostTable:
-    """Seconds of passes by size, from the user's cache or measured now and kept there."""
+    """Seconds of passes by size, read from the user's cache or measured and stored there."""
     config = json.dumps(runner.weights.model.network.config.to_dict(), sort_keys=True, default=str)
     machine = (
         runner.device.type,
@@ -62,57 +52,54 @@ def profile_cost_table(runner: ModelRunner, dtype: str) -> CostTable:
         os.cpu_count(),
         _processor(runner.device),
     )
-    measured_as = (COSTS, config, runner.layers, dtype, machine)
-    digest = hashlib.blake2b(repr(measured_as).encode(), digest_size=12).hexdigest()
-    kept = catalog.cache_folder() / "costs" / f"{digest}.json"
-    found = _read(kept)
-    runner.forest.pool.limit = sys.maxsize  # for the time of measuring, as kv_memory may be less than the largest pass
-    try:
-        if found is not None and found(1) < STALE * min(_time(runner, 1, 0) for _ in range(1 + REPEATS)):
-            return found
+    subject = (COSTS, config, runner.layers, dtype, machine)
+    digest = hashlib.blake2b(repr(subject).encode(), digest_size=12).hexdigest()
+    path = catalog.cache_folder() / "costs" / f"{digest}.json"
+    stored = _read(path)
+    with runner.profiling():
+        if stored is not None and stored(1) < STALE * min(_time(runner, 1, 0) for _ in range(1 + REPEATS)):
+            return stored
         measured = CostTable.measure(lambda rows, drafted: _time(runner, rows, drafted))
-    finally:
-        _forget(runner)
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}")
         part.write_text(json.dumps({"rows": measured.rows, "seconds": measured.seconds}))
-        part.replace(kept)
+        part.replace(path)
     except OSError:
-        pass  # it is measured again next time
+        pass  # the next run measures again
     return measured
 
 
 def _time(runner: ModelRunner, rows: int, drafted: int) -> float:
-    """Seconds of one pass over ``rows`` rows of one new token and a chain of ``drafted`` more each."""
+    """Seconds of one pass over ``rows`` sequences, each with one new token and a chain of ``drafted`` tokens."""
     forest = runner.forest
     longest = runner.context or sum(MEASURED_CONTEXT) + 8
     common, own = (max(1, min(length, longest // 4)) for length in MEASURED_CONTEXT)
-    node, _ = forest.join([1] * common)
-    node.computed = len(node.tokens)  # what the slots hold makes no difference to the time
+    node, _ = forest.match_prefix([1] * common)
+    node.mark_computed(common)  # the time does not depend on the values
     for entries in forest.pool.entries:
         entries.zero_()
     table = np.concatenate([above.slots for above in node.path()])
-    # Drafts differ in length: of two neighbours one drafts nothing, the other for both.
+    # Real drafts differ in length: every second sequence has none, the others twice the length.
     lengths = [1 + drafted] if rows == 1 else [1 + (2 * drafted if row % 2 else 0) for row in range(rows)]
     slots = forest.allocate(sum(lengths) + rows * own)
-    spans = []
+    segments = []
     for row, length in enumerate(lengths):
         start = row * own + sum(lengths[:row])
         context = np.concatenate((table, slots[start : start + own]))
         new = slots[start + own : start + own + length]
-        spans.append(Segment([1] * length, new, context, node, wanted=range(length)))
+        segments.append(Segment([1] * length, new, context, node, wanted=range(length)))
     before = runner.seconds
-    runner.forward(spans)
+    runner.forward(segments)
     seconds = runner.seconds - before
     forest.pool.free(slots)
-    forest.leave(node, keep=True)
+    forest.release(node, keep=True)
     return seconds
 
 
-def _read(kept: Path) -> CostTable | None:
+def _read(path: Path) -> CostTable | None:
     try:
-        data = json.loads(kept.read_text())
+        data = json.loads(path.read_text())
         return CostTable(tuple(data["rows"]), tuple(map(tuple, data["seconds"])))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -1,22 +1,22 @@
-"""Forest attention: new tokens over the slots that their branches hold, and over each other.
+"""Tree attention: new tokens attend to the slots of their sequences, and to their ancestors among the new tokens.
 
-New keys and values go to their slots first, so that spans of one pass may build on each other. Query heads that share a
-key head are folded into the token axis instead of repeating keys (GQA), but where prompts are read causally.
-:func:`forest_attention` is registered with transformers' attention interface, so that its models call it in place of
-their own; the plan of the pass arrives as the keyword ``forest`` of the model's forward.
-T new tokens, H query heads, h key-value heads, G = H / h, D head dimension, B spans of n tokens with K keys.
+New keys and values are stored in their slots first, so that segments of one pass may build on each other. Query heads
+with the same key head are folded into the token axis instead of repeating keys (GQA), except in causal prefill.
+:func:`forest_attention` is called by models of transformers in place of their own attention; the batch arrives as the
+keyword ``forest`` of the model's forward.
+T new tokens, H query heads, h key-value heads, G = H / h, D head dimension, B segments of n tokens with K keys.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 from transformers import AttentionInterface
 
+from ...models.torch_private import attention_with_lse, find_attention_kernel
 from ..kv_cache.pool import SlotPool
 from .forward_batch import ForwardBatch, PrivateSegment, SharedPrefix
 
@@ -25,14 +25,19 @@ NAME = "treeagent_forest"
 
 @dataclass(frozen=True, slots=True)
 class AttentionContext:
-    """What the attention layers of one pass work on."""
+    """The batch of one pass and the pool of its keys and values."""
 
     plan: ForwardBatch
     pool: SlotPool
 
 
 class UnsupportedAttention(Exception):
-    """The model asks attention for something that is not built: the message says what."""
+    """The model needs a kind of attention that is not implemented; the message names it."""
+
+
+def register() -> None:
+    """Add :func:`forest_attention` to transformers' attention interface, under :data:`NAME`."""
+    AttentionInterface.register(NAME, forest_attention)
 
 
 def forest_attention(
@@ -46,12 +51,12 @@ def forest_attention(
     forest: AttentionContext | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """One layer of a model of transformers: ``query`` (1, H, T, D), ``key`` and ``value`` (1, h, T, D).
+    """Attention of one layer of a model of transformers: ``query`` (1, H, T, D), ``key`` and ``value`` (1, h, T, D).
 
     Returns (1, T, H, D). Raises UnsupportedAttention.
     """
     if forest is None:
-        raise UnsupportedAttention("the model does not hand keyword arguments on to its attention")
+        raise UnsupportedAttention("the model does not pass keyword arguments to its attention")
     for name in ("softcap", "s_aux", "position_bias", "head_mask"):
         if others.get(name) is not None:
             raise UnsupportedAttention(f"its attention uses {name!r}")
@@ -78,7 +83,7 @@ def attend_forest(
 
 
 def merge(out: torch.Tensor, lse: torch.Tensor, other: torch.Tensor, other_lse: torch.Tensor) -> None:
-    """Fold attention over other keys into ``out`` (N, h, G, D); ``lse`` (N, h, G) is the log-sum-exp of its scores."""
+    """Merge attention over other keys into ``out`` (N, h, G, D); ``lse`` (N, h, G) is the log-sum-exp of its scores."""
     weight = torch.sigmoid(other_lse - lse)[..., None].to(out.dtype)
     out.lerp_(other, weight)
 
@@ -86,7 +91,7 @@ def merge(out: torch.Tensor, lse: torch.Tensor, other: torch.Tensor, other_lse: 
 def _attend_private(
     query: torch.Tensor, part: PrivateSegment, entries: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each span's tokens over its own keys: (N, h, G, D) and the log-sum-exp (N, h, G) of N tokens."""
+    """Tokens of each segment over its private keys: (N, h, G, D) and the log-sum-exp (N, h, G) of N tokens."""
     spans, n, most = part.shape
     _, _, heads, dim = entries.shape
     group = query.shape[2]
@@ -94,7 +99,7 @@ def _attend_private(
     k, v = held[:, :, 0].transpose(1, 2), held[:, :, 1].transpose(1, 2)  # (B, h, K, D)
     q = query[part.first : part.last] if part.tokens is None else query.index_select(0, part.tokens)
     q = q.reshape(spans, n, heads, group, dim)
-    if part.mask is None:  # heads apart, as the kernel then leaves out half of the scores
+    if part.mask is None:  # one head at a time: the causal kernel skips half of the scores
         q = q.permute(0, 2, 3, 1, 4).reshape(spans, heads * group, n, dim)
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         out, lse = attend(q, k, v, None, scale, causal=True)  # (B, H, n, D), (B, H, n)
@@ -114,7 +119,7 @@ def _attend_private(
 def _attend_shared(
     query: torch.Tensor, part: SharedPrefix, entries: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens ``query`` (N, h, G, D) over one prefix: (N, h, G, D) and log-sum-exp (N, h, G)."""
+    """Tokens ``query`` (N, h, G, D) over one shared prefix: (N, h, G, D) and log-sum-exp (N, h, G)."""
     tokens, heads, group, dim = query.shape
     held = entries[part.keys] if isinstance(part.keys, slice) else entries.index_select(0, part.keys)  # (K, 2, h, D)
     k, v = held[:, 0].transpose(0, 1)[None], held[:, 1].transpose(0, 1)[None]  # (1, h, K, D)
@@ -136,46 +141,12 @@ def attend(
     """Attention with its log-sum-exp: q (B, h, Q, D), k and v (B, h, K, D), additive mask (B, 1, Q or 1, K).
 
     With ``causal`` the first query sees one key, and each further query one more (Q = K). Returns (B, h, Q, D) and
-    (B, h, Q), the latter in float32 at least. The CPU kernel of torch, where there is one.
+    (B, h, Q), the latter in float32 at least. Uses the CPU kernel of torch if it is available.
     """
-    kernel = find_kernel() if q.device.type == "cpu" else None
+    kernel = find_attention_kernel() if q.device.type == "cpu" else None
     if kernel is not None:
         out, lse = kernel(q, k, v, 0.0, causal, attn_mask=mask, scale=scale)
         return out, lse
     if causal:
         mask = torch.full((q.shape[2], k.shape[2]), -math.inf, dtype=q.dtype, device=q.device).triu_(1)
-    return attend_plainly(q, k, v, mask, scale)
-
-
-def attend_plainly(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, scale: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same as two products and a softmax."""
-    scores = torch.matmul(q, k.transpose(2, 3)) * scale
-    if mask is not None:
-        scores = scores + mask
-    wide = scores if scores.dtype == torch.float64 else scores.float()
-    lse = wide.logsumexp(dim=3)
-    return torch.matmul((wide - lse[..., None]).exp().to(v.dtype), v), lse
-
-
-@cache
-def find_kernel() -> Any:
-    """The CPU kernel of torch, which is private: used where it exists and gives what it should; looked for once."""
-    kernel = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
-    if kernel is None:
-        return None
-    q = torch.linspace(-2, 2, 2 * 3 * 5 * 8).sin().view(2, 3, 5, 8)
-    k = torch.linspace(-1, 3, 2 * 3 * 5 * 8).cos().view(2, 3, 5, 8)
-    seen = torch.zeros(2, 1, 1, 5)
-    triangle = torch.full((5, 5), -math.inf).triu_(1)
-    try:
-        made = [kernel(q, k, k, 0.0, False, attn_mask=seen, scale=0.5), kernel(q, k, k, 0.0, True, scale=0.5)]
-    except (RuntimeError, TypeError):
-        return None
-    plain = [attend_plainly(q, k, k, mask, 0.5) for mask in (seen, triangle)]
-    pairs = [(a, b) for fast, slow in zip(made, plain, strict=True) for a, b in zip(fast, slow, strict=True)]
-    return kernel if all(a.shape == b.shape and torch.allclose(a, b, atol=1e-5) for a, b in pairs) else None
-
-
-AttentionInterface.register(NAME, forest_attention)
+    return attention_with_lse(q, k, v, mask, scale)

@@ -16,6 +16,7 @@ import torch
 from treeagent.errors import ModelError
 
 from ...models.loader import Model
+from ...models.torch_private import supports_custom_attention
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
 from .forward_batch import Segment, make_forward_batch
@@ -85,7 +86,7 @@ class Weights:
         """The same two texts as a tree, in two passes: a prompt, and a tree after it."""
         pool = SlotPool(self.layers, self.dtype, self.device, limit=2 * len(tokens))
         half, forest = PROBE // 2, RadixCache(pool)
-        node, _ = forest.join(tokens[: half - 2])
+        node, _ = forest.match_prefix(tokens[: half - 2])
         slots = node.slots
         nothing = np.zeros(0, dtype=np.int64)
         rest = forest.allocate(len(tokens) - half + 2)
@@ -141,7 +142,7 @@ def _refusal(where: Path | str, network: Any, why: str) -> ModelError:
 def _check(where: Path | str, model: Model, config: Any) -> None:
     network = model.network
     why = None
-    if not getattr(network, "_supports_attention_backend", False):
+    if not supports_custom_attention(network):
         why = "its attention cannot be replaced (it does not use transformers' attention interface)"
     elif "logits_to_keep" not in model.arguments or "position_ids" not in model.arguments:
         why = "its forward takes no position_ids or no logits_to_keep"

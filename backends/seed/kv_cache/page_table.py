@@ -1,4 +1,4 @@
-"""A live branch's place in the prefix forest of one model, and which prompt tokens a pass should compute."""
+"""Page table of a sequence: the slots of its tokens in the radix cache of one model."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from .pool import Slots
 from .radix_tree import RadixCache, RadixNode
 
 CHUNK = 16
-"""Slots that a branch takes at a time: reading them back is three times as fast when a branch's lie side by side."""
+"""Slots that are reserved at a time: reading contiguous slots of a sequence is three times as fast."""
 
 
 class PageTable:
-    """Tokens whose keys and values one model holds: a pinned node and the table of slots from the first token on."""
+    """A referenced node of the cache and the slots of all tokens up to it."""
 
     def __init__(self, forest: RadixCache, tokens: Sequence[int]) -> None:
-        """Join the forest with ``tokens``, which a coming pass computes as far as they are new. Raises OutOfMemory."""
+        """Insert ``tokens``; a later pass computes the new ones. Raises OutOfMemory."""
         self.forest = forest
-        self.node, self.reused = forest.join(tokens)
+        self.node, self.reused = forest.match_prefix(tokens)
         self.length = len(tokens)
-        """Tokens held, or on their way."""
+        """Tokens that are computed or scheduled."""
         self._table: Slots | None = None
-        self._spare: Slots = np.zeros(0, dtype=np.int64)
+        self._reserved: Slots = np.zeros(0, dtype=np.int64)
 
     def fork(self) -> PageTable:
-        """Another branch that holds the same tokens; nothing is computed or moved."""
+        """A second page table over the same tokens; nothing is computed or moved."""
         twin = copy(self)
         twin._table = None if self._table is None else self._table.copy()
-        twin._spare = np.zeros(0, dtype=np.int64)
-        self.node.pins += 1
+        twin._reserved = np.zeros(0, dtype=np.int64)
+        self.forest.retain(self.node)
         return twin
 
     @property
     def table(self) -> Slots:
-        """Slots (length,) of all tokens; asked for once they are computed, since until then slots may change hands."""
+        """Slots (length,) of all tokens; valid once they are computed, because uncomputed slots may be replaced."""
         if self._table is None:
             path = self.node.path()
             self._table = np.empty(max(64, 2 * self.length), dtype=np.int64)
@@ -48,32 +48,32 @@ class PageTable:
         """Nodes on the path that are not computed whole, from the top down."""
         if self._table is not None:
             return []
-        return [node for node in self.node.path() if node.computed < len(node.tokens)]
+        return [node for node in self.node.path() if not node.complete]
 
-    def wants(self, count: int) -> int:
-        """How many slots the pool must give for ``count`` new tokens."""
-        return max(0, count - len(self._spare))
+    def slots_needed(self, count: int) -> int:
+        """Slots to allocate from the pool for ``count`` new tokens."""
+        return max(0, count - len(self._reserved))
 
     def take(self, count: int, ahead: int = CHUNK) -> Slots:
-        """Slots for new tokens, next to the last ones where possible, ``ahead`` at a time. Raises OutOfMemory."""
-        if wanted := self.wants(count):
-            more = self.forest.allocate(max(wanted, ahead))
-            self._spare = np.sort(np.concatenate((self._spare, more)))
-        taken, self._spare = self._spare[:count], self._spare[count:]
+        """Slots (count,) for new tokens, contiguous if possible, ``ahead`` reserved at a time. Raises OutOfMemory."""
+        if missing := self.slots_needed(count):
+            more = self.forest.allocate(max(missing, ahead))
+            self._reserved = np.sort(np.concatenate((self._reserved, more)))
+        taken, self._reserved = self._reserved[:count], self._reserved[count:]
         return taken
 
     def give_back(self, slots: Slots) -> None:
-        """Slots that were taken and not needed."""
+        """Return slots that were taken and not used to the reserve."""
         if len(slots):
-            self._spare = np.sort(np.concatenate((slots, self._spare)))
+            self._reserved = np.sort(np.concatenate((slots, self._reserved)))
 
-    def free_spare(self) -> None:
-        """Give slots that were taken ahead to whoever needs them."""
-        self.forest.pool.free(self._spare)
-        self._spare = self._spare[:0]
+    def free_reserved(self) -> None:
+        """Return reserved slots to the pool."""
+        self.forest.pool.free(self._reserved)
+        self._reserved = self._reserved[:0]
 
     def extend(self, tokens: Sequence[int], slots: Slots) -> None:
-        """Verified tokens after the branch's end, with the slots that hold them."""
+        """Append verified tokens, stored in ``slots`` (len(tokens),)."""
         table = self.table
         self.node, held = self.forest.extend(self.node, tokens, slots)
         end = self.length + len(tokens)
@@ -84,7 +84,7 @@ class PageTable:
         self._table[self.length : end] = held
         self.length = end
 
-    def leave(self, *, keep: bool) -> None:
-        """Unpin what it held; see :meth:`RadixCache.leave`."""
-        self.free_spare()
-        self.forest.leave(self.node, keep=keep)
+    def release(self, *, keep: bool) -> None:
+        """Give up all tokens; see :meth:`RadixCache.release`."""
+        self.free_reserved()
+        self.forest.release(self.node, keep=keep)

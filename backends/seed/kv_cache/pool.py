@@ -1,8 +1,9 @@
-"""The pool of token slots that keys and values live in: written once, never moved, handed out by number."""
+"""Pool of token slots for keys and values: a slot is written once, never moved, and addressed by its number."""
 
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import torch
@@ -32,6 +33,10 @@ class SlotPool:
         self._free: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self._used = 0
 
+    def lift_limit(self) -> None:
+        """Let the pool grow without a limit."""
+        self.limit = sys.maxsize
+
     @property
     def used(self) -> int:
         """Slots in use."""
@@ -44,7 +49,7 @@ class SlotPool:
 
     @property
     def room(self) -> int:
-        """Slots that can still be had without freeing any."""
+        """Slots that can be allocated before the limit is reached."""
         return self.limit - self._used
 
     @property
@@ -55,7 +60,7 @@ class SlotPool:
     def allocate(self, count: int) -> Slots:
         """``count`` free slots, ascending and side by side where that is possible. The caller checked ``room``."""
         if count > self.room:
-            raise MemoryError(f"{count} slots asked for, {self.room} left")
+            raise MemoryError(f"{count} slots requested, {self.room} left")
         if self._used + count > self.capacity:
             self._grow(self._used + count)
         free = np.flatnonzero(self._free)

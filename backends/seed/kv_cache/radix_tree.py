@@ -1,9 +1,10 @@
-"""The prefix forest: every distinct prefix of tokens is stored once, whoever uses it.
+"""Radix cache: every distinct prefix of tokens is stored once and shared by all sequences.
 
 A radix tree over token ids (RadixAttention, Zheng et al., arXiv 2312.07104); an edge carries a run of tokens and the
-slots of their keys and values. Prompts enter when a sequence joins and are computed by a later pass (``computed`` says
-how far that is); generated tokens enter when they are verified. A sequence pins the node it ends at, and with it all
-above. Unpinned leaves are evicted, least recently used first, when memory is wanted.
+slots of their keys and values. A prompt is inserted when its sequence is admitted and computed by a later pass
+(``computed`` counts its finished tokens); generated tokens are inserted when they are verified. A sequence holds a
+reference to the node it ends at, which protects the whole path. Leaves without references are evicted, least recently
+used first, when slots run out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .pool import SlotPool, Slots
 
 @dataclass(slots=True, eq=False)
 class RadixNode:
-    """A run of tokens after its parent's."""
+    """A run of tokens that follows its parent's run."""
 
     tokens: list[int]
     slots: Slots
@@ -28,7 +29,7 @@ class RadixNode:
     """Position of its first token."""
     computed: int = 0
     """Tokens of the run whose keys and values are in their slots."""
-    pins: int = 0
+    ref_count: int = 0
     """Sequences that end here."""
     used: int = 0
     """Time of the last use."""
@@ -39,6 +40,15 @@ class RadixNode:
     def end(self) -> int:
         """Position after its last token."""
         return self.start + len(self.tokens)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the keys and values of all its tokens are computed."""
+        return self.computed == len(self.tokens)
+
+    def mark_computed(self, count: int) -> None:
+        """Record that the next ``count`` tokens of the run were computed."""
+        self.computed += count
 
     def path(self) -> list[RadixNode]:
         """The nodes from the first below the root down to this one."""
@@ -51,7 +61,7 @@ class RadixNode:
 
 
 class OutOfMemory(Exception):
-    """Not enough slots even after evicting everything that nobody uses; the scheduler preempts a sequence then."""
+    """Not enough slots even after evicting every unreferenced prefix; the scheduler then preempts a sequence."""
 
 
 class RadixCache:
@@ -63,7 +73,7 @@ class RadixCache:
         self._clock = 0
 
     def allocate(self, count: int) -> Slots:
-        """Free slots, evicting what nobody uses if need be. Raises OutOfMemory."""
+        """Free slots (count,), evicting unreferenced prefixes if needed. Raises OutOfMemory."""
         self.make_room(count)
         return self.pool.allocate(count)
 
@@ -74,39 +84,39 @@ class RadixCache:
         if count > self.pool.room:
             raise OutOfMemory
 
-    def join(self, tokens: Sequence[int]) -> tuple[RadixNode, int]:
-        """Pin the node that ends exactly after ``tokens``, adding what is missing, to be computed by a coming pass.
+    def match_prefix(self, tokens: Sequence[int]) -> tuple[RadixNode, int]:
+        """Reference the node that ends exactly after ``tokens``; missing tokens are inserted, to be computed later.
 
-        Returns the node and how many of the tokens were there already (computed, or on their way for another
-        sequence). Raises OutOfMemory, leaving nothing behind.
+        Returns the node and the number of tokens that were present (computed, or scheduled for another sequence).
+        Raises OutOfMemory and leaves the cache unchanged.
         """
         node, matched = self._descend(tokens)
-        node.pins += 1  # before anything is evicted
+        node.ref_count += 1  # protects the match from the eviction below
         self._touch(node)
         if matched == len(tokens):
             return node, matched
         try:
             slots = self.allocate(len(tokens) - matched)
         except OutOfMemory:
-            node.pins -= 1
+            node.ref_count -= 1
             raise
-        node.pins -= 1
+        node.ref_count -= 1
         below = self._add(node, list(tokens[matched:]), slots)
-        below.pins += 1
+        below.ref_count += 1
         return below, matched
 
     def extend(self, node: RadixNode, tokens: Sequence[int], slots: Slots) -> tuple[RadixNode, Slots]:
-        """Move a pin from ``node`` to the end of verified ``tokens`` after it, whose keys and values are in ``slots``.
+        """Move a reference from ``node`` to the end of verified ``tokens`` (n) after it, stored in ``slots`` (n,).
 
-        Where the forest has a token already, its slot is adopted and the given one freed. Returns the new node and the
+        Where the cache has a token already, its slot is used and the given one freed. Returns the new node and the
         slots (len(tokens),) that hold the tokens now.
         """
-        node.pins -= 1
+        node.ref_count -= 1
         held = slots.copy()
         done = 0
         while done < len(tokens) and (child := node.children.get(tokens[done])) is not None:
             shared = _common(child.tokens[: child.computed], tokens, done)
-            if shared == 0:  # another sequence is about to compute it; keep our own, computed one instead of waiting
+            if shared == 0:  # scheduled for another sequence and not computed yet: use the computed slot
                 break
             if shared < len(child.tokens):
                 child = self._split(child, shared)
@@ -116,25 +126,29 @@ class RadixCache:
             node = child
         if done < len(tokens):
             node = self._append(node, list(tokens[done:]), slots[done:])
-        node.pins += 1
+        node.ref_count += 1
         self._touch(node)
         return node, held
 
-    def leave(self, node: RadixNode, *, keep: bool) -> None:
-        """Unpin; ``keep`` leaves the tokens for later use, otherwise what only this sequence used is freed at once.
+    def retain(self, node: RadixNode) -> None:
+        """Add a reference, for a fork of the sequence that ends at ``node``."""
+        node.ref_count += 1
 
-        Tokens that were never computed are freed in any case.
+    def release(self, node: RadixNode, *, keep: bool) -> None:
+        """Drop a reference; ``keep`` caches the tokens, otherwise those without another reference are freed at once.
+
+        Tokens that were never computed are freed in either case.
         """
-        node.pins -= 1
+        node.ref_count -= 1
         current: RadixNode | None = node
-        while current is not None and current.parent is not None and not current.pins and not current.children:
+        while current is not None and current.parent is not None and not current.ref_count and not current.children:
             if keep and current.computed:
                 self._trim(current)
                 return
             current = self._remove(current)
 
     def evict(self, count: int) -> int:
-        """Free at least ``count`` slots of unpinned leaves if there are that many; how many were freed."""
+        """Free at least ``count`` slots of unreferenced leaves if there are that many; returns the number freed."""
         freed = 0
         heap = [(node.used, id(node), node) for node in self.nodes() if self._evictable(node)]
         heapq.heapify(heap)
@@ -160,16 +174,16 @@ class RadixCache:
         return sum(len(node.tokens) for node in self.nodes())
 
     def check(self) -> None:
-        """Raise AssertionError where the forest contradicts itself or its pool."""
+        """Raise AssertionError where the tree or its pool is inconsistent."""
         seen: set[int] = set()
         for node in self.nodes():
             assert node.tokens, "an empty run"  # noqa: S101  # an integrity check
             assert len(node.tokens) == len(node.slots), "a run without its slots"  # noqa: S101
             assert 0 <= node.computed <= len(node.tokens), "computed beyond its end"  # noqa: S101
-            assert node.pins >= 0, "unpinned twice"  # noqa: S101
+            assert node.ref_count >= 0, "released twice"  # noqa: S101
             assert node.parent is not None, "no parent"  # noqa: S101
             assert node.start == node.parent.end, "a gap between parent and child"  # noqa: S101
-            assert node.parent.children.get(node.tokens[0]) is node, "its parent does not know it"  # noqa: S101
+            assert node.parent.children.get(node.tokens[0]) is node, "missing among its parent's children"  # noqa: S101
             if node.computed:
                 assert node.parent.computed == len(node.parent.tokens), "computed before its parent"  # noqa: S101
             assert not self.pool.is_free(node.slots), "a free slot in use"  # noqa: S101
@@ -177,7 +191,7 @@ class RadixCache:
             seen.update(node.slots.tolist())
 
     def _evictable(self, node: RadixNode) -> bool:
-        return node.parent is not None and not node.pins and not node.children
+        return node.parent is not None and not node.ref_count and not node.children
 
     def _touch(self, node: RadixNode) -> None:
         self._clock += 1
@@ -204,20 +218,20 @@ class RadixCache:
         return node
 
     def _append(self, node: RadixNode, tokens: list[int], slots: Slots) -> RadixNode:
-        """Verified tokens after a node: in the node itself when it is this sequence's alone, else as a child."""
+        """Verified tokens after a node: in the node itself when only this sequence uses it, else as a child."""
         whole = node.computed == len(node.tokens)
-        if node.parent is not None and whole and not node.pins and not node.children:
+        if node.parent is not None and whole and not node.ref_count and not node.children:
             node.tokens += tokens
             node.slots = np.concatenate((node.slots, slots))
             node.computed += len(tokens)
             return node
         taken = node.children.get(tokens[0])
-        if taken is not None:  # not computed yet by whoever asked for it: ours serves them as well
+        if taken is not None:  # scheduled for another sequence, which can use the computed slots as well
             return self._compute(taken, tokens, slots)
         return self._add(node, tokens, slots, computed=len(tokens))
 
     def _compute(self, child: RadixNode, tokens: list[int], slots: Slots) -> RadixNode:
-        """Verified tokens where uncomputed ones wait: their own slots are replaced by the computed ones."""
+        """Replace the slots of uncomputed tokens by those of the same tokens, computed by another sequence."""
         shared = _common(child.tokens, tokens, 0)
         if shared < len(child.tokens):
             child = self._split(child, shared)
@@ -228,7 +242,7 @@ class RadixCache:
         return self._append(child, tokens[shared:], slots[shared:])
 
     def _split(self, node: RadixNode, at: int) -> RadixNode:
-        """Cut a run in two; returns the upper node, which is new, so that pins stay where the run ends."""
+        """Cut a run in two; returns the upper node, which is new, so that references stay at the end of the run."""
         parent = node.parent
         assert parent is not None  # noqa: S101  # the root has no run to split
         upper = RadixNode(node.tokens[:at], node.slots[:at], parent, node.start, min(at, node.computed), 0, node.used)

@@ -110,7 +110,7 @@ class BeamJob(GenerationJob):
             raw = tuple(sequence.tokens[sequence.prompt :])
             branch.give_back(own)
             # a text that another beam continues, or that is the result, may be requested again
-            branch.leave(keep=any(beam.raw[: len(raw)] == raw for beam in self.run.beams))
+            branch.release(keep=any(beam.raw[: len(raw)] == raw for beam in self.run.beams))
             removed.append(sequence)
         return removed
 

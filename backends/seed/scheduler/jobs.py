@@ -139,7 +139,7 @@ class Job(ABC):
         """Release its branches and drafts; ``keep`` leaves the tokens cached until their memory is needed."""
         branches, self.branches, self.drafts = self.branches, [], None
         for branch in branches:
-            branch.leave(keep=keep)
+            branch.release(keep=keep)
 
 
 class GenerationJob(Job):

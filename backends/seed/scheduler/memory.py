@@ -23,7 +23,7 @@ def make_room(cache: RadixCache, live: Sequence[Job]) -> bool:
     """
     try:
         needs = (zip(job.branches, job.widths, strict=True) for job in live)
-        cache.make_room(sum(branch.wants(width) for pairs in needs for branch, width in pairs))
+        cache.make_room(sum(branch.slots_needed(width) for pairs in needs for branch, width in pairs))
     except OutOfMemory:
         _free_reserves(live)
         return False
@@ -75,7 +75,7 @@ def _take(ready: Sequence[Job], ahead: int) -> list[list[Slots]] | None:
 def _free_reserves(live: Sequence[Job]) -> None:
     for job in live:
         for branch in job.branches:
-            branch.free_spare()
+            branch.free_reserved()
 
 
 def too_large(job: Job, runner: ModelRunner) -> BackendError:

@@ -83,7 +83,7 @@ class Scheduler:
             self.waiting.clear()
         for job in jobs:  # first of all, as what broke may break again
             job.failed(error)
-        self.runner.forest = self.runner.new_forest()  # wherever it happened, no slot is lost
+        self.runner.reset_cache()  # wherever it happened, no slot is lost
         self._full = False
         for job in jobs:
             self._release(job, keep=False)

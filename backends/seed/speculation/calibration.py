@@ -1,4 +1,4 @@
-"""AcceptanceEstimator of a drafter's confidences by what was accepted."""
+"""Estimates how often drafted tokens are accepted, from the outcomes of verification."""
 
 from __future__ import annotations
 
@@ -6,54 +6,52 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 BINS = 12
-
-
+"""Intervals of confidence that outcomes are counted by."""
 FORGET = 0.995
-"""Weight that evidence keeps per round, so that a drafter whose luck changes is found out."""
-
-
+"""Weight that outcomes keep per round, so that a drafter whose quality changes is noticed."""
 PRIOR = 6.0
-"""Outcomes that a claim itself is worth."""
-
-
+"""Weight of a drafter's own confidence, in outcomes."""
 START = 0.7
-"""Acceptance that an unknown drafter is credited with (Liu et al.)."""
+"""Acceptance rate of a drafter without outcomes (Liu et al., arXiv 2406.14066)."""
 
 
 @dataclass(slots=True)
 class AcceptanceEstimator:
-    """What the claims of one drafter were worth: outcomes by claimed confidence, and over all."""
+    """The acceptance of one kind of drafts: outcomes by confidence, and over all."""
 
-    hits: list[float] = field(default_factory=lambda: [0.0] * BINS)
-    trials: list[float] = field(default_factory=lambda: [0.0] * BINS)
-    claimed: list[float] = field(default_factory=lambda: [0.0] * BINS)
+    _hits: list[float] = field(default_factory=lambda: [0.0] * BINS)
+    """Accepted tokens, by interval of confidence."""
+    _trials: list[float] = field(default_factory=lambda: [0.0] * BINS)
+    """Verified tokens whose parent was accepted."""
+    _expected: list[float] = field(default_factory=lambda: [0.0] * BINS)
+    """Their summed confidence."""
 
-    def worth(self, confidence: float) -> float:
-        """The probability that a claim turns out right."""
-        at = _bin(confidence)
-        hits, claimed = sum(self.hits), sum(self.claimed)
-        overall = min(1.0, (hits + PRIOR) / (claimed + PRIOR)) * confidence  # one bad drafter is bad at every claim
-        return (self.hits[at] + PRIOR * overall) / (self.trials[at] + PRIOR)
+    def probability(self, confidence: float) -> float:
+        """The probability that a token of such a confidence is accepted once its parent is."""
+        interval = _interval(confidence)
+        # a bad drafter is bad at every confidence
+        overall = min(1.0, (sum(self._hits) + PRIOR) / (sum(self._expected) + PRIOR)) * confidence
+        return (self._hits[interval] + PRIOR * overall) / (self._trials[interval] + PRIOR)
 
     def acceptance(self, start: float = START) -> float:
-        """How often claims have come true of late, over all; ``start`` is what is believed before."""
-        return (sum(self.hits) + PRIOR * start) / (sum(self.trials) + PRIOR)
+        """The recent acceptance rate over all confidences; ``start`` is its value before any outcome."""
+        return (sum(self._hits) + PRIOR * start) / (sum(self._trials) + PRIOR)
 
     @property
-    def truth(self) -> float:
-        """How many nodes of late were accepted for each that was claimed."""
-        return (sum(self.hits) + PRIOR * START) / (sum(self.claimed) + PRIOR)
+    def accepted_per_expected(self) -> float:
+        """Recently accepted tokens for each one that was expected by the confidences."""
+        return (sum(self._hits) + PRIOR * START) / (sum(self._expected) + PRIOR)
 
     def learn(self, outcomes: Sequence[tuple[float, bool]]) -> None:
-        """Outcomes of one round: (claimed confidence, accepted) of every node whose parent was accepted."""
-        for counts in (self.hits, self.trials, self.claimed):
+        """Outcomes of one round: (confidence, accepted) of every drafted token whose parent was accepted."""
+        for counts in (self._hits, self._trials, self._expected):
             counts[:] = [count * FORGET for count in counts]
         for confidence, accepted in outcomes:
-            at = _bin(confidence)
-            self.hits[at] += accepted
-            self.trials[at] += 1
-            self.claimed[at] += confidence
+            interval = _interval(confidence)
+            self._hits[interval] += accepted
+            self._trials[interval] += 1
+            self._expected[interval] += confidence
 
 
-def _bin(confidence: float) -> int:
+def _interval(confidence: float) -> int:
     return min(BINS - 1, int(max(confidence, 0.0) * BINS))

@@ -1,12 +1,11 @@
-"""How many drafted tokens a round is worth: expected tokens per second decide (goodput, Liu et al., arXiv 2406.14066).
+"""Chooses how many drafted tokens a pass verifies, by expected tokens per second (goodput, arXiv 2406.14066).
 
-A round with R rows and k drafted nodes takes t(R, k) seconds, from a table measured once per model and machine, and is
+A pass over R rows with k drafted nodes takes t(R, k) seconds, from a table measured once per model and machine, and is
 expected to give R + sum of v_i tokens, v_i being the probability that node i is reached and accepted. The nodes of
 highest v are taken as long as the ratio grows; a child never has a higher v than its parent, so what is taken is a
-forest (OPT-Tree's argument, Wang et al., arXiv 2406.17276, over all branches at once). Zero nodes is a valid answer.
+forest (OPT-Tree, Wang et al., arXiv 2406.17276, applied to all rows at once). Zero nodes is a valid result.
 
-Drafters claim confidences; what their claims were worth is learnt from outcomes, so that a drafter that is never right
-is soon not asked for more than it is worth.
+The probabilities are a drafter's confidences, corrected by the outcomes of verification.
 """
 
 from __future__ import annotations
@@ -19,30 +18,30 @@ from ..executor.cost_table import CostTable
 from ..records import Draft
 
 
-def values(draft: Draft, worth: Callable[[float], float]) -> list[float]:
-    """For each node the probability that it is reached and accepted."""
+def values(draft: Draft, probability: Callable[[float], float]) -> list[float]:
+    """For each node the probability that it is reached and accepted; ``probability`` of a node by its confidence."""
     reached: list[float] = []
     for parent, confidence in zip(draft.parents, draft.confidence, strict=True):
-        reached.append(worth(confidence) * (1.0 if parent < 0 else reached[parent]))
+        reached.append(probability(confidence) * (1.0 if parent < 0 else reached[parent]))
     return reached
 
 
 def floor(cost: CostTable, rows: int, most: int) -> float:
-    """The least value that a node may have and still pay, in a pass of ``rows`` rows."""
+    """The least value of a node that still raises tokens per second, in a pass over ``rows`` rows."""
     plain = cost(rows)
     slopes = [(cost(rows, nodes) - plain) / nodes for nodes in (1, 2, 4, 8, 16, 32, 64) if nodes <= most]
     return min(slopes, default=math.inf) * rows / plain
 
 
 def select(
-    drafts: Sequence[Draft], worths: Sequence[list[float]], cost: CostTable, most: int | None = None
+    drafts: Sequence[Draft], node_values: Sequence[list[float]], cost: CostTable, most: int | None = None
 ) -> list[Draft]:
-    """The nodes whose verification yields the most tokens per second, ``most`` of them at most.
+    """The parts of the drafts whose verification gives the most tokens per second, of ``most`` nodes at most in all.
 
-    ``drafts`` of all rows of a pass, ``worths`` the value of each of their nodes.
+    ``drafts`` of all rows of a pass; ``node_values``: for each draft the value of each of its nodes.
     """
     order = sorted(
-        ((value, -node, i) for i, worth in enumerate(worths) for node, value in enumerate(worth)), reverse=True
+        ((value, -node, i) for i, own in enumerate(node_values) for node, value in enumerate(own)), reverse=True
     )[:most]
     rows = len(drafts)
     gain = float(rows)
@@ -65,9 +64,11 @@ def best_chain(
     most: int,
     others: RoundLoad = EMPTY_LOAD,
 ) -> tuple[int, float]:
-    """How deep a model should draft chains for ``rows`` rows: the most tokens per second, drafting included.
+    """The depth of chains for ``rows`` rows that gives the most tokens per second, drafting included.
 
-    Also how many times as many they are as without.
+    ``target`` and ``draft``: seconds of a pass of either model. ``acceptance``: rate of every drafted token. ``most``:
+    the greatest depth. ``others``: rows of the same pass that are drafted for otherwise.
+    Returns the depth, and its tokens per second as a multiple of those without drafts.
     """
     everyone = rows + others.rows
     plain = (rows + others.tokens) / target(everyone, others.nodes)

@@ -44,7 +44,7 @@ class Speculator:
         """Nodes of every draft; None: by expected tokens per second."""
         self.drafter: Drafter | None = None
         self.gate = Gate()
-        self._calibrations: defaultdict[str, AcceptanceEstimator] = defaultdict(AcceptanceEstimator)
+        self._estimators: defaultdict[str, AcceptanceEstimator] = defaultdict(AcceptanceEstimator)
         self._observed: dict[SequenceState, int] = {}
         """Tokens of each single sequence that the drafter has observed."""
         self._active = False
@@ -55,18 +55,20 @@ class Speculator:
     def start(self, drafter: Drafter | None) -> None:
         """Continue with another drafter, without statistics. No sequence may be live."""
         self.drafter, self.gate = drafter, Gate()
-        self._calibrations.clear()
+        self._estimators.clear()
         self._observed.clear()
         self._active, self._learning = False, 0.0
 
-    def calibration(self, by: str) -> AcceptanceEstimator:
+    def estimator(self, by: str) -> AcceptanceEstimator:
         """The acceptance of drafts of one kind, see :attr:`Draft.by`."""
-        return self._calibrations[by]
+        return self._estimators[by]
 
     def usage(self) -> DraftUsage:
         """The draft model's work so far."""
         drafter = self.drafter
-        return DraftUsage() if drafter is None else DraftUsage(drafter.seconds, drafter.passes, tuple(drafter.left))
+        return (
+            DraftUsage() if drafter is None else DraftUsage(drafter.seconds, drafter.passes, tuple(drafter.exit_counts))
+        )
 
     def draft(
         self, targets: Sequence[Sequence[SequenceState]], room: int, *, together: bool = True
@@ -139,11 +141,13 @@ class Speculator:
         if self.draft_tokens is not None:
             return [self._cut(draft, self.draft_tokens) for draft in drafts]
         began = time.perf_counter()
-        worths = [self._values(draft) for draft in drafts]
+        node_values = [self._values(draft) for draft in drafts]
         if together:
-            chosen = select(drafts, worths, self.cost, room)
+            chosen = select(drafts, node_values, self.cost, room)
         else:
-            chosen = [select([draft], [worth], self.cost, room)[0] for draft, worth in zip(drafts, worths, strict=True)]
+            chosen = [
+                select([draft], [own], self.cost, room)[0] for draft, own in zip(drafts, node_values, strict=True)
+            ]
         # What was drawn must not be chosen by what it is.
         final = [draft if draft.law is not None else kept for draft, kept in zip(drafts, chosen, strict=True)]
         self._update_gate(final, verified, seconds + time.perf_counter() - began)
@@ -151,16 +155,16 @@ class Speculator:
 
     def learn(self, checks: Sequence[DraftCheck], verifications: Sequence[Verification | None], logits: Logits) -> None:
         """Show the drafter the target's likeliest tokens of a pass, if it needs them and was called."""
-        if self.drafter is None or not self.drafter.wants or not self._active or not checks:
+        if self.drafter is None or not self.drafter.top_k_wanted or not self._active or not checks:
             return
         began = time.perf_counter()
-        self.drafter.learn(verified_drafts(checks, verifications, logits, self.drafter.wants))
+        self.drafter.learn(verified_drafts(checks, verifications, logits, self.drafter.top_k_wanted))
         self._learning = time.perf_counter() - began
 
     def record_outcomes(self, outcomes: Mapping[str, Sequence[tuple[float, bool]]]) -> None:
         """Update the acceptance estimates after a round: (confidence, accepted) by kind of draft."""
-        for by in outcomes.keys() | self._calibrations.keys():
-            self.calibration(by).learn(outcomes.get(by, ()))
+        for by in outcomes.keys() | self._estimators.keys():
+            self.estimator(by).learn(outcomes.get(by, ()))
 
     def observe_committed(self, row: SequenceState) -> None:
         """Show the drafter the tokens of a single sequence that were committed since the last call."""
@@ -174,20 +178,20 @@ class Speculator:
         if self.drafter is None:
             return
         for row in rows:
-            if row.group is None and self.gate.resting == 0:
+            if row.group is None and not self.gate.paused:
                 self.observe_committed(row)
             self._observed.pop(row, None)
             self.drafter.forget(row)
 
     def _values(self, draft: Draft) -> list[float]:
-        return values(draft, self.calibration(draft.by).worth)
+        return values(draft, self.estimator(draft.by).probability)
 
     def _cut(self, draft: Draft, most: int) -> Draft:
         """The best ``most`` nodes; of a drawn draft the first, which are chosen whatever they turned out to be."""
         if draft.law is not None or len(draft) <= most:
             return draft.keep(range(min(len(draft), most)))
-        worth = self._values(draft)
-        best = sorted(range(len(draft)), key=lambda node: -worth[node])[:most]  # of equals parents stand first
+        node_values = self._values(draft)
+        best = sorted(range(len(draft)), key=lambda node: -node_values[node])[:most]  # of equals parents stand first
         return draft.keep(sorted(best))
 
     def _update_gate(self, chosen: Sequence[Draft], verified: int, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Children of all nodes that grow at a level, whatever the shape of the drafts: how they are drawn and what they claim.
+"""A draft under construction, and the children of all nodes of a level: how they are drawn, with which confidence.
 
 n nodes, V vocabulary.
 """
@@ -17,53 +17,79 @@ from ....sampling.gumbel_top_k import top_draws_rows, warp_rows
 from ....sampling.philox import DRAFT, PURPOSES, TEXT, Floats
 from ...records import Draft, SequenceState
 
-Law = NDArray[np.float64]
-Child = tuple[int, float, "Law | None"]
-"""Token, claim, and the law (V,) that the first of its siblings was drawn from."""
+Distribution = NDArray[np.float64]
+Child = tuple[int, float, "Distribution | None"]
+"""Token, confidence, and the distribution (V,) that the first of its siblings was drawn from."""
 
 SHARPNESS = 0.6
-"""Scale at which gaps between realised scores log q + g tell how sure a token is; 0.3 to 1.3 were fitted for good to
-poor draft models, and the engine calibrates what is claimed."""
+"""Scale at which gaps between realised scores log q + g give a confidence; 0.3 to 1.3 were fitted for good to poor
+draft models, and the engine calibrates confidences."""
 RIVALS = 16
-"""Best tokens that a claim is weighed against."""
+"""Number of best tokens among which a confidence is normalised."""
 
 
 @dataclass(slots=True, eq=False)
 class TreeBuilder:
-    """One branch's draft in the making."""
+    """One sequence's draft under construction."""
 
     row: SequenceState
     levels: int
-    """How deep it may become."""
+    """The most levels it gets."""
     draft: Draft
-    growing: list[int] = field(default_factory=lambda: [-1])
-    """Frontier that get children next; -1 is the row's last token."""
+    frontier: list[int] = field(default_factory=lambda: [-1])
+    """Nodes that get children next; -1 is the sequence's last token."""
     value: dict[int, float] = field(default_factory=lambda: {-1: 1.0})
-    """Of every node the claimed probability that it is reached and accepted."""
+    """For every node the estimated probability that it is reached and accepted."""
     beam: dict[int, tuple[float, float]] = field(default_factory=lambda: {-1: (0.0, 0.0)})
-    """Of every node of a stochastic beam its path's log-probability, plain and perturbed."""
+    """For every node of a stochastic beam its path's log-probability, plain and perturbed."""
 
-    def add(self, token: int, parent: int, confidence: float, law: Law | None = None) -> int:
-        """A child of ``parent``; its index."""
+    def add(
+        self,
+        token: int,
+        parent: int,
+        confidence: float,
+        law: Distribution | None = None,
+        scores: tuple[float, float] | None = None,
+    ) -> int:
+        """Add a child of ``parent`` and return its index.
+
+        ``law`` (V,) is what the first of its siblings was drawn from; ``scores`` of a stochastic beam are its path's
+        log-probabilities, plain and perturbed.
+        """
         draft, node = self.draft, len(self.draft)
         draft.tokens.append(token)
         draft.parents.append(parent)
         draft.confidence.append(confidence)
         if draft.law is not None and law is not None:
             draft.law.append(law)
+        if scores is not None:
+            self.beam[node] = scores
         self.value[node] = self.value[parent] * confidence
         return node
 
+    def take_frontier(self) -> list[int]:
+        """Return the frontier and leave it empty."""
+        frontier, self.frontier = self.frontier, []
+        return frontier
+
+    def advance(self, frontier: Sequence[int]) -> None:
+        """Let these nodes get children next."""
+        self.frontier = list(frontier)
+
+    def extend_to(self, levels: int) -> None:
+        """Set the most levels it gets."""
+        self.levels = levels
+
 
 class Frontier:
-    """All nodes that grow at a level, of all sketches in order."""
+    """The n frontier nodes of all builders at one level, in order."""
 
-    def __init__(self, sketches: Sequence[TreeBuilder], level: int) -> None:
-        grown = [(sketch, parent) for sketch in sketches for parent in sketch.growing]
+    def __init__(self, builders: Sequence[TreeBuilder], level: int) -> None:
+        nodes = [(builder, parent) for builder in builders for parent in builder.frontier]
         self.level = level
-        self.rows = [sketch.row for sketch, _ in grown]
-        self.parents = [parent for _, parent in grown]
-        self.beams = [sketch.beam.get(parent, (0.0, 0.0)) for sketch, parent in grown]
+        self.rows = [builder.row for builder, _ in nodes]
+        self.parents = [parent for _, parent in nodes]
+        self.beams = [builder.beam.get(parent, (0.0, 0.0)) for builder, parent in nodes]
 
     def draw(
         self, scores: NDArray[np.float64], count: int, purpose: int, draws: Sequence[int] | None = None
@@ -85,7 +111,7 @@ def uncut(sampling: Sampling) -> Sampling:
 
 
 def warp_or_greedy(logits: Floats, rows: Sequence[SequenceState]) -> NDArray[np.float64]:
-    """Warped scores (n, V); at temperature 0 the first of the most likely tokens alone."""
+    """Warped scores (n, V) of logits (n, V); at temperature 0 the first of the most likely tokens alone."""
     scores = warp_rows(logits, [row.sampling for row in rows])
     greedy = [i for i, row in enumerate(rows) if not row.sampling.temperature]
     if greedy:
@@ -96,33 +122,36 @@ def warp_or_greedy(logits: Floats, rows: Sequence[SequenceState]) -> NDArray[np.
 
 
 def uncut_scores(nodes: Frontier, logits: Floats) -> NDArray[np.float64]:
-    """Logits (n, V) over the temperature of each node's row."""
+    """Logits (n, V) over the temperature of each node's sequence."""
     return warp_rows(logits, [uncut(row.sampling) for row in nodes.rows])
 
 
-def coupled(
+def coupled_children(
     nodes: Frontier, scores: NDArray[np.float64], width: int
 ) -> tuple[list[list[tuple[int, float]]], NDArray[np.int64], NDArray[np.float64]]:
-    """Of every node the tokens that are best under the target's noise with their claims, as many as ``width`` at least
-    where there are so many; and ids and realised scores (n, k) as :func:`top_draws_rows` gives them.
+    """For each of n nodes the best tokens under the target's noise, by scores (n, V), with their confidences.
+
+    There are at least ``width`` a node where so many tokens are possible. Also returns ids and realised scores (n, k)
+    as :func:`top_draws_rows` gives them.
     """
-    ids, found = nodes.draw(scores, max(width, RIVALS), TEXT)
+    ids, realised = nodes.draw(scores, max(width, RIVALS), TEXT)  # (n, k)
     sharpness = np.array([SHARPNESS if row.sampling.temperature else 1.0 for row in nodes.rows])
-    weights = np.exp((found - found[:, :1]) / sharpness[:, None])
-    claims = (weights / weights.sum(axis=1, keepdims=True)).tolist()
-    claimed = [
-        [(token, claim) for token, claim in zip(own, chances, strict=True) if token >= 0]
-        for own, chances in zip(ids.tolist(), claims, strict=True)
+    weights = np.exp((realised - realised[:, :1]) / sharpness[:, None])
+    confidences = (weights / weights.sum(axis=1, keepdims=True)).tolist()
+    children = [
+        [(token, confidence) for token, confidence in zip(tokens, row, strict=True) if token >= 0]
+        for tokens, row in zip(ids.tolist(), confidences, strict=True)
     ]
-    return claimed, ids, found
+    return children, ids, realised
 
 
 def drawn_children(ids: NDArray[np.int64], laws: NDArray[np.float64]) -> list[list[Child]]:
-    """Tokens (n, k) of n nodes with what their laws (n, V) say of them; -1 is none, and a token of probability 0, which
-    has underflowed, is not proposed.
+    """For each of n nodes its drawn tokens (n, k), -1 for none, with their probability by its distribution (n, V).
+
+    A token of probability 0, which has underflowed, is not proposed.
     """
-    chances = np.take_along_axis(laws, np.maximum(ids, 0), axis=1)
+    chances = np.take_along_axis(laws, np.maximum(ids, 0), axis=1)  # (n, k)
     return [
-        [(token, chance, law) for token, chance in zip(own, likely, strict=True) if token >= 0 and chance > 0]
-        for own, likely, law in zip(ids.tolist(), chances.tolist(), laws, strict=True)
+        [(token, chance, law) for token, chance in zip(tokens, row, strict=True) if token >= 0 and chance > 0]
+        for tokens, row, law in zip(ids.tolist(), chances.tolist(), laws, strict=True)
     ]

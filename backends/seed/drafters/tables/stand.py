@@ -1,11 +1,10 @@
 """STAND (arXiv 2506.04708): the target's own distributions, averaged by the few tokens before them.
 
-Thoughts about one question repeat each other. So every context of one to a few tokens keeps the mean of the
-distributions that the target gave after it, the ten likeliest tokens of it: the k-th update has weight 1 / (k + 1), k
-from 0. Every verified token teaches, accepted or not, and all branches share the table. A guess goes by the longest
-context that is known.
+Thoughts about one question repeat each other. So every context of one to a few tokens stores the mean of the target's
+distributions after it, the ten likeliest tokens of it: the k-th update has weight 1 / (k + 1), k from 0. The table
+learns from every verified token, accepted or not, and all sequences share it. A guess uses the longest known context.
 
-Distributions are kept at temperature 1 and brought to a row's own, so that greedy and sampled rows share them.
+Distributions are stored at temperature 1 and converted, so that greedy and sampled sequences share them.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from .base import LEAST_OTHER, NOTHING, Known, TableDrafter
 ORDER = 5
 """Tokens of the longest context; in game-of-24 steps 3 are accepted less often (by 6 % of a draft), 6 hardly more."""
 WIDTH = 10
-"""Next tokens that a context remembers, as in the paper."""
+"""Next tokens stored for a context, as in the paper."""
 LEAST = 1e-3
-"""What is less likely is not kept, unless it is the likeliest: most contexts then hold two or three tokens."""
+"""Least probability of a stored token, but for the likeliest: most contexts then hold two or three tokens."""
 KINDS = 3
 """Contexts of so many tokens and longer ones are calibrated together: the more kinds, the longer it takes."""
 TINY = 1e-12
@@ -32,15 +31,15 @@ collector does not revisit tuples of numbers."""
 
 
 class StandDrafter(TableDrafter):
-    """Drafts what the target was likely to write after the last few tokens; see the module.
+    """Drafts the likeliest tokens of the target's mean distribution after the last few tokens; see the module.
 
-    ``contexts`` bounds the memory: so many make a generation, and two are held at most. When one is full the one before
-    it is dropped: what was not met again in that time is forgotten.
+    ``contexts`` bounds the memory: so many make a generation, and at most two generations are held. When one is full
+    the one before it is dropped, with all contexts that did not come again since.
     """
 
     name = "stand"
     order = ORDER
-    wants = WIDTH
+    top_k_wanted = WIDTH
 
     def __init__(self, *, coupled: bool, contexts: int = 1 << 16) -> None:
         super().__init__(coupled=coupled)
@@ -64,16 +63,16 @@ class StandDrafter(TableDrafter):
                 )
         return NOTHING
 
-    def store(self, told: Sequence[VerifiedDraft]) -> None:
+    def store(self, verified: Sequence[VerifiedDraft]) -> None:
         """See :class:`TableDrafter`."""
-        for verified in told:
-            draft, texts = verified.draft, [self.tail(verified.row)]
+        for each in verified:
+            draft, texts = each.draft, [self.tail(each.row)]
             for token, parent in zip(draft.tokens, draft.parents, strict=True):
                 texts.append((texts[parent + 1] + chr(token))[-ORDER:])
-            for text, tokens, chances in zip(texts, verified.best.tolist(), verified.chances.tolist(), strict=True):
-                if chances[0] > 0:  # logits that are not finite say nothing
-                    kept = max(1, sum(chance >= LEAST for chance in chances))
-                    self._update(text, tuple(tokens[:kept]), tuple(chances[:kept]))
+            for text, tokens, chances in zip(texts, each.best.tolist(), each.chances.tolist(), strict=True):
+                if chances[0] > 0:  # of finite logits
+                    size = max(1, sum(chance >= LEAST for chance in chances))
+                    self._update(text, tuple(tokens[:size]), tuple(chances[:size]))
 
     def close(self) -> None:
         """See :class:`TableDrafter`."""
@@ -93,7 +92,7 @@ class StandDrafter(TableDrafter):
 
 
 def _added(entry: Entry, tokens: tuple[int, ...], chances: tuple[float, ...]) -> Entry:
-    """One more update."""
+    """The entry after one more update."""
     count, known, sums = entry
     mass = dict(zip(known, sums, strict=True))
     for token, chance in zip(tokens, chances, strict=True):
@@ -103,7 +102,7 @@ def _added(entry: Entry, tokens: tuple[int, ...], chances: tuple[float, ...]) ->
 
 
 def _warmed(chances: Sequence[float], temperature: float) -> list[float]:
-    """Probabilities at another temperature, what the table does not hold taken for one token."""
+    """Probabilities (k,) at another temperature, the tokens that the table does not hold counting as one."""
     all_chances = (*chances, max(1 - sum(chances), LEAST_OTHER))
     most = max(all_chances)  # so that no power overflows
     odds = [chance / most for chance in all_chances]

@@ -1,8 +1,8 @@
 """Token Recycling (Luo et al., arXiv 2408.08696): the target's best next tokens after each token, seen last time.
 
 The logits after a rejected token are as good as those after an accepted one, and all are thrown away otherwise. They
-give every token of the vocabulary a row of the eight likeliest next tokens; the latest logits overwrite what was there.
-All branches share the table. It holds no probabilities: how often the token of each rank came is counted.
+give every token of the vocabulary a row of the eight likeliest next tokens; later logits overwrite earlier ones.
+All sequences share the table. It holds no probabilities: the frequency of each rank is counted.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from ..base import VerifiedDraft
 from .base import NOTHING, Known, TableDrafter
 
 WIDTH = 8
-"""Next tokens that a token remembers, as in the paper."""
+"""Next tokens stored for a token, as in the paper."""
 EXPECTED = (0.4, 0.1, 0.05, 0.04, 0.03, 0.02, 0.02, 0.01)
-"""How often the token of each rank is taken to come before any was seen."""
+"""Frequency of each rank before any outcome."""
 PRIOR = 16
-"""Tokens that this is worth."""
+"""Weight of these frequencies, in outcomes."""
 MEMORY = 1024
-"""Then older ones fade: the next search may be unlike this one."""
+"""Outcomes after which older ones fade: the next search may be unlike this one."""
 NONE = -1
 """In place of a token where nothing is known."""
 
 
 class RecyclingDrafter(TableDrafter):
-    """Drafts the target's own earlier second thoughts; see the module.
+    """Drafts the target's likeliest next tokens after the same token; see the module.
 
     The table takes 32 bytes a token of the vocabulary, up to the largest id that was seen.
     """
 
     name = "recycling"
     order = 1
-    wants = WIDTH
+    top_k_wanted = WIDTH
 
     def __init__(self, *, coupled: bool) -> None:
         super().__init__(coupled=coupled)
@@ -65,14 +65,14 @@ class RecyclingDrafter(TableDrafter):
         for rank, candidate in enumerate(tokens):
             rates[rank] += ((candidate == token) - rates[rank]) / self._seen[sampled]
 
-    def store(self, told: Sequence[VerifiedDraft]) -> None:
+    def store(self, verified: Sequence[VerifiedDraft]) -> None:
         """See :class:`TableDrafter`; of a token that was verified more than once the last logits count."""
-        if not told:
+        if not verified:
             return
-        tokens = np.array([token for verified in told for token in (verified.row.tokens[-1], *verified.draft.tokens)])
-        best = np.concatenate([verified.best for verified in told])  # (n, 8), or all of a smaller vocabulary
-        chances = np.concatenate([verified.chances for verified in told])
-        sound = chances[:, 0] > 0  # logits that are not finite say nothing
+        tokens = np.array([token for each in verified for token in (each.row.tokens[-1], *each.draft.tokens)])
+        best = np.concatenate([each.best for each in verified])  # (n, 8), or all of a smaller vocabulary
+        chances = np.concatenate([each.chances for each in verified])
+        sound = chances[:, 0] > 0  # of finite logits
         tokens, best = tokens[sound], np.where(chances > 0, best, NONE)[sound]
         if not len(tokens):
             return
@@ -85,7 +85,7 @@ class RecyclingDrafter(TableDrafter):
         self._next = self._next[:0]
 
     def _row(self, token: int) -> list[int]:
-        """What came after a token, the likeliest first; empty where nothing is known."""
+        """The next tokens stored for a token, the likeliest first."""
         if token >= len(self._next):
             return []
         tokens: list[int] = self._next[token].tolist()

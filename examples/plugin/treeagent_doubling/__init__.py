@@ -1,0 +1,1 @@
+"""A puzzle, a search, an evaluator and a backend for treeagent."""

@@ -1,0 +1,1 @@
+"""Every YAML file of this package is a task."""

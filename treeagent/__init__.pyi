@@ -1,0 +1,36 @@
+"""What type checkers read in place of ``__init__.py``, which imports these names on first use."""
+
+from .backend import Backend, Completion, Key, Reply, Request, Round, Sampling, ScoreRequest, Scores, Usage
+from .checker import Checker
+from .errors import (
+    BackendError,
+    CapabilityError,
+    ConfigError,
+    InputError,
+    JournalError,
+    MissingExtraError,
+    ModelError,
+    NotRecordedError,
+    TreeagentError,
+    UnknownNameError,
+)
+from .evaluator import EvaluationContext, Evaluator
+from .runtime.agent import Agent
+from .runtime.budget import Budget
+from .runtime.journal import Event, Journal
+from .runtime.result import Result
+from .runtime.run import Run
+from .search import Explorer, Search
+from .task import DataSource, ProposedStep, Task
+from .taskfile.yaml_task import YamlTask
+from .thought import Judgement, Thought, Tree, ranked
+
+__version__: str
+
+__all__ = [
+    "Agent", "Backend", "BackendError", "Budget", "CapabilityError", "Checker", "Completion", "ConfigError",
+    "DataSource", "EvaluationContext", "Evaluator", "Event", "Explorer", "InputError", "Journal", "JournalError",
+    "Judgement", "Key", "MissingExtraError", "ModelError", "NotRecordedError", "ProposedStep", "Reply", "Request",
+    "Result", "Round", "Run", "Sampling", "ScoreRequest", "Scores", "Search", "Task", "Thought", "Tree",
+    "TreeagentError", "UnknownNameError", "Usage", "YamlTask", "__version__", "ranked",
+]  # fmt: skip

@@ -1,0 +1,42 @@
+"""What an evaluator sees of a search: the contract's EvaluationContext, one for each judgement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..backend import Reply, Scores
+from ..thought import Thought
+from .request_broker import EVALUATOR
+from .task_requests import TaskRequests
+
+
+class JudgementContext:
+    """Sends an evaluator's requests, and records their ids."""
+
+    def __init__(self, requests: TaskRequests) -> None:
+        self._requests = requests
+        self.task, self.input = requests.task, requests.input
+        self.answered: list[str] = []
+        """Ids of the requests of this judgement, in the order in which they were answered."""
+
+    def steps(self, thought: Thought) -> list[str]:
+        """The texts from the first step to this thought."""
+        return self._requests.tree.steps(thought)
+
+    def parent(self, thought: Thought) -> Thought:
+        """The thought that this one follows; the root follows itself."""
+        return self._requests.tree[thought.parent or 0]
+
+    async def ask(
+        self, role: str, thought: Thought, place: str, *, n: int | None = None, choices: Sequence[Thought] = ()
+    ) -> Reply:
+        """Complete the task's prompt of a role at a thought."""
+        request, reply = await self._requests.complete(role, thought, place, n=n, by=EVALUATOR, choices=choices)
+        self.answered.append(request)
+        return reply
+
+    async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> Scores:
+        """Log-likelihoods of continuations of the role's prompt at a thought."""
+        request, scores = await self._requests.score(role, thought, continuations)
+        self.answered.append(request)
+        return scores
