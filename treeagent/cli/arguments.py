@@ -27,7 +27,10 @@ EXIT_CODES = {
 }
 """Documented in ``docs/cli.md`` and at the end of ``treeagent solve --help``."""
 
-TaskName = Annotated[str, typer.Option("--task", "-t", help="A registered task, or the path of a YAML file.")]
+TaskName = Annotated[
+    str,
+    typer.Option("--task", "-t", help="A registered task, the path of a YAML file, or module:Class with --allow-code."),
+]
 SearchName = Annotated[str, typer.Option("--search", "-s", help="A registered search, or module:Class.")]
 ModelName = Annotated[
     str | None,
@@ -60,7 +63,7 @@ NoLegality = Annotated[
     bool, typer.Option("--no-legality", help="Keep illegal thoughts, to measure what the filter is worth.")
 ]
 AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Let the task file name Python code outside the registry.")
+    bool, typer.Option("--allow-code", help="Permit Python code outside the registry, as a task or as its checker.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
