@@ -53,8 +53,8 @@ def test_the_kind_and_the_model_are_those_that_the_server_lists(listen: Listen, 
     backend = OpenAIBackend(base_url=listen(Model(owner)).url)
     backend.load()
     assert backend.model == "toy"
-    assert backend._known is not None
-    assert backend._known.kind is KINDS[kind]
+    assert backend._server_info is not None
+    assert backend._server_info.kind is KINDS[kind]
 
 
 def test_of_several_models_one_must_be_named(listen: Listen) -> None:
@@ -126,8 +126,8 @@ def test_the_way_of_scoring_is_the_best_that_the_server_has(
     """And the capability is there where there is one."""
     backend = OpenAIBackend(base_url=listen(model).url, **options)
     assert ("score" in backend.capabilities) == (way != "none")
-    assert backend._known is not None
-    assert backend._known.score == way
+    assert backend._server_info is not None
+    assert backend._server_info.score == way
 
 
 def test_only_the_user_can_say_that_a_server_is_deterministic(listen: Listen) -> None:
@@ -158,7 +158,7 @@ def test_top_k_and_min_p_are_sent_or_refused_and_never_dropped(listen: Listen, k
     """A server that would ignore them would draw from another distribution."""
     server = listen(Model())
     request = wanted(top_k=5, min_p=0.1)
-    if KINDS[kind].truncates:
+    if KINDS[kind].supports_top_k:
         ask(server, request, "toy", server=kind)
         assert (server.bodies[-1]["top_k"], server.bodies[-1]["min_p"]) == (5, 0.1)
     else:
@@ -427,7 +427,7 @@ def test_a_label_of_several_tokens_is_refused_where_only_the_first_is_told(liste
     backend = OpenAIBackend(base_url=listen(Model("system")).url)
     with pytest.raises(BackendError, match=r"label 'surely' is more than one token .'sure' begins it.*evaluator value"):
         asyncio.run(backend.score(ScoreRequest("x", (" surely", " likely"))))
-    with pytest.raises(BackendError, match="none of 'yes', 'no' is among the 6 likeliest first tokens"):
+    with pytest.raises(BackendError, match="none of 'yes', 'no' is among the 6 most likely first tokens"):
         asyncio.run(backend.score(ScoreRequest("x", ("yes", "no"))))
 
 
@@ -464,7 +464,7 @@ def test_a_continuation_of_too_many_tokens_is_refused_where_each_is_a_request(li
         ({"base_url": "http://me:secret@host/v1"}, "no user, password or query"),
         ({"base_url": "https://host/v1?key=secret"}, "no user, password or query"),
         ({"base_url": "localhost:8000"}, "must look like"),
-        ({"base_url": "http://host:port/v1"}, "no URL"),
+        ({"base_url": "http://host:port/v1"}, "not a URL"),
         ({"server": "vlm"}, "Did you mean 'vllm'"),
         ({"score": "ecko"}, "Did you mean 'echo'"),
         ({"concurrency": 0}, "at least 1"),
@@ -472,7 +472,7 @@ def test_a_continuation_of_too_many_tokens_is_refused_where_each_is_a_request(li
         ({"top_logprobs": 0}, "at least 1"),
         ({"timeout": 0}, "positive number of seconds"),
         ({"patience": float("nan")}, "positive number of seconds"),
-        ({"price_in": 1.0}, "belong together"),
+        ({"price_in": 1.0}, "need each other"),
         ({"price_in": -1.0, "price_out": 1.0}, "0 or more dollars"),
     ],
 )

@@ -18,9 +18,8 @@ from openai_server import Model, Server
 from test_readme import BLOCK
 from typer.testing import CliRunner
 
-from treeagent.backends.openai import backend
+from treeagent.backends.openai import backend, retry
 from treeagent.backends.openai import options as settings
-from treeagent.backends.openai import retry as waiting
 from treeagent.backends.openai.backend import OpenAIBackend
 from treeagent.backends.openai.server_kinds import KINDS
 from treeagent.cli import app
@@ -62,8 +61,8 @@ def test_the_kinds_of_servers_are_those_of_the_code() -> None:
         [cell.strip() for cell in line.split("|")[1:5]] for line in part("kinds").splitlines() if line.count("`") > 1
     ]
     assert rows[1:] == [
-        [f"`{kind.name}`", "sent" if kind.truncates else "refused", "together" if kind.together else "alone",
-         str(kind.tops)]
+        [f"`{kind.name}`", "sent" if kind.supports_top_k else "refused",
+         "together" if kind.samples_together else "alone", str(kind.top_logprobs)]
         for kind in KINDS.values()
     ]  # fmt: skip
 
@@ -76,10 +75,10 @@ def test_every_figure_is_explained_in_its_order() -> None:
 
 def test_what_is_said_of_waits_is_so() -> None:
     """The statuses and the seconds."""
-    [line] = [line for line in TEXT.splitlines() if line.startswith("Tried again")]
-    assert {int(number) for number in re.findall(r"\d{3}", line)} == {*waiting.RETRYABLE, 500}
+    [line] = [line for line in TEXT.splitlines() if line.startswith("The backend retries")]
+    assert {int(number) for number in re.findall(r"\d{3}", line)} == {*retry.RETRYABLE, 500}
     [line] = [line for line in TEXT.splitlines() if line.startswith("The wait is")]
-    times = [waiting.back_off(attempt, 1.0) for attempt in (1, 2, 3, 99)]
+    times = [retry.back_off(attempt, 1.0) for attempt in (1, 2, 3, 99)]
     assert ", ".join(f"{seconds:g}" for seconds in times[:3]) + f" ... {times[3]:g} seconds" in line
 
 

@@ -363,7 +363,7 @@ def test_a_variable_that_is_named_must_be_set(case: Case, monkeypatch: pytest.Mo
     case.ask()
     assert "authorization" not in case.server.asked[0].headers
     monkeypatch.setenv("NO_SUCH_KEY", "sk-ünïcode")
-    with pytest.raises(ConfigError, match="odd characters") as caught:
+    with pytest.raises(ConfigError, match="control characters") as caught:
         case.backend(key_variable="NO_SUCH_KEY")
     assert "sk-" not in str(caught.value)
 

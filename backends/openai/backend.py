@@ -1,6 +1,6 @@
-"""Backend ``openai``: requests go to a server that speaks OpenAI's protocol.
+"""Backend ``openai``: sends requests to a server that speaks OpenAI's protocol.
 
-vLLM, SGLang, llama.cpp, Ollama and hosted models differ in what they take, tell and count; :mod:`servers` knows how.
+vLLM, SGLang, llama.cpp, Ollama and hosted models accept, report and count differently; see :mod:`.server_kinds`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from treeagent.backend import Backend, Completion, Reply, Request, ScoreRequest,
 from treeagent.errors import BackendError
 from treeagent.options import as_words, read_options
 
-from .metrics import Figures
+from .metrics import ClientMetrics
 from .options import check, checked_url, read_key
 from .retry import RetryClock
 
@@ -35,8 +35,8 @@ BASE_URL = "OPENAI_BASE_URL"
 class OpenAIBackend(Backend):
     """Any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, hosted models.
 
-    The key comes from the environment variable that ``key_variable`` names and is never written anywhere. What the
-    options leave open (model, kind of server, chat, scoring) is asked of the server before the first request. Raises
+    The key is read from the environment variable that ``key_variable`` names and is never written. The backend asks the
+    server for what the options leave open (model, kind of server, chat, scoring) before the first request. Raises
     ConfigError for a wrong option, and MissingExtraError where httpx or tenacity is not installed.
     """
 
@@ -46,7 +46,7 @@ class OpenAIBackend(Backend):
         "deterministic": bool, "concurrency": int, "timeout": float, "patience": float, "attempts": int,
         "price_in": float, "price_out": float,
     }  # fmt: skip
-    """What :meth:`open` understands."""
+    """Options of :meth:`open` with their types."""
 
     def __init__(
         self,
@@ -76,26 +76,26 @@ class OpenAIBackend(Backend):
         check(self)
         self.price = None if price_in is None or price_out is None else (price_in / 1e6, price_out / 1e6)
         self.clock = RetryClock()
-        self._asked_model = model
-        self._figures = Figures(self._now)
+        self._requested_model = model
+        self._metrics = ClientMetrics(self._now)
         self._lock = threading.Lock()
         self._client: Client | None = None
-        self._known: Server | None = None
-        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
-        self._alone = deterministic  # each sample in a request of its own
-        self._pieces: dict[str, list[int]] = {}
-        self._seeds = True  # whether the server takes them
-        self._limit = "max_tokens"  # newer models of OpenAI call it max_completion_tokens
+        self._server_info: Server | None = None
+        self._probe_locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+        self._separate_samples = deterministic  # one request for each sample
+        self._label_tokens: dict[str, list[int]] = {}
+        self._accepts_seed = True  # whether the server accepts seeds
+        self._max_tokens_field = "max_tokens"  # max_completion_tokens for newer models of OpenAI
 
     @classmethod
     def open(cls, model: str | None, options: Mapping[str, Any]) -> OpenAIBackend:
-        """From the command line's words. Raises ConfigError for an unknown or misformed option."""
+        """Open with options from the command line. Raises ConfigError for an unknown or misformed option."""
         return cls(model, **read_options(cls.name, cls.options, options))
 
     def describe(self) -> dict[str, Any]:
-        """Name, model and options as :meth:`open` takes them; asks the server which model it has if none was named."""
+        """Name, model and options for :meth:`open`; asks the server for its model where none is named."""
         if self.model is None:
-            self._find_out()
+            self._probe()
         names = {option: "score_by" if option == "score" else option for option in self.options}
         return {
             "name": self.name,
@@ -104,30 +104,30 @@ class OpenAIBackend(Backend):
         }
 
     @property
-    def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # known only once the server has been asked
+    def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # depends on the server
         """Asks the server for what the options leave open. Raises BackendError."""
-        server = self._find_out()
+        server = self._probe()
         offered = {"score": server.score != "none", "chat": server.chat, "seed": self.deterministic}
         return frozenset({"generate"} | {name for name, there in offered.items() if there})
 
     def load(self) -> None:
         """Ask the server for what the options leave open. Raises BackendError."""
-        self._find_out()
+        self._probe()
 
     def prompt_copies(self, request: Request | ScoreRequest) -> int:
-        """Samples in requests of their own, and continuations that are echoed, are counted with their prompt each."""
-        known = self._known
+        """Number of times that the server counts the prompt: once for each separate sample or echoed continuation."""
+        known = self._server_info
         if isinstance(request, ScoreRequest):
             return len(request.continuations) + 1 if known is None or known.score == "echo" else 1
-        sure = known is not None and known.kind.name in ("vllm", "sglang") and not self._alone
-        return 1 if sure or request.sampling.temperature == 0 else request.n
+        shared = known is not None and known.kind.name in ("vllm", "sglang") and not self._separate_samples
+        return 1 if shared or request.sampling.temperature == 0 else request.n
 
     def meter(self) -> Callable[[], dict[str, Any]]:
-        """Requests over HTTP, retries, seconds waited for rate limits, tokens per second, latencies."""
-        return self._figures.meter()
+        """Meter requests over HTTP, retries, seconds waited for rate limits, tokens per second, latencies."""
+        return self._metrics.meter()
 
     async def aclose(self) -> None:
-        """Close this event loop's connections; without it they close with the loop."""
+        """Close the connections of this event loop, which otherwise close with the loop."""
         if self._client is not None:
             await self._client.aclose()
 
@@ -136,40 +136,40 @@ class OpenAIBackend(Backend):
         if request.n < 1:
             raise BackendError(f"a request must ask for at least 1 completion, not {request.n}")
         server = await self._server()
-        # Greedily drawn samples are one text; vLLM refuses to draw two of them.
-        wanted = request.n if request.sampling.temperature > 0 else 1
+        # All greedy samples are equal; vLLM refuses to draw two of them.
+        count = request.n if request.sampling.temperature > 0 else 1
         samples: list[Completion] = []
         costs: list[Usage] = []
-        at_once = wanted > 1 and server.kind.together and not self._alone
-        if at_once:
-            samples, cost = await self._together(request, server)
+        one_request = count > 1 and server.kind.samples_together and not self._separate_samples
+        if one_request:
+            samples, cost = await self._draw_together(request, server)
             costs.append(cost)
-        rest = range(len(samples), wanted)
-        for found, cost in await aio.gather(self._draw(request, server, 1, sample) for sample in rest):
-            samples += found[:1]
+        rest = range(len(samples), count)
+        for drawn, cost in await aio.gather(self._draw(request, server, 1, sample) for sample in rest):
+            samples += drawn[:1]
             costs.append(cost)
-        if at_once and rest:
-            self._alone = True  # a server that ignores or refuses n does so always
+        if one_request and rest:
+            self._separate_samples = True  # the server ignores or refuses n
         total = sum(costs, Usage())
-        self._figures.tokens(total.completion_tokens)
-        if wanted < request.n:
+        self._metrics.add_tokens(total.completion_tokens)
+        if count < request.n:
             samples *= request.n
         return Reply(tuple(samples[: request.n]), Usage(1, total.prompt_tokens, total.completion_tokens))
 
     async def score(self, request: ScoreRequest) -> Scores:
-        """Score continuations, where the server tells log-probabilities. Raises BackendError."""
+        """Score continuations where the server reports log-probabilities. Raises BackendError."""
         from .logprobs import score  # noqa: PLC0415  # httpx is imported with it
 
         server = await self._server()
         if server.score == "none":
             return await super().score(request)
-        tops = self.top_logprobs or server.kind.tops
-        scores, missing = await score(request, server, tops, self._ask, self._pieces)
-        self._figures.count("labels_out_of_reach", missing)
+        tops = self.top_logprobs or server.kind.top_logprobs
+        scores, missing = await score(request, server, tops, self._post, self._label_tokens)
+        self._metrics.count("labels_out_of_reach", missing)
         return scores
 
-    async def _together(self, request: Request, server: Server) -> tuple[list[Completion], Usage]:
-        """All samples in one request; none where the server refuses that."""
+    async def _draw_together(self, request: Request, server: Server) -> tuple[list[Completion], Usage]:
+        """Draw all samples in one request; returns none where the server refuses it."""
         from .client import Rejected  # noqa: PLC0415
 
         try:
@@ -177,52 +177,52 @@ class OpenAIBackend(Backend):
         except Rejected as error:
             if error.status not in (400, 422):
                 raise
-            return [], Usage()  # one sample alone shows whether it was n that it refused
+            return [], Usage()  # a request for one sample shows whether n was the reason
 
     async def _draw(self, request: Request, server: Server, n: int, sample: int) -> tuple[list[Completion], Usage]:
-        """Samples from ``sample`` on. Raises BackendError."""
+        """Draw ``n`` samples, with the noise of sample number ``sample``. Raises BackendError."""
         from . import protocol  # noqa: PLC0415
 
-        endpoint, body = protocol.question(request.prompt, chat=server.chat)
+        endpoint, body = protocol.prompt_fields(request.prompt, chat=server.chat)
         body |= protocol.sampling_fields(request.sampling, server.kind, "max_tokens")
         body["seed"] = request.key.stream(sample) % (1 << protocol.SEED_BITS)
         if n > 1:
             body["n"] = n
-        answer = await self._ask(endpoint, body)
+        answer = await self._post(endpoint, body)
         return protocol.completions(answer, request.sampling.stop, chat=server.chat), protocol.usage(answer)
 
-    async def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a body, which is given the model's name."""
+    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Send a body with the model's name and return the reply. Raises BackendError."""
         from .client import Rejected  # noqa: PLC0415
-        from .probe import unknown_model  # noqa: PLC0415
+        from .probe import with_model_names  # noqa: PLC0415
 
         server = await self._server()
         body = {"model": server.model, **body}
         while True:
-            sent = self._adapted(body)
+            adapted = self._adapted_body(body)
             try:
-                return await self._send("POST", path, sent)
+                return await self._send("POST", path, adapted)
             except Rejected as error:
-                if not self._adapt(sent, error):
-                    raise unknown_model(error, server) from error
+                if not self._adapt(adapted, error):
+                    raise with_model_names(error, server) from error
 
     def _adapt(self, sent: dict[str, Any], error: Rejected) -> bool:
-        """Whether the refusal is about the form of a field, which is then sent in another for good."""
+        """Switch to another form of the field that the server refused; returns whether there is one."""
         if error.status not in (400, 422):
             return False
         if "max_tokens" in sent and "max_completion_tokens" in str(error):
-            self._limit = "max_completion_tokens"
+            self._max_tokens_field = "max_completion_tokens"
             return True
         if "seed" in sent and not self.deterministic and "seed" in str(error):
-            self._seeds = False
+            self._accepts_seed = False
             return True
         return False
 
-    def _adapted(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _adapted_body(self, body: dict[str, Any]) -> dict[str, Any]:
         return {
-            self._limit if name == "max_tokens" else name: value
+            self._max_tokens_field if name == "max_tokens" else name: value
             for name, value in body.items()
-            if name != "seed" or self._seeds
+            if name != "seed" or self._accepts_seed
         }
 
     async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
@@ -230,50 +230,50 @@ class OpenAIBackend(Backend):
         return await self._connected().send(method, root + path, body)
 
     def _connected(self) -> Client:
-        from .client import Client, Limits  # noqa: PLC0415
+        from .client import Client, ClientLimits  # noqa: PLC0415
 
         with self._lock:
             if self._client is None:
-                limits = Limits(self.concurrency, self.timeout, self.patience, self.attempts)
-                self._client = Client(limits, read_key(self.key_variable), self.clock, self._figures)
+                limits = ClientLimits(self.concurrency, self.timeout, self.patience, self.attempts)
+                self._client = Client(limits, read_key(self.key_variable), self.clock, self._metrics)
             return self._client
 
     async def _server(self) -> Server:
-        """The server, asked once however many requests come first."""
-        if self._known is not None:
-            return self._known
-        from .probe import find_out  # noqa: PLC0415
+        """The server, probed once even if several requests begin together."""
+        if self._server_info is not None:
+            return self._server_info
+        from .probe import probe_server  # noqa: PLC0415
 
         with self._lock:
-            turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
-        async with turn:
-            if self._known is None:
-                known = await find_out(self._send, self._asked_model, self.server, self.chat, self.score_by)
-                self.model, self._known = known.model, known
-            return self._known
+            lock = self._probe_locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+        async with lock:
+            if self._server_info is None:
+                server = await probe_server(self._send, self._requested_model, self.server, self.chat, self.score_by)
+                self.model, self._server_info = server.model, server
+            return self._server_info
 
     def _now(self) -> float:
-        return self.clock.monotonic()  # a test may have changed the clock
+        return self.clock.monotonic()  # tests replace the clock
 
-    def _find_out(self) -> Server:
-        """The same from synchronous code, whether a loop is running here or not."""
-        return self._known or _apart(self._server)
+    def _probe(self) -> Server:
+        """The server, from synchronous code, with or without a running event loop."""
+        return self._server_info or _run_in_thread(self._server)
 
 
-def _apart(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    """Run a coroutine to its end in a loop of its own, in a thread that ends with it, or with Ctrl-C."""
-    begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Future[Result]]] = Future()
+def _run_in_thread(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """Run a coroutine in the loop of a new thread; Ctrl-C cancels it."""
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Future[Result]]] = Future()
 
     async def run() -> Result:
-        working = asyncio.ensure_future(work())
-        begun.set_result((asyncio.get_running_loop(), working))
-        return await working
+        task = asyncio.ensure_future(work())
+        started.set_result((asyncio.get_running_loop(), task))
+        return await task
 
     with ThreadPoolExecutor(1, thread_name_prefix="treeagent-openai") as thread:
-        ending = thread.submit(lambda: asyncio.run(run()))
+        result = thread.submit(lambda: asyncio.run(run()))
         try:
-            return ending.result()
+            return result.result()
         finally:
-            if not ending.done():
-                loop, working = begun.result()
-                loop.call_soon_threadsafe(working.cancel)
+            if not result.done():
+                loop, task = started.result()
+                loop.call_soon_threadsafe(task.cancel)

@@ -1,4 +1,4 @@
-"""One JSON request over HTTP: sent again where that can help, given up with one clear line where it cannot."""
+"""JSON requests over HTTP with retries; a request that cannot succeed raises one clear error."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from treeagent.errors import BackendError
 
-from .metrics import Figures
-from .retry import RetryClock, Transient, asked_wait, back_off, retryable, used_up
+from .metrics import ClientMetrics
+from .retry import RetryClock, TransientError, back_off, exhausted_wait, requested_wait, retryable
 
 KEEP_ALIVE = 4.0
-"""Seconds that an idle connection is kept: less than uvicorn's 5 and llama.cpp's 5, so that they do not close first."""
+"""Seconds to keep an idle connection: less than the 5 of uvicorn and llama.cpp, so that it closes first."""
 CONNECT = 10.0
-"""Seconds for a connection."""
+"""Time limit for a connection, in seconds."""
 SPREAD = 0.25
-"""Seconds over which requests that waited for the same moment are spread."""
+"""Seconds over which requests are spread after a common wait."""
 
 
 class Rejected(BackendError):
-    """The server will not answer this request, however often it is sent."""
+    """The server refuses this request for good; a retry cannot succeed."""
 
     def __init__(self, message: str, status: int) -> None:
         self.status = status
@@ -36,21 +36,21 @@ class Rejected(BackendError):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How patient a client is."""
+class ClientLimits:
+    """Limits of a client on requests and time."""
 
     concurrency: int
-    """Requests under way at once, per event loop."""
+    """Requests at one time, per event loop."""
     timeout: float
     """Seconds for one attempt."""
     patience: float
-    """Seconds for one request with all its attempts and waits."""
+    """Seconds for one request including all attempts and waits."""
     attempts: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """What belongs to one event loop."""
+    """Connections and slots of one event loop."""
 
     client: httpx.AsyncClient
     slots: asyncio.Semaphore
@@ -58,42 +58,42 @@ class _Session:
 
 
 class Client:
-    """Sends requests from whatever event loop it is called in; connections are the loop's own and end with it."""
+    """Sends requests from any event loop; each loop has its own connections, which close with it."""
 
-    def __init__(self, limits: Limits, key: str | None, clock: RetryClock, figures: Figures) -> None:
-        self._limits, self._key, self._clock, self._figures = limits, key, clock, figures
+    def __init__(self, limits: ClientLimits, key: str | None, clock: RetryClock, figures: ClientMetrics) -> None:
+        self._limits, self._key, self._clock, self._metrics = limits, key, clock, figures
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
         self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
-        self._open_at = 0.0  # the server has asked for silence until then
+        self._paused_until = 0.0  # no request is sent before this time
 
     async def send(self, method: str, url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The JSON object that the server answers with.
+        """Send a request and return the JSON object of the reply.
 
-        Raises Rejected where it refuses, BackendError where it cannot be reached or does not answer in time.
+        Raises Rejected when the server refuses it, BackendError when it is unreachable or too slow.
         """
         session = await self._session(url)
         began, clock, limits = self._clock.monotonic(), self._clock, self._limits
 
         def wait(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
-            asked = error.wait if isinstance(error, Transient) else None
-            alone = back_off(state.attempt_number, clock.chance())
-            return alone if asked is None else max(asked + SPREAD * clock.chance(), alone)
+            requested = error.wait if isinstance(error, TransientError) else None
+            default = back_off(state.attempt_number, clock.chance())
+            return default if requested is None else max(requested + SPREAD * clock.chance(), default)
 
         def stop(state: RetryCallState) -> bool:
             spent = clock.monotonic() - began
             return state.attempt_number >= limits.attempts or spent + state.upcoming_sleep > limits.patience
 
-        def again(state: RetryCallState) -> None:
-            self._figures.count("retries")
+        def before_retry(state: RetryCallState) -> None:
+            self._metrics.count("retries")
             error = state.outcome.exception() if state.outcome else None
-            if isinstance(error, Transient) and error.limited:
-                self._figures.waited(state.upcoming_sleep)
+            if isinstance(error, TransientError) and error.limited:
+                self._metrics.add_wait(state.upcoming_sleep)
 
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(Transient), wait=wait, stop=stop, sleep=clock.sleep, before_sleep=again,
-            reraise=True,
+            retry=retry_if_exception_type(TransientError), wait=wait, stop=stop, sleep=clock.sleep,
+            before_sleep=before_retry, reraise=True,
         )  # fmt: skip
         tries = 0
 
@@ -103,11 +103,11 @@ class Client:
             return await self._attempt(session, method, url, body, limits.patience - (clock.monotonic() - began))
 
         async with session.slots:
-            began = clock.monotonic()  # waiting for a turn is nobody's fault
+            began = clock.monotonic()  # the wait for a slot does not count
             try:
                 return await retrying(attempt)
-            except Transient as last:
-                self._figures.count("failed")
+            except TransientError as last:
+                self._metrics.count("failed")
                 asked = "" if last.wait is None else f"; the server asks to wait {last.wait:,.0f} s"
                 raise BackendError(
                     f"{url}: {last}{asked} (given up after {tries} attempt{'s' * (tries > 1)} and "
@@ -115,7 +115,7 @@ class Client:
                     f"patience={limits.patience:g}, timeout={limits.timeout:g})"
                 ) from last
             except BackendError:
-                self._figures.count("failed")
+                self._metrics.count("failed")
                 raise
 
     async def aclose(self) -> None:
@@ -128,58 +128,58 @@ class Client:
     async def _attempt(
         self, session: _Session, method: str, url: str, body: dict[str, Any] | None, left: float
     ) -> dict[str, Any]:
-        """One try. Raises Transient or Rejected."""
+        """One attempt. Raises TransientError or Rejected."""
         clock = self._clock
-        silence = self._open_at - clock.monotonic()
-        if silence > left:
-            raise Transient("the server's rate limit", limited=True, wait=silence)
-        if silence > 0:
-            self._figures.waited(silence)
-            await clock.sleep(silence + SPREAD * clock.chance())
-        seconds = min(self._limits.timeout, left - max(silence, 0.0))
-        self._figures.count("requests")
-        self._figures.began()
+        pause = self._paused_until - clock.monotonic()
+        if pause > left:
+            raise TransientError("the server's rate limit", limited=True, wait=pause)
+        if pause > 0:
+            self._metrics.add_wait(pause)
+            await clock.sleep(pause + SPREAD * clock.chance())
+        seconds = min(self._limits.timeout, left - max(pause, 0.0))
+        self._metrics.count("requests")
+        self._metrics.begin_request()
         began, latency = clock.monotonic(), None
         try:
             response = await clock.within(session.client.request(method, url, json=body), seconds)
             latency = clock.monotonic() - began
         except (TimeoutError, asyncio.TimeoutError) as error:
-            raise Transient(f"no answer within {seconds:g} s") from error
+            raise TransientError(f"no answer within {seconds:g} s") from error
         except httpx.TransportError as error:
             raise self._unreachable(error, url) from error
         except httpx.HTTPError as error:
             raise BackendError(f"{url}: the answer cannot be read: {self._clean(str(error))}") from error
         finally:
-            self._figures.ended(latency)
+            self._metrics.end_request(latency)
         return self._read(response, url)
 
     def _unreachable(self, error: httpx.TransportError, url: str) -> Exception:
-        said = self._clean(str(error)) or type(error).__name__
-        if "CERTIFICATE" in said.upper():
-            return BackendError(f"{url}: the server's certificate is not trusted: {said}")
+        reason = self._clean(str(error)) or type(error).__name__
+        if "CERTIFICATE" in reason.upper():
+            return BackendError(f"{url}: the server's certificate is not trusted: {reason}")
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            return Transient(f"cannot connect ({said}); is the server running, and is base_url right?")
-        return Transient(f"the connection broke ({said})")
+            return TransientError(f"cannot connect ({reason}); is the server running, and is base_url right?")
+        return TransientError(f"the connection broke ({reason})")
 
     def _read(self, response: httpx.Response, url: str) -> dict[str, Any]:
-        """The answer's object; what it says of limits is remembered. Raises Transient or Rejected."""
+        """Read the object of a reply and the limits in its headers. Raises TransientError or Rejected."""
         clock, status = self._clock, response.status_code
         payload = _object(response)
-        said, code = _error(payload, status)
+        message, code = _error(payload, status)
         if status < 400 and code is not None:
             status = code  # some gateways send an error with status 200
-        if 200 <= status < 300 and payload is not None and said is None:
-            if (silence := used_up(response.headers, clock.now())) is not None:
-                self._be_silent(silence)
+        if 200 <= status < 300 and payload is not None and message is None:
+            if (pause := exhausted_wait(response.headers, clock.now())) is not None:
+                self._pause(pause)
             return payload
         if retryable(status):
-            wait = asked_wait(response.headers, clock.now())
+            wait = requested_wait(response.headers, clock.now())
             limited = status == 429 or wait is not None
             if limited and wait is not None:
-                self._be_silent(wait)
+                self._pause(wait)
             what = f"{status} {response.reason_phrase}".strip()
-            raise Transient(f"{what}: {self._clean(said or response.text)}", limited=limited, wait=wait)
-        if said is None and (200 <= status < 300):
+            raise TransientError(f"{what}: {self._clean(message or response.text)}", limited=limited, wait=wait)
+        if message is None and (200 <= status < 300):
             kind = response.headers.get("content-type", "no content type")
             raise Rejected(
                 f"{url}: the answer is not a JSON object but {kind}: {self._clean(response.text) or 'nothing'}"
@@ -187,16 +187,16 @@ class Client:
                 status,
             )
         raise Rejected(
-            f"{url}: {status} {response.reason_phrase}: {self._clean(said or response.text)}{_hint(url, status)}",
+            f"{url}: {status} {response.reason_phrase}: {self._clean(message or response.text)}{_hint(url, status)}",
             status,
         )
 
-    def _be_silent(self, seconds: float) -> None:
-        """Nothing is sent for so long, by no request: those beside would be refused as well."""
-        self._open_at = max(self._open_at, self._clock.monotonic() + seconds)
+    def _pause(self, seconds: float) -> None:
+        """Send no request for this time: a rate limit holds for all requests."""
+        self._paused_until = max(self._paused_until, self._clock.monotonic() + seconds)
 
     def _clean(self, text: str) -> str:
-        """One short line, in which no key stands."""
+        """One short line without the key."""
         if self._key and len(self._key) >= _SECRET:
             text = text.replace(self._key, "***")
         text = " ".join(_KEY.sub("***", text).split())
@@ -241,24 +241,24 @@ async def _until_closed(client: httpx.AsyncClient) -> AsyncGenerator[None, None]
 
 def _object(response: httpx.Response) -> dict[str, Any] | None:
     try:
-        found = response.json()
+        payload = response.json()
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return payload if isinstance(payload, dict) else None
 
 
 def _error(payload: dict[str, Any] | None, status: int) -> tuple[str | None, int | None]:
-    """What the server says went wrong, in the several forms there are, and the status that it gives in the text."""
+    """The error message of a reply, in the several forms that servers use, and the status in its text."""
     if payload is None:
         return None, None
-    found = payload.get("error") or (payload if payload.get("object") == "error" else None)
-    if found is None:
-        told = (payload.get("detail") or payload.get("message")) if status >= 400 else None
-        return (None, None) if told is None else (told if isinstance(told, str) else json.dumps(told), None)
-    if isinstance(found, dict):
-        code = found.get("code")
-        return str(found.get("message") or json.dumps(found)), code if isinstance(code, int) and code >= 400 else 400
-    return str(found), 400
+    error = payload.get("error") or (payload if payload.get("object") == "error" else None)
+    if error is None:
+        detail = (payload.get("detail") or payload.get("message")) if status >= 400 else None
+        return (None, None) if detail is None else (detail if isinstance(detail, str) else json.dumps(detail), None)
+    if isinstance(error, dict):
+        code = error.get("code")
+        return str(error.get("message") or json.dumps(error)), code if isinstance(code, int) and code >= 400 else 400
+    return str(error), 400
 
 
 def _hint(url: str, status: int) -> str:
@@ -270,8 +270,8 @@ def _hint(url: str, status: int) -> str:
 
 
 _KEY = re.compile(r"\b(?:sk|pk|gsk|xai|hf)[-_][\w*.-]{8,}")
-"""What looks like a key, such as a server's quotation of the one it refuses."""
+"""Text that looks like a key, such as a quotation of the refused key in an error."""
 _SECRET = 8
-"""Characters from which on a key is one, and no word such as "none" that a local server is content with."""
+"""Fewest characters of a key that is masked; shorter ones are words such as "none" for local servers."""
 _SHOWN = 300
-"""Characters of a server's message."""
+"""Characters shown of a server's message."""

@@ -1,4 +1,4 @@
-"""What the backend counts of itself."""
+"""Counters of the backend."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Figures:
-    """Counters of one backend; several threads may count at once."""
+class ClientMetrics:
+    """Requests, tokens and times of one backend; safe to use from several threads."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(("requests", "retries", "failed", "completion_tokens", "labels_out_of_reach"), 0)
-        self._unknown = 0  # answers whose server did not tell the tokens
+        self._unknown = 0  # replies without token counts
         self._waited = 0.0
-        self._busy = 0.0  # seconds with a request under way, up to _since
-        self._under_way = 0
+        self._busy = 0.0  # seconds with at least one active request, up to _since
+        self._active = 0
         self._since = 0.0
         self._latencies = array("d")
 
@@ -27,28 +27,28 @@ class Figures:
         with self._lock:
             self._counts[name] += more
 
-    def tokens(self, completion_tokens: int | None) -> None:
-        """Of one answer."""
+    def add_tokens(self, completion_tokens: int | None) -> None:
+        """Add the completion tokens of one reply; None where the server does not report them."""
         with self._lock:
             self._counts["completion_tokens"] += completion_tokens or 0
             self._unknown += completion_tokens is None
 
-    def waited(self, seconds: float) -> None:
-        """For the server's limits, in one request."""
+    def add_wait(self, seconds: float) -> None:
+        """Add the time that one request waited for the limits of the server."""
         with self._lock:
             self._waited += seconds
 
-    def began(self) -> None:
-        """A request is under way."""
+    def begin_request(self) -> None:
+        """Count a request as active."""
         with self._lock:
             self._advance()
-            self._under_way += 1
+            self._active += 1
 
-    def ended(self, latency: float | None) -> None:
-        """A request that had begun has ended, with its answer after so many seconds, or without one."""
+    def end_request(self, latency: float | None) -> None:
+        """End an active request, with the seconds to its reply, or None without a reply."""
         with self._lock:
             self._advance()
-            self._under_way -= 1
+            self._active -= 1
             if latency is not None:
                 self._latencies.append(latency)
 
@@ -57,9 +57,11 @@ class Figures:
         start = self._now()
 
         def read() -> dict[str, Any]:
-            counts, unknown, waited, busy, answered = (_less(b, a) for a, b in zip(start, self._now(), strict=True))
+            counts, unknown, waited, busy, replies = (
+                _difference(b, a) for a, b in zip(start, self._now(), strict=True)
+            )
             with self._lock:
-                latencies = sorted(self._latencies[len(self._latencies) - answered :])
+                latencies = sorted(self._latencies[len(self._latencies) - replies :])
             tokens = None if unknown else counts["completion_tokens"]
             return {
                 "http_requests": counts["requests"],
@@ -81,15 +83,15 @@ class Figures:
 
     def _advance(self) -> None:
         now = self._clock()
-        if self._under_way:
+        if self._active:
             self._busy += now - self._since
         self._since = now
 
 
-def _less(late: Any, early: Any) -> Any:
+def _difference(late: Any, early: Any) -> Any:
     return {name: late[name] - early[name] for name in late} if isinstance(late, dict) else late - early
 
 
 def _percentile(ordered: list[float], share: float) -> float | None:
-    """Nearest rank; None of nothing."""
+    """Percentile by nearest rank; None without values."""
     return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 4) if ordered else None

@@ -1,4 +1,4 @@
-"""What kinds of servers there are, and finding out which one this is and what it offers."""
+"""Probe a server: its kind, its model, and whether it has a chat and log-probabilities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from treeagent.errors import BackendError, ModelError, did_you_mean
 
 from .client import Rejected
 from .protocol import next_tokens
-from .server_kinds import _OWNERS, KINDS, Kind
+from .server_kinds import KINDS, OWNERS, ServerKind
 
 Send = Callable[[str, str, "dict[str, Any] | None"], Awaitable["dict[str, Any]"]]
 """Method, path below base_url and body to the answer's object."""
@@ -18,49 +18,51 @@ Send = Callable[[str, str, "dict[str, Any] | None"], Awaitable["dict[str, Any]"]
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What is known once it has been asked."""
+    """What is known of a server after the probe."""
 
-    kind: Kind
+    kind: ServerKind
     model: str
     chat: bool
     score: str
-    """``echo``, ``top``, ``first`` or ``none``; see :mod:`scoring`."""
+    """``echo``, ``top``, ``first`` or ``none``; see :mod:`.logprobs`."""
     models: tuple[str, ...] = ()
-    """Those it lists."""
+    """Models that the server lists."""
 
 
-async def find_out(
+async def probe_server(
     send: Send,
     model: str | None,
     kind: str | None,
     chat: bool | None,
     score: str,
 ) -> Server:
-    """Ask the server what the options leave open; nothing is sent where they leave nothing. Raises BackendError."""
+    """Ask the server for what the options leave open, if anything. Raises BackendError."""
     models: tuple[str, ...] = ()
     if model is None or kind is None:
         models, owner = await _models(send)
-        kind = kind or _OWNERS.get(owner, "hosted")
+        kind = kind or OWNERS.get(owner, "hosted")
         model = model or _only(models)
-    found = KINDS[kind]
-    tells = False
-    if chat is None and found.name == "llamacpp" and await _made_up_template(send):
+    server_kind = KINDS[kind]
+    has_logprobs = False
+    if chat is None and server_kind.name == "llamacpp" and await _has_default_template(send):
         chat = False
     if chat is None or (score == "auto" and chat):
-        spoken, tells = await _try_chat(send, model)
-        chat = spoken if chat is None else chat
+        has_chat, has_logprobs = await _probe_chat(send, model)
+        chat = has_chat if chat is None else chat
     if score == "auto":
-        # In a chat, completions are of use where the server tells what its template makes of a message.
-        score = await _try_completions(send, model) if not chat or found.name in ("vllm", "llamacpp") else "none"
-        if score == "top" and found.name != "llamacpp":
+        # In a chat, completions help only where the server shows the templated prompt.
+        score = (
+            await _probe_completions(send, model) if not chat or server_kind.name in ("vllm", "llamacpp") else "none"
+        )
+        if score == "top" and server_kind.name != "llamacpp":
             score = "first" if not chat else "none"
-        if score == "none" and chat and tells:
+        if score == "none" and chat and has_logprobs:
             score = "first"
-    return Server(found, model, chat, score, models)
+    return Server(server_kind, model, chat, score, models)
 
 
 async def _models(send: Send) -> tuple[tuple[str, ...], str]:
-    """Names, and the owner of the first. Raises BackendError, but not where there is no such list."""
+    """Names of the models and the owner of the first; empty where the server has no list. Raises BackendError."""
     try:
         listed = (await send("GET", "models", None)).get("data")
     except Rejected as error:
@@ -81,8 +83,8 @@ def _only(models: tuple[str, ...]) -> str:
     raise ModelError(f"the server has {len(models)} models; say which one with --model: {shown}")
 
 
-async def _made_up_template(send: Send) -> bool:
-    """Whether a llama.cpp server answers chats with ChatML for want of a template of the model's own."""
+async def _has_default_template(send: Send) -> bool:
+    """Whether a llama.cpp server uses ChatML because the model has no template of its own."""
     try:
         shown = await send("POST", "/apply-template", {"messages": [{"role": "user", "content": "Hi"}]})
         marker = await send("POST", "/tokenize", {"content": _CHATML, "add_special": False, "parse_special": True})
@@ -91,12 +93,12 @@ async def _made_up_template(send: Send) -> bool:
     return _CHATML in str(shown.get("prompt")) and len(marker.get("tokens") or ()) > 1
 
 
-async def _try_chat(send: Send, model: str) -> tuple[bool, bool]:
-    """Whether there is a chat, and whether it tells the likeliest tokens; a server that is busy or down raises."""
-    asked = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
-    short = {**asked, "max_tokens": 1}
-    told = {"logprobs": True, "top_logprobs": 2}
-    for body in ({**short, **told}, short, {**asked, "max_completion_tokens": _ROOM}):
+async def _probe_chat(send: Send, model: str) -> tuple[bool, bool]:
+    """Whether the server has a chat, and whether the chat has log-probabilities. Raises BackendError."""
+    base = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
+    short = {**base, "max_tokens": 1}
+    logprobs = {"logprobs": True, "top_logprobs": 2}
+    for body in ({**short, **logprobs}, short, {**base, "max_completion_tokens": _ROOM}):
         try:
             answer = await send("POST", "chat/completions", body)
         except Rejected as error:
@@ -107,33 +109,33 @@ async def _try_chat(send: Send, model: str) -> tuple[bool, bool]:
     return False, False
 
 
-async def _try_completions(send: Send, model: str) -> str:
-    """``echo`` where completions tell the prompt's log-probabilities, ``top`` where they tell the next token's."""
-    asked = {"model": model, "prompt": "one two three", "max_tokens": 1, "logprobs": 2}
+async def _probe_completions(send: Send, model: str) -> str:
+    """``echo`` where completions have log-probabilities of the prompt, ``top`` where of the next token only."""
+    base = {"model": model, "prompt": "one two three", "max_tokens": 1, "logprobs": 2}
     for more in ({"echo": True}, {}):
         try:
-            answer = await send("POST", "completions", {**asked, **more})
+            answer = await send("POST", "completions", {**base, **more})
         except Rejected as error:
             if error.status in (401, 403):
                 raise
             continue
-        told = (answer.get("choices") or [{}])[0].get("logprobs")
-        if isinstance(told, dict) and len(told.get("token_logprobs") or ()) > 2:
+        logprobs = (answer.get("choices") or [{}])[0].get("logprobs")
+        if isinstance(logprobs, dict) and len(logprobs.get("token_logprobs") or ()) > 2:
             return "echo"
         if next_tokens(answer) is not None:
             return "top"
     return "none"
 
 
-def unknown_model(error: BackendError, server: Server) -> BackendError:
-    """The error, with the names that the server does have where it says that it has not this one."""
+def with_model_names(error: BackendError, server: Server) -> BackendError:
+    """The error, with the names of the server's models where it does not have the requested one."""
     if isinstance(error, Rejected) and error.status == 404 and server.models and server.model not in server.models:
         return ModelError(f"{error}.{did_you_mean(server.model, server.models)}")
     return error
 
 
 _CHATML = "<|im_start|>"
-"""One token of every model that was made for ChatML."""
+"""One token in the vocabulary of every model trained with ChatML."""
 _SHOWN = 10
 _ROOM = 16
-"""Tokens for models that reason before they answer."""
+"""Tokens in the probe of a model that reasons before it answers."""

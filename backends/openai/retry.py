@@ -1,4 +1,4 @@
-"""When a request is sent again, and how long to wait before: the server's own word first, else exponential back-off.
+"""When to retry a request and how long to wait first: the time that the server states, else exponential back-off.
 
 Back-off with jitter after M. Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015); Retry-After as in
 RFC 9110, section 10.2.3; ``x-ratelimit-*`` as OpenAI and the servers that follow it send them.
@@ -16,39 +16,39 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 RETRYABLE = frozenset({408, 409, 429})
-"""Statuses below 500 that say "later" rather than "no"; all from 500 on do as well."""
+"""Statuses below 500 that can be retried; all from 500 on can be retried as well."""
 FIRST_WAIT = 0.5
-"""Seconds before the second attempt, where the server does not say; doubled for each further one."""
+"""Seconds before the second attempt, where the server states none; doubled for each further attempt."""
 LONGEST_WAIT = 30.0
-"""Seconds that the doubling ends at."""
+"""Longest wait in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryClock:
-    """Time and chance, so that a test can bring its own."""
+    """Clock and random numbers, which tests replace."""
 
     monotonic: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
     """Seconds since 1970, for dates in headers."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     within: Callable[[Awaitable[Any], float], Awaitable[Any]] = asyncio.wait_for
-    """Awaits for so many seconds at most. Raises TimeoutError."""
+    """Awaits with a limit in seconds. Raises TimeoutError."""
     chance: Callable[[], float] = random.random
 
 
-class Transient(Exception):
-    """One attempt failed in a way that may pass."""
+class TransientError(Exception):
+    """One attempt failed in a way that a retry can cure."""
 
     def __init__(self, message: str, *, limited: bool = False, wait: float | None = None) -> None:
         self.limited = limited
-        """Whether the server refused because too much was asked of it."""
+        """Whether the server refused because of a rate limit."""
         self.wait = wait
-        """Seconds that the server asks to wait; None where it does not say."""
+        """Seconds that the server asks to wait; None where it states none."""
         super().__init__(message)
 
 
 def retryable(status: int) -> bool:
-    """Whether the same request may be answered later."""
+    """Whether a retry of a request with this status can succeed."""
     return status in RETRYABLE or status >= 500
 
 
@@ -57,41 +57,41 @@ def back_off(attempt: int, chance: float) -> float:
     return float(min(LONGEST_WAIT, FIRST_WAIT * 2 ** (attempt - 1)) * (0.5 + 0.5 * chance))
 
 
-def asked_wait(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds that a refusal's headers ask to wait; None where they do not say.
+def requested_wait(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds to wait by the headers of a refusal; None where they state none.
 
-    Retry-After counts; without it the longest reset of what is used up, or of anything that has a reset.
+    Retry-After comes first; without it the longest reset of an exhausted limit, or of any limit.
     """
     milliseconds = _number(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
         return milliseconds / 1000
-    if (after := headers.get("retry-after")) is not None and (wait := _moment(after, now)) is not None:
+    if (after := headers.get("retry-after")) is not None and (wait := _seconds_from(after, now)) is not None:
         return wait
     resets = _resets(headers, now)
     return max([wait for left, wait in resets if left == 0] or [wait for _, wait in resets], default=None)
 
 
-def used_up(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds until an answer's headers allow the next request; None where one is allowed now, or they do not say."""
+def exhausted_wait(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds until the headers of a reply allow the next request; None where it is allowed now."""
     return max([wait for left, wait in _resets(headers, now) if left == 0 and wait > 0], default=None)
 
 
 def _resets(headers: Mapping[str, str], now: float) -> list[tuple[float | None, float]]:
-    """What is left, and the seconds until it is full again, for requests, tokens and whatever else has a limit."""
-    found = []
+    """The remaining amount and the seconds to the reset of every limit, such as requests and tokens."""
+    resets = []
     for name, value in headers.items():
         if match := re.fullmatch(r"x-ratelimit-reset(-[\w-]+)?", name.lower()):
-            wait = _moment(value, now)
+            wait = _seconds_from(value, now)
             if wait is not None:
-                found.append((_number(headers.get(f"x-ratelimit-remaining{match[1] or ''}", "")), wait))
-    return found
+                resets.append((_number(headers.get(f"x-ratelimit-remaining{match[1] or ''}", "")), wait))
+    return resets
 
 
 _SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 
 
-def _moment(text: str, now: float) -> float | None:
+def _seconds_from(text: str, now: float) -> float | None:
     """Seconds from now: ``20``, ``6m0s``, ``12ms``, seconds or milliseconds since 1970, or an HTTP date."""
     text = text.strip()
     number = _number(text)
