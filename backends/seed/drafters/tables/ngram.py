@@ -142,7 +142,8 @@ class NgramDrafter(BestFirstDrafter):
 
     ``contexts`` bounds the memory: so many make a generation, about 190 bytes each, and two generations are held at
     most (50 MB). When one is full the one before it is dropped, with all contexts that did not come again since. The
-    default fills after 22 000 tokens of text unlike any before, or more of ordinary text. A live sequence adds up to 50 kB.
+    default fills after 22 000 tokens of text unlike any before, or more of ordinary text. A live sequence adds up to
+    50 kB.
     """
 
     name = "ngram"
