@@ -139,7 +139,7 @@ class Reward(Evaluator):
 
 
 @dataclass(frozen=True)
-class Verifier(Evaluator):
+class TaskVerifier(Evaluator):
     """The task's own exact check: 1 for a finished thought that it verifies, 0 for one that it does not.
 
     The value of an unfinished thought is unknown.

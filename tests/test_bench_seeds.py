@@ -176,6 +176,7 @@ def sorted_draft(tmp_path: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.exhaustive
 def test_with_a_draft_of_several_exits_s2d_runs_and_others_draft_through_all_layers(sorted_draft: str) -> None:
     """So no two methods are the same; what drafts as much as pays is left as it comes."""
     found = methods(sorted_draft)
@@ -379,6 +380,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, dict[str
     return result, json.loads((folder / "seeds.json").read_text()), folder
 
 
+@pytest.mark.exhaustive
 def test_all_methods_run_and_give_the_tokens_that_they_should(measured: tuple[Result, dict[str, Any], Path]) -> None:
     """Coupled ones at every temperature the reference's, all of them at temperature 0."""
     result, found, _ = measured

@@ -26,7 +26,7 @@ from treeagent import (
 )
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.strategies.bfs import BFS
-from treeagent.strategies.evaluators import Choice, Likelihood, Reward, Value, Verifier, Vote, last_label
+from treeagent.strategies.evaluators import Choice, Likelihood, Reward, TaskVerifier, Value, Vote, last_label
 
 TREE = [1, 2, 3]
 LABELS = ["sure", "likely", "impossible", "not sure"]
@@ -226,7 +226,7 @@ def test_the_verifier_knows_finished_thoughts_only() -> None:
     checked = task()
     checked.checker = Knows()
     backend = TreeBackend([[4], 2, 3])
-    result = solve(backend, BFS(), Verifier(), task=checked)
+    result = solve(backend, BFS(), TaskVerifier(), task=checked)
     values = {thought.state: thought.value for thought in result.tree if thought.parent is not None}
     assert values == {"ra": None, "rb": 1.0, "rc": 0.0}
     assert (result.answer, result.solved) == ("rb", True)

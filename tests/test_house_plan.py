@@ -131,7 +131,7 @@ def foreign_writes(path: Path) -> list[str]:
         f"{path}:{leaf.lineno} {ast.unparse(leaf)}"
         for leaf in ast.walk(tree)
         if isinstance(leaf, ast.Attribute) and isinstance(leaf.ctx, ast.Store)
-        if leaf.attr not in own and ast.unparse(leaf.value) not in made
+        if leaf.attr not in own and not leaf.attr.startswith("__") and ast.unparse(leaf.value) not in made
     ]
 
 

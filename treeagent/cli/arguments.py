@@ -27,7 +27,10 @@ EXIT_CODES = {
 }
 """Documented in ``docs/cli.md`` and at the end of ``treeagent solve --help``."""
 
-TaskName = Annotated[str, typer.Option("--task", "-t", help="A registered task, or the path of a YAML file.")]
+TaskName = Annotated[
+    str,
+    typer.Option("--task", "-t", help="A registered task, the path of a YAML file, or module:Class with --allow-code."),
+]
 SearchName = Annotated[str, typer.Option("--search", "-s", help="A registered search, or module:Class.")]
 ModelName = Annotated[
     str | None,
@@ -62,7 +65,7 @@ NoLegality = Annotated[
     bool, typer.Option("--no-legality", help="Keep illegal thoughts, to measure the effect of the filter.")
 ]
 AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Allow the task file to name Python code outside the registry.")
+    bool, typer.Option("--allow-code", help="Allow Python code outside the registry, as a task or as its checker.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and only JSON, on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

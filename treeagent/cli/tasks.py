@@ -39,7 +39,9 @@ def list_() -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A registered task, or the path of a YAML file.")],
+    name: Annotated[
+        str, typer.Argument(help="A registered task, the path of a YAML file, or module:Class with --allow-code.")
+    ],
     variables: arguments.Variables = None,
     allow_code: arguments.AllowCode = False,
 ) -> None:

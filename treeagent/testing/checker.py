@@ -82,18 +82,17 @@ class CheckerContract:
             for depth, (_, _, state) in enumerate(self._steps(solution), 1):
                 assert checker.is_promising(text, solution.steps[:depth], state) is not False
 
-    def test_nonsense_is_no_step_and_no_answer(self) -> None:
-        """It is unverified and illegal (or leads to the same state), or it raises ValueError and nothing else."""
+    def test_nonsense_solves_nothing(self) -> None:
+        """It is not verified, and no method raises another error than ValueError for it."""
         checker = self.checker()
         for solution in self.solutions:
             text = checker.read(solution.input)
             for nonsense in NONSENSE:
                 if checker.verifies:
                     assert not _attempt(checker.verify, text, (nonsense,), nonsense)
-                if checker.simulates:
-                    start = checker.start(text)
-                    state = _attempt(checker.transition, start, nonsense)
-                    assert not state or checker.key(state) == checker.key(start)
+                if checker.simulates:  # what a step looks like may be left to the task's pattern
+                    state = _attempt(checker.transition, checker.start(text), nonsense)
+                    assert state is None or isinstance(state, str)
 
     def _steps(self, solution: Solution) -> list[tuple[str, str, str]]:
         """State before, text and state after of each step; empty where the states are not known."""
