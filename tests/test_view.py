@@ -14,14 +14,14 @@ from test_cli import ORACLE, call
 
 from treeagent import Agent, Budget, Event, JournalError
 from treeagent.runtime.journal import read
-from treeagent.viewer.diff import parting
+from treeagent.viewer.diff import diff
 from treeagent.viewer.page import inert, page
-from treeagent.viewer.run_data import STEPS, pieces, story
+from treeagent.viewer.run_data import STEPS, pieces, run_data
 
 
-def told(path: Path) -> Any:
-    """A journal's story."""
-    return story(read(path), path.name)
+def load(path: Path) -> Any:
+    """The run of a journal."""
+    return run_data(read(path), path.name)
 
 
 def data(html: str, id: str) -> Any:
@@ -46,7 +46,7 @@ def test_view_writes_a_page_beside_the_journal(journal: Path) -> None:
 
 def test_the_page_holds_the_whole_run(journal: Path) -> None:
     """Every thought, dropped piece, judgement, prompt and reply of the journal is in it, and nothing is asked twice."""
-    html = page([told(journal)])
+    html = page([load(journal)])
     tree, replies = data(html, "tree-0"), data(html, "replies-0")
     events = [json.loads(line) for line in journal.read_text().splitlines()]
     of = {kind: [event for event in events if event["type"] == kind] for kind in ("thought", "dropped", "completion")}
@@ -67,7 +67,7 @@ def test_the_page_holds_the_whole_run(journal: Path) -> None:
 
 def test_nothing_in_the_page_comes_from_elsewhere_and_only_its_own_script_may_run(journal: Path) -> None:
     """No address of another file; the policy allows one script and one style, each by its digest."""
-    html = page([told(journal)])
+    html = page([load(journal)])
     assert not re.search(r"""(src|href)\s*=|url\(|@import|https?://|//\w+\.""", html)
     assert html.isascii()
     [policy] = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
@@ -86,7 +86,7 @@ def test_data_can_end_no_element_and_start_no_markup(text: str) -> None:
     assert json.loads(safe) == {text: [text]}
 
 
-def test_page_and_story_number_events_alike() -> None:
+def test_page_and_run_data_number_events_alike() -> None:
     """The script's names of the steps are those of the events, in their order."""
     script = resources.files("treeagent.viewer").joinpath("data.js").read_text()
     [names] = re.findall(r"const \[(THOUGHT.*?)\]", script)
@@ -101,17 +101,17 @@ def test_numbers_that_json_lacks_are_told_as_text() -> None:
 def test_hostile_texts_are_all_there_and_no_markup(tmp_path: Path) -> None:
     """A journal of nothing but attacks gives a page with the same elements as a harmless one."""
     path = hostile().write(tmp_path / "run.jsonl")
-    html = page([told(path)])
+    html = page([load(path)])
     tree = data(html, "tree-0")
     assert tree["thoughts"]["text"][1:] == list(HOSTILE)
-    quiet = page([told(Story().write(tmp_path / "quiet.jsonl"))])
+    quiet = page([load(Story().write(tmp_path / "quiet.jsonl"))])
     assert re.findall(r"<(?!!)/?\w+", html) == re.findall(r"<(?!!)/?\w+", quiet)
 
 
 def test_a_journal_name_cannot_break_the_page(tmp_path: Path) -> None:
     """The file's name stands in the title."""
     path = Story().write(tmp_path / "<b onclick=x>&.jsonl")
-    assert "<title>&lt;b onclick=x&gt;&amp;.jsonl - treeagent</title>" in page([told(path)])
+    assert "<title>&lt;b onclick=x&gt;&amp;.jsonl - treeagent</title>" in page([load(path)])
 
 
 def test_a_torn_journal_is_shown_as_far_as_it_goes(journal: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_torn_journal_is_shown_as_far_as_it_goes(journal: Path) -> None:
     whole = journal.read_bytes()
     for share in (0.1, 0.4, 0.8):
         journal.write_bytes(whole[: int(len(whole) * share)])
-        tree = told(journal).tree
+        tree = load(journal).tree
         assert tree["end"] is None
         assert any("no end" in note for note in tree["notes"])
         assert len(tree["thoughts"]["id"]) > 1
@@ -127,11 +127,11 @@ def test_a_torn_journal_is_shown_as_far_as_it_goes(journal: Path) -> None:
 
 def test_a_resumed_journal_is_told_once(journal: Path, tmp_path: Path) -> None:
     """A run that was killed and resumed shows the tree of an undisturbed one, and says that it was resumed."""
-    whole = told(journal)
+    whole = load(journal)
     torn = tmp_path / "torn.jsonl"
     torn.write_bytes(journal.read_bytes()[:9000])
     call("resume", str(torn))
-    again = told(torn)
+    again = load(torn)
     assert again.tree["thoughts"]["text"] == whole.tree["thoughts"]["text"]
     assert again.tree["asked"].keys() == whole.tree["asked"].keys()
     assert any("resumed once" in note for note in again.tree["notes"])
@@ -147,7 +147,7 @@ def test_a_resumed_journal_that_was_cut_off_again_shows_what_goes_furthest(tmp_p
     run.add("resumed", budget={})
     run.paths, run.children = {0: []}, {0: 0}
     run.thought(0, "step 0")
-    tree = told(run.write(tmp_path / "run.jsonl")).tree
+    tree = load(run.write(tmp_path / "run.jsonl")).tree
     assert len(tree["thoughts"]["id"]) == 6
     assert any("goes furthest" in note for note in tree["notes"])
 
@@ -160,7 +160,7 @@ def test_an_older_journal_leaves_unknown_what_it_does_not_tell(journal: Path) ->
         for name in later.get(line["type"], ()):
             line.pop(name)
     journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    tree = told(journal).tree
+    tree = load(journal).tree
     assert all(request[2] is request[3] is None for request in tree["requests"])
     assert not any(tree["asked"].values())
 
@@ -185,8 +185,8 @@ def test_accepted_draft_tokens_are_marked_in_the_text(sample: dict[str, Any], ex
 
 
 def two(tmp_path: Path, change: Any) -> dict[str, Any]:
-    """The parting of a run and its changed twin."""
-    stories = []
+    """The differences of a run and its changed twin."""
+    runs = []
     for name in ("left", "right"):
         run = Story()
         run.reply("p0", "propose", 0, "a\nb")
@@ -199,8 +199,8 @@ def two(tmp_path: Path, change: Any) -> dict[str, Any]:
         run.judged(second, 1.0, "likely")
         run.thought(first, "c")
         run.end(first, "x")
-        stories.append(told(run.write(tmp_path / f"{name}.jsonl")))
-    return parting(*stories)
+        runs.append(load(run.write(tmp_path / f"{name}.jsonl")))
+    return diff(*runs)
 
 
 def test_equal_runs_have_no_difference(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_a_judgement_that_differs_is_a_difference(tmp_path: Path) -> None:
 
     found = two(tmp_path, change)
     assert (found["left"], found["right"]) == ([1], [1])
-    assert "judged otherwise: 20 and unknown" in found["first"]["what"]
+    assert "different values: 20 and unknown" in found["first"]["what"]
 
 
 def test_a_thought_of_one_run_alone_is_a_difference(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_a_thought_of_one_run_alone_is_a_difference(tmp_path: Path) -> None:
     assert found["left"] == []
     assert len(found["right"]) == 1
     assert found["first"]["left"] is None
-    assert "'only here' in right.jsonl alone" in found["first"]["what"]
+    assert "'only here' only in right.jsonl" in found["first"]["what"]
 
 
 # The command
@@ -271,7 +271,7 @@ def test_view_refuses_to_write_over_a_journal_or_a_foreign_file(journal: Path, t
     ("content", "said"),
     [
         (None, "cannot read the journal"),
-        ("", "holds no whole line"),
+        ("", "has no complete line"),
         ("hello\nworld\n", "not a line of a treeagent journal"),
         ('{"type": "run", "format": 1, "input": "x"}\n{"type": "thought", "id": 3}\n', "do not fit together"),
         ('{"type": "run", "format": 1, "input": "x"}\n{"type": "completion", "t": 1}\n', "damaged"),
@@ -302,7 +302,7 @@ def test_events_out_of_place_are_refused_by_name(tmp_path: Path) -> None:
     run = Story()
     run.judged(7, 1.0)
     with pytest.raises(JournalError, match="do not fit together"):
-        told(run.write(tmp_path / "run.jsonl"))
+        load(run.write(tmp_path / "run.jsonl"))
 
 
 def test_the_engines_rounds_are_in_the_journal_and_in_the_page(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_the_engines_rounds_are_in_the_journal_and_in_the_page(tmp_path: Path) -
     options = {"backend.device": "cpu", "backend.draft": "mini-draft", "backend.draft_tokens": 3}
     agent = Agent("game24", "bfs", backend="seed", options=options, budget=Budget(calls=12))
     result = agent.solve("4 5 6 10", journal=path)
-    rounds = told(path).tree["rounds"]
+    rounds = load(path).tree["rounds"]
     sums = {name: sum(rounds[name]) for name in ("rows", "read", "drafted", "accepted", "tokens")}
     engine = result.engine
     assert {name: sums[name] for name in ("drafted", "accepted", "tokens")} == {
@@ -338,10 +338,10 @@ def test_rounds_of_two_engines_stand_in_the_order_of_time() -> None:
     story_of.rounds("large", (0.1, 0.2, 3, 40, 0, 0, 3), (0.5, 0.1, 3, 0, 6, 2, 5))
     story_of.rounds("small", (0.3, 0.1, 1, 9, 0, 0, 1))
     events = [Event(line.pop("type"), line) for line in story_of.lines]
-    rounds = story(events, "run.jsonl").tree["rounds"]
+    rounds = run_data(events, "run.jsonl").tree["rounds"]
     assert rounds["model"] == ["large", "small", "large"]
     assert rounds["tokens"] == [3, 1, 5]
     for damage in ([], [3, None], [3, "4"], [3, float("nan")]):
         events[1].data["rows"] = damage
         with pytest.raises(JournalError, match="damaged"):
-            story(events, "run.jsonl")
+            run_data(events, "run.jsonl")
