@@ -74,6 +74,7 @@ class Terse(Likeliest):
         return drafts
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize(
     ("drafter", "setting", "length"),
