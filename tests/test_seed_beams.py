@@ -180,8 +180,8 @@ def test_beams_are_drafted_until_that_proves_dear(bench: Open) -> None:
     drafter = one.scheduler.speculator.drafter
     assert isinstance(drafter, ModelDrafter)
     assert drafter.beams is not None
-    assert drafter.beams.deepening is not None
-    drafter.beams.deepening.worked(1e9)
+    assert drafter.beams.depth_policy is not None
+    drafter.beams.depth_policy.record_step(1e9)
     before = one.scheduler.counters.copy()
     assert same(ask(one.backend, *BEAMS), expected(one.naive, BEAMS))
     assert one.scheduler.counters.since(before).drafted == 0

@@ -226,7 +226,7 @@ def test_beams_are_drafted_as_deep_as_brings_the_most_steps_a_second(
 ) -> None:
     """Against every other depth; the work on steps counts, and so do branches that wait."""
     deepening = BeamDepthPolicy(COSTS, DRAFT_COSTS, lambda: chance)
-    deepening.worked(work)
+    deepening.record_step(work)
     asked, others = BeamLoad(groups, groups * each, 2 * groups * each), RoundLoad(waiting, 1.5 * waiting, waiting)
 
     def rate(depth: int) -> float:
@@ -248,17 +248,18 @@ def test_a_tree_is_not_even_begun_where_its_first_level_does_not_pay(pair: Path)
     drafting = backend.core.parts.scheduler.speculator  # type: ignore[union-attr]
     model = drafting.drafter
     assert isinstance(model, ModelDrafter)
-    assert model.pays is not None
-    assert model.pays(4, 4, 4.0, RoundLoad())
+    assert model.policies.level_pays is not None
+    pays = model.policies.level_pays
+    assert pays(4, 4, 4.0, RoundLoad())
     for _ in range(30):
         drafting.record_outcomes({MODEL: [(1.0, False)] * 4})
-    assert not model.pays(4, 4, 4.0, RoundLoad())
+    assert not pays(4, 4, 4.0, RoundLoad())
     rows = [SequenceState([1, 2, 3 + i], 2, Sampling(), i, 20) for i in range(4)]
     assert all(len(draft) == 0 for draft in model.propose(rows, 0.0, 5))
     assert model.passes == 0
     for _ in range(2000):
         drafting.record_outcomes({})
-    assert model.pays(4, 4, 4.0, RoundLoad())
+    assert pays(4, 4, 4.0, RoundLoad())
 
 
 def test_beams_are_not_drafted_once_that_proves_dear() -> None:
@@ -266,7 +267,7 @@ def test_beams_are_not_drafted_once_that_proves_dear() -> None:
     deepening = BeamDepthPolicy(COSTS, table(100), lambda: 0.9)
     one, alone = BeamLoad(1, 4, 8), RoundLoad()
     assert deepening.depth(one, alone, 3) > 0
-    deepening.worked(10.0)
+    deepening.record_step(10.0)
     assert deepening.depth(one, alone, 3) == 0
     assert any(deepening.depth(one, alone, 3) for _ in range(2000))
     calibration = AcceptanceEstimator()
@@ -304,9 +305,9 @@ def test_a_prompt_is_read_where_that_pays_in_what_is_left_of_the_text() -> None:
     assert joining.pays([row(100)], 500, 1, RoundLoad())
     assert joining.pays([row(30), row(30)], 500, 2, RoundLoad())  # they share the reading
     short = row(20)
-    assert not joining.settled([short])
+    assert not joining.declined([short])
     assert not joining.pays([short], 500, 1, RoundLoad())
-    assert joining.settled([short])
+    assert joining.declined([short])
     assert not joining.pays([short], 500, 1, RoundLoad())  # it is counted once, however often it is asked for
     assert not joining.pays([row(20)], 500, 1, RoundLoad())
     assert joining.pays([row(20)], 500, 1, RoundLoad())

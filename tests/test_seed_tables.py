@@ -238,7 +238,7 @@ def test_recycling_takes_no_more_than_the_vocabulary() -> None:
 def test_logits_that_are_not_finite_teach_nothing(drafter: TableDrafter) -> None:
     """What was known stays, and tokens that are impossible are no candidates."""
     wide = torch.tensor([[0.0, 2.0, 1.0, -np.inf], [np.nan] * 4, [-np.inf] * 4, [np.inf, 0.0, 0.0, 0.0]])
-    ids, chances = Logits(wide).top(drafter.wants)
+    ids, chances = Logits(wide).top(drafter.top_k_wanted)
     assert ids.shape == chances.shape == (4, 4)
     assert ids[0, :3].tolist() == [1, 2, 0]
     assert chances[0] == pytest.approx([*torch.tensor([2.0, 1.0, 0.0]).softmax(0).tolist(), 0.0])
@@ -302,7 +302,9 @@ def test_claims_come_true_as_often_as_they_say(drafter: TableDrafter, temperatur
         while len(rows) < 6:
             rows.append(row(random.integers(source.V, size=2).tolist(), temperature, int(random.integers(2**60))))
         drafts = drafter.propose(rows, 0.03, 3)
-        passed = [source.verify(branch, draft, drafter.wants) for branch, draft in zip(rows, drafts, strict=True)]
+        passed = [
+            source.verify(branch, draft, drafter.top_k_wanted) for branch, draft in zip(rows, drafts, strict=True)
+        ]
         drafter.learn(passed)
         for branch, draft, verified in zip(rows, drafts, passed, strict=True):
             path = {tuple(verified.tokens[:i]) for i in range(len(verified.tokens) + 1)}
@@ -331,7 +333,7 @@ def test_knowing_the_noise_helps() -> None:
         for stream in range(300):
             branch = row([stream % 12, stream % 7], 1.0, stream)
             [draft] = drafter.propose([branch], 0.02, 1)
-            verified = source.verify(branch, draft, drafter.wants)
+            verified = source.verify(branch, draft, drafter.top_k_wanted)
             right += draft.tokens[:1] == [verified.tokens[0]]
             drafter.learn([verified])
         hits.append(right)
@@ -362,7 +364,7 @@ def test_recursive_rejection_keeps_the_law_of_the_text(make: Callable[..., Table
 class Listening(Trees):
     """Random trees, and what it is told of their passes."""
 
-    wants = 3
+    top_k_wanted = 3
 
     def __init__(self, naive: Naive) -> None:
         super().__init__(naive.truth(MIX), hit=0.8)
@@ -403,7 +405,7 @@ def test_a_drafter_is_told_what_the_target_said(opened: Open, naive: Naive) -> N
 def test_a_drafter_is_told_nothing_while_drafting_rests(opened: Open, naive: Naive) -> None:
     """Nor is one that does not want to know."""
     resting, deaf = Listening(naive), Listening(naive)
-    deaf.wants = 0
+    deaf.top_k_wanted = 0
     for listener, rest in ((resting, 1000), (deaf, 0)):
         backend = opened(drafter=lambda listener=listener: listener)
         scheduler(backend).speculator.gate.pause(rest)

@@ -127,8 +127,8 @@ def texts(
         positions, last = np.array(places).T
         logits = Table(torch.from_numpy(TARGET[positions, last]))
         verdicts = verifier.verify(claims, logits)
-        if drafter.wants:
-            drafter.learn(verified_drafts(claims, verdicts, logits, drafter.wants))
+        if drafter.top_k_wanted:
+            drafter.learn(verified_drafts(claims, verdicts, logits, drafter.top_k_wanted))
         for row, verdict in zip(going, verdicts, strict=True):
             assert verdict is not None
             row.tokens += verdict.tokens

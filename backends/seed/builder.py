@@ -10,28 +10,22 @@ from ..models import catalog
 from ..models.loader import DTYPES, Model
 from ..models.tokenizer import ChatTokenizer
 from .config import EngineConfig
+from .draft_cost import ModelDraftCost
 from .draft_model import SharedDraftModel
-from .drafters.base import Drafter, RoundLoad
+from .drafters.base import Drafter
 from .drafters.hybrid import HybridDrafter
-from .drafters.model.beam_depth import START as BEAMS_START
-from .drafters.model.beam_depth import BeamDepthPolicy
 from .drafters.model.beam_tree import DEPTH as BEAM_DEPTH
 from .drafters.model.beam_tree import BeamShape, size_of
 from .drafters.model.drafter import ModelDrafter
-from .drafters.model.prefill_policy import PrefillPolicy
 from .drafters.tables.ngram import NgramDrafter
 from .drafters.tables.stand import StandDrafter
 from .drafters.tables.token_recycling import RecyclingDrafter
 from .executor import profiler
-from .executor.cost_table import CostTable
 from .executor.model_runner import ModelRunner
-from .records import BEAMS, MODEL
 from .scheduler.metrics import Counters
 from .scheduler.requests import JobFactory
 from .scheduler.scheduler import Scheduler
-from .speculation.calibration import AcceptanceEstimator
-from .speculation.goodput import best_chain
-from .speculation.speculator import DEPTH, Speculator
+from .speculation.speculator import Speculator
 from .verifiers.beam_coupled import CoupledBeams
 from .verifiers.beam_rejection import BeamRejection
 from .verifiers.rejection import VERIFIERS
@@ -138,10 +132,12 @@ def build_drafter(
     shape = spec.shape(coupled=config.coupled, most=speculator.draft_tokens)
     beam_draft = config.research.beam_draft
     width, depth = (None, BEAM_DEPTH) if beam_draft is None else size_of(beam_draft)
-    beams = BeamShape(width, depth, coupled=config.coupled)
-    model = ModelDrafter(draft.runner, vocabulary, shape, beams)
-    if draft.cost is not None and speculator.draft_tokens is None:
-        _weigh(model, speculator, draft.cost, deepens=beam_draft is None)
+    cost = draft.cost if speculator.draft_tokens is None else None
+    weighed = None if cost is None else ModelDraftCost(draft.runner, speculator, cost)
+    depth_policy = None if weighed is None or beam_draft is not None else weighed.beam_depth_policy()
+    beams = BeamShape(width, depth, coupled=config.coupled, depth_policy=depth_policy)
+    policies = None if weighed is None else weighed.policies(dynamic=shape.name == "dynamic")
+    model = ModelDrafter(draft.runner, vocabulary, shape, beams, policies)
     return model if table is None else HybridDrafter(table, model)
 
 
@@ -150,44 +146,3 @@ def _table(name: str, *, coupled: bool) -> Drafter:
     if name == "recycling":
         return RecyclingDrafter(coupled=coupled)
     return StandDrafter(coupled=coupled) if name == "stand" else NgramDrafter()
-
-
-def _weigh(model: ModelDrafter, weighed: Speculator, draft: CostTable, *, deepens: bool) -> None:
-    """Let measured times and late acceptance decide how deep a model drafts, whose passes take what ``draft`` says.
-
-    ``deepens``: beams too.
-    """
-    target = weighed.cost
-
-    def passes(nodes: float) -> float:
-        """Seconds of a pass, as far as its tokens went lately."""
-        return draft(nodes) * model.runner.relative_cost
-
-    def late() -> AcceptanceEstimator:
-        """What the model's claims were worth lately; a table beside it is another matter."""
-        return weighed.estimator(MODEL)
-
-    def chain(rows: int, others: RoundLoad) -> tuple[int, float]:
-        return best_chain(target, passes, late().acceptance(), rows, DEPTH, others)
-
-    def saves(rows: int, others: RoundLoad) -> float:
-        """Seconds of a round, by the best chains; trees are hardly worse."""
-        return target(rows + others.rows, others.nodes) * (1 - 1 / chain(rows, others)[1])
-
-    model.joining = PrefillPolicy(passes, saves)
-    if deepens and model.beams is not None:
-        model.beams.deepening = BeamDepthPolicy(
-            target, passes, lambda: weighed.estimator(BEAMS).acceptance(BEAMS_START)
-        )
-    if model.shape.name == "dynamic":
-
-        def pays(rows: int, nodes: int, value: float, others: RoundLoad) -> bool:
-            """Whether the tokens that a level may bring come faster than the target's own."""
-            everyone = rows + others.rows
-            plain = target(everyone, others.nodes)
-            more = passes(nodes) + target(everyone, others.nodes + nodes) - plain
-            return value * late().accepted_per_expected * plain > more * (rows + others.tokens)
-
-        model.pays = pays
-    else:
-        model.depth_for = lambda rows, others: chain(rows, others)[0]

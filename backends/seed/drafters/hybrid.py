@@ -1,4 +1,4 @@
-"""A table and a model together: the table's guesses are free, the model is asked where the table has none."""
+"""Hybrid of a table and a draft model: drafts of the table are free, the model drafts where the table has none."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ from collections.abc import Sequence
 
 from ..records import BeamGroup, Draft, SequenceState
 from .base import Drafter, RoundLoad, VerifiedDraft
+from .model.drafter import ModelDrafter
 
 
 class HybridDrafter(Drafter):
     """``table`` drafts first; rows for which it expects less than one accepted token go to ``model``."""
 
-    def __init__(self, table: Drafter, model: Drafter) -> None:
+    def __init__(self, table: Drafter, model: ModelDrafter) -> None:
         self.table = table
         self.model = model
         self.name = f"{table.name}+{model.name}"
 
     @property
     def seconds(self) -> float:  # type: ignore[override]  # the model's
-        """Time spent in passes so far."""
+        """Seconds spent in passes."""
         return self.model.seconds
 
     @property
     def passes(self) -> int:  # type: ignore[override]  # the model's
-        """Passes so far."""
+        """Number of passes."""
         return self.model.passes
 
     @property
-    def left(self) -> Sequence[int]:  # type: ignore[override]  # the model's
-        """By exit."""
-        return self.model.left
+    def exit_counts(self) -> Sequence[int]:  # type: ignore[override]  # the model's
+        """See :attr:`Drafter.exit_counts`."""
+        return self.model.exit_counts
 
     def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`; groups of beams are the model's."""
@@ -42,9 +43,9 @@ class HybridDrafter(Drafter):
         if poor:
             good = [i for i, tokens in enumerate(expected) if tokens >= 1]
             tokens, nodes = sum(1 + expected[i] for i in good), sum(len(drafts[i]) for i in good)
-            self.model.others = RoundLoad(len(good), tokens, nodes)
-            for i, draft in zip(poor, self.model.propose([rows[i] for i in poor], floor, depth), strict=True):
-                # What was drawn must not be chosen by what it is: its later claims depend on its first tokens.
+            load = RoundLoad(len(good), tokens, nodes)
+            for i, draft in zip(poor, self.model.propose([rows[i] for i in poor], floor, depth, load), strict=True):
+                # A drawn draft must not be selected by its tokens: the confidence of later ones depends on the first.
                 drawn = draft.law is not None or rows[i].group is not None
                 better = len(draft) > 0 if drawn else _expected(draft) > expected[i]
                 if better:
@@ -52,24 +53,24 @@ class HybridDrafter(Drafter):
         return drafts
 
     def beam_nodes(self, group: BeamGroup) -> int:
-        """Of the model."""
+        """That of the model."""
         return self.model.beam_nodes(group)
 
     def nodes_drawn(self, depth: int) -> int:
-        """Of the model, as a table draws nothing."""
+        """That of the model; a table draws nothing."""
         return self.model.nodes_drawn(depth)
 
     @property
-    def wants(self) -> int:  # type: ignore[override]  # the table's
-        """Of the table, as a model has logits of its own."""
-        return self.table.wants
+    def top_k_wanted(self) -> int:  # type: ignore[override]  # the table's
+        """That of the table; a model has its own logits."""
+        return self.table.top_k_wanted
 
-    def learn(self, told: Sequence[VerifiedDraft]) -> None:
-        """The table's, whoever drafted."""
-        self.table.learn(told)
+    def learn(self, verified: Sequence[VerifiedDraft]) -> None:
+        """Update the table with all drafts, including those of the model."""
+        self.table.learn(verified)
 
     def observe(self, row: SequenceState, start: int) -> None:
-        """Both see what was committed."""
+        """Pass committed tokens to both."""
         self.table.observe(row, start)
         self.model.observe(row, start)
 

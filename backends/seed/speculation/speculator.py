@@ -66,7 +66,9 @@ class Speculator:
     def usage(self) -> DraftUsage:
         """The draft model's work so far."""
         drafter = self.drafter
-        return DraftUsage() if drafter is None else DraftUsage(drafter.seconds, drafter.passes, tuple(drafter.left))
+        return (
+            DraftUsage() if drafter is None else DraftUsage(drafter.seconds, drafter.passes, tuple(drafter.exit_counts))
+        )
 
     def draft(
         self, targets: Sequence[Sequence[SequenceState]], room: int, *, together: bool = True
@@ -153,10 +155,10 @@ class Speculator:
 
     def learn(self, checks: Sequence[DraftCheck], verifications: Sequence[Verification | None], logits: Logits) -> None:
         """Show the drafter the target's likeliest tokens of a pass, if it needs them and was called."""
-        if self.drafter is None or not self.drafter.wants or not self._active or not checks:
+        if self.drafter is None or not self.drafter.top_k_wanted or not self._active or not checks:
             return
         began = time.perf_counter()
-        self.drafter.learn(verified_drafts(checks, verifications, logits, self.drafter.wants))
+        self.drafter.learn(verified_drafts(checks, verifications, logits, self.drafter.top_k_wanted))
         self._learning = time.perf_counter() - began
 
     def record_outcomes(self, outcomes: Mapping[str, Sequence[tuple[float, bool]]]) -> None:

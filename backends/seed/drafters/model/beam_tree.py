@@ -46,12 +46,16 @@ def size_of(text: str) -> tuple[int, int]:
 class BeamShape:
     """How beams are drafted."""
 
-    def __init__(self, width: int | None, depth: int, *, coupled: bool) -> None:
-        """``width`` beams, as many as the run has at least; None drafts twice as many as those."""
+    def __init__(
+        self, width: int | None, depth: int, *, coupled: bool, depth_policy: BeamDepthPolicy | None = None
+    ) -> None:
+        """``width`` beams a step, at least those of the search; None drafts twice as many.
+
+        ``depth_policy`` chooses the number of steps, at most ``depth``; without one all of them are drafted.
+        """
         self._width = width
         self._depth = depth
-        self.deepening: BeamDepthPolicy | None = None
-        """Says how deep it pays to draft, at most ``depth`` steps; None drafts all of them."""
+        self.depth_policy = depth_policy
         self._coupled = coupled
 
     def width(self, group: BeamGroup) -> int:
@@ -63,12 +67,12 @@ class BeamShape:
         """The most nodes of a draft."""
         return self.width(group) * self._depth
 
-    def depth(self, groups: Sequence[BeamGroup], others: RoundLoad) -> int:
-        """Steps for these groups, which are drafted together while others wait."""
-        if self.deepening is None:
+    def depth(self, groups: Sequence[BeamGroup], load: RoundLoad) -> int:
+        """Number of steps for groups that are drafted together, next to a load."""
+        if self.depth_policy is None:
             return self._depth
         rows, nodes = sum(len(group.rows) for group in groups), sum(map(self.width, groups))
-        return self.deepening.depth(BeamLoad(len(groups), rows, nodes), others, self._depth)
+        return self.depth_policy.depth(BeamLoad(len(groups), rows, nodes), load, self._depth)
 
     def grow(self, growth: BeamGrowth, level: int, logits: Sequence[Floats]) -> None:
         """Add a step from the logits (V,) after every growing node, and say what grows next."""
@@ -89,41 +93,40 @@ class BeamShape:
             picks, others = joint.draw(streams, position, draft_stream(level)), []
             law = law_of(joint)
         beams = joint.extended(picks, run.eos)
-        growth.group.layers.append(BeamLayer(tuple(parents), tuple(picks), law))
+        growth.group.add_layer(BeamLayer(tuple(parents), tuple(picks), law))
         growth.take(beams, [(parents[pick.beam], pick.token) for pick in others if pick.token is not None], width)
-        if self.deepening is not None:
-            self.deepening.worked(time.perf_counter() - began)
+        if self.depth_policy is not None:
+            self.depth_policy.record_step(time.perf_counter() - began)
 
 
 class BeamGrowth:
     """One group's draft in the making: a tree below every row."""
 
-    def __init__(self, group: BeamGroup, sketches: Sequence[TreeBuilder]) -> None:
-        """``sketches`` for the rows of the group, in their order."""
+    def __init__(self, group: BeamGroup, builders: Sequence[TreeBuilder]) -> None:
+        """``builders`` for the rows of the group, in their order."""
         self.group = group
-        self.sketches = list(sketches)
+        self.builders = list(builders)
         self.beams: list[Hypothesis] = list(group.run.beams)
         """As far as they are drafted."""
         self._places = {
-            tuple(sketch.row.tokens[sketch.row.prompt :]): (i, -1) for i, sketch in enumerate(self.sketches)
+            tuple(builder.row.tokens[builder.row.prompt :]): (i, -1) for i, builder in enumerate(self.builders)
         }
 
     def rows(self, logits: Sequence[Floats]) -> Mapping[tuple[int, ...], Floats]:
-        """By a beam's ``raw`` its logits (V,); given for the growing nodes of all sketches, in order."""
-        nodes = [(i, node) for i, sketch in enumerate(self.sketches) for node in sketch.growing]
+        """By a beam's ``raw`` its logits (V,); given for the growing nodes of all builders, in order."""
+        nodes = [(i, node) for i, builder in enumerate(self.builders) for node in builder.growing]
         at = dict(zip(nodes, logits, strict=True))
         return {raw: at[place] for raw, place in self._places.items()}
 
     def take(self, beams: list[Hypothesis], others: Sequence[tuple[Hypothesis, int]], width: int) -> None:
         """Nodes for the distinct live ones of these beams, which grow on, and for others, up to ``width`` in all."""
-        for sketch in self.sketches:
-            sketch.growing = []
+        growing: list[list[int]] = [[] for _ in self.builders]
         places: dict[tuple[int, ...], tuple[int, int]] = {}
         for beam in beams:
             if beam.finished or beam.raw in places:
                 continue
             i, node = self._add(beam.raw[:-1], beam.raw[-1])
-            self.sketches[i].growing.append(node)
+            growing[i].append(node)
             places[beam.raw] = (i, node)
         known = set(places)
         for parent, token in others:
@@ -131,11 +134,13 @@ class BeamGrowth:
             if len(known) < width and raw not in known:
                 self._add(parent.raw, token)
                 known.add(raw)
+        for builder, nodes in zip(self.builders, growing, strict=True):
+            builder.grow_from(nodes)
         self.beams, self._places = beams, places
 
     def _add(self, parent: tuple[int, ...], token: int) -> tuple[int, int]:
         i, above = self._places[parent]
-        return i, self.sketches[i].add(token, above, 1.0)
+        return i, self.builders[i].add(token, above, 1.0)
 
 
 def runners_up(joint: Joint, picks: Sequence[Pick], stream: int, position: int) -> list[Pick]:

@@ -1,7 +1,7 @@
-"""A small model drafts for every branch, all branches in one pass per level.
+"""Drafter with a small model: all sequences in one pass per level.
 
-Its keys and values live in a prefix forest of their own. What was drafted and accepted stays there; a branch that has
-not drafted for some rounds is read up to date by its next pass, so no hole is ever left behind.
+The model has a radix cache of its own. Accepted drafts stay in it; a sequence that was not drafted for some rounds is
+completed by its next pass, so the cache has no gaps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ...kv_cache.page_table import PageTable
 from ...kv_cache.pool import Slots
 from ...kv_cache.radix_tree import OutOfMemory
 from ...records import BeamGroup, Draft, SequenceState
-from ..base import Drafter, RoundLoad
+from ..base import EMPTY_LOAD, Drafter, RoundLoad
 from .beam_tree import BeamGrowth, BeamShape
 from .prefill_policy import PrefillPolicy
 from .tree_builder import TreeBuilder
@@ -30,13 +30,13 @@ from .tree_shapes import Shape
 
 @dataclass(slots=True, eq=False)
 class _Seen:
-    """What the draft model has read of one row."""
+    """What the draft model has computed of one row."""
 
     branch: PageTable
     draft: Draft = field(default_factory=Draft)
-    """What it proposed last, not known to be right yet."""
+    """The latest draft, not verified yet."""
     slots: dict[int, int] = field(default_factory=dict)
-    """Of those nodes of it that the model read, the slot of their keys and values."""
+    """Slots of the computed nodes of the draft."""
 
     def path(self, node: int) -> list[int]:
         """Slots of a node's ancestors and its own, from the top down."""
@@ -47,38 +47,52 @@ class _Seen:
         return slots[::-1]
 
 
-class ModelDrafter(Drafter):
-    """Drafts of a model with the target's vocabulary, of a given shape."""
+@dataclass(frozen=True, slots=True)
+class DraftPolicies:
+    """Decisions by measured times and recent acceptance; None decides for the draft."""
 
-    def __init__(self, runner: ModelRunner, vocabulary: int, shape: Shape, beams: BeamShape | None = None) -> None:
+    chain_depth: Callable[[int, RoundLoad], int] | None = None
+    """The most profitable number of levels for a number of sequences, next to a load."""
+    level_pays: Callable[[int, int, float, RoundLoad], bool] | None = None
+    """Whether another level pays: number of sequences, nodes to extend, sum of their values, and the load."""
+    prefill: PrefillPolicy | None = None
+    """Whether prompts of new sequences are computed; None computes all."""
+
+
+class ModelDrafter(Drafter):
+    """Drafts of a given shape by a model with the vocabulary of the target."""
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        vocabulary: int,
+        shape: Shape,
+        beams: BeamShape | None = None,
+        policies: DraftPolicies | None = None,
+    ) -> None:
         self.runner = runner
         self.vocabulary = vocabulary
-        """Ids that the target has; models of one tokenizer may be padded to different sizes."""
+        """Number of token ids of the target; models with one tokenizer may be padded to different sizes."""
         self.shape = shape
         self.beams = beams
-        """How groups of beams are drafted; None leaves them alone."""
+        """How groups of beams are drafted; None does not draft for them."""
         self.name = shape.name
-        self.depth_for: Callable[[int, RoundLoad], int] | None = None
-        """How deep it pays to draft for a number of rows, beside others."""
-        self.pays: Callable[[int, int, float, RoundLoad], bool] | None = None
-        """Whether one more level pays while so many rows and others wait: so many nodes grow, of this value in all."""
-        self.joining: PrefillPolicy | None = None
-        """Whether new rows are worth reading; None reads all."""
+        self.policies = policies or DraftPolicies()
         self._seen: dict[SequenceState, _Seen] = {}
 
     @property
     def seconds(self) -> float:  # type: ignore[override]  # counted by the runner
-        """Time spent in passes so far."""
+        """Seconds spent in passes."""
         return self.runner.seconds
 
     @property
     def passes(self) -> int:  # type: ignore[override]  # counted by the runner
-        """Passes so far."""
+        """Number of passes."""
         return self.runner.passes
 
     @property
-    def left(self) -> Sequence[int]:  # type: ignore[override]  # counted by the runner
-        """By exit."""
+    def exit_counts(self) -> Sequence[int]:  # type: ignore[override]  # counted by the runner
+        """See :attr:`ModelRunner.exit_counts`."""
         return self.runner.exit_counts
 
     def nodes_drawn(self, depth: int) -> int:
@@ -89,66 +103,73 @@ class ModelDrafter(Drafter):
         """See :class:`Drafter`."""
         return 0 if self.beams is None else self.beams.nodes(group)
 
-    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
-        """See :class:`Drafter`; nothing when memory is short or drafting does not pay."""
-        left_out = self._not_worth_reading(rows)
+    def propose(
+        self, rows: Sequence[SequenceState], floor: float, depth: int, load: RoundLoad = EMPTY_LOAD
+    ) -> list[Draft]:
+        """See :class:`Drafter`; empty drafts when memory is short or drafting does not pay, given ``load`` as well."""
+        left_out = self._without_prefill(rows, load)
         single = sum(row.group is None for row in rows) - len(left_out)
-        others = replace(self.others, rows=self.others.rows + len(left_out), tokens=self.others.tokens + len(left_out))
+        load = replace(load, rows=load.rows + len(left_out), tokens=load.tokens + len(left_out))
         if self.shape.depth is not None:
             depth = min(depth, self.shape.depth)
-        elif self.depth_for is not None:
-            depth = min(depth, self.depth_for(single, others)) if single else 0
-        elif self.pays is not None and single and not self.pays(single, single, float(single), others):
+        elif self.policies.chain_depth is not None:
+            depth = min(depth, self.policies.chain_depth(single, load)) if single else 0
+        elif single and not self._level_pays(single, single, float(single), load):
             depth = 0
-        sketches = [
+        builders = [
             TreeBuilder(row, 0, Draft())
             if row.group is not None
             else self.shape.new(row, 0 if row in left_out else self._levels(row, depth))
             for row in rows
         ]
-        growths = self._groups(sketches, replace(others, rows=others.rows + single, tokens=others.tokens + single))
-        growing = [sketch for sketch in sketches if sketch.levels > 0]
+        growths = self._groups(builders, replace(load, rows=load.rows + single, tokens=load.tokens + single))
+        growing = [builder for builder in builders if builder.levels > 0]
         try:
             if growing:
-                self._grow(growing, growths, floor, single, others)
+                self._grow(growing, growths, floor, single, load)
         except OutOfMemory:
             for row in rows:
                 self.forget(row)
-        return [sketch.draft for sketch in sketches]
+        return [builder.draft for builder in builders]
 
-    def _groups(self, sketches: Sequence[TreeBuilder], others: RoundLoad) -> dict[BeamGroup, BeamGrowth]:
-        """Of every group among the rows what becomes its draft; says how deep it goes while others wait."""
+    def _level_pays(self, rows: int, nodes: int, value: float, load: RoundLoad) -> bool:
+        pays = self.policies.level_pays
+        return pays is None or pays(rows, nodes, value, load)
+
+    def _groups(self, builders: Sequence[TreeBuilder], load: RoundLoad) -> dict[BeamGroup, BeamGrowth]:
+        """The empty drafts of all groups among the rows, with their depth."""
         members: dict[BeamGroup, list[TreeBuilder]] = {}
-        for sketch in sketches:
-            if sketch.row.group is not None:
-                members.setdefault(sketch.row.group, []).append(sketch)
-        depth = 0 if self.beams is None or not members else self.beams.depth(list(members), others)
-        for group, mine in members.items():
-            levels = min(self._levels(sketch.row, depth) for sketch in mine)
-            group.layers = []
-            for sketch in mine:
-                sketch.levels = levels
-        return {group: BeamGrowth(group, mine) for group, mine in members.items()}
+        for builder in builders:
+            if builder.row.group is not None:
+                members.setdefault(builder.row.group, []).append(builder)
+        depth = 0 if self.beams is None or not members else self.beams.depth(list(members), load)
+        for group, own in members.items():
+            levels = min(self._levels(builder.row, depth) for builder in own)
+            group.clear_layers()
+            for builder in own:
+                builder.limit_levels(levels)
+        return {group: BeamGrowth(group, own) for group, own in members.items()}
 
-    def _not_worth_reading(self, rows: Sequence[SequenceState]) -> set[SequenceState]:
-        """Single rows that the model has not read and had better not."""
+    def _without_prefill(self, rows: Sequence[SequenceState], load: RoundLoad) -> set[SequenceState]:
+        """New single rows whose prompts the model should not compute."""
         single = [row for row in rows if row.group is None]
         fresh = [row for row in single if row not in self._seen]
-        if self.joining is None or not fresh:
+        policy = self.policies.prefill
+        if policy is None or not fresh:
             return set()
-        if self.joining.settled(fresh):
+        if policy.declined(fresh):
             return set(fresh)
         branches: list[PageTable] = []
         try:
             for row in fresh:
-                branches.append(PageTable(self.runner.forest, row.tokens[:-1]))  # kept when one fails
+                branches.append(PageTable(self.runner.forest, row.tokens[:-1]))  # released below, even when one fails
             unread = PrefillChunk(branches, limit=1 << 30).tokens
         except OutOfMemory:
             return set(fresh)
         finally:
             for branch in branches:
                 branch.release(keep=False)
-        return set() if self.joining.pays(fresh, unread, len(single), self.others) else set(fresh)
+        return set() if policy.pays(fresh, unread, len(single), load) else set(fresh)
 
     def _grow(
         self,
@@ -156,25 +177,28 @@ class ModelDrafter(Drafter):
         growths: Mapping[BeamGroup, BeamGrowth],
         floor: float,
         rows: int,
-        others: RoundLoad,
+        load: RoundLoad,
     ) -> None:
-        """Add level after level, while ``rows`` single branches wait. Raises OutOfMemory, leaving what was finished."""
-        logits, level = self._catch_up([sketch.row for sketch in growing]), 0
-        for sketch in growing:
-            self._seen[sketch.row].draft = sketch.draft
+        """Add one level after another for ``rows`` single sequences and the groups.
+
+        Raises OutOfMemory; finished levels remain.
+        """
+        logits, level = self._catch_up([builder.row for builder in growing]), 0
+        for builder in growing:
+            self._seen[builder.row].draft = builder.draft
         while True:
-            growing, host = self._sound(growing, logits)
+            growing, host = self._drop_not_finite(growing, logits)
             if not growing:
                 return
             self._add_level(growing, growths, level, host, floor)
             level += 1
-            growing = [sketch for sketch in growing if sketch.growing and level < sketch.levels]
-            single = [sketch for sketch in growing if sketch.row.group is None]
-            if single and self.pays is not None:
-                nodes = sum(len(sketch.growing) for sketch in single)
-                value = sum(sketch.value[node] for sketch in single for node in sketch.growing)
-                if not self.pays(rows, nodes, value, others):
-                    growing = [sketch for sketch in growing if sketch.row.group is not None]
+            growing = [builder for builder in growing if builder.growing and level < builder.levels]
+            single = [builder for builder in growing if builder.row.group is None]
+            if single:
+                nodes = sum(len(builder.growing) for builder in single)
+                value = sum(builder.value[node] for builder in single for node in builder.growing)
+                if not self._level_pays(rows, nodes, value, load):
+                    growing = [builder for builder in growing if builder.row.group is not None]
             if not growing:
                 return
             logits = self._step(growing)
@@ -187,45 +211,45 @@ class ModelDrafter(Drafter):
         logits: Floats,
         floor: float,
     ) -> None:
-        """One level for all sketches; ``logits`` (n, V) of all growing nodes, in order."""
-        owner = [sketch.row.group for sketch in growing for _ in sketch.growing]
-        single = [sketch for sketch in growing if sketch.row.group is None]
+        """Add one level to all drafts; ``logits`` (n, V) of all growing nodes, in order."""
+        owner = [builder.row.group for builder in growing for _ in builder.growing]
+        single = [builder for builder in growing if builder.row.group is None]
         if single:
-            mine = logits if len(single) == len(growing) else logits[[i for i, of in enumerate(owner) if of is None]]
-            self.shape.grow(single, level, mine, floor)
-        for group in dict.fromkeys(sketch.row.group for sketch in growing):
+            own = logits if len(single) == len(growing) else logits[[i for i, of in enumerate(owner) if of is None]]
+            self.shape.grow(single, level, own, floor)
+        for group in dict.fromkeys(builder.row.group for builder in growing):
             if group is not None and self.beams is not None:
                 self.beams.grow(growths[group], level, [logits[i] for i, of in enumerate(owner) if of is group])
 
-    def _sound(self, sketches: list[TreeBuilder], logits: torch.Tensor) -> tuple[list[TreeBuilder], Floats]:
-        """Without branches whose logits (n, V) are not finite: such a draft model drafts nothing for them."""
+    def _drop_not_finite(self, builders: list[TreeBuilder], logits: torch.Tensor) -> tuple[list[TreeBuilder], Floats]:
+        """Drop drafts whose logits (n, V) are not finite; returns the rest and their logits (m, V) on the CPU."""
         wide = logits[:, : self.vocabulary]
         host: Floats = (wide if wide.dtype == torch.float64 else wide.float()).cpu().numpy()
-        if host.shape[1] < self.vocabulary:  # laws are compared with the target's
+        if host.shape[1] < self.vocabulary:  # the target's vocabulary, which verification needs
             host = np.pad(host, ((0, 0), (0, self.vocabulary - host.shape[1])), constant_values=-np.inf)
         finite = np.isfinite(host.max(axis=1))  # (n,)
         if finite.all():
-            return sketches, host
-        owner = np.repeat(np.arange(len(sketches)), [len(sketch.growing) for sketch in sketches])
-        sound = [bool(finite[owner == i].all()) for i in range(len(sketches))]
-        broken = {sketch.row.group for sketch, good in zip(sketches, sound, strict=True) if not good} - {None}
-        sound = [good and sketch.row.group not in broken for sketch, good in zip(sketches, sound, strict=True)]
-        kept = [sketch for sketch, good in zip(sketches, sound, strict=True) if good]
-        return kept, host[np.array(sound)[owner]]
+            return builders, host
+        owner = np.repeat(np.arange(len(builders)), [len(builder.growing) for builder in builders])
+        sound = [bool(finite[owner == i].all()) for i in range(len(builders))]
+        broken = {builder.row.group for builder, good in zip(builders, sound, strict=True) if not good} - {None}
+        sound = [good and builder.row.group not in broken for builder, good in zip(builders, sound, strict=True)]
+        finite_ones = [builder for builder, good in zip(builders, sound, strict=True) if good]
+        return finite_ones, host[np.array(sound)[owner]]
 
     def _levels(self, row: SequenceState, depth: int) -> int:
-        """How deep a draft of a row may be: as far as it is of use, and as the model can read."""
+        """Levels of the deepest draft that the row can use and the model's context permits."""
         levels, context = min(depth, row.room), self.runner.context
         if context is not None:
-            levels = min(levels, context - len(row.tokens) + 1)  # the last one drafted is not read
+            levels = min(levels, context - len(row.tokens) + 1)  # the last drafted token is not computed
         if self.runner.vocabulary < self.vocabulary and max(row.tokens) >= self.runner.vocabulary:
             levels = 0
         return levels
 
     def forget(self, row: SequenceState) -> None:
-        """The row's place is given up, its tokens may be of use to others."""
-        if self.joining is not None and row.group is None:
-            self.joining.ended(row)
+        """Release the row's page table; its tokens stay cached."""
+        if self.policies.prefill is not None and row.group is None:
+            self.policies.prefill.ended(row)
         seen = self._seen.pop(row, None)
         if seen is not None:
             self._free(seen)
@@ -237,14 +261,14 @@ class ModelDrafter(Drafter):
             self.forget(row)
 
     def _catch_up(self, rows: Sequence[SequenceState]) -> torch.Tensor:
-        """Read what was committed since; logits (rows, V) after each row's last token. Raises OutOfMemory."""
+        """Compute newly committed tokens; logits (rows, V) after each row's last token. Raises OutOfMemory."""
         forest = self.runner.forest
         for row in rows:
             seen = self._seen.get(row)
             if seen is None:
                 self._seen[row] = _Seen(PageTable(forest, row.tokens[:-1]))
             else:
-                self._settle(seen, row)
+                self._keep_accepted(seen, row)
         seens = [self._seen[row] for row in rows]
         reading = PrefillChunk([seen.branch for seen in seens], limit=1 << 30)
         missing = [row.tokens[seen.branch.length :] for row, seen in zip(rows, seens, strict=True)]
@@ -259,31 +283,31 @@ class ModelDrafter(Drafter):
             seen.branch.extend(tokens, own)
         return logits
 
-    def _settle(self, seen: _Seen, row: SequenceState) -> None:
-        """Keep what it read as drafts and what turned out right; free the rest."""
+    def _keep_accepted(self, seen: _Seen, row: SequenceState) -> None:
+        """Keep the slots of drafted tokens that were accepted; free the others."""
         new, node = row.tokens[seen.branch.length :], -1
-        right: list[int] = []
-        for token in new[:-1]:  # the last token is read again, for its logits
+        accepted: list[int] = []
+        for token in new[:-1]:  # the last token is computed again, for its logits
             child = next(
                 (i for i in seen.slots if seen.draft.parents[i] == node and seen.draft.tokens[i] == token), None
             )
             if child is None:
                 break
-            right.append(child)
+            accepted.append(child)
             node = child
-        kept = np.array([seen.slots.pop(node) for node in right], dtype=np.int64)
+        held = np.array([seen.slots.pop(node) for node in accepted], dtype=np.int64)
         self._free(seen)
-        if right:
-            seen.branch.extend(new[: len(right)], kept)
+        if accepted:
+            seen.branch.extend(new[: len(accepted)], held)
 
     def _free(self, seen: _Seen) -> None:
-        """Give up the keys and values of a draft."""
+        """Free the keys and values of a draft."""
         self.runner.forest.pool.free(np.array(list(seen.slots.values()), dtype=np.int64))
         seen.slots = {}
 
-    def _step(self, sketches: Sequence[TreeBuilder]) -> torch.Tensor:
-        """Read the nodes that grow; logits (n, V) after each."""
-        nodes = [(self._seen[sketch.row], node) for sketch in sketches for node in sketch.growing]
+    def _step(self, builders: Sequence[TreeBuilder]) -> torch.Tensor:
+        """Compute the growing nodes; logits (n, V) after each."""
+        nodes = [(self._seen[builder.row], node) for builder in builders for node in builder.growing]
         slots = self.runner.forest.allocate(len(nodes))
         spans = []
         for (seen, node), slot in zip(nodes, slots, strict=True):
@@ -296,7 +320,7 @@ class ModelDrafter(Drafter):
         return logits
 
     def _forward(self, spans: Sequence[Segment], scratch: Sequence[Slots]) -> torch.Tensor:
-        """A pass whose slots are given back when it fails; logits in the order of the spans."""
+        """A pass; logits (n, V) in the order of the segments. If it fails, the slots in ``scratch`` are freed."""
         with ExitStack() as undo:
             for slots in scratch:
                 undo.callback(self.runner.forest.pool.free, slots)

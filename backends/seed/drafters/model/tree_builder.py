@@ -1,4 +1,4 @@
-"""Children of all nodes that grow at a level, whatever the shape of the drafts: how they are drawn and what they claim.
+"""Children of all growing nodes of a level, for every shape of draft: how they are drawn, and their confidence.
 
 n nodes, V vocabulary.
 """
@@ -19,29 +19,37 @@ from ...records import Draft, SequenceState
 
 Law = NDArray[np.float64]
 Child = tuple[int, float, "Law | None"]
-"""Token, claim, and the law (V,) that the first of its siblings was drawn from."""
+"""Token, confidence, and the law (V,) that the first of its siblings was drawn from."""
 
 SHARPNESS = 0.6
-"""Scale at which gaps between realised scores log q + g tell how sure a token is; 0.3 to 1.3 were fitted for good to
-poor draft models, and the engine calibrates what is claimed."""
+"""Scale of the gaps between realised scores log q + g that a confidence is computed from; fits gave 0.3 for good and
+1.3 for poor draft models, and the engine calibrates the confidence."""
 RIVALS = 16
-"""Best tokens that a claim is weighed against."""
+"""Number of best tokens that a confidence is normalised over."""
 
 
 @dataclass(slots=True, eq=False)
 class TreeBuilder:
-    """One branch's draft in the making."""
+    """The draft of one sequence under construction."""
 
     row: SequenceState
     levels: int
-    """How deep it may become."""
+    """The most levels."""
     draft: Draft
     growing: list[int] = field(default_factory=lambda: [-1])
-    """Frontier that get children next; -1 is the row's last token."""
+    """Nodes that get children next; -1 is the last token of the sequence."""
     value: dict[int, float] = field(default_factory=lambda: {-1: 1.0})
-    """Of every node the claimed probability that it is reached and accepted."""
+    """For each node the estimated probability that it is accepted."""
     beam: dict[int, tuple[float, float]] = field(default_factory=lambda: {-1: (0.0, 0.0)})
-    """Of every node of a stochastic beam its path's log-probability, plain and perturbed."""
+    """For each node of a stochastic beam the log-probability of its path, plain and perturbed."""
+
+    def limit_levels(self, levels: int) -> None:
+        """Set how deep the draft may become."""
+        self.levels = levels
+
+    def grow_from(self, nodes: list[int]) -> None:
+        """Set the nodes that get children next."""
+        self.growing = nodes
 
     def add(self, token: int, parent: int, confidence: float, law: Law | None = None) -> int:
         """A child of ``parent``; its index."""
@@ -56,14 +64,14 @@ class TreeBuilder:
 
 
 class Frontier:
-    """All nodes that grow at a level, of all sketches in order."""
+    """All nodes that grow at a level, of all builders in order."""
 
-    def __init__(self, sketches: Sequence[TreeBuilder], level: int) -> None:
-        grown = [(sketch, parent) for sketch in sketches for parent in sketch.growing]
+    def __init__(self, builders: Sequence[TreeBuilder], level: int) -> None:
+        grown = [(builder, parent) for builder in builders for parent in builder.growing]
         self.level = level
-        self.rows = [sketch.row for sketch, _ in grown]
+        self.rows = [builder.row for builder, _ in grown]
         self.parents = [parent for _, parent in grown]
-        self.beams = [sketch.beam.get(parent, (0.0, 0.0)) for sketch, parent in grown]
+        self.beams = [builder.beam.get(parent, (0.0, 0.0)) for builder, parent in grown]
 
     def draw(
         self, scores: NDArray[np.float64], count: int, purpose: int, draws: Sequence[int] | None = None

@@ -34,13 +34,13 @@ from .tree_builder import (
 )
 
 MOST_GROWING = 8
-"""Frontier of one branch's dynamic tree that grow at a level (EAGLE-2's k, Li et al., arXiv 2406.16858)."""
+"""Nodes of one dynamic tree that get children at a level (EAGLE-2's k, Li et al., arXiv 2406.16858)."""
 MOST_CHILDREN = 4
 """Children of one node of a dynamic tree."""
 
 
 class Shape(ABC):
-    """Which children a level gets."""
+    """Selects the children of each level."""
 
     name: str
     depth: int | None = None
@@ -63,10 +63,10 @@ class Shape(ABC):
         return depth
 
     @abstractmethod
-    def grow(self, sketches: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
-        """Add a level and say what grows next; ``logits`` (n, V) of all growing nodes of all sketches, in order.
+    def grow(self, builders: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
+        """Add a level and set the nodes that get children next; ``logits`` (n, V) of all growing nodes, in order.
 
-        Frontier of less value than ``floor`` cannot pay and are left out where the law allows it.
+        Nodes of less value than ``floor`` do not pay and are left out where the law allows it.
         """
 
 
@@ -78,14 +78,14 @@ class Chain(Shape):
     def __init__(self, *, keeps_law: bool) -> None:
         self.keeps_law = keeps_law
 
-    def grow(self, sketches: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
+    def grow(self, builders: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
         """See :class:`Shape`."""
-        chosen = self.choose([sketch.row for sketch in sketches], level, logits)
-        for sketch, (token, confidence, law) in zip(sketches, chosen, strict=True):
-            parent = sketch.growing[0]
+        chosen = self.choose([builder.row for builder in builders], level, logits)
+        for builder, (token, confidence, law) in zip(builders, chosen, strict=True):
+            parent = builder.growing[0]
             # The confidence is that of the law, so leaving the token out does not depend on which it is.
-            worth = sketch.value[parent] * confidence >= floor
-            sketch.growing = [sketch.add(token, parent, confidence, law)] if worth else []
+            worth = builder.value[parent] * confidence >= floor
+            builder.grow_from([builder.add(token, parent, confidence, law)] if worth else [])
 
     def choose(self, rows: Sequence[SequenceState], level: int, logits: Floats) -> list[Child]:
         """For each row a token, its confidence and, if kept, the law (V,) it was drawn from; logits (rows, V)."""
@@ -123,22 +123,23 @@ class BranchingTree(Shape):
         """See :class:`Shape`."""
         return sum(math.prod(self.widths[: level + 1]) for level in range(min(depth, self.depth)))
 
-    def grow(self, sketches: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
+    def grow(self, builders: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
         """See :class:`Shape`."""
-        found = iter(self._siblings(Frontier(sketches, level), logits))
-        for sketch in sketches:
-            growing, sketch.growing = sketch.growing, []
-            for parent in growing:
-                for token, confidence, law in next(found):
-                    if self.keeps_law or sketch.value[parent] * confidence >= floor:
-                        sketch.growing.append(sketch.add(token, parent, confidence, law))
+        children = iter(self._siblings(Frontier(builders, level), logits))
+        for builder in builders:
+            growing: list[int] = []
+            for parent in builder.growing:
+                for token, confidence, law in next(children):
+                    if self.keeps_law or builder.value[parent] * confidence >= floor:
+                        growing.append(builder.add(token, parent, confidence, law))
+            builder.grow_from(growing)
 
     def _siblings(self, nodes: Frontier, logits: Floats) -> list[list[Child]]:
-        """Children of every node, in the order they were drawn, with their claims and the law of the first."""
+        """Children of every node, in the order they were drawn, with their confidences and the law of the first."""
         width = self.widths[nodes.level]
         if not self.keeps_law:
-            claimed, _, _ = coupled(nodes, uncut_scores(nodes, logits), width)
-            return [[(*child, None) for child in claims[:width]] for claims in claimed]
+            candidates, _, _ = coupled(nodes, uncut_scores(nodes, logits), width)
+            return [[(*child, None) for child in own[:width]] for own in candidates]
         scores = warp_or_greedy(logits, nodes.rows)
         laws = softmax_rows(scores)
         if self.distinct:
@@ -165,20 +166,21 @@ class StochasticBeam(Shape):
         """See :class:`Shape`."""
         return self.width * min(depth, self.depth)
 
-    def grow(self, sketches: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
+    def grow(self, builders: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
         """See :class:`Shape`."""
-        nodes = Frontier(sketches, level)
+        nodes = Frontier(builders, level)
         offers = iter(self._offers(nodes, logits))
-        for sketch in sketches:
-            offered = [offer for _ in sketch.growing for offer in next(offers)]
-            # Of one parent the kept ones are the first of its list: the cut looks at scores, not at tokens.
-            kept = nlargest(self.width, offered, key=lambda offer: offer[0])
-            sketch.growing = []
-            for perturbed, parent, plain, (token, confidence, law) in kept:
-                if self.keeps_law or sketch.value[parent] * confidence >= floor:
-                    node = sketch.add(token, parent, confidence, law)
-                    sketch.beam[node] = (plain, perturbed)
-                    sketch.growing.append(node)
+        for builder in builders:
+            offered = [offer for _ in builder.growing for offer in next(offers)]
+            # Of each parent the first children of its list are selected: by scores, independent of the tokens.
+            best = nlargest(self.width, offered, key=lambda offer: offer[0])
+            growing: list[int] = []
+            for perturbed, parent, plain, (token, confidence, law) in best:
+                if self.keeps_law or builder.value[parent] * confidence >= floor:
+                    node = builder.add(token, parent, confidence, law)
+                    builder.beam[node] = (plain, perturbed)
+                    growing.append(node)
+            builder.grow_from(growing)
 
     def _offers(self, nodes: Frontier, logits: Floats) -> list[list[tuple[float, int, float, Child]]]:
         """Children of every node: perturbed log-probability of the path, parent, plain log-probability, child."""
@@ -190,8 +192,8 @@ class StochasticBeam(Shape):
             children = drawn_children(ids, softmax_rows(scaled))
         else:
             scaled = uncut_scores(nodes, logits)
-            claimed, ids, scores = coupled(nodes, scaled, self.width)
-            children = [[(*child, None) for child in claims[: self.width]] for claims in claimed]
+            candidates, ids, scores = coupled(nodes, scaled, self.width)
+            children = [[(*child, None) for child in own[: self.width]] for own in candidates]
         most = scaled.max(axis=1)
         sums = np.exp(scaled - most[:, None]).sum(axis=1)
         norms = [top + math.log(total) for top, total in zip(most.tolist(), sums.tolist(), strict=True)]
@@ -210,8 +212,8 @@ class StochasticBeam(Shape):
 
 
 class DynamicTree(Shape):
-    """As wide and deep as claims are worth: the most valuable nodes of every level grow, children of little value are
-    left out (OPT-Tree, Wang et al., arXiv 2406.17276; EAGLE-2, 2406.16858), and the engine's budget takes the best.
+    """Width and depth follow the confidence: the most valuable nodes of every level get children, children of little
+    value are left out (OPT-Tree, Wang et al., arXiv 2406.17276; EAGLE-2, 2406.16858), and the budget takes the best.
     """
 
     name = "dynamic"
@@ -220,30 +222,31 @@ class DynamicTree(Shape):
         """``most`` nodes will be verified; None when their value decides."""
         self.coupled, self.most = coupled, most
 
-    def grow(self, sketches: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
+    def grow(self, builders: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
         """See :class:`Shape`."""
-        found = iter(self._candidates(Frontier(sketches, level), logits))
-        for sketch in sketches:
+        candidates = iter(self._candidates(Frontier(builders, level), logits))
+        for builder in builders:
             new: list[int] = []
-            for parent in sketch.growing:
-                for token, confidence in next(found):
-                    if sketch.value[parent] * confidence >= max(floor, 1e-3):
-                        new.append(sketch.add(token, parent, confidence))
-            sketch.growing = nlargest(MOST_GROWING, new, key=lambda node: sketch.value[node])
-            if self.most is not None:  # what is worth less than the last that will be verified need not grow
-                best = nlargest(self.most, (sketch.value[node] for node in range(len(sketch.draft))))
+            for parent in builder.growing:
+                for token, confidence in next(candidates):
+                    if builder.value[parent] * confidence >= max(floor, 1e-3):
+                        new.append(builder.add(token, parent, confidence))
+            growing = nlargest(MOST_GROWING, new, key=builder.value.__getitem__)
+            if self.most is not None:  # nodes below the last one that will be verified get no children
+                best = nlargest(self.most, (builder.value[node] for node in range(len(builder.draft))))
                 if len(best) == self.most:
-                    sketch.growing = [node for node in sketch.growing if sketch.value[node] > best[-1]]
+                    growing = [node for node in growing if builder.value[node] > best[-1]]
+            builder.grow_from(growing)
 
     def _candidates(self, nodes: Frontier, logits: Floats) -> list[list[tuple[int, float]]]:
-        """Tokens and claims of every node, the likeliest first."""
+        """For every node tokens and confidences, the likeliest first."""
         if self.coupled:
-            claimed, _, _ = coupled(nodes, uncut_scores(nodes, logits), MOST_CHILDREN)
-            return [claims[:MOST_CHILDREN] for claims in claimed]
+            candidates, _, _ = coupled(nodes, uncut_scores(nodes, logits), MOST_CHILDREN)
+            return [own[:MOST_CHILDREN] for own in candidates]
         none = [0] * len(nodes.rows)
         ids, _ = top_draws_rows(logits.astype(np.float64), [False] * len(none), none, none, MOST_CHILDREN)
         laws = softmax_rows(warp_rows(logits, [row.sampling for row in nodes.rows]))
-        return [[(token, claim) for token, claim, _ in own] for own in drawn_children(ids, laws)]
+        return [[(token, confidence) for token, confidence, _ in own] for own in drawn_children(ids, laws)]
 
 
 def condition(scores: NDArray[np.float64], most: float) -> NDArray[np.float64]:

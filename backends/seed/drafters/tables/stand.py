@@ -40,7 +40,7 @@ class StandDrafter(TableDrafter):
 
     name = "stand"
     order = ORDER
-    wants = WIDTH
+    top_k_wanted = WIDTH
 
     def __init__(self, *, coupled: bool, contexts: int = 1 << 16) -> None:
         super().__init__(coupled=coupled)

@@ -34,7 +34,7 @@ class RecyclingDrafter(TableDrafter):
 
     name = "recycling"
     order = 1
-    wants = WIDTH
+    top_k_wanted = WIDTH
 
     def __init__(self, *, coupled: bool) -> None:
         super().__init__(coupled=coupled)
