@@ -141,8 +141,9 @@ class NgramDrafter(BestFirstDrafter):
     """Drafts tokens that followed the same contexts before; lives as long as its engine.
 
     ``contexts`` bounds the memory: so many make a generation, about 190 bytes each, and two generations are held at
-    most (50 MB). When one is full the one before it is dropped, with all contexts that did not come again since. The default
-    fills after 22 000 tokens of text unlike any before, or more of ordinary text. A live sequence adds up to 50 kB.
+    most (50 MB). When one is full the one before it is dropped, with all contexts that did not come again since. The
+    default fills after 22 000 tokens of text unlike any before, or more of ordinary text. A live sequence adds up to
+    50 kB.
     """
 
     name = "ngram"
