@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..seed.drafters.base import EMPTY_LOAD, Drafter, RoundLoad
+from ..seed.drafters.base import Drafter
 from ..seed.drafters.tables.ngram import NgramDrafter
 from ..seed.records import Draft, SequenceState
 
@@ -17,9 +17,7 @@ class HopelessDrafter(Drafter):
     def __init__(self) -> None:
         self._table = NgramDrafter()
 
-    def propose(
-        self, rows: Sequence[SequenceState], floor: float, depth: int, load: RoundLoad = EMPTY_LOAD
-    ) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """The table's drafts with every token replaced by a lower one, which no text here goes on with."""
         drafts = self._table.propose(rows, floor, depth)
         for draft in drafts:
