@@ -437,8 +437,8 @@ def test_a_way_of_scoring_that_the_server_has_not_is_an_error_that_says_so(liste
     for options, said in (
         ({"score": "echo", "chat": False}, "asked to echo 4 prompts"),
         ({"score": "echo"}, "chat=false"),
-        ({"score": "top"}, "shows its tokenizer"),
-        ({"score": "first"}, "told none"),
+        ({"score": "top"}, "exposes its tokenizer"),
+        ({"score": "first"}, "returned none"),
     ):
         with pytest.raises(BackendError, match=said):
             asyncio.run(OpenAIBackend(base_url=url, **options).score(LABELS))  # type: ignore[arg-type]

@@ -108,9 +108,9 @@ class Client:
                 return await retrying(attempt)
             except TransientError as last:
                 self._metrics.count("failed")
-                asked = "" if last.wait is None else f"; the server asks to wait {last.wait:,.0f} s"
+                requested = "" if last.wait is None else f"; the server asks to wait {last.wait:,.0f} s"
                 raise BackendError(
-                    f"{url}: {last}{asked} (given up after {tries} attempt{'s' * (tries > 1)} and "
+                    f"{url}: {last}{requested} (given up after {tries} attempt{'s' * (tries > 1)} and "
                     f"{clock.monotonic() - began:,.0f} s; options: attempts={limits.attempts}, "
                     f"patience={limits.patience:g}, timeout={limits.timeout:g})"
                 ) from last

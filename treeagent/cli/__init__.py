@@ -1,4 +1,4 @@
-"""The command ``treeagent``. Nothing heavy is imported before a command needs it, so that help appears at once."""
+"""The command ``treeagent``. Heavy modules are imported only by the commands that need them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .plugin_commands import extra_commands
 
 
 class _Group(TyperGroup):
-    """Has the commands of plug-ins too, and turns every error meant for the user into a paragraph and an exit code."""
+    """Adds the commands of plug-ins, and turns every TreeagentError into a message and an exit code."""
 
-    def __init__(self, **how: Any) -> None:
-        super().__init__(**how)
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
         for name, command in extra_commands().items():
             self.commands.setdefault(name, command)
 
@@ -41,13 +41,13 @@ app = typer.Typer(
     cls=_Group,
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,  # a traceback means a bug, and a plain one is easier to report
+    pretty_exceptions_enable=False,  # a traceback indicates a bug, and a plain one is easier to report
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"treeagent {__version__}")
         raise typer.Exit
 
@@ -76,5 +76,5 @@ def main() -> None:
     """Entry point of the console script."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a character is no reason to lose a result
+            stream.reconfigure(errors="replace")  # print a result even where the terminal lacks a character
     app()

@@ -1,4 +1,4 @@
-"""``treeagent export``: the tree of a journalled run, as a picture or as data."""
+"""``treeagent export``: the tree of a recorded run as a picture or as data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .arguments import say
 
 
 class Format(str, Enum):
-    """What a tree can be written as."""
+    """Output formats of a tree."""
 
     svg = "svg"
     mermaid = "mermaid"
@@ -23,16 +23,16 @@ class Format(str, Enum):
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN.jsonl", help="A journal written by 'solve --journal'.")],
-    format: Annotated[Format, typer.Option("--format", "-f", help="What to write.")] = Format.svg,
+    format: Annotated[Format, typer.Option("--format", "-f", help="Output format.")] = Format.svg,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write here instead of to standard output.")
+        Path | None, typer.Option("--output", "-o", help="Output file. Default: standard output.")
     ] = None,
     leaves: Annotated[
         int | None,
-        typer.Option(min=0, help="svg: leaves drawn per thought, the best ones; as many as fit a page when left out."),
+        typer.Option(min=0, help="svg: number of leaves per thought, best first. Default: as many as fit a page."),
     ] = None,
 ) -> None:
-    """Draw or write the tree that a run grew, as far as its journal goes."""
+    """Write the tree of a run as SVG, Mermaid or JSON; of an incomplete run, the recorded part."""
     from ..runtime.journal import read
     from ..runtime.journal_tree import rebuild
 

@@ -1,4 +1,4 @@
-"""A backend's own figures for a person, whatever they are about."""
+"""The metrics of a backend as text."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Mapping
 from typing import Any
 
 AT_MOST = 6
-"""Members of a list that are shown."""
+"""Members shown of a list."""
 
 
 def paragraph(title: str, figures: Mapping[str, Any]) -> list[str]:
-    """Known figures as lines that fit the terminal; none when nothing is known."""
+    """The known metrics as lines that fit the terminal; no line when none is known."""
     known = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in figures.items() if value is not None]
     if not known:
         return []
-    together = [each.replace(" ", "\N{NO-BREAK SPACE}") for each in known]  # a line ends between figures, never within
+    items = [item.replace(" ", "\N{NO-BREAK SPACE}") for item in known]  # a line must not end within an item
     lines = textwrap.wrap(
-        f"{title}: {', '.join(together)}",
+        f"{title}: {', '.join(items)}",
         width=min(shutil.get_terminal_size().columns, 120),
         subsequent_indent="  ",
         break_long_words=False,
@@ -28,7 +28,7 @@ def paragraph(title: str, figures: Mapping[str, Any]) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """Whole numbers in full, others to three digits, the beginning of a list."""
+    """Integers in full, other numbers to three digits, lists up to ``AT_MOST`` members."""
     if isinstance(value, list | tuple):
         return " ".join([*map(shown, value[:AT_MOST]), *(["..."] if len(value) > AT_MOST else [])]) or "none"
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""``treeagent models``: the models that can be named, and how to get the ones that are not here yet."""
+"""``treeagent models``: list the named models and download them."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ import typer
 from ..errors import UnknownNameError
 from .arguments import say
 
-app = typer.Typer(no_args_is_help=True, help="List the models that have a name, and fetch one.")
+app = typer.Typer(no_args_is_help=True, help="List the named models, and download one.")
 
 
 class ModelEntry(Protocol):
-    """A model that can be named."""
+    """A named model."""
 
     name: str
     what: str
-    """What it is, in a few words."""
+    """A description in a few words."""
     size: str
     licence: str
 
     @property
     def available(self) -> bool:
-        """Whether it can be loaded now."""
+        """Whether it can be loaded without a download."""
 
 
 class ModelProvider(Protocol):
-    """What an entry point of the group ``treeagent.models`` names: a module, or an object, with these two functions."""
+    """Interface of an entry point of the group ``treeagent.models``: a module or object with these functions."""
 
     def list_models(self) -> Sequence[ModelEntry]:
-        """Every model it knows."""
+        """All models of this provider."""
 
     def fetch(self, name: str, progress: Callable[[str], None]) -> Path:
-        """Put a model on this machine. Raises ModelError, or UnknownNameError when it cannot be fetched."""
+        """Download a model and return its path. Raises ModelError, or UnknownNameError when it cannot be fetched."""
 
 
-def _shops() -> list[ModelProvider]:
+def _providers() -> list[ModelProvider]:
     entries = metadata.entry_points(group="treeagent.models")
     return [entry.load() for entry in sorted(entries, key=lambda entry: entry.name)]
 
 
 @app.command("list")
 def list_() -> None:
-    """Every model with a name, whether it is on this machine, its size and its licence."""
+    """List every named model with its availability, size and licence."""
     rows = [
         (model.name, "here" if model.available else "not here", model.size, model.licence, model.what)
-        for shop in _shops()
-        for model in shop.list_models()
+        for provider in _providers()
+        for model in provider.list_models()
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)] if rows else []
     for row in rows:
@@ -60,10 +60,10 @@ def list_() -> None:
 
 @app.command()
 def fetch(name: Annotated[str, typer.Argument(help="A name from 'treeagent models list'.")]) -> None:
-    """Download a model, once; afterwards ``--model NAME`` needs no network."""
-    shops = _shops()
-    for shop in shops:
-        if any(model.name == name for model in shop.list_models()):
-            typer.echo(shop.fetch(name, say))
+    """Download a model; afterwards ``--model NAME`` needs no network."""
+    providers = _providers()
+    for provider in providers:
+        if any(model.name == name for model in provider.list_models()):
+            typer.echo(provider.fetch(name, say))
             return
-    raise UnknownNameError("model", name, (model.name for shop in shops for model in shop.list_models()))
+    raise UnknownNameError("model", name, (model.name for provider in providers for model in provider.list_models()))

@@ -115,14 +115,14 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=annotation))
 
-    @functools.wraps(command)
-    def expanded(**values: Any) -> None:
+    def call(**values: Any) -> None:
         values_by_group = {
             name: group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
             for name, group in groups.items()
         }
         command(**values, **values_by_group)
 
+    expanded = functools.wraps(command)(call)
     expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return expanded

@@ -1,4 +1,4 @@
-"""Commands of plug-ins (entry points ``treeagent.commands``): listed unimported, imported when they are called."""
+"""Commands of plug-ins (entry points ``treeagent.commands``), which are imported only when they run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .. import registry
 
 
 def extra_commands() -> dict[str, TyperCommand]:
-    """One for each registered name."""
+    """A stand-in for each registered command."""
     return {name: Extra(registry.entries("command")[name]) for name in registry.names("command")}
 
 
 class Extra(TyperCommand):
-    """Stands for a command of a plug-in until it is called."""
+    """Stand-in for a command of a plug-in until it runs."""
 
     def __init__(self, entry: EntryPoint) -> None:
         super().__init__(entry.name, help=_summary(entry) or f"A command of {entry.module.split('.')[0]}.")
@@ -31,20 +31,20 @@ class Extra(TyperCommand):
         return typer.main.get_command(app)  # type: ignore[return-value]
 
     def make_context(self, *words: Any, **more: Any) -> Any:
-        """That of the real command, which runs in place of this one. Raises ConfigError."""
+        """The context of the real command, which runs in place of this one. Raises ConfigError."""
         return self.real().make_context(*words, **more)
 
 
 def _summary(entry: EntryPoint) -> str:
-    """First line of the function's docstring, from its source: importing may be slow, and must not break the help."""
+    """First line of the function's docstring, read from its source: an import may be slow or fail."""
     spec: Any = None
     path: Any = None
     parts = entry.module.split(".")
     try:
         for end in range(1, len(parts) + 1):
             name = ".".join(parts[:end])
-            found = (finder.find_spec(name, path) for finder in sys.meta_path)
-            spec = next(each for each in found if each is not None)
+            specs = (finder.find_spec(name, path) for finder in sys.meta_path)
+            spec = next(candidate for candidate in specs if candidate is not None)
             path = spec.submodule_search_locations
         source = spec.loader.get_source(spec.name)
         functions = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}

@@ -1,4 +1,4 @@
-"""``treeagent plugins``: what is registered, with options and their defaults."""
+"""``treeagent plugins``: list the registered plug-ins with their options and defaults."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..errors import ConfigError
 
 
 def plugins() -> None:
-    """Every registered search, evaluator, backend, checker and command, with its options and their defaults.
+    """List every registered search, evaluator, backend, checker and command with its options and defaults.
 
-    Options are set with ``--set``: ``b=5`` for a search, ``evaluator.samples=3``, ``backend.threads=2``.
+    Set options with ``--set``: ``b=5`` for a search, ``evaluator.samples=3``, ``backend.threads=2``.
     """
     for kind in registry.KINDS:
         typer.echo(f"{kind}:")
@@ -55,7 +55,7 @@ def _default(value: Any) -> str:
 
 
 def _type(annotation: Any) -> str:
-    """The annotation as the source has it, without the bounds."""
+    """The annotation as in the source, without bounds."""
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
     while "Annotated[" in text:
         before, _, rest = text.partition("Annotated[")

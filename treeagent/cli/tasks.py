@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="List, show, write and check tasks.
 
 @app.command("list")
 def list_() -> None:
-    """Every registered task with its description."""
+    """List every registered task with its description."""
     from .. import registry
     from ..task import Task
 
@@ -45,7 +45,7 @@ def show(
     variables: arguments.Variables = None,
     allow_code: arguments.AllowCode = False,
 ) -> None:
-    """What a task wants and can do, and its prompts, rendered for its first example."""
+    """Show the input, abilities and prompts of a task, rendered for its first example."""
     from ..task import Task
 
     arguments.reach_local_code(allow_code=allow_code)
@@ -68,9 +68,9 @@ def show(
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(help="Letters, digits, - and _.")],
-    dir: Annotated[Path, typer.Option(help="Where to write NAME.yaml.")] = Path(),
+    dir: Annotated[Path, typer.Option(help="Folder of NAME.yaml.")] = Path(),
 ) -> None:
-    """Write a small, complete task to start from; every key has its comment, and it runs as it is."""
+    """Write a small complete task file to start from; it runs unchanged, and every key has a comment."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ConfigError(f"a task's name has letters, digits, - and _ only, so it cannot be {name!r}")
     path = dir / f"{name}.yaml"
@@ -126,11 +126,13 @@ def _checked(name: str, *, allow_code: bool) -> tuple[Task | None, list[str]]:
 
 
 def _abilities(task: Task) -> Iterator[str]:
-    """What the task can be used with, and why not with the rest."""
+    """Roles, searches and evaluators that the task supports, with the reason where it does not."""
     yield f"roles: {', '.join(task.roles)}"
     for kind, title in (("search", "searches"), ("evaluator", "evaluators")):
-        able, unable = _usable(kind, task)
-        yield f"{title}: {', '.join(able) or 'none'}" + (f" (not {'; not '.join(unable)})" if unable else "")
+        supported, unsupported = _usable(kind, task)
+        yield f"{title}: {', '.join(supported) or 'none'}" + (
+            f" (not {'; not '.join(unsupported)})" if unsupported else ""
+        )
     check = "exactly, by its checker" if task.can_verify else "not by itself: an answer is printed as not verified"
     yield f"answers are verified {check}" if task.can_verify else f"answers: {check}"
 
@@ -138,17 +140,17 @@ def _abilities(task: Task) -> Iterator[str]:
 def _usable(kind: str, task: Task) -> tuple[list[str], list[str]]:
     from .. import registry
 
-    able, unable = [], []
+    supported, unsupported = [], []
     for name in registry.names(kind):
         try:
             registry.load(kind, name)().check(task)
         except ConfigError as error:
             # "the search 'io' needs a prompt; the task 'x' has no prompt 'prompts.io' (x.yaml)"
             lacking = re.search(r"has no prompt '([\w.]+)'", str(error))
-            unable.append(f"{name}: needs {lacking[1] if lacking else 'a checker that verifies'}")
+            unsupported.append(f"{name}: needs {lacking[1] if lacking else 'a checker that verifies'}")
         else:
-            able.append(name)
-    return able, unable
+            supported.append(name)
+    return supported, unsupported
 
 
 def _template(name: str) -> str:

@@ -1,4 +1,4 @@
-"""``treeagent view``: a run, or two side by side, as one HTML page."""
+"""``treeagent view``: one run, or two side by side, as an HTML page."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def view(
         target.write_text(page(runs), encoding="ascii", newline="\n")
     except OSError as error:
         raise ConfigError(f"cannot write {target}: {error.strerror}") from error
-    counts = " and ".join(f"{len(run_.rebuilt.tree) - 1} thoughts" for run_ in runs)
+    counts = " and ".join(f"{len(data.rebuilt.tree) - 1} thoughts" for data in runs)
     typer.echo(printable(f"wrote {target}: {counts}"))
     if browse and typer.launch(target.resolve().as_uri()) != 0:
         say(f"No browser could be started; open {target} yourself.")

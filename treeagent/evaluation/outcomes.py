@@ -1,7 +1,7 @@
-"""The file of an evaluation: what came of every problem, one JSON line each, written as soon as it is known.
+"""The file of an evaluation: one JSON line for the outcome of each problem, written when the problem ends.
 
-The first line says what is evaluated; a file is only gone on with by the same evaluation. A line that a crash has torn
-is cut off. A problem that failed stands there with its error, and is tried again when the evaluation goes on.
+The first line has the settings; only an evaluation with equal settings continues the file. A torn last line is cut
+off. A failed problem has a line with its error and is retried when the evaluation continues.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one problem; unknown is None."""
+    """The outcome of one problem; unknown is None."""
 
     number: int
     """Row of the data, from 0."""
     input: str
     answer: str | None = None
     right: bool | None = None
-    """The gold answer's verdict, else the task's own; None when nobody can tell. False without an answer."""
+    """The verdict of the gold answer, else of the task; None when neither can tell. False without an answer."""
     ended: str = "failed"
     error: str | None = None
-    """Why there is no verdict: the backend failed. Not a wrong answer."""
+    """The failure of the backend, for a problem without a verdict. Not a wrong answer."""
     seconds: float = 0.0
-    """From the problem's first request to its answer, while others were running."""
+    """From the first request of the problem to its answer, while other problems run."""
     calls: int = 0
     prompt_tokens: int | None = 0
     completion_tokens: int | None = 0
@@ -44,9 +44,9 @@ class Outcome:
     illegal: int = 0
     judged: int = 0
     judgements_unparsed: int = 0
-    """Judge samples that no label could be read from."""
+    """Samples of the judge without a readable label."""
     values: tuple[tuple[float, bool], ...] = ()
-    """Of every judged thought whose truth an exact checker knows: the evaluator's value, and whether it is good."""
+    """Value and truth (good or not) of every judged thought whose truth an exact checker knows."""
 
     @classmethod
     def of(cls, number: int, result: Result, right: bool | None, values: Sequence[tuple[float, bool]]) -> Outcome:
@@ -65,18 +65,18 @@ class Outcome:
 
 
 class Outcomes:
-    """The file, open for appending, and what it already holds."""
+    """The file of outcomes, open for appending, and the outcomes in it."""
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        """Begin a file, or go on with one of the same ``settings``. Raises JournalError."""
+        """Begin a file, or continue one with equal ``settings``. Raises JournalError."""
         self.path = path
         self.known: dict[int, Outcome] = {}
         header = {"type": "eval", "format": FORMAT, "settings": settings}
         try:
             fresh = not path.exists() or jsonl.torn_at_once(path, '{"type": "eval", ')
             if not fresh:
-                told, self.known, end = read(path)
-                _same(path, told, json.loads(json.dumps(settings)))
+                recorded, self.known, end = read(path)
+                _check_settings(path, recorded, json.loads(json.dumps(settings)))
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: TextIO = path.open("a+", encoding="utf-8", newline="\n")
             _lock(self._file, path)
@@ -90,7 +90,7 @@ class Outcomes:
 
     @property
     def done(self) -> set[int]:
-        """Numbers of the problems that need not be run again."""
+        """Numbers of the problems with a verdict."""
         return {number for number, outcome in self.known.items() if outcome.error is None}
 
     def add(self, outcome: Outcome) -> None:
@@ -130,27 +130,27 @@ def _parsed(record: dict[str, Any]) -> dict[str, Any] | Outcome:
 
 def _outcome(record: dict[str, Any]) -> Outcome:
     names = {each.name for each in fields(Outcome)}
-    given = {name: value for name, value in record.items() if name in names}
-    given["values"] = tuple((float(value), bool(good)) for value, good in given.get("values", ()))
-    return Outcome(**given)
+    values = {name: value for name, value in record.items() if name in names}
+    values["values"] = tuple((float(value), bool(good)) for value, good in values.get("values", ()))
+    return Outcome(**values)
 
 
-def _same(path: Path, told: dict[str, Any], settings: dict[str, Any], where: str = "") -> None:
+def _check_settings(path: Path, recorded: dict[str, Any], settings: dict[str, Any], where: str = "") -> None:
     """Raise JournalError at the first setting in which two evaluations differ."""
-    for key in dict.fromkeys((*told, *settings)):
-        before, now = told.get(key), settings.get(key)
+    for key in dict.fromkeys((*recorded, *settings)):
+        before, now = recorded.get(key), settings.get(key)
         if before == now:
             continue
         if isinstance(before, dict) and isinstance(now, dict):
-            _same(path, before, now, f"{where}{key}.")
+            _check_settings(path, before, now, f"{where}{key}.")
         raise JournalError(
             f"{path} is another evaluation: its {where}{key} is {before!r}, this one's is {now!r}. Give another folder "
-            "with --out, or the same settings to go on with it."
+            "with --out, or the same settings to continue it."
         )
 
 
 def _lock(file: TextIO, path: Path) -> None:
-    """Keep other processes from the file as long as it is open. Raises JournalError when one has it."""
+    """Lock the file against other processes while it is open. Raises JournalError when it is locked."""
     try:
         import fcntl  # noqa: PLC0415  # Windows has none
     except ImportError:
