@@ -12,7 +12,7 @@ import typer.main
 from cell_tables import markdown as cells_markdown
 
 from treeagent.backends.bench import command
-from treeagent.backends.bench.config.plan import Plan
+from treeagent.backends.bench.config.plan import BenchSettings, Plan
 from treeagent.backends.bench.workloads.prompts import KINDS
 from treeagent.errors import ConfigError
 
@@ -183,8 +183,8 @@ def planned(words: Sequence[str]) -> Plan:
     app, make = typer.Typer(), command.plan
     app.command()(command.bench)
 
-    def caught(**settings: Any) -> Plan:
-        raise _Planned(make(**settings))
+    def caught(settings: BenchSettings) -> Plan:
+        raise _Planned(make(settings))
 
     command.plan = caught  # type: ignore[assignment]
     try:

@@ -1,4 +1,4 @@
-"""Tables of speculative methods as the documents quote them, from the file that ``treeagent bench --seeds`` writes."""
+"""Tables of speculative methods for the documents, from the file that ``treeagent bench --suite papers`` writes."""
 
 from __future__ import annotations
 

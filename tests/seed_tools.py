@@ -26,7 +26,7 @@ from treeagent.backends.models.loader import Model, load_model
 from treeagent.backends.models.tokenizer import ChatTokenizer, load_tokenizer
 from treeagent.backends.sampling.sampler import choose
 from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.drafters.base import EMPTY_LOAD, Drafter, RoundLoad
+from treeagent.backends.seed.drafters.base import Drafter
 from treeagent.backends.seed.drafters.tables.ngram import NgramDrafter
 from treeagent.backends.seed.drafters.tables.stand import StandDrafter
 from treeagent.backends.seed.drafters.tables.token_recycling import RecyclingDrafter
@@ -242,9 +242,7 @@ class Trees(Drafter):
         self.truth, self.hit, self.over = truth, hit, over
         self.random = random.Random(seed)
 
-    def propose(
-        self, rows: Sequence[SequenceState], floor: float, depth: int, load: RoundLoad = EMPTY_LOAD
-    ) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`; the floor is ignored."""
         return [self._draft(row, min(depth, max(0, row.room) + self.over)) for row in rows]
 

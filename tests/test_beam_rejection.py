@@ -40,13 +40,13 @@ def one_pass(
     group, setting = BeamGroup(run), run.sample.sampling
     group.rows = [SequenceState([0, *beam.raw], 1, setting, run.sample.stream, LIMIT, group) for beam in run.live()]
     levels = min(shape.depth([group], EMPTY_LOAD), group.rows[0].room)
-    builders = [TreeBuilder(row, levels, Draft()) for row in group.rows]
-    growth = BeamGrowth(group, builders)
+    sketches = [TreeBuilder(row, levels, Draft()) for row in group.rows]
+    growth = BeamGrowth(group, sketches)
     for level in range(levels):
         last = [
-            builder.draft.tokens[node] if node >= 0 else builder.row.tokens[-1]
-            for builder in builders
-            for node in builder.frontier
+            sketch.draft.tokens[node] if node >= 0 else sketch.row.tokens[-1]
+            for sketch in sketches
+            for node in sketch.growing
         ]
         if not last:
             break
@@ -54,15 +54,15 @@ def one_pass(
     if spoil is not None:
         group.layers = [spoil(layer) for layer in group.layers]
     first, places = [], []
-    for builder in builders:
+    for sketch in sketches:
         first.append(len(places))
-        places.append((run.position, builder.row.tokens[-1]))
+        places.append((run.position, sketch.row.tokens[-1]))
         depths = [run.position]
-        for token, parent in zip(builder.draft.tokens, builder.draft.parents, strict=True):
+        for token, parent in zip(sketch.draft.tokens, sketch.draft.parents, strict=True):
             depths.append(depths[parent + 1] + 1)
             places.append((depths[-1], token))
     positions, tokens = np.array(places).T
-    drafts = [builder.draft for builder in builders]
+    drafts = [sketch.draft for sketch in sketches]
     outcome = verifier.verify(BeamWalk(group, drafts, first, Table(torch.from_numpy(TARGET[positions, tokens]))))
     assert outcome is not None
     for beams in outcome.steps:

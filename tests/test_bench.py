@@ -23,17 +23,17 @@ from treeagent import Task, Thought
 from treeagent.backend import Sampling
 from treeagent.backends.bench import measure as running
 from treeagent.backends.bench.command import bench
+from treeagent.backends.bench.config import plan as planning
 from treeagent.backends.bench.config.modes import HOPELESS, MODES, PLAIN, SERIAL
-from treeagent.backends.bench.config.plan import plan
-from treeagent.backends.bench.equality import Difference, first_difference
-from treeagent.backends.bench.hopeless import HopelessDrafter
-from treeagent.backends.bench.measure import Run, order
-from treeagent.backends.bench.progress import Board
+from treeagent.backends.bench.config.plan import BenchSettings, plan
+from treeagent.backends.bench.equality import TokenDifference, first_difference
+from treeagent.backends.bench.measure import BenchRun, order
+from treeagent.backends.bench.progress import BenchProgress
 from treeagent.backends.bench.results import report
 from treeagent.backends.bench.results import rows as summary
 from treeagent.backends.bench.runners import backend as asking
 from treeagent.backends.bench.runners import generate as generating
-from treeagent.backends.bench.runners.base import Outcome
+from treeagent.backends.bench.runners.base import Measurement
 from treeagent.backends.bench.workloads import prompts as workload
 from treeagent.backends.bench.workloads import texts
 from treeagent.backends.seed.executor.weights import WeightCache
@@ -74,12 +74,8 @@ def run(folder, *words, modes, tokens=12):
 
 def made(**changes):
     """A plan with defaults."""
-    settings = dict(
-        model="mini", draft=None, device="cpu", dtype="float32", threads=None, chat=False, kind="game24", file=None,
-        seed=5, warm_seed=None, branches=None, sampling=Sampling(max_tokens=8), modes=None, baseline=None,
-        reference=None, check=True, repeat=1, sequential=False, reopen=False, scaling=False,
-    )  # fmt: skip
-    return plan(**{**settings, **changes})
+    settings = BenchSettings(model="mini", device="cpu", sampling=Sampling(max_tokens=8))
+    return plan(replace(settings, **changes))
 
 
 # Workloads
@@ -88,15 +84,15 @@ def made(**changes):
 @pytest.mark.parametrize("kind", workload.KINDS)
 def test_prompts_are_different_and_longer_lists_begin_like_shorter_ones(kind):
     """A seed gives its prompts again; another seed gives others."""
-    many = workload.prompts(kind, 256, 5)
+    many = workload.builtin_prompts(kind, 256, 5)
     assert len(set(many)) == 256
-    assert many[:16] == workload.prompts(kind, 16, 5)
-    assert len(set(many) & set(workload.prompts(kind, 256, 6))) < 128
+    assert many[:16] == workload.builtin_prompts(kind, 16, 5)
+    assert len(set(many) & set(workload.builtin_prompts(kind, 256, 6))) < 128
 
 
 def test_game24_prompts_share_all_but_their_numbers():
     """As the proposals of one search do."""
-    found = workload.prompts("game24", 16, 5)
+    found = workload.builtin_prompts("game24", 16, 5)
     assert all(text.startswith(texts.PROPOSE) for text in found)
     assert max(map(len, found)) - len(texts.PROPOSE) < 50
 
@@ -104,8 +100,8 @@ def test_game24_prompts_share_all_but_their_numbers():
 def test_mixed_takes_every_kind_in_equal_parts():
     """The kinds follow each other in turn."""
     kinds = [kind for kind in workload.KINDS if kind not in ("mixed", "mini")]
-    drawn = {text: kind for kind in kinds for text in workload.prompts(kind, 4, 5)}
-    assert [drawn[text] for text in workload.prompts("mixed", 4 * len(kinds), 5)] == kinds * 4
+    drawn = {text: kind for kind in kinds for text in workload.builtin_prompts(kind, 4, 5)}
+    assert [drawn[text] for text in workload.builtin_prompts("mixed", 4 * len(kinds), 5)] == kinds * 4
 
 
 def test_worked_examples_are_right():
@@ -128,13 +124,15 @@ def test_the_bundled_model_has_prompts_that_it_knows():
     hand = "2 5 8 11"
     known = Task.load("game24").prompt("propose", hand, Thought(0, None, "", hand, hand, 0), [])
     around = known.split(hand)
-    assert all(text.startswith(around[0]) and text.endswith(around[1]) for text in workload.prompts("mini", 16, 5))
+    assert all(
+        text.startswith(around[0]) and text.endswith(around[1]) for text in workload.builtin_prompts("mini", 16, 5)
+    )
 
 
 def test_a_workload_that_is_used_up_says_so():
     """There are 1820 hands of four cards."""
     with pytest.raises(ConfigError, match="no 2000 different prompts"):
-        workload.prompts("game24", 2000, 5)
+        workload.builtin_prompts("game24", 2000, 5)
 
 
 def test_prompts_come_from_a_file_of_lines_or_of_json(tmp_path):
@@ -236,7 +234,7 @@ def test_runs_alternate():
 
 def fake(name, seconds, outputs=((1, 2), (3, 4)), branches=2, repeat=0, figures=None):
     """A run that took so long."""
-    return Run(MODES[name], branches, repeat, Outcome(tuple(outputs), seconds, figures or {}))
+    return BenchRun(MODES[name], branches, repeat, Measurement(tuple(outputs), seconds, figures or {}))
 
 
 REFERENCE = ((1, 2), (3, 4))
@@ -247,32 +245,32 @@ def test_speed_ups_are_medians_of_ratios_within_a_repeat():
     chosen = made(modes=[SERIAL, "seed"], repeat=3)
     runs = [fake(SERIAL, seconds, branches=16, repeat=i) for i, seconds in enumerate((4.0, 8.0, 6.0))]
     runs += [fake("seed", seconds, branches=16, repeat=i) for i, seconds in enumerate((2.0, 2.0, 2.0))]
-    serial, seed = summary.rows(chosen, runs, REFERENCE)
+    serial, seed = summary.summarize(chosen, runs, REFERENCE)
     assert (serial.seconds, serial.tokens_per_second, serial.speedup) == (6.0, pytest.approx(4 / 6), 1.0)
     assert seed.ratios == (2.0, 4.0, 3.0)
     assert seed.speedup == 3.0
     assert seed.interval is not None
     assert seed.interval[0] < 3 < seed.interval[1]
     assert seed.interval[0] * seed.interval[1] == pytest.approx(24 ** (2 / 3))  # symmetric about the geometric mean
-    [_, alone] = summary.rows(made(modes=[SERIAL, "seed"]), [run for run in runs if run.repeat == 0], REFERENCE)
+    [_, alone] = summary.summarize(made(modes=[SERIAL, "seed"]), [run for run in runs if run.repeat == 0], REFERENCE)
     assert alone.interval is None
 
 
 def test_modes_with_fewer_tokens_are_not_faster_for_it():
     """Speed is tokens per second: whose texts end early has less to do."""
     runs = [fake(SERIAL, 4.0, branches=16), fake("seed", 2.0, [(1,), (3,)], branches=16)]
-    assert summary.rows(made(modes=[SERIAL, "seed"]), runs, None)[1].speedup == 1.0
+    assert summary.summarize(made(modes=[SERIAL, "seed"]), runs, None)[1].speedup == 1.0
 
 
 def test_equality_is_that_of_the_worst_repeat():
     """One differing repeat is a difference; where it is exact, a wrong one."""
     chosen = made(modes=["seed"], branches=[2], repeat=2)
     runs = [fake("seed", 1.0), fake("seed", 1.0, [(1, 2), (3, 5)], repeat=1)]
-    [row] = summary.rows(chosen, runs, REFERENCE)
-    assert (row.equal, row.wrong, row.difference) == (1, True, Difference(1, 1, 4, 5))
-    [coarse] = summary.rows(replace(chosen, dtype="bfloat16"), runs, REFERENCE)
+    [row] = summary.summarize(chosen, runs, REFERENCE)
+    assert (row.equal, row.wrong, row.difference) == (1, True, TokenDifference(1, 1, 4, 5))
+    [coarse] = summary.summarize(replace(chosen, dtype="bfloat16"), runs, REFERENCE)
     assert (coarse.equal, coarse.wrong) == (1, False)
-    [unchecked] = summary.rows(chosen, runs, None)
+    [unchecked] = summary.summarize(chosen, runs, None)
     assert (unchecked.equal, unchecked.wrong) == (None, False)
 
 
@@ -280,7 +278,7 @@ def test_own_noise_is_not_compared():
     """Above temperature 0 transformers draws tokens of its own, keyed backends the reference's."""
     chosen = made(modes=[SERIAL, "seed"], branches=[2], sampling=Sampling(temperature=1.0), baseline=SERIAL)
     other = [(9, 9), (9, 9)]
-    serial, seed = summary.rows(chosen, [fake(SERIAL, 1.0, other), fake("seed", 1.0, other)], REFERENCE)
+    serial, seed = summary.summarize(chosen, [fake(SERIAL, 1.0, other), fake("seed", 1.0, other)], REFERENCE)
     assert (serial.equal, serial.wrong, seed.equal, seed.wrong) == (None, False, 0, True)
     shown = text_of(report.table(chosen, [serial, seed]))
     assert "own noise" in shown
@@ -299,9 +297,9 @@ def test_figures_of_the_engine_have_columns_where_there_are_any():
     """Passes, acceptance, overhead and memory; a mode without them shows a dash."""
     figures = {"block_efficiency": 2.5, "drafted": 40, "accepted": 30, "overhead": 0.125, "kv_peak_bytes": 3 * 2**20}
     chosen = made(modes=[SERIAL, "seed"], branches=[2])
-    shown = text_of(report.table(chosen, summary.rows(chosen, [fake(SERIAL, 1.0)], REFERENCE)))
+    shown = text_of(report.table(chosen, summary.summarize(chosen, [fake(SERIAL, 1.0)], REFERENCE)))
     assert "KV peak" not in shown
-    rows = summary.rows(chosen, [fake(SERIAL, 1.0), fake("seed", 1.0, figures=figures)], REFERENCE)
+    rows = summary.summarize(chosen, [fake(SERIAL, 1.0), fake("seed", 1.0, figures=figures)], REFERENCE)
     line = next(line for line in text_of(report.table(chosen, rows)).splitlines() if "seed" in line)
     assert [cell.strip() for cell in line.split("│")[-5:-1]] == ["2.50", "75 %", "12.5 %", "3.0 MiB"]
 
@@ -310,7 +308,7 @@ def test_scaling_is_the_factor_for_twice_as_many_branches():
     """Time per token of 4 branches against 1 is two doublings."""
     chosen = made(scaling=True, branches=[1, 4])
     runs = [fake("seed", 1.0, [(1, 2)], branches=1), fake("seed", 1.0, [(1, 2)] * 4, branches=4)]
-    rows = summary.rows(chosen, runs, None)
+    rows = summary.summarize(chosen, runs, None)
     assert summary.per_doubling(*rows) == pytest.approx(0.5)
     assert "0.50x" in text_of(report.table(chosen, rows))
 
@@ -318,7 +316,9 @@ def test_scaling_is_the_factor_for_twice_as_many_branches():
 def test_failures_are_told():
     """Other modes keep their rows."""
     chosen = made(modes=[SERIAL, "seed"], branches=[2])
-    rows = summary.rows(chosen, [fake(SERIAL, 1.0), Run(MODES["seed"], 2, 0, None, "seed: no memory")], REFERENCE)
+    rows = summary.summarize(
+        chosen, [fake(SERIAL, 1.0), BenchRun(MODES["seed"], 2, 0, None, "seed: no memory")], REFERENCE
+    )
     assert "failed" in text_of(report.table(chosen, rows))
     assert report.remarks(rows, cpu=True) == ["seed: no memory"]
     assert rows[0].speedup == 1.0
@@ -327,7 +327,7 @@ def test_failures_are_told():
 def test_equality_of_nothing_is_told():
     """Empty texts are equal, which shows nothing."""
     chosen = made(modes=[SERIAL], branches=[2])
-    [row] = summary.rows(chosen, [fake(SERIAL, 1.0, [(), ()])], ((), ()))
+    [row] = summary.summarize(chosen, [fake(SERIAL, 1.0, [(), ()])], ((), ()))
     assert (row.equal, row.tokens_per_second, row.speedup) == (2, None, None)
     assert report.remarks([row], cpu=True)[0].startswith("no mode generated any token")
 
@@ -335,8 +335,9 @@ def test_equality_of_nothing_is_told():
 def test_runs_that_were_held_up_are_told():
     """Where the process had no core for a good part of a run; on a GPU nothing follows from that."""
     chosen = made(modes=[SERIAL], branches=[2], repeat=2)
-    outcomes = [Outcome(REFERENCE, 2.0, cpu_seconds=cpu) for cpu in (0.5, 3.9)]
-    rows = summary.rows(chosen, [Run(MODES[SERIAL], 2, i, outcome) for i, outcome in enumerate(outcomes)], REFERENCE)
+    measurements = [Measurement(REFERENCE, 2.0, cpu_seconds=cpu) for cpu in (0.5, 3.9)]
+    runs = [BenchRun(MODES[SERIAL], 2, i, measurement) for i, measurement in enumerate(measurements)]
+    rows = summary.summarize(chosen, runs, REFERENCE)
     assert rows[0].disturbed == 1
     assert report.remarks(rows, cpu=False) == []
     assert report.remarks(rows, cpu=True)[0].startswith("1 of 2 runs were held up")
@@ -345,9 +346,9 @@ def test_runs_that_were_held_up_are_told():
 def test_differences_have_a_place():
     """The first prompt and position that differ; a text that ends early differs at its end."""
     assert first_difference([(1, 2), (3, 4)], [(1, 2), (3, 4)]) is None
-    assert first_difference([(1, 2), (3, 4)], [(1, 2), (7, 4)]) == Difference(1, 0, 3, 7)
-    assert first_difference([(1, 2)], [(1,)]) == Difference(0, 1, 2, None)
-    assert "the end of the text" in str(Difference(0, 1, 2, None, 1e-6))
+    assert first_difference([(1, 2), (3, 4)], [(1, 2), (7, 4)]) == TokenDifference(1, 0, 3, 7)
+    assert first_difference([(1, 2)], [(1,)]) == TokenDifference(0, 1, 2, None)
+    assert "the end of the text" in str(TokenDifference(0, 1, 2, None, 1e-6))
 
 
 def test_texts_are_cut_at_their_end():
@@ -487,8 +488,8 @@ def test_help_needs_no_torch():
 def test_progress_on_a_terminal_leaves_nothing_behind():
     """A bar while a step runs, lines that stay beside it."""
     console = Console(force_terminal=True, width=80, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
-    board = Board(console)
-    board.steps = 1
+    board = BenchProgress(console)
+    board.expect(1)
     with board.step("a step", 2) as tick:
         tick()
     board.say("done")
@@ -540,7 +541,7 @@ def engine(monkeypatch):
 
 def test_the_engine_starts_cold_with_warm_tables_if_so_wished(folder, engine, monkeypatch):
     """Everything is forgotten, tables learn from prompts of another seed, and the forest is forgotten again."""
-    monkeypatch.setattr(workload, "prompts", lambda kind, n, seed: [f"{seed} {i}" for i in range(n)])
+    monkeypatch.setattr(planning, "builtin_prompts", lambda kind, n, seed: [f"{seed} {i}" for i in range(n)])
     words = ["--model", str(folder / "model"), "--branches", "2", "--warm-seed", "6", "--max-tokens", "4", "-q"]
     result = call(*words, "--modes", "seed-ngram,seed-nodraft", "--draft", str(folder / "draft"), "--no-check")
     assert result.exit_code == 0, result.output
@@ -564,7 +565,7 @@ def test_modes_of_the_engine_open_it_as_they_say(folder, engine):
         "seed-ngram": ("ngram", "rounds", False),
         "seed-model": ("model", "rounds", True),
         "seed-ngram+model": ("ngram+model", "rounds", True),
-        "seed-hopeless": (HopelessDrafter, "rounds", False),
+        "seed-hopeless": (asking.HopelessDrafter, "rounds", False),
         "seed-fcfs": ("auto", "fcfs", True),
         "seed-serial": ("auto", "serial", True),
         "seed-serial-nodraft": ("none", "serial", False),

@@ -7,8 +7,8 @@ import pytest
 
 from treeagent.backends.bench.config.modes import OPTIONS, find
 from treeagent.backends.bench.measure import Bench
-from treeagent.backends.bench.progress import Board
-from treeagent.backends.bench.results import rows as summary
+from treeagent.backends.bench.progress import BenchProgress
+from treeagent.backends.bench.results.rows import summarize
 from treeagent.backends.bench.runners.backend import SeedRunner, backend_runner
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.executor.weights import WeightCache
@@ -62,7 +62,7 @@ def test_a_mode_of_the_engine_runs_the_engine_whatever_its_options() -> None:
     """Also where its samples cannot be compared."""
     bench = Bench(
         bench_tables.planned(["-m", "mini", "--modes", "seed@drafter=ngram@verify=recursive"]),
-        Board(quiet=True),
+        BenchProgress(quiet=True),
     )
     assert isinstance(bench._runner(bench.plan.modes[0], "float32"), SeedRunner)
 
@@ -71,7 +71,7 @@ def test_modes_of_one_benchmark_may_draft_with_different_models() -> None:
     """A mode's own draft goes before that of the benchmark."""
     words = ["-m", "mini", "--draft", "mini-draft", "--modes"]
     plan = bench_tables.planned([*words, "seed-model,seed@draft=other/draft@drafter=model,seed-ngram"])
-    bench = Bench(plan, Board(quiet=True))
+    bench = Bench(plan, BenchProgress(quiet=True))
     drafts = []
     for mode in plan.modes:
         runner = bench._runner(mode, "float32")
@@ -105,9 +105,9 @@ def test_beams_are_compared_with_beams_and_say_what_their_outputs_are_worth() ->
     words = ["-m", "mini", "--draft", "mini-draft", "--workload", "mini", "--branches", "2", "--max-tokens", "8"]
     reference = ["--reference", "backend-transformers@num_beams=4", "--temperature", "1"]
     plan = bench_tables.planned([*words, "--modes", modes, *reference])
-    bench = Bench(plan, Board(quiet=True))
+    bench = Bench(plan, BenchProgress(quiet=True))
     bench.measure()
-    plain, engine, drafted, sampled = summary.rows(plan, bench.runs, bench.reference)
+    plain, engine, drafted, sampled = summarize(plan, bench.runs, bench.reference)
     assert (plain.equal, engine.equal, drafted.equal, sampled.equal) == (2, 2, 2, None)
     assert plain.score is not None
     assert engine.score == pytest.approx(plain.score, abs=1e-3)

@@ -1,4 +1,4 @@
-"""``treeagent bench --seeds``: its methods, its arithmetic, and real runs of them on ``mini``. No time is asserted.
+"""``treeagent bench --suite papers``: methods, arithmetic, and real runs of them on ``mini``. No time is asserted.
 
 The file of such a run is also what the renderer of the documents' tables is tried on.
 """
@@ -25,15 +25,15 @@ from treeagent.backends.bench import cell_report, lines
 from treeagent.backends.bench.cell_plot import draw
 from treeagent.backends.bench.command import bench
 from treeagent.backends.bench.config import methods as seeds
-from treeagent.backends.bench.config.methods import BASELINE, METHODS, NODES, OWN, Method, methods
+from treeagent.backends.bench.config.methods import BASELINE, METHODS, NODES, OWN, Method, runnable
 from treeagent.backends.bench.config.modes import PLAIN, find
-from treeagent.backends.bench.config.plan import Plan, plan
-from treeagent.backends.bench.equality import Difference
-from treeagent.backends.bench.lines import Estimate, Line, Verdict, estimate, verdict
-from treeagent.backends.bench.measure import Bench, Run
-from treeagent.backends.bench.progress import Board
+from treeagent.backends.bench.config.plan import BenchSettings, Plan, plan
+from treeagent.backends.bench.equality import TokenDifference
+from treeagent.backends.bench.lines import AutoComparison, Estimate, Line, estimate, verdict
+from treeagent.backends.bench.measure import Bench, BenchRun
+from treeagent.backends.bench.progress import BenchProgress
 from treeagent.backends.bench.runners import backend as asking
-from treeagent.backends.bench.runners.base import Outcome
+from treeagent.backends.bench.runners.base import Measurement
 from treeagent.backends.bench.workloads import prompts as workload
 from treeagent.backends.bench.workloads import texts
 from treeagent.backends.models import catalog as models
@@ -43,11 +43,12 @@ from treeagent.errors import BackendError, ConfigError, TreeagentError, UnknownN
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(bench)
 
+SMALL = ["--suite", "papers", "-m", "mini", "-w", "mini", "--branches", "2", "--threads", "1"]
+
 
 def call(*words: str) -> Result:
-    """Run ``bench --seeds`` in this process on two prompts of ``mini``; an error meant for the user is raised."""
-    common = ["--seeds", "-m", "mini", "-w", "mini", "--branches", "2", "--max-tokens", "6", "--device", "cpu"]
-    result = CliRunner().invoke(app, [*common, "--threads", "1", *words])
+    """Run the suite in this process on two prompts of ``mini``; an error meant for the user is raised."""
+    result = CliRunner().invoke(app, [*SMALL, "--max-tokens", "6", "--device", "cpu", *words])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -106,7 +107,7 @@ def test_worked_examples_of_blocksworld_reach_their_goals_by_allowed_moves() -> 
 def test_a_prompt_of_blocksworld_has_four_or_five_blocks_and_an_open_goal() -> None:
     """All sizes come up; what is wanted is never so already; free blocks are those that nothing lies on."""
     sizes = set()
-    for prompt in workload.prompts("blocksworld", 60, 5):
+    for prompt in workload.builtin_prompts("blocksworld", 60, 5):
         assert prompt.startswith(texts.STACK)
         assert prompt.endswith("My plan is as follows:\n")
         own = prompt[len(texts.STACK) + len("State: ") :]
@@ -143,10 +144,10 @@ def test_methods_of_papers_draft_equally_much() -> None:
 
 def test_methods_that_cannot_run_are_left_out(tmp_path: Path) -> None:
     """Those that draft with a model need one; S2D needs one with several exits."""
-    without = [method.label for method in methods(None)]
+    without = [method.label for method in runnable(None)]
     assert without == ["AR", "AR serial", "beams", "n-gram tables", "Token Recycling", "STAND", "auto"]
     everything = [method.label for method in METHODS]
-    assert [method.label for method in methods("mini-draft")] == [label for label in everything if label != "S2D"]
+    assert [method.label for method in runnable("mini-draft")] == [label for label in everything if label != "S2D"]
     for exits, told in (([2], ()), ([2, 4], (2, 4)), ("2, 4", ())):
         (tmp_path / "config.json").write_text(json.dumps({"exits": exits}))
         assert seeds.exits(str(tmp_path)) == told
@@ -156,7 +157,7 @@ def test_methods_that_cannot_run_are_left_out(tmp_path: Path) -> None:
 
 def test_some_methods_can_be_chosen_by_their_labels() -> None:
     """The baseline is always among them; a label that nobody has is refused with the nearest."""
-    assert [method.label for method in methods(None, ["auto", "STAND"])] == ["AR", "STAND", "auto"]
+    assert [method.label for method in runnable(None, ["auto", "STAND"])] == ["AR", "STAND", "auto"]
     result = call("--temperature", "0", "--methods", "auto,n-gram tables", "-q")
     assert result.exit_code == 0, result.output
     assert "│ n-gram tables " in result.stdout
@@ -179,7 +180,7 @@ def sorted_draft(tmp_path: Path) -> str:
 @pytest.mark.exhaustive
 def test_with_a_draft_of_several_exits_s2d_runs_and_others_draft_through_all_layers(sorted_draft: str) -> None:
     """So no two methods are the same; what drafts as much as pays is left as it comes."""
-    found = methods(sorted_draft)
+    found = runnable(sorted_draft)
     assert [method.label for method in found] == [method.label for method in METHODS]
     options = {method.label: find(method.name).options.get("exit") for method in found}
     assert options["S2D"] == "adaptive"
@@ -221,7 +222,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(words: list[str], said: 
 @pytest.mark.parametrize("words", [["--workload", "mini,value"], ["--temperature", "0,1"]])
 def test_several_kinds_or_temperatures_are_for_seeds_alone(words: list[str]) -> None:
     """The error names the option; one of each is as good as ever."""
-    with pytest.raises(ConfigError, match=f"{words[0]} .*several are for --seeds"):
+    with pytest.raises(ConfigError, match=f"{words[0]} .*several are for --suite papers"):
         bench_tables.planned(["-m", "mini", *words])
     made = bench_tables.planned(["-m", "mini", "--workload", "value", "--temperature", "0.5"])
     assert (made.workload, made.sampling.temperature) == ("value", 0.5)
@@ -230,13 +231,8 @@ def test_several_kinds_or_temperatures_are_for_seeds_alone(words: list[str]) -> 
 
 def test_the_usual_cells_are_the_papers() -> None:
     """Three kinds of task at three temperatures, each repeat with other prompts and another mode in front."""
-    planned: list[Plan] = []
-
-    def make(kind: str, sampling: Sampling, seed: int, modes: list[str]) -> Plan:
-        planned.append(made(kind=kind, sampling=sampling, seed=seed, modes=modes, repeat=1))
-        return planned[-1]
-
-    found = seeds.cells(make, NAMES, seeds.WORKLOADS, seeds.TEMPERATURES, Sampling(max_tokens=4), 5, 2)  # type: ignore[arg-type]
+    settings = BenchSettings(model="mini", branches=[2], sampling=Sampling(max_tokens=4), repeat=2)
+    found = seeds.cells(settings, THREE, seeds.WORKLOADS, seeds.TEMPERATURES)
     assert [(cell.workload, cell.temperature) for cell in found] == [
         (kind, temperature) for kind in ("gsm8k", "writing", "blocksworld") for temperature in (0, 0.2, 1)
     ]
@@ -244,7 +240,6 @@ def test_the_usual_cells_are_the_papers() -> None:
     assert (first.seed, second.seed, first.baseline, second.baseline) == (5, 6, BASELINE, BASELINE)
     assert [mode.name for mode in second.modes] == [*NAMES[1:], NAMES[0]]
     assert not set(first.prompts) & set(second.prompts)
-    assert len(planned) == 3 * 3 * 2
 
 
 # Arithmetic, on given seconds
@@ -255,21 +250,20 @@ REFERENCE = ((1, 2), (3, 4))
 
 def made(**changes: Any) -> Plan:
     """A plan of three methods."""
-    settings: dict[str, Any] = dict(
-        model="mini", draft=None, device="cpu", dtype="float32", threads=None, chat=False, kind="mini", file=None,
-        seed=5, warm_seed=None, branches=[2], sampling=Sampling(max_tokens=8), modes=NAMES, baseline=BASELINE,
-        reference=PLAIN, check=True, repeat=1, sequential=False, reopen=False, scaling=False,
+    settings = BenchSettings(
+        model="mini", device="cpu", kind="mini", branches=[2], sampling=Sampling(max_tokens=8), modes=NAMES,
+        baseline=BASELINE, reference=PLAIN,
     )  # fmt: skip
-    return plan(**{**settings, **changes})
+    return plan(replace(settings, **changes))
 
 
 def repeat(*seconds: float | None, seed: int = 5, figures: dict[str, Any] | None = None, **changes: Any) -> Bench:
     """A repeat in which the methods took so long; None failed."""
-    work = Bench(made(seed=seed, **changes), Board(quiet=True))
+    work = Bench(made(seed=seed, **changes), BenchProgress(quiet=True))
     work.reference = REFERENCE
     for mode, took in zip(work.plan.modes, seconds, strict=False):
-        outcome = None if took is None else Outcome(REFERENCE, took, figures or {})
-        work.runs.append(Run(mode, 2, 0, outcome, "no memory" if took is None else None))
+        measurement = None if took is None else Measurement(REFERENCE, took, figures or {})
+        work.runs.append(BenchRun(mode, 2, 0, measurement, "no memory" if took is None else None))
     return work
 
 
@@ -313,7 +307,7 @@ def test_a_difference_says_in_which_repeat_it_is() -> None:
     benches[1].reference = ((1, 2), (3, 9))
     line = table_of(benches)[1]
     assert (line.equal, line.compared, line.wrong) == (3, 4, True)
-    assert (line.difference, line.difference_repeat) == (Difference(1, 1, 9, 4), 1)
+    assert (line.difference, line.difference_repeat) == (TokenDifference(1, 1, 9, 4), 1)
     assert cell_report.remarks([line], cpu=False)[0].startswith("tables: differs from the reference and must not: rep")
 
 
@@ -322,7 +316,7 @@ def test_failures_leave_the_other_repeats_and_methods() -> None:
     base, tables, own = table_of([repeat(2.0, None, 1.0), repeat(2.0, 1.0, 1.0)])
     assert (tables.ratios, tables.speedup, tables.error, tables.repeats) == ((None, 2.0), 2.0, "no memory", 1)
     assert (base.error, own.error) == (None, None)
-    assert verdict([base, tables, own]) == Verdict("tables", 1.0, None)
+    assert verdict([base, tables, own]) == AutoComparison("tables", 1.0, None)
     nothing = table_of([repeat()], failures={0: "too long"})
     assert [(line.repeats, line.error) for line in nothing] == [(0, "too long")] * 3
     assert verdict(nothing) is None
@@ -387,7 +381,7 @@ def test_all_methods_run_and_give_the_tokens_that_they_should(measured: tuple[Re
     assert result.exit_code == 0, result.output
     assert [(cell["workload"], cell["temperature"]) for cell in found["cells"]] == [("mini", 0.0), ("mini", 1.0)]
     for cell in found["cells"]:
-        assert [each["label"] for each in cell["lines"]] == [method.label for method in methods("mini-draft")]
+        assert [each["label"] for each in cell["lines"]] == [method.label for method in runnable("mini-draft")]
         for each in cell["lines"]:
             free = each["beams"] or (cell["temperature"] > 0 and "verify=recursive" in each["mode"])
             assert (each["equal"], each["exact"]) == ((None, False) if free else (6, True)), each["label"]
@@ -396,13 +390,14 @@ def test_all_methods_run_and_give_the_tokens_that_they_should(measured: tuple[Re
             assert each["interval"][0] <= each["interval"][1]
 
 
+@pytest.mark.exhaustive
 def test_the_file_holds_every_run(measured: tuple[Result, dict[str, Any], Path]) -> None:
     """Settings, machine, methods, and for each cell its runs with seeds of their own."""
     _, found, folder = measured
     assert found["settings"]["reference"] == {"mode": PLAIN, "dtype": "float32"}
     assert found["settings"]["baseline"] == BASELINE
     assert found["machine"]["threads"] == 1
-    count = len(methods("mini-draft"))
+    count = len(runnable("mini-draft"))
     for cell in found["cells"]:
         assert [run["seed"] - run["repeat"] for run in cell["runs"]] == [5] * 3 * count
         firsts = [run["mode"] for run in cell["runs"][::count]]
@@ -419,6 +414,7 @@ def test_the_file_holds_every_run(measured: tuple[Result, dict[str, Any], Path])
     assert (folder / "seeds.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.exhaustive
 def test_a_table_for_each_cell_is_printed_with_what_it_means(measured: tuple[Result, dict[str, Any], Path]) -> None:
     """Labels, intervals, standard errors, the verdict on ``auto``, papers, and what could not run."""
     result, _, _ = measured
@@ -428,10 +424,11 @@ def test_a_table_for_each_cell_is_printed_with_what_it_means(measured: tuple[Res
     ):  # fmt: skip
         assert said in result.stdout
     assert result.stdout.count("of the best fixed configuration") == 2
-    steps = 2 * 3 * (len(methods("mini-draft")) + 1)
+    steps = 2 * 3 * (len(runnable("mini-draft")) + 1)
     assert f"[{steps}/{steps}]" in result.stderr
 
 
+@pytest.mark.exhaustive
 def test_the_documents_table_is_made_from_the_file(measured: tuple[Result, dict[str, Any], Path]) -> None:
     """A heading, a line for every method of each cell, and their papers at the end."""
     _, found, _ = measured
@@ -460,13 +457,13 @@ def test_models_are_loaded_once_for_all_cells(monkeypatch: pytest.MonkeyPatch) -
 
     def noted(self: asking.BackendRunner) -> None:
         if self._backend is None:
-            opened.append(self._mode.name)
+            opened.append(self.mode.name)
         real(self)
 
     monkeypatch.setattr(asking.BackendRunner, "open", noted)
     result = call("--temperature", "0,0.5", "--repeat", "2", "-q", "--top-k", "40", "--warm-seed", "9")
     assert result.exit_code == 0, result.output
-    assert sorted(opened) == sorted([PLAIN, *(method.name for method in methods(None))])
+    assert sorted(opened) == sorted([PLAIN, *(method.name for method in runnable(None))])
     for said in ("without --draft: SD, ", "at most 6 new tokens each, top-k 40", "warmed by prompts of seed 9"):
         assert said in result.stdout
 
@@ -475,15 +472,15 @@ def test_modes_may_be_loaded_anew_for_every_run() -> None:
     """Where not all of them fit into memory."""
     result = call("--reopen", "--temperature", "1", "-q")
     assert result.exit_code == 0, result.output
-    assert result.stdout.count("2/2") == sum(method.num_beams is None for method in methods(None))
+    assert result.stdout.count("2/2") == sum(method.num_beams is None for method in runnable(None))
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, mode: str, error: BaseException, after: int) -> None:
     """Let a mode's runs beyond the first ``after`` fail."""
     real, done = asking.BackendRunner.run, [0]
 
-    def run(self: asking.BackendRunner, *words: Any) -> Outcome:
-        if self._mode.name == mode:
+    def run(self: asking.BackendRunner, *words: Any) -> Measurement:
+        if self.mode.name == mode:
             done[0] += 1
             if done[0] > after:
                 raise error
@@ -506,7 +503,7 @@ def test_a_reference_that_fails_in_one_cell_leaves_the_others(monkeypatch: pytes
     failing(monkeypatch, PLAIN, BackendError("no room"), 1)
     result = call("--temperature", "0,1", "-q")
     assert result.exit_code == 3
-    assert result.stdout.count("failed: no room") == len(methods(None))
+    assert result.stdout.count("failed: no room") == len(runnable(None))
     assert result.stdout.count("of the best fixed configuration") == 1
     failing(monkeypatch, PLAIN, BackendError("no room"), 0)
     with pytest.raises(TreeagentError, match="no room"):
@@ -517,11 +514,11 @@ def test_what_was_measured_before_ctrl_c_is_shown_and_written(monkeypatch: pytes
     """The first cell whole, the second as far as it came, the third not at all."""
     failing(monkeypatch, "seed-ngram", KeyboardInterrupt(), 2)  # its warming up and one run
     path, picture = tmp_path / "seeds.json", tmp_path / "seeds.svg"
-    words = ["--seeds", "-m", "mini", "-w", "mini", "--branches", "2", "--max-tokens", "4", "--threads", "1", "-q"]
+    words = [*SMALL, "--max-tokens", "4", "-q"]
     result = CliRunner().invoke(app, [*words, "--temperature", "0,0.5,1", "--json", str(path), "--plot", str(picture)])
     assert result.exit_code != 0
     cells = json.loads(path.read_text())["cells"]
-    assert [len(cell["lines"]) for cell in cells] == [len(methods(None)), 3]
+    assert [len(cell["lines"]) for cell in cells] == [len(runnable(None)), 3]
     assert "mini, temperature 0.5" in result.stdout
     assert "mini, temperature 1:" not in result.stdout
     assert picture.stat().st_size > 1000

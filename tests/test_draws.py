@@ -100,17 +100,15 @@ def test_laws_of_many_rows_are_those_of_single_rows(kind: str) -> None:
 
 def grown(shape: Shape, rows: list[SequenceState], kind: str, together: bool) -> list[Draft]:
     """Drafts of three levels for all rows, from logits that are a function of the row and the node's place."""
-    builders = [shape.new(row, 3) for row in rows]
-    for part in [builders] if together else [[builder] for builder in builders]:
+    sketches = [shape.new(row, 3) for row in rows]
+    for part in [sketches] if together else [[sketch] for sketch in sketches]:
         growing = part
         for level in range(min(3, shape.depth or 3)):
-            logits = [
-                logits_of(kind, len(builder.frontier), 300, builder.row.stream % 997 + level) for builder in growing
-            ]
+            logits = [logits_of(kind, len(sketch.growing), 300, sketch.row.stream % 997 + level) for sketch in growing]
             if growing:
                 shape.grow(growing, level, np.concatenate(logits).astype(np.float32), 0.02)
-            growing = [builder for builder in growing if builder.frontier]
-    return [builder.draft for builder in builders]
+            growing = [sketch for sketch in growing if sketch.growing]
+    return [sketch.draft for sketch in sketches]
 
 
 SHAPES = [

@@ -226,8 +226,8 @@ def test_beams_are_drafted_as_deep_as_brings_the_most_steps_a_second(
     chance: float, groups: int, each: int, waiting: int, work: float, most: int
 ) -> None:
     """Against every other depth; the work on steps counts, and so do branches that wait."""
-    policy = BeamDepthPolicy(COSTS, DRAFT_COSTS, lambda: chance)
-    policy.record_step(work)
+    deepening = BeamDepthPolicy(COSTS, DRAFT_COSTS, lambda: chance)
+    deepening.record_step(work)
     asked, others = BeamLoad(groups, groups * each, 2 * groups * each), RoundLoad(waiting, 1.5 * waiting, waiting)
 
     def rate(depth: int) -> float:
@@ -236,7 +236,7 @@ def test_beams_are_drafted_as_deep_as_brings_the_most_steps_a_second(
         seconds = COSTS(asked.rows + waiting, waiting + depth * asked.nodes) + (drafting if depth else 0.0)
         return (groups * steps + others.tokens) / seconds
 
-    depth = policy.depth(asked, others, most)
+    depth = deepening.depth(asked, others, most)
     assert 0 <= depth <= most
     assert rate(depth) == pytest.approx(max(map(rate, range(most + 1))))
 
@@ -249,27 +249,28 @@ def test_a_tree_is_not_even_begun_where_its_first_level_does_not_pay(pair: Path)
     drafting = backend.core.parts.scheduler.speculator  # type: ignore[union-attr]
     model = drafting.drafter
     assert isinstance(model, ModelDrafter)
-    assert model.level_pays is not None
-    assert model.level_pays(4, 4, 4.0, RoundLoad())
+    assert model.policies.level_pays is not None
+    pays = model.policies.level_pays
+    assert pays(4, 4, 4.0, RoundLoad())
     for _ in range(30):
         drafting.record_outcomes({MODEL: [(1.0, False)] * 4})
-    assert not model.level_pays(4, 4, 4.0, RoundLoad())
+    assert not pays(4, 4, 4.0, RoundLoad())
     rows = [SequenceState([1, 2, 3 + i], 2, Sampling(), i, 20) for i in range(4)]
     assert all(len(draft) == 0 for draft in model.propose(rows, 0.0, 5))
     assert model.passes == 0
     for _ in range(2000):
         drafting.record_outcomes({})
-    assert model.level_pays(4, 4, 4.0, RoundLoad())
+    assert pays(4, 4, 4.0, RoundLoad())
 
 
 def test_beams_are_not_drafted_once_that_proves_dear() -> None:
     """A step's work is known after the first one, and acceptance after a few; neither is believed for ever."""
-    policy = BeamDepthPolicy(COSTS, table(100), lambda: 0.9)
+    deepening = BeamDepthPolicy(COSTS, table(100), lambda: 0.9)
     one, alone = BeamLoad(1, 4, 8), RoundLoad()
-    assert policy.depth(one, alone, 3) > 0
-    policy.record_step(10.0)
-    assert policy.depth(one, alone, 3) == 0
-    assert any(policy.depth(one, alone, 3) for _ in range(2000))
+    assert deepening.depth(one, alone, 3) > 0
+    deepening.record_step(10.0)
+    assert deepening.depth(one, alone, 3) == 0
+    assert any(deepening.depth(one, alone, 3) for _ in range(2000))
     calibration = AcceptanceEstimator()
     learning = BeamDepthPolicy(COSTS, table(100), calibration.acceptance)
     assert learning.depth(one, alone, 3) > 0
@@ -362,29 +363,29 @@ def test_the_drafter_observes_each_committed_token_once_and_no_beams() -> None:
 
 def test_a_prompt_is_read_where_that_pays_in_what_is_left_of_the_text() -> None:
     """Long texts are worth it at once, short ones only when several of them have gone without."""
-    policy = PrefillPolicy(cost=lambda tokens: tokens / 1000, saving=lambda rows, others: 0.01 * rows)
-    assert policy.should_read([row(100)], 500, 1, RoundLoad())
-    assert policy.should_read([row(30), row(30)], 500, 2, RoundLoad())  # they share the reading
+    joining = PrefillPolicy(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
+    assert joining.pays([row(100)], 500, 1, RoundLoad())
+    assert joining.pays([row(30), row(30)], 500, 2, RoundLoad())  # they share the reading
     short = row(20)
-    assert not policy.is_decided([short])
-    assert not policy.should_read([short], 500, 1, RoundLoad())
-    assert policy.is_decided([short])
-    assert not policy.should_read([short], 500, 1, RoundLoad())  # it is counted once, however often it is asked for
-    assert not policy.should_read([row(20)], 500, 1, RoundLoad())
-    assert policy.should_read([row(20)], 500, 1, RoundLoad())
-    assert not policy.should_read([row(20)], 500, 1, RoundLoad())
+    assert not joining.declined([short])
+    assert not joining.pays([short], 500, 1, RoundLoad())
+    assert joining.declined([short])
+    assert not joining.pays([short], 500, 1, RoundLoad())  # it is counted once, however often it is asked for
+    assert not joining.pays([row(20)], 500, 1, RoundLoad())
+    assert joining.pays([row(20)], 500, 1, RoundLoad())
+    assert not joining.pays([row(20)], 500, 1, RoundLoad())
 
 
 def test_what_is_left_of_a_text_is_told_by_the_length_of_others() -> None:
     """Texts that end long before their limit promise less."""
-    policy = PrefillPolicy(cost=lambda tokens: tokens / 1000, saving=lambda rows, others: 0.01 * rows)
+    joining = PrefillPolicy(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
     for _ in range(5):
         done = row(200)
         done.tokens += [3] * 8
-        policy.forget(done)
-    assert not policy.should_read([row(200)], 500, 1, RoundLoad())
-    fresh = PrefillPolicy(cost=lambda tokens: tokens / 1000, saving=lambda rows, others: 0.01 * rows)
-    assert fresh.should_read([row(200)], 500, 1, RoundLoad())
+        joining.ended(done)
+    assert not joining.pays([row(200)], 500, 1, RoundLoad())
+    fresh = PrefillPolicy(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
+    assert fresh.pays([row(200)], 500, 1, RoundLoad())
 
 
 def test_drafting_that_does_not_pay_rests_longer_each_time() -> None:

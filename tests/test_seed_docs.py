@@ -26,7 +26,7 @@ from test_readme import BLOCK
 from treeagent.backend import Round
 from treeagent.backends.bench.config.modes import MODES
 from treeagent.backends.bench.measure import Bench
-from treeagent.backends.bench.progress import Board
+from treeagent.backends.bench.progress import BenchProgress
 from treeagent.backends.bench.results.record import to_json
 from treeagent.backends.models.loader import DTYPES, Model
 from treeagent.backends.seed.backend import SeedBackend
@@ -130,7 +130,7 @@ def test_a_command_can_be_had_back_from_what_it_measures() -> None:
     assert len({COMMAND.match(line)[1] for line in lines}) == len(lines)  # type: ignore[index]
     for line in (line for line in lines if "--device" not in line):
         plan = bench_tables.planned(shlex.split(line)[2:])
-        bench = Bench(plan, Board(quiet=True))
+        bench = Bench(plan, BenchProgress(quiet=True))
         bench.reference = ()
         report = json.loads(json.dumps(to_json(bench, [], datetime.now(timezone.utc))))
         assert bench_tables.planned(shlex.split(bench_tables.command_of(report))[2:]) == plan

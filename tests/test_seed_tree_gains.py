@@ -49,15 +49,15 @@ def gained(shape: Shape, rule: Verifier, distance: float) -> tuple[float, float]
     target, guessed = models(distance)
     states = np.random.default_rng(1).integers(V, size=PASSES).tolist()
     rows = [SequenceState([state], 1, WARM, stream, 100) for stream, state in enumerate(states)]
-    builders = [shape.new(row, 2) for row in rows]
+    sketches = [shape.new(row, 2) for row in rows]
     for level in range(2):
-        last = [builder.draft.tokens[node] if level else builder.row.tokens[-1]
-                for builder in builders for node in builder.frontier]  # fmt: skip
-        shape.grow(builders, level, guessed[last], 0.0)
+        last = [sketch.draft.tokens[node] if level else sketch.row.tokens[-1]
+                for sketch in sketches for node in sketch.growing]  # fmt: skip
+        shape.grow(sketches, level, guessed[last], 0.0)
     claims, places = [], []
-    for builder in builders:
-        claims.append(DraftCheck(builder.row, builder.draft, len(places)))
-        places += [builder.row.tokens[-1], *builder.draft.tokens]
+    for sketch in sketches:
+        claims.append(DraftCheck(sketch.row, sketch.draft, len(places)))
+        places += [sketch.row.tokens[-1], *sketch.draft.tokens]
     verdicts = rule.verify(claims, Logits(torch.from_numpy(target[places])))
     tokens = np.array([len(verdict.tokens) for verdict in verdicts if verdict is not None])
     assert len(tokens) == PASSES

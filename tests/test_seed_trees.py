@@ -18,7 +18,6 @@ from treeagent.backend import Sampling
 from treeagent.backends.sampling.gumbel_top_k import softmax_rows, warp_rows
 from treeagent.backends.sampling.philox import DRAFT, gumbel
 from treeagent.backends.sampling.sampler import choose, warp
-from treeagent.backends.seed.drafters.base import EMPTY_LOAD, RoundLoad
 from treeagent.backends.seed.drafters.model.tree_builder import Child, Frontier
 from treeagent.backends.seed.drafters.model.tree_shapes import (
     BranchingTree,
@@ -94,12 +93,12 @@ class Misdeclared(BranchingTree):
 class Picky(StochasticBeam):
     """Drops the children whose tokens it does not like."""
 
-    def grow(self, builders: Sequence, level: int, logits: Law, floor: float) -> None:
+    def grow(self, sketches: Sequence, level: int, logits: Law, floor: float) -> None:
         """Wrong: the cut looks at what was drawn."""
-        super().grow(builders, level, logits, floor)
-        for builder in builders:
-            builder.draft = builder.draft.keep([i for i in range(len(builder.draft)) if builder.draft.tokens[i] < 3])
-            builder.take_frontier()
+        super().grow(sketches, level, logits, floor)
+        for sketch in sketches:
+            sketch.draft = sketch.draft.keep([i for i in range(len(sketch.draft)) if sketch.draft.tokens[i] < 3])
+            sketch.growing = []
 
 
 @pytest.mark.sampled(3)
@@ -140,9 +139,7 @@ def test_the_first_nodes_of_a_drawn_tree_are_a_draft_too(shape: Shape) -> None:
     """As when only so many nodes are verified: the law is kept."""
 
     class Cut(Shaped):
-        def propose(
-            self, rows: Sequence[SequenceState], floor: float, depth: int, load: RoundLoad = EMPTY_LOAD
-        ) -> list[Draft]:
+        def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
             return [draft.keep(range(min(3, len(draft)))) for draft in super().propose(rows, floor, depth)]
 
     drawn = texts(Rejection(), Cut(shape), Sampling(temperature=1.0, top_k=2), TREES, 2)

@@ -14,7 +14,7 @@ from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, WARM, Law, Shaped, V, joint, 
 
 from treeagent.backend import Sampling
 from treeagent.backends.sampling.sampler import choose, warp
-from treeagent.backends.seed.drafters.base import EMPTY_LOAD, Drafter, RoundLoad
+from treeagent.backends.seed.drafters.base import Drafter
 from treeagent.backends.seed.drafters.hybrid import HybridDrafter
 from treeagent.backends.seed.drafters.model.tree_shapes import Chain
 from treeagent.backends.seed.executor.logits import Logits
@@ -33,9 +33,7 @@ class Likeliest(Drafter):
     def __init__(self, breadth: int, levels: int = 2) -> None:
         self.breadth, self.levels = breadth, levels
 
-    def propose(
-        self, rows: Sequence[SequenceState], floor: float, depth: int, load: RoundLoad = EMPTY_LOAD
-    ) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`."""
         drafts = [Draft() for _ in rows]
         for row, draft in zip(rows, drafts, strict=True):
@@ -64,9 +62,7 @@ class Terse(Likeliest):
     def __init__(self) -> None:
         super().__init__(1, levels=1)
 
-    def propose(
-        self, rows: Sequence[SequenceState], floor: float, depth: int, load: RoundLoad = EMPTY_LOAD
-    ) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`."""
         drafts = super().propose(rows, floor, depth)
         for draft in drafts:
@@ -74,6 +70,7 @@ class Terse(Likeliest):
         return drafts
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize(
     ("drafter", "setting", "length"),
@@ -101,9 +98,7 @@ class NothingTakenOff(Rejection):
 class Misdeclared(Likeliest):
     """Takes the likeliest token and says that it was drawn."""
 
-    def propose(
-        self, rows: Sequence[SequenceState], floor: float, depth: int, load: RoundLoad = EMPTY_LOAD
-    ) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`."""
         drafts = super().propose(rows, floor, depth)
         for row, draft in zip(rows, drafts, strict=True):

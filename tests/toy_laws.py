@@ -15,7 +15,7 @@ from treeagent.backend import Sampling
 from treeagent.backends.sampling import gumbel_top_k as draws
 from treeagent.backends.sampling.philox import DRAFT, TEXT, uniforms
 from treeagent.backends.sampling.sampler import choose_rows, survivors, warp
-from treeagent.backends.seed.drafters.base import EMPTY_LOAD, Drafter, RoundLoad
+from treeagent.backends.seed.drafters.base import Drafter
 from treeagent.backends.seed.drafters.model import tree_shapes as shapes
 from treeagent.backends.seed.executor.logits import Logits
 from treeagent.backends.seed.records import Draft, SequenceState
@@ -171,20 +171,18 @@ class Shaped(Drafter):
         self.shape = shape
         self.name = shape.name
 
-    def propose(
-        self, rows: Sequence[SequenceState], floor: float, depth: int, load: RoundLoad = EMPTY_LOAD
-    ) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`."""
-        growing = builders = [self.shape.new(row, min(depth, 2)) for row in rows]
+        growing = sketches = [self.shape.new(row, min(depth, 2)) for row in rows]
         for level in range(min(depth, 2)):
             last = [
-                (builder.row.position + level, builder.draft.tokens[node] if node >= 0 else builder.row.tokens[-1])
-                for builder in growing
-                for node in builder.frontier
+                (sketch.row.position + level, sketch.draft.tokens[node] if node >= 0 else sketch.row.tokens[-1])
+                for sketch in growing
+                for node in sketch.growing
             ]
             positions, tokens = np.array(last).T
             self.shape.grow(growing, level, GUESSED[positions, tokens], floor)
-            growing = [builder for builder in growing if builder.frontier]
+            growing = [sketch for sketch in growing if sketch.growing]
             if not growing:
                 break
-        return [builder.draft for builder in builders]
+        return [sketch.draft for sketch in sketches]

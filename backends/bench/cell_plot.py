@@ -1,4 +1,4 @@
-"""A picture of ``treeagent bench --seeds``: a panel of bars for every kind of task and temperature."""
+"""A picture of ``treeagent bench --suite papers``: a panel of bars for every kind of task and temperature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of ``treeagent bench --seeds`` for a person, and everything there is to know for a file."""
+"""The tables of ``treeagent bench --suite papers`` for a person, and everything there is to know for a file."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import Any
 
 from rich.table import Table
 
-from .config.methods import BASELINE, METHODS, Cell, Method
-from .config.methods import methods as runnable
-from .lines import Estimate, Line, Verdict, verdict
+from .config.methods import BASELINE, METHODS, Cell, Method, runnable
+from .lines import AutoComparison, Estimate, Line, verdict
 from .measure import digest
 from .results.record import machine
 from .results.report import NOTHING, number, speedup
 from .results.rows import QUIET
-from .suite import Comparison
+from .suite import WorkloadGrid
 
 FORMAT = 1
-"""Version of the file that ``--seeds --json`` writes."""
+"""Version of the file that ``--suite papers --json`` writes."""
 
 Column = tuple[str, Callable[[Line], str]]
 
@@ -76,7 +75,7 @@ def remarks(lines: Sequence[Line], *, cpu: bool) -> list[str]:
     return said
 
 
-def auto(found: Verdict) -> str:
+def auto(found: AutoComparison) -> str:
     """Whether the engine as it comes is as fast as the best fixed configuration."""
     interval = "" if found.interval is None else f" [{found.interval[0]:.2f}-{found.interval[1]:.2f}]"
     return (
@@ -117,7 +116,7 @@ def caption(cells: Sequence[Cell], methods: Sequence[Method]) -> list[str]:
 
 
 def to_json(
-    work: Comparison, methods: Sequence[Method], tables: Sequence[Sequence[Line]], began: datetime
+    work: WorkloadGrid, methods: Sequence[Method], tables: Sequence[Sequence[Line]], began: datetime
 ) -> dict[str, Any]:
     """Everything that was measured, cell by cell, and what it was measured on."""
     cells, first = work.cells, work.benches[0][0]
@@ -142,7 +141,7 @@ def to_json(
     }
 
 
-def _cell(work: Comparison, place: int, lines: Sequence[Line]) -> dict[str, Any]:
+def _cell(work: WorkloadGrid, place: int, lines: Sequence[Line]) -> dict[str, Any]:
     cell, benches = work.cells[place], work.benches[place]
     found = verdict(lines)
     return {

@@ -12,13 +12,13 @@ import torch
 from ..models.loader import Model
 from ..sampling.philox import gumbel
 from ..sampling.sampler import warp
-from ..transformers import generate as decoding
+from ..transformers import generate
 from .config.plan import Plan
 from .runners.base import Prompt, Tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class TokenDifference:
     """Where a mode's tokens part from the reference."""
 
     prompt: int
@@ -43,13 +43,13 @@ def equal(reference: Sequence[Tokens], outputs: Sequence[Tokens]) -> int:
     return sum(expected == got for expected, got in zip(reference, outputs, strict=False))
 
 
-def first_difference(reference: Sequence[Tokens], outputs: Sequence[Tokens]) -> Difference | None:
+def first_difference(reference: Sequence[Tokens], outputs: Sequence[Tokens]) -> TokenDifference | None:
     """Where the first differing output parts from the reference; None when all are equal."""
     for number, (expected, got) in enumerate(zip(reference, outputs, strict=False)):
         if expected != got:
             pairs = enumerate(zip(expected, got, strict=False))
             place = next((place for place, (a, b) in pairs if a != b), min(len(expected), len(got)))
-            return Difference(number, place, _at(expected, place), _at(got, place))
+            return TokenDifference(number, place, _at(expected, place), _at(got, place))
     return None
 
 
@@ -68,7 +68,7 @@ def gap(model: Model, plan: Plan, prompt: Prompt, before: Tokens) -> float:
 def score(model: Model, prompts: Sequence[Prompt], outputs: Sequence[Tokens]) -> float:
     """Mean over the outputs of their summed natural-log probability, untempered, an end of text not counted."""
     pairs = [(prompt.ids, output) for prompt, output in zip(prompts, outputs, strict=False)]
-    return sum(decoding.score(model, pairs)) / len(pairs)
+    return sum(generate.score(model, pairs)) / len(pairs)
 
 
 def _at(tokens: Tokens, place: int) -> int | None:

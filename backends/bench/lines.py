@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from treeagent.comparison import speedup as speed
+from treeagent.comparison.speedup import speedup
 
 from .config.methods import OWN, Method
-from .equality import Difference
+from .equality import TokenDifference
 from .measure import Bench
-from .results import rows as summary
-from .results.rows import Row
+from .results.rows import Row, summarize
 
 NEAR = 0.95
 """Share of the best configuration's speed that ``auto`` must have."""
@@ -58,7 +57,7 @@ class Line:
     """Outputs that were."""
     exact: bool
     """Whether all of them ought to be the reference's."""
-    difference: Difference | None
+    difference: TokenDifference | None
     """The first, and the repeat (from 0) that it is in."""
     difference_repeat: int | None
     error: str | None
@@ -76,12 +75,12 @@ class Line:
         return self.exact and self.difference is not None
 
     def to_json(self) -> dict[str, Any]:
-        """As in ``treeagent bench --seeds --json``."""
+        """As in ``treeagent bench --suite papers --json``."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AutoComparison:
     """How the engine as it comes compares with the best that could have been configured."""
 
     best: str
@@ -111,7 +110,7 @@ def lines(
 
     ``explain`` looks up how close a call each difference was, for which the model is loaded once more.
     """
-    tables = [summary.rows(bench.plan, bench.runs, bench.reference) for bench in benches]
+    tables = [summarize(bench.plan, bench.runs, bench.reference) for bench in benches]
     found = []
     for method in methods:
         rows = [next((row for row in table if row.mode == method.name), None) for table in tables]
@@ -127,7 +126,7 @@ def _line(
     paces = [row.seconds_per_token for row in done if row.seconds_per_token is not None]
     ratios = tuple(row.ratios[0] if row is not None and row.ratios else None for row in rows)
     known = [ratio for ratio in ratios if ratio is not None]
-    spread = speed.speedup(known)
+    spread = speedup(known)
     compared = [row for row in done if row.equal is not None]
     differing = next((place for place, row in enumerate(rows) if row is not None and row.difference), None)
     difference = None
@@ -168,7 +167,7 @@ def estimate(values: Sequence[float]) -> Estimate | None:
     return Estimate(statistics.fmean(values), error)
 
 
-def verdict(found: Sequence[Line]) -> Verdict | None:
+def verdict(found: Sequence[Line]) -> AutoComparison | None:
     """The engine as it comes against the fastest of the others; None where one of them is missing."""
     own = next((line for line in found if line.mode == OWN), None)
     others = [line for line in found if line.mode != OWN and line.speedup is not None and not line.beams]
@@ -179,8 +178,8 @@ def verdict(found: Sequence[Line]) -> Verdict | None:
     ratios = [mine / theirs for mine, theirs in pairs if mine is not None and theirs is not None]
     if not ratios:
         return None
-    spread = speed.speedup(ratios)
-    return Verdict(best.label, statistics.median(ratios), None if spread is None else spread.interval)
+    spread = speedup(ratios)
+    return AutoComparison(best.label, statistics.median(ratios), None if spread is None else spread.interval)
 
 
 def _values(rows: Sequence[Row], figure: str) -> list[float]:

@@ -15,21 +15,21 @@ import torch
 
 from treeagent.errors import ConfigError, TreeagentError, did_you_mean
 
-from ..local import model_thread as worker
+from ..local import model_thread
 from ..local.base import find_device
-from ..models import catalog as models
+from ..models import catalog
 from ..models.loader import DTYPES
 from ..models.tokenizer import ChatTokenizer, load_tokenizer
-from . import equality as checking
+from . import equality
 from .config.modes import Mode, find
 from .config.plan import Plan
-from .equality import Difference
-from .progress import Board
+from .equality import TokenDifference
+from .progress import BenchProgress
 from .runners.backend import backend_runner
-from .runners.base import Outcome, Prompt, Runner, Tokens
+from .runners.base import Measurement, ModeRunner, Prompt, Tokens
 from .runners.continuous import ContinuousRunner
 from .runners.generate import GenerateRunner
-from .runners.pool import Loaded
+from .runners.pool import LoadedModes
 
 WARM_UP = "Yesterday two herons stood in the shallow end of our pond."
 """Completed once by every mode that has just been loaded; no workload begins like it."""
@@ -38,28 +38,28 @@ WARM_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class BenchRun:
     """One timed run of one mode, or its failure."""
 
     mode: Mode
     branches: int
     repeat: int
-    outcome: Outcome | None
+    measurement: Measurement | None
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Without the tokens themselves, but for a digest of them."""
         told: dict[str, Any] = {"mode": self.mode.name, "branches": self.branches, "repeat": self.repeat}
-        if self.outcome is None:
+        if self.measurement is None:
             return {**told, "error": self.error}
         return {
             **told,
-            "seconds": self.outcome.seconds,
-            "cpu_seconds": self.outcome.cpu_seconds,
-            "score": self.outcome.score,
-            "tokens": self.outcome.tokens,
-            "digest": digest(self.outcome.outputs),
-            "figures": dict(self.outcome.figures),
+            "seconds": self.measurement.seconds,
+            "cpu_seconds": self.measurement.cpu_seconds,
+            "score": self.measurement.score,
+            "tokens": self.measurement.tokens,
+            "digest": digest(self.measurement.outputs),
+            "figures": dict(self.measurement.figures),
         }
 
 
@@ -69,14 +69,14 @@ class Bench:
     With ``loaded`` modes stay in memory for the next plan, and whoever gave it closes it.
     """
 
-    def __init__(self, plan: Plan, board: Board, loaded: Loaded | None = None) -> None:
+    def __init__(self, plan: Plan, board: BenchProgress, loaded: LoadedModes | None = None) -> None:
         if plan.dtype not in DTYPES:
             raise ConfigError(f"no dtype is called {plan.dtype!r}.{did_you_mean(plan.dtype, DTYPES)}")
         for model in (plan.model, plan.draft):
             if model is not None:
-                models.check_name(model)
+                catalog.check_name(model)
         self.plan = plan
-        self.runs: list[Run] = []
+        self.runs: list[BenchRun] = []
         self.reference: tuple[Tokens, ...] | None = None
         """The reference's tokens for all prompts, or for the first of them; None when nothing is compared."""
         self.device = find_device(plan.device)
@@ -84,7 +84,7 @@ class Bench:
         """What else the machine did before the first run: processes that ran or waited in the last minute."""
         self._board = board
         self._keeps = loaded is not None and not plan.reopen
-        self._loaded = loaded or Loaded(self.device)
+        self._loaded = loaded or LoadedModes(self.device)
         self._broken: dict[str, str] = {}
         """Modes that cannot be loaded, and why."""
 
@@ -92,11 +92,10 @@ class Bench:
         """Run everything. Raises TreeagentError when no mode at all can run; other failures are among the runs."""
         plan = self.plan
         with _threads(plan.threads), _little_garbage():
-            text = load_tokenizer(models.resolve(plan.model), None if plan.chat else False)
+            text = load_tokenizer(catalog.resolve(plan.model), None if plan.chat else False)
             prompts, warm = _read(plan.prompts, text), _read(plan.warm, text)
             rounds = list(order(plan))
-            if self._board.steps is None:
-                self._board.steps = self.steps
+            self._board.expect(self.steps)
             try:
                 if self._needs_reference:
                     self._make_reference(prompts)
@@ -109,16 +108,16 @@ class Bench:
                 if not self._keeps:
                     self._loaded.close(networks=plan.reopen)
 
-    def explained(self, found: Difference) -> Difference:
+    def explained(self, found: TokenDifference) -> TokenDifference:
         """The difference with the gap between the reference's two best tokens there."""
         if self.reference is None:
             return found
         plan = self.plan
-        text = load_tokenizer(models.resolve(plan.model), None if plan.chat else False)
+        text = load_tokenizer(catalog.resolve(plan.model), None if plan.chat else False)
         prompt = _read(plan.prompts[: found.prompt + 1], text)[-1]
         model = self._loaded.networks.get(plan.model, plan.reference_dtype)
         before = self.reference[found.prompt][: found.position]
-        return replace(found, gap=checking.gap(model, plan, prompt, before))
+        return replace(found, gap=equality.gap(model, plan, prompt, before))
 
     @property
     def steps(self) -> int:
@@ -149,16 +148,18 @@ class Bench:
         """Take the reference from the timed runs, the longest of them."""
         if self.reference is None and self.plan.reference is not None:
             done = [
-                run.outcome for run in self.runs if run.mode.name == self.plan.reference and run.outcome is not None
+                run.measurement
+                for run in self.runs
+                if run.mode.name == self.plan.reference and run.measurement is not None
             ]
-            self.reference = max((outcome.outputs for outcome in done), key=len, default=None)
+            self.reference = max((measurement.outputs for measurement in done), key=len, default=None)
 
     def _run(
         self, mode: Mode, prompts: Sequence[Prompt], repeat: int, warm: Sequence[Prompt], text: ChatTokenizer
-    ) -> Run:
+    ) -> BenchRun:
         plan = self.plan
         if mode.name in self._broken:
-            return Run(mode, len(prompts), repeat, None, self._broken[mode.name])
+            return BenchRun(mode, len(prompts), repeat, None, self._broken[mode.name])
         title = ", ".join(
             [mode.name]
             + [f"{len(prompts)} branches"] * (len(plan.branches) > 1)
@@ -169,21 +170,23 @@ class Bench:
                 runner = self._opened(mode, text)
                 runner.cold(warm)
                 gc.collect()  # now, and not while the next mode runs
-                outcome = runner.run(prompts, tick)
+                measurement = runner.run(prompts, tick)
             if plan.scored:
                 model = self._loaded.networks.get(plan.model, plan.reference_dtype)
-                outcome = replace(outcome, score=worker.run(lambda: checking.score(model, prompts, outcome.outputs)))
+                measurement = replace(
+                    measurement, score=model_thread.run(lambda: equality.score(model, prompts, measurement.outputs))
+                )
         except TreeagentError as error:
             self._broken[mode.name] = str(error)
             self._loaded.drop(mode.name, plan.dtype)
             self._board.say(f"  {mode.name}: {error}")
             if len(self._broken) == len(plan.modes):
                 raise
-            return Run(mode, len(prompts), repeat, None, str(error))
-        self._board.say(f"  {outcome.seconds:.2f} s, {outcome.tokens / outcome.seconds:,.1f} tokens/s")
-        return Run(mode, len(prompts), repeat, outcome)
+            return BenchRun(mode, len(prompts), repeat, None, str(error))
+        self._board.say(f"  {measurement.seconds:.2f} s, {measurement.tokens / measurement.seconds:,.1f} tokens/s")
+        return BenchRun(mode, len(prompts), repeat, measurement)
 
-    def _opened(self, mode: Mode, text: ChatTokenizer) -> Runner:
+    def _opened(self, mode: Mode, text: ChatTokenizer) -> ModeRunner:
         """The mode's runner, loaded and warmed up."""
         if (found := self._held(mode, self.plan.dtype)) is not None:
             return found
@@ -194,19 +197,19 @@ class Bench:
         runner.run([warm_up], lambda: None, WARM_TOKENS)
         return runner
 
-    def _held(self, mode: Mode, dtype: str) -> Runner | None:
+    def _held(self, mode: Mode, dtype: str) -> ModeRunner | None:
         """The mode's runner if it is in memory, for this plan."""
         runner = self._loaded.get(mode.name, dtype)
         if runner is not None:
-            runner.plan = self.plan
+            runner.use(self.plan)
         return runner
 
-    def _made(self, mode: Mode, dtype: str) -> Runner:
+    def _made(self, mode: Mode, dtype: str) -> ModeRunner:
         runner = self._runner(mode, dtype)
         self._loaded.keep(mode.name, dtype, runner)
         return runner
 
-    def _runner(self, mode: Mode, dtype: str) -> Runner:
+    def _runner(self, mode: Mode, dtype: str) -> ModeRunner:
         if mode.family in ("plain", "seed"):
             return backend_runner(mode, self.plan, dtype, self._loaded.shelf)
         family = ContinuousRunner if mode.family == "continuous" else GenerateRunner

@@ -16,15 +16,19 @@ REDRAWN = 2
 """Times a second that a bar is drawn anew: each one takes a little from what is being measured."""
 
 
-class Board:
+class BenchProgress:
     """Shows steps, one after the other."""
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
         self._console = Console(stderr=True) if console is None else console
         self._quiet = quiet
         self._done = 0
-        self.steps: int | None = None
-        """How many steps there will be, where that is known."""
+        self._steps: int | None = None
+
+    def expect(self, steps: int) -> None:
+        """Set how many steps there will be, unless it is known already."""
+        if self._steps is None:
+            self._steps = steps
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -35,7 +39,7 @@ class Board:
     def step(self, text: str, parts: int | None = None) -> Iterator[Callable[[], None]]:
         """Show a step while it runs; what is yielded is called once for each of its parts that is done."""
         self._done += 1
-        title = f"[{self._done}/{self.steps}] {text}" if self.steps else text
+        title = f"[{self._done}/{self._steps}] {text}" if self._steps else text
         if self._quiet:
             yield lambda: None
         elif self._console.is_terminal:

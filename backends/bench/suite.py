@@ -9,27 +9,27 @@ from treeagent.errors import TreeagentError
 from ..local.base import find_device
 from .config.methods import Cell
 from .measure import Bench
-from .progress import Board
-from .runners.pool import Loaded
+from .progress import BenchProgress
+from .runners.pool import LoadedModes
 
 
-class Comparison:
+class WorkloadGrid:
     """Carries out the plans of all cells. What has been measured is in ``benches`` also when it was interrupted."""
 
-    def __init__(self, planned: Sequence[Cell], board: Board) -> None:
+    def __init__(self, planned: Sequence[Cell], board: BenchProgress) -> None:
         self.cells = tuple(planned)
         self._board = board
-        self._loaded = Loaded(find_device(planned[0].plans[0].device))
+        self._loaded = LoadedModes(find_device(planned[0].plans[0].device))
         self.benches = [[Bench(plan, board, self._loaded) for plan in cell.plans] for cell in planned]
         """For each cell one a repeat."""
         self.failures: dict[tuple[int, int], str] = {}
         """Cell and repeat, and why no mode at all could run there."""
-        board.steps = sum(bench.steps for benches in self.benches for bench in benches)
+        board.expect(sum(bench.steps for benches in self.benches for bench in benches))
 
     @property
     def measured(self) -> bool:
         """Whether any run succeeded."""
-        return any(run.outcome for benches in self.benches for bench in benches for run in bench.runs)
+        return any(run.measurement for benches in self.benches for bench in benches for run in bench.runs)
 
     def measure(self) -> None:
         """Run everything. Raises TreeagentError when nothing at all could run; other failures are kept."""

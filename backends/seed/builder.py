@@ -10,27 +10,22 @@ from ..models import catalog
 from ..models.loader import DTYPES, Model
 from ..models.tokenizer import ChatTokenizer
 from .config import EngineConfig
+from .draft_cost import ModelDraftCost
 from .draft_model import SharedDraftModel
-from .drafters.base import Drafter, RoundLoad
+from .drafters.base import Drafter
 from .drafters.hybrid import HybridDrafter
-from .drafters.model.beam_depth import START as BEAMS_START
-from .drafters.model.beam_depth import BeamDepthPolicy
 from .drafters.model.beam_tree import DEPTH as BEAM_DEPTH
 from .drafters.model.beam_tree import BeamShape, size_of
 from .drafters.model.drafter import ModelDrafter
-from .drafters.model.prefill_policy import PrefillPolicy
 from .drafters.tables.ngram import NgramDrafter
 from .drafters.tables.stand import StandDrafter
 from .drafters.tables.token_recycling import RecyclingDrafter
 from .executor import profiler
-from .executor.cost_table import CostTable
 from .executor.model_runner import ModelRunner
-from .records import BEAMS, MODEL
 from .scheduler.metrics import Counters
 from .scheduler.requests import JobFactory
 from .scheduler.scheduler import Scheduler
-from .speculation.goodput import best_chain
-from .speculation.speculator import DEPTH, Speculator
+from .speculation.speculator import Speculator
 from .verifiers.beam_coupled import CoupledBeams
 from .verifiers.beam_rejection import BeamRejection
 from .verifiers.rejection import VERIFIERS
@@ -134,7 +129,15 @@ def build_drafter(
     table = None if spec.table is None else _table(spec.table, coupled=config.coupled)
     if config.draft is None or draft.runner is None:
         return table
-    model = _model_drafter(config, draft.runner, draft.cost, speculator, vocabulary)
+    shape = spec.shape(coupled=config.coupled, most=speculator.draft_tokens)
+    beam_draft = config.research.beam_draft
+    width, depth = (None, BEAM_DEPTH) if beam_draft is None else size_of(beam_draft)
+    cost = draft.cost if speculator.draft_tokens is None else None
+    weighed = None if cost is None else ModelDraftCost(draft.runner, speculator, cost)
+    depth_policy = None if weighed is None or beam_draft is not None else weighed.beam_depth_policy()
+    beams = BeamShape(width, depth, coupled=config.coupled, depth_policy=depth_policy)
+    policies = None if weighed is None else weighed.policies(dynamic=shape.name == "dynamic")
+    model = ModelDrafter(draft.runner, vocabulary, shape, beams, policies)
     return model if table is None else HybridDrafter(table, model)
 
 
@@ -143,66 +146,3 @@ def _table(name: str, *, coupled: bool) -> Drafter:
     if name == "recycling":
         return RecyclingDrafter(coupled=coupled)
     return StandDrafter(coupled=coupled) if name == "stand" else NgramDrafter()
-
-
-def _model_drafter(
-    config: EngineConfig, runner: ModelRunner, cost: CostTable | None, speculator: Speculator, vocabulary: int
-) -> ModelDrafter:
-    """A drafter that drafts as deep as pays by ``cost``; without it, or with ``draft_tokens``, to the full depth."""
-    shape = config.drafter_spec.shape(coupled=config.coupled, most=speculator.draft_tokens)
-    beam_draft = config.research.beam_draft
-    width, depth = (None, BEAM_DEPTH) if beam_draft is None else size_of(beam_draft)
-    if cost is None or speculator.draft_tokens is not None:
-        return ModelDrafter(runner, vocabulary, shape, BeamShape(width, depth, coupled=config.coupled))
-    policies = _DraftPolicies(speculator, runner, cost)
-    beams = BeamShape(
-        width, depth, coupled=config.coupled, depth_policy=policies.beam_depth() if beam_draft is None else None
-    )
-    dynamic = shape.name == "dynamic"
-    return ModelDrafter(
-        runner,
-        vocabulary,
-        shape,
-        beams,
-        prefill=PrefillPolicy(policies.pass_seconds, policies.saving),
-        chain_depth=None if dynamic else lambda rows, others: policies.best_chain(rows, others)[0],
-        level_pays=policies.level_pays if dynamic else None,
-    )
-
-
-class _DraftPolicies:
-    """What drafts of a model are worth, by measured times and the model's recent acceptance."""
-
-    def __init__(self, speculator: Speculator, runner: ModelRunner, cost: CostTable) -> None:
-        """``cost``: seconds of the passes of ``runner`` through all layers."""
-        self._target, self._speculator, self._runner, self._cost = speculator.cost, speculator, runner, cost
-
-    def pass_seconds(self, tokens: float) -> float:
-        """Expected seconds of a draft pass at the recent mean exit depth."""
-        return self._cost(tokens) * self._runner.relative_cost
-
-    def best_chain(self, rows: int, others: RoundLoad) -> tuple[int, float]:
-        """The best depth of chains and its speed-up, see :func:`best_chain`."""
-        acceptance = self._speculator.estimator(MODEL).acceptance()
-        return best_chain(self._target, self.pass_seconds, acceptance, rows, DEPTH, others)
-
-    def saving(self, rows: int, others: RoundLoad) -> float:
-        """Seconds that drafting saves per round with the best chains; trees save about as much."""
-        return self._target(rows + others.rows, others.nodes) * (1 - 1 / self.best_chain(rows, others)[1])
-
-    def level_pays(self, rows: int, nodes: int, value: float, others: RoundLoad) -> bool:
-        """Whether the expected tokens of one more level come faster than the target's own.
-
-        The level has children of ``nodes`` nodes, of summed ``value``.
-        """
-        everyone = rows + others.rows
-        plain = self._target(everyone, others.nodes)
-        more = self.pass_seconds(nodes) + self._target(everyone, others.nodes + nodes) - plain
-        accepted = value * self._speculator.estimator(MODEL).accepted_per_expected
-        return accepted * plain > more * (rows + others.tokens)
-
-    def beam_depth(self) -> BeamDepthPolicy:
-        """The policy for beams, whose acceptance is estimated apart."""
-        return BeamDepthPolicy(
-            self._target, self.pass_seconds, lambda: self._speculator.estimator(BEAMS).acceptance(BEAMS_START)
-        )

@@ -75,6 +75,14 @@ class BeamGroup:
     layers: list[BeamLayer] = field(default_factory=list)
     """The drafted steps that are not verified yet."""
 
+    def add_layer(self, layer: BeamLayer) -> None:
+        """Append a drafted step."""
+        self.layers.append(layer)
+
+    def clear_layers(self) -> None:
+        """Drop the drafted steps."""
+        self.layers = []
+
 
 @dataclass(slots=True)
 class Draft:

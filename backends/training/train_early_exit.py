@@ -24,7 +24,7 @@ import torch.nn.functional as F
 
 from treeagent.errors import ConfigError, ModelError, TreeagentError, UnknownNameError
 
-from ..bench.workloads.prompts import KINDS, MINI, MIXED, prompts
+from ..bench.workloads.prompts import KINDS, MINI, MIXED, builtin_prompts
 from ..local.base import find_device
 from ..models.loader import load_model
 from ..models.tokenizer import load_tokenizer
@@ -99,7 +99,7 @@ def own_texts(model: str, kinds: Sequence[str], count: int, group: int, device: 
 
     from ..seed.backend import SeedBackend  # noqa: PLC0415
 
-    asked = {kind: prompts(kind, math.ceil(count / len(kinds)), OWN_SEED) for kind in kinds}
+    asked = {kind: builtin_prompts(kind, math.ceil(count / len(kinds)), OWN_SEED) for kind in kinds}
     backend = SeedBackend(model, chat=False, device=device)
 
     async def write(kind: str) -> list[Reply]:

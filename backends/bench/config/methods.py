@@ -1,4 +1,4 @@
-"""The family that ``treeagent bench --seeds`` compares: speculative methods of the literature, as modes of the engine.
+"""The methods of ``treeagent bench --suite papers``: speculative decoding of the literature, as modes of the engine.
 
 Methods of a paper draft ``NODES`` tokens for every branch in every round, or ``STEPS`` steps of beams, whether or not
 that pays, so that they differ in what they draft and not in how much. The engine's own drafters draft as much as
@@ -8,16 +8,15 @@ measured times say.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from treeagent.backend import Sampling
 from treeagent.errors import UnknownNameError
 
-from ...models import catalog as models
-from .modes import find
-from .plan import Plan
+from ...models import catalog
+from .modes import PLAIN, find
+from .plan import BenchSettings, Plan, plan
 
 NODES = 6
 """Drafted tokens of a branch: a chain of six, two levels of two children each, two paths of three."""
@@ -95,7 +94,7 @@ METHODS = (
 """Every method, in the order of the tables."""
 
 
-def methods(draft: str | None, labels: Sequence[str] | None = None) -> tuple[Method, ...]:
+def runnable(draft: str | None, labels: Sequence[str] | None = None) -> tuple[Method, ...]:
     """Those that can run with this draft model; of them the baseline and those with these labels, if any are given.
 
     Papers without exits draft through all of its layers, beams apart. Raises UnknownNameError.
@@ -121,7 +120,7 @@ def methods(draft: str | None, labels: Sequence[str] | None = None) -> tuple[Met
 
 def exits(draft: str) -> tuple[int, ...]:
     """The exits that the draft model's config.json lists, in layers; none where it has but one, or lies elsewhere."""
-    where = next((named.where for named in models.list_models() if named.name == draft), Path(draft).expanduser())
+    where = next((named.where for named in catalog.list_models() if named.name == draft), Path(draft).expanduser())
     try:
         config = json.loads((where / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -141,22 +140,23 @@ class Cell:
 
 
 def cells(
-    make: Callable[[str, Sampling, int, Sequence[str]], Plan],
-    modes: Sequence[str],
-    workloads: Sequence[str],
-    temperatures: Sequence[float],
-    sampling: Sampling,
-    seed: int,
-    repeat: int,
+    settings: BenchSettings, methods: Sequence[Method], workloads: Sequence[str], temperatures: Sequence[float]
 ) -> list[Cell]:
-    """All cells; ``make`` plans a kind, sampling, seed and modes. Each repeat begins with the next mode."""
+    """All cells. The settings give seed, repeats and sampling; each repeat begins with the next method."""
+    modes = [method.name for method in methods]
 
     def planned(kind: str, temperature: float, number: int) -> Plan:
         first = number % len(modes)
-        return make(kind, replace(sampling, temperature=temperature), seed + number, [*modes[first:], *modes[:first]])
+        return plan(
+            replace(
+                settings, kind=kind, sampling=replace(settings.sampling, temperature=temperature), repeat=1,
+                seed=settings.seed + number, modes=[*modes[first:], *modes[:first]], baseline=BASELINE,
+                reference=settings.reference or PLAIN,
+            )
+        )  # fmt: skip
 
     return [
-        Cell(kind, temperature, tuple(planned(kind, temperature, number) for number in range(repeat)))
+        Cell(kind, temperature, tuple(planned(kind, temperature, number) for number in range(settings.repeat)))
         for kind in dict.fromkeys(workloads)
         for temperature in dict.fromkeys(temperatures)
     ]

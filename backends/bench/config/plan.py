@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from treeagent.backend import Key, Sampling
 from treeagent.errors import ConfigError
 
-from ..workloads import prompts as workload
+from ..workloads.prompts import builtin_prompts, read_prompts
 from .modes import PLAIN, SERIAL, Mode, chosen, find
 
 EXACT = ("float32", "float64")
@@ -17,6 +17,35 @@ EXACT = ("float32", "float64")
 DOUBLINGS = tuple(2**power for power in range(9))
 """Branches of ``--scaling``: 1 to 256."""
 PLOTS = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchSettings:
+    """The options of the command; None stands for a default that depends on the others."""
+
+    model: str
+    draft: str | None = None
+    device: str | None = None
+    dtype: str = "float32"
+    threads: int | None = None
+    chat: bool = False
+    kind: str = "game24"
+    """Kind of built-in prompts, where there is no ``file``."""
+    file: Path | None = None
+    """Prompts of the user."""
+    seed: int = 5
+    warm_seed: int | None = None
+    branches: Sequence[int] | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    modes: Sequence[str] | None = None
+    baseline: str | None = None
+    reference: str | None = None
+    check: bool = True
+    """Whether tokens are compared with those of the reference."""
+    repeat: int = 1
+    sequential: bool = False
+    reopen: bool = False
+    scaling: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,81 +106,65 @@ class Plan:
         return Key(self.warm_seed if warm and self.warm_seed is not None else self.seed, "propose", str(number))
 
 
-def plan(
-    *,
-    model: str,
-    draft: str | None,
-    device: str | None,
-    dtype: str,
-    threads: int | None,
-    chat: bool,
-    kind: str,
-    file: Path | None,
-    seed: int,
-    warm_seed: int | None,
-    branches: Sequence[int] | None,
-    sampling: Sampling,
-    modes: Sequence[str] | None,
-    baseline: str | None,
-    reference: str | None,
-    check: bool,
-    repeat: int,
-    sequential: bool,
-    reopen: bool,
-    scaling: bool,
-) -> Plan:
-    """A checked plan; None stands for a default. Raises ConfigError."""
-    named = chosen(["seed"] if scaling and modes is None else modes, draft)
+def plan(settings: BenchSettings) -> Plan:
+    """A checked plan. Raises ConfigError."""
+    draft, sampling, scaling = settings.draft, settings.sampling, settings.scaling
+    modes = chosen(["seed"] if scaling and settings.modes is None else settings.modes, draft)
+    baseline, reference = settings.baseline, settings.reference
     if baseline is None:
-        baseline = SERIAL if any(mode.name == SERIAL for mode in named) else named[0].name
-    elif all(mode.name != baseline for mode in named):
-        named = (*chosen([baseline], draft), *named)
+        baseline = SERIAL if any(mode.name == SERIAL for mode in modes) else modes[0].name
+    elif all(mode.name != baseline for mode in modes):
+        modes = (*chosen([baseline], draft), *modes)
     if reference is None:
-        # Serial decoding of 256 prompts would take longer than all the rest, so a batched reference serves there.
+        # Serial decoding of 256 prompts would take longer than all other runs together.
         reference = PLAIN if sampling.temperature > 0 or scaling else SERIAL
-    held = find(reference)
-    if sampling.temperature > 0 and not held.keyed:
+    [reference_mode] = chosen([reference], draft)
+    if sampling.temperature > 0 and not reference_mode.keyed:
         raise ConfigError(
-            f"--reference {reference} cannot be compared with at a temperature above 0: it draws noise of its own. "
+            f"--reference {reference} cannot be used at a temperature above 0: it draws noise of its own. "
             f"Expected {PLAIN} or a mode of the engine."
         )
-    chosen([reference], draft)
-    prompts, counts = _prompts(kind, file, seed, branches, scaling=scaling)
-    warm: tuple[str, ...] = ()
-    if warm_seed is not None:
-        warm = _warm(kind, file, seed, warm_seed, prompts)
+    prompts, branches = _prompts(settings)
     return Plan(
-        model, draft, device, dtype, threads, chat, str(file) if file is not None else kind, seed, prompts, warm_seed,
-        warm, counts, sampling, named, baseline, reference if check else None, repeat, sequential, reopen, scaling,
+        model=settings.model, draft=draft, device=settings.device, dtype=settings.dtype, threads=settings.threads,
+        chat=settings.chat, workload=settings.kind if settings.file is None else str(settings.file),
+        seed=settings.seed, prompts=prompts, warm_seed=settings.warm_seed, warm=_warm(settings, prompts),
+        branches=branches, sampling=sampling, modes=modes, baseline=baseline,
+        reference=reference if settings.check else None, repeat=settings.repeat, sequential=settings.sequential,
+        reopen=settings.reopen, scaling=scaling,
     )  # fmt: skip
 
 
-def _prompts(
-    kind: str, file: Path | None, seed: int, branches: Sequence[int] | None, *, scaling: bool
-) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def _prompts(settings: BenchSettings) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Prompts, and how many of them each run takes."""
-    given = None if file is None else workload.read_prompts(file)
-    if branches is None:
-        most = None if given is None else len(given)
-        counts = [count for count in DOUBLINGS if most is None or count <= most] if scaling else [most or 16]
+    own = None if settings.file is None else read_prompts(settings.file)
+    most = None if own is None else len(own)
+    if settings.branches is not None:
+        counts = sorted(set(settings.branches))
+    elif settings.scaling:
+        counts = [count for count in DOUBLINGS if most is None or count <= most]
     else:
-        counts = sorted(set(branches))
+        counts = [most or 16]
     if not counts or counts[0] < 1:
         raise ConfigError(f"--branches must be whole numbers from 1, not {','.join(map(str, counts)) or 'nothing'}")
-    if given is None:
-        return tuple(workload.prompts(kind, counts[-1], seed)), tuple(counts)
-    if counts[-1] > len(given):
-        raise ConfigError(f"--branches {counts[-1]} needs as many prompts; {file} has {len(given)}")
-    return tuple(given[: counts[-1]]), tuple(counts)
+    if own is None:
+        return tuple(builtin_prompts(settings.kind, counts[-1], settings.seed)), tuple(counts)
+    if counts[-1] > len(own):
+        raise ConfigError(f"--branches {counts[-1]} needs as many prompts; {settings.file} has {len(own)}")
+    return tuple(own[: counts[-1]]), tuple(counts)
 
 
-def _warm(kind: str, file: Path | None, seed: int, warm_seed: int, prompts: Sequence[str]) -> tuple[str, ...]:
-    if file is not None:
+def _warm(settings: BenchSettings, prompts: Sequence[str]) -> tuple[str, ...]:
+    """Prompts of the seed for warming, without those that are measured."""
+    seed = settings.warm_seed
+    if seed is None:
+        return ()
+    if settings.file is not None:
         raise ConfigError("--warm-seed takes built-in prompts of another seed; it cannot be used with --prompts")
-    if warm_seed == seed:
-        raise ConfigError(f"--warm-seed {warm_seed} is the seed of the measured prompts; warm up with another one")
-    known = set(prompts)
-    return tuple(text for text in workload.prompts(kind, len(prompts), warm_seed) if text not in known)
+    if seed == settings.seed:
+        raise ConfigError(f"--warm-seed {seed} is the seed of the measured prompts; expected another one")
+    measured = set(prompts)
+    return tuple(text for text in builtin_prompts(settings.kind, len(prompts), seed) if text not in measured)
 
 
 def writable(path: Path | None, option: str, suffixes: Sequence[str] = ()) -> None:

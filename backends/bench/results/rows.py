@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from treeagent.comparison import speedup as speed
+from treeagent.comparison.speedup import speedup
 
-from .. import equality as checking
+from .. import equality
 from ..config.plan import Plan
-from ..equality import Difference
-from ..measure import Run
+from ..equality import TokenDifference
+from ..measure import BenchRun
 from ..runners.base import Tokens
 
 QUIET = 0.85
@@ -46,7 +46,7 @@ class Row:
     """Outputs that are the reference's, in the repeat with the fewest; None: not compared."""
     exact: bool
     """Whether all outputs ought to be the reference's."""
-    difference: Difference | None
+    difference: TokenDifference | None
     figures: Mapping[str, Any] = field(default_factory=dict)
     """The backend's own, of the median run."""
     score: float | None = None
@@ -77,7 +77,7 @@ class Row:
         return {**asdict(self), "figures": dict(self.figures)}
 
 
-def rows(plan: Plan, runs: Sequence[Run], reference: Sequence[Tokens] | None) -> list[Row]:
+def summarize(plan: Plan, runs: Sequence[BenchRun], reference: Sequence[Tokens] | None) -> list[Row]:
     """A row for every mode and number of branches that was run, in the order of the plan."""
     return [
         _row(plan, mode.name, branches, [run for run in runs if run.branches == branches], reference)
@@ -87,40 +87,46 @@ def rows(plan: Plan, runs: Sequence[Run], reference: Sequence[Tokens] | None) ->
     ]
 
 
-def _row(plan: Plan, name: str, branches: int, runs: Sequence[Run], reference: Sequence[Tokens] | None) -> Row:
+def _row(plan: Plan, name: str, branches: int, runs: Sequence[BenchRun], reference: Sequence[Tokens] | None) -> Row:
     own = [run for run in runs if run.mode.name == name]
     mode = own[0].mode
     paces = _paces(own)
-    outcomes = [run.outcome for run in own if run.outcome is not None]
-    middle = sorted(outcomes, key=lambda outcome: outcome.seconds)[(len(outcomes) - 1) // 2] if outcomes else None
+    measurements = [run.measurement for run in own if run.measurement is not None]
+    middle = (
+        sorted(measurements, key=lambda measurement: measurement.seconds)[(len(measurements) - 1) // 2]
+        if measurements
+        else None
+    )
     base = _paces(run for run in runs if run.mode.name == plan.baseline)
     shared = sorted(paces.keys() & base.keys())
     ratios = [base[repeat] / paces[repeat] for repeat in shared]
-    speedup = speed.speedup(ratios)
-    compared = reference is not None and plan.comparable(mode) and outcomes
+    spread = speedup(ratios)
+    compared = reference is not None and plan.comparable(mode) and measurements
     equal: int | None = None
-    difference: Difference | None = None
+    difference: TokenDifference | None = None
     if reference is not None and compared:
-        equal = min(checking.equal(reference, outcome.outputs) for outcome in outcomes)
-        found = (checking.first_difference(reference, outcome.outputs) for outcome in outcomes)
+        equal = min(equality.equal(reference, measurement.outputs) for measurement in measurements)
+        found = (equality.first_difference(reference, measurement.outputs) for measurement in measurements)
         difference = next((each for each in found if each is not None), None)
     return Row(
         mode=name,
         branches=branches,
-        repeats=len(outcomes),
-        seconds=statistics.median(outcome.seconds for outcome in outcomes) if outcomes else None,
+        repeats=len(measurements),
+        seconds=statistics.median(measurement.seconds for measurement in measurements) if measurements else None,
         tokens=None if middle is None else middle.tokens,
         tokens_per_second=1 / statistics.median(paces.values()) if paces else None,
         speedup=statistics.median(ratios) if ratios else None,
-        interval=speedup.interval if speedup is not None else None,
+        interval=None if spread is None else spread.interval,
         ratios=tuple(ratios),
         equal=equal,
         exact=plan.exact(mode),
         difference=difference,
-        score=_mean([outcome.score for outcome in outcomes]),
+        score=_mean([measurement.score for measurement in measurements]),
         figures={} if middle is None else middle.figures,
         disturbed=sum(
-            outcome.cpu_seconds < QUIET * outcome.seconds for outcome in outcomes if outcome.cpu_seconds is not None
+            measurement.cpu_seconds < QUIET * measurement.seconds
+            for measurement in measurements
+            if measurement.cpu_seconds is not None
         ),
         error=next((run.error for run in own if run.error is not None), None),
     )
@@ -131,12 +137,12 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return statistics.fmean(known) if known else None
 
 
-def _paces(runs: Iterable[Run]) -> dict[int, float]:
+def _paces(runs: Iterable[BenchRun]) -> dict[int, float]:
     """Seconds per token of each repeat; a run without a token has none."""
     return {
-        run.repeat: run.outcome.seconds / run.outcome.tokens
+        run.repeat: run.measurement.seconds / run.measurement.tokens
         for run in runs
-        if run.outcome is not None and run.outcome.tokens
+        if run.measurement is not None and run.measurement.tokens
     }
 
 

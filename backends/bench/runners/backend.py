@@ -10,19 +10,21 @@ from typing import Any
 from treeagent.backend import Backend, Reply, Request
 from treeagent.errors import BackendError
 
+from ...seed.drafters.base import Drafter
+from ...seed.drafters.tables.ngram import NgramDrafter
 from ...seed.executor.weights import WeightCache
+from ...seed.records import Draft, SequenceState
 from ...transformers.backend import TransformersBackend
 from ..config.modes import HOPELESS, Mode
 from ..config.plan import Plan
-from .base import Clock, Outcome, Prompt, Runner, Tick, Tokens
+from .base import Measurement, ModeRunner, Prompt, RunClock, Tick, Tokens
 
 
-class BackendRunner(Runner):
+class BackendRunner(ModeRunner):
     """A backend that keeps nothing between runs."""
 
     def __init__(self, mode: Mode, plan: Plan, make: Callable[[], Any]) -> None:
-        self._mode = mode
-        self.plan = plan
+        super().__init__(mode, plan)
         self._make = make
         self._backend: Any = None
 
@@ -32,7 +34,7 @@ class BackendRunner(Runner):
             self._backend = self._make()
             self._backend.load()
 
-    def run(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None = None) -> Outcome:
+    def run(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None = None) -> Measurement:
         """Complete all prompts, awaited together or one after another. Raises BackendError."""
         return asyncio.run(self._timed(prompts, tick, max_tokens, warm=False))
 
@@ -42,10 +44,10 @@ class BackendRunner(Runner):
             asyncio.run(self._backend.aclose())
             self._backend = None
 
-    async def _timed(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None, *, warm: bool) -> Outcome:
+    async def _timed(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None, *, warm: bool) -> Measurement:
         self.open()
         backend: Backend = self._backend
-        settings = replace(self.plan.sampling, num_beams=self._mode.num_beams)
+        settings = replace(self.plan.sampling, num_beams=self.mode.num_beams)
         if max_tokens is not None:
             settings = replace(settings, max_tokens=max_tokens)
         requests = [Request(prompt.text, self.plan.key(prompt.number, warm=warm), settings) for prompt in prompts]
@@ -55,14 +57,14 @@ class BackendRunner(Runner):
             tick()
             return reply
 
-        figures, clock = backend.meter(), Clock()
+        figures, clock = backend.meter(), RunClock()
         if self.plan.sequential:
             replies = [await ask(request) for request in requests]
         else:
             replies = await asyncio.gather(*map(ask, requests))
         seconds, cpu_seconds = clock.stop()
-        outputs = tuple(_tokens(self._mode.name, prompt, reply) for prompt, reply in zip(prompts, replies, strict=True))
-        return Outcome(outputs, seconds, figures(), cpu_seconds)
+        outputs = tuple(_tokens(self.mode.name, prompt, reply) for prompt, reply in zip(prompts, replies, strict=True))
+        return Measurement(outputs, seconds, figures(), cpu_seconds)
 
 
 class SeedRunner(BackendRunner):
@@ -75,6 +77,33 @@ class SeedRunner(BackendRunner):
         if warm:
             asyncio.run(self._timed(warm, lambda: None, None, warm=True))
             self._backend.reset(tables=False)
+
+
+class HopelessDrafter(Drafter):
+    """A drafter that is never right: it measures what speculation costs at acceptance 0.
+
+    Tree shapes and confidences are those of an n-gram table; every token is replaced.
+    """
+
+    name = "hopeless"
+
+    def __init__(self) -> None:
+        self._table = NgramDrafter()
+
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
+        """The table's drafts with every token replaced by a lower one, which no workload continues with."""
+        return [
+            replace(draft, tokens=[max(0, token - 1 - node) for node, token in enumerate(draft.tokens)])
+            for draft in self._table.propose(rows, floor, depth)
+        ]
+
+    def observe(self, row: SequenceState, start: int) -> None:
+        """Let the table learn."""
+        self._table.observe(row, start)
+
+    def forget(self, row: SequenceState) -> None:
+        """Remove the sequence from the table."""
+        self._table.forget(row)
 
 
 def backend_runner(mode: Mode, plan: Plan, dtype: str, shelf: WeightCache) -> BackendRunner:
@@ -91,8 +120,6 @@ def backend_runner(mode: Mode, plan: Plan, dtype: str, shelf: WeightCache) -> Ba
         from ...seed.backend import SeedBackend  # noqa: PLC0415  # not needed by the other modes
 
         if mode.name == HOPELESS:
-            from ..hopeless import HopelessDrafter  # noqa: PLC0415
-
             options["drafter"] = HopelessDrafter
         return SeedBackend(plan.model, **options, **common, shelf=shelf)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..config.modes import Mode
 from ..config.plan import Plan
 
 Tokens = tuple[int, ...]
@@ -26,7 +27,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Measurement:
     """What one run brought."""
 
     outputs: tuple[Tokens, ...]
@@ -47,7 +48,7 @@ class Outcome:
         return sum(map(len, self.outputs))
 
 
-class Clock:
+class RunClock:
     """Measures the time since it was made."""
 
     def __init__(self) -> None:
@@ -58,12 +59,17 @@ class Clock:
         return time.perf_counter() - self._wall, time.process_time() - self._cpu
 
 
-class Runner(ABC):
+class ModeRunner(ABC):
     """A mode that can run; everything but :meth:`run` is untimed."""
 
-    plan: Plan
-    """Where its prompts' keys and settings come from. Between two runs another plan for the same models, device and
-    numbers may take its place."""
+    def __init__(self, mode: Mode, plan: Plan) -> None:
+        self.mode = mode
+        self.plan = plan
+        """Gives the keys of the prompts and the sampling settings."""
+
+    def use(self, plan: Plan) -> None:
+        """Take the keys and settings of another plan for the same models, device and dtype."""
+        self.plan = plan
 
     @abstractmethod
     def open(self) -> None:
@@ -73,7 +79,7 @@ class Runner(ABC):
         """Forget earlier prompts, caches and tables; then let drafters learn from ``warm``. Raises BackendError."""
 
     @abstractmethod
-    def run(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None = None) -> Outcome:
+    def run(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None = None) -> Measurement:
         """Complete all prompts, each with the plan's limit or ``max_tokens``. Raises BackendError."""
 
     def close(self) -> None:

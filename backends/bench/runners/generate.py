@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig
-from transformers.utils import logging as transformers_logging
+from transformers.utils import logging
 
 from treeagent.errors import BackendError, ConfigError
 
-from ...local import model_thread as worker
-from ...models import catalog as models
+from ...local import model_thread
+from ...models import catalog
 from ...models.loader import Model, load_model
 from ..config.modes import Mode
 from ..config.plan import Plan
-from .base import Clock, Outcome, Prompt, Runner, Tick, Tokens
+from .base import Measurement, ModeRunner, Prompt, RunClock, Tick, Tokens
 
 # What transformers and torch raise for a model or a device that a way to generate cannot serve; lack of memory too.
 _FAILURES = (ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, RuntimeError, MemoryError)
@@ -36,7 +36,7 @@ class Networks:
     def get(self, model: str, dtype: str) -> Model:
         """The model in that type of numbers. Raises ModelError."""
         if (model, dtype) not in self._loaded:
-            self._loaded[model, dtype] = load_model(models.resolve(model), dtype, self.device)
+            self._loaded[model, dtype] = load_model(catalog.resolve(model), dtype, self.device)
         return self._loaded[model, dtype]
 
     def clear(self) -> None:
@@ -44,7 +44,7 @@ class Networks:
         self._loaded.clear()
 
 
-class GenerateRunner(Runner):
+class GenerateRunner(ModeRunner):
     """``model.generate``, one prompt after another or all of them as one batch.
 
     The checkpoint's own generation settings (a repetition penalty, a temperature) are put aside, so that every mode
@@ -52,21 +52,20 @@ class GenerateRunner(Runner):
     """
 
     def __init__(self, mode: Mode, plan: Plan, networks: Networks, dtype: str) -> None:
-        self._mode = mode
-        self.plan = plan
+        super().__init__(mode, plan)
         self._networks = networks
         self._dtype = dtype
-        self._model: Model | None = None
+        self.model: Model | None = None
         self._extra: dict[str, Any] = {}
 
     def open(self) -> None:
         """Load model and draft. Raises ModelError."""
-        if self._model is None:
-            worker.run(self._load)
+        if self.model is None:
+            model_thread.run(self._load)
 
     def _load(self) -> None:
-        self._model = self._networks.get(self.plan.model, self._dtype)
-        if self._mode.drafts and self.plan.draft is not None:
+        self.model = self._networks.get(self.plan.model, self._dtype)
+        if self.mode.drafts and self.plan.draft is not None:
             draft = self._networks.get(self.plan.draft, self._dtype)
             self._extra = {"assistant_model": draft.network}
 
@@ -76,35 +75,35 @@ class GenerateRunner(Runner):
         for network in (model.network, *self._extra.values()):
             network.generation_config = GenerationConfig(**_ends(model))
 
-    def run(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None = None) -> Outcome:
+    def run(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None = None) -> Measurement:
         """Complete all prompts. Raises BackendError, or ConfigError when they do not fit into the model's context."""
-        return worker.run(lambda: self._run(prompts, tick, max_tokens))
+        return model_thread.run(lambda: self._run(prompts, tick, max_tokens))
 
-    def _run(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None) -> Outcome:
+    def _run(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None) -> Measurement:
         model, limit = self._ready(), max_tokens or self.plan.sampling.max_tokens
         _check_fits(prompts, limit, model.context)
         parts = [[prompt] for prompt in prompts] if self.plan.sequential else [list(prompts)]
         torch.manual_seed(self.plan.seed)
-        with _explained(self._mode.name), _silent(), self._session(model, prompts, limit, tick) as complete:
-            clock = Clock()
+        with _explained(self.mode.name), _silent(), self._session(model, prompts, limit, tick) as complete:
+            clock = RunClock()
             rows = [row for part in parts for row in complete(part)]
             seconds, cpu_seconds = clock.stop()
-        return Outcome(tuple(cut(row, model.eos) for row in rows), seconds, cpu_seconds=cpu_seconds)
+        return Measurement(tuple(cut(row, model.eos) for row in rows), seconds, cpu_seconds=cpu_seconds)
 
     def close(self) -> None:
         """Let go of the model."""
-        self._model, self._extra = None, {}
+        self.model, self._extra = None, {}
 
     def _ready(self) -> Model:
         self.open()
-        if self._model is None:
-            raise BackendError(f"{self._mode.name} is not open")
-        return self._model
+        if self.model is None:
+            raise BackendError(f"{self.mode.name} is not open")
+        return self.model
 
     @contextmanager
     def _session(self, model: Model, prompts: Sequence[Prompt], limit: int, tick: Tick) -> Iterator[Complete]:
         """What completes a list of prompts, ready to start at once."""
-        whole = self._batched if self._mode.family == "batched" else self._serial
+        whole = self._batched if self.mode.family == "batched" else self._serial
         yield lambda part: whole(model, part, limit, tick)
 
     def _config(self, model: Model, limit: int, **more: Any) -> Any:
@@ -120,7 +119,7 @@ class GenerateRunner(Runner):
         return GenerationConfig(max_new_tokens=limit, **_ends(model), **drawing, **more)
 
     def _serial(self, model: Model, prompts: Sequence[Prompt], limit: int, tick: Tick) -> list[list[int]]:
-        config, rows = self._config(model, limit, **self._mode.options), []
+        config, rows = self._config(model, limit, **self.mode.options), []
         for prompt in prompts:
             ids = torch.tensor([prompt.ids], device=model.device)  # (1, T)
             made = model.network.generate(
@@ -176,7 +175,6 @@ def _explained(name: str) -> Iterator[None]:
 @contextmanager
 def _silent() -> Iterator[None]:
     """Keep transformers' remarks about generation settings out of the tables."""
-    logging: Any = transformers_logging
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

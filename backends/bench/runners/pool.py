@@ -7,24 +7,24 @@ import gc
 import torch
 
 from ...seed.executor.weights import WeightCache
-from .base import Runner
+from .base import ModeRunner
 from .generate import Networks
 
 
-class Loaded:
+class LoadedModes:
     """Runners by mode and type of numbers, and the networks that transformers' own modes share."""
 
     def __init__(self, device: torch.device) -> None:
         self.networks = Networks(device)
         self.shelf = WeightCache()
         """Models of the engine's modes."""
-        self._runners: dict[tuple[str, str], Runner] = {}
+        self._runners: dict[tuple[str, str], ModeRunner] = {}
 
-    def get(self, name: str, dtype: str) -> Runner | None:
+    def get(self, name: str, dtype: str) -> ModeRunner | None:
         """The runner of a mode; None when there is none."""
         return self._runners.get((name, dtype))
 
-    def keep(self, name: str, dtype: str, runner: Runner) -> None:
+    def keep(self, name: str, dtype: str, runner: ModeRunner) -> None:
         """Hold a runner until it is dropped or all are closed."""
         self._runners[name, dtype] = runner
 

@@ -35,7 +35,7 @@ PATIENCE = 1000
 """Draws without a new prompt after which a workload counts as used up."""
 
 
-def prompts(kind: str, n: int, seed: int) -> list[str]:
+def builtin_prompts(kind: str, n: int, seed: int) -> list[str]:
     """``n`` different prompts of a kind. Raises UnknownNameError, or ConfigError when there are not so many."""
     if kind not in KINDS:
         raise UnknownNameError("workload", kind, KINDS, " --prompts FILE takes prompts of your own.")

@@ -1,4 +1,7 @@
-"""The contract of drafters: they propose how live sequences continue. Wrong proposals cost time, never correctness."""
+"""The contract of a drafter, which proposes continuations of live sequences.
+
+A wrong proposal costs time and never changes the output.
+"""
 
 from __future__ import annotations
 
@@ -14,86 +17,79 @@ from ..records import BeamGroup, Draft, SequenceState
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VerifiedDraft:
-    """The target's k likeliest next tokens after each place of one sequence in a pass.
-
-    Places are the sequence's last token and every node of its draft, accepted or not.
-    """
+    """The target's k likeliest next tokens after the last token of a sequence and after every node of its draft."""
 
     row: SequenceState
-    """As it was drafted for: nothing is committed yet."""
+    """The sequence before the commit."""
     draft: Draft
     tokens: tuple[int, ...]
-    """The tokens that will be committed, though the text may end before the last of them."""
+    """The tokens to commit; the text may end before the last of them."""
     best: NDArray[np.int64]
-    """(1 + nodes, k) next tokens after each place, the likeliest first."""
+    """(1 + nodes, k) next tokens, the likeliest first; accepted and rejected nodes alike."""
     chances: NDArray[np.float64]
-    """(1 + nodes, k) their probabilities at temperature 1, without cuts; zeros where logits are not finite."""
+    """(1 + nodes, k) their probabilities at temperature 1 without top-k or top-p; zeros where logits are not finite."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoundLoad:
-    """Sequences in the same pass that another drafter has drafted for: drafting delays them as well."""
+    """Sequences of the same pass that another drafter has drafted for; a model's drafting delays them as well."""
 
     rows: int = 0
     tokens: float = 0.0
-    """Tokens that they are expected to get from the pass."""
+    """Tokens that they are expected to gain in the pass."""
     nodes: int = 0
-    """Nodes drafted for them."""
+    """Drafted nodes of them."""
 
 
 EMPTY_LOAD = RoundLoad()
 
 
 class Drafter(ABC):
-    """Proposes drafts for all live sequences of a round at once. Called from the engine's thread only."""
+    """Proposes drafts for all live sequences of a round. Called from the model thread only."""
 
     name: str
-    """The name that users select it by and metrics show."""
+    """The name in options and metrics."""
     seconds: float = 0.0
-    """Time of the draft model's passes so far."""
+    """Seconds spent in passes of a draft model."""
     passes: int = 0
-    """The draft model's passes so far."""
+    """Passes of a draft model."""
     exit_counts: Sequence[int] = ()
-    """Tokens that ended at each exit of the draft model so far; empty for a drafter without exits."""
+    """Tokens of the draft model by exit; empty for a model without exits."""
     top_k_wanted: int = 0
-    """How many of the target's likeliest tokens :meth:`learn` needs for each place; 0: it is not called."""
+    """Number of likeliest tokens of the target that :meth:`learn` needs for each place; 0: it is not called."""
 
     @abstractmethod
-    def propose(
-        self, rows: Sequence[SequenceState], floor: float, depth: int, load: RoundLoad = EMPTY_LOAD
-    ) -> list[Draft]:
-        """One draft per sequence, perhaps empty, of at most ``min(depth, row.room)`` levels.
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
+        """One draft per row, possibly empty, of at most ``min(depth, row.room)`` levels.
 
-        Sequences of a group of beams are among ``rows`` only where :meth:`beam_nodes` is not 0, those of one group side
-        by side. ``floor`` and ``depth`` do not apply to them; the group's layers are filled along with their drafts.
-
-        A node whose probability of being reached and accepted (the product of confidences on its path) is below
-        ``floor`` cannot pay and should be left out. ``load``: the other sequences of the pass.
+        A node whose probability of being accepted (the product of confidences on its path) is below ``floor`` does not
+        pay and should be left out. Rows of a beam group occur only if :meth:`beam_nodes` is not 0, all rows of a group
+        in a sequence; ``floor`` and ``depth`` do not apply to them, and the group's layers are filled as well.
         """
 
     def beam_nodes(self, group: BeamGroup) -> int:
-        """The most nodes of its draft for a group of beams; 0 when it drafts for single sequences only."""
+        """The most nodes of a draft for a group of beams; 0 if the drafter does not draft for beams."""
         return 0
 
     def nodes_drawn(self, depth: int) -> int:
-        """The most nodes in a draft of ``depth`` levels that must all be verified, as they were drawn at random."""
+        """The most nodes of a draft of ``depth`` levels that must not be cut, because they are random draws."""
         return 0
 
     def observe(self, row: SequenceState, start: int) -> None:
-        """``row.tokens[start:]`` were just committed; the first call for a sequence has its whole prompt."""
+        """Take note of newly committed tokens ``row.tokens[start:]`` (first of all the prompt)."""
 
     def learn(self, verified: Sequence[VerifiedDraft]) -> None:
-        """Learn from a pass in which drafts of :meth:`propose` were verified; called if :attr:`top_k_wanted` > 0.
+        """Learn from a pass that verified drafts of :meth:`propose`.
 
-        Not called while drafting is off: then nothing is computed that costs time.
+        Called if :attr:`top_k_wanted` is positive and drafting is enabled.
         """
 
     def forget(self, row: SequenceState) -> None:
-        """The sequence is no longer live: it finished, failed or was cancelled."""
+        """Drop the state of a row that finished, was cancelled or failed."""
 
     def close(self) -> None:
-        """Free what the drafter holds."""
+        """Free all state."""
 
 
 MOST_LEVELS, MOST_NODES = 16, 256
-"""Limits of a tree of a fixed shape."""
+"""Largest fixed tree."""

@@ -1,10 +1,11 @@
-"""Drafts for a group of beams: steps of beam sampling by the draft model's own joint distribution.
+"""What a draft model drafts for a group of beams: steps of beam sampling by its own joint law, from the group's beams.
 
-The first step starts from the group's beams with the target's scores, later ones from the drafted beams. Under coupled
-verification a step uses the noise of the target's run: the picks are the target's where the distributions agree. A step
-has ``width`` nodes: at temperature 0 those of a wider search, otherwise also the runners-up of the narrowest draws.
-Under rejection ``width`` beams are drawn in every step from the joint distribution after the last one, with replacement
-and noise of their own, and the distribution is kept (DSBD, Qin et al., arXiv 2409.16560, section 3.1). V vocabulary.
+The first step starts from the beams with the target's scores, the later ones from what was drafted. Under coupled
+verification the draft model takes the steps that the run would take, with the run's own noise: what it picks is what
+the target picks, if their laws agree. There is room for ``width`` nodes a step: at temperature 0 a wider search, else
+the runners-up of the draws that were decided most narrowly. Under rejection ``width`` beams are drawn in every step
+from the joint law of the last step's, with replacement and by noise of their own, and the law is kept (DSBD, Qin et
+al., arXiv 2409.16560, section 3.1).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .beam_depth import BeamDepthPolicy, BeamLoad
 from .tree_builder import TreeBuilder, draft_stream
 
 WIDER, DEPTH = 2, 3
-"""Defaults: drafted beams for each beam of the run, and steps."""
+"""Beams that are drafted for each one of the run, and steps, where the user does not say."""
 
 
 def size_of(text: str) -> tuple[int, int]:
@@ -43,14 +44,14 @@ def size_of(text: str) -> tuple[int, int]:
 
 
 class BeamShape:
-    """The width and depth of drafts for groups of beams."""
+    """How beams are drafted."""
 
     def __init__(
         self, width: int | None, depth: int, *, coupled: bool, depth_policy: BeamDepthPolicy | None = None
     ) -> None:
-        """At least ``width`` beams, and as many as the run has; None: twice as many as the run has.
+        """``width`` beams a step, at least those of the search; None drafts twice as many.
 
-        ``depth_policy`` chooses the number of steps, at most ``depth``; None: always ``depth``.
+        ``depth_policy`` chooses the number of steps, at most ``depth``; without one all of them are drafted.
         """
         self._width = width
         self._depth = depth
@@ -66,15 +67,15 @@ class BeamShape:
         """The most nodes of a draft."""
         return self.width(group) * self._depth
 
-    def depth(self, groups: Sequence[BeamGroup], others: RoundLoad) -> int:
-        """The number of steps for these groups, which are drafted together beside ``others``."""
+    def depth(self, groups: Sequence[BeamGroup], load: RoundLoad) -> int:
+        """Number of steps for groups that are drafted together, next to a load."""
         if self.depth_policy is None:
             return self._depth
         rows, nodes = sum(len(group.rows) for group in groups), sum(map(self.width, groups))
-        return self.depth_policy.depth(BeamLoad(len(groups), rows, nodes), others, self._depth)
+        return self.depth_policy.depth(BeamLoad(len(groups), rows, nodes), load, self._depth)
 
     def grow(self, growth: BeamGrowth, level: int, logits: Sequence[Floats]) -> None:
-        """Add a step from the logits, one array (V,) for every frontier node in order, and set the next frontiers."""
+        """Add a step from the logits (V,) after every growing node, and say what grows next."""
         began = time.perf_counter()
         run, width = growth.group.run, self.width(growth.group)
         rows = growth.rows(logits)
@@ -92,40 +93,40 @@ class BeamShape:
             picks, others = joint.draw(streams, position, draft_stream(level)), []
             law = law_of(joint)
         beams = joint.extended(picks, run.eos)
-        growth.group.layers.append(BeamLayer(tuple(parents), tuple(picks), law))
+        growth.group.add_layer(BeamLayer(tuple(parents), tuple(picks), law))
         growth.take(beams, [(parents[pick.beam], pick.token) for pick in others if pick.token is not None], width)
         if self.depth_policy is not None:
             self.depth_policy.record_step(time.perf_counter() - began)
 
 
 class BeamGrowth:
-    """One group's draft under construction: a tree below every sequence of the group."""
+    """One group's draft in the making: a tree below every row."""
 
     def __init__(self, group: BeamGroup, builders: Sequence[TreeBuilder]) -> None:
-        """``builders`` of the group's sequences, in their order."""
+        """``builders`` for the rows of the group, in their order."""
         self.group = group
         self.builders = list(builders)
         self.beams: list[Hypothesis] = list(group.run.beams)
-        """After the drafted steps."""
+        """As far as they are drafted."""
         self._places = {
             tuple(builder.row.tokens[builder.row.prompt :]): (i, -1) for i, builder in enumerate(self.builders)
         }
 
     def rows(self, logits: Sequence[Floats]) -> Mapping[tuple[int, ...], Floats]:
-        """By a beam's ``raw`` its logits (V,), from those of the frontier nodes of all builders in order."""
-        nodes = [(i, node) for i, builder in enumerate(self.builders) for node in builder.frontier]
+        """By a beam's ``raw`` its logits (V,); given for the growing nodes of all builders, in order."""
+        nodes = [(i, node) for i, builder in enumerate(self.builders) for node in builder.growing]
         at = dict(zip(nodes, logits, strict=True))
         return {raw: at[place] for raw, place in self._places.items()}
 
     def take(self, beams: list[Hypothesis], others: Sequence[tuple[Hypothesis, int]], width: int) -> None:
-        """Add nodes for the distinct live beams, the next frontier, and for ``others``, up to ``width`` in all."""
-        frontiers: list[list[int]] = [[] for _ in self.builders]
+        """Nodes for the distinct live ones of these beams, which grow on, and for others, up to ``width`` in all."""
+        growing: list[list[int]] = [[] for _ in self.builders]
         places: dict[tuple[int, ...], tuple[int, int]] = {}
         for beam in beams:
             if beam.finished or beam.raw in places:
                 continue
             i, node = self._add(beam.raw[:-1], beam.raw[-1])
-            frontiers[i].append(node)
+            growing[i].append(node)
             places[beam.raw] = (i, node)
         known = set(places)
         for parent, token in others:
@@ -133,8 +134,8 @@ class BeamGrowth:
             if len(known) < width and raw not in known:
                 self._add(parent.raw, token)
                 known.add(raw)
-        for builder, frontier in zip(self.builders, frontiers, strict=True):
-            builder.advance(frontier)
+        for builder, nodes in zip(self.builders, growing, strict=True):
+            builder.grow_from(nodes)
         self.beams, self._places = beams, places
 
     def _add(self, parent: tuple[int, ...], token: int) -> tuple[int, int]:
@@ -143,7 +144,7 @@ class BeamGrowth:
 
 
 def runners_up(joint: Joint, picks: Sequence[Pick], stream: int, position: int) -> list[Pick]:
-    """For each draw of one step the second best extension of the same beam, the narrowest gap first."""
+    """For the draws of one step what came second in their beams, the narrowest first."""
     warped, going = joint.warped() / joint.sampling.temperature, [pick for pick in picks if pick.token is not None]
     if not going:
         return []

@@ -94,8 +94,8 @@ class DraftCache:
         return logits
 
     def step(self, builders: Sequence[TreeBuilder]) -> torch.Tensor:
-        """Read the frontier of each draft; logits (n, V) after each of its n nodes, in order. Raises OutOfMemory."""
-        nodes = [(self._sequences[builder.row], node) for builder in builders for node in builder.frontier]
+        """Read the n growing nodes of all drafts; logits (n, V) after each, in order. Raises OutOfMemory."""
+        nodes = [(self._sequences[builder.row], node) for builder in builders for node in builder.growing]
         slots = self.runner.forest.allocate(len(nodes))
         segments = []
         for (cached, node), slot in zip(nodes, slots, strict=True):

@@ -1,9 +1,9 @@
-"""Shapes of a model's drafts, built level by level: chains, trees drawn without and with replacement, dynamic trees.
+"""How a model's draft grows, one level at a time: chains, trees drawn without and with replacement, dynamic trees.
 
 Under coupled verification children are the best of log q + g with the target's own noise g, the draft's tail uncut
 (the list law is RSD-C's; Daliri et al., arXiv 2408.07978). Under rejection they are draws with noise of their own, and
-the distribution they were drawn from is kept; a dynamic tree proposes the likeliest tokens, each a point mass.
-V vocabulary, n frontier nodes of a level, k children of a node.
+the law they were drawn from is kept; a dynamic tree proposes the likeliest tokens, which counts as a point mass each.
+V vocabulary, n nodes that grow at a level.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .tree_builder import (
     Child,
     Frontier,
     TreeBuilder,
-    coupled_children,
+    coupled,
     draft_stream,
     drawn_children,
     uncut,
@@ -34,42 +34,39 @@ from .tree_builder import (
 )
 
 MOST_GROWING = 8
-"""Nodes of a level of one dynamic tree that get children (EAGLE-2's k, Li et al., arXiv 2406.16858)."""
+"""Nodes of one dynamic tree that get children at a level (EAGLE-2's k, Li et al., arXiv 2406.16858)."""
 MOST_CHILDREN = 4
 """Children of one node of a dynamic tree."""
-LEAST_VALUE = 1e-3
-"""Least value of a node of a dynamic tree."""
 
 
 class Shape(ABC):
-    """Decides which children the frontier nodes of a level get."""
+    """Selects the children of each level."""
 
     name: str
     depth: int | None = None
-    """Its number of levels; None where that depends on expected gain."""
+    """Levels it has; None when it goes as deep as it pays."""
     keeps_law: bool = False
-    """Whether drafts are drawn with noise of their own and keep their distribution, as rejection sampling needs."""
+    """Whether drafts are draws of their own whose law is kept, as rejection sampling needs."""
     distinct: bool = True
     """Whether siblings are drawn without replacement."""
 
     def new(self, row: SequenceState, levels: int) -> TreeBuilder:
-        """An empty draft of at most ``levels`` levels."""
+        """A draft without nodes."""
         return TreeBuilder(row, levels, Draft(law=[] if self.keeps_law else None, distinct=self.distinct, by=MODEL))
 
     def nodes_drawn(self, depth: int) -> int:
-        """The most nodes in ``depth`` levels that must all be verified, for their distributions; 0 if none must."""
+        """The most nodes of so many levels that must all be verified, as their law is kept; 0 if none must."""
         return self.nodes(depth) if self.keeps_law else 0
 
     def nodes(self, depth: int) -> int:
-        """The most nodes in ``depth`` levels."""
+        """The most nodes of so many levels."""
         return depth
 
     @abstractmethod
     def grow(self, builders: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
-        """Add one level to all drafts and set their next frontiers.
+        """Add a level and set the nodes that get children next; ``logits`` (n, V) of all growing nodes, in order.
 
-        ``logits`` (n, V) after all frontier nodes of all builders, in order. Nodes of less value than ``floor`` cannot
-        pay and are left out where the kept distributions allow it.
+        Nodes of less value than ``floor`` do not pay and are left out where the law allows it.
         """
 
 
@@ -85,13 +82,13 @@ class Chain(Shape):
         """See :class:`Shape`."""
         chosen = self.choose([builder.row for builder in builders], level, logits)
         for builder, (token, confidence, law) in zip(builders, chosen, strict=True):
-            parent = builder.frontier[0]
-            # The confidence is that of the distribution, so leaving the token out does not depend on which it is.
-            pays = builder.value[parent] * confidence >= floor
-            builder.advance([builder.add(token, parent, confidence, law)] if pays else [])
+            parent = builder.growing[0]
+            # The confidence is that of the law, so leaving the token out does not depend on which it is.
+            worth = builder.value[parent] * confidence >= floor
+            builder.grow_from([builder.add(token, parent, confidence, law)] if worth else [])
 
     def choose(self, rows: Sequence[SequenceState], level: int, logits: Floats) -> list[Child]:
-        """For each of n sequences a token, its confidence and, if kept, its distribution (V,); logits (n, V)."""
+        """For each row a token, its confidence and, if kept, the law (V,) it was drawn from; logits (rows, V)."""
         streams, positions = [row.stream for row in rows], [row.position + level for row in rows]
         if self.keeps_law:
             tokens = choose_rows(logits, [row.sampling for row in rows], streams, positions, draft_stream(level))
@@ -109,7 +106,7 @@ class Chain(Shape):
 
 
 class BranchingTree(Shape):
-    """A fixed number of children a node by level: RSD-C, Gumbel-Top-k (Jeon et al., arXiv 2402.14160, section 3.2).
+    """So many children for every node of a level: RSD-C, Gumbel-Top-k (Jeon et al., arXiv 2402.14160, section 3.2).
 
     With ``replacement`` siblings are independent draws and may be equal (the baseline of that paper, and MCSD's,
     arXiv 2401.06706).
@@ -128,21 +125,21 @@ class BranchingTree(Shape):
 
     def grow(self, builders: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
         """See :class:`Shape`."""
-        siblings = iter(self._siblings(Frontier(builders, level), logits))
+        children = iter(self._siblings(Frontier(builders, level), logits))
         for builder in builders:
-            frontier = []
-            for parent in builder.take_frontier():
-                for token, confidence, law in next(siblings):
+            growing: list[int] = []
+            for parent in builder.growing:
+                for token, confidence, law in next(children):
                     if self.keeps_law or builder.value[parent] * confidence >= floor:
-                        frontier.append(builder.add(token, parent, confidence, law))
-            builder.advance(frontier)
+                        growing.append(builder.add(token, parent, confidence, law))
+            builder.grow_from(growing)
 
     def _siblings(self, nodes: Frontier, logits: Floats) -> list[list[Child]]:
-        """For each of n nodes its children in the order they were drawn; logits (n, V)."""
+        """Children of every node, in the order they were drawn, with their confidences and the law of the first."""
         width = self.widths[nodes.level]
         if not self.keeps_law:
-            children, _, _ = coupled_children(nodes, uncut_scores(nodes, logits), width)
-            return [[(*child, None) for child in own[:width]] for own in children]
+            candidates, _, _ = coupled(nodes, uncut_scores(nodes, logits), width)
+            return [[(*child, None) for child in own[:width]] for own in candidates]
         scores = warp_or_greedy(logits, nodes.rows)
         laws = softmax_rows(scores)
         if self.distinct:
@@ -174,20 +171,19 @@ class StochasticBeam(Shape):
         nodes = Frontier(builders, level)
         offers = iter(self._offers(nodes, logits))
         for builder in builders:
-            offered = [offer for _ in builder.frontier for offer in next(offers)]
-            # Of one parent the first of its list are selected: the cut depends on scores, not on tokens.
+            offered = [offer for _ in builder.growing for offer in next(offers)]
+            # Of each parent the first children of its list are selected: by scores, independent of the tokens.
             best = nlargest(self.width, offered, key=lambda offer: offer[0])
-            frontier = []
+            growing: list[int] = []
             for perturbed, parent, plain, (token, confidence, law) in best:
                 if self.keeps_law or builder.value[parent] * confidence >= floor:
-                    frontier.append(builder.add(token, parent, confidence, law, (plain, perturbed)))
-            builder.advance(frontier)
+                    node = builder.add(token, parent, confidence, law)
+                    builder.beam[node] = (plain, perturbed)
+                    growing.append(node)
+            builder.grow_from(growing)
 
     def _offers(self, nodes: Frontier, logits: Floats) -> list[list[tuple[float, int, float, Child]]]:
-        """For each of n nodes at most k = ``width`` children; logits (n, V).
-
-        A child is its path's perturbed log-probability, its parent, its path's plain log-probability, the child.
-        """
+        """Children of every node: perturbed log-probability of the path, parent, plain log-probability, child."""
         if self.keeps_law:
             scaled = warp_or_greedy(logits, nodes.rows)
             ids, scores = nodes.draw(
@@ -196,8 +192,8 @@ class StochasticBeam(Shape):
             children = drawn_children(ids, softmax_rows(scaled))
         else:
             scaled = uncut_scores(nodes, logits)
-            best, ids, scores = coupled_children(nodes, scaled, self.width)
-            children = [[(*child, None) for child in own[: self.width]] for own in best]
+            candidates, ids, scores = coupled(nodes, scaled, self.width)
+            children = [[(*child, None) for child in own[: self.width]] for own in candidates]
         most = scaled.max(axis=1)
         sums = np.exp(scaled - most[:, None]).sum(axis=1)
         norms = [top + math.log(total) for top, total in zip(most.tolist(), sums.tolist(), strict=True)]
@@ -216,16 +212,14 @@ class StochasticBeam(Shape):
 
 
 class DynamicTree(Shape):
-    """Width and depth by confidence (OPT-Tree, Wang et al., arXiv 2406.17276; EAGLE-2, 2406.16858).
-
-    The most valuable nodes of a level get children, children of little value are left out, and the engine verifies the
-    best.
+    """Width and depth follow the confidence: the most valuable nodes of every level get children, children of little
+    value are left out (OPT-Tree, Wang et al., arXiv 2406.17276; EAGLE-2, 2406.16858), and the budget takes the best.
     """
 
     name = "dynamic"
 
     def __init__(self, *, coupled: bool, most: int | None = None) -> None:
-        """``most`` nodes will be verified; None: by their value."""
+        """``most`` nodes will be verified; None when their value decides."""
         self.coupled, self.most = coupled, most
 
     def grow(self, builders: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
@@ -233,22 +227,22 @@ class DynamicTree(Shape):
         candidates = iter(self._candidates(Frontier(builders, level), logits))
         for builder in builders:
             new: list[int] = []
-            for parent in builder.take_frontier():
+            for parent in builder.growing:
                 for token, confidence in next(candidates):
-                    if builder.value[parent] * confidence >= max(floor, LEAST_VALUE):
+                    if builder.value[parent] * confidence >= max(floor, 1e-3):
                         new.append(builder.add(token, parent, confidence))
-            frontier = nlargest(MOST_GROWING, new, key=builder.value.__getitem__)
-            if self.most is not None:  # children of a node that will not be verified are of no use
+            growing = nlargest(MOST_GROWING, new, key=builder.value.__getitem__)
+            if self.most is not None:  # nodes below the last one that will be verified get no children
                 best = nlargest(self.most, (builder.value[node] for node in range(len(builder.draft))))
                 if len(best) == self.most:
-                    frontier = [node for node in frontier if builder.value[node] > best[-1]]
-            builder.advance(frontier)
+                    growing = [node for node in growing if builder.value[node] > best[-1]]
+            builder.grow_from(growing)
 
     def _candidates(self, nodes: Frontier, logits: Floats) -> list[list[tuple[int, float]]]:
-        """For each of n nodes its candidates with their confidences, the likeliest first; logits (n, V)."""
+        """For every node tokens and confidences, the likeliest first."""
         if self.coupled:
-            children, _, _ = coupled_children(nodes, uncut_scores(nodes, logits), MOST_CHILDREN)
-            return [own[:MOST_CHILDREN] for own in children]
+            candidates, _, _ = coupled(nodes, uncut_scores(nodes, logits), MOST_CHILDREN)
+            return [own[:MOST_CHILDREN] for own in candidates]
         none = [0] * len(nodes.rows)
         ids, _ = top_draws_rows(logits.astype(np.float64), [False] * len(none), none, none, MOST_CHILDREN)
         laws = softmax_rows(warp_rows(logits, [row.sampling for row in nodes.rows]))
@@ -270,7 +264,7 @@ def condition(scores: NDArray[np.float64], most: float) -> NDArray[np.float64]:
 
 
 def _softmax_at(logits: Floats, token: int) -> float:
-    """Probability of one token by logits (V,)."""
+    """Probability of one token."""
     return math.exp(float(logits[token]) - _log_sum_exp(logits.astype(np.float64)))
 
 

@@ -14,7 +14,7 @@ from itertools import count
 from typing import Protocol, TypeVar
 
 from ...records import Draft, SequenceState
-from ..base import EMPTY_LOAD, Drafter, RoundLoad
+from ..base import Drafter
 
 CONTEST = 3.0
 """Candidates whose score is this far below the best are not given their noise: it seldom lets them win, and computing
@@ -39,9 +39,7 @@ GuessType = TypeVar("GuessType", bound=Guess)
 class BestFirstDrafter(Drafter):
     """Drafts each sequence apart, best-first."""
 
-    def propose(
-        self, rows: Sequence[SequenceState], floor: float, depth: int, load: RoundLoad = EMPTY_LOAD
-    ) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """For each sequence the nodes that are reached and accepted with a probability of at least ``floor``."""
         if floor >= 1:
             return [Draft() for _ in rows]
