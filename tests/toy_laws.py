@@ -15,7 +15,7 @@ from treeagent.backend import Sampling
 from treeagent.backends.sampling import gumbel_top_k as draws
 from treeagent.backends.sampling.philox import DRAFT, TEXT, uniforms
 from treeagent.backends.sampling.sampler import choose_rows, survivors, warp
-from treeagent.backends.seed.drafters.base import Drafter
+from treeagent.backends.seed.drafters.base import EMPTY_LOAD, Drafter, RoundLoad
 from treeagent.backends.seed.drafters.model import tree_shapes as shapes
 from treeagent.backends.seed.executor.logits import Logits
 from treeagent.backends.seed.records import Draft, SequenceState
@@ -171,7 +171,9 @@ class Shaped(Drafter):
         self.shape = shape
         self.name = shape.name
 
-    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
+    def propose(
+        self, rows: Sequence[SequenceState], floor: float, depth: int, load: RoundLoad = EMPTY_LOAD
+    ) -> list[Draft]:
         """See :class:`Drafter`."""
         growing = sketches = [self.shape.new(row, min(depth, 2)) for row in rows]
         for level in range(min(depth, 2)):

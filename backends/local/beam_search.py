@@ -32,7 +32,7 @@ from treeagent.errors import BackendError
 
 from ..sampling.gumbel_top_k import top_draws_rows
 from ..sampling.philox import TEXT, Floats, gumbel_rows
-from ..sampling.sampler import choose_rows, survivors
+from ..sampling.sampler import NOT_FINITE, choose_rows, survivors
 from .sample import Sample
 
 WHICH = 1
@@ -190,7 +190,7 @@ def log_softmax(logits: Floats) -> NDArray[np.float64]:
     wide = logits.astype(np.float64)
     most = float(wide.max())
     if not math.isfinite(most):
-        raise BackendError("the model returned logits that are not finite (nan, or no token is possible)")
+        raise BackendError(NOT_FINITE)
     wide -= most + math.log(float(np.exp(wide - most).sum()))
     return wide
 

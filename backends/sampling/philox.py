@@ -19,9 +19,9 @@ Mask: TypeAlias = NDArray[np.bool_]
 Words: TypeAlias = NDArray[np.uint32]
 
 
-TEXT, DRAFT, COIN, RESIDUAL = range(4)
+TEXT, DRAFT, ACCEPTANCE, RESIDUAL = range(4)
 """Purposes of random numbers at one position: the text itself (coupled drafts share it), an independent draft, the
-coins and the last draw of rejection sampling."""
+uniform numbers of acceptance and the last draw of rejection sampling."""
 
 
 PURPOSES = 4

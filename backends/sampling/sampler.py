@@ -36,6 +36,11 @@ SMALL = 4096
 MOST_BEAMS = 64
 """Beams of one completion."""
 
+NOT_FINITE = (
+    "the model returned logits that are not finite (nan, or no token is possible). Its weights may be damaged, or "
+    "overflow in this dtype; try dtype=float32."
+)
+
 
 def check(sampling: Sampling) -> None:
     """Raise BackendError when a setting has no meaning, listing every fault."""
@@ -119,7 +124,7 @@ def choose_rows(
     best: NDArray[np.int64] = logits.argmax(axis=1)  # (R,)
     top = logits[np.arange(len(logits)), best]  # (R,)
     if not np.isfinite(top).all():
-        raise BackendError("the model returned logits that are not finite (nan, or no token is possible)")
+        raise BackendError(NOT_FINITE)
     sampled = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
     if sampled and logits.shape[1] <= SMALL:
         best[sampled] = _choose_small(

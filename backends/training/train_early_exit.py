@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import math
 import random
 import time
@@ -30,6 +29,7 @@ from ..models.loader import load_model
 from ..models.tokenizer import load_tokenizer
 from ..models.torch_private import has_fast_bfloat16
 from .early_exit_loss import Batch, Text, exit_logits, packed
+from .loop import apply_step, log_line, save_whole
 from .sampled_softmax import Candidates
 
 OWN_KINDS = tuple(kind for kind in KINDS if kind not in (MINI, MIXED))
@@ -185,29 +185,16 @@ def train(
         if step < first:
             continue
         loss = loss_of(model, [packed(group, model.device) for group in taken], candidates)
-        torch.nn.utils.clip_grad_norm_(learnt, 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * schedule(step, steps)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        apply_step(learnt, [optimizer], lr * schedule(step, steps))
         mean = loss if step == first else 0.95 * mean + 0.05 * loss
         if step % 20 == 0 or step == steps - 1:
             line = {"step": step, "loss": round(mean, 4), "s": round(time.monotonic() - began)}
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-            print(line, flush=True)
+            log_line(out, line)
         if step % 50 == 49 or step == steps - 1:
             trained = {
                 name: value for name, value in model.state_dict().items() if "layers." in name or ".norm" in name
             }
-            keep({"model": trained, "optimizer": optimizer.state_dict(), "step": step + 1}, checkpoint)
-
-
-def keep(what: dict[str, Any], path: Path) -> None:
-    """Write a file whole or not at all: whoever is killed while writing finds what was there before."""
-    new = path.with_suffix(".new")
-    torch.save(what, new)
-    new.replace(path)
+            save_whole({"model": trained, "optimizer": optimizer.state_dict(), "step": step + 1}, checkpoint)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -265,7 +252,7 @@ def run(options: argparse.Namespace) -> None:
         asked = {"model": options.model, "kinds": kinds, "own": options.own, "group": options.group}
         if not kept.exists():
             written = own_texts(options.model, kinds, options.own, options.group, options.device)
-            keep({"asked": asked, "groups": written}, kept)
+            save_whole({"asked": asked, "groups": written}, kept)
         found = torch.load(kept, weights_only=True)
         before = found.get("asked") if isinstance(found, dict) else None
         if before != asked:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import random
 import time
@@ -24,6 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from treeagent import Task
 
 from .early_exit_loss import exit_logits, packed
+from .loop import apply_step, log_line, save_whole
 from .mini_data import Example, material, renderer
 from .mini_tokenizer import build
 
@@ -249,32 +249,23 @@ def train(size: str, out: Path, steps: int, tokens_per_step: int, lr: float, see
             "step": step,
             "seconds": seconds + time.monotonic() - began,
         }
-        torch.save(state, checkpoint.with_suffix(".new"))
-        checkpoint.with_suffix(".new").replace(checkpoint)
+        save_whole(state, checkpoint)
         save(model, tokenizer, out / "model")
 
     began = saved_at = time.monotonic()
     feed = batches(data, tokens_per_step, seed)
-    for _ in range(first):  # the material of a resumed run goes on where it stopped
-        next(feed)
+    feed = itertools.islice(feed, first, None)  # a resumed run continues with the material after its last step
     loss_mean = error_mean = 0.0
     for step in range(first, steps):
         loss, label_error = loss_of(model, next(feed))
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for opt in opts:
-            for group in opt.param_groups:
-                group["lr"] = lr * schedule(step, steps)
-            opt.step()
-            opt.zero_grad(set_to_none=True)
+        apply_step(list(model.parameters()), opts, lr * schedule(step, steps))
         keep_rate = 0.98 if step > first else 0.0
         loss_mean = keep_rate * loss_mean + (1 - keep_rate) * loss
         error_mean = keep_rate * error_mean + (1 - keep_rate) * label_error
         if step % 50 == 0 or step == steps - 1:
             elapsed = seconds + time.monotonic() - began
             line = {"step": step, "loss": round(loss_mean, 4), "label_error": round(error_mean, 4), "s": round(elapsed)}
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-            print(line, flush=True)
+            log_line(out, line)
         if time.monotonic() - saved_at > 60 * save_minutes:
             keep(step + 1)
             saved_at = time.monotonic()

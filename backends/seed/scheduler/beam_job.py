@@ -13,11 +13,12 @@ import numpy as np
 from treeagent.errors import BackendError
 
 from ...local.beam_search import BeamSearch, Hypothesis
+from ...sampling.sampler import NOT_FINITE
 from ..kv_cache.page_table import PageTable
 from ..kv_cache.pool import Slots
 from ..records import BEAMS, BeamGroup, Draft, SequenceState
 from ..verifiers.beam_coupled import BeamVerification, BeamVerifier, BeamWalk
-from .jobs import NOT_FINITE, Committed, GenerationJob, JobOutput
+from .jobs import Committed, GenerationJob, JobOutput
 from .metrics import Counters
 
 

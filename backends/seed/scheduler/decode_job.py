@@ -9,9 +9,10 @@ import numpy as np
 from treeagent.errors import BackendError
 
 from ...local.sample import Sample
+from ...sampling.sampler import NOT_FINITE
 from ..records import SequenceState
 from ..verifiers.base import DraftCheck
-from .jobs import NOT_FINITE, Committed, GenerationJob, JobOutput
+from .jobs import Committed, GenerationJob, JobOutput
 from .metrics import Counters
 
 

@@ -20,11 +20,6 @@ from ..records import Draft, SequenceState
 from ..verifiers.base import DraftCheck, Verification
 from .metrics import Counters
 
-NOT_FINITE = (
-    "the model returned logits that are not finite (nan, or no token is possible). Its weights may be damaged, or "
-    "overflow in this dtype; try dtype=float32."
-)
-
 
 @dataclass(frozen=True, slots=True)
 class JobOutput:

@@ -9,9 +9,10 @@ import torch
 
 from treeagent.errors import BackendError
 
+from ...sampling.sampler import NOT_FINITE
 from ..executor.forward_batch import Segment
 from ..kv_cache.pool import Slots
-from .jobs import NOT_FINITE, Committed, Job, JobOutput
+from .jobs import Committed, Job, JobOutput
 from .metrics import Counters
 
 

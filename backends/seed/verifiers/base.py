@@ -12,15 +12,15 @@ from ..records import Draft, SequenceState
 
 @dataclass(slots=True, eq=False)
 class DraftCheck:
-    """A branch's draft, and where its logits are."""
+    """A sequence's draft, and where its logits are."""
 
     row: SequenceState
     draft: Draft
     first: int
-    """SequenceState of the logits after the branch's last token; those after each drafted one follow."""
+    """Row of the logits after the sequence's last token; those after each drafted token follow."""
 
     def children(self) -> dict[int, list[int]]:
-        """Drafted tokens by parent, -1 standing for the row's last token."""
+        """Nodes by parent, -1 for the sequence's last token."""
         children: dict[int, list[int]] = {}
         for node, parent in enumerate(self.draft.parents):
             children.setdefault(parent, []).append(node)
@@ -29,19 +29,22 @@ class DraftCheck:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What a row gets from a pass."""
+    """The result of one sequence's verification."""
 
     accepted: tuple[int, ...]
-    """Nodes of the draft, from the top down."""
+    """Accepted nodes of the draft, from the top down."""
     tokens: tuple[int, ...]
-    """The accepted tokens and one more, which is the target's own."""
+    """The accepted tokens and one more of the target's."""
 
 
 class Verifier(ABC):
-    """Turns claims into verdicts, one for each."""
+    """A rule that accepts drafted tokens."""
 
     name: str
 
     @abstractmethod
-    def verify(self, claims: Sequence[DraftCheck], logits: Logits) -> list[Verification | None]:
-        """None for a branch whose logits are not finite (a broken model)."""
+    def verify(self, checks: Sequence[DraftCheck], logits: Logits) -> list[Verification | None]:
+        """One verification for each draft, None where logits are not finite (a broken model).
+
+        ``logits`` (R, V) of a pass, whose rows the checks point to.
+        """

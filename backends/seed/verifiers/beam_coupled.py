@@ -1,7 +1,7 @@
-"""Which drafted beams are kept: two rules, as for single branches (see ``verify.py``).
+"""Verification of drafted beams, by two rules as for single sequences (see ``coupled.py``, ``rejection.py``).
 
-``coupled``: the target's own next beams are worked out with the run's own noise, step after step, as long as all of
-them that are live are among the drafted nodes; so the beams are those of plain decoding, whatever was drafted.
+``coupled``: the target's own next beams are computed with the run's own noise, step after step, as long as all live
+ones are among the drafted nodes; so the beams are those of plain decoding, whatever was drafted.
 ``recursive`` is the layer-wise rule of dynamic-width speculative beam decoding (DSBD; Qin et al., arXiv 2409.16560,
 sections 3.1 and 3.2) in ``beam_rejection.py``; at temperature 0 it is the first one.
 """
@@ -26,19 +26,19 @@ Raw = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class BeamVerification:
-    """What a group gets from a pass."""
+    """The result of one group's verification."""
 
     steps: list[list[Hypothesis]] = field(default_factory=list)
-    """The beams after every step taken, one step at least: all layers that were passed and one more."""
+    """The beams after every step, one step at least: all accepted layers and one more."""
     where: dict[Raw, Place] = field(default_factory=dict)
-    """Where the beams before the last step are."""
+    """The places of the beams before the last step."""
 
 
 class BeamWalk:
-    """A group's beams on their way through their drafts."""
+    """The walk of a group's beams through their drafts."""
 
     def __init__(self, group: BeamGroup, drafts: Sequence[Draft], first: Sequence[int], logits: Logits) -> None:
-        """``first`` holds for every row of the group the row of the logits after its last token."""
+        """``first``: for every sequence of the group the row of ``logits`` (R, V) after its last token."""
         self.group, self.run = group, group.run
         self.beams = list(group.run.beams)
         self.where: dict[Raw, Place] = {tuple(row.tokens[row.prompt :]): (i, -1) for i, row in enumerate(group.rows)}
@@ -56,7 +56,7 @@ class BeamWalk:
         return self.run.position + len(self.steps)
 
     def joint(self) -> Joint | None:
-        """The target's joint law of the next step; None where its logits are not finite."""
+        """The target's joint distribution of the next step; None where its logits are not finite."""
         raws = list(dict.fromkeys(beam.raw for beam in self.beams if not beam.finished))
         at = [self._first[i] + node + 1 for i, node in (self.where[raw] for raw in raws)]
         rows: Floats = self._logits.rows(at)
@@ -66,8 +66,9 @@ class BeamWalk:
         return Joint(self.beams, [known.get(beam.raw) for beam in self.beams], self.run.sample.sampling)
 
     def take(self, beams: list[Hypothesis], *, last: bool = False) -> bool:
-        """Take a step, perhaps the last of this pass; whether all of its live beams were drafted, so that another one
-        can be taken.
+        """Take a step, with ``last`` the last of this pass.
+
+        Returns whether another one can be taken: all live beams after it were drafted.
         """
         self.steps.append(beams)
         self.beams = beams
@@ -87,28 +88,28 @@ class BeamWalk:
         return True
 
     def outcome(self) -> BeamVerification:
-        """As far as it came."""
+        """The steps so far."""
         return BeamVerification(self.steps, self.where)
 
 
 class BeamVerifier(ABC):
-    """Turns a group's draft into what it gets."""
+    """A rule that accepts drafted beams."""
 
     @abstractmethod
-    def verify(self, trail: BeamWalk) -> BeamVerification | None:
-        """None where the logits are not finite (a broken model)."""
+    def verify(self, walk: BeamWalk) -> BeamVerification | None:
+        """The steps of a group in this pass; None where logits are not finite (a broken model)."""
 
 
 class CoupledBeams(BeamVerifier):
     """The target's own beams, as far as they were drafted."""
 
-    def verify(self, trail: BeamWalk) -> BeamVerification | None:
+    def verify(self, walk: BeamWalk) -> BeamVerification | None:
         """See :class:`BeamVerifier`."""
-        run = trail.run
+        run = walk.run
         while True:
-            joint = trail.joint()
+            joint = walk.joint()
             if joint is None:
                 return None
-            picks = joint.next(run.sample.stream, trail.position, run.width)
-            if not trail.take(joint.extended(picks, run.eos)):
-                return trail.outcome()
+            picks = joint.next(run.sample.stream, walk.position, run.width)
+            if not walk.take(joint.extended(picks, run.eos)):
+                return walk.outcome()

@@ -1,4 +1,4 @@
-"""BeamLayer-wise rejection over beams: dynamic-width speculative beam decoding (DSBD; Qin et al., arXiv 2409.16560).
+"""Layer-wise rejection over beams: dynamic-width speculative beam decoding (DSBD; Qin et al., arXiv 2409.16560).
 
 A layer's drafts are independent draws from the draft's joint law q over all its beams. One after the other is accepted
 with probability min(1, p'(x) / q(x)), p' being the target's joint law p at first; a rejection leaves
@@ -26,15 +26,16 @@ from ...sampling.sampler import MOST_BEAMS
 from ..records import BeamLayer
 from .beam_coupled import BeamVerification, BeamVerifier, BeamWalk, CoupledBeams, Raw
 from .beam_width import width_of
-from .rejection import LEAST_RESIDUAL, coin
+from .rejection import LEAST_RESIDUAL, uniform
 
-Law = Mapping[Raw, NDArray[np.float64]]
+Distribution = Mapping[Raw, NDArray[np.float64]]
+"""By a beam's ``raw`` the probabilities of its extensions, 1 in all."""
 
 
 class Residuals:
-    """What any number of rejections leaves of one law against another, over the extensions that the first knows."""
+    """The residual of the target's distribution after each number of rejections, over its N extensions."""
 
-    def __init__(self, target: Law, proposal: Law) -> None:
+    def __init__(self, target: Distribution, proposal: Distribution) -> None:
         self._raws = list(target)
         lengths = [len(target[raw]) for raw in self._raws]
         self._starts = dict(zip(self._raws, np.cumsum([0, *lengths[:-1]]).tolist(), strict=True))
@@ -44,7 +45,7 @@ class Residuals:
         self._left = [np.concatenate([target[raw] for raw in self._raws])]
 
     def after(self, rejections: int) -> NDArray[np.float64]:
-        """The law (N,) after so many rejections in a row."""
+        """The distribution (N,) after so many rejections in a row."""
         while len(self._left) <= rejections:
             left = np.maximum(self._left[-1] - self.proposal, 0.0)
             mass = float(left.sum())
@@ -52,53 +53,53 @@ class Residuals:
         return self._left[rejections]
 
     def place(self, raw: Raw, token: int | None) -> int | None:
-        """Where an extension stands; None below a beam that the target's law does not know."""
+        """The index of an extension; None below a beam that the target's distribution does not have."""
         return self._starts[raw] + (token or 0) if raw in self._starts else None
 
     def alphas(self, count: int) -> list[float]:
-        """The chance that a draft is accepted after 0, 1 .. count - 1 rejections."""
+        """The acceptance of a draft after 0, 1 .. count - 1 rejections."""
         return [min(1.0, float(np.minimum(self.after(n), self.proposal).sum())) for n in range(count)]
 
     def draws(self, rejections: int, streams: list[int], position: int) -> list[tuple[Raw, int]]:
-        """For each stream a draw from the law after so many rejections: a beam and a place among its extensions."""
+        """For each stream a draw from the distribution after so many rejections: a beam, an index of its extensions."""
         with np.errstate(divide="ignore"):
             rows = np.split(np.log(self.after(rejections)), self._cuts)
         return [(self._raws[row], at) for row, at in draw(rows, 1.0, streams, position, RESIDUAL)]
 
 
 class BeamRejection(BeamVerifier):
-    """Accept layer after layer, until one has not enough beams."""
+    """Accepts layer after layer, until one has too few accepted beams."""
 
     def __init__(self, threshold: float | None = None, least: int = 1) -> None:
-        """A step asks for as many beams as are accepted with the chance ``threshold``, and ``least`` at least.
+        """A step has as many beams as are all accepted with probability ``threshold``, at least ``least``.
 
-        None asks for all, always.
+        None: always all beams.
         """
         self.threshold, self.least = threshold, least
 
-    def verify(self, trail: BeamWalk) -> BeamVerification | None:
+    def verify(self, walk: BeamWalk) -> BeamVerification | None:
         """See :class:`BeamVerifier`."""
-        run = trail.run
+        run = walk.run
         if run.sample.sampling.temperature == 0:
-            return CoupledBeams().verify(trail)
-        for layer in trail.group.layers:
-            joint = trail.joint()
+            return CoupledBeams().verify(walk)
+        for layer in walk.group.layers:
+            joint = walk.joint()
             if joint is None:
                 return None
-            picks, passed = self._judge(trail, joint, layer)
-            if not trail.take(joint.extended(picks, run.eos), last=not passed):
-                return trail.outcome()
-        joint = trail.joint()
+            picks, passed = self._judge(walk, joint, layer)
+            if not walk.take(joint.extended(picks, run.eos), last=not passed):
+                return walk.outcome()
+        joint = walk.joint()
         if joint is None:
             return None
-        trail.take(joint.extended(joint.next(run.sample.stream, trail.position, run.width), run.eos), last=True)
-        return trail.outcome()
+        walk.take(joint.extended(joint.next(run.sample.stream, walk.position, run.width), run.eos), last=True)
+        return walk.outcome()
 
-    def _judge(self, trail: BeamWalk, joint: Joint, layer: BeamLayer) -> tuple[list[Pick], bool]:
+    def _judge(self, walk: BeamWalk, joint: Joint, layer: BeamLayer) -> tuple[list[Pick], bool]:
         """The picks of a step, and whether all of them were drafted."""
-        stream, position = trail.run.sample.stream, trail.position
+        stream, position = walk.run.sample.stream, walk.position
         left = Residuals(law_of(joint), layer.law or {})
-        width = trail.run.width
+        width = walk.run.width
         if self.threshold is not None:
             width = width_of(left.alphas(len(layer.picks)), self.threshold, self.least, width)
         places = {beam.raw: i for i, beam in enumerate(joint.beams)}
@@ -108,7 +109,7 @@ class BeamRejection(BeamVerifier):
             raw = layer.parents[beam].raw
             at = left.place(raw, token)
             chance = 0.0 if at is None else self.chance(left.after(rejections)[at], left.proposal[at])
-            accepted = coin(stream, position, rank) < chance
+            accepted = uniform(stream, position, rank) < chance
             rejections = self.onward(rejections, accepted=accepted)
             if accepted:
                 picks.append(Pick(places[raw], token))
@@ -122,7 +123,7 @@ class BeamRejection(BeamVerifier):
         return picks, False
 
     def chance(self, target: float, proposal: float) -> float:
-        """Probability of accepting a draft that the laws give these probabilities."""
+        """Probability of accepting a draft by its probabilities in both distributions."""
         return min(1.0, float(target / proposal)) if proposal > 0 else 0.0
 
     def onward(self, rejections: int, *, accepted: bool) -> int:
@@ -138,8 +139,8 @@ def check_beams(threshold: float | None, least: int, survivors: int | None, *, c
         raise ConfigError(f"beam_min must be between 1 and {MOST_BEAMS}, not {least}")
     if survivors not in (None, 1):
         raise ConfigError(f"beam_survivors is 1 (only the best beam goes on after a pass) or left out, not {survivors}")
-    for option, given in (("beam_threshold", threshold), ("beam_survivors", survivors)):
-        if coupled and given is not None:
+    for option, value in (("beam_threshold", threshold), ("beam_survivors", survivors)):
+        if coupled and value is not None:
             raise ConfigError(
                 f"{option} changes which beams are drawn, and verify=coupled promises those of plain decoding: "
                 "give verify=recursive, or leave it out"

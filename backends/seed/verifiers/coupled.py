@@ -15,44 +15,44 @@ class Coupled(Verifier):
 
     name = "coupled"
 
-    def verify(self, claims: Sequence[DraftCheck], logits: Logits) -> list[Verification | None]:
+    def verify(self, checks: Sequence[DraftCheck], logits: Logits) -> list[Verification | None]:
         """See :class:`Verifier`."""
-        verdicts: list[Verification | None] = [None] * len(claims)
-        children = [claim.children() for claim in claims]
-        accepted: list[list[int]] = [[] for _ in claims]
-        tokens: list[list[int]] = [[] for _ in claims]
-        walking = list(range(len(claims)))
+        verifications: list[Verification | None] = [None] * len(checks)
+        children = [check.children() for check in checks]
+        accepted: list[list[int]] = [[] for _ in checks]
+        tokens: list[list[int]] = [[] for _ in checks]
+        walking = list(range(len(checks)))
         while walking:  # one turn per level: the choices of all branches that got this far are made together
             chosen = sample_target(
-                [claims[i].row for i in walking],
-                [self._at(claims[i], accepted[i]) for i in walking],
+                [checks[i].row for i in walking],
+                [self._at(checks[i], accepted[i]) for i in walking],
                 [len(tokens[i]) for i in walking],
                 logits,
             )
-            onward: list[int] = []
+            next_walking: list[int] = []
             for i, token in zip(walking, chosen, strict=True):
                 if token is None:
                     continue
                 tokens[i].append(token)
                 node = accepted[i][-1] if accepted[i] else -1
-                draft = claims[i].draft
+                draft = checks[i].draft
                 match = next((child for child in children[i].get(node, ()) if draft.tokens[child] == token), None)
                 if match is None:
-                    verdicts[i] = Verification(tuple(accepted[i]), tuple(tokens[i]))
+                    verifications[i] = Verification(tuple(accepted[i]), tuple(tokens[i]))
                 else:
                     accepted[i].append(match)
-                    onward.append(i)
-            walking = onward
-        return verdicts
+                    next_walking.append(i)
+            walking = next_walking
+        return verifications
 
-    def _at(self, claim: DraftCheck, accepted: Sequence[int]) -> int:
-        return claim.first + (accepted[-1] + 1 if accepted else 0)
+    def _at(self, check: DraftCheck, accepted: Sequence[int]) -> int:
+        return check.first + (accepted[-1] + 1 if accepted else 0)
 
 
 def sample_target(
     rows: Sequence[SequenceState], at: Sequence[int], ahead: Sequence[int], logits: Logits
 ) -> list[int | None]:
-    """The target's own token after each branch, from row ``at`` of the logits and ``ahead`` tokens after its last.
+    """The target's token for each sequence, from row ``at`` of the logits (R, V) and ``ahead`` tokens after its last.
 
     None where the logits are not finite.
     """

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...sampling.gumbel_top_k import softmax_rows, top_draws_rows, warp_rows
-from ...sampling.philox import COIN, RESIDUAL, uniforms
+from ...sampling.philox import ACCEPTANCE, RESIDUAL, uniforms
 from ..executor.logits import Logits
 from .base import DraftCheck, Verification, Verifier
 from .coupled import Coupled
@@ -34,13 +34,13 @@ class Rejection(Verifier):
 
     name = "rejection"
 
-    def verify(self, claims: Sequence[DraftCheck], logits: Logits) -> list[Verification | None]:
+    def verify(self, checks: Sequence[DraftCheck], logits: Logits) -> list[Verification | None]:
         """See :class:`Verifier`."""
-        greedy = [i for i, claim in enumerate(claims) if claim.row.sampling.temperature == 0]
-        verdicts: list[Verification | None] = [None] * len(claims)
-        for i, verdict in zip(greedy, Coupled().verify([claims[i] for i in greedy], logits), strict=True):
-            verdicts[i] = verdict
-        walks = {i: _Walk(claim) for i, claim in enumerate(claims) if claim.row.sampling.temperature > 0}
+        greedy = [i for i, check in enumerate(checks) if check.row.sampling.temperature == 0]
+        verifications: list[Verification | None] = [None] * len(checks)
+        for i, verification in zip(greedy, Coupled().verify([checks[i] for i in greedy], logits), strict=True):
+            verifications[i] = verification
+        walks = {i: _Walk(check) for i, check in enumerate(checks) if check.row.sampling.temperature > 0}
         while walks:  # one turn per level, all branches together
             turn = list(walks.values())
             rows = logits.rows([walk.at for walk in turn])
@@ -49,25 +49,25 @@ class Rejection(Verifier):
             if not walks:
                 break
             turn = list(walks.values())
-            laws = softmax_rows(warp_rows(rows[finite], [walk.claim.row.sampling for walk in turn]))
+            laws = softmax_rows(warp_rows(rows[finite], [walk.check.row.sampling for walk in turn]))
             left = [
-                self._step(walk, law, coins) for walk, law, coins in zip(turn, laws, _coins(turn), strict=True)
+                self._step(walk, law, numbers) for walk, law, numbers in zip(turn, laws, _uniforms(turn), strict=True)
             ]  # None where a child was taken
             ended = [(i, law) for i, law in zip(walks, left, strict=True) if law is not None]
             if ended:
                 last = _draw_rows(np.stack([law for _, law in ended]), [walks[i] for i, _ in ended])
                 for (i, _), token in zip(ended, last, strict=True):
                     walk = walks.pop(i)
-                    verdicts[i] = Verification(tuple(walk.accepted), (*walk.tokens, token))
-        return verdicts
+                    verifications[i] = Verification(tuple(walk.accepted), (*walk.tokens, token))
+        return verifications
 
-    def _step(self, walk: _Walk, law: NDArray[np.float64], coins: Sequence[float]) -> NDArray[np.float64] | None:
-        """Try the children of a node in turn; what the law (V,) becomes when none is taken."""
-        draft = walk.claim.draft
+    def _step(self, walk: _Walk, law: NDArray[np.float64], numbers: Sequence[float]) -> NDArray[np.float64] | None:
+        """Try the children of a node by uniform ``numbers``; the residual of ``law`` (V,) where none is accepted."""
+        draft = walk.check.draft
         tried: list[int] = []
-        for child, coin in zip(walk.waiting, coins, strict=True):
+        for child, number in zip(walk.candidates, numbers, strict=True):
             proposal = None if draft.law is None else self.proposal(draft.law[child], tried)
-            if coin < self.chance(law, draft.tokens[child], proposal):
+            if number < self.chance(law, draft.tokens[child], proposal):
                 walk.take(child)
                 return None
             law = self.residual(law, draft.tokens[child], proposal)
@@ -104,61 +104,61 @@ class Rejection(Verifier):
 
 
 class _Walk:
-    """How far a draft has been followed."""
+    """The walk through one draft."""
 
-    def __init__(self, claim: DraftCheck) -> None:
-        self.claim = claim
-        self.children = claim.children()
+    def __init__(self, check: DraftCheck) -> None:
+        self.check = check
+        self.children = check.children()
         self.accepted: list[int] = []
         self.tokens: list[int] = []
 
     @property
     def at(self) -> int:
         """Row of the logits after what was accepted."""
-        return self.claim.first + (self.accepted[-1] + 1 if self.accepted else 0)
+        return self.check.first + (self.accepted[-1] + 1 if self.accepted else 0)
 
     @property
     def position(self) -> int:
-        """Of the next token."""
-        return self.claim.row.position + len(self.tokens)
+        """Index of the next token among the generated ones."""
+        return self.check.row.position + len(self.tokens)
 
     @property
-    def waiting(self) -> Sequence[int]:
-        """Candidates for it."""
+    def candidates(self) -> Sequence[int]:
+        """Drafted nodes for the next token."""
         return self.children.get(self.accepted[-1] if self.accepted else -1, ())
 
     def take(self, child: int) -> None:
-        """Follow it."""
+        """Accept a node."""
         self.accepted.append(child)
-        self.tokens.append(self.claim.draft.tokens[child])
+        self.tokens.append(self.check.draft.tokens[child])
 
 
-def _coins(walks: Sequence[_Walk]) -> list[list[float]]:
+def _uniforms(walks: Sequence[_Walk]) -> list[list[float]]:
     """For each walk a uniform number for each of its candidates, independent of all noise."""
-    blocks = [-(-len(walk.waiting) // 4) for walk in walks]
-    streams = np.repeat(np.array([walk.claim.row.stream for walk in walks], dtype=np.uint64), blocks)
+    blocks = [-(-len(walk.candidates) // 4) for walk in walks]
+    streams = np.repeat(np.array([walk.check.row.stream for walk in walks], dtype=np.uint64), blocks)
     positions = np.repeat(np.array([walk.position for walk in walks], dtype=np.uint32), blocks)
     which = np.array([block for count in blocks for block in range(count)], dtype=np.uint32)
-    numbers = uniforms(streams, positions, which, COIN)
+    numbers = uniforms(streams, positions, which, ACCEPTANCE)
     ends = np.cumsum(blocks)
     return [
-        numbers[end - count : end].ravel()[: len(walk.waiting)].tolist()
+        numbers[end - count : end].ravel()[: len(walk.candidates)].tolist()
         for walk, count, end in zip(walks, blocks, ends.tolist(), strict=True)
     ]
 
 
-def coin(stream: int, position: int, rank: int) -> float:
-    """A uniform number for the ``rank``-th candidate at a position, independent of all noise."""
+def uniform(stream: int, position: int, rank: int) -> float:
+    """A uniform number in (0, 1) for the ``rank``-th candidate at a position, independent of all noise."""
     block = np.array([rank // 4], dtype=np.uint32)
     streams = np.array([stream], dtype=np.uint64)
-    return float(uniforms(streams, np.array([position], dtype=np.uint32), block, COIN)[0, rank % 4])
+    return float(uniforms(streams, np.array([position], dtype=np.uint32), block, ACCEPTANCE)[0, rank % 4])
 
 
 def _draw_rows(laws: NDArray[np.float64], walks: Sequence[_Walk]) -> list[int]:
     """A token from each of the laws (R, V)."""
     with np.errstate(divide="ignore"):
         scores = np.log(laws)
-    streams, positions = [walk.claim.row.stream for walk in walks], [walk.position for walk in walks]
+    streams, positions = [walk.check.row.stream for walk in walks], [walk.position for walk in walks]
     ids, _ = top_draws_rows(scores, [True] * len(walks), streams, positions, 1, RESIDUAL)
     drawn: list[int] = ids[:, 0].tolist()
     return drawn
