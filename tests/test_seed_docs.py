@@ -24,9 +24,7 @@ from seed_tools import fixed_costs
 from test_readme import BLOCK, _run
 
 from treeagent.backends.bench.config.modes import MODES
-from treeagent.backends.bench.measure import Bench
-from treeagent.backends.bench.progress import Board
-from treeagent.backends.bench.results.record import to_json
+from treeagent.backends.bench.results.record import machine, to_json
 from treeagent.backends.models.loader import DTYPES, Model
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.drafters.registry import NAMES
@@ -112,9 +110,8 @@ def test_the_commands_that_measure_are_understood_and_can_be_had_back_from_what_
     assert len({COMMAND.match(line)[1] for line in lines}) == len(lines)  # type: ignore[index]
     for line in lines:
         plan = bench_tables.planned(line.split()[2:])
-        bench = Bench(plan, Board(quiet=True))
-        bench.reference = ()
-        report = json.loads(json.dumps(to_json(bench, [], datetime.now(timezone.utc))))
+        where = machine(plan.settings, torch.device("cpu"), None)
+        report = json.loads(json.dumps(to_json(plan, [], where, datetime.now(timezone.utc))))
         assert bench_tables.planned(shlex.split(bench_tables.command_of(report))[2:]) == plan
 
 

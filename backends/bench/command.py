@@ -1,29 +1,23 @@
-"""``treeagent bench``: how fast one workload of tree-search requests runs, in many ways. Light until it is called."""
+"""``treeagent bench``: the speed of one workload of tree-search requests in many modes. Light until it is called."""
 
 from __future__ import annotations
 
-import json as writer
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 
 from treeagent.backend import Sampling
 from treeagent.errors import ConfigError
 
-from .config import methods as family
-from .config.modes import MODES, PLAIN
-from .config.plan import PLOTS, plan, writable
+from .config.methods import SUITES
+from .config.modes import MODES
+from .config.plan import BenchOptions, BenchSettings, make_grid
 from .workloads.prompts import KINDS
 
-T = TypeVar("T")
-
-EQUAL, DIFFERENT, FAILED = 0, 1, 3
-"""Exit codes, beside 2 for wrong usage and 130 for Ctrl-C."""
+PLOTS = (".png", ".svg", ".pdf")
 
 
 def bench(
@@ -33,16 +27,16 @@ def bench(
     ] = None,
     workload: Annotated[
         str | None,
-        typer.Option("--workload", "-w", metavar="KIND", help=f"Built-in prompts; one of: {', '.join(KINDS)}. "
-                     "Default: game24; with --seeds gsm8k,writing,blocksworld, or others with commas."),
+        typer.Option("--workload", "-w", metavar="KIND,KIND", help="Kinds of built-in prompts; of: "
+                     f"{', '.join(KINDS)}. Default: game24; with --suite papers gsm8k,writing,blocksworld."),
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Prompts of your own: one a line, or a JSON list of texts.")
+        Path | None, typer.Option(metavar="FILE", help="Your own prompts: one a line, or a JSON list of texts.")
     ] = None,
     branches: Annotated[
         str | None,
         typer.Option(
-            metavar="N,N", help="How many prompts are live at once; several numbers are measured in turn. "
+            metavar="N,N", help="Numbers of prompts that are live at once, measured in turn. "
             "Default: 16, or all of a file; with --scaling 1,2,4 ... 256.",
         ),
     ] = None,
@@ -51,183 +45,123 @@ def bench(
     ] = False,
     modes: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help=f"Ways to run; default: all that can. Of: {', '.join(MODES)}. Those of the "
-                     "engine may carry options, as in seed@drafter=rsd-s:3x4@verify=recursive."),
+        typer.Option(metavar="A,B", help=f"Modes to run; default: all that the models allow. Of: {', '.join(MODES)}. "
+                     "Those of the engine accept options, as in seed@drafter=rsd-s:3x4@verify=recursive."),
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(metavar="MODE", help="What speed-ups are measured against: else transformers-serial or the "
-                     "first mode."),
+        typer.Option(metavar="MODE", help="Mode that speed-ups are measured against; default: transformers-serial or "
+                     "the first mode."),
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(metavar="MODE", help="Whose tokens the others' must equal: else transformers-serial, or "
-                     "backend-transformers above temperature 0 and with --scaling. Run untimed unless it is a mode."),
+        typer.Option(metavar="MODE", help="Mode whose tokens the others must equal; default: transformers-serial, or "
+                     "backend-transformers above temperature 0, with --scaling and with --suite. Run untimed unless "
+                     "it is a mode."),
     ] = None,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Compare tokens with the reference.")] = True,
     repeat: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Alternating runs; medians are shown. With --seeds each takes "
-                          "prompts and noise of its own, those of the next seed.")
+        int, typer.Option(min=1, metavar="N", help="Alternating runs; medians are shown. With --suite each repeat "
+                          "uses the prompts and noise of the next seed.")
     ] = 1,
-    max_tokens: Annotated[int, typer.Option(min=1, help="New tokens of each prompt, at most.")] = 64,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Most new tokens of each prompt.")] = 64,
     temperature: Annotated[
-        str | None, typer.Option(metavar="T", help="0 is greedy, and the default; with --seeds 0,0.2,1, or others "
-                                 "with commas.")
+        str | None, typer.Option(metavar="T,T", help="Sampling temperatures; 0 is greedy. Default: 0; with --suite "
+                                 "papers 0,0.2,1.")
     ] = None,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Draw among the best K tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Draw among the best tokens that make up this share.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the built-in prompts and of all sampling.")] = 5,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Sample among the K most probable tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Sample among the most probable tokens that have this probability together.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the built-in prompts and of all sampling.")] = 5,
     warm_seed: Annotated[
         int | None,
-        typer.Option(metavar="SEED", help="Let the drafters' tables learn from prompts of another seed before each "
-                     "run, untimed."),
+        typer.Option(metavar="SEED", help="Fill the drafters' tables from prompts of this seed before each run, "
+                     "untimed."),
     ] = None,
     scaling: Annotated[
         bool, typer.Option("--scaling", help="Show the time per token from 1 to 256 branches; default mode: seed.")
     ] = False,
-    seeds: Annotated[
-        bool, typer.Option("--seeds", help="Compare SeeD and its relatives: a table of speculative methods for every "
-                           "kind of task and temperature.")
-    ] = False,
+    suite: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help=f"A fixed set of methods; of: {', '.join(SUITES)} (speculative methods of "
+                     "the literature, a table for every workload and temperature)."),
+    ] = None,
     methods: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="Of --seeds these only, as the tables call them, and the baseline AR."),
+        typer.Option(metavar="A,B", help="Methods to run with --suite papers, by their names in its tables (AR is "
+                     "always included)."),
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")] = "float32",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: cuda where there is one.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch, in all modes; default: its own.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: cuda if available.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="torch thread count; default: torch's own.")] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Send prompts through the model's chat template.")] = False,
     reopen: Annotated[
-        bool, typer.Option("--reopen", help="Load modes anew for every run, where not all fit into memory together.")
+        bool, typer.Option("--reopen", help="Load a mode anew for every run, if not all fit into memory together.")
     ] = False,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything that was measured.")] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw it, as .png, .svg or .pdf.")
-    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a plot: .png, .svg or .pdf.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:  # fmt: skip
-    """Measure how fast a fixed workload of tree-search prompts runs: transformers, the plain backend, the engine.
+    """Measure the speed of a fixed workload of tree-search prompts: transformers, the plain backend, the engine.
 
     All prompts are different, every run starts cold, and tokens are compared wherever decoding is exact. Exit codes:
-    0 all tokens as they should be; 1 a mode differs from the reference; 2, 3 and 130 as for 'solve', 3 also when a
+    0 all tokens are as they must be; 1 a mode differs from the reference; 2, 3 and 130 as for 'solve', 3 also if a
     mode fails.
     """
-    settings: dict[str, Any] = {
-        "model": model, "draft": draft, "device": device, "dtype": dtype, "threads": threads, "chat": chat,
-        "file": prompts, "warm_seed": warm_seed, "branches": _counts(branches), "reference": reference, "check": check,
-        "sequential": sequential, "reopen": reopen, "scaling": scaling,
-    }  # fmt: skip
-    kinds, temperatures = _words(workload), _temperatures(temperature)
-    sampling = _sampling(top_k, top_p, max_tokens)
-    if seeds:
-        if taken := [name for name, given in (("--modes", modes), ("--baseline", baseline), ("--prompts", prompts),
-                                              ("--scaling", scaling or None)) if given is not None]:  # fmt: skip
-            raise ConfigError(f"--seeds has methods and prompts of its own; leave out {' and '.join(taken)}")
-        if len(settings["branches"] or "1") != 1:
-            raise ConfigError(f"--seeds takes one number of branches, not --branches {branches}")
-        if kinds == []:
-            raise ConfigError(f"--workload names no kind. Valid: {', '.join(KINDS)}.")
-        chosen = family.methods(draft, _words(methods))
-        cells = family.cells(
-            lambda kind, drawing, first, order: plan(
-                **{**settings, "reference": reference or PLAIN}, kind=kind, sampling=drawing, seed=first, repeat=1,
-                modes=order, baseline=family.BASELINE,
-            ),
-            [method.name for method in chosen], family.WORKLOADS if kinds is None else kinds,
-            family.TEMPERATURES if temperatures is None else temperatures, sampling, seed, repeat,
-        )  # fmt: skip
-        writable(json, "--json")
-        writable(plot, "--plot", PLOTS)
-
-        from .comparing import compare  # noqa: PLC0415  # torch
-
-        good = compare(cells, chosen, json=json, plot=plot, quiet=quiet)
-        raise typer.Exit(FAILED if good is None else EQUAL if good else DIFFERENT)
-    if methods is not None:
-        raise ConfigError("--methods chooses among those of --seeds; other benchmarks have --modes")
-    made = plan(
-        **settings, kind=_single(["game24"] if kinds is None else kinds, "--workload"), seed=seed, repeat=repeat,
-        sampling=replace(sampling, temperature=_single(temperatures or [0.0], "--temperature")), modes=_words(modes),
-        baseline=baseline,
+    settings = BenchSettings(
+        model=model, draft=draft, device=device, dtype=dtype, threads=threads, chat=chat, warm_seed=warm_seed,
+        sequential=sequential, reopen=reopen, scaling=scaling,
     )  # fmt: skip
-    writable(json, "--json")
-    writable(plot, "--plot", PLOTS)
+    options = BenchOptions(
+        settings=settings, workloads=_words(workload), prompts_file=prompts, seed=seed, branches=_counts(branches),
+        temperatures=_temperatures(temperature), sampling=_sampling(top_k, top_p, max_tokens), suite=suite,
+        methods=_words(methods), modes=_words(modes), baseline=baseline, reference=reference, check=check,
+        repeat=repeat,
+    )  # fmt: skip
+    grid = make_grid(options)
+    _check_writable(json, "--json")
+    _check_writable(plot, "--plot", PLOTS)
 
-    from rich.console import Console  # noqa: PLC0415  # these bring torch, which --help can do without
+    from .suite import run_grid  # noqa: PLC0415  # brings torch, which --help can do without
 
-    from .measure import Bench  # noqa: PLC0415
-    from .progress import Board  # noqa: PLC0415
-    from .results import record, report  # noqa: PLC0415
-    from .results import rows as summary  # noqa: PLC0415
+    raise typer.Exit(run_grid(grid, json=json, plot=plot, quiet=quiet))
 
-    began = datetime.now(timezone.utc)
-    work = Bench(made, Board(quiet=quiet))
-    interrupted: KeyboardInterrupt | None = None
+
+def _words(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _counts(text: str | None) -> tuple[int, ...] | None:
+    words = _words(text)
     try:
-        work.measure()
-    except KeyboardInterrupt as stopped:
-        interrupted = stopped
-        if not work.runs:
-            raise
-    rows = summary.rows(made, work.runs, work.reference)
-    if interrupted is None:
-        rows = [
-            row if row.difference is None else replace(row, difference=work.explained(row.difference)) for row in rows
-        ]
-    shown = report.table(made, rows)
-    console = Console(width=max(Console().width, Console(width=1000).measure(shown).maximum))  # figures are never cut
-    typer.echo(report.title(made))
-    console.print(shown)
-    typer.echo(report.caption(made))
-    for line in report.remarks(rows, cpu=work.device.type == "cpu"):
-        typer.echo(line)
-    try:
-        if json is not None:
-            content = writer.dumps(record.to_json(work, rows, began), indent=1)
-            json.write_text(content + "\n", encoding="utf-8")
-        if plot is not None:
-            from .results.plot import draw  # noqa: PLC0415  # matplotlib
-
-            draw(made, rows, plot)
-    except OSError as error:
-        raise ConfigError(f"what was measured cannot be written: {error}") from error
-    if interrupted is not None:
-        raise interrupted
-    if any(row.wrong for row in rows):
-        raise typer.Exit(DIFFERENT)
-    raise typer.Exit(FAILED if any(row.error is not None for row in rows) else EQUAL)
-
-
-def _words(given: str | None) -> list[str] | None:
-    return None if given is None else [word.strip() for word in given.split(",") if word.strip()]
-
-
-def _counts(given: str | None) -> list[int] | None:
-    words = _words(given)
-    try:
-        return None if words is None else [int(word) for word in words]
+        return None if words is None else tuple(int(word) for word in words)
     except ValueError:
-        raise ConfigError(f"--branches {given}: expected whole numbers, such as 1,4,16") from None
+        raise ConfigError(f"--branches {text}: expected whole numbers, such as 1,4,16") from None
 
 
-def _temperatures(given: str | None) -> list[float] | None:
-    words = _words(given)
+def _temperatures(text: str | None) -> tuple[float, ...] | None:
+    words = _words(text)
     try:
-        found = None if words is None else [float(word) for word in words]
+        numbers = None if words is None else tuple(float(word) for word in words)
     except ValueError:
-        found = [math.nan]
-    if found is not None and not (found and all(0 <= number < math.inf for number in found)):
-        raise ConfigError(f"--temperature {given}: expected a number from 0, or with --seeds several, such as 0,0.2,1")
-    return found
-
-
-def _single(given: Sequence[T], option: str) -> T:
-    if len(given) != 1:
-        raise ConfigError(f"{option} {','.join(map(str, given))}: expected one; several are for --seeds")
-    return given[0]
+        numbers = ()
+    if numbers is not None and not (numbers and all(0 <= number < math.inf for number in numbers)):
+        raise ConfigError(f"--temperature {text}: expected numbers from 0, such as 0 or 0,0.2,1")
+    return numbers
 
 
 def _sampling(top_k: int | None, top_p: float | None, max_tokens: int) -> Sampling:
     if top_p is not None and not 0 < top_p <= 1:
         raise ConfigError(f"--top-p must be above 0 and at most 1, not {top_p}")
     return Sampling(top_k=top_k, top_p=top_p, max_tokens=max_tokens)
+
+
+def _check_writable(path: Path | None, option: str, suffixes: Sequence[str] = ()) -> None:
+    """Make sure that a file can be written before anything is measured. Raises ConfigError."""
+    if path is None:
+        return
+    if suffixes and path.suffix not in suffixes:
+        raise ConfigError(f"{option} {path}: expected a name that ends in {' or '.join(suffixes)}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"{option} {path}: expected a file in a folder that exists")
