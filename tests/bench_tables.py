@@ -12,7 +12,7 @@ import typer.main
 from cell_tables import markdown as cells_markdown
 
 from treeagent.backends.bench import command
-from treeagent.backends.bench.config.plan import BenchSettings, Plan
+from treeagent.backends.bench.config.plan import BenchGrid, BenchOptions
 from treeagent.backends.bench.workloads.prompts import KINDS
 from treeagent.errors import ConfigError
 
@@ -27,25 +27,52 @@ BRIEF = 5
 
 def markdown(report: Report, only: Sequence[str] = ()) -> str:
     """The table of a report and what to know of it; of the modes ``only`` those, in that order, if any are named."""
-    if "cells" in report:
-        return cells_markdown(report)
-    if "rows" not in report:
+    if "cells" not in report and "rows" not in report:
         return _foreign(report)
-    rows = report["rows"] if not only else [row for mode in only for row in report["rows"] if row["mode"] == mode]
-    if report["settings"]["scaling"]:
+    report = upgraded(report)
+    settings = report["settings"]
+    if settings["suite"] is not None:
+        return cells_markdown(report)
+    rows = [row for cell in report["cells"] for row in cell["rows"]]
+    if only:
+        rows = [row for mode in only for row in rows if row["mode"] == mode]
+    if settings["scaling"]:
         table = _table(rows, _scaling(rows))
-    elif len(report["workload"]["branches"]) > 1:
-        table = _by_branches(rows, report["workload"]["branches"])
+    elif len(settings["branches"]) > 1:
+        table = _by_branches(rows, settings["branches"])
     else:
         table = _table(rows, _modes(report)[: BRIEF if only else None])
     return "\n".join([*table, "", *_caption(report, rows)]) + "\n"
+
+
+def upgraded(report: Report) -> Report:
+    """A file of format 1, of modes or of ``--seeds``, in the parts of format 2 that tables and commands need."""
+    if report["format"] > 1:
+        return report
+    old = report["settings"]
+    if "cells" in report:
+        sampling = {name: old[name] for name in ("max_tokens", "top_k", "top_p")}
+        cells = [{**cell, "rows": cell["lines"]} for cell in report["cells"]]
+        grid = {"suite": "papers", "branches": [old["branches"]], "sampling": sampling, "scaling": False}
+        return {**report, "format": 2, "settings": {**old, **grid}, "cells": cells}
+    workload, held = report["workload"], report["reference"]
+    grid = {
+        "suite": None, "workloads": [workload["kind"]], "temperatures": [old["sampling"]["temperature"]],
+        "branches": workload["branches"], "seed": workload["seed"], "warm_seed": workload["warm_seed"],
+        "baseline": report["baseline"], "reference": held and {"mode": held["mode"], "dtype": held["dtype"]},
+    }  # fmt: skip
+    cells = [
+        {"branches": count, "rows": [row for row in report["rows"] if row["branches"] == count]}
+        for count in workload["branches"]
+    ]
+    return {**report, "format": 2, "settings": {**old, **grid}, "cells": cells}
 
 
 def _modes(report: Report) -> list[Column]:
     return [
         ("mode", lambda row: f"`{row['mode']}`"),
         ("tokens/s", lambda row: _number(row["tokens_per_second"], ",.1f")),
-        ("speed-up", lambda row: _speedup(row, report["baseline"])),
+        ("speed-up", lambda row: _speedup(row, report["settings"]["baseline"])),
         ("equal", _equal),
         ("tokens per pass", lambda row: _number(row["figures"].get("block_efficiency"), ".2f")),
         ("accepted", lambda row: _number(row["accepted"], ".0%")),
@@ -125,16 +152,16 @@ def _difference(row: Row) -> str:
 
 def _caption(report: Report, rows: Sequence[Row]) -> list[str]:
     """What was run, on what, and how to read it; one sentence a line."""
-    settings, workload, machine = report["settings"], report["workload"], report["machine"]
-    sampling = settings["sampling"]
-    prompts = f"{', '.join(map(str, workload['branches']))} prompts of `{workload['kind']}` (seed {workload['seed']})"
-    drawing = "greedy" if sampling["temperature"] == 0 else f"temperature {sampling['temperature']:g}"
+    settings, machine = report["settings"], report["machine"]
+    sampling, [kind], [temperature] = settings["sampling"], settings["workloads"], settings["temperatures"]
+    prompts = f"{', '.join(map(str, settings['branches']))} prompts of `{kind}` (seed {settings['seed']})"
+    drawing = "greedy" if temperature == 0 else f"temperature {temperature:g}"
     drawing += "".join(
-        f", {name} {sampling[name]:g}" for name in ("top_k", "top_p") if sampling[name] and sampling["temperature"] > 0
+        f", {name} {sampling[name]:g}" for name in ("top_k", "top_p") if sampling[name] and temperature > 0
     )
     draft = f", draft `{settings['draft']}`" if settings["draft"] else ""
     runs = f"medians of {settings['repeat']} alternating runs" if settings["repeat"] > 1 else "one run"
-    warm = "" if workload["warm_seed"] is None else f", tables warmed by prompts of seed {workload['warm_seed']}"
+    warm = "" if settings["warm_seed"] is None else f", tables warmed by prompts of seed {settings['warm_seed']}"
     where = machine["gpu"] or f"{machine['cores']} cores ({machine['cpu']}), threads: {machine['threads']}"
     lines = [
         f"`{settings['model']}` in {settings['dtype']}{draft}; {prompts}, "
@@ -144,10 +171,10 @@ def _caption(report: Report, rows: Sequence[Row]) -> list[str]:
         f"transformers {machine['transformers']}, {report['began'][:10]}.",
     ]
     if not settings["scaling"]:
-        interval = ", with its 95 % interval" if settings["repeat"] >= 3 and len(workload["branches"]) == 1 else ""
-        lines.append(f"The speed-up is over `{report['baseline']}` in the same repeat{interval}.")
-    if report["reference"] is not None:
-        held = report["reference"]
+        interval = ", with its 95 % interval" if settings["repeat"] >= 3 and len(settings["branches"]) == 1 else ""
+        lines.append(f"The speed-up is over `{settings['baseline']}` in the same repeat{interval}.")
+    if settings["reference"] is not None:
+        held = settings["reference"]
         lines.append(f"Equal: outputs that are, token for token, those of `{held['mode']}` in {held['dtype']}.")
     failed = {row["mode"]: row["error"] for row in rows if row["error"]}
     lines += [f"`{mode}` failed: {' '.join(error.split())}" for mode, error in failed.items()]
@@ -172,44 +199,46 @@ def _foreign(report: Report) -> str:
 
 
 class _Planned(Exception):
-    """Carries a plan out of the command that made it."""
+    """Carries a grid out of the command that made it."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, grid: BenchGrid) -> None:
+        self.grid = grid
 
 
-def planned(words: Sequence[str]) -> Plan:
+def planned(words: Sequence[str]) -> BenchGrid:
     """What ``treeagent bench`` with these words would measure. Raises as it does for words that it refuses."""
-    app, make = typer.Typer(), command.plan
+    app, make = typer.Typer(), command.make_grid
     app.command()(command.bench)
 
-    def caught(settings: BenchSettings) -> Plan:
-        raise _Planned(make(settings))
+    def caught(options: BenchOptions) -> BenchGrid:
+        raise _Planned(make(options))
 
-    command.plan = caught  # type: ignore[assignment]
+    command.make_grid = caught
     try:
         typer.main.get_command(app).main(list(words), "bench", standalone_mode=False)
     except _Planned as found:
-        return found.plan
+        return found.grid
     finally:
-        command.plan = make
+        command.make_grid = make
     raise AssertionError("the command made no plan")
 
 
 def command_of(report: Report) -> str:
-    """The shortest command that measures what a report says, without its output files."""
-    settings, workload, machine = report["settings"], report["workload"], report["machine"]
-    sampling, kind = settings["sampling"], workload["kind"]
+    """The shortest command that measures what a report of modes says, without its output files."""
+    report = upgraded(report)
+    settings, machine = report["settings"], report["machine"]
+    sampling, kinds = settings["sampling"], settings["workloads"]
     told = {
         "--model": settings["model"], "--draft": settings["draft"], "--dtype": settings["dtype"],
-        "--chat": settings["chat"], "--workload" if kind in KINDS else "--prompts": kind,
-        "--branches": ",".join(map(str, workload["branches"])),
+        "--chat": settings["chat"], "--workload" if {*kinds} <= {*KINDS} else "--prompts": ",".join(kinds),
+        "--branches": ",".join(map(str, settings["branches"])),
         "--sequential": settings["sequential"], "--scaling": settings["scaling"],
-        "--modes": ",".join(settings["modes"]), "--baseline": report["baseline"],
-        "--reference": report["reference"] and report["reference"]["mode"], "--no-check": report["reference"] is None,
-        "--max-tokens": sampling["max_tokens"], "--temperature": sampling["temperature"],
-        "--top-k": sampling["top_k"], "--top-p": sampling["top_p"], "--seed": workload["seed"],
-        "--warm-seed": workload["warm_seed"], "--repeat": settings["repeat"], "--reopen": settings["reopen"],
+        "--modes": ",".join(settings["modes"]), "--baseline": settings["baseline"],
+        "--reference": settings["reference"] and settings["reference"]["mode"],
+        "--no-check": settings["reference"] is None, "--max-tokens": sampling["max_tokens"],
+        "--temperature": ",".join(map(str, settings["temperatures"])),
+        "--top-k": sampling["top_k"], "--top-p": sampling["top_p"], "--seed": settings["seed"],
+        "--warm-seed": settings["warm_seed"], "--repeat": settings["repeat"], "--reopen": settings["reopen"],
         "--device": None if machine["device"] == "cpu" else machine["device"], "--threads": machine["threads"],
     }  # fmt: skip
     given = {name: [] if value is True else [str(value)] for name, value in told.items() if value not in (None, False)}

@@ -1,4 +1,4 @@
-"""Tables of speculative methods for the documents, from the file that ``treeagent bench --suite papers`` writes."""
+"""Tables of speculative methods as the documents quote them, from a file of ``treeagent bench --suite papers``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def markdown(report: Report) -> str:
 
 
 def _cell(cell: dict[str, Any], settings: dict[str, Any]) -> list[str]:
-    lines = cell["lines"]
+    lines = cell["rows"]
     columns: list[Column] = [
         ("method", lambda line: line["label"]),
         ("tokens/s", lambda line: number(line["tokens_per_second"], ",.1f")),
         ("speed-up", lambda line: _speedup(line, settings["baseline"])),
         ("block efficiency", lambda line: _estimate(line["block_efficiency"])),
-        ("accepted", lambda line: number(line["accepted"], ".0f", 100, sign=" %")),
+        ("accepted", lambda line: number(line["accepted"], ".0f", 100, unit=" %")),
         ("MBSU", lambda line: number(line["mbsu"], ".2f")),
         ("KV peak, MiB", lambda line: number(line["kv_peak_bytes"], ",.1f", 2**-20)),
         ("log p", lambda line: _estimate(line["score"])),
@@ -45,7 +45,7 @@ def _cell(cell: dict[str, Any], settings: dict[str, Any]) -> list[str]:
 
 
 def _remarks(cell: dict[str, Any]) -> list[str]:
-    lines, said = cell["lines"], []
+    lines, said = cell["rows"], []
     if (auto := cell["auto"]) is not None:
         interval = "" if auto["interval"] is None else " ({:.2f} - {:.2f})".format(*auto["interval"])
         said.append(f"`auto` has {auto['ratio']:.2f}{interval} of the speed of {auto['best']}: {auto['said']}.")
@@ -85,21 +85,22 @@ def _equal(line: Line) -> str:
 def _caption(report: Report) -> Sequence[str]:
     """What was run, on what, and what the methods are; one sentence a line."""
     settings, machine = report["settings"], report["machine"]
-    repeat, seed = settings["repeat"], settings["seed"]
+    repeat, seed, sampling = settings["repeat"], settings["seed"], settings["sampling"]
+    branches = ", ".join(map(str, settings["branches"]))
     draft = f", draft `{settings['draft']}`" if settings["draft"] else ""
     seeds = f"seed {seed}" if repeat == 1 else f"seeds {seed} to {seed + repeat - 1}, one a run"
     runs = f"medians of {repeat} alternating runs" if repeat > 1 else "one run"
     warm = "" if settings["warm_seed"] is None else f", tables warmed by prompts of seed {settings['warm_seed']}"
     where = machine["gpu"] or f"{machine['cores']} cores ({machine['cpu']}), threads: {machine['threads']}"
-    cuts = "".join(f", {name} {settings[name]:g}" for name in ("top_k", "top_p") if settings[name])
+    cuts = "".join(f", {name} {sampling[name]:g}" for name in ("top_k", "top_p") if sampling[name])
     how = "one at a time" if settings["sequential"] else "at once"
     interval = ", with its 95 % interval" if repeat >= 3 else ""
     error = ", with the standard error over the runs" if repeat > 1 else ""
     held = settings["reference"]
     equal = f"Equal: outputs that are, token for token, those of `{held['mode']}` in {held['dtype']}." if held else ""
     return [
-        f"`{settings['model']}` in {settings['dtype']}{draft}; {settings['branches']} prompts {how} ({seeds}); at most "
-        f"{settings['max_tokens']} new tokens each{cuts}.",
+        f"`{settings['model']}` in {settings['dtype']}{draft}; {branches} prompts {how} ({seeds}); at most "
+        f"{sampling['max_tokens']} new tokens each{cuts}.",
         f"{runs[0].upper()}{runs[1:]}, cold cache{warm}, on {where}, torch {machine['torch']}, "
         f"transformers {machine['transformers']}, {report['began'][:10]}.",
         f"The speed-up is over `{settings['baseline']}` in the same run{interval}.",

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import types
 from collections import Counter
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,18 +20,18 @@ from typer.testing import CliRunner
 
 from treeagent import Task, Thought
 from treeagent.backend import Sampling
-from treeagent.backends.bench import measure as running
+from treeagent.backends.bench import measure
 from treeagent.backends.bench.command import bench
-from treeagent.backends.bench.config import plan as planning
 from treeagent.backends.bench.config.modes import HOPELESS, MODES, PLAIN, SERIAL
-from treeagent.backends.bench.config.plan import BenchSettings, plan
+from treeagent.backends.bench.config.plan import BenchOptions, BenchSettings, make_grid
 from treeagent.backends.bench.equality import TokenDifference, first_difference
-from treeagent.backends.bench.measure import BenchRun, order
-from treeagent.backends.bench.progress import BenchProgress
+from treeagent.backends.bench.measure import order
+from treeagent.backends.bench.progress import StepProgress
 from treeagent.backends.bench.results import report
-from treeagent.backends.bench.results import rows as summary
-from treeagent.backends.bench.runners import backend as asking
+from treeagent.backends.bench.results.rows import Estimate, summarise
+from treeagent.backends.bench.results.runs import BenchRun, PlanResult
 from treeagent.backends.bench.runners import generate as generating
+from treeagent.backends.bench.runners.backend import HopelessDrafter, backend_runner
 from treeagent.backends.bench.runners.base import Measurement
 from treeagent.backends.bench.workloads import prompts as workload
 from treeagent.backends.bench.workloads import texts
@@ -73,9 +72,11 @@ def run(folder, *words, modes, tokens=12):
 
 
 def made(**changes):
-    """A plan with defaults."""
-    settings = BenchSettings(model="mini", device="cpu", sampling=Sampling(max_tokens=8))
-    return plan(replace(settings, **changes))
+    """A grid with defaults."""
+    fields = BenchSettings.__dataclass_fields__
+    settings = {"model": "mini", "device": "cpu", **{name: changes.pop(name) for name in [*changes] if name in fields}}
+    common = {"sampling": Sampling(max_tokens=8), **changes}
+    return make_grid(BenchOptions(settings=BenchSettings(**settings), **common))
 
 
 # Workloads
@@ -204,7 +205,7 @@ def test_defaults():
     assert [mode.name for mode in usual.modes] == [name for name in wanted if not MODES[name].drafts]
     assert (usual.baseline, usual.reference, usual.branches) == (SERIAL, SERIAL, (16,))
     assert [mode.name for mode in made(draft="mini-draft").modes] == wanted
-    assert made(sampling=Sampling(temperature=1.0)).reference == PLAIN
+    assert made(temperatures=(1.0,)).reference == PLAIN
     scaling = made(scaling=True)
     assert ([mode.name for mode in scaling.modes], scaling.branches[-1], scaling.reference) == (["seed"], 256, PLAIN)
     own = made(modes=["seed-ngram", "seed"])
@@ -215,7 +216,7 @@ def test_defaults():
 
 def test_warming_prompts_are_others():
     """Tables must not have seen what is measured."""
-    warmed = made(warm_seed=6, branches=[256])
+    [warmed] = made(warm_seed=6, branches=[256]).plans
     assert len(warmed.warm) > 200
     assert not set(warmed.warm) & set(warmed.prompts)
 
@@ -223,7 +224,7 @@ def test_warming_prompts_are_others():
 def test_runs_alternate():
     """Each repeat begins with the next mode, and holds every mode once."""
     names = [SERIAL, PLAIN, "seed"]
-    found = [(repeat, mode.name) for _, repeat, mode in order(made(modes=names, repeat=4))]
+    found = [(repeat, mode.name) for _, repeat, mode in order(made(modes=names, repeat=4).plans[0])]
     firsts = [found[3 * repeat][1] for repeat in range(4)]
     assert firsts == [SERIAL, PLAIN, "seed", SERIAL]
     assert Counter(found) == Counter((repeat, name) for repeat in range(4) for name in names)
@@ -232,57 +233,74 @@ def test_runs_alternate():
 # Arithmetic, on given seconds
 
 
-def fake(name, seconds, outputs=((1, 2), (3, 4)), branches=2, repeat=0, figures=None):
+REFERENCE = ((1, 2), (3, 4))
+
+
+def fake(name, seconds, outputs=REFERENCE, branches=2, repeat=0, figures=None):
     """A run that took so long."""
     return BenchRun(MODES[name], branches, repeat, Measurement(tuple(outputs), seconds, figures or {}))
 
 
-REFERENCE = ((1, 2), (3, 4))
+def cells_of(grid, runs, reference=REFERENCE):
+    """The cells of a grid of one plan."""
+    return summarise(grid, [PlanResult(grid.plans[0], tuple(runs), reference)])
+
+
+def rows_of(grid, runs, reference=REFERENCE):
+    """The rows of all cells."""
+    return [row for cell in cells_of(grid, runs, reference) for row in cell.rows]
+
+
+def shown(grid, runs, reference=REFERENCE):
+    """The table, and the remarks on a CPU."""
+    cells = cells_of(grid, runs, reference)
+    return text_of(report.table(grid, cells)), report.remarks(grid, cells, cpu=True)
 
 
 def test_speed_ups_are_medians_of_ratios_within_a_repeat():
     """A slow minute of the machine that strikes both modes changes nothing."""
-    chosen = made(modes=[SERIAL, "seed"], repeat=3)
+    grid = made(modes=[SERIAL, "seed"], repeat=3)
     runs = [fake(SERIAL, seconds, branches=16, repeat=i) for i, seconds in enumerate((4.0, 8.0, 6.0))]
     runs += [fake("seed", seconds, branches=16, repeat=i) for i, seconds in enumerate((2.0, 2.0, 2.0))]
-    serial, seed = summary.summarize(chosen, runs, REFERENCE)
+    serial, seed = rows_of(grid, runs)
     assert (serial.seconds, serial.tokens_per_second, serial.speedup) == (6.0, pytest.approx(4 / 6), 1.0)
     assert seed.ratios == (2.0, 4.0, 3.0)
     assert seed.speedup == 3.0
     assert seed.interval is not None
     assert seed.interval[0] < 3 < seed.interval[1]
     assert seed.interval[0] * seed.interval[1] == pytest.approx(24 ** (2 / 3))  # symmetric about the geometric mean
-    [_, alone] = summary.summarize(made(modes=[SERIAL, "seed"]), [run for run in runs if run.repeat == 0], REFERENCE)
+    [_, alone] = rows_of(made(modes=[SERIAL, "seed"]), [run for run in runs if run.repeat == 0])
     assert alone.interval is None
 
 
 def test_modes_with_fewer_tokens_are_not_faster_for_it():
     """Speed is tokens per second: whose texts end early has less to do."""
     runs = [fake(SERIAL, 4.0, branches=16), fake("seed", 2.0, [(1,), (3,)], branches=16)]
-    assert summary.summarize(made(modes=[SERIAL, "seed"]), runs, None)[1].speedup == 1.0
+    assert rows_of(made(modes=[SERIAL, "seed"]), runs, None)[1].speedup == 1.0
 
 
 def test_equality_is_that_of_the_worst_repeat():
     """One differing repeat is a difference; where it is exact, a wrong one."""
-    chosen = made(modes=["seed"], branches=[2], repeat=2)
+    changes = {"modes": ["seed"], "branches": [2], "repeat": 2}
     runs = [fake("seed", 1.0), fake("seed", 1.0, [(1, 2), (3, 5)], repeat=1)]
-    [row] = summary.summarize(chosen, runs, REFERENCE)
-    assert (row.equal, row.wrong, row.difference) == (1, True, TokenDifference(1, 1, 4, 5))
-    [coarse] = summary.summarize(replace(chosen, dtype="bfloat16"), runs, REFERENCE)
+    [row] = rows_of(made(**changes), runs)
+    assert (row.equal, row.compared, row.wrong) == (1, 2, True)
+    assert (row.difference, row.difference_repeat) == (TokenDifference(1, 1, 4, 5), 1)
+    [coarse] = rows_of(made(**changes, dtype="bfloat16"), runs)
     assert (coarse.equal, coarse.wrong) == (1, False)
-    [unchecked] = summary.summarize(chosen, runs, None)
+    [unchecked] = rows_of(made(**changes), runs, None)
     assert (unchecked.equal, unchecked.wrong) == (None, False)
 
 
 def test_own_noise_is_not_compared():
     """Above temperature 0 transformers draws tokens of its own, keyed backends the reference's."""
-    chosen = made(modes=[SERIAL, "seed"], branches=[2], sampling=Sampling(temperature=1.0), baseline=SERIAL)
-    other = [(9, 9), (9, 9)]
-    serial, seed = summary.summarize(chosen, [fake(SERIAL, 1.0, other), fake("seed", 1.0, other)], REFERENCE)
+    grid = made(modes=[SERIAL, "seed"], branches=[2], temperatures=(1.0,), baseline=SERIAL)
+    runs = [fake(name, 1.0, [(9, 9), (9, 9)]) for name in (SERIAL, "seed")]
+    serial, seed = rows_of(grid, runs)
     assert (serial.equal, serial.wrong, seed.equal, seed.wrong) == (None, False, 0, True)
-    shown = text_of(report.table(chosen, [serial, seed]))
-    assert "own noise" in shown
-    assert "0/2 DIFFERS" in shown
+    table, _ = shown(grid, runs)
+    assert "own noise" in table
+    assert "0/2 DIFFERS" in table
 
 
 def text_of(table):
@@ -294,53 +312,50 @@ def text_of(table):
 
 
 def test_figures_of_the_engine_have_columns_where_there_are_any():
-    """Passes, acceptance, overhead and memory; a mode without them shows a dash."""
+    """Acceptance, overhead and memory of the median run; a mode without them shows a dash."""
     figures = {"block_efficiency": 2.5, "drafted": 40, "accepted": 30, "overhead": 0.125, "kv_peak_bytes": 3 * 2**20}
-    chosen = made(modes=[SERIAL, "seed"], branches=[2])
-    shown = text_of(report.table(chosen, summary.summarize(chosen, [fake(SERIAL, 1.0)], REFERENCE)))
-    assert "KV peak" not in shown
-    rows = summary.summarize(chosen, [fake(SERIAL, 1.0), fake("seed", 1.0, figures=figures)], REFERENCE)
-    line = next(line for line in text_of(report.table(chosen, rows)).splitlines() if "seed" in line)
+    grid = made(modes=[SERIAL, "seed"], branches=[2])
+    assert "KV peak" not in shown(grid, [fake(SERIAL, 1.0)])[0]
+    runs = [fake(SERIAL, 1.0), fake("seed", 1.0, figures=figures)]
+    assert rows_of(grid, runs)[1].block_efficiency == Estimate(2.5, None)
+    line = next(line for line in shown(grid, runs)[0].splitlines() if "│ seed " in line)
     assert [cell.strip() for cell in line.split("│")[-5:-1]] == ["2.50", "75 %", "12.5 %", "3.0 MiB"]
 
 
 def test_scaling_is_the_factor_for_twice_as_many_branches():
     """Time per token of 4 branches against 1 is two doublings."""
-    chosen = made(scaling=True, branches=[1, 4])
+    grid = made(scaling=True, branches=[1, 4])
     runs = [fake("seed", 1.0, [(1, 2)], branches=1), fake("seed", 1.0, [(1, 2)] * 4, branches=4)]
-    rows = summary.summarize(chosen, runs, None)
-    assert summary.per_doubling(*rows) == pytest.approx(0.5)
-    assert "0.50x" in text_of(report.table(chosen, rows))
+    assert [row.per_doubling for row in rows_of(grid, runs, None)] == [None, pytest.approx(0.5)]
+    assert "0.50x" in shown(grid, runs, None)[0]
 
 
 def test_failures_are_told():
     """Other modes keep their rows."""
-    chosen = made(modes=[SERIAL, "seed"], branches=[2])
-    rows = summary.summarize(
-        chosen, [fake(SERIAL, 1.0), BenchRun(MODES["seed"], 2, 0, None, "seed: no memory")], REFERENCE
-    )
-    assert "failed" in text_of(report.table(chosen, rows))
-    assert report.remarks(rows, cpu=True) == ["seed: no memory"]
-    assert rows[0].speedup == 1.0
+    grid = made(modes=[SERIAL, "seed"], branches=[2])
+    runs = [fake(SERIAL, 1.0), BenchRun(MODES["seed"], 2, 0, None, "seed: no memory")]
+    table, remarks = shown(grid, runs)
+    assert "failed" in table
+    assert remarks == ["seed: no memory"]
+    assert rows_of(grid, runs)[0].speedup == 1.0
 
 
 def test_equality_of_nothing_is_told():
     """Empty texts are equal, which shows nothing."""
-    chosen = made(modes=[SERIAL], branches=[2])
-    [row] = summary.summarize(chosen, [fake(SERIAL, 1.0, [(), ()])], ((), ()))
+    grid, runs = made(modes=[SERIAL], branches=[2]), [fake(SERIAL, 1.0, [(), ()])]
+    [row] = rows_of(grid, runs, ((), ()))
     assert (row.equal, row.tokens_per_second, row.speedup) == (2, None, None)
-    assert report.remarks([row], cpu=True)[0].startswith("no mode generated any token")
+    assert shown(grid, runs, ((), ()))[1][0].startswith("no mode generated any token")
 
 
 def test_runs_that_were_held_up_are_told():
     """Where the process had no core for a good part of a run; on a GPU nothing follows from that."""
-    chosen = made(modes=[SERIAL], branches=[2], repeat=2)
-    measurements = [Measurement(REFERENCE, 2.0, cpu_seconds=cpu) for cpu in (0.5, 3.9)]
-    runs = [BenchRun(MODES[SERIAL], 2, i, measurement) for i, measurement in enumerate(measurements)]
-    rows = summary.summarize(chosen, runs, REFERENCE)
-    assert rows[0].disturbed == 1
-    assert report.remarks(rows, cpu=False) == []
-    assert report.remarks(rows, cpu=True)[0].startswith("1 of 2 runs were held up")
+    grid = made(modes=[SERIAL], branches=[2], repeat=2)
+    measured = [Measurement(REFERENCE, 2.0, cpu_seconds=cpu) for cpu in (0.5, 3.9)]
+    cells = cells_of(grid, [BenchRun(MODES[SERIAL], 2, i, each) for i, each in enumerate(measured)])
+    assert cells[0].rows[0].disturbed == 1
+    assert report.remarks(grid, cells, cpu=False) == []
+    assert report.remarks(grid, cells, cpu=True)[0].startswith("1 of 2 runs were held up")
 
 
 def test_differences_have_a_place():
@@ -375,10 +390,11 @@ def test_all_ways_to_decode_give_the_same_tokens(measured):
     """Serial, batched, by lookup, assisted, continuous and the plain backend, with texts that end early."""
     result, found = measured
     assert result.exit_code == 0, result.output
-    assert {row["mode"] for row in found["rows"]} == {*TRANSFORMERS, PLAIN}
-    assert all(row["equal"] == row["branches"] and row["exact"] for row in found["rows"])
-    assert len({run["digest"] for run in found["runs"] if run["branches"] == 4}) == 1
-    assert found["rows"][-1]["tokens"] < 4 * 12
+    rows = [row for cell in found["cells"] for row in cell["rows"]]
+    assert {row["mode"] for row in rows} == {*TRANSFORMERS, PLAIN}
+    assert all(row["equal"] == row["compared"] == row["branches"] and row["exact"] for row in rows)
+    assert {run["digest"] for run in found["cells"][1]["runs"]} == {*found["cells"][1]["references"]}
+    assert rows[-1]["tokens"] < 4 * 12
 
 
 def test_the_file_holds_everything(measured, folder):
@@ -386,14 +402,15 @@ def test_the_file_holds_everything(measured, folder):
     _, found = measured
     assert found["machine"]["threads"] == 1
     assert found["machine"]["torch"]
-    assert found["workload"]["branches"] == [1, 4]
+    assert found["settings"]["branches"] == [cell["branches"] for cell in found["cells"]] == [1, 4]
     assert found["settings"]["dtype"] == "float64"
-    assert found["reference"]["mode"] == found["baseline"] == SERIAL
-    assert len(found["runs"]) == 2 * 2 * 6
-    for row in found["rows"]:
-        own = [each for each in found["runs"] if (each["mode"], each["branches"]) == (row["mode"], row["branches"])]
-        assert row["seconds"] == pytest.approx(sum(each["seconds"] for each in own) / 2)
-        assert len(row["ratios"]) == 2
+    assert found["settings"]["reference"]["mode"] == found["settings"]["baseline"] == SERIAL
+    for cell in found["cells"]:
+        assert len(cell["runs"]) == 2 * 6
+        for row in cell["rows"]:
+            own = [run["seconds"] for run in cell["runs"] if run["mode"] == row["mode"]]
+            assert row["seconds"] == pytest.approx(sum(own) / 2)
+            assert len(row["ratios"]) == 2
     assert (folder / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -488,8 +505,7 @@ def test_help_needs_no_torch():
 def test_progress_on_a_terminal_leaves_nothing_behind():
     """A bar while a step runs, lines that stay beside it."""
     console = Console(force_terminal=True, width=80, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
-    board = BenchProgress(console)
-    board.expect(1)
+    board = StepProgress(console, steps=1)
     with board.step("a step", 2) as tick:
         tick()
     board.say("done")
@@ -541,7 +557,7 @@ def engine(monkeypatch):
 
 def test_the_engine_starts_cold_with_warm_tables_if_so_wished(folder, engine, monkeypatch):
     """Everything is forgotten, tables learn from prompts of another seed, and the forest is forgotten again."""
-    monkeypatch.setattr(planning, "builtin_prompts", lambda kind, n, seed: [f"{seed} {i}" for i in range(n)])
+    monkeypatch.setattr(workload, "builtin_prompts", lambda kind, n, seed: [f"{seed} {i}" for i in range(n)])
     words = ["--model", str(folder / "model"), "--branches", "2", "--warm-seed", "6", "--max-tokens", "4", "-q"]
     result = call(*words, "--modes", "seed-ngram,seed-nodraft", "--draft", str(folder / "draft"), "--no-check")
     assert result.exit_code == 0, result.output
@@ -555,9 +571,9 @@ def test_the_engine_starts_cold_with_warm_tables_if_so_wished(folder, engine, mo
 
 def test_modes_of_the_engine_open_it_as_they_say(folder, engine):
     """Policies, drafters, and the draft where it is used."""
-    plan_ = made(model=str(folder / "model"), draft=str(folder / "draft"))
+    grid = made(model=str(folder / "model"), draft=str(folder / "draft"))
     for name in SEEDS:
-        asking.backend_runner(MODES[name], plan_, "float32", WeightCache()).open()
+        backend_runner(MODES[name], grid.settings, "float32", WeightCache()).open()
     opened = {name: entry[1:] for name, entry in zip(SEEDS, engine.log, strict=True)}
     assert opened == {
         "seed": ("auto", "rounds", True),
@@ -565,7 +581,7 @@ def test_modes_of_the_engine_open_it_as_they_say(folder, engine):
         "seed-ngram": ("ngram", "rounds", False),
         "seed-model": ("model", "rounds", True),
         "seed-ngram+model": ("ngram+model", "rounds", True),
-        "seed-hopeless": (asking.HopelessDrafter, "rounds", False),
+        "seed-hopeless": (HopelessDrafter, "rounds", False),
         "seed-fcfs": ("auto", "fcfs", True),
         "seed-serial": ("auto", "serial", True),
         "seed-serial-nodraft": ("none", "serial", False),
@@ -586,7 +602,7 @@ def test_prompts_are_sent_at_once_or_one_at_a_time(folder, engine, words, most):
 def test_a_backend_that_reads_another_prompt_is_refused(folder, engine, monkeypatch):
     """Its speed would be that of another workload."""
     monkeypatch.setattr(
-        running, "load_tokenizer", lambda where, chat: types.SimpleNamespace(prompt=lambda text: [1, 2, 3])
+        measure, "load_tokenizer", lambda where, chat: types.SimpleNamespace(prompt=lambda text: [1, 2, 3])
     )
     result = run(folder, "-q", modes=[SERIAL, "seed"], tokens=4)
     assert result.exit_code == 3

@@ -6,10 +6,8 @@ import bench_tables
 import pytest
 
 from treeagent.backends.bench.config.modes import OPTIONS, find
-from treeagent.backends.bench.measure import Bench
-from treeagent.backends.bench.progress import BenchProgress
-from treeagent.backends.bench.results.rows import summarize
 from treeagent.backends.bench.runners.backend import SeedRunner, backend_runner
+from treeagent.backends.bench.suite import GridMeasurement
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.executor.weights import WeightCache
 from treeagent.errors import ConfigError, UnknownNameError
@@ -60,23 +58,16 @@ def test_options_of_modes_are_options_of_the_engine() -> None:
 
 def test_a_mode_of_the_engine_runs_the_engine_whatever_its_options() -> None:
     """Also where its samples cannot be compared."""
-    bench = Bench(
-        bench_tables.planned(["-m", "mini", "--modes", "seed@drafter=ngram@verify=recursive"]),
-        BenchProgress(quiet=True),
-    )
-    assert isinstance(bench._runner(bench.plan.modes[0], "float32"), SeedRunner)
+    grid = bench_tables.planned(["-m", "mini", "--modes", "seed@drafter=ngram@verify=recursive"])
+    assert isinstance(backend_runner(grid.modes[0], grid.settings, "float32", WeightCache()), SeedRunner)
 
 
 def test_modes_of_one_benchmark_may_draft_with_different_models() -> None:
     """A mode's own draft goes before that of the benchmark."""
     words = ["-m", "mini", "--draft", "mini-draft", "--modes"]
-    plan = bench_tables.planned([*words, "seed-model,seed@draft=other/draft@drafter=model,seed-ngram"])
-    bench = Bench(plan, BenchProgress(quiet=True))
-    drafts = []
-    for mode in plan.modes:
-        runner = bench._runner(mode, "float32")
-        assert isinstance(runner, SeedRunner)
-        drafts.append(runner._make().draft)
+    grid = bench_tables.planned([*words, "seed-model,seed@draft=other/draft@drafter=model,seed-ngram"])
+    runners = [backend_runner(mode, grid.settings, "float32", WeightCache()) for mode in grid.modes]
+    drafts = [runner._make().config.draft for runner in runners]
     assert drafts == ["mini-draft", "other/draft", None]
 
 
@@ -93,8 +84,8 @@ def test_modes_of_one_benchmark_may_draft_with_different_models() -> None:
 )
 def test_only_modes_that_draft_with_a_model_are_given_one(name: str, model: bool) -> None:
     """The engine refuses a draft model that its drafter has no use for."""
-    plan = bench_tables.planned(["-m", "mini", "--draft", "mini-draft", "--modes", name])
-    engine = backend_runner(plan.modes[0], plan, "float32", WeightCache())._make()
+    grid = bench_tables.planned(["-m", "mini", "--draft", "mini-draft", "--modes", name])
+    engine = backend_runner(grid.modes[0], grid.settings, "float32", WeightCache())._make()
     assert (engine.config.draft is not None) == model
 
 
@@ -104,13 +95,13 @@ def test_beams_are_compared_with_beams_and_say_what_their_outputs_are_worth() ->
     modes = ",".join([*(f"{mode}@num_beams=4" for mode in beams), "seed-nodraft"])
     words = ["-m", "mini", "--draft", "mini-draft", "--workload", "mini", "--branches", "2", "--max-tokens", "8"]
     reference = ["--reference", "backend-transformers@num_beams=4", "--temperature", "1"]
-    plan = bench_tables.planned([*words, "--modes", modes, *reference])
-    bench = Bench(plan, BenchProgress(quiet=True))
-    bench.measure()
-    plain, engine, drafted, sampled = summarize(plan, bench.runs, bench.reference)
+    measurement = GridMeasurement(bench_tables.planned([*words, "--modes", modes, *reference]), quiet=True)
+    measurement.measure()
+    plain, engine, drafted, sampled = measurement.cells(explain=False)[0].rows
     assert (plain.equal, engine.equal, drafted.equal, sampled.equal) == (2, 2, 2, None)
     assert plain.score is not None
-    assert engine.score == pytest.approx(plain.score, abs=1e-3)
+    assert engine.score is not None
+    assert engine.score.mean == pytest.approx(plain.score.mean, abs=1e-3)
     assert sampled.score is not None
-    assert sampled.score < plain.score
+    assert sampled.score.mean < plain.score.mean
     assert drafted.figures["drafted"] > 0

@@ -85,6 +85,7 @@ def report(*rows: dict[str, Any], scaling: bool = False) -> dict[str, Any]:
     branches = sorted({each["branches"] for each in rows})
     sampling = {"temperature": 0.7, "top_k": None, "top_p": 0.9, "max_tokens": 64}
     return {
+        "format": 1,
         "began": "2026-01-02T03:04:05+00:00",
         "machine": {"cores": 2, "cpu": "CPU", "gpu": None, "threads": 2, "torch": "2", "transformers": "5"},
         "workload": {"kind": "game24", "seed": 5, "branches": branches, "warm_seed": 6},

@@ -25,9 +25,7 @@ from test_readme import BLOCK
 
 from treeagent.backend import Round
 from treeagent.backends.bench.config.modes import MODES
-from treeagent.backends.bench.measure import Bench
-from treeagent.backends.bench.progress import BenchProgress
-from treeagent.backends.bench.results.record import to_json
+from treeagent.backends.bench.results.record import machine, to_json
 from treeagent.backends.models.loader import DTYPES, Model
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.config import POLICIES
@@ -130,9 +128,8 @@ def test_a_command_can_be_had_back_from_what_it_measures() -> None:
     assert len({COMMAND.match(line)[1] for line in lines}) == len(lines)  # type: ignore[index]
     for line in (line for line in lines if "--device" not in line):
         plan = bench_tables.planned(shlex.split(line)[2:])
-        bench = Bench(plan, BenchProgress(quiet=True))
-        bench.reference = ()
-        report = json.loads(json.dumps(to_json(bench, [], datetime.now(timezone.utc))))
+        where = machine(plan.settings, torch.device("cpu"), None)
+        report = json.loads(json.dumps(to_json(plan, [], where, datetime.now(timezone.utc))))
         assert bench_tables.planned(shlex.split(bench_tables.command_of(report))[2:]) == plan
 
 
@@ -141,7 +138,7 @@ def test_every_bench_command_of_the_documents_is_a_valid_plan() -> None:
     texts = [path.read_text() for path in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]]
     lines = [line for text in texts for line in re.findall(r"(?:^|`)(treeagent bench [^`\n]+)", text, re.MULTILINE)]
     assert len(lines) > 10
-    assert all(bench_tables.planned(shlex.split(line)[2:]).modes for line in lines)
+    assert all(bench_tables.planned(shlex.split(line)[2:]).plans for line in lines)
 
 
 def test_the_modes_of_the_guide_are_those_of_the_benchmark() -> None:

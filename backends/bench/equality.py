@@ -1,4 +1,4 @@
-"""Whether two ways to decode gave the same tokens, and how close a call it was where they parted."""
+"""Whether two modes gave the same tokens, and the gap in logits at the first difference."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import torch
 from ..models.loader import Model
 from ..sampling.philox import gumbel
 from ..sampling.sampler import warp
-from ..transformers import generate
-from .config.plan import Plan
+from ..transformers import generate as decoding
+from .config.plan import BenchPlan
 from .runners.base import Prompt, Tokens
 
 
 @dataclass(frozen=True, slots=True)
 class TokenDifference:
-    """Where a mode's tokens part from the reference."""
+    """Where a mode's tokens first differ from the reference."""
 
     prompt: int
     """Number of the first prompt with a difference, from 0."""
     position: int
     """Of the first differing token in the completion, from 0."""
     expected: int | None
-    """The reference's token; None where its text ends."""
+    """The reference's token; None: end of its text."""
     got: int | None
     gap: float | None = None
-    """How far apart the reference's two best tokens were there, in logits (divided by the temperature and with their
-    noise where there is one); a tie up to rounding is about 1e-5 in float32. None: unknown."""
+    """Gap between the reference's two best tokens, in logits (divided by the temperature and with noise added if it
+    is above 0); a tie up to rounding is about 1e-5 in float32. None: unknown."""
 
     def __str__(self) -> str:
         words = ["the end of the text" if token is None else f"token {token}" for token in (self.expected, self.got)]
@@ -39,12 +39,12 @@ class TokenDifference:
 
 
 def equal(reference: Sequence[Tokens], outputs: Sequence[Tokens]) -> int:
-    """How many of the outputs are those of the reference."""
+    """Number of outputs that equal the reference's."""
     return sum(expected == got for expected, got in zip(reference, outputs, strict=False))
 
 
 def first_difference(reference: Sequence[Tokens], outputs: Sequence[Tokens]) -> TokenDifference | None:
-    """Where the first differing output parts from the reference; None when all are equal."""
+    """The first difference of the first output that is not the reference's; None if all are equal."""
     for number, (expected, got) in enumerate(zip(reference, outputs, strict=False)):
         if expected != got:
             pairs = enumerate(zip(expected, got, strict=False))
@@ -53,8 +53,8 @@ def first_difference(reference: Sequence[Tokens], outputs: Sequence[Tokens]) -> 
     return None
 
 
-def gap(model: Model, plan: Plan, prompt: Prompt, before: Tokens) -> float:
-    """How far apart the two best next tokens are after a prompt and the tokens ``before``."""
+def gap(model: Model, plan: BenchPlan, prompt: Prompt, before: Tokens) -> float:
+    """Gap in logits between the two best next tokens after a prompt and the tokens ``before``."""
     ids = torch.tensor([[*prompt.ids, *before]], device=model.device)
     with torch.inference_mode():
         logits: Any = model.network(input_ids=ids, use_cache=False).logits[0, -1].double().cpu().numpy()  # (V,)
@@ -68,7 +68,7 @@ def gap(model: Model, plan: Plan, prompt: Prompt, before: Tokens) -> float:
 def score(model: Model, prompts: Sequence[Prompt], outputs: Sequence[Tokens]) -> float:
     """Mean over the outputs of their summed natural-log probability, untempered, an end of text not counted."""
     pairs = [(prompt.ids, output) for prompt, output in zip(prompts, outputs, strict=False)]
-    return sum(generate.score(model, pairs)) / len(pairs)
+    return sum(decoding.score(model, pairs)) / len(pairs)
 
 
 def _at(tokens: Tokens, place: int) -> int | None:

@@ -1,4 +1,4 @@
-"""What a person sees while a benchmark runs, on standard error: a bar on a terminal, lines elsewhere."""
+"""The progress of a benchmark on standard error: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,31 +13,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 HEARTBEAT = 15.0
 """Seconds between two lines where there is no terminal."""
 REDRAWN = 2
-"""Times a second that a bar is drawn anew: each one takes a little from what is being measured."""
+"""Bar updates a second: each takes time from what is being measured."""
 
 
-class BenchProgress:
+class StepProgress:
     """Shows steps, one after the other."""
 
-    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+    def __init__(self, console: Console | None = None, *, steps: int | None = None, quiet: bool = False) -> None:
         self._console = Console(stderr=True) if console is None else console
         self._quiet = quiet
         self._done = 0
-        self._steps: int | None = None
-
-    def expect(self, steps: int) -> None:
-        """Set how many steps there will be, unless it is known already."""
-        if self._steps is None:
-            self._steps = steps
+        self._steps = steps
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         if not self._quiet:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def step(self, text: str, parts: int | None = None) -> Iterator[Callable[[], None]]:
-        """Show a step while it runs; what is yielded is called once for each of its parts that is done."""
+        """Show a step while it runs; yields a function to call after each of its parts."""
         self._done += 1
         title = f"[{self._done}/{self._steps}] {text}" if self._steps else text
         if self._quiet:

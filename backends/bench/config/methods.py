@@ -1,8 +1,8 @@
-"""The methods of ``treeagent bench --suite papers``: speculative decoding of the literature, as modes of the engine.
+"""The methods of ``treeagent bench --suite papers``: speculative methods of the literature, as modes of the engine.
 
-Methods of a paper draft ``NODES`` tokens for every branch in every round, or ``STEPS`` steps of beams, whether or not
-that pays, so that they differ in what they draft and not in how much. The engine's own drafters draft as much as
-measured times say.
+A paper's method drafts ``NODES`` tokens for every branch in every round, or ``STEPS`` steps of beams, whether or not
+that is faster: methods differ in what they draft and not in how much. The engine's own drafters choose the number of
+drafted tokens from measured times.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from pathlib import Path
 
 from treeagent.errors import UnknownNameError
 
-from ...models import catalog
-from .modes import PLAIN, find
-from .plan import BenchSettings, Plan, plan
+from ...models import catalog as models
+from .modes import find
 
 NODES = 6
 """Drafted tokens of a branch: a chain of six, two levels of two children each, two paths of three."""
@@ -25,7 +24,9 @@ WIDTH = 4
 STEPS = 2
 """Steps that are drafted for them, of twice as many beams."""
 BASELINE, OWN = "seed-nodraft", "seed"
-"""Modes that speed-ups are measured against, and that is to be as fast as the best of the others."""
+"""The mode that speed-ups are measured against, and the engine with default options."""
+SUITES = ("papers",)
+"""Names of suites."""
 WORKLOADS = ("gsm8k", "writing", "blocksworld")
 """The kinds of task of SeeD's paper."""
 TEMPERATURES = (0.0, 0.2, 1.0)
@@ -33,14 +34,14 @@ TEMPERATURES = (0.0, 0.2, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A way to decode, as the literature calls it."""
+    """A decoding method by its name in the literature; without a suite, a mode by its own."""
 
     label: str
     mode: str
     """Mode of the benchmark, without the beams."""
     what: str
     source: str | None = None
-    """Where it comes from; None: this project."""
+    """The paper; None: this project."""
     exits: bool = False
     """Whether it cannot run without a draft model that has several exits."""
     num_beams: int | None = None
@@ -48,7 +49,7 @@ class Method:
 
     @property
     def name(self) -> str:
-        """The mode's name with everything that it takes."""
+        """The name of the mode with all options."""
         return self.mode if self.num_beams is None else f"{self.mode}@num_beams={self.num_beams}"
 
 
@@ -94,69 +95,37 @@ METHODS = (
 """Every method, in the order of the tables."""
 
 
-def runnable(draft: str | None, labels: Sequence[str] | None = None) -> tuple[Method, ...]:
-    """Those that can run with this draft model; of them the baseline and those with these labels, if any are given.
+def select_methods(draft: str | None, labels: Sequence[str] | None = None) -> tuple[Method, ...]:
+    """The methods that can run with this draft model; with ``labels`` only the baseline and those.
 
-    Papers without exits draft through all of its layers, beams apart. Raises UnknownNameError.
+    With a draft model of several exits, methods that do not use exits draft through all of its layers, except those
+    with beams. Raises UnknownNameError.
     """
     known = [method.label for method in METHODS]
-    wanted = known if labels is None else [METHODS[0].label, *labels]
-    if unknown := [label for label in wanted if label not in known]:
+    selected = known if labels is None else [METHODS[0].label, *labels]
+    if unknown := [label for label in selected if label not in known]:
         raise UnknownNameError("method", unknown[0], known)
-    several = () if draft is None else exits(draft)
+    draft_exits = () if draft is None else exits(draft)
 
-    def fitted(method: Method) -> Method:
-        fixed = several and not method.exits and "draft_tokens" in find(method.name).options
-        return replace(method, mode=f"{method.mode}@exit={several[-1]}") if fixed else method
+    def with_full_depth(method: Method) -> Method:
+        fixed = draft_exits and not method.exits and "draft_tokens" in find(method.name).options
+        return replace(method, mode=f"{method.mode}@exit={draft_exits[-1]}") if fixed else method
 
     return tuple(
-        fitted(method)
+        with_full_depth(method)
         for method in METHODS
-        if method.label in wanted
-        and (several or not method.exits)
+        if method.label in selected
+        and (draft_exits or not method.exits)
         and (draft is not None or not find(method.name).drafts)
     )
 
 
 def exits(draft: str) -> tuple[int, ...]:
-    """The exits that the draft model's config.json lists, in layers; none where it has but one, or lies elsewhere."""
-    where = next((named.where for named in catalog.list_models() if named.name == draft), Path(draft).expanduser())
+    """The exits in the draft model's config.json, in layers; empty if there is only one or no such file."""
+    folder = next((named.where for named in models.list_models() if named.name == draft), Path(draft).expanduser())
     try:
-        config = json.loads((where / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return ()  # whoever loads the model says what is wrong with it
-    found = config.get("exits") if isinstance(config, dict) else None
-    return tuple(found) if isinstance(found, list) and len(found) > 1 else ()
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One table: a kind of task at a temperature."""
-
-    workload: str
-    temperature: float
-    plans: tuple[Plan, ...]
-    """One for each repeat: its prompts and its noise are those of the seed plus the repeat's number."""
-
-
-def cells(
-    settings: BenchSettings, methods: Sequence[Method], workloads: Sequence[str], temperatures: Sequence[float]
-) -> list[Cell]:
-    """All cells. The settings give seed, repeats and sampling; each repeat begins with the next method."""
-    modes = [method.name for method in methods]
-
-    def planned(kind: str, temperature: float, number: int) -> Plan:
-        first = number % len(modes)
-        return plan(
-            replace(
-                settings, kind=kind, sampling=replace(settings.sampling, temperature=temperature), repeat=1,
-                seed=settings.seed + number, modes=[*modes[first:], *modes[:first]], baseline=BASELINE,
-                reference=settings.reference or PLAIN,
-            )
-        )  # fmt: skip
-
-    return [
-        Cell(kind, temperature, tuple(planned(kind, temperature, number) for number in range(settings.repeat)))
-        for kind in dict.fromkeys(workloads)
-        for temperature in dict.fromkeys(temperatures)
-    ]
+        return ()  # loading the model reports what is wrong with it
+    layers = config.get("exits") if isinstance(config, dict) else None
+    return tuple(layers) if isinstance(layers, list) and len(layers) > 1 else ()

@@ -1,4 +1,4 @@
-"""The ways to run a workload, by name: transformers' own, this package's plain backend, and the engine's."""
+"""The modes by name: transformers' own ways to generate, this package's plain backend, and the engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from treeagent.errors import ConfigError, UnknownNameError, did_you_mean
 
 LOOKUP = 8
-"""Tokens that transformers copies from the prompt at a time, the same in every published table."""
+"""Tokens that transformers copies from the prompt at a time; the same in every published table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Mode:
 
     name: str
     what: str
-    """In a few words."""
+    """A short description."""
     family: str
     """``serial``, ``batched`` or ``continuous`` (transformers' generate), ``plain`` or ``seed`` (backends)."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Mode:
 
     @property
     def keyed(self) -> bool:
-        """Whether its samples are a function of the requests' keys, so that they can be compared at any temperature."""
+        """Whether its samples depend on the requests' keys alone, so that they can be compared at any temperature."""
         return self.family in ("plain", "seed") and self.options.get("verify", "coupled") == "coupled"
 
 
@@ -64,54 +64,54 @@ OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "kv_memory": float, "max_rows": int, "chunk": int,
     "beam_draft": str, "beam_threshold": float, "beam_min": int, "beam_survivors": int,
 }  # fmt: skip
-"""Options of the engine that a mode's name may carry."""
+"""Options of the engine that a mode's name may have."""
 
 BEAMS = "num_beams"
-"""What a mode's name may carry besides, for the engine and for the plain backend."""
+"""A further option, for the engine and for the plain backend."""
 HOPELESS = "seed-hopeless"
-"""Only run when it is asked for."""
+"""Runs only if it is named."""
 SERIAL, PLAIN = "transformers-serial", "backend-transformers"
-"""What greedy and sampled tokens are held against."""
+"""The default references of greedy and of sampled tokens."""
 
 
 def chosen(names: Sequence[str] | None, draft: str | None) -> tuple[Mode, ...]:
-    """The modes of these names, in this order; without names every one that can run. Raises ConfigError."""
+    """The modes of these names, in this order; without names all that can run. Raises ConfigError."""
     if names is None:
         return tuple(mode for mode in _ALL if mode.name != HOPELESS and (draft is not None or not mode.drafts))
     if not names:
         raise ConfigError(f"--modes names no mode. Valid: {', '.join(MODES)}.")
-    found = [find(name) for name in dict.fromkeys(names)]
-    if draft is None and (needy := [mode.name for mode in found if mode.drafts]):
-        raise ConfigError(f"{', '.join(needy)}: this needs a draft model; give one with --draft, such as mini-draft")
-    return tuple(found)
+    modes = [find(name) for name in dict.fromkeys(names)]
+    if draft is None and (missing := [mode.name for mode in modes if mode.drafts]):
+        raise ConfigError(f"{', '.join(missing)}: this needs a draft model; give one with --draft, such as mini-draft")
+    return tuple(modes)
 
 
 def find(name: str) -> Mode:
-    """The mode of a name, which may carry options of the engine: ``seed@drafter=rsd-s:3x4@verify=recursive``.
+    """The mode of a name, which may have options of the engine: ``seed@drafter=rsd-s:3x4@verify=recursive``.
 
     Raises UnknownNameError, ConfigError.
     """
-    base, *given = name.split("@")
+    base, *suffixes = name.split("@")
     if base not in MODES:
         raise UnknownNameError("mode", base, MODES)
     mode = MODES[base]
-    if not given:
+    if not suffixes:
         return mode
-    found = dict(map(_option, given))
-    beams = found.pop(BEAMS, 1)
-    if base == HOPELESS or (mode.family != "seed" and (found or mode.family != "plain")):
+    extra = dict(map(_option, suffixes))
+    beams = extra.pop(BEAMS, 1)
+    if base == HOPELESS or (mode.family != "seed" and (extra or mode.family != "plain")):
         raise ConfigError(
             f"mode {base} takes no such options as {name!r}; modes of the engine do, such as seed@policy=fcfs, and "
             f"{PLAIN}@{BEAMS}=4"
         )
     mode = replace(mode, num_beams=beams)
-    options = {**mode.options, **found}
+    options = {**mode.options, **extra}
     drafter = options.get("drafter", "auto")
     if drafter != "auto":
         from ...seed.drafters.registry import DrafterSpec  # noqa: PLC0415  # torch
 
         mode = replace(mode, drafts=DrafterSpec.parse(drafter).model is not None and "draft" not in options)
-    return replace(mode, name=name, what=f"{mode.what}; {', '.join(given)}", options=options)
+    return replace(mode, name=name, what=f"{mode.what}; {', '.join(suffixes)}", options=options)
 
 
 def _option(text: str) -> tuple[str, Any]:

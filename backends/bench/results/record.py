@@ -1,4 +1,4 @@
-"""A benchmark's JSON record, and the machine that it names."""
+"""The JSON record of a benchmark, with the machine that it ran on."""
 
 from __future__ import annotations
 
@@ -15,56 +15,71 @@ import torch
 
 import treeagent
 
-from ..measure import Bench, digest
-from .rows import Row, _steps
+from ..config.plan import BenchGrid, BenchSettings
+from .rows import GridCell
+from .runs import digest
+from .verdict import auto_verdict
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file that ``--json`` writes."""
 
 
-def to_json(bench: Bench, rows: Sequence[Row], began: datetime) -> dict[str, Any]:
-    """Everything that was measured and what it was measured on."""
-    plan = bench.plan
-    settings = {
-        "model": plan.model, "draft": plan.draft, "dtype": plan.dtype, "chat": plan.chat,
-        "sampling": asdict(plan.sampling), "modes": [mode.name for mode in plan.modes], "repeat": plan.repeat,
-        "sequential": plan.sequential, "reopen": plan.reopen, "scaling": plan.scaling,
-    }  # fmt: skip
-    workload = {
-        "kind": plan.workload, "seed": plan.seed, "branches": plan.branches, "warm_seed": plan.warm_seed,
-        "different": len(set(plan.prompts)),
-    }  # fmt: skip
-    held = None
-    if plan.reference is not None and bench.reference is not None:
-        held = {"mode": plan.reference, "dtype": plan.reference_dtype, "digest": digest(bench.reference)}
-    steps = _steps(rows)
+def to_json(grid: BenchGrid, cells: Sequence[GridCell], machine: dict[str, Any], began: datetime) -> dict[str, Any]:
+    """Everything that was measured, cell by cell, and what it was measured on."""
+    settings = asdict(grid.settings)
+    del settings["device"], settings["threads"]  # the machine has what they resolved to
+    sampling = asdict(grid.sampling)
+    del sampling["temperature"]  # each cell has its own
+    reference = None
+    if grid.reference is not None:
+        reference = {"mode": grid.reference, "dtype": grid.settings.reference_dtype}
     return {
         "format": FORMAT,
         "began": began.astimezone(timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine(bench),
-        "workload": workload,
-        "settings": settings,
-        "baseline": plan.baseline,
-        "reference": held,
-        "rows": [
-            {**row.to_json(), "accepted": row.accepted, "per_doubling": steps.get((row.mode, row.branches))}
-            for row in rows
+        "machine": machine,
+        "settings": {
+            **settings, "sampling": sampling, "suite": grid.suite, "workloads": grid.workloads,
+            "temperatures": grid.temperatures, "branches": grid.branches, "seed": grid.seed, "repeat": grid.repeat,
+            "modes": [mode.name for mode in grid.modes], "baseline": grid.baseline, "reference": reference,
+        },
+        "methods": [
+            {"label": method.label, "mode": method.name, "what": method.what, "source": method.source}
+            for method in grid.methods
         ],
-        "runs": [run.to_json() for run in bench.runs],
+        "cells": [_cell(grid, cell) for cell in cells if cell.rows],
+    }  # fmt: skip
+
+
+def _cell(grid: BenchGrid, cell: GridCell) -> dict[str, Any]:
+    verdict = auto_verdict(cell.rows) if grid.suite is not None else None
+    return {
+        "workload": cell.workload,
+        "temperature": cell.temperature,
+        "branches": cell.branches,
+        "auto": None if verdict is None else {**asdict(verdict), "near": verdict.near, "said": verdict.said},
+        "rows": [{**asdict(row), "figures": dict(row.figures)} for row in cell.rows],
+        "references": [
+            None if result.reference is None else digest(result.reference[: cell.branches]) for result in cell.results
+        ],
+        "runs": [
+            {**run.to_json(), "seed": result.plan.seed}
+            for result in cell.results
+            for run in result.runs
+            if run.branches == cell.branches
+        ],
     }
 
 
-def machine(bench: Bench) -> dict[str, Any]:
+def machine(settings: BenchSettings, device: torch.device, load: float | None) -> dict[str, Any]:
     """What the figures depend on; unknown is None."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cuda = bench.device.type == "cuda"
     return {
         "cores": cores,
         "cpu": _cpu(),
-        "device": str(bench.device),
-        "gpu": torch.cuda.get_device_name(bench.device) if cuda else None,
-        "threads": bench.plan.threads or torch.get_num_threads(),
-        "load": bench.load,
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "threads": settings.threads or torch.get_num_threads(),
+        "load": load,
         "system": platform.platform(),
         "python": platform.python_version(),
         "torch": torch.__version__,

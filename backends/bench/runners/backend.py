@@ -1,4 +1,4 @@
-"""Backends of this package as modes: requests go through ``Backend.generate``, as a search would send them."""
+"""Backends of this package as modes: requests go through ``Backend.generate``, as those of a search do."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ...seed.executor.weights import WeightCache
 from ...seed.records import Draft, SequenceState
 from ...transformers.backend import TransformersBackend
 from ..config.modes import HOPELESS, Mode
-from ..config.plan import Plan
-from .base import Measurement, ModeRunner, Prompt, RunClock, Tick, Tokens
+from ..config.plan import BenchPlan, BenchSettings
+from .base import Measurement, ModeRunner, Prompt, Stopwatch, Tick, Tokens
 
 
 class BackendRunner(ModeRunner):
-    """A backend that keeps nothing between runs."""
+    """A backend without state between runs."""
 
-    def __init__(self, mode: Mode, plan: Plan, make: Callable[[], Any]) -> None:
-        super().__init__(mode, plan)
+    def __init__(self, mode: Mode, make: Callable[[], Any]) -> None:
+        self._mode = mode
         self._make = make
         self._backend: Any = None
 
@@ -34,9 +34,9 @@ class BackendRunner(ModeRunner):
             self._backend = self._make()
             self._backend.load()
 
-    def run(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None = None) -> Measurement:
+    def run(self, plan: BenchPlan, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None = None) -> Measurement:
         """Complete all prompts, awaited together or one after another. Raises BackendError."""
-        return asyncio.run(self._timed(prompts, tick, max_tokens, warm=False))
+        return asyncio.run(self._timed(plan, prompts, tick, max_tokens, warm=False))
 
     def close(self) -> None:
         """Free the model."""
@@ -44,45 +44,47 @@ class BackendRunner(ModeRunner):
             asyncio.run(self._backend.aclose())
             self._backend = None
 
-    async def _timed(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None, *, warm: bool) -> Measurement:
+    async def _timed(
+        self, plan: BenchPlan, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None, *, warm: bool
+    ) -> Measurement:
         self.open()
         backend: Backend = self._backend
-        settings = replace(self.plan.sampling, num_beams=self.mode.num_beams)
+        settings = replace(plan.sampling, num_beams=self._mode.num_beams)
         if max_tokens is not None:
             settings = replace(settings, max_tokens=max_tokens)
-        requests = [Request(prompt.text, self.plan.key(prompt.number, warm=warm), settings) for prompt in prompts]
+        requests = [Request(prompt.text, plan.key(prompt.number, warm=warm), settings) for prompt in prompts]
 
         async def ask(request: Request) -> Reply:
             reply = await backend.generate(request)
             tick()
             return reply
 
-        figures, clock = backend.meter(), RunClock()
-        if self.plan.sequential:
+        figures, stopwatch = backend.meter(), Stopwatch()
+        if plan.settings.sequential:
             replies = [await ask(request) for request in requests]
         else:
             replies = await asyncio.gather(*map(ask, requests))
-        seconds, cpu_seconds = clock.stop()
-        outputs = tuple(_tokens(self.mode.name, prompt, reply) for prompt, reply in zip(prompts, replies, strict=True))
+        seconds, cpu_seconds = stopwatch.stop()
+        outputs = tuple(_tokens(self._mode.name, prompt, reply) for prompt, reply in zip(prompts, replies, strict=True))
         return Measurement(outputs, seconds, figures(), cpu_seconds)
 
 
 class SeedRunner(BackendRunner):
-    """The engine, which keeps a forest of prefixes and tables of n-grams until it is told to forget them."""
+    """The engine, which keeps a prefix cache and drafters' tables until :meth:`cold`."""
 
-    def cold(self, warm: Sequence[Prompt]) -> None:
-        """Forget forest and tables; learn tables anew from ``warm`` and forget its forest. Raises BackendError."""
+    def cold(self, plan: BenchPlan, warm: Sequence[Prompt]) -> None:
+        """Clear cache and tables; fill the tables from ``warm`` and clear the cache again. Raises BackendError."""
         self.open()
         self._backend.reset()
         if warm:
-            asyncio.run(self._timed(warm, lambda: None, None, warm=True))
+            asyncio.run(self._timed(plan, warm, lambda: None, None, warm=True))
             self._backend.reset(tables=False)
 
 
 class HopelessDrafter(Drafter):
-    """A drafter that is never right: it measures what speculation costs at acceptance 0.
+    """A drafter that is never right, for measuring the cost of speculation at an imposed acceptance rate of 0.
 
-    Tree shapes and confidences are those of an n-gram table; every token is replaced.
+    It drafts as much as an n-gram table, but other tokens.
     """
 
     name = "hopeless"
@@ -91,14 +93,14 @@ class HopelessDrafter(Drafter):
         self._table = NgramDrafter()
 
     def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
-        """The table's drafts with every token replaced by a lower one, which no workload continues with."""
+        """The table's drafts with every token replaced by a lower id that does not follow."""
         return [
             replace(draft, tokens=[max(0, token - 1 - node) for node, token in enumerate(draft.tokens)])
             for draft in self._table.propose(rows, floor, depth)
         ]
 
     def observe(self, row: SequenceState, start: int) -> None:
-        """Let the table learn."""
+        """Update the table."""
         self._table.observe(row, start)
 
     def forget(self, row: SequenceState) -> None:
@@ -106,28 +108,28 @@ class HopelessDrafter(Drafter):
         self._table.forget(row)
 
 
-def backend_runner(mode: Mode, plan: Plan, dtype: str, shelf: WeightCache) -> BackendRunner:
-    """The runner of a mode of the families ``plain`` and ``seed``, whose models are shared by way of the shelf."""
-    chat = None if plan.chat else False
-    common: dict[str, Any] = {"device": plan.device, "dtype": dtype, "threads": plan.threads, "chat": chat}
+def backend_runner(mode: Mode, settings: BenchSettings, dtype: str, weights: WeightCache) -> BackendRunner:
+    """The runner of a mode of the families ``plain`` and ``seed``; engines share models by way of ``weights``."""
+    chat = None if settings.chat else False
+    common: dict[str, Any] = {"device": settings.device, "dtype": dtype, "threads": settings.threads, "chat": chat}
     if mode.family == "plain":
-        return BackendRunner(mode, plan, lambda: TransformersBackend(plan.model, **common))
+        return BackendRunner(mode, lambda: TransformersBackend(settings.model, **common))
     options = dict(mode.options)
     if mode.drafts or options.get("drafter", "auto") == "auto":
-        options.setdefault("draft", plan.draft)
+        options.setdefault("draft", settings.draft)
+    if mode.name == HOPELESS:
+        options["drafter"] = HopelessDrafter
 
     def engine() -> Any:
         from ...seed.backend import SeedBackend  # noqa: PLC0415  # not needed by the other modes
 
-        if mode.name == HOPELESS:
-            options["drafter"] = HopelessDrafter
-        return SeedBackend(plan.model, **options, **common, shelf=shelf)
+        return SeedBackend(settings.model, **options, **common, shelf=weights)
 
-    return SeedRunner(mode, plan, engine)
+    return SeedRunner(mode, engine)
 
 
 def _tokens(name: str, prompt: Prompt, reply: Reply) -> Tokens:
-    """The tokens of a reply. Raises BackendError when the backend read another prompt than the other modes."""
+    """The tokens of a reply. Raises BackendError if the backend read another prompt than the other modes."""
     if reply.usage.prompt_tokens != len(prompt.ids):
         raise BackendError(
             f"{name} read {reply.usage.prompt_tokens} tokens of prompt {prompt.number}, the tokenizer makes "
@@ -135,5 +137,5 @@ def _tokens(name: str, prompt: Prompt, reply: Reply) -> Tokens:
         )
     tokens = reply.completions[0].tokens
     if tokens is None:
-        raise BackendError(f"{name} does not tell which tokens it generated, so they cannot be compared")
+        raise BackendError(f"{name} does not report the generated tokens, so they cannot be compared")
     return tokens

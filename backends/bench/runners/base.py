@@ -1,4 +1,4 @@
-"""What every mode does: get ready, forget, and run prompts against the clock."""
+"""The interface of a mode's runner: load, reset, run prompts and measure the time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config.modes import Mode
-from ..config.plan import Plan
+from ..config.plan import BenchPlan
 
 Tokens = tuple[int, ...]
 """Token ids that follow a prompt, end-of-text token excluded."""
@@ -28,28 +27,28 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What one run brought."""
+    """The result of one run."""
 
     outputs: tuple[Tokens, ...]
     """In the order of the prompts."""
     seconds: float
-    """Wall-clock time, reading of the prompts included."""
+    """Wall-clock time, prefill included."""
     figures: Mapping[str, Any] = field(default_factory=dict)
-    """The backend's own (``Backend.meter``); empty when it keeps none."""
+    """Figures of the backend (``Backend.meter``); empty if it has none."""
     cpu_seconds: float | None = None
-    """Processor time of all threads together. Where it falls short of ``seconds`` on a CPU, the machine had other
-    things to do, and the run says little."""
+    """Processor time of all threads together. If it is less than ``seconds`` on a CPU, other processes used the
+    machine, and the run is unreliable."""
     score: float | None = None
-    """Mean over the outputs of their summed natural-log probability under the model; None where it is not asked."""
+    """Mean over the outputs of their summed natural-log probability under the model; None: not scored."""
 
     @property
     def tokens(self) -> int:
-        """Generated in all."""
+        """Number of generated tokens."""
         return sum(map(len, self.outputs))
 
 
-class RunClock:
-    """Measures the time since it was made."""
+class Stopwatch:
+    """Measures the time since its construction."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
@@ -60,27 +59,21 @@ class RunClock:
 
 
 class ModeRunner(ABC):
-    """A mode that can run; everything but :meth:`run` is untimed."""
-
-    def __init__(self, mode: Mode, plan: Plan) -> None:
-        self.mode = mode
-        self.plan = plan
-        """Gives the keys of the prompts and the sampling settings."""
-
-    def use(self, plan: Plan) -> None:
-        """Take the keys and settings of another plan for the same models, device and dtype."""
-        self.plan = plan
+    """A mode for one model, device and dtype; only :meth:`run` is timed."""
 
     @abstractmethod
     def open(self) -> None:
-        """Load what is needed; nothing happens when it is open already. Raises BackendError or ConfigError."""
+        """Load what is needed; nothing happens if it is loaded already. Raises BackendError or ConfigError."""
 
-    def cold(self, warm: Sequence[Prompt]) -> None:
-        """Forget earlier prompts, caches and tables; then let drafters learn from ``warm``. Raises BackendError."""
+    def cold(self, plan: BenchPlan, warm: Sequence[Prompt]) -> None:
+        """Clear caches and tables; then let drafters learn from ``warm``. Raises BackendError."""
 
     @abstractmethod
-    def run(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None = None) -> Measurement:
-        """Complete all prompts, each with the plan's limit or ``max_tokens``. Raises BackendError."""
+    def run(self, plan: BenchPlan, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None = None) -> Measurement:
+        """Complete all prompts with the plan's keys and sampling, and its token limit unless ``max_tokens`` is given.
+
+        Raises BackendError.
+        """
 
     def close(self) -> None:
         """Free what :meth:`open` loaded."""

@@ -1,4 +1,4 @@
-"""transformers' own ways to generate. All of them share one network in memory: none keeps anything between runs."""
+"""Modes of transformers' ``generate``. They share one network in memory, as none keeps state between runs."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from treeagent.errors import BackendError, ConfigError
 
-from ...local import model_thread
-from ...models import catalog
+from ...local import model_thread as worker
+from ...models import catalog as models
 from ...models.loader import Model, load_model
 from ..config.modes import Mode
-from ..config.plan import Plan
-from .base import Measurement, ModeRunner, Prompt, RunClock, Tick, Tokens
+from ..config.plan import BenchPlan, BenchSettings
+from .base import Measurement, ModeRunner, Prompt, Stopwatch, Tick, Tokens
 
-# What transformers and torch raise for a model or a device that a way to generate cannot serve; lack of memory too.
+# What transformers and torch raise for a model or device that does not support a mode, and for lack of memory.
 _FAILURES = (ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, RuntimeError, MemoryError)
 
 Complete = Callable[[Sequence[Prompt]], list[list[int]]]
-"""Prompts to the tokens that follow each of them, with end-of-text tokens and padding."""
+"""Maps prompts to the tokens generated for each, end-of-text tokens and padding included."""
 
 
 class Networks:
@@ -36,7 +36,7 @@ class Networks:
     def get(self, model: str, dtype: str) -> Model:
         """The model in that type of numbers. Raises ModelError."""
         if (model, dtype) not in self._loaded:
-            self._loaded[model, dtype] = load_model(catalog.resolve(model), dtype, self.device)
+            self._loaded[model, dtype] = load_model(models.resolve(model), dtype, self.device)
         return self._loaded[model, dtype]
 
     def clear(self) -> None:
@@ -47,67 +47,70 @@ class Networks:
 class GenerateRunner(ModeRunner):
     """``model.generate``, one prompt after another or all of them as one batch.
 
-    The checkpoint's own generation settings (a repetition penalty, a temperature) are put aside, so that every mode
-    draws from the same law; its end-of-text tokens stay.
+    The checkpoint's generation settings (a repetition penalty, a temperature) are ignored, so that every mode samples
+    from the same distribution; its end-of-text tokens are used.
     """
 
-    def __init__(self, mode: Mode, plan: Plan, networks: Networks, dtype: str) -> None:
-        super().__init__(mode, plan)
+    def __init__(self, mode: Mode, settings: BenchSettings, networks: Networks, dtype: str) -> None:
+        self._mode = mode
+        self._settings = settings
         self._networks = networks
         self._dtype = dtype
-        self.model: Model | None = None
+        self._model: Model | None = None
         self._extra: dict[str, Any] = {}
 
     def open(self) -> None:
         """Load model and draft. Raises ModelError."""
-        if self.model is None:
-            model_thread.run(self._load)
+        if self._model is None:
+            worker.run(self._load)
 
     def _load(self) -> None:
-        self.model = self._networks.get(self.plan.model, self._dtype)
-        if self.mode.drafts and self.plan.draft is not None:
-            draft = self._networks.get(self.plan.draft, self._dtype)
+        self._model = self._networks.get(self._settings.model, self._dtype)
+        if self._mode.drafts and self._settings.draft is not None:
+            draft = self._networks.get(self._settings.draft, self._dtype)
             self._extra = {"assistant_model": draft.network}
 
-    def cold(self, warm: Sequence[Prompt]) -> None:
-        """Put generation settings back; a heuristic may have changed the assistant's."""
+    def cold(self, plan: BenchPlan, warm: Sequence[Prompt]) -> None:
+        """Restore generation settings; a heuristic may have changed the assistant's."""
         model = self._ready()
         for network in (model.network, *self._extra.values()):
             network.generation_config = GenerationConfig(**_ends(model))
 
-    def run(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None = None) -> Measurement:
-        """Complete all prompts. Raises BackendError, or ConfigError when they do not fit into the model's context."""
-        return model_thread.run(lambda: self._run(prompts, tick, max_tokens))
+    def run(self, plan: BenchPlan, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None = None) -> Measurement:
+        """Complete all prompts. Raises BackendError, or ConfigError if they do not fit into the model's context."""
+        return worker.run(lambda: self._run(plan, prompts, tick, max_tokens))
 
-    def _run(self, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None) -> Measurement:
-        model, limit = self._ready(), max_tokens or self.plan.sampling.max_tokens
+    def _run(self, plan: BenchPlan, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None) -> Measurement:
+        model, limit = self._ready(), max_tokens or plan.sampling.max_tokens
         _check_fits(prompts, limit, model.context)
-        parts = [[prompt] for prompt in prompts] if self.plan.sequential else [list(prompts)]
-        torch.manual_seed(self.plan.seed)
-        with _explained(self.mode.name), _silent(), self._session(model, prompts, limit, tick) as complete:
-            clock = RunClock()
+        parts = [[prompt] for prompt in prompts] if plan.settings.sequential else [list(prompts)]
+        torch.manual_seed(plan.seed)
+        with _explained(self._mode.name), _silent(), self._session(plan, model, prompts, limit, tick) as complete:
+            stopwatch = Stopwatch()
             rows = [row for part in parts for row in complete(part)]
-            seconds, cpu_seconds = clock.stop()
+            seconds, cpu_seconds = stopwatch.stop()
         return Measurement(tuple(cut(row, model.eos) for row in rows), seconds, cpu_seconds=cpu_seconds)
 
     def close(self) -> None:
-        """Let go of the model."""
-        self.model, self._extra = None, {}
+        """Drop the references to model and draft."""
+        self._model, self._extra = None, {}
 
     def _ready(self) -> Model:
         self.open()
-        if self.model is None:
-            raise BackendError(f"{self.mode.name} is not open")
-        return self.model
+        if self._model is None:
+            raise BackendError(f"{self._mode.name} is not open")
+        return self._model
 
     @contextmanager
-    def _session(self, model: Model, prompts: Sequence[Prompt], limit: int, tick: Tick) -> Iterator[Complete]:
-        """What completes a list of prompts, ready to start at once."""
-        whole = self._batched if self.mode.family == "batched" else self._serial
-        yield lambda part: whole(model, part, limit, tick)
+    def _session(
+        self, plan: BenchPlan, model: Model, prompts: Sequence[Prompt], limit: int, tick: Tick
+    ) -> Iterator[Complete]:
+        """A function that completes a list of prompts, with all setup done."""
+        complete = self._batched if self._mode.family == "batched" else self._serial
+        yield lambda part: complete(plan, model, part, limit, tick)
 
-    def _config(self, model: Model, limit: int, **more: Any) -> Any:
-        sampling = self.plan.sampling
+    def _config(self, plan: BenchPlan, model: Model, limit: int, **more: Any) -> Any:
+        sampling = plan.sampling
         drawing: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
             drawing = {
@@ -118,27 +121,33 @@ class GenerateRunner(ModeRunner):
             }
         return GenerationConfig(max_new_tokens=limit, **_ends(model), **drawing, **more)
 
-    def _serial(self, model: Model, prompts: Sequence[Prompt], limit: int, tick: Tick) -> list[list[int]]:
-        config, rows = self._config(model, limit, **self.mode.options), []
+    def _serial(
+        self, plan: BenchPlan, model: Model, prompts: Sequence[Prompt], limit: int, tick: Tick
+    ) -> list[list[int]]:
+        config, rows = self._config(plan, model, limit, **self._mode.options), []
         for prompt in prompts:
             ids = torch.tensor([prompt.ids], device=model.device)  # (1, T)
-            made = model.network.generate(
+            output = model.network.generate(
                 ids, attention_mask=torch.ones_like(ids), generation_config=config, **self._extra
             )
-            rows.append(made[0, len(prompt.ids) :].tolist())
+            rows.append(output[0, len(prompt.ids) :].tolist())
             tick()
         return rows
 
-    def _batched(self, model: Model, prompts: Sequence[Prompt], limit: int, tick: Tick) -> list[list[int]]:
+    def _batched(
+        self, plan: BenchPlan, model: Model, prompts: Sequence[Prompt], limit: int, tick: Tick
+    ) -> list[list[int]]:
         width = max(len(prompt.ids) for prompt in prompts)
         ids, mask = (torch.zeros(len(prompts), width, dtype=torch.long) for _ in range(2))  # (N, T), left-padded
         for row, prompt in enumerate(prompts):
             ids[row, width - len(prompt.ids) :] = torch.tensor(prompt.ids)
             mask[row, width - len(prompt.ids) :] = 1
-        made = model.network.generate(
-            ids.to(model.device), attention_mask=mask.to(model.device), generation_config=self._config(model, limit)
+        output = model.network.generate(
+            ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=self._config(plan, model, limit),
         )
-        rows: list[list[int]] = made[:, width:].tolist()
+        rows: list[list[int]] = output[:, width:].tolist()
         return rows
 
 
@@ -149,11 +158,11 @@ def cut(tokens: Sequence[int], eos: frozenset[int]) -> Tokens:
 
 
 def _check_fits(prompts: Sequence[Prompt], limit: int, context: int | None) -> None:
-    """Raise ConfigError when a completion might not fit: modes would end it in different places."""
+    """Raise ConfigError if a completion might not fit: modes would end it in different places."""
     longest = max(len(prompt.ids) for prompt in prompts)
     if context is not None and longest + limit > context:
         raise ConfigError(
-            f"the longest prompt has {longest} tokens and is to get {limit} more; the model's context is {context}. "
+            f"the longest prompt has {longest} tokens and may get {limit} more; the model's context is {context}. "
             "Lower --max-tokens, or take a workload with shorter prompts."
         )
 
@@ -175,6 +184,7 @@ def _explained(name: str) -> Iterator[None]:
 @contextmanager
 def _silent() -> Iterator[None]:
     """Keep transformers' remarks about generation settings out of the tables."""
+    logging: Any = transformers_logging
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

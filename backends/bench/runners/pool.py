@@ -1,4 +1,4 @@
-"""Modes in memory, which outlast one plan where several are carried out in turn."""
+"""Runners in memory, shared by all plans of a grid."""
 
 from __future__ import annotations
 
@@ -6,37 +6,51 @@ import gc
 
 import torch
 
+from ...models.loader import Model
 from ...seed.executor.weights import WeightCache
+from ..config.modes import Mode
+from ..config.plan import BenchSettings
+from .backend import backend_runner
 from .base import ModeRunner
-from .generate import Networks
+from .continuous import ContinuousRunner
+from .generate import GenerateRunner, Networks
 
 
-class LoadedModes:
-    """Runners by mode and type of numbers, and the networks that transformers' own modes share."""
+class RunnerPool:
+    """Runners by mode and dtype, and the networks that transformers' modes share."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.networks = Networks(device)
-        self.shelf = WeightCache()
-        """Models of the engine's modes."""
+    def __init__(self, settings: BenchSettings, device: torch.device) -> None:
+        self._settings = settings
+        self._networks = Networks(device)
+        self._weights = WeightCache()
         self._runners: dict[tuple[str, str], ModeRunner] = {}
 
-    def get(self, name: str, dtype: str) -> ModeRunner | None:
-        """The runner of a mode; None when there is none."""
-        return self._runners.get((name, dtype))
+    def get(self, mode: Mode, dtype: str) -> tuple[ModeRunner, bool]:
+        """The runner of a mode, and whether it was just made."""
+        new = (mode.name, dtype) not in self._runners
+        if new:
+            self._runners[mode.name, dtype] = self._make(mode, dtype)
+        return self._runners[mode.name, dtype], new
 
-    def keep(self, name: str, dtype: str, runner: ModeRunner) -> None:
-        """Hold a runner until it is dropped or all are closed."""
-        self._runners[name, dtype] = runner
+    def network(self) -> Model:
+        """The model in the dtype of the reference, for scores and gaps. Raises ModelError."""
+        return self._networks.get(self._settings.model, self._settings.reference_dtype)
 
-    def drop(self, name: str, dtype: str) -> None:
-        """Close a runner and forget it; nothing happens when there is none."""
-        if (runner := self._runners.pop((name, dtype), None)) is not None:
+    def drop(self, mode: Mode, dtype: str) -> None:
+        """Close a runner and remove it; nothing happens if there is none."""
+        if (runner := self._runners.pop((mode.name, dtype), None)) is not None:
             runner.close()
 
     def close(self, *, networks: bool = True) -> None:
-        """Close all runners and, with ``networks``, forget the networks."""
-        for name, dtype in list(self._runners):
-            self.drop(name, dtype)
+        """Close all runners and, with ``networks``, drop the networks."""
+        while self._runners:
+            self._runners.popitem()[1].close()
         if networks:
-            self.networks.clear()
+            self._networks.clear()
             gc.collect()
+
+    def _make(self, mode: Mode, dtype: str) -> ModeRunner:
+        if mode.family in ("plain", "seed"):
+            return backend_runner(mode, self._settings, dtype, self._weights)
+        family = ContinuousRunner if mode.family == "continuous" else GenerateRunner
+        return family(mode, self._settings, self._networks, dtype)

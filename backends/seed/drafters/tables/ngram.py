@@ -59,7 +59,7 @@ Scored = list[tuple[float, int, list[float]]]
 """Candidates: score, token, and the evidence that the weights multiply."""
 
 
-class _Guess:
+class _WeightedGuess:
     """Candidates for the next token of one text, the likeliest first."""
 
     __slots__ = ("chances", "children", "confidences", "evidence", "places", "text", "tokens", "weights")
@@ -79,7 +79,7 @@ class _Guess:
         """The same as places in a calibration."""
         self.confidences: list[float] = []
         """Per candidate, the calibrated probability."""
-        self.children: dict[int, _Guess] = {}
+        self.children: dict[int, _WeightedGuess] = {}
         """Guesses after each candidate, made while drafting, to be compared with committed tokens."""
 
 
@@ -107,7 +107,7 @@ class _Mixture:
         confidences += [min(self.rest.confidence(place), 1 - confidences[0]) for place in places[1:]]
         return confidences
 
-    def learn(self, guess: _Guess, token: int) -> None:
+    def learn(self, guess: _WeightedGuess, token: int) -> None:
         """Update the calibration by the token that came, and take one gradient step on the log-likelihood."""
         calibration, weights = self.first, guess.weights
         for i, candidate in enumerate(guess.tokens):
@@ -133,7 +133,7 @@ class _SequenceEvidence:
         """Hash of all tokens."""
         self.own: dict[str, Followers] = {}
         """What followed each token in this sequence."""
-        self.guess: _Guess | None = None
+        self.guess: _WeightedGuess | None = None
         """The guess for the next token, where it is already made."""
 
 
@@ -215,7 +215,7 @@ class NgramDrafter(BestFirstDrafter):
             self._old, self._new = new, {}
             self._old_prefixes, self._new_prefixes = self._new_prefixes, set()
 
-    def _guess(self, sequence: _SequenceEvidence, text: str, position: int) -> _Guess:
+    def _guess(self, sequence: _SequenceEvidence, text: str, position: int) -> _WeightedGuess:
         """Candidates for ``position`` of the generated tokens, after ``text``."""
         new, old, known = self._new, self._old, []  # followers of the contexts of 1, 2 ... tokens
         for n in range(1, len(text) + 1):
@@ -244,7 +244,7 @@ class NgramDrafter(BestFirstDrafter):
             scored.append((sum(map(mul, weights, evidence)), token, evidence))
         if sequence.noise is not None:
             scored = _with_noise(scored, weights[1], sequence.noise, position)
-        guess = _Guess(text, weights, scored)
+        guess = _WeightedGuess(text, weights, scored)
         guess.confidences = sequence.mixture.calibrate(guess.places)
         return guess
 
@@ -255,7 +255,7 @@ class NgramDrafter(BestFirstDrafter):
             return Draft()
         evidence.guess = evidence.guess or self._guess(evidence, evidence.text, row.position)
 
-        def after(guess: _Guess, token: int, level: int) -> _Guess:
+        def after(guess: _WeightedGuess, token: int, level: int) -> _WeightedGuess:
             following = guess.children.get(token)
             if following is None:
                 text = guess.text[1 - ORDER :] + chr(token)
