@@ -27,6 +27,7 @@ from treeagent.backends.models.tokenizer import ChatTokenizer, load_tokenizer
 from treeagent.backends.sampling.sampler import choose
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.drafters.base import Drafter
+from treeagent.backends.seed.drafters.model.drafter import ModelDrafter
 from treeagent.backends.seed.drafters.tables.ngram import NgramDrafter
 from treeagent.backends.seed.drafters.tables.stand import StandDrafter
 from treeagent.backends.seed.drafters.tables.token_recycling import RecyclingDrafter
@@ -361,3 +362,12 @@ async def under_way(backend: SeedBackend) -> None:
     """Let the loop turn until the engine has taken what was asked."""
     while not backend.core.working:  # noqa: ASYNC110  # it knows no event of this loop
         await asyncio.sleep(0)
+
+
+def draft_with_the_target(one: Bench) -> None:
+    """Make the target its own draft model, with a cache of its own."""
+    target, speculator = one.scheduler.runner, one.scheduler.speculator
+    old = speculator.drafter
+    assert isinstance(old, ModelDrafter)
+    runner = ModelRunner(target.weights, target.memory)
+    speculator.start(ModelDrafter(runner, old.vocabulary, old.shape, old.beams, old.policies))

@@ -107,7 +107,7 @@ def test_worked_examples_of_blocksworld_reach_their_goals_by_allowed_moves() -> 
 def test_a_prompt_of_blocksworld_has_four_or_five_blocks_and_an_open_goal() -> None:
     """All sizes come up; what is wanted is never so already; free blocks are those that nothing lies on."""
     sizes = set()
-    for prompt in workload.prompts("blocksworld", 60, 5):
+    for prompt in workload.builtin_prompts("blocksworld", 60, 5):
         assert prompt.startswith(texts.STACK)
         assert prompt.endswith("My plan is as follows:\n")
         own = prompt[len(texts.STACK) + len("State: ") :]

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from backend_contract import CONTRACT, SCORINGS
 from typer.testing import CliRunner
 
 from treeagent import Agent
@@ -19,6 +18,8 @@ from treeagent.backends.openai.backend import OpenAIBackend
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.cli import app
 from treeagent.errors import BackendError
+from treeagent.testing import BackendContract
+from treeagent.testing.backend import SCORINGS
 
 pytestmark = [
     pytest.mark.llamacpp,
@@ -39,10 +40,15 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield base
 
 
-@pytest.mark.parametrize("clause", CONTRACT, ids=lambda clause: clause.__name__)
-def test_contract(url, clause):
-    """A real server keeps the clause as well."""
-    clause(lambda: OpenAIBackend(base_url=url))
+class TestLlamaCpp(BackendContract):
+    """A real server."""
+
+    @pytest.fixture(autouse=True)
+    def _url(self, url):
+        self.url = url
+
+    def open(self):
+        return OpenAIBackend(base_url=self.url)
 
 
 def test_a_puzzle_is_solved_on_the_command_line(url, tmp_path):

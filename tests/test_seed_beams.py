@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from beam_tools import BEAMS, expected, same
-from seed_tools import FEW, MIX, Bench, Naive, ask, clean, idle, request, scheduler, under_way
+from seed_tools import FEW, MIX, Bench, Naive, ask, clean, draft_with_the_target, idle, request, scheduler, under_way
 
 from treeagent.backend import Reply, Request
 from treeagent.backends.seed.backend import SeedBackend
@@ -214,10 +214,7 @@ def test_a_model_that_drafts_its_own_beams_is_always_right(bench: Open, temperat
     """With the target as the draft model every layer is accepted: the same noise, no hole in what it has read."""
     one = bench("llama")
     backend = one.set_up("model")
-    target = one.scheduler.runner
-    drafter = one.scheduler.speculator.drafter
-    drafter.runner = type(target).__new__(type(target))  # type: ignore[union-attr]
-    drafter.runner.__dict__ |= target.__dict__ | {"forest": target._new_cache()}  # type: ignore[union-attr]
+    draft_with_the_target(one)
     asked = [request(place, 50 + place, num_beams=3, temperature=temperature, max_tokens=16) for place in range(3)]
     before = one.scheduler.counters.copy()
     assert same(ask(backend, *asked), expected(one.naive, asked))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from seed_tools import FAMILIES, FEW, MIX, PROMPTS, Bench, Trees, ask, idle, request, told
+from seed_tools import FAMILIES, FEW, MIX, PROMPTS, Bench, Trees, ask, draft_with_the_target, idle, request, told
 
 from treeagent.backends.seed.executor import forward_batch as forest
 from treeagent.backends.seed.executor import model_runner as runner
@@ -183,11 +183,7 @@ def test_a_model_that_drafts_for_itself_is_always_right(bench: Open, dtype: str)
     one = bench("llama", dtype)
     requests = [request(place % 3, place, 2, temperature=place / 3, max_tokens=25) for place in range(4)]
     backend = one.set_up("model", draft_tokens=4)
-    parts = backend.core.parts
-    assert parts is not None
-    target = one.scheduler.runner
-    one.scheduler.speculator.drafter.runner = type(target).__new__(type(target))  # type: ignore[union-attr]
-    one.scheduler.speculator.drafter.runner.__dict__ |= target.__dict__ | {"forest": target._new_cache()}  # type: ignore[union-attr]
+    draft_with_the_target(one)
     before = one.scheduler.counters.copy()
     assert told(ask(backend, *requests)) == one.naive.expected(requests)
     idle(backend)
