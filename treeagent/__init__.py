@@ -12,7 +12,7 @@ _NAMES = {
     "checker": "Checker",
     "errors": (
         "BackendError CapabilityError ConfigError InputError JournalError MissingExtraError ModelError "
-        "NotRecordedError TreeagentError UnknownNameError"
+        "NotRecordedError PluginError RequestRefusedError TreeagentError UnknownNameError"
     ),
     "evaluator": "EvaluationContext Evaluator",
     "runtime.agent": "Agent",

@@ -11,6 +11,8 @@ from .errors import (
     MissingExtraError,
     ModelError,
     NotRecordedError,
+    PluginError,
+    RequestRefusedError,
     TreeagentError,
     UnknownNameError,
 )
@@ -30,7 +32,8 @@ __version__: str
 __all__ = [
     "Agent", "Backend", "BackendError", "Budget", "CapabilityError", "Checker", "Completion", "ConfigError",
     "DataSource", "EvaluationContext", "Evaluator", "Event", "Explorer", "InputError", "Journal", "JournalError",
-    "Judgement", "Key", "MissingExtraError", "ModelError", "NotRecordedError", "ProposedStep", "Reply", "Request",
-    "Result", "Round", "Run", "Sampling", "ScoreRequest", "Scores", "Search", "Task", "Thought", "Tree",
-    "TreeagentError", "UnknownNameError", "Usage", "YamlTask", "__version__", "ranked",
+    "Judgement", "Key", "MissingExtraError", "ModelError", "NotRecordedError", "PluginError", "ProposedStep",
+    "Reply", "Request", "RequestRefusedError", "Result", "Round", "Run", "Sampling", "ScoreRequest", "Scores",
+    "Search", "Task", "Thought", "Tree", "TreeagentError", "UnknownNameError", "Usage", "YamlTask", "__version__",
+    "ranked",
 ]  # fmt: skip

@@ -122,7 +122,8 @@ class Completion:
     tokens: tuple[int, ...] | None = None
     """Token ids as generated, without the end-of-text token; None when the backend does not report them."""
     finish: str = "stop"
-    """``stop`` (end of text or a stop string) or ``length`` (``max_tokens`` reached)."""
+    """``stop`` (end of text or a stop string), ``length`` (``max_tokens`` reached) or ``refused`` (by a content filter;
+    the text is what came before it)."""
     logprob: float | None = field(default=None, compare=False)
     """Summed natural-log probability, untempered, of all tokens drawn, an end of text or a whole stop string included;
     None when the backend does not report it. Not compared, because rounding changes it."""
@@ -131,6 +132,8 @@ class Completion:
     drafting does not change the text."""
     ends: tuple[int, ...] | None = field(default=None, compare=False)
     """Offset in ``text``, in characters, after each of ``tokens``; None when the backend does not report them."""
+    reasoning: str | None = field(default=None, compare=False)
+    """What the model thought before the text, which no step, label or answer is read from; None when there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@
     ├── CapabilityError      the backend cannot do what the search or the evaluator needs
     ├── BackendError         a request could not be answered
     │   ├── ModelError       a model could not be loaded or fetched
+    │   ├── RequestRefusedError this one request is refused (content filter, context length); others can be answered
     │   └── NotRecordedError a replayed or scripted backend has no answer for a request
+    ├── PluginError          a search, evaluator, task, checker or backend raised an exception of its own
     └── JournalError         a journal cannot be written, read or resumed
 
 A message says what was wrong, what was expected and what to do. Running out of budget, a time-out and Ctrl-C are
@@ -91,8 +93,24 @@ class ModelError(BackendError):
     """A model could not be found, loaded or fetched."""
 
 
+class RequestRefusedError(BackendError):
+    """The backend refuses this one request, by a content filter or its context length; others can be answered."""
+
+
 class NotRecordedError(BackendError):
     """A replayed or scripted backend was asked something that it has no answer for."""
+
+
+class PluginError(TreeagentError):
+    """A plug-in raised an exception of its own; the message names the plug-in and the exception."""
+
+    def __init__(self, kind: str, name: str, error: BaseException, where: str = "") -> None:
+        """``kind`` is ``search``, ``evaluator``, ``task``, ``checker`` or ``backend``; ``where`` names the input."""
+        self.kind, self.name = kind, name
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        super().__init__(
+            f"the {kind} {name!r} failed{where and f' at {where}'}: {reason}. This is a fault of the {kind}."
+        )
 
 
 class JournalError(TreeagentError):

@@ -129,7 +129,7 @@ def completion_event(
         "id": request_id,
         "role": role,
         "prompt": prompt,
-        "completions": [_known(asdict(completion), "logprob", "drafted", "ends") for completion in reply.completions],
+        "completions": [_known(asdict(completion), *_OPTIONAL) for completion in reply.completions],
         "usage": asdict(reply.usage),
         "thought": thought,
         "seconds": None if seconds is None else round(seconds, 4),
@@ -158,6 +158,10 @@ def rounds_event(rounds: Sequence[Round], began: float, model: str | None) -> Ev
     return Event("rounds", {"model": model, "at": [round(item.began - began, 5) for item in rounds], **columns})
 
 
+_OPTIONAL = ("logprob", "drafted", "ends", "reasoning")
+"""Fields of a completion that a journal leaves out where they are None."""
+
+
 def _known(data: dict[str, Any], *optional: str) -> dict[str, Any]:
     """The fields without those optional ones that are None."""
     return {name: value for name, value in data.items() if value is not None or name not in optional}
@@ -168,7 +172,7 @@ def reply_from(data: dict[str, Any]) -> Reply:
     completions = tuple(
         Completion(
             item["text"], _tuple(item["tokens"]), item["finish"], item.get("logprob"),
-            drafted=_tuple(item.get("drafted")), ends=_tuple(item.get("ends")),
+            drafted=_tuple(item.get("drafted")), ends=_tuple(item.get("ends")), reasoning=item.get("reasoning"),
         )
         for item in data["completions"]
     )  # fmt: skip

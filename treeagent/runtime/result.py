@@ -23,7 +23,15 @@ class Counts:
     """Steps to a state that is in the tree already."""
     judged: int = 0
     judgements_unparsed: int = 0
-    """Completions of the evaluator that no label could be read from."""
+    """Completions of the evaluator that no label could be read from, and values that are not finite."""
+    truncated: int = 0
+    """Completions that ended at ``max_tokens``."""
+    empty: int = 0
+    """Those of them that ended before any text."""
+    refused: int = 0
+    """Requests and completions that the backend refused (content filter, context length)."""
+    missing: int = 0
+    """Completions that were asked for and did not come."""
 
 
 @dataclass(frozen=True, slots=True)
