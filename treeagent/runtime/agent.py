@@ -123,7 +123,7 @@ class Agent:
     async def asolve(self, input: str, *, journal: str | Path | None = None, on_event: Handler | None = None) -> Result:
         """Solve one input.
 
-        Raises InputError, JournalError or BackendError; the ``result`` of the last two is the best attempt so far.
+        Raises InputError, or any other TreeagentError, whose ``result`` is the best attempt so far.
         """
         return await self.run(input, journal=journal, on_event=on_event).result()
 

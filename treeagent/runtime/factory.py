@@ -13,6 +13,7 @@ from ..backend import Backend
 from ..errors import CapabilityError, ConfigError
 from ..evaluator import Evaluator
 from ..options import build
+from ..plugin_boundary import PluginBoundary
 from ..search import Search
 from ..task import Task
 from ..taskfile import loader
@@ -63,7 +64,9 @@ def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
 def open_plugin(kind: str, plugin: Any, options: dict[str, Any]) -> Any:
     """A search or an evaluator from its name and options; an object is returned as it is. Raises ConfigError."""
     if isinstance(plugin, str):
-        return build(kind, plugin, _class(kind, plugin), options)
+        cls = _class(kind, plugin)
+        with PluginBoundary(kind, plugin, "its construction"):
+            return build(kind, plugin, cls, options)
     if options:
         raise ConfigError(
             f"the {kind} is given as an object, so its options belong to the object: {', '.join(options)}"
@@ -77,7 +80,13 @@ def open_backend(backend: str | Backend, model: str | None, options: dict[str, A
         if model is not None or options:
             raise ConfigError("the backend is given as an object, so model and backend options belong to the object")
         return backend
-    opened: Backend = _class("backend", backend).open(model, options)
+    cls = _class("backend", backend)
+    with PluginBoundary("backend", backend, "its construction"):
+        opened: Backend = cls.open(model, options)
+        if not isinstance(opened, Backend):
+            raise TypeError(f"open returned {type(opened).__name__}, expected a Backend")
+        if not isinstance(getattr(opened, "name", None), str):
+            raise TypeError("it has no name; set the class attribute 'name'")
     return opened
 
 
@@ -116,9 +125,16 @@ def check_capabilities(backend: Backend, needs: frozenset[str], who: str) -> Non
 
 
 def meters(backend: Backend, judging: Backend) -> Callable[[], dict[str, Any]]:
-    """The backend's meter; where the evaluator has another backend, its figures are under the key ``evaluator``."""
-    first = backend.meter()
-    if judging is backend:
-        return first
-    second = judging.meter()
-    return lambda: {**first(), **({"evaluator": figures} if (figures := second()) else {})}
+    """The backend's meter; where the evaluator has another backend, its figures are under the key ``evaluator``.
+
+    It and its result raise PluginError.
+    """
+    with PluginBoundary("backend", backend.name):
+        parts = [used.meter() for used in dict.fromkeys((backend, judging))]
+
+    def figures() -> dict[str, Any]:
+        with PluginBoundary("backend", backend.name):
+            first, *second = [part() for part in parts]
+            return {**first, **({"evaluator": second[0]} if second and second[0] else {})}
+
+    return figures
