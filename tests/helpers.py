@@ -36,9 +36,9 @@ class Oracle(Backend):
     """Proposes every sensible step, judges exactly, and spells the answer from the steps.
 
     ``log``: a file that gets a line per request. ``gate``: a FIFO that request number ``at`` opens, and waits until
-    it is closed; a gate that is no longer there stops nobody. ``fail_at``: this request fails. ``refuse_at``: this one is
-    refused. ``spoil``: a role whose
-    completions are nonsense. ``model`` "wrong" labels every state the other way round.
+    it is closed; a gate that is no longer there stops nobody. ``fail_at``: this request fails. ``refuse_at``: this one
+    is refused. ``spoil``: a role whose completions are nonsense. ``model`` "wrong" labels every state the other way
+    round.
     """
 
     name = "helpers:Oracle"

@@ -79,15 +79,21 @@ def open_backend(backend: str | Backend, model: str | None, options: dict[str, A
     if isinstance(backend, Backend):
         if model is not None or options:
             raise ConfigError("the backend is given as an object, so model and backend options belong to the object")
-        return backend
+        return _named(backend, type(backend).__qualname__)
     cls = _class("backend", backend)
     with PluginBoundary("backend", backend, "its construction"):
         opened: Backend = cls.open(model, options)
         if not isinstance(opened, Backend):
             raise TypeError(f"open returned {type(opened).__name__}, expected a Backend")
-        if not isinstance(getattr(opened, "name", None), str):
+    return _named(opened, backend)
+
+
+def _named(backend: Backend, called: str) -> Backend:
+    """The backend itself. Raises PluginError for one without a name."""
+    with PluginBoundary("backend", called, "its construction"):
+        if not isinstance(getattr(backend, "name", None), str):
             raise TypeError("it has no name; set the class attribute 'name'")
-    return opened
+    return backend
 
 
 def _class(kind: str, name: str) -> Any:
@@ -109,18 +115,33 @@ def option_values(plugin: Any) -> dict[str, Any]:
     return {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin)}
 
 
-def task_reference(argument: str | Path | Task, task: Task) -> str:
-    """What loads a task again: the registered name or class that the agent got, else the task's own reference."""
+def task_settings(argument: str | Path | Task, task: Task) -> dict[str, Any]:
+    """What loads a task again: the registered name or class that the agent got, else the task's own reference.
+
+    With its version and its variables. Raises PluginError.
+    """
     by_name = isinstance(argument, str) and not loader.is_path(argument)
-    return str(argument) if by_name else task.reference
+    with PluginBoundary("task", type(task).__qualname__):
+        reference = str(argument) if by_name else task.reference
+        if not isinstance(task.name, str):
+            raise TypeError("its name is no text; set the class attribute 'name'")
+        return {"task": reference, "task_version": task.version, "variables": dict(task.variables)}
+
+
+def description(backend: Backend) -> dict[str, Any]:
+    """What opens a backend again. Raises PluginError."""
+    with PluginBoundary("backend", backend.name):
+        return backend.describe()
 
 
 def check_capabilities(backend: Backend, needs: frozenset[str], who: str) -> None:
     """Raise CapabilityError when the backend lacks a capability that ``who`` needs."""
-    if missing := needs - backend.capabilities:
+    with PluginBoundary("backend", backend.name):
+        offered = backend.capabilities
+    if missing := needs - offered:
         raise CapabilityError(
             f"{who} needs {', '.join(sorted(missing))}, which the backend {backend.name!r} does not offer (it offers: "
-            f"{', '.join(sorted(backend.capabilities))})"
+            f"{', '.join(sorted(offered))})"
         )
 
 
