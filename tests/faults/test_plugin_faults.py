@@ -69,7 +69,7 @@ def test_a_task_that_fails_where_an_evaluator_uses_it_is_to_blame() -> None:
 
     broken = tree_task()
     broken.__class__ = NoLabels
-    with pytest.raises(PluginError, match="the task 'synthetic' failed.*LookupError: no labels") as raised:
+    with pytest.raises(PluginError, match=r"the task 'synthetic' failed.*LookupError: no labels") as raised:
         solve(TreeBackend(TREE), BFS(), task=broken)
     assert len(raised.value.result.tree) > 1
 
@@ -83,7 +83,7 @@ def test_a_verdict_that_fails_is_unknown_and_the_answer_stays() -> None:
 
     task = tree_task()
     task.checker = Broken()
-    with pytest.raises(PluginError, match="the task .* failed at the input 'r': ZeroDivisionError") as raised:
+    with pytest.raises(PluginError, match=r"the task .* failed at the input 'r': ZeroDivisionError") as raised:
         solve(TreeBackend(TREE), BFS(), task=task)
     assert raised.value.result.answer == "rcb"
     assert raised.value.result.solved is None
@@ -98,13 +98,13 @@ def test_a_reply_of_a_wrong_type_is_the_backends_fault(reply: Any) -> None:
         async def generate(self, request: Any) -> Any:
             return reply
 
-    with pytest.raises(PluginError, match="the backend 'helpers:Oracle' failed.*generate returned"):
+    with pytest.raises(PluginError, match=r"the backend 'helpers:Oracle' failed.*generate returned"):
         Agent("game24", "bfs", backend=Wrong()).solve("4 9 10 13")
 
 
 def test_a_backend_without_a_name_or_with_a_wrong_option_is_told_so() -> None:
     """Before any request."""
-    with pytest.raises(PluginError, match="it has no name"):
+    with pytest.raises(PluginError, match=r"it has no name"):
         Agent("game24", "bfs", backend=NamelessBackend())
     words = ["-t", "game24", "-b", "faulty:ClosedBackend", "-i", "4 9 10 13", "--set", "backend.foo=1"]
     done = call("solve", *words)
@@ -140,7 +140,7 @@ def test_an_evaluators_numbers_of_another_kind_become_floats() -> None:
             return [Judgement("2.5") for _ in thoughts]  # type: ignore[arg-type]
 
     assert {each.value for each in solve(TreeBackend([1, 2]), BFS(), Odd()).tree if each.parent == 0} == {2.5}
-    with pytest.raises(PluginError, match="the evaluator .*judge returned str"):
+    with pytest.raises(PluginError, match=r"the evaluator .*judge returned str"):
         solve(TreeBackend([1, 2]), BFS(), Text())
 
 
