@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from . import registry
 from .errors import ConfigError
@@ -69,63 +71,31 @@ class Checker:
         return type(self).verify is not Checker.verify
 
 
-class GuardedChecker(Checker):
-    """A checker inside the plug-in boundary: an exception that its contract does not name becomes a PluginError."""
+_METHODS = ("read", "start", "transition", "legal", "key", "verify", "grade", "is_promising")
 
-    def __init__(self, checker: Checker, name: str) -> None:
-        self._checker = checker
-        self._reading = PluginBoundary("checker", name, passing=[ValueError])
-        self._verifying = PluginBoundary("checker", name)
 
-    def read(self, input: str) -> str:
-        """See :class:`Checker`."""
-        with self._reading:
-            return self._checker.read(input)
+def guarded(cls: type[Checker], name: str) -> type[Checker]:
+    """A subclass whose methods run inside the plug-in boundary: what the contract does not allow is a PluginError.
 
-    def start(self, input: str) -> str:
-        """See :class:`Checker`."""
-        with self._reading:
-            return self._checker.start(input)
+    Methods that the class does not override stay those of :class:`Checker`.
+    """
+    reading, verifying = PluginBoundary("checker", name, passing=[ValueError]), PluginBoundary("checker", name)
+    methods = {
+        method: _inside(getattr(cls, method), verifying if method == "verify" else reading)
+        for method in _METHODS
+        if getattr(cls, method) is not getattr(Checker, method)
+    }
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    return type(cls.__name__, (cls,), {**names, **methods})
 
-    def transition(self, parent: str, text: str) -> str | None:
-        """See :class:`Checker`."""
-        with self._reading:
-            return self._checker.transition(parent, text)
 
-    def legal(self, parent: str, text: str, state: str) -> bool:
-        """See :class:`Checker`."""
-        with self._reading:
-            return self._checker.legal(parent, text, state)
+def _inside(method: Callable[..., Any], boundary: PluginBoundary) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(*words: Any, **more: Any) -> Any:
+        with boundary:
+            return method(*words, **more)
 
-    def key(self, state: str) -> str:
-        """See :class:`Checker`."""
-        with self._reading:
-            return self._checker.key(state)
-
-    def verify(self, input: str, steps: Sequence[str], answer: str | None) -> bool:
-        """See :class:`Checker`."""
-        with self._verifying:
-            return self._checker.verify(input, steps, answer)
-
-    def grade(self, answer: str, gold: str) -> bool:
-        """See :class:`Checker`."""
-        with self._reading:
-            return self._checker.grade(answer, gold)
-
-    def is_promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
-        """See :class:`Checker`."""
-        with self._reading:
-            return self._checker.is_promising(input, steps, state)
-
-    @property
-    def simulates(self) -> bool:
-        """See :class:`Checker`."""
-        return self._checker.simulates
-
-    @property
-    def verifies(self) -> bool:
-        """See :class:`Checker`."""
-        return self._checker.verifies
+    return call
 
 
 def load_checker(name: str | None, *, allow_code: bool) -> Checker:
@@ -141,4 +111,4 @@ def load_checker(name: str | None, *, allow_code: bool) -> Checker:
     if not (isinstance(checker, type) and issubclass(checker, Checker)):
         raise ConfigError(f"{name!r} is not a treeagent.Checker")
     with PluginBoundary("checker", name, "its construction"):
-        return GuardedChecker(checker(), name)
+        return guarded(checker, name)()
