@@ -15,7 +15,7 @@ from treeagent.errors import ConfigError, TreeagentError, did_you_mean
 
 from ..local.base import find_device
 from ..models import catalog as models
-from ..models.loader import DTYPES
+from ..models.loader import DTYPE_NAMES
 from .config.plan import BenchGrid
 from .equality import TokenDifference
 from .measure import PlanMeasurement
@@ -34,8 +34,8 @@ class GridMeasurement:
 
     def __init__(self, grid: BenchGrid, *, quiet: bool = False) -> None:
         settings = grid.settings
-        if settings.dtype not in DTYPES:
-            raise ConfigError(f"no dtype is called {settings.dtype!r}.{did_you_mean(settings.dtype, DTYPES)}")
+        if settings.dtype not in DTYPE_NAMES:
+            raise ConfigError(f"no dtype is called {settings.dtype!r}.{did_you_mean(settings.dtype, DTYPE_NAMES)}")
         for model in (settings.model, settings.draft):
             if model is not None:
                 models.check_name(model)

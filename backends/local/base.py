@@ -13,7 +13,7 @@ from treeagent.errors import BackendError, ConfigError, did_you_mean
 from treeagent.options import as_words, read_options
 
 from ..models import catalog
-from ..models.loader import DTYPES, Model, load_model
+from ..models.loader import DTYPE_NAMES, Model, load_model
 from ..models.tokenizer import ChatTokenizer, load_tokenizer
 from ..sampling import sampler
 from .sample import Sample
@@ -37,8 +37,8 @@ class LocalBackend(Backend):
 
     def __init__(self, model: str, device: str | None, dtype: str, threads: int | None, chat: bool | None) -> None:
         catalog.check_name(model)
-        if dtype not in DTYPES:
-            raise ConfigError(f"no dtype is called {dtype!r}.{did_you_mean(dtype, DTYPES)}")
+        if dtype not in DTYPE_NAMES:
+            raise ConfigError(f"no dtype is called {dtype!r}.{did_you_mean(dtype, DTYPE_NAMES)}")
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be at least 1, not {threads}")
         self.model: str = model

@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from treeagent.errors import ModelError
 
+from .int8 import UnsupportedLinear, quantize
 from .torch_private import is_stateful
 
 DTYPES = {
@@ -25,6 +26,12 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+
+INT8 = "int8"
+"""Linear layers in 8 bits and the rest in float64, see :mod:`.int8`."""
+INT8_DRAFT = "int8+float32"
+"""The same with the rest in float32; for draft models, whose rounding may depend on the batch."""
+DTYPE_NAMES = (*DTYPES, INT8)
 
 CACHES = ("cache", "past_key_values")
 """Names of the attention cache, that of transformers 5.24 first."""
@@ -46,6 +53,8 @@ class Model:
     """The most tokens of prompt and completion together; None when the model does not say."""
     arguments: frozenset[str]
     """Names that the model's forward takes."""
+    parameters: int
+    """Number of weights, tied ones once."""
 
     @property
     def cache(self) -> str:
@@ -63,7 +72,7 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
         source["quantization_config"] = transformers.GgufConfig(dequantize=True)
     with explained(where, "its weights"), no_progress_bar():
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            **source, dtype=DTYPES[dtype], output_loading_info=True
+            **source, dtype=_torch_dtype(dtype), output_loading_info=True
         )
     network, report = loaded
     if missing := sorted(report["missing_keys"]):
@@ -80,12 +89,33 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
             "Expected a transformer, such as Llama, Qwen, Mistral, Gemma or GPT-2."
         )
     network = network.to(device).eval()
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    if dtype in (INT8, INT8_DRAFT):
+        _quantize(where, network, device)
     ends: set[int] = set()
     for holder in (network.generation_config, config.get_text_config(decoder=True)):
         end = getattr(holder, "eos_token_id", None)
         ends.update([end] if isinstance(end, int) else end or [])
     context = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
-    return Model(network, device, frozenset(ends), context, arguments)
+    return Model(network, device, frozenset(ends), context, arguments, parameters)
+
+
+def _torch_dtype(dtype: str) -> torch.dtype:
+    """Of the numbers that are not in 8 bits."""
+    return {INT8: torch.float64, INT8_DRAFT: torch.float32}.get(dtype) or DTYPES[dtype]
+
+
+def _quantize(where: Path | str, network: Any, device: torch.device) -> None:
+    """Put 8-bit layers into a network. Raises ModelError."""
+    if device.type != "cpu":
+        raise ModelError(f"dtype=int8 runs on the CPU only, not on {device}. Use bfloat16 or float16 there.")
+    try:
+        quantize(network)
+    except UnsupportedLinear as error:
+        raise ModelError(
+            f"the model {where} ({type(network).__name__}) cannot run in int8: {error}. Only torch.nn.Linear is "
+            "replaced; use dtype=float32 or bfloat16."
+        ) from error
 
 
 def _source(where: Path | str) -> dict[str, Any]:

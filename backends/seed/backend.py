@@ -20,7 +20,9 @@ class SeedBackend(LocalBackend):
 
     Args:
         model: a name (``mini``, ``smollm2``), a folder, a .gguf file or a hub id.
-        draft: a smaller model with the same vocabulary; for all drafters but ``none`` and tables alone.
+        draft: a smaller model with the same vocabulary, or ``twin``, the target itself in int8; for all drafters but
+            ``none`` and tables alone.
+        draft_dtype: type of the draft model's weights; None: int8 for a twin, else the target's.
         drafter: ``auto`` (``ngram``, with ``draft`` also the model), ``none``, a table (``ngram``, ``recycling``,
             ``stand``), a shape of the model's drafts (``model``: a chain, ``dynamic``, ``rsd-c:2x2``, ``rsd-s:3x2``,
             ``mcsd:2x2``), both as in ``ngram+model``, or a function that makes a :class:`Drafter`.
@@ -42,6 +44,7 @@ class SeedBackend(LocalBackend):
     options: ClassVar = {
         **LocalBackend.options,
         "draft": str,
+        "draft_dtype": str,
         "drafter": str,
         "exit": str,
         "policy": str,
@@ -61,6 +64,7 @@ class SeedBackend(LocalBackend):
         model: str = "mini",
         *,
         draft: str | None = None,
+        draft_dtype: str | None = None,
         drafter: str | Callable[[], Drafter] = "auto",
         exit: str | None = None,
         policy: str = "rounds",
@@ -84,6 +88,7 @@ class SeedBackend(LocalBackend):
             model=model,
             dtype=dtype,
             draft=draft,
+            draft_dtype=draft_dtype,
             drafter=drafter,
             exit=exit,
             verify=verify,
