@@ -166,5 +166,5 @@ def test_what_makes_no_sense_is_one_clear_line(folder: str, options: dict[str, s
 def test_a_model_whose_layers_cannot_be_replaced_is_refused(tmp_path: Path) -> None:
     """GPT-2 keeps its weights in layers of its own kind; the message names it."""
     model = save_model(tmp_path / "gpt2", FAMILIES["gpt2"])
-    with pytest.raises(ModelError, match="GPT2LMHeadModel.*int8.*Conv1D"):
+    with pytest.raises(ModelError, match=r"GPT2LMHeadModel.*int8.*Conv1D"):
         load_model(Path(model), "int8", CPU)

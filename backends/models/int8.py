@@ -1,7 +1,7 @@
 """Linear layers with 8-bit weights and activations on the CPU, whose sums are exact integers.
 
-A weight w[o, i] is the integer round(w[o, i] / s[o]) times the scale s[o] = max_i |w[o, i]| / 127 of its output. A row x of
-activations is divided by its largest absolute value a, and then has the fixed scale 1/127. The output is
+A weight w[o, i] is the integer round(w[o, i] / s[o]) times the scale s[o] = max_i |w[o, i]| / 127 of its output. A row
+x of activations is divided by its largest absolute value a, and then has the fixed scale 1/127. The output is
 
     y[o] = a / 127 * s[o] * sum_i round(127 x[i] / a) round(w[o, i] / s[o]) + bias[o],
 
