@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError, InputError, Problem
+from ..plugin_boundary import PluginBoundary, at_input
 from ..task import Task
 from . import templates
 from .readers import Record, records
@@ -37,11 +38,15 @@ class Gold:
         return len(self._answers)
 
     def grade(self, row: DataRow, answer: str | None) -> bool | None:
-        """Whether an answer is right; None when the data has no gold answer for the row."""
+        """Whether an answer is right; None when the data has no gold answer for the row.
+
+        Raises ValueError for a gold answer that the task cannot read, and PluginError.
+        """
         gold = self._answers.get(row.number)
         if gold is None:
             return None
-        return answer is not None and self._task.grade(answer, gold)
+        with PluginBoundary("task", self._task.name, at_input(row.input), passing=[ValueError]):
+            return answer is not None and bool(self._task.grade(answer, gold))
 
 
 @dataclass(frozen=True, slots=True)
