@@ -61,7 +61,9 @@ class Run:
         self._figures: Callable[[], dict[str, Any]] = dict
         self._rounds: list[tuple[str | None, Callable[[], list[Round]]]] = []
         self._stopping: str | None = None
+        self._loading: asyncio.Future[None] | None = None
         self._searching: asyncio.Future[Thought | None] | None = None
+        self._begun = False
         known = ({}, {}) if self._journal is None else (self._journal.replies, self._journal.scores)
         broker = RequestBroker((setup.backend, setup.judging), self._ledger, known, self._emit)
         self._explorer = TreeExplorer(
@@ -72,8 +74,9 @@ class Run:
     def stop(self, why: str = "interrupted") -> None:
         """End the search at its next await; :meth:`result` returns the best attempt so far."""
         self._stopping = self._stopping or why
-        if self._searching is not None:
-            self._searching.cancel()
+        for work in (self._loading, self._searching):
+            if work is not None:
+                work.cancel()
 
     async def result(self) -> Result:
         """Run the search. Raises BackendError and JournalError; their ``result`` is the best attempt so far."""
@@ -82,7 +85,8 @@ class Run:
         self._began = time.monotonic()
         failure: BackendError | JournalError | None = None
         try:
-            self._emit(Event("resumed", {"budget": asdict(self._setup.budget)}) if self._resumed else self._header())
+            if all(used.model is not None for used in (self._setup.backend, self._setup.judging)):
+                self._begin()  # else loading shows the model, which the first line names
             thought, ended = None, "finished"
             try:
                 thought = await self._search()
@@ -113,8 +117,8 @@ class Run:
     async def _search(self) -> Thought | None:
         loop = asyncio.get_running_loop()
         backend, judging = self._setup.backend, self._setup.judging
-        for used in dict.fromkeys((backend, judging)):
-            await asyncio.to_thread(used.load)
+        await self._load()
+        self._begin()
         self._began = time.monotonic()  # a budget of seconds is for searching
         self._figures = factory.meters(backend, judging)
         self._rounds = [(used.model, used.rounds()) for used in dict.fromkeys((backend, judging))]
@@ -131,6 +135,30 @@ class Run:
             if not self._searching.done():
                 self._searching.cancel()
                 await asyncio.wait({self._searching})
+
+    async def _load(self) -> None:
+        """Load the backends; :meth:`stop` ends it. Raises BackendError, and CapabilityError for what loading shows."""
+        setup = self._setup
+
+        async def load() -> None:
+            for used in dict.fromkeys((setup.backend, setup.judging)):
+                await used.aload()
+
+        loading = asyncio.ensure_future(load())
+        self._loading = loading
+        if self._stopping is not None:
+            loading.cancel()
+        await loading
+        factory.name_models(setup.settings, setup.backend, setup.judging)
+        if setup.evaluator is not None:
+            who = f"the evaluator {setup.settings['evaluator']['name']!r}"
+            factory.check_capabilities(setup.judging, setup.evaluator.needs, who, loaded=True)
+
+    def _begin(self) -> None:
+        """Write the first line, unless it is there."""
+        if not self._begun:
+            self._begun = True
+            self._emit(Event("resumed", {"budget": asdict(self._setup.budget)}) if self._resumed else self._header())
 
     def _best(self, *, cut: bool) -> Thought | None:
         """The best thought so far: one with an answer, else the best terminal, else the deepest.
@@ -184,6 +212,7 @@ class Run:
         self._record(event)
 
     def _record(self, event: Event) -> None:
+        self._begin()
         if self._journal is not None:
             self._journal.write(event, time.monotonic() - self._began)
         if self._on_event is not None:
