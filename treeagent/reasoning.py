@@ -25,7 +25,7 @@ class ThoughtSplit:
     text: str
     """What the model says, without the line breaks that follow a closing mark."""
     reasoning: str | None
-    """What it thinks, without outer line breaks; None where there is none."""
+    """What it thinks, without outer line breaks; None where there are no marks, empty where nothing follows them."""
     spans: tuple[tuple[int, int], ...]
     """Start and end in the whole text of the pieces of :attr:`text`."""
 
@@ -69,7 +69,7 @@ class Thinking:
         thoughts: list[str] = []
         at = 0
         if self.opened and self.closing not in text:
-            return ThoughtSplit("", text.strip("\r\n") or None, ())
+            return ThoughtSplit("", text.strip("\r\n"), ())
         while True:
             opening, closing = text.find(self.opening, at), text.find(self.closing, at)
             if closing >= 0 and not 0 <= opening < closing:
@@ -90,7 +90,7 @@ class Thinking:
             return ThoughtSplit(text, None, ((0, len(text)),))
         spans = [(start, end) for start, end in spans if text[start:end].strip()]
         reasoning = "\n".join(filter(None, (thought.strip("\r\n") for thought in thoughts)))
-        return ThoughtSplit("".join(text[start:end] for start, end in spans), reasoning or None, tuple(spans))
+        return ThoughtSplit("".join(text[start:end] for start, end in spans), reasoning, tuple(spans))
 
     def answer_start(self, text: str) -> int | None:
         """Where in a text that still grows the search for stop strings begins; None while thinking is open.

@@ -85,7 +85,7 @@ def _completion(answer: Answer, place: int, choice: ReplyChoice, rules: TextRule
         text, thought = split.text, split.reasoning
     cut = min((at for at in (text.find(end) for end in rules.stop) if at >= 0), default=None)
     finish = "length" if reason in _LENGTH else "refused" if reason in _REFUSED or (refusal and not text) else "stop"
-    return Completion(text[:cut], finish="stop" if cut is not None else finish, reasoning=thought or None)
+    return Completion(text[:cut], finish="stop" if cut is not None else finish, reasoning=thought)
 
 
 def _parts(answer: Answer, place: int, choice: ReplyChoice, *, chat: bool) -> tuple[str, str | None]:

@@ -45,7 +45,7 @@ class ReplyMessage(ReplyRecord):
 
     def parts(self) -> tuple[str, str | None]:
         """Text and reasoning."""
-        thought = self.reasoning_content or self.reasoning
+        thought = self.reasoning_content or self.reasoning or None  # empty where the model does not think
         if not isinstance(self.content, list):
             return self.content or "", thought
         texts = [part["text"] for part in self.content if isinstance(part.get("text"), str)]

@@ -118,8 +118,8 @@ class Run:
         loop = asyncio.get_running_loop()
         backend, judging = self._setup.backend, self._setup.judging
         await self._load()
-        self._begin()
         self._began = time.monotonic()  # a budget of seconds is for searching
+        self._begin()
         self._figures = factory.meters(backend, judging)
         self._rounds = [(used.model, used.rounds()) for used in dict.fromkeys((backend, judging))]
         self._searching = asyncio.ensure_future(self._setup.search.run(self._explorer))
