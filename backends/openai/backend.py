@@ -241,7 +241,7 @@ class OpenAIBackend(Backend):
                 if dialect.learn(adapted, error):
                     continue
                 if role is not None and (advice := sampling_advice(adapted, error, role)):
-                    raise BackendError(f"{error}{advice}") from error
+                    raise BackendError(f"{str(error).rstrip('.')}.{advice}") from error
                 raise with_model_names(error, server) from error
 
     def _request_dialect(self) -> RequestDialect:

@@ -53,7 +53,7 @@ def sampling_advice(sent: dict[str, Any], error: Rejected, role: str) -> str:
     for name in ("temperature", "top_p"):
         if name in sent and error.status in STATUSES and _is_refused(name, str(error)):
             return (
-                f". The task asks for {name}={sent[name]} in the role {role!r}, which this model does not take: "
+                f" The task asks for {name}={sent[name]} in the role {role!r}, which this model does not take: "
                 f"--set sampling.{role}.{name}=1"
             )
     return ""

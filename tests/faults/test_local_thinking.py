@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from treeagent.backend import Completion, Sampling
+from treeagent.backend import Completion, Key, Request, Sampling
 from treeagent.backends.local.sample import Sample
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.transformers.backend import TransformersBackend
-from treeagent.errors import ConfigError
+from treeagent.errors import ConfigError, RequestRefusedError
 from treeagent.reasoning import Thinking
 
 MARKS = Thinking("<think>", "</think>")
@@ -94,3 +96,12 @@ def test_the_marks_are_an_option_of_both_backends(backend: type[SeedBackend | Tr
     assert backend.open("mini", options).describe()["options"] == options
     with pytest.raises(ConfigError, match="two different marks"):
         backend.open("mini", {"thinking": "<think>"})
+
+
+@pytest.mark.parametrize("backend", [SeedBackend, TransformersBackend])
+def test_a_prompt_beyond_the_context_is_refused_alone(backend: type[SeedBackend | TransformersBackend]) -> None:
+    """Others can be answered, so it ends its branch and not the search."""
+    opened = backend("mini", device="cpu")
+    with pytest.raises(RequestRefusedError, match="the prompt is too long"):
+        asyncio.run(opened.generate(Request("1 " * 5000, Key(0, "a", "0"), Sampling(max_tokens=2))))
+    assert asyncio.run(opened.generate(Request("1 ", Key(0, "a", "0"), Sampling(max_tokens=2)))).completions
