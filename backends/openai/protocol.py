@@ -93,7 +93,8 @@ def _parts(answer: Answer, place: int, choice: ReplyChoice, *, chat: bool) -> tu
     if chat:
         if choice.message is None:
             raise answer.fault(f"the reply is malformed at choices[{place}].message: expected an object")
-        if not choice.message.model_fields_set and choice.finish_reason is None:
+        named = choice.message.model_fields_set
+        if not named or (named == {"role"} and choice.finish_reason is None):
             raise answer.fault(f"the reply is malformed at choices[{place}].message.content: expected a text")
         return choice.message.parts()
     if choice.text is None and ("text" not in choice.model_fields_set or choice.finish_reason is None):

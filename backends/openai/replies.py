@@ -35,6 +35,7 @@ class ReplyRecord(BaseModel):
 class ReplyMessage(ReplyRecord):
     """What the model says in a chat."""
 
+    role: str | None = None
     content: str | list[dict[str, Any]] | None = None
     """A text, its parts, or null where the model says nothing."""
     reasoning_content: str | None = None

@@ -71,6 +71,8 @@ def said(text: Any, finish: Any = "stop") -> dict[str, Any]:
     [
         ({"choices": [{}]}, "choices[0].message"),
         ({"choices": [{"message": {}}]}, "choices[0].message.content"),
+        ({"choices": [{"message": {"role": "assistant"}}]}, "choices[0].message.content"),
+        ({"choices": [{"message": {}, "finish_reason": "stop"}]}, "choices[0].message.content"),
         ({"choices": [{"message": None}]}, "choices[0].message"),
         ({"choices": [{"index": "zero", "message": {"content": "a"}}]}, "choices[0].index: expected a whole number"),
         ({"choices": [{"index": 1.5, "message": {"content": "a"}}]}, "choices[0].index"),
@@ -543,6 +545,30 @@ def test_continuations_are_tokenised_in_their_prompt(listen: Listen, kind: str) 
     server.asked.clear()
     assert asyncio.run(backend.score(request)) == scores
     assert [asked.path for asked in server.asked].count("/tokenize") == 1
+
+
+@pytest.mark.parametrize("shows", [True, False])
+def test_a_chat_of_vllm_is_tokenised_with_its_template(listen: Listen, shows: bool) -> None:
+    """The server turns the prompt's tokens into text; where it cannot, a continuation is tokenised alone."""
+
+    def server(asked: Asked) -> Answer:
+        body = asked.body
+        if asked.path == "/detokenize":
+            return Answer({"prompt": "".join(map(chr, body["tokens"][1:]))}) if shows else error(404, "no")
+        if asked.path == "/tokenize" and "messages" in body:
+            return Answer({"tokens": [1, *map(ord, f"<user>{body['messages'][0]['content']}<model>:")]})
+        if asked.path == "/tokenize":
+            assert body["add_special_tokens"] is False
+            return Answer({"tokens": [*map(ord, body["prompt"].replace(":s", "\u2236"))]})
+        return llama(asked)
+
+    listening = listen(server)
+    backend = OpenAIBackend("toy", base_url=listening.url, server="vllm", chat=True, score="echo")
+    scores = asyncio.run(backend.score(ScoreRequest("2+2?", (" sure", " no"))))
+    assert scores.lengths == (4, 2)
+    head = [1, *map(ord, "<user>2+2?<model>:")]
+    sure = [*head[:-1], *map(ord, "\u2236ure")] if shows else [*head, *map(ord, "sure")]
+    assert listening.bodies[-1]["prompt"] == [sure, [*head, *map(ord, "no")]]
 
 
 @pytest.mark.parametrize(
