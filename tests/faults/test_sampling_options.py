@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from treeagent.backend import Sampling
 from treeagent.cli import app
 from treeagent.errors import ConfigError
 from treeagent.task import Task
+from treeagent.thought import Thought
 
 INPUT = "4 9 10 13"
 
@@ -97,6 +99,28 @@ def test_a_given_task_stays_as_it_is() -> None:
     assert agent.task.sampling("value")[1] == 2
     assert task.sampling("value")[1] != 2
     assert Agent(task, "greedy", backend=Oracle()).task is task
+
+
+def test_a_task_of_a_frozen_class_can_be_changed() -> None:
+    """Tasks are plug-ins, and a plug-in's fields may be fixed."""
+
+    @dataclass(frozen=True, slots=True)
+    class Echo(Task):
+        name = "echo"
+        examples = ("a",)
+        roles = ("propose", "value")
+
+        def prompt(self, role: str, input: str, thought: Thought, steps: Any, choices: Any = ()) -> str:
+            return input
+
+        def read_thoughts(self, role: str, completion: str, input: str, parent: Thought, steps: Any) -> list[Any]:
+            return []
+
+    changed = Echo().with_sampling({"value": {"n": 7, "temperature": 0.25}})
+    assert isinstance(changed, Echo)
+    sampling, count = changed.sampling("value")
+    assert (sampling.temperature, count) == (0.25, 7)
+    assert changed.with_sampling({"value": {"n": 8}}).sampling("value")[0].temperature == 0.25
 
 
 def test_a_journal_holds_the_changes_and_resume_keeps_them(tmp_path: Path) -> None:

@@ -489,6 +489,14 @@ def test_an_agent_asks_no_server_anything(listen: Listen) -> None:
         Agent("game24", backend="openai", evaluator="choice", options={**options, "backend.score": "none"})
 
 
+def test_an_evaluation_records_the_model_that_the_server_has(listen: Listen) -> None:
+    """It asks before it writes its settings, by which it is continued."""
+    url = listen(Model("system", completions=False)).url
+    agent = Agent("game24", "greedy", backend="openai", options={"backend.base_url": url})
+    agent.find_models()
+    assert agent.settings["backend"]["model"] == "toy"
+
+
 def test_a_server_that_is_down_fails_the_run_and_not_the_agent(listen: Listen) -> None:
     """The events begin with the settings all the same."""
     backend = backend_at("http://127.0.0.1:9/v1", chat=None, attempts=1)
