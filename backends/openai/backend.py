@@ -200,25 +200,10 @@ class OpenAIBackend(Backend):
 
     async def _draw(self, request: Request, server: Server, n: int, sample: int) -> tuple[list[Completion], Usage]:
         """Draw ``n`` samples, with the noise of sample number ``sample``. Raises BackendError."""
-        from . import protocol  # noqa: PLC0415
+        from .drawing import draw  # noqa: PLC0415
 
-        endpoint, body = protocol.prompt_fields(request.prompt, chat=server.chat)
-        body |= protocol.sampling_fields(request.sampling, server.kind, "max_tokens")
-        body["seed"] = request.key.stream(sample) % (1 << protocol.SEED_BITS)
-        if n > 1:
-            body["n"] = n
-        rules = protocol.TextRules(request.sampling.stop, server.thinking, server.chat)
-        cost = Usage()
-        while True:
-            answer, sent = await self._post(endpoint, body, request.key.role)
-            samples, cost = protocol.completions(answer, rules), cost + protocol.usage(answer)
-            thoughts = [sample for sample in samples if sample.reasoning is not None]
-            if thoughts and self.stop_strings == "auto":
-                self._request_dialect().keep_stop()
-                # A stop string within thinking ended the completion before the model said anything.
-                if "stop" in sent and any(thought.finish == "stop" and not thought.text for thought in thoughts):
-                    continue
-            return samples, cost
+        dialect = self._request_dialect() if self.stop_strings == "auto" else None
+        return await draw(request, server, self._post, n, sample, dialect)
 
     async def _ask(self, path: str, body: dict[str, Any]) -> Answer:
         """Send a body with the model's name and return the reply. Raises BackendError."""
