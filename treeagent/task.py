@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -146,6 +147,21 @@ class Task(ABC):
     def sampling(self, role: str) -> tuple[Sampling, int]:
         """How completions of a role are drawn, and how many."""
         return DEFAULT_SAMPLING[role]
+
+    def with_sampling(self, changes: Mapping[str, Mapping[str, Any]]) -> Task:
+        """A copy of this task whose :meth:`sampling` has other values: by role the fields of Sampling, and ``n``."""
+
+        def sampling(role: str) -> tuple[Sampling, int]:
+            values, count = self.sampling(role)
+            fields = dict(changes.get(role, {}))
+            count = fields.pop("n", count)
+            if "stop" in fields:
+                fields["stop"] = tuple(fields["stop"])
+            return dataclasses.replace(values, **fields), count
+
+        copied = copy.copy(self)
+        object.__setattr__(copied, "sampling", sampling)  # a task may be a frozen dataclass
+        return copied
 
     # From an input to prompts
 

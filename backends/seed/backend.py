@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from treeagent.backend import Reply, Request, Round, ScoreRequest, Scores
+from treeagent.reasoning import DEFAULT_MARKS
 
 from ..local.base import LocalBackend
 from .builder import EngineBuilder, EngineParts
@@ -31,7 +32,7 @@ class SeedBackend(LocalBackend):
             many layers. None: ``adaptive``, at those exits that save time.
         verify: ``coupled`` (the text is plain decoding's, token for token) or ``recursive`` rejection (the text has
             the same distribution). ``rejection`` is another name of the latter.
-        device, dtype, threads, chat: as of every local backend.
+        device, dtype, threads, chat, thinking: as of every local backend.
         kv_memory: megabytes (10^6 bytes) of keys and values, for the target and for the draft model each.
         shelf: engines that are given the same one hold the weights of each model once.
 
@@ -81,9 +82,10 @@ class SeedBackend(LocalBackend):
         chunk: int = 1024,
         threads: int | None = None,
         chat: bool | None = None,
+        thinking: str = DEFAULT_MARKS,
         shelf: WeightCache | None = None,
     ) -> None:
-        super().__init__(model, device, dtype, threads, chat)
+        super().__init__(model, device, dtype, threads, chat, thinking)
         self.config = EngineConfig.of(
             model=model,
             dtype=dtype,
@@ -120,7 +122,8 @@ class SeedBackend(LocalBackend):
 
     def option_values(self) -> dict[str, Any]:
         """See :meth:`LocalBackend.option_values`."""
-        values = {"device": self.device, "threads": self.threads, "chat": self.chat} | self.config.options()
+        values = {"device": self.device, "threads": self.threads, "chat": self.chat, "thinking": self.thinking}
+        values |= self.config.options()
         return {option: values[option] for option in self.options}
 
     def with_model(self, model: str) -> SeedBackend:

@@ -60,7 +60,8 @@ Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="NAME=VALUE",
-        help="An option of the search (b=5), the evaluator (evaluator.samples=3) or the backend (backend.threads=2).",
+        help="An option of the search (b=5), the evaluator (evaluator.samples=3), the backend (backend.threads=2) or "
+        "the task's sampling (sampling.value.max_tokens=64).",
     ),
 ]  # fmt: skip
 Variables = Annotated[

@@ -86,6 +86,7 @@ def evaluate(
         evaluator_model=backend.evaluator_model, options=options, seed=run.seed, budget=budget,
         legality=not run.no_legality, allow_code=run.allow_code,
     )  # fmt: skip
+    agent.find_models()
     settings = settings_of(agent, problems, seed=run.seed, budget=budget)
     with _folder(out) as folder, closing(open_outcomes(folder, settings)) as store:
         evaluation = Evaluation(agent, problems, store, folder / JOURNALS, at_once, max_errors)

@@ -18,6 +18,7 @@ from .budget import Budget, Ledger
 from .journal import Event, read, recorded
 from .result import Result
 from .run import Handler, Run, Setup
+from .sampling_options import read_changes
 
 
 class Agent:
@@ -31,14 +32,16 @@ class Agent:
         evaluator_model: another model for the evaluator's requests, on a backend of the same kind (``seed`` shares its
             draft model between the two), or a Backend for them; None: the generator's.
         evaluator: a registered name, ``module:Class``, or an Evaluator; the task's own choice when None.
-        options: options by name; ``evaluator.`` and ``backend.`` prefixes reach those two.
+        options: options by name; the prefixes ``evaluator.`` and ``backend.`` reach those two, and
+            ``sampling.ROLE.FIELD`` changes how the completions of a role are drawn.
         variables: values of the task's variables; not for a Task, which has its own.
         seed: every random choice derives from it.
         budget: upper limits of each run; None: no limits.
         legality: False keeps illegal thoughts, to measure the effect of the filter.
         allow_code: permit code outside the registry that the task or its file names.
 
-    Raises ConfigError, UnknownNameError or CapabilityError at once, before any request.
+    Raises ConfigError, UnknownNameError or CapabilityError at once; asks no server anything. A capability that a server
+    turns out to lack raises CapabilityError when a run begins.
     """
 
     def __init__(
@@ -57,11 +60,14 @@ class Agent:
         legality: bool = True,
         allow_code: bool = False,
     ) -> None:
-        own, evaluator_options, backend_options = factory.split_options(options or {})
+        own, evaluator_options, backend_options, sampling_options = factory.split_options(options or {})
         self.seed, self.budget, self.legality = seed, budget or Budget(), legality
         self.task: Task = (
             task if isinstance(task, Task) else Task.load(task, variables=variables, allow_code=allow_code)
         )
+        changes = read_changes(sampling_options, self.task.roles, self.task.name)
+        if changes:
+            self.task = self.task.with_sampling(changes)
         self.search: Search = factory.open_plugin("search", search, own)
         evaluator = self.task.evaluator if evaluator is None else evaluator
         self.evaluator: Evaluator | None = (
@@ -85,6 +91,7 @@ class Agent:
             if isinstance(evaluator_model, Backend)
             else evaluator_model,
             "legality": legality,
+            **({"sampling": changes} if changes else {}),
         }
         inner = [("task", self.task.name, self.task)]
         with PluginBoundary("search", self.settings["search"]["name"], "its check of the task", inner=inner):
@@ -105,6 +112,13 @@ class Agent:
             self.task, self.search, self.evaluator, self.backend, self.judging, seed, self.budget, legality,
             self.settings,
         )  # fmt: skip
+
+    def find_models(self) -> None:
+        """Load a backend whose model only loading shows, so that :attr:`settings` name it. Raises BackendError."""
+        for used in dict.fromkeys((self.backend, self.judging)):
+            if used.model is None:
+                used.load()
+        factory.name_models(self.settings, self.backend, self.judging)
 
     def _evaluator_backend(self, model: str | Backend | None) -> Backend:
         """The evaluator's backend. Raises ConfigError."""

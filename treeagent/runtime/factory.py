@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import registry
 from ..backend import Backend
-from ..errors import CapabilityError, ConfigError
+from ..errors import CapabilityError, ConfigError, did_you_mean
 from ..evaluator import Evaluator
 from ..options import build
 from ..plugin_boundary import PluginBoundary
@@ -27,6 +27,8 @@ def agent_arguments(data: dict[str, Any]) -> dict[str, Any]:
     options = {key: value for key, value in settings["search"].items() if key != "name"}
     options |= {f"evaluator.{key}": value for key, value in evaluator.items() if key != "name"}
     options |= {f"backend.{key}": value for key, value in backend["options"].items()}
+    for role, fields in settings.get("sampling", {}).items():
+        options |= {f"sampling.{role}.{field}": value for field, value in fields.items()}
     return {
         "backend": backend["name"],
         "model": backend["model"],
@@ -47,18 +49,29 @@ def _evaluator_model(recorded: str | dict[str, Any] | None) -> str | Backend | N
     return recorded
 
 
-def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Options of the search, of the evaluator and of the backend, by their prefixes. Raises ConfigError."""
-    parts: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] = ({}, {}, {})
+Options = dict[str, Any]
+_PREFIXES = ("evaluator", "backend", "sampling")
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[Options, Options, Options, Options]:
+    """Options of the search, the evaluator, the backend and the task's sampling, by their prefixes.
+
+    Raises ConfigError.
+    """
+    own: Options = {}
+    parts: dict[str, Options] = {prefix: {} for prefix in _PREFIXES}
     for key, value in options.items():
         prefix, _, rest = key.partition(".")
         if not rest:
-            parts[0][key] = value
-        elif prefix in ("evaluator", "backend"):
-            parts[1 if prefix == "evaluator" else 2][rest] = value
+            own[key] = value
+        elif prefix in parts:
+            parts[prefix][rest] = value
         else:
-            raise ConfigError(f"option {key!r}: the part before the dot must be 'evaluator' or 'backend'")
-    return parts
+            raise ConfigError(
+                f"option {key!r}: the part before the dot must be one of {', '.join(_PREFIXES)}."
+                f"{did_you_mean(prefix, _PREFIXES)}"
+            )
+    return own, parts["evaluator"], parts["backend"], parts["sampling"]
 
 
 def open_plugin(kind: str, plugin: Any, options: dict[str, Any]) -> Any:
@@ -134,15 +147,24 @@ def description(backend: Backend) -> dict[str, Any]:
         return backend.describe()
 
 
-def check_capabilities(backend: Backend, needs: frozenset[str], who: str) -> None:
-    """Raise CapabilityError when the backend lacks a capability that ``who`` needs."""
+def check_capabilities(backend: Backend, needs: frozenset[str], who: str, *, loaded: bool = False) -> None:
+    """Raise CapabilityError when the backend lacks a capability that ``who`` needs, or can never have it."""
+    if not needs:
+        return
     with PluginBoundary("backend", backend.name):
-        offered = backend.capabilities
+        offered = backend.capabilities if loaded else backend.possible_capabilities
     if missing := needs - offered:
         raise CapabilityError(
             f"{who} needs {', '.join(sorted(missing))}, which the backend {backend.name!r} does not offer (it offers: "
             f"{', '.join(sorted(offered))})"
         )
+
+
+def name_models(settings: dict[str, Any], backend: Backend, judging: Backend) -> None:
+    """Write into the settings of an agent the names of models that only loading has shown."""
+    for key, used in (("backend", backend), ("evaluator_model", judging)):
+        if isinstance(settings[key], dict) and settings[key]["model"] is None:
+            settings[key] = used.describe()
 
 
 def meters(backend: Backend, judging: Backend) -> Callable[[], dict[str, Any]]:
