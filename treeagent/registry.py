@@ -11,9 +11,10 @@ import importlib
 import sys
 from functools import lru_cache
 from importlib import metadata, resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import extras
+from . import extras, trust
 from .errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -46,31 +47,55 @@ def _entry_points(group: str, _path: tuple[str, ...]) -> metadata.EntryPoints:
     return metadata.entry_points(group=group)
 
 
-def load(kind: str, name: str) -> Any:
-    """The object registered under a name, or at ``package.module:Name``.
+def load(kind: str, name: str, *, allow_code: bool = False, source: str = "") -> Any:
+    """The object registered under a name, or, with ``allow_code``, at ``package.module:Name``.
 
-    Raises UnknownNameError, MissingExtraError where it needs an optional library, and ConfigError where it cannot be
-    imported for another reason.
+    ``source`` is the file that gave the name, for messages. Raises UnknownNameError, MissingExtraError where it needs
+    an optional library, and ConfigError where it is not allowed or cannot be imported for another reason.
     """
-    if ":" in name:
+    if trust.is_code(name):
+        trust.check_code(kind, name, allow_code=allow_code, source=source)
         module, _, attribute = name.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise _import_failure(error, kind, name, f"cannot import the {kind} {name!r}: {error}") from error
+        except Exception as error:  # the module's own code runs here
+            raise _import_failure(error, kind, name, f"cannot import the {kind} {name!r}: {_reason(error)}") from error
     registered = entries(kind).select(name=name)
     if not registered:
         raise UnknownNameError(kind, name, names(kind))
     return load_entry(kind, next(iter(registered)))
 
 
+def fault(kind: str, name: str, base: type, *, allow_code: bool) -> str | None:
+    """Why a name that a file gives cannot be used as a plug-in of a kind; None where it can.
+
+    A registered name is not imported; code outside the registry is, with ``allow_code``, and must derive from ``base``.
+    """
+    if not trust.is_code(name):
+        known = names(kind)
+        return None if name in known else str(UnknownNameError(kind, name, known))
+    try:
+        plugin = load(kind, name, allow_code=allow_code)
+    except ConfigError as error:
+        return str(error)
+    if not (isinstance(plugin, type) and issubclass(plugin, base)):
+        return f"{name!r} is no {kind}: expected a class derived from treeagent.{base.__name__}"
+    return None
+
+
 def load_entry(kind: str, entry: metadata.EntryPoint) -> Any:
     """The object that an entry point names. Raises ConfigError."""
     try:
         return entry.load()
-    except (ImportError, AttributeError) as error:
-        text = f"the {kind} {entry.name!r} is registered as {entry.value} but cannot be imported: {error}"
+    except Exception as error:  # the module's own code runs here
+        reason = _reason(error)
+        text = f"the {kind} {entry.name!r} is registered as {entry.value} but cannot be imported: {reason}"
         raise _import_failure(error, kind, entry.name, text, entry.dist.name if entry.dist else None) from error
+
+
+def _reason(error: Exception) -> str:
+    known = isinstance(error, ImportError | AttributeError | ValueError)
+    return str(error) if known else f"{type(error).__name__}: {error}"
 
 
 def _import_failure(error: Exception, kind: str, name: str, text: str, distribution: str | None = None) -> ConfigError:
@@ -96,6 +121,11 @@ def task_files() -> dict[str, Traversable]:
             if item.name.endswith((".yaml", ".yml")):
                 files.setdefault(item.name.rsplit(".", 1)[0], item)
     return files
+
+
+def is_task_folder(folder: Path) -> bool:
+    """Whether a folder is that of a registered package of YAML tasks."""
+    return folder.resolve() in {Path(str(file)).parent.resolve() for file in task_files().values()}
 
 
 def task_classes() -> dict[str, metadata.EntryPoint]:

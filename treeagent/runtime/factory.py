@@ -82,7 +82,9 @@ def open_backend(backend: str | Backend, model: str | None, options: dict[str, A
 
 
 def _class(kind: str, name: str) -> Any:
-    cls, base = registry.load(kind, name), {"search": Search, "evaluator": Evaluator, "backend": Backend}[kind]
+    """The class of a name that the caller gives, or that was let through where a file gives it."""
+    base = {"search": Search, "evaluator": Evaluator, "backend": Backend}[kind]
+    cls = registry.load(kind, name, allow_code=True)
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise ConfigError(f"{name!r} is no {kind}: expected a class derived from treeagent.{base.__name__}")
     return cls

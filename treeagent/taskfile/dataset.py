@@ -72,7 +72,7 @@ def load(task: Task, start: int = 0, stop: int | None = None, source: str | None
             "'data' to its class)"
         )
     if source is None:
-        path, numbered = records(spec.file, spec.folder, spec.sha256)
+        path, numbered = records(spec.file, spec.folder, spec.sha256, confined=spec.confined)
     else:
         path, numbered = records(source, Path())
     rows: list[DataRow] = []
