@@ -92,6 +92,11 @@ class OpenAIBackend(Backend):
         """Open with options from the command line. Raises ConfigError for an unknown or misformed option."""
         return cls(model, **read_options(cls.name, cls.options, options))
 
+    @classmethod
+    def guarded_options(cls) -> dict[str, Any]:
+        """The server's address and the name of the key's variable."""
+        return {"base_url": checked_url(os.environ.get(BASE_URL) or PUBLIC), "key_variable": None}
+
     def describe(self) -> dict[str, Any]:
         """Name, model and options for :meth:`open`; asks the server for its model where none is named."""
         if self.model is None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TextIO
 
-from .. import jsonl
+from .. import file_lock, jsonl
 from ..errors import JournalError
 from ..runtime.result import Result
 from ..sums import total
@@ -73,20 +73,26 @@ class Outcomes:
         self.known: dict[int, Outcome] = {}
         header = {"type": "eval", "format": FORMAT, "settings": settings}
         try:
-            fresh = not path.exists() or jsonl.torn_at_once(path, '{"type": "eval", ')
-            if not fresh:
-                recorded, self.known, end = read(path)
-                _check_settings(path, recorded, json.loads(json.dumps(settings)))
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: TextIO = path.open("a+", encoding="utf-8", newline="\n")
-            _lock(self._file, path)
-            if fresh:
-                self._file.truncate(0)
-                jsonl.append(self._file, header)
-            else:
-                self._file.truncate(end)
+            self._file: TextIO = file_lock.open_to_write(path, "evaluation", create=True)
+            try:  # nothing is read before the file is locked: another process might add to it
+                self._begin(header)
+            except BaseException:
+                self.close()
+                raise
         except OSError as error:
             raise JournalError(f"cannot write the evaluation {path}: {error.strerror}") from error
+
+    def _begin(self, header: dict[str, Any]) -> None:
+        """Write the first line, or read the file and cut off a torn last line. Raises JournalError and OSError."""
+        if jsonl.torn_at_once(self.path, '{"type": "eval", '):
+            self._file.truncate(0)
+            jsonl.append(self._file, header)
+            return
+        recorded, self.known, end = read(self.path)
+        _check_settings(self.path, recorded, json.loads(json.dumps(header["settings"])))
+        self._file.truncate(end)
+        self._file.seek(end)
 
     @property
     def done(self) -> set[int]:
@@ -103,7 +109,7 @@ class Outcomes:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        file_lock.close(self._file)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[int, Outcome], int]:
@@ -147,15 +153,3 @@ def _check_settings(path: Path, recorded: dict[str, Any], settings: dict[str, An
             f"{path} is another evaluation: its {where}{key} is {before!r}, this one's is {now!r}. Give another folder "
             "with --out, or the same settings to continue it."
         )
-
-
-def _lock(file: TextIO, path: Path) -> None:
-    """Lock the file against other processes while it is open. Raises JournalError when it is locked."""
-    try:
-        import fcntl  # noqa: PLC0415  # Windows has none
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise JournalError(f"another process is writing the evaluation {path}; wait for it, or stop it") from error
