@@ -10,7 +10,7 @@ import torch
 
 from treeagent.backend import Backend, Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError, ConfigError, did_you_mean
-from treeagent.options import as_words, read_options
+from treeagent.options import as_json, read_options
 
 from ..models import catalog
 from ..models.loader import DTYPES, Model, load_model
@@ -60,7 +60,7 @@ class LocalBackend(Backend):
 
     def describe(self) -> dict[str, Any]:
         """Name, model and options as :meth:`open` takes them."""
-        return {"name": self.name, "model": self.model, "options": as_words(self.option_values())}
+        return {"name": self.name, "model": self.model, "options": as_json(self.option_values())}
 
     def option_values(self) -> dict[str, Any]:
         """The value of each of :attr:`options`, by name."""

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from treeagent import aio, extras
 from treeagent.backend import Backend, Completion, Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError
-from treeagent.options import as_words, read_options
+from treeagent.options import as_json, read_options
 
 from .metrics import ClientMetrics
 from .options import check, checked_url, read_key
@@ -105,7 +105,7 @@ class OpenAIBackend(Backend):
         return {
             "name": self.name,
             "model": self.model,
-            "options": as_words({option: getattr(self, name) for option, name in names.items()}),
+            "options": as_json({option: getattr(self, name) for option, name in names.items()}),
         }
 
     @property

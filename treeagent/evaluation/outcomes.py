@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from .. import file_lock, jsonl
 from ..errors import JournalError
+from ..options import same_value
 from ..runtime.result import Result
 from ..sums import total
 
@@ -145,7 +146,7 @@ def _check_settings(path: Path, recorded: dict[str, Any], settings: dict[str, An
     """Raise JournalError at the first setting in which two evaluations differ."""
     for key in dict.fromkeys((*recorded, *settings)):
         before, now = recorded.get(key), settings.get(key)
-        if before == now:
+        if same_value(before, now):
             continue
         if isinstance(before, dict) and isinstance(now, dict):
             _check_settings(path, before, now, f"{where}{key}.")

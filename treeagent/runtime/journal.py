@@ -14,10 +14,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from pydantic import ValidationError
+
 from .. import file_lock, jsonl
 from ..backend import Completion, Reply, Round, Scores, Usage
 from ..errors import JournalError
 from . import journal_schema
+from .journal_schema import RecordedRun
 
 FORMAT = 1
 """Version of the journal format, in its first line."""
@@ -51,6 +54,20 @@ def recorded(events: Sequence[Event]) -> dict[str, Any]:
         return {}
     limits = [event.data["budget"] for event in events if event.type == "resumed" and "budget" in event.data]
     return {**events[0].data, **({"budget": limits[-1]} if limits else {})}
+
+
+def recorded_run(path: Path) -> RecordedRun:
+    """The settings of a journal, checked, from which an agent can be made again. Raises JournalError."""
+    events = read(path)
+    if not events:
+        raise JournalError(f"{path}: there is nothing to resume; the journal holds no whole line")
+    try:
+        return RecordedRun.model_validate(recorded(events))
+    except ValidationError as error:
+        fault = journal_schema.describe(error)
+        limits = [event.place for event in events if event.type == "resumed" and "budget" in event.data]
+        place = limits[-1] if limits and fault.startswith("budget") else events[0].place
+        raise JournalError(f"{place}: the run cannot be resumed; its settings are damaged: {fault}") from error
 
 
 def _scan(path: Path) -> Iterator[tuple[Event, int]]:

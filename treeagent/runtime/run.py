@@ -44,6 +44,8 @@ class Setup:
     """Whether illegal thoughts are dropped."""
     settings: dict[str, Any]
     """What a journal records of it."""
+    fsync: bool = False
+    """Whether each line of a journal waits for the disk."""
 
 
 class Run:
@@ -55,7 +57,7 @@ class Run:
         self._setup, self._on_event = setup, on_event
         self.input = setup.task.read_input(input)
         self._ledger = Ledger(setup.budget, setup.backend.price, setup.judging.price)
-        self._journal = None if journal is None else Journal(journal, resume=resume)
+        self._journal = None if journal is None else Journal(journal, resume=resume, fsync=setup.fsync)
         self._resumed = resume
         self._began = time.monotonic()
         self._figures: Callable[[], dict[str, Any]] = dict
