@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -48,7 +49,7 @@ def read_options(backend: str, kinds: Mapping[str, type], words: Mapping[str, An
 
 def read_option(option: str, word: Any, kind: type) -> Any:
     """An option's value from a string, or from a value of its kind as a journal has it. Raises ConfigError."""
-    if not isinstance(word, str | int | float):
+    if not isinstance(word, str | int | float | PurePath):
         raise ConfigError(f"option {option!r} must be a text, a number, true or false, not {word!r:.60}")
     if kind is bool:
         if str(word).lower() not in ("true", "false"):
