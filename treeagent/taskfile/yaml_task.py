@@ -9,11 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import registry
 from ..backend import Sampling
 from ..checker import Checker, load_checker
 from ..errors import ConfigError, InputError, Problem, did_you_mean
-from ..evaluator import Evaluator
 from ..task import DEFAULT_SAMPLING, ROLES, DataSource, ProposedStep, Scalar, Task
 from ..thought import Thought
 from . import templates, validation
@@ -52,8 +50,7 @@ class YamlTask(Task):
             self.checker = load_checker(self.spec.checker, allow_code=allow_code)
         except ConfigError as error:
             problems.append(self._keys.problem(("checker",), str(error)))
-        if reason := registry.fault("evaluator", self.spec.evaluate.by, Evaluator, allow_code=allow_code):
-            problems.append(self._keys.problem(("evaluate", "by"), reason))
+        problems += validation.evaluator_problems(self.spec, self._keys, allow_code=allow_code)
         faulty = {problem.key for problem in problems}
         problems += validation.problems(self.spec, self._pattern, self.checker, self._keys, faulty)
         problems = problems or self._example_problems()
@@ -111,10 +108,7 @@ class YamlTask(Task):
     def data(self) -> DataSource | None:
         """``data``."""
         spec, folder = self.spec.data, self.path.parent if self.path else Path()
-        if spec is None:
-            return None
-        confined = not registry.is_task_folder(folder)  # links among installed files are the installer's
-        return DataSource(spec.file, folder, spec.sha256, spec.input, spec.gold, confined)
+        return None if spec is None else DataSource(spec.file, folder, spec.sha256, spec.input, spec.gold, True)
 
     @property
     def reference(self) -> str:
