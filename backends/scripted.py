@@ -11,6 +11,7 @@ import yaml
 
 from treeagent.backend import Backend, Completion, Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.errors import ConfigError, NotRecordedError, Problem
+from treeagent.trust import read_regular
 
 Answer = str | Sequence[str]
 Answers = Callable[[Request], Answer] | Mapping[str, Answer] | Sequence[Answer]
@@ -125,7 +126,7 @@ def _first_line(prompt: str) -> str:
 
 def _read_rules(path: Path) -> list[tuple[re.Pattern[str], Answer]]:
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(read_regular(path).decode("utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
         raise ConfigError(f"cannot read the script {path}: {error.strerror}") from error
     except yaml.MarkedYAMLError as error:

@@ -185,7 +185,7 @@ def test_resuming_a_finished_run_prints_its_result_again_without_a_request(tmp_p
     words = ["--journal", str(journal), "--set", f"backend.log={log}"]
     first = json.loads(call("solve", *ORACLE, "--json", *words).stdout)
     log.unlink()
-    again = call("resume", str(journal), "--json")
+    again = call("resume", str(journal), "--allow-code", "--json")
     assert again.exit_code == 0
     assert same(json.loads(again.stdout)) == same(first)
     assert not log.exists()
@@ -198,7 +198,7 @@ def test_a_torn_journal_resumes_to_the_undisturbed_result(tmp_path):
     content = journal.read_bytes()
     for cut in (len(content) // 3, len(content) // 2, len(content) - 5):
         journal.write_bytes(content[:cut])
-        assert same(json.loads(call("resume", str(journal), "--json").stdout)) == same(whole)
+        assert same(json.loads(call("resume", str(journal), "--allow-code", "--json").stdout)) == same(whole)
 
 
 def test_a_file_that_is_no_journal_is_refused(tmp_path):
@@ -206,7 +206,7 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path):
     for text in ("", "{}\n", "puzzle\npuzzle\n", '{"type": "run", "format": 99}\n', '{"type": "run", "format": 1}\n'):
         path = tmp_path / "file.jsonl"
         path.write_text(text)
-        result = call("resume", str(path))
+        result = call("resume", str(path), "--allow-code")
         assert result.exit_code == 2
         assert "journal" in result.stderr
         assert path.read_text() == text
@@ -216,7 +216,7 @@ def test_resume_can_raise_a_limit_that_the_run_hit(tmp_path):
     """A run that stopped for want of calls goes on when it is given more."""
     journal = tmp_path / "run.jsonl"
     assert call("solve", *ORACLE, "--max-calls", "10", "--journal", str(journal)).exit_code == 1
-    again = call("resume", str(journal), "--max-calls", "1000")
+    again = call("resume", str(journal), "--allow-code", "--max-calls", "1000")
     assert again.exit_code == 0
     assert "(solved)" in again.stdout
 
@@ -250,7 +250,7 @@ def test_kill_9_then_resume_equals_an_undisturbed_run_and_repeats_no_journalled_
     journalled = sum(event["type"] == "completion" for event in events)
     assert len(done) == 30
     (tmp_path / "log").unlink()
-    resumed = call("resume", str(journal), "--json")
+    resumed = call("resume", str(journal), "--allow-code", "--json")
     assert same(json.loads(resumed.stdout)) == same(whole)
     asked = (tmp_path / "log").read_text().splitlines()
     assert len(asked) == whole["usage"]["calls"] - journalled
@@ -279,7 +279,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_request_that_hangs(tmp_path):
     process.communicate()
     os.close(end)
     assert process.returncode == 130
-    assert call("resume", str(journal)).exit_code == 0
+    assert call("resume", str(journal), "--allow-code").exit_code == 0
 
 
 def test_help_imports_nothing_heavy():

@@ -260,7 +260,7 @@ def test_every_search_and_evaluator_is_written_down_so_that_it_opens_again(
     file.write_text(TASK)
     agent = Agent(file, search, backend=Named(), evaluator=evaluator)
     agent.solve("r", journal=path)
-    again, _ = Agent.from_journal(path)
+    again, _ = Agent.from_journal(path, allow_code=True)
     assert (again.search, again.evaluator, again.settings) == (agent.search, agent.evaluator, agent.settings)
 
 
@@ -278,15 +278,15 @@ def test_the_agent_of_a_journal_is_the_one_that_wrote_it(as_objects: bool, tmp_p
             options={"b": "2", "evaluator.samples": "2", "backend.speed": "7"}, variables={"mood": "bad"},
         )  # fmt: skip
     agent.solve("r", journal=path)
-    again, text = Agent.from_journal(path)
+    again, text = Agent.from_journal(path, allow_code=True)
     assert text == "r"
     assert (again.seed, again.budget, again.search, again.evaluator) == (4, budget, agent.search, agent.evaluator)
     assert again.settings == {**agent.settings, **{key: again.settings[key] for key in ("search", "evaluator")}}
     assert again.backend.describe() == agent.backend.describe()
-    assert Agent.from_journal(path, seed=9)[0].seed == 9
+    assert Agent.from_journal(path, allow_code=True, seed=9)[0].seed == 9
     file.write_text(file.read_text().replace("version: 1", "version: 2"))
     with pytest.raises(ConfigError, match=r"version 1.*version 2"):
-        Agent.from_journal(path)
+        Agent.from_journal(path, allow_code=True)
 
 
 # What is no journal, and what cannot be written

@@ -38,8 +38,10 @@ def generated() -> list[list[int]]:
     """What transformers' own loop continues each prompt with, one at a time."""
 
     def run() -> list[list[int]]:
-        network: Any = transformers.AutoModelForCausalLM.from_pretrained(FOLDER.where, dtype=torch.float32)
-        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(FOLDER.where)
+        network: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            FOLDER.where, dtype=torch.float32, trust_remote_code=False, attn_implementation="sdpa"
+        )
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(FOLDER.where, trust_remote_code=False)
         texts = []
         for prompt in PROMPTS:
             ids = tokenizer(prompt, return_tensors="pt")

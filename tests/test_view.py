@@ -130,7 +130,7 @@ def test_a_resumed_journal_is_told_once(journal: Path, tmp_path: Path) -> None:
     whole = load(journal)
     torn = tmp_path / "torn.jsonl"
     torn.write_bytes(journal.read_bytes()[:9000])
-    call("resume", str(torn))
+    call("resume", str(torn), "--allow-code")
     again = load(torn)
     assert again.tree["thoughts"]["text"] == whole.tree["thoughts"]["text"]
     assert again.tree["asked"].keys() == whole.tree["asked"].keys()
@@ -273,7 +273,7 @@ def test_view_refuses_to_write_over_a_journal_or_a_foreign_file(journal: Path, t
         (None, "cannot read the journal"),
         ("", "has no complete line"),
         ("hello\nworld\n", "not a line of a treeagent journal"),
-        ('{"type": "run", "format": 1, "input": "x"}\n{"type": "thought", "id": 3}\n', "do not fit together"),
+        ('{"type": "run", "format": 1, "input": "x"}\n{"type": "thought", "id": 3}\n', "damaged"),
         ('{"type": "run", "format": 1, "input": "x"}\n{"type": "completion", "t": 1}\n', "damaged"),
         ('{"type": "run", "format": 1, "input": "x"}\n{"type": "end", "thought": null}\n', "damaged"),
     ],

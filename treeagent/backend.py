@@ -197,6 +197,15 @@ class Backend(ABC):
         """A backend from the options of a command line; override it to be usable by name. Raises ConfigError."""
         raise ConfigError(f"backend {cls.name!r} cannot be opened by name; give the Agent an object of it")
 
+    @classmethod
+    def guarded_options(cls) -> Mapping[str, Any]:
+        """Options of :meth:`open` that say where requests go or which secret goes along, none by default.
+
+        Each with the value that it has on this machine where it is left out. ``resume`` takes another value from a
+        journal only where the user repeats it.
+        """
+        return {}
+
     @abstractmethod
     async def generate(self, request: Request) -> Reply:
         """Complete a prompt. Raises BackendError."""

@@ -67,6 +67,8 @@ class DataSource:
     """Template over a row's fields."""
     gold: str | None = None
     """Template for the gold answer, None where the file has none."""
+    confined: bool = False
+    """Whether the file must lie in ``folder`` once links are followed, as that of a task file from elsewhere must."""
 
 
 class Task(ABC):
@@ -274,5 +276,7 @@ class Task(ABC):
         ``allow_code`` permits code outside the registry: such a class, or a checker that a YAML file names so.
         Raises ConfigError, listing every problem, or UnknownNameError.
         """
-        task: Task = registry.load("task loader", _LOADER)(name, variables or {}, allow_code=allow_code)
+        task: Task = registry.load("task loader", _LOADER, allow_code=True)(
+            name, variables or {}, allow_code=allow_code
+        )
         return task

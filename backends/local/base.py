@@ -11,7 +11,7 @@ import torch
 
 from treeagent.backend import Backend, Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError, ConfigError, RequestRefusedError, did_you_mean
-from treeagent.options import as_words, read_options
+from treeagent.options import as_json, read_options
 from treeagent.reasoning import DEFAULT_MARKS, Thinking
 
 from ..models import catalog
@@ -74,7 +74,7 @@ class LocalBackend(Backend):
         values = self.option_values()
         if values["thinking"] == DEFAULT_MARKS:
             del values["thinking"]  # journals from before this option stay equal
-        return {"name": self.name, "model": self.model, "options": as_words(values)}
+        return {"name": self.name, "model": self.model, "options": as_json(values)}
 
     def option_values(self) -> dict[str, Any]:
         """The value of each of :attr:`options`, by name."""

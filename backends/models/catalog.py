@@ -178,13 +178,16 @@ def convert(gguf: Path, folder: Path) -> None:
     import torch  # noqa: PLC0415  # this module is imported where names are listed: without torch
     import transformers  # noqa: PLC0415
 
-    from .loader import explained, no_progress_bar  # noqa: PLC0415
+    from .loader import NO_CODE, explained, no_progress_bar  # noqa: PLC0415
 
     model: Any
-    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    where = {**NO_CODE, "pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     with explained(gguf, "its content"), no_progress_bar():
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            **where, dtype=torch.float32, quantization_config=transformers.GgufConfig(dequantize=True)
+            **where,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            quantization_config=transformers.GgufConfig(dequantize=True),
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
     # The weights are plain numbers now; without this save_pretrained would describe them as quantised.

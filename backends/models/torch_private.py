@@ -26,6 +26,11 @@ def supports_custom_attention(network: Any) -> bool:
     return bool(getattr(network, "_supports_attention_backend", False))
 
 
+def supports_sdpa(network_class: Any) -> bool:
+    """Whether a class of networks of transformers can run with torch's own attention function."""
+    return bool(getattr(network_class, "_supports_sdpa", False))
+
+
 def is_stateful(network: Any) -> bool:
     """Whether a network of transformers keeps a recurrent state instead of keys and values."""
     return bool(getattr(network, "_is_stateful", False))

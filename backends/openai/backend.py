@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from treeagent import aio, extras
 from treeagent.backend import Backend, Completion, Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError, RequestRefusedError
-from treeagent.options import as_words, read_options
+from treeagent.options import as_json, read_options
 from treeagent.reasoning import DEFAULT_MARKS, Thinking
 
 from .loop_thread import run_in_thread
@@ -99,13 +99,18 @@ class OpenAIBackend(Backend):
         """Open with options from the command line. Raises ConfigError for an unknown or misformed option."""
         return cls(model, **read_options(cls.name, cls.options, options))
 
+    @classmethod
+    def guarded_options(cls) -> dict[str, Any]:
+        """The server's address and the name of the key's variable."""
+        return {"base_url": checked_url(os.environ.get(BASE_URL) or PUBLIC), "key_variable": None}
+
     def describe(self) -> dict[str, Any]:
         """Name, model and options for :meth:`open`; the model is None until :meth:`load` where none was named."""
         values = {option: getattr(self, "score_by" if option == "score" else option) for option in self.options}
         for option, default in (("thinking", DEFAULT_MARKS), ("stop_strings", "auto")):
             if values[option] == default:
                 del values[option]  # journals from before these options stay equal
-        return {"name": self.name, "model": self.model, "options": as_words(values)}
+        return {"name": self.name, "model": self.model, "options": as_json(values)}
 
     @property
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # depends on the server

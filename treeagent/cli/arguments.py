@@ -71,8 +71,20 @@ NoLegality = Annotated[
     bool, typer.Option("--no-legality", help="Keep illegal thoughts, to measure the effect of the filter.")
 ]
 AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Allow Python code outside the registry, as a task or as its checker.")
+    bool,
+    typer.Option("--allow-code", help="Allow Python code outside the registry that a task or a journal names."),
 ]
+Fsync = Annotated[
+    bool,
+    typer.Option("--fsync", help="Wait until each line of a journal is on the disk, against power cuts."),
+]
+Trusted = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="backend.NAME=VALUE",
+        help="Confirm or replace an option that says where requests go, such as backend.base_url.",
+    ),
+]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and only JSON, on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Live = Annotated[bool, typer.Option("--live", help="Show the growing tree on the terminal, best paths first.")]

@@ -54,6 +54,7 @@ def evaluate(
     ] = None,
     run: RunOptions,
     limits: LimitOptions,
+    fsync: arguments.Fsync = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Plot accuracy, time, tokens and judgements.")
     ] = None,
@@ -84,7 +85,7 @@ def evaluate(
     agent = Agent(
         task, search.search, backend=backend.backend, model=backend.model, evaluator=search.evaluator,
         evaluator_model=backend.evaluator_model, options=options, seed=run.seed, budget=budget,
-        legality=not run.no_legality, allow_code=run.allow_code,
+        legality=not run.no_legality, allow_code=run.allow_code, fsync=fsync,
     )  # fmt: skip
     agent.find_models()
     settings = settings_of(agent, problems, seed=run.seed, budget=budget)

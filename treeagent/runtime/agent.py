@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ..backend import Backend
-from ..errors import ConfigError, JournalError, TreeagentError
+from ..errors import ConfigError, TreeagentError
 from ..evaluator import Evaluator
 from ..plugin_boundary import PluginBoundary
 from ..search import Search
 from ..task import ROLES, Scalar, Task
 from . import factory
 from .budget import Budget, Ledger
-from .journal import Event, read, recorded
+from .journal import Event, recorded_run
 from .result import Result
 from .run import Handler, Run, Setup
 from .sampling_options import read_changes
@@ -39,6 +39,7 @@ class Agent:
         budget: upper limits of each run; None: no limits.
         legality: False keeps illegal thoughts, to measure the effect of the filter.
         allow_code: permit code outside the registry that the task or its file names.
+        fsync: wait until each line of a journal is on the disk, so that a power cut loses none.
 
     Raises ConfigError, UnknownNameError or CapabilityError at once; asks no server anything. A capability that a server
     turns out to lack raises CapabilityError when a run begins.
@@ -59,6 +60,7 @@ class Agent:
         budget: Budget | None = None,
         legality: bool = True,
         allow_code: bool = False,
+        fsync: bool = False,
     ) -> None:
         own, evaluator_options, backend_options, sampling_options = factory.split_options(options or {})
         self.seed, self.budget, self.legality = seed, budget or Budget(), legality
@@ -110,7 +112,7 @@ class Agent:
             )
         self._setup = Setup(
             self.task, self.search, self.evaluator, self.backend, self.judging, seed, self.budget, legality,
-            self.settings,
+            self.settings, fsync,
         )  # fmt: skip
 
     def find_models(self) -> None:
@@ -170,23 +172,30 @@ class Agent:
         return Run(self._setup, input, None if journal is None else Path(journal), on_event, resume=resume)
 
     @classmethod
-    def from_journal(cls, path: str | Path, **changes: Any) -> tuple[Agent, str]:
-        """Agent and input of a journalled run. Raises JournalError, or ConfigError when the task has changed."""
-        events = read(Path(path))
-        data = recorded(events)
-        if not data:
-            raise JournalError(f"{path}: there is nothing to resume; the journal holds no whole line")
-        try:
-            input, settings, arguments = str(data["input"]), data["settings"], factory.agent_arguments(data)
-            task, search, version = settings["task"], settings["search"]["name"], settings["task_version"]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise JournalError(
-                f"{path}:1: the journal's first line is damaged ({error!r}); it cannot be resumed"
-            ) from error
-        agent = cls(task, search, **{**arguments, **changes})
+    def from_journal(
+        cls, path: str | Path, *, trusted: Mapping[str, Any] | None = None, allow_code: bool = False, **changes: Any
+    ) -> tuple[Agent, str]:
+        """Agent and input of a journalled run.
+
+        Args:
+            path: the journal. It may come from elsewhere, so neither code nor an address is taken from it as it is.
+            trusted: values of ``backend.NAME`` for options that say where requests go or which secret goes along
+                (:meth:`treeagent.Backend.guarded_options`); they replace those of the journal.
+            allow_code: permit parts outside the registry (``module:Class``), and those that the task names.
+            changes: other arguments of the agent.
+
+        Raises JournalError for a damaged journal, and ConfigError for what is not permitted or when the task has
+        changed.
+        """
+        run = recorded_run(Path(path))
+        arguments = factory.agent_arguments(
+            Path(path), run, trusted or {}, allow_code=allow_code, opens_backend="backend" not in changes
+        )
+        version = run.settings.task_version
+        agent = cls(run.settings.task, run.settings.search.name, allow_code=allow_code, **{**arguments, **changes})
         if agent.settings["task_version"] != version:
             raise ConfigError(
                 f"the journal was written with version {version} of task {agent.task.name!r}, "
                 f"which is now at version {agent.settings['task_version']}"
             )
-        return agent, input
+        return agent, run.input

@@ -47,6 +47,8 @@ class Setup:
     """Whether illegal thoughts are dropped."""
     settings: dict[str, Any]
     """What a journal records of it."""
+    fsync: bool = False
+    """Whether each line of a journal waits for the disk."""
 
     def name_of(self, kind: str) -> str:
         """What the settings call the search or the evaluator."""
@@ -63,7 +65,7 @@ class Run:
         with PluginBoundary("task", setup.task.name, at_input(input)):
             self.input = setup.task.read_input(input)
         self._ledger = Ledger(setup.budget, setup.backend.price, setup.judging.price)
-        self._journal = None if journal is None else Journal(journal, resume=resume)
+        self._journal = None if journal is None else Journal(journal, resume=resume, fsync=setup.fsync)
         self._resumed = resume
         self._began = time.monotonic()
         self._figures: Callable[[], dict[str, Any]] = dict

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import registry
 from ..errors import ConfigError, InputError, Problem
 from ..plugin_boundary import PluginBoundary, at_input
 from ..task import Task
@@ -77,7 +78,8 @@ def load(task: Task, start: int = 0, stop: int | None = None, source: str | None
             "'data' to its class)"
         )
     if source is None:
-        path, numbered = records(spec.file, spec.folder, spec.sha256)
+        confined = spec.confined and not registry.is_task_folder(spec.folder)  # installers may use links
+        path, numbered = records(spec.file, spec.folder, spec.sha256, confined=confined)
     else:
         path, numbered = records(source, Path())
     rows: list[DataRow] = []

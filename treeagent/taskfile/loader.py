@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from .. import registry
+from .. import registry, trust
 from ..errors import ConfigError, UnknownNameError
 from ..options import build
 from ..task import Scalar, Task
 from .yaml_task import YamlTask
+
+TASK_FILE_LIMIT = 2**24
+"""Bytes of the largest task file that is read."""
 
 
 def load(name: str | Path, variables: Mapping[str, Scalar], *, allow_code: bool) -> Task:
@@ -17,7 +20,9 @@ def load(name: str | Path, variables: Mapping[str, Scalar], *, allow_code: bool)
     if is_path(name):
         path = Path(name)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = (
+                trust.read_regular(path, most=TASK_FILE_LIMIT).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+            )
         except OSError as error:
             raise ConfigError(f"cannot read the task file {path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
@@ -27,12 +32,7 @@ def load(name: str | Path, variables: Mapping[str, Scalar], *, allow_code: bool)
         return YamlTask(text, path, variables=variables, allow_code=allow_code)
     name = str(name)
     if ":" in name:
-        if not allow_code:
-            raise ConfigError(
-                f"the task {name!r} is code outside the registry; run it with --allow-code (allow_code=True in "
-                "Python) if you trust it"
-            )
-        return _instance(name, registry.load("task", name), variables)
+        return _instance(name, registry.load("task", name, allow_code=allow_code), variables)
     files, classes = registry.task_files(), registry.task_classes()
     if name in files:
         text = files[name].read_text(encoding="utf-8")

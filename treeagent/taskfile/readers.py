@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import trust
 from ..errors import ConfigError, Problem, did_you_mean
 
 HUB = "hf://"
@@ -29,18 +30,22 @@ class Record:
     """``row 3: `` in files without lines, counted from 1."""
 
 
-def records(source: str, folder: Path, sha256: str | None = None) -> tuple[Path, list[Record]]:
+def records(
+    source: str, folder: Path, sha256: str | None = None, *, confined: bool = False
+) -> tuple[Path, list[Record]]:
     """The file, fetched where need be, and its rows.
 
-    ``source`` is a path, relative to ``folder``, or ``hf://datasets/OWNER/NAME[@REVISION]/PATH``. Raises ConfigError
-    when it cannot be fetched or read, when its SHA-256 is another than wanted, or when it does not hold rows.
+    ``source`` is a path, relative to ``folder``, or ``hf://datasets/OWNER/NAME[@REVISION]/PATH``; a ``confined`` path
+    must not lead out of ``folder``. Raises ConfigError when it cannot be fetched or read, when its SHA-256 is another
+    than wanted, or when it does not hold rows.
     """
-    path = _fetched(source) if source.startswith(HUB) else folder / source
+    fetched = source.startswith(HUB)
+    path = _fetched(source) if fetched else folder / source
     reader = _READERS.get(path.suffix)
     if reader is None:
         raise ConfigError(f"data file {path}: unknown kind {path.suffix!r}.{did_you_mean(path.suffix, _READERS)}")
     try:
-        content = path.read_bytes()
+        content = trust.read_regular(path, inside=folder if confined and not fetched else None)
     except OSError as error:
         raise ConfigError(f"cannot read the data file {path}: {error.strerror}") from error
     digest = hashlib.sha256(content).hexdigest()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from .. import registry
 from ..checker import Checker
 from ..errors import Problem
+from ..evaluator import Evaluator
 from ..task import ROLES
 from . import templates
 from .key_lines import KeyLines, Loc
@@ -57,3 +59,9 @@ def _template_problems(spec: TaskFile, pattern: re.Pattern[str] | None, keys: Ke
     for loc, source, names, expression in places:
         for line, message in templates.faults(source, {*names, *spec.variables}, expression=expression):
             yield keys.problem(loc, message, line)
+
+
+def evaluator_problems(spec: TaskFile, keys: KeyLines, *, allow_code: bool) -> Iterator[Problem]:
+    """An evaluator in ``evaluate.by`` that does not exist, or is code that is not allowed."""
+    if reason := registry.fault("evaluator", spec.evaluate.by, Evaluator, allow_code=allow_code):
+        yield keys.problem(("evaluate", "by"), reason)

@@ -50,6 +50,7 @@ class YamlTask(Task):
             self.checker = load_checker(self.spec.checker, allow_code=allow_code)
         except ConfigError as error:
             problems.append(self._keys.problem(("checker",), str(error)))
+        problems += validation.evaluator_problems(self.spec, self._keys, allow_code=allow_code)
         faulty = {problem.key for problem in problems}
         problems += validation.problems(self.spec, self._pattern, self.checker, self._keys, faulty)
         problems = problems or self._example_problems()
@@ -107,7 +108,7 @@ class YamlTask(Task):
     def data(self) -> DataSource | None:
         """``data``."""
         spec, folder = self.spec.data, self.path.parent if self.path else Path()
-        return None if spec is None else DataSource(spec.file, folder, spec.sha256, spec.input, spec.gold)
+        return None if spec is None else DataSource(spec.file, folder, spec.sha256, spec.input, spec.gold, True)
 
     @property
     def reference(self) -> str:

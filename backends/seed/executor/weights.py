@@ -16,7 +16,7 @@ import torch
 from treeagent.errors import ModelError
 
 from ...models.int8 import Int8Linear
-from ...models.loader import Model
+from ...models.loader import Model, explained
 from ...models.torch_private import supports_custom_attention
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
@@ -41,10 +41,11 @@ class Weights:
         self.where = where
         self.device = model.device
         self.dtype: torch.dtype = model.network.dtype
-        config = model.network.config.get_text_config(decoder=True)
-        _check(where, model, config)
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        with explained(where, "its configuration"):  # an attribute that differs between layers raises when it is read
+            config = model.network.config.get_text_config(decoder=True)
+            _check(where, model, config)
+            heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+            dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.layers = [(heads, dim)] * config.num_hidden_layers
         """Key-value heads and their dimension, by layer."""
         self.context = _context(model.context, config)
