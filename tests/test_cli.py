@@ -283,12 +283,19 @@ def test_a_second_ctrl_c_does_not_wait_for_a_request_that_hangs(tmp_path):
 
 
 def test_help_imports_nothing_heavy():
-    """``treeagent --help`` needs neither torch nor pydantic, nor any third party's plug-in."""
+    """``treeagent --help`` needs neither torch, pydantic nor rich, nor any third party's plug-in."""
     code = "import sys; from treeagent.cli import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    heavy = {"torch", "transformers", "pydantic", "numpy", "networkx", "matplotlib", "jinja2", "yaml"}
+    heavy = {"torch", "transformers", "pydantic", "numpy", "networkx", "matplotlib", "jinja2", "yaml", "rich"}
     assert not heavy & set(out.split())
     assert not [name for name in out.split() if name.startswith("treeagent.backends")]
+
+
+def test_the_list_of_commands_is_not_cut():
+    """The first paragraph of each command's help is whole."""
+    out = " ".join(call("--help").stdout.split())
+    assert "Continue a run from its journal without repeating any request that the journal answers." in out
+    assert "..." not in out.partition("Commands:")[2]
 
 
 def test_plugins_lists_options_with_their_defaults():
