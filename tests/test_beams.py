@@ -133,6 +133,7 @@ def walk(setting: Sampling, stream: int, steps: int, eos: int, limit: int) -> tu
     return tuple(beam.raw for beam in run.beams)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("setting", [WARM, CUT, NUCLEUS], ids=["warm", "cut", "nucleus"])
 @pytest.mark.parametrize("limit", [2, 4], ids=["limit", "no limit"])
 def test_the_beams_of_a_run_follow_their_joint_law(setting: Sampling, limit: int) -> None:
