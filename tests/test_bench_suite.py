@@ -465,6 +465,7 @@ def test_the_documents_table_is_made_from_the_file(measured: tuple[Result, dict[
     assert "SD differs first in repeat 2, prompt 1, token 2 (gap 0.5)." in spoiled
 
 
+@pytest.mark.exhaustive
 def test_models_are_loaded_once_for_all_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each method's runner is made once, and the reference's; without a draft there are five."""
     opened: list[str] = []

@@ -46,6 +46,7 @@ def longest(one: Bench, requests: list[Request]) -> int:
     )
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_beams_are_those_of_naive_decoding(bench: Open, family: str, policy: str) -> None:
@@ -224,6 +225,7 @@ def test_a_model_that_drafts_its_own_beams_is_always_right(bench: Open, temperat
     assert counters.figures()["block_efficiency"] > 3
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("options", [{}, {"beam_threshold": 0.5, "beam_min": 2}, {"beam_survivors": 1}])
 def test_the_engine_draws_beams_by_rejection(opened: Open, naive: Naive, pair: Path, options: dict[str, float]) -> None:
     """Searches are the naive ones (all beams going on); sampled beams end, score what they say, and leave nothing."""

@@ -109,6 +109,7 @@ def test_every_token_has_the_logits_of_the_first_exit_that_is_sure(folder: str, 
     assert seen == {0, 1, 2}  # the trial means something
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("seed", range(4))
 def test_exits_may_be_passed_by_and_looked_at_again(folder: str, naive: Naive, seed: int) -> None:
     """Pass after pass other exits are looked at, as the times say: every token has the logits of the first of those
@@ -305,6 +306,7 @@ def open_engine(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SeedB
     return opened
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("policy", ["adaptive:0.2", "adaptive", "1", "4"])
 @pytest.mark.parametrize("drafter", ["model", "dynamic", "rsd-s:3x2"])
 def test_texts_are_those_of_naive_decoding(open_engine: Callable[..., SeedBackend], drafter: str, policy: str) -> None:

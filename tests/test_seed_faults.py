@@ -189,6 +189,7 @@ PLACES = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("policy", ["rounds", "fcfs"])
 @pytest.mark.parametrize(
     ("owner", "name", "at"), PLACES, ids=[f"{name}-{at}-{i}" for i, (_, name, at) in enumerate(PLACES)]

@@ -169,6 +169,7 @@ main()
 SOLVE = ["solve", "-t", "game24", "-b", "seed", "-m", "mini", "-i", "4 9 10 13", "--set", "b=1"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
 def test_an_interrupted_process_ends_and_its_journal_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in mid-round: exit code 130, every answer so far on disk, and the run can be resumed to the same end."""
