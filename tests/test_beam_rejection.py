@@ -101,8 +101,8 @@ def marginal(law: dict[tuple, float], beam: int) -> dict[tuple, float]:
     return found
 
 
-@pytest.mark.sampled(5)
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.sampled(6)
+@pytest.mark.parametrize("depth", [2, 1])
 @pytest.mark.parametrize("setting", [WARM, CUT, NUCLEUS], ids=["warm", "cut", "nucleus"])
 def test_beams_follow_the_law_of_plain_beam_sampling(setting: Sampling, depth: int) -> None:
     """Both beams together, and each alone, with ends of text and limits."""

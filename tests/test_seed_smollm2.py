@@ -50,7 +50,7 @@ def generated() -> list[list[int]]:
     return worker.run(run)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("drafter", "draft_tokens"), [("none", None), ("ngram", None), ("ngram", 6)])
 def test_greedy_texts_are_those_of_generate(
     generated: list[list[int]], drafter: str, draft_tokens: int | None, tmp_path: Path
