@@ -1,4 +1,4 @@
-"""Loads a causal language model and its tokenizer with transformers, and says in one paragraph why it cannot."""
+"""Loads a causal language model and its tokenizer with transformers; an error is one paragraph with the reason."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Model:
     eos: frozenset[int]
     """Token ids that end a text."""
     context: int | None
-    """The most tokens of prompt and completion together; None when the model does not say."""
+    """The most tokens of prompt and completion together; None when its configuration has no limit."""
     arguments: frozenset[str]
-    """Names that the model's forward takes."""
+    """Names of the arguments of the model's forward."""
 
     @property
     def cache(self) -> str:
-        """Name of the attention cache, in what its forward takes and gives."""
+        """Name of the attention cache among the forward's arguments and results."""
         return next(name for name in CACHES if name in self.arguments)
 
 
@@ -119,7 +119,7 @@ def _check_causal(where: Path | str, config: Any) -> None:
 
 @contextmanager
 def explained(where: Path | str, part: str) -> Iterator[None]:
-    """Turn what transformers raises while it reads a model into a ModelError."""
+    """Convert errors of transformers while it reads a model to ModelError."""
     try:
         yield
     except _LOAD_ERRORS as error:
@@ -135,7 +135,7 @@ def explained(where: Path | str, part: str) -> Iterator[None]:
 
 @contextmanager
 def no_progress_bar() -> Iterator[None]:
-    """Keep transformers' own bars off the terminal, where they would break a live display."""
+    """Switch off the progress bars of transformers, which would break a live display."""
     bars: Any = transformers_logging
     if not bars.is_progress_bar_enabled():
         yield
