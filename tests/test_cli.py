@@ -389,7 +389,7 @@ def test_the_live_view_shows_numbers_speed_and_the_best_thought():
 
 
 @pytest.mark.parametrize(("model", "code"), [("smollm", 2), ("./nope", 3), (__file__, 3), (str(TESTS), 3)])
-def test_a_model_that_is_none_is_told_apart(model, code):
+def test_a_wrong_model_name_and_a_missing_model_have_codes_of_their_own(model, code):
     """A wrong name is a wrong configuration; a path without a model is a backend that cannot start."""
     result = call("solve", "-t", "game24", "-i", "4 9 10 13", "-m", model)
     assert result.exit_code == code

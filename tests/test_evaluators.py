@@ -221,7 +221,7 @@ class Knows(Checker):
         return (answer or steps[-1].split()[0]) == "rb"
 
 
-def test_the_verifier_knows_finished_thoughts_only() -> None:
+def test_the_verifier_judges_finished_thoughts_only() -> None:
     """1 and 0 for finished thoughts, unknown for the rest, and not one request."""
     checked = CheckedTask(Knows())
     backend = TreeBackend([[4], 2, 3])

@@ -66,7 +66,7 @@ def test_beams_are_those_of_naive_decoding_in_float32(bench: Open) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_want_of_memory_changes_no_beam(bench: Open, policy: str) -> None:
+def test_too_little_memory_changes_no_beam(bench: Open, policy: str) -> None:
     """Groups of branches join all or none, and are preempted and computed again as a whole."""
     one = bench("llama")
     mixed = ALL if policy == "rounds" else [*SOME, *FEW]
@@ -189,7 +189,7 @@ def test_beams_are_drafted_until_that_proves_dear(bench: Open) -> None:
     assert one.scheduler.counters.since(before).drafted == 0
 
 
-def test_a_step_that_ends_all_beams_says_nothing_of_its_draft() -> None:
+def test_a_step_that_ends_all_beams_does_not_count_for_its_draft() -> None:
     """Nobody looks whether it was drafted."""
     counters = Counters()
     assert counters.count_beams(3, 2, ended=False) == [True, False]
@@ -201,7 +201,7 @@ def test_a_step_that_ends_all_beams_says_nothing_of_its_draft() -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_drafted_beams_under_want_of_memory(bench: Open, policy: str) -> None:
+def test_drafted_beams_with_too_little_memory(bench: Open, policy: str) -> None:
     """Groups go without drafts, are preempted, and are drafted again."""
     one = bench("llama")
     mixed = ALL if policy == "rounds" else [*SOME, *FEW]
