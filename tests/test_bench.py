@@ -26,7 +26,6 @@ from treeagent.backends.bench.config.modes import HOPELESS, MODES, PLAIN, SERIAL
 from treeagent.backends.bench.config.plan import BenchOptions, BenchSettings, make_grid
 from treeagent.backends.bench.equality import TokenDifference, first_difference
 from treeagent.backends.bench.measure import order
-from treeagent.backends.bench.progress import StepProgress
 from treeagent.backends.bench.results import report
 from treeagent.backends.bench.results.rows import Estimate, summarise
 from treeagent.backends.bench.results.runs import BenchRun, PlanResult
@@ -37,6 +36,7 @@ from treeagent.backends.bench.workloads import prompts as workload
 from treeagent.backends.bench.workloads import texts
 from treeagent.backends.seed.executor.weights import WeightCache
 from treeagent.backends.transformers.backend import TransformersBackend
+from treeagent.display.board import StepBoard
 from treeagent.errors import ConfigError, TreeagentError, UnknownNameError
 
 PROMPTS = ["24", "Numbers: 4 5 6 steps", "a longer prompt, so that rows are padded: abc abc", "xyz xyz xyz"]
@@ -505,9 +505,9 @@ def test_help_needs_no_torch():
 def test_progress_on_a_terminal_leaves_nothing_behind():
     """A bar while a step runs, lines that stay beside it."""
     console = Console(force_terminal=True, width=80, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
-    board = StepProgress(console, steps=1)
-    with board.step("a step", 2) as tick:
-        tick()
+    board = StepBoard(console, steps=1)
+    with board.step("a step", 2) as step:
+        step.advance()
     board.say("done")
     console.file.close()
 
