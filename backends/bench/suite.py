@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from treeagent.display.board import StepBoard
 from treeagent.errors import ConfigError, TreeagentError, did_you_mean
 
 from ..local.base import find_device
@@ -19,7 +20,6 @@ from ..models.loader import DTYPE_NAMES
 from .config.plan import BenchGrid
 from .equality import TokenDifference
 from .measure import PlanMeasurement
-from .progress import StepProgress
 from .results import record, report
 from .results.rows import GridCell, summarise
 from .results.runs import PlanResult
@@ -43,7 +43,7 @@ class GridMeasurement:
         self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         """Processes of the machine that ran or waited in the minute before the first run."""
         self._grid = grid
-        self._progress = StepProgress(steps=sum(plan.steps for plan in grid.plans), quiet=quiet)
+        self._progress = StepBoard(steps=sum(plan.steps for plan in grid.plans), quiet=quiet)
         self._pool = RunnerPool(settings, self.device)
         keep = len(grid.plans) > 1 and not settings.reopen
         self._parts = [PlanMeasurement(plan, self._pool, self._progress, keep=keep) for plan in grid.plans]

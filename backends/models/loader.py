@@ -1,4 +1,4 @@
-"""Loads a causal language model and its tokenizer with transformers, and says in one paragraph why it cannot."""
+"""Loads a causal language model and its tokenizer with transformers; an error is one paragraph with the reason."""
 
 from __future__ import annotations
 
@@ -54,15 +54,19 @@ class Model:
     eos: frozenset[int]
     """Token ids that end a text."""
     context: int | None
-    """The most tokens of prompt and completion together; None when the model does not say."""
+    """The most tokens of prompt and completion together; None when its configuration has no limit."""
     arguments: frozenset[str]
+<<<<<<< HEAD
     """Names that the model's forward takes."""
     parameters: int
     """Number of weights, tied ones once."""
+=======
+    """Names of the arguments of the model's forward."""
+>>>>>>> house
 
     @property
     def cache(self) -> str:
-        """Name of the attention cache, in what its forward takes and gives."""
+        """Name of the attention cache among the forward's arguments and results."""
         return next(name for name in CACHES if name in self.arguments)
 
 
@@ -185,10 +189,14 @@ def _check_size(where: Path | str, config: Any) -> None:
 
 @contextmanager
 def explained(where: Path | str, part: str) -> Iterator[None]:
+<<<<<<< HEAD
     """Turn what transformers, huggingface_hub, safetensors or gguf raise while they read a model into a ModelError.
 
     For a missing, damaged or foreign model they raise errors of nearly every kind.
     """
+=======
+    """Convert errors of transformers while it reads a model to ModelError."""
+>>>>>>> house
     try:
         yield
     except ModelError:
@@ -211,7 +219,7 @@ def explained(where: Path | str, part: str) -> Iterator[None]:
 
 @contextmanager
 def no_progress_bar() -> Iterator[None]:
-    """Keep transformers' own bars off the terminal, where they would break a live display."""
+    """Switch off the progress bars of transformers, which would break a live display."""
     bars: Any = transformers_logging
     if not bars.is_progress_bar_enabled():
         yield

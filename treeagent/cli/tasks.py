@@ -133,7 +133,7 @@ def _abilities(task: Task) -> Iterator[str]:
         yield f"{title}: {', '.join(supported) or 'none'}" + (
             f" (not {'; not '.join(unsupported)})" if unsupported else ""
         )
-    check = "exactly, by its checker" if task.can_verify else "not by itself: an answer is printed as not verified"
+    check = "exactly, by the task itself" if task.can_verify else "not by itself: an answer is printed as not verified"
     yield f"answers are verified {check}" if task.can_verify else f"answers: {check}"
 
 

@@ -82,7 +82,7 @@ class LlamaDecoder:
         return self._head(self._norm(x))
 
     def through(self, x: torch.Tensor, plan: ForwardBatch, pool: SlotPool, first: int, last: int) -> torch.Tensor:
-        """What leaves layer ``last - 1`` (T, E) when ``x`` (T, E) enters layer ``first``."""
+        """The output (T, E) of layer ``last - 1`` for the input ``x`` (T, E) of layer ``first``."""
         forest = AttentionContext(plan, pool)
         tokens, heads, kv_heads = len(x), self._heads, self._kv_heads
         cos, sin = self._rotary(x[None], plan.positions)  # (1, T, D)

@@ -1,4 +1,4 @@
-"""A model made ready for passes over packed forests; what could not be run rightly is refused here.
+"""A model prepared for passes over packed forests; architectures that would give wrong results are refused here.
 
 Engines that were given one :class:`WeightCache` hold each model once.
 """
@@ -162,7 +162,7 @@ def _check(where: Path | str, model: Model, config: Any) -> None:
 
 
 def _context(stated: int | None, config: Any) -> int | None:
-    """Within its window a sliding layer sees everything, so a text is kept to the shortest window."""
+    """A sliding layer attends to all keys within its window, so texts are limited to the shortest window."""
     kinds = getattr(config, "layer_types", None)
     window = getattr(config, "sliding_window", None)
     slides = "sliding_attention" in kinds if kinds is not None else getattr(config, "use_sliding_window", True)
