@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ..backend import Backend, Reply, Request, ScoreRequest, Scores
 from .budget import Ledger
 from .journal import Event, completion_event, scores_event
+from .reply_text import received
 
 GENERATOR, EVALUATOR = 0, 1
 """Places of the generator's backend and price, and of the evaluator's."""
@@ -39,6 +40,7 @@ class RequestBroker:
                 seconds = time.monotonic() - began
         finally:
             self._ledger.settle(ticket, None if reply is None else reply.usage)
+        reply = received(reply, request.sampling.max_tokens)
         self._emit(completion_event(request.id, role, request.prompt, reply, thought=thought, seconds=seconds))
         return request.id, reply
 

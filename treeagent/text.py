@@ -1,0 +1,106 @@
+"""The gate through which text enters: completions, data rows, arguments and files.
+
+Each source passes it once, where it enters. Behind it no text holds a lone surrogate, which no UTF-8 file and no
+request could take, and no text is larger than its source may give. Nothing else is changed: blanks are the text's own.
+Lines end at LF, CRLF and CR, nowhere else: U+2028, NEL and form feed are characters of a line.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
+
+INPUT_BYTES = 2**24
+"""Most bytes of standard input."""
+DATA_BYTES = 2**27
+"""Most bytes of a data file, after decompression."""
+TASK_BYTES = 2**20
+"""Most bytes of a task file."""
+CHARACTERS = (1024, 256)
+"""A completion may have so many characters, and so many more for each of its ``max_tokens``. The longest tokens of the
+known vocabularies are runs of 128 equal characters; most have fewer than 10."""
+NESTED = 100
+"""Most levels of lists and mappings in a data row."""
+
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_LINE_ENDS = r"(?:\r\n|\n|\r)"
+
+
+def clean(text: str) -> str:
+    """The text with every lone surrogate replaced by U+FFFD; two that make a pair become their character."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def cleaned(value: Any, levels: int = NESTED) -> Any:
+    """A value of JSON or YAML with every text in it :func:`clean`, keys too. Raises ValueError for deep nesting."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict | list) and not levels:
+        raise ValueError(f"it is nested deeper than {NESTED} levels")
+    if isinstance(value, dict):
+        return {cleaned(key, levels - 1): cleaned(item, levels - 1) for key, item in value.items()}
+    return [cleaned(item, levels - 1) for item in value] if isinstance(value, list) else value
+
+
+def argument(text: str) -> str:
+    """A text that a user or a program gives: :func:`clean`, without a byte order mark before it."""
+    return clean(text.removeprefix(BYTE_ORDER_MARK))
+
+
+def decode(content: bytes) -> str:
+    """The text of a file or stream in UTF-8, a byte order mark left out. Raises UnicodeDecodeError."""
+    return content.decode("utf-8-sig")
+
+
+def character_limit(max_tokens: int) -> int:
+    """Most characters of a completion of at most ``max_tokens`` tokens; what is beyond is cut off."""
+    return CHARACTERS[0] + CHARACTERS[1] * max_tokens
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a text without their ends; a line end at the end of the text begins no further line."""
+    parts = _LINE_END.split(text)
+    return parts[:-1] if parts[-1] == "" else parts
+
+
+def split(text: str, separator: str) -> list[str]:
+    """The parts of a text between separators; a line break in the separator stands for LF, CRLF and CR."""
+    if "\n" not in separator:
+        return text.split(separator)
+    return re.split(_LINE_ENDS.join(map(re.escape, separator.split("\n"))), text)
+
+
+def strip_breaks(text: str) -> str:
+    """The text without the line breaks before and after it; blanks stay."""
+    return text.strip("\r\n")
+
+
+def single_blanks(text: str) -> str:
+    """The text with every run of blanks, non-breaking ones included, made one; none at its ends; line breaks stay."""
+    return re.sub(r"[^\S\n]+", " ", text).strip()
+
+
+def printable(text: str, keep: str = "\n\t") -> str:
+    """The text with every unprintable character replaced, except those in ``keep``; every kind of blank is a blank.
+
+    The output of a model must not control a terminal: it may hold escape sequences or bidirectional overrides.
+    """
+    if "\r\n" in text:
+        text = text.replace("\r\n", "\n")
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in keep else _shown(char) for char in text)
+
+
+def _shown(char: str) -> str:
+    return " " if unicodedata.category(char) == "Zs" else REPLACEMENT
