@@ -117,11 +117,9 @@ class Evaluation:
         return Outcome.of(row.number, result, right, known_values(self.agent, result))
 
     def _verdict(self, row: DataRow, result: Result) -> bool | None:
-        """The verdict of the gold answer, else of the task; an input without an answer is not solved."""
+        """The verdict of the gold answer, else of the task; None where neither can tell."""
         verdict = self.data.gold.grade(row, result.answer)
-        if verdict is not None:
-            return verdict
-        return False if result.answer is None else result.solved
+        return result.solved if verdict is None else verdict
 
 
 def settings_of(agent: Agent, problems: Data, *, seed: int, budget: Budget) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ..backend import Reply
 from ..evaluator import Evaluator
 from ..search import Count
 from ..task import Task
+from ..text import strip_breaks
 from ..thought import Thought, Tree
 from .budget import BudgetExhausted, Ledger
 from .journal import Event
@@ -192,7 +193,7 @@ class TreeExplorer:
         try:
             for index, task in enumerate(tasks):
                 request, reply = await task
-                text = reply.completions[0].text.strip()
+                text = strip_breaks(reply.completions[0].text)
                 answer = self.task.read_answer(text)
                 thought = Thought(
                     len(self.tree), self.root.id, text, self.root.state, f"{role} {visit + index}", 1,
@@ -212,6 +213,12 @@ class TreeExplorer:
         finally:
             await aio.cancel(tasks)
         return attempts
+
+    def solved_at_start(self) -> Thought | None:
+        """The root with its answer, which may be empty, where the task says that the input needs no step."""
+        if not self.root.terminal:
+            return None
+        return self.tree.update(self.root, answer=self.task.path_answer(self.input, self.root, []) or "")
 
     async def finish(self, candidates: Sequence[Thought]) -> Thought | None:
         """Have each candidate's answer written; the first that the task verifies, else the first that has one."""

@@ -14,6 +14,7 @@ from ..errors import BackendError, JournalError
 from ..evaluator import Evaluator
 from ..search import Search
 from ..task import Task
+from ..text import argument
 from ..thought import Thought, ranked
 from . import factory
 from .budget import Budget, BudgetExhausted, Ledger
@@ -53,7 +54,7 @@ class Run:
         self, setup: Setup, input: str, journal: Path | None, on_event: Handler | None, *, resume: bool
     ) -> None:
         self._setup, self._on_event = setup, on_event
-        self.input = setup.task.read_input(input)
+        self.input = setup.task.read_input(argument(input))
         self._ledger = Ledger(setup.budget, setup.backend.price, setup.judging.price)
         self._journal = None if journal is None else Journal(journal, resume=resume)
         self._resumed = resume
@@ -85,7 +86,7 @@ class Run:
             self._emit(Event("resumed", {"budget": asdict(self._setup.budget)}) if self._resumed else self._header())
             thought, ended = None, "finished"
             try:
-                thought = await self._search()
+                thought = self._explorer.solved_at_start() or await self._search()
                 ended = self._ledger.cut or ended
             except BudgetExhausted as exhausted:
                 ended = exhausted.limit

@@ -43,7 +43,8 @@ class InputSpec(_Strict):
 
     description: str
     pattern: Pattern | None = None
-    """Must match the whole input, after white space is trimmed and runs of blanks are made one."""
+    """Must match the whole input without the line breaks around it. An input that matches only with single blanks, and
+    none around it, is read with them."""
     normalise: str = "{{ input }}"
     """Template for the form that prompts show."""
     examples: list[str] = Field(min_length=1)
@@ -66,7 +67,8 @@ class ThoughtSpec(_Strict):
 
     separator: Text = "\n"
     pattern: Pattern | None = None
-    """Must match a whole piece; its named groups are fields of the templates below."""
+    """Must match a whole piece, or the piece without the blanks around it, which is the step then. Its named groups are
+    fields of the templates below; a group ``text`` is the step."""
     state: str = "{{ parent }}\n{{ text }}"
     """Template for the state after the step."""
     legal: str = "true"
@@ -78,11 +80,11 @@ class ThoughtSpec(_Strict):
 class AnswerSpec(_Strict):
     """How an answer is read."""
 
-    pattern: Pattern = r"(?s)(?P<answer>.*\S)"
+    pattern: Pattern = r"(?s)(?P<answer>.+)"
     """Searched in completions of ``answer``, ``io`` and ``cot``; the last match's group ``answer`` counts."""
     template: str = "{{ steps | join('\\n') }}"
     """The answer of a path, for tasks without a prompt ``answer``."""
-    same: str = "{{ answer }}"
+    same: str = "{{ answer.strip() }}"
     """Template; answers of equal text are one answer when votes are counted."""
 
 

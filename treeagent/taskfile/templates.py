@@ -11,17 +11,39 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import did_you_mean
+from ..text import clean, lines
+from .nulls import is_null
 
 FAULTS = (TemplateError, SecurityError, TypeError, ValueError, ArithmeticError, LookupError)
 """What the evaluation of a template may raise."""
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """A mapping's keys go before its methods: a data row may have a column ``items``."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, dict) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
+def _plain(value: Any) -> None:
+    """What ``tojson`` writes for a null."""
+    if not is_null(value):
+        raise TypeError(f"{type(value).__name__} is no value of JSON")
+
+
+_ENVIRONMENT = _Sandbox(
     undefined=StrictUndefined,
     autoescape=False,  # prompts are text, not HTML
     keep_trailing_newline=True,
     trim_blocks=True,
     lstrip_blocks=True,
 )
+
+
+_ENVIRONMENT.tests["none"] = is_null
+_ENVIRONMENT.policies["json.dumps_kwargs"] = {"sort_keys": True, "default": _plain}
 
 
 @lru_cache(maxsize=512)
@@ -31,7 +53,7 @@ def _template(source: str) -> Template:
 
 def render(source: str, fields: dict[str, Any]) -> str:
     """The template's text. Raises one of FAULTS."""
-    return _template(source).render(fields)
+    return clean(_template(source).render(fields))
 
 
 @lru_cache(maxsize=512)
@@ -54,10 +76,9 @@ def faults(source: str, names: Iterable[str], *, expression: bool = False) -> li
     except TemplateSyntaxError as error:
         return [(error.lineno, f"not a valid {'expression' if expression else 'template'}: {error.message}")]
     valid = sorted(names)
-    lines = source.splitlines() or [""]
     return [
         (
-            next((number for number, line in enumerate(lines, 1) if name in line), 1),
+            next((number for number, line in enumerate(lines(source), 1) if name in line), 1),
             f"unknown variable {name!r}.{did_you_mean(name, valid)}",
         )
         for name in sorted(undeclared - set(valid))

@@ -13,8 +13,10 @@ from ..backend import Sampling
 from ..checker import Checker, load_checker
 from ..errors import ConfigError, InputError, Problem, did_you_mean
 from ..task import DEFAULT_SAMPLING, ROLES, DataSource, ProposedStep, Scalar, Task
+from ..text import split, strip_breaks
 from ..thought import Thought
 from . import templates, validation
+from .input_reader import read_input
 from .key_lines import KeyLines
 from .schema import as_type_of, parse
 
@@ -134,31 +136,28 @@ class YamlTask(Task):
     # From an input to prompts
 
     def read_input(self, text: str) -> str:
-        """White space trimmed, matched with ``input.pattern``, then ``input.normalise``. Raises InputError."""
-        spec = self.spec.input
-        trimmed = re.sub(r"[ \t]+", " ", text.strip())
-        wanted = f"{self.name}, which wants {spec.description}, for example {_short(spec.examples[0])}"
-        if not trimmed:
-            raise InputError(f"the input is empty, so it is no input of {wanted}")
-        if spec.pattern is not None and not re.fullmatch(spec.pattern, trimmed):
-            raise InputError(f"{_short(trimmed)} is not an input of {wanted}")
-        try:
-            input = self.checker.read(templates.render(spec.normalise, {"input": trimmed, **self._variables}))
-            self.checker.key(self.checker.start(input))  # raises ValueError where the checker cannot read it
-            return input
-        except ValueError as error:
-            raise InputError(f"{_short(trimmed)} is not an input of {wanted} ({error})") from error
-        except templates.FAULTS as fault:
-            raise InputError(f"{_short(trimmed)} cannot be read by {self.name}: {templates.describe(fault)}") from fault
+        """As ``input.pattern``, ``input.normalise`` and the checker say. Raises InputError."""
+        return read_input(text, self.spec.input, self.name, self.checker, self._variables)
 
     def state_key(self, state: str) -> str:
         """The checker's key."""
         return self.checker.key(state)
 
     def root(self, input: str) -> Thought:
-        """With the checker's first state."""
+        """With the checker's first state; terminal where it is a final one and the checker verifies it."""
         state = self.checker.start(input)
-        return Thought(0, None, "", state, self.state_key(state), 0)
+        root = Thought(0, None, "", state, self.state_key(state), 0)
+        return replace(root, terminal=True) if self.can_verify and self._solved(input, root) else root
+
+    def _solved(self, input: str, root: Thought) -> bool:
+        """Whether an input needs no step."""
+        fields = {"input": input, "text": "", "parent": "", "depth": 0, "steps": [], "state": root.state}
+        try:
+            if not templates.evaluate(self.spec.thought.terminal, {**fields, **self._variables}):
+                return False
+            return bool(self.verify(input, [], self.path_answer(input, root, [])))
+        except (*templates.FAULTS, ConfigError):  # an expression about the groups or the texts of steps
+            return False
 
     def prompt(
         self,
@@ -180,18 +179,19 @@ class YamlTask(Task):
         self, role: str, completion: str, input: str, parent: Thought, steps: Sequence[str]
     ) -> list[ProposedStep]:
         """The steps a completion proposes, in order; ``sample`` proposes one."""
-        pieces = [piece.strip() for piece in completion.split(self.spec.thought.separator)]
-        pieces = [piece for piece in pieces if piece]
+        pieces = [strip_breaks(piece) for piece in split(completion, self.spec.thought.separator)]
+        pieces = [piece for piece in pieces if piece.strip()]
         return [self._read(piece, input, parent, steps) for piece in (pieces[:1] if role == "sample" else pieces)]
 
     def _read(self, text: str, input: str, parent: Thought, steps: Sequence[str]) -> ProposedStep:
         spec = self.spec.thought
         groups: dict[str, Any] = {}
         if self._pattern is not None:
-            match = self._pattern.fullmatch(text)
+            match = self._pattern.fullmatch(text) or self._pattern.fullmatch(text.strip())
             if match is None:
                 return ProposedStep(text, parent.state, parent.key, False, "unparsed")
             groups = match.groupdict()
+            text = groups.get("text") or match[0]
         depth = parent.depth + 1
         fields: dict[str, Any] = {"input": input, "text": text, "parent": parent.state, "depth": depth}
         fields |= {"steps": [*steps, text], "state": parent.state, **self._variables, **groups}
@@ -214,13 +214,12 @@ class YamlTask(Task):
         if not matches:
             return None
         answer: str = matches[-1].groupdict().get("answer") or matches[-1].group(0)
-        return answer.strip() or None
+        return strip_breaks(answer) if answer.strip() else None
 
     def path_answer(self, input: str, thought: Thought, steps: Sequence[str]) -> str | None:
         """The answer of a path by ``answer.template``, without asking a model; None where the template says nothing."""
-        return (
-            self._rendered(("answer", "template"), self.spec.answer.template, input, thought, steps, {}).strip() or None
-        )
+        answer = self._rendered(("answer", "template"), self.spec.answer.template, input, thought, steps, {})
+        return strip_breaks(answer) if answer.strip() else None
 
     def answer_key(self, answer: str) -> str:
         """Answers with equal results are one answer when votes are counted; one that has no result is its own."""
@@ -247,6 +246,10 @@ class YamlTask(Task):
     def is_promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
         """The checker's verdict. Raises ValueError for a state that it cannot read."""
         return self.checker.is_promising(input, steps, state)
+
+    def problem(self, key: str, message: str) -> Problem:
+        """With the file and the line of the key."""
+        return self._keys.problem(tuple(key.split(".")), message)
 
     def missing_prompt(self, role: str) -> str:
         """With the key and the file."""
@@ -290,7 +293,3 @@ class YamlTask(Task):
             return templates.render(source, {**fields, **more})
         except templates.FAULTS as fault:
             raise ConfigError([self._keys.problem(loc, templates.describe(fault))]) from fault
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 80 else f"{text[:77]}...")
