@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from treeagent.checker import Checker
+from treeagent.text import single_blanks
 
 from .blocksworld_rules import TABLE, Action, Goal, State, apply, shortest_plan
 
@@ -30,7 +31,7 @@ class Blocksworld(Checker):
 
     def read(self, input: str) -> str:
         """From words, or from a PDDL problem of the four-operator domain."""
-        state, goal = read_pddl(input) if input.lstrip().startswith("(") else read(input)
+        state, goal = read_pddl(input) if input.lstrip().startswith("(") else read(single_blanks(input))
         return show(state, goal)
 
     def transition(self, parent: str, text: str) -> str | None:

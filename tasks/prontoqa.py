@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from treeagent.checker import Checker
+from treeagent.text import single_blanks
 
 from .prontoqa_rules import Fact, Rule, follows, read_sentence, sentences
 
@@ -83,7 +84,7 @@ class ProntoQA(Checker):
 
     def read(self, input: str) -> str:
         """With the question in one form."""
-        return read(input).text
+        return read(single_blanks(input)).text
 
     def key(self, state: str) -> str:
         """The facts known, in order: the rules and the question never change in a search."""
