@@ -75,7 +75,7 @@ def test_a_slice_keeps_the_numbers_of_the_file(tmp_path):
         ("a.json", '[{"q": "1 + 2"}, {"p": "x"}]', "{{ q }}", "a.json:data.input: row 2: unknown variable 'q'"),
         ("a.json", '[{"q": "1 + 2"}, 7]', "{{ q }}", "a.json: row 2: a row must be a mapping"),
         ("a.json", '{"a": {"q": "1 + 2"}, "b": 7}', "{{ q }}", "expected a list of rows"),
-        ("a.jsonl", '{"q": "1 + 2"}\n', "{{ qq }}", "sums.yaml:7:data.input: unknown variable 'qq'. Did you mean 'q'?"),
+        ("a.jsonl", '{"q": "1 + 2"}\n', "{{ qq }}", "sums.yaml:8:data.input: unknown variable 'qq'. Did you mean 'q'?"),
         ("a.json", '{"q": "1 + 2"}', "{{ q }}", "expected a list of rows"),
         ("a.csv", "q,a\n1 + 2\n", "{{ q }}", "a.csv:2: the row does not have the 2 fields"),
         ("a.csv", "q,a\n1 + 2,3,4\n", "{{ q }}", "a.csv:2: the row does not have the 2 fields"),

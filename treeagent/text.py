@@ -41,15 +41,28 @@ def clean(text: str) -> str:
     return text
 
 
-def cleaned(value: Any, levels: int = NESTED) -> Any:
-    """A value of JSON or YAML with every text in it :func:`clean`, keys too. Raises ValueError for deep nesting."""
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, dict | list) and not levels:
-        raise ValueError(f"it is nested deeper than {NESTED} levels")
-    if isinstance(value, dict):
-        return {cleaned(key, levels - 1): cleaned(item, levels - 1) for key, item in value.items()}
-    return [cleaned(item, levels - 1) for item in value] if isinstance(value, list) else value
+def cleaned(value: Any) -> Any:
+    """A value of JSON or YAML with every text in it :func:`clean`, keys too. Raises ValueError for deep nesting.
+
+    What occurs in several places, as an alias of YAML does, is one object in the result as well.
+    """
+    done: dict[int, Any] = {}
+
+    def walk(value: Any, levels: int) -> Any:
+        if isinstance(value, str):
+            return clean(value)
+        if not isinstance(value, dict | list):
+            return value
+        if not levels:
+            raise ValueError(f"it is nested deeper than {NESTED} levels")
+        if id(value) not in done:
+            if isinstance(value, dict):
+                done[id(value)] = {walk(key, levels - 1): walk(item, levels - 1) for key, item in value.items()}
+            else:
+                done[id(value)] = [walk(item, levels - 1) for item in value]
+        return done[id(value)]
+
+    return walk(value, NESTED)
 
 
 def argument(text: str) -> str:

@@ -10,10 +10,10 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..errors import BackendError, TreeagentError
+from ..errors import BackendError, InputError, TreeagentError
 from . import compare, export, models, plugins, solve, tasks, view
 from . import eval as eval_command
-from .arguments import BACKEND_FAILED, INTERRUPTED, WRONG, say
+from .arguments import BACKEND_FAILED, INTERRUPTED, WRONG, check_words, say
 from .plugin_commands import extra_commands
 
 
@@ -24,6 +24,14 @@ class _Group(TyperGroup):
         super().__init__(**attributes)
         for name, command in extra_commands().items():
             self.commands.setdefault(name, command)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of the command line. Raises a usage error for one that is not UTF-8 text."""
+        try:
+            check_words(args)
+        except InputError as error:
+            raise typer.BadParameter(str(error)) from error
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises typer.Exit with the documented code instead of a TreeagentError."""

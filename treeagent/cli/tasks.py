@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..display.text import printable
 from ..errors import ConfigError
 from . import arguments
-from .arguments import say
+from .arguments import echo, say
 
 if TYPE_CHECKING:
     from ..task import Task
@@ -34,7 +33,7 @@ def list_() -> None:
             description = Task.load(name).description
         except ConfigError as error:
             description = f"cannot be used: {error}"
-        typer.echo(f"{name:<{width}}  {description}")
+        echo(f"{name:<{width}}  {description}")
 
 
 @app.command()
@@ -51,18 +50,18 @@ def show(
     arguments.reach_local_code(allow_code=allow_code)
     task = Task.load(name, variables=arguments.pairs(variables, "--var"), allow_code=allow_code)
     example = task.examples[0]
-    typer.echo(f"{task.name} (version {task.version}): {task.description}")
-    typer.echo(f"input: {task.input_form}, such as {', '.join(map(repr, task.examples))}")
+    echo(f"{task.name} (version {task.version}): {task.description}")
+    echo(f"input: {task.input_form}, such as {', '.join(map(repr, task.examples))}")
     for line in _abilities(task):
-        typer.echo(line)
+        echo(line)
     input = task.read_input(example)
     root = task.root(input)
     for role in task.roles:
         sampling, count = task.sampling(role)
         how = f"{count} of at most {sampling.max_tokens} tokens, temperature {sampling.temperature:g}"
-        typer.echo(f"\n--- {role}: {how}")
+        echo(f"\n--- {role}: {how}")
         choices = [{"state": root.state, "text": "", "steps": []}]
-        typer.echo(printable(task.prompt(role, input, root, [], choices=choices)))
+        echo(task.prompt(role, input, root, [], choices=choices))
 
 
 @app.command()
@@ -83,9 +82,9 @@ def new(
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
     word = shlex.quote(str(path))
-    typer.echo(f"wrote {path}")
-    typer.echo(f"check it:  treeagent tasks validate {word}")
-    typer.echo(f"run it:    treeagent solve --task {word}")
+    echo(f"wrote {path}")
+    echo(f"check it:  treeagent tasks validate {word}")
+    echo(f"run it:    treeagent solve --task {word}")
 
 
 @app.command()
@@ -105,9 +104,9 @@ def validate(
             say(problem)
         wrong = wrong or bool(problems)
         if task is not None and not problems:
-            typer.echo(f"{name}: no problem found")
+            echo(f"{name}: no problem found")
             for line in _abilities(task):
-                typer.echo(f"  {line}")
+                echo(f"  {line}")
     if wrong:
         raise typer.Exit(arguments.WRONG)
 

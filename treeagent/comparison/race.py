@@ -136,10 +136,9 @@ class Race:
         return Pass.of([result for result, _ in records], verdicts, read_metrics()), records
 
     def _verdict(self, row: DataRow, result: Result) -> bool | None:
-        """The verdict of the gold answer, else of the task; an input without an answer is not solved."""
-        if len(self.data.gold):
-            return self.data.gold.grade(row, result.answer)
-        return False if result.answer is None else result.solved
+        """The verdict of the gold answer, else of the task; None where neither can tell."""
+        verdict = self.data.gold.grade(row, result.answer)
+        return result.solved if verdict is None else verdict
 
     def _compare(
         self, name: str, number: int, expected: Sequence[SearchRecord], got: Sequence[SearchRecord]

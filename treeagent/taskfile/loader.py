@@ -9,6 +9,7 @@ from .. import registry
 from ..errors import ConfigError, UnknownNameError
 from ..options import build
 from ..task import Scalar, Task
+from ..text import TASK_BYTES, decode
 from .yaml_task import YamlTask
 
 
@@ -17,13 +18,17 @@ def load(name: str | Path, variables: Mapping[str, Scalar], *, allow_code: bool)
     if is_path(name):
         path = Path(name)
         try:
-            text = path.read_text(encoding="utf-8")
+            with path.open("rb") as file:
+                content = file.read(TASK_BYTES + 1)
+            text = decode(content)
         except OSError as error:
             raise ConfigError(f"cannot read the task file {path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise ConfigError(
                 f"the task file {path} is not UTF-8 text ({error.reason} at byte {error.start})"
             ) from error
+        if len(content) > TASK_BYTES:
+            raise ConfigError(f"the task file {path} has more than {TASK_BYTES >> 10:,} KiB")
         return YamlTask(text, path, variables=variables, allow_code=allow_code)
     name = str(name)
     if ":" in name:

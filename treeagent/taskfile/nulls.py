@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
-from jinja2 import StrictUndefined, UndefinedError
+from jinja2 import Undefined, UndefinedError
 
 
 class NullValueError(UndefinedError):
     """A template uses a value that is null in the row."""
 
 
-class Null(StrictUndefined):
+class Null(Undefined):
     """Stands for null: its use is an error, its test is not.
 
     The filter ``default`` and the tests ``is defined`` and ``is none`` guard it, and it is false.
@@ -21,14 +22,20 @@ class Null(StrictUndefined):
     def __init__(self, name: str) -> None:
         super().__init__(hint=f"the value of {name} is null", name=name, exc=NullValueError)
 
-    def __bool__(self) -> bool:
-        return False
+    def __str__(self) -> str:
+        raise NullValueError(self._undefined_message)
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NullValueError(self._undefined_message)
+
+    def __len__(self) -> int:
+        raise NullValueError(self._undefined_message)
 
     def __eq__(self, other: object) -> bool:
-        return other is None or isinstance(other, Null)
+        return is_null(other)
 
     def __ne__(self, other: object) -> bool:
-        return not self == other
+        return not is_null(other)
 
     def __hash__(self) -> int:
         return hash(None)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ..errors import ConfigError, Problem, did_you_mean
 from ..task import ROLES, Role, Scalar
+from ..text import cleaned
 from .key_lines import Lines, key_lines, line_of
 
 
@@ -153,7 +154,7 @@ def parse(text: str, path: Path | None) -> tuple[TaskFile, Lines, list[Problem]]
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         lines, problems = key_lines(node, path)
-        document = yaml.safe_load(text)
+        document = cleaned(yaml.safe_load(text))
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
         mark = getattr(error, "problem_mark", None)
         line = None if mark is None else mark.line + 1
