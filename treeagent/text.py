@@ -26,8 +26,7 @@ known vocabularies are runs of 128 equal characters; most have fewer than 10."""
 NESTED = 100
 """Most levels of lists and mappings in a data row."""
 
-_LINE_END = re.compile(r"\r\n|\n|\r")
-_LINE_ENDS = r"(?:\r\n|\n|\r)"
+_LINE_END = r"(?:\r\n|\n|\r(?!\n))"
 
 
 def clean(text: str) -> str:
@@ -82,7 +81,7 @@ def character_limit(max_tokens: int) -> int:
 
 def lines(text: str) -> list[str]:
     """The lines of a text without their ends; a line end at the end of the text begins no further line."""
-    parts = _LINE_END.split(text)
+    parts = re.split(_LINE_END, text)
     return parts[:-1] if parts[-1] == "" else parts
 
 
@@ -90,7 +89,7 @@ def split(text: str, separator: str) -> list[str]:
     """The parts of a text between separators; a line break in the separator stands for LF, CRLF and CR."""
     if "\n" not in separator:
         return text.split(separator)
-    return re.split(_LINE_ENDS.join(map(re.escape, separator.split("\n"))), text)
+    return re.split(_LINE_END.join(map(re.escape, separator.split("\n"))), text)
 
 
 def strip_breaks(text: str) -> str:

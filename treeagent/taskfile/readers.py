@@ -159,7 +159,7 @@ def _csv(content: bytes, path: Path) -> Iterator[Record]:
                 raise ConfigError([Problem(path, reader.line_num, "", message)])
             yield _record(row, path, reader.line_num)
     except (csv.Error, ValueError) as error:
-        raise ConfigError([Problem(path, reader.line_num, "", f"not CSV: {error}")]) from error
+        raise ConfigError([Problem(path, reader.reader.line_num, "", f"not CSV: {error}")]) from error
 
 
 def _parquet(content: bytes, path: Path) -> Iterator[Record]:
