@@ -97,6 +97,8 @@ def test_a_row_without_gold_and_without_an_answer_is_not_wrong(tmp_path: Path) -
         ('{"question": "q", "answer": {"value": null}}', "{{ answer.value }}"),
         ('{"question": "q", "answer": null}', "{{ row.answer ~ '!' }}"),
         ('{"question": "q"}', "{{ row.answer | default('') }}"),
+        ('{"question": "q"}', "{{ row.get('answer') }}"),
+        ('{"question": "q", "answer": null}', "{{ answer or none }}"),
     ],
 )
 def test_every_use_of_a_null_gold_answer_is_no_gold_answer(row: str, gold: str, tmp_path: Path) -> None:

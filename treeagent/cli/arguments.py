@@ -95,8 +95,11 @@ def say(text: str) -> None:
     typer.echo(printable(text), err=True)
 
 
-def pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
-    """Read ``name=value`` words into a mapping. Raises ConfigError that lists every wrong word."""
+def pairs(words: Sequence[str] | None, option: str, *, texts: bool = False) -> dict[str, str]:
+    """Read ``name=value`` words into a mapping; values that are ``texts`` keep the blanks around them.
+
+    Raises ConfigError that lists every wrong word.
+    """
     values: dict[str, str] = {}
     faults = []
     for word in words or ():
@@ -105,7 +108,7 @@ def pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
             faults.append(f"{option} {word}: expected NAME=VALUE")
         elif name.strip() in values:
             faults.append(f"{option} {word}: {name.strip()!r} is given twice")
-        values[name.strip()] = value.strip()
+        values[name.strip()] = value if texts else value.strip()
     if faults:
         raise ConfigError("\n".join(faults))
     return values

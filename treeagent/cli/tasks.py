@@ -48,7 +48,7 @@ def show(
     from ..task import Task
 
     arguments.reach_local_code(allow_code=allow_code)
-    task = Task.load(name, variables=arguments.pairs(variables, "--var"), allow_code=allow_code)
+    task = Task.load(name, variables=arguments.pairs(variables, "--var", texts=True), allow_code=allow_code)
     example = task.examples[0]
     echo(f"{task.name} (version {task.version}): {task.description}")
     echo(f"input: {task.input_form}, such as {', '.join(map(repr, task.examples))}")

@@ -86,13 +86,13 @@ def load(task: Task, start: int = 0, stop: int | None = None, source: str | None
     faults: list[RowFault] = []
     for number, record in chosen:
         try:
-            rows.append(DataRow(number, task.read_input(templates.render(spec.input, record.fields))))
+            rows.append(DataRow(number, task.read_input(templates.render(spec.input, record.fields, row=True))))
         except templates.FAULTS as fault:
             faults.append(template_fault(fault, "data.input", record, names))
         except InputError as error:
             faults.append(RowFault(record, "", str(error)))
         try:
-            gold = None if spec.gold is None else templates.render(spec.gold, record.fields)
+            gold = None if spec.gold is None else templates.render(spec.gold, record.fields, row=True)
         except NullValueError:
             gold = None
         except templates.FAULTS as fault:

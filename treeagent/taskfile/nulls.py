@@ -49,6 +49,13 @@ def is_null(value: Any) -> bool:
     return value is None or isinstance(value, Null)
 
 
+def not_null(value: Any) -> Any:
+    """A value that a template is about to write. Raises NullValueError for null."""
+    if value is None:
+        raise NullValueError("the value is null")
+    return value
+
+
 def with_nulls(value: Any, name: str) -> Any:
     """A value of a data row with a :class:`Null` in place of every null; NaN, which stands for it in tables, too."""
     if value is None or (isinstance(value, float) and math.isnan(value)):

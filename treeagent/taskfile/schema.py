@@ -194,7 +194,9 @@ def as_type_of(default: Scalar, value: Scalar, name: str) -> Scalar:
         return value
     try:
         if isinstance(default, bool):
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[value.lower()]
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
+                value.strip().lower()
+            ]
         return type(default)(value)
     except (KeyError, ValueError) as error:
         raise ConfigError(f"variable {name!r} must be of type {type(default).__name__}, got {value!r}") from error

@@ -12,7 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import did_you_mean
 from ..text import clean, lines
-from .nulls import is_null
+from .nulls import is_null, not_null
 
 FAULTS = (TemplateError, SecurityError, TypeError, ValueError, ArithmeticError, LookupError)
 """What the evaluation of a template may raise."""
@@ -46,14 +46,17 @@ _ENVIRONMENT.tests["none"] = is_null
 _ENVIRONMENT.policies["json.dumps_kwargs"] = {"sort_keys": True, "default": _plain}
 
 
+_ROWS = _ENVIRONMENT.overlay(finalize=not_null)
+
+
 @lru_cache(maxsize=512)
-def _template(source: str) -> Template:
-    return _ENVIRONMENT.from_string(source)
+def _template(source: str, *, row: bool = False) -> Template:
+    return (_ROWS if row else _ENVIRONMENT).from_string(source)
 
 
-def render(source: str, fields: dict[str, Any]) -> str:
-    """The template's text. Raises one of FAULTS."""
-    return clean(_template(source).render(fields))
+def render(source: str, fields: dict[str, Any], *, row: bool = False) -> str:
+    """The template's text. Raises one of FAULTS; over a data ``row`` also where it would write a null."""
+    return clean(_template(source, row=row).render(fields))
 
 
 @lru_cache(maxsize=512)
