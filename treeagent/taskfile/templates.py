@@ -6,22 +6,21 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError, meta
-from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError, meta
 
 from ..errors import did_you_mean
+from .sandbox import BoundedSandbox
+from .template_limits import LimitError, bounded
 
-FAULTS = (TemplateError, SecurityError, TypeError, ValueError, ArithmeticError, LookupError)
-"""What the evaluation of a template may raise."""
+_TOO_LARGE = (RecursionError, MemoryError, SyntaxError, OverflowError, ValueError)
+"""What Jinja's and Python's compilers raise for a template that is nested too deeply or has an absurd number."""
+FAULTS = (
+    TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError, MemoryError,
+    SyntaxError, NameError, AssertionError,
+)  # fmt: skip
+"""What the evaluation of a template may raise; a limit that is exceeded among it."""
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
-    undefined=StrictUndefined,
-    autoescape=False,  # prompts are text, not HTML
-    keep_trailing_newline=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_ENVIRONMENT = BoundedSandbox()
 
 
 @lru_cache(maxsize=512)
@@ -31,7 +30,8 @@ def _template(source: str) -> Template:
 
 def render(source: str, fields: dict[str, Any]) -> str:
     """The template's text. Raises one of FAULTS."""
-    return _template(source).render(fields)
+    text: str = bounded(_template(source).render, fields)
+    return text
 
 
 @lru_cache(maxsize=512)
@@ -41,7 +41,7 @@ def _expression(source: str) -> Any:
 
 def evaluate(expression: str, fields: dict[str, Any]) -> bool:
     """Whether the expression holds. Raises one of FAULTS."""
-    return bool(_expression(expression)(fields))
+    return bool(bounded(_expression(expression), fields))
 
 
 def faults(source: str, names: Iterable[str], *, expression: bool = False) -> list[tuple[int, str]]:
@@ -49,10 +49,17 @@ def faults(source: str, names: Iterable[str], *, expression: bool = False) -> li
     text = f"{{{{ {source} }}}}" if expression else source
     try:
         if expression:
-            _ENVIRONMENT.compile_expression(source)
+            _expression(source)
+        else:
+            _template(source)
         undeclared = meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
     except TemplateSyntaxError as error:
-        return [(error.lineno, f"not a valid {'expression' if expression else 'template'}: {error.message}")]
+        hint = "; an expression has no {{ }} around it" if expression and "{{" in source else ""
+        return [(error.lineno, f"not a valid {'expression' if expression else 'template'}: {error.message}{hint}")]
+    except LimitError as error:
+        return [(1, str(error))]
+    except _TOO_LARGE as error:
+        return [(1, f"{'the template is' if not expression else 'it is'} nested too deeply, or not valid: {error}")]
     valid = sorted(names)
     lines = source.splitlines() or [""]
     return [
@@ -68,4 +75,8 @@ def describe(fault: Exception) -> str:
     """One line for a user."""
     if isinstance(fault, UndefinedError):
         return f"an undefined value is used: {fault.message}"
+    if isinstance(fault, LimitError):
+        return str(fault)
+    if isinstance(fault, RecursionError):
+        return "it calls itself without end"
     return f"{type(fault).__name__}: {fault}"
