@@ -34,9 +34,9 @@ def _size(op: Any, value: Any) -> int:
 
 
 def nested_quantifiers(tree: Any) -> bool:
-    """Whether a repetition without end holds another one, and nothing in between tells where the inner one ends.
+    r"""Whether a repetition without end holds another one, and nothing in between tells where the inner one ends.
 
-    ``(\\w+\\s?)+`` does; ``(?: \\d+)*`` does not, because each round begins with a blank, which ``\\d+`` cannot match.
+    ``(\w+\s?)+`` does; ``(?: \d+)*`` does not, because each round begins with a blank, which ``\d+`` cannot match.
     """
     for op, value in _items(tree):
         if str(op) in _REPEATS and str(op) != "POSSESSIVE_REPEAT" and value[1] > _FEW:

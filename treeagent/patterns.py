@@ -132,10 +132,10 @@ _WITHIN = {"\\w": _WORD, "\\s": _SPACE, "[": r"\["}
 
 
 def _translated(source: str, standard: re.Pattern[str]) -> str:
-    """With what ``regex`` reads otherwise than ``re`` written so that it reads the same.
+    r"""With what ``regex`` reads otherwise than ``re`` written so that it reads the same.
 
-    Fuzzy matching (``{e<=1}``) and classes (``[[:alpha:]]``) are plain characters in ``re``; ``\\w`` is a letter, a
-    numeral or ``_`` there, and ``\\s`` has the four separators of ASCII.
+    Fuzzy matching (``{e<=1}``) and classes (``[[:alpha:]]``) are plain characters in ``re``; ``\w`` is a letter, a
+    numeral or ``_`` there, and ``\s`` has the four separators of ASCII.
     """
     if standard.flags & (re.VERBOSE | re.ASCII) or re.search(r"\(\?[a-zA-Z]*[ax]", source):
         return source

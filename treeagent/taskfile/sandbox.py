@@ -33,6 +33,7 @@ class _Names(Namespace):
 class BoundedSandbox(ImmutableSandboxedEnvironment):
     """The environment of task files: strict about undefined names, without escaping, and bounded."""
 
+    concat = staticmethod(limits.concatenated)
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self) -> None:
@@ -45,11 +46,11 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
             optimized=False,  # the optimiser would evaluate constants before a budget is there
             finalize=_printed,
         )
-        self.concat = limits.concatenated
         del self.globals["lipsum"]  # random text has no place in a prompt
         self.globals["namespace"] = _Names
         self.filters = {name: _bounded_filter(name, function) for name, function in self.filters.items()}
-        self.tests = {name: _bounded_test(function) for name, function in self.tests.items()}
+        tests: dict[str, Any] = self.tests
+        self.tests = {name: _bounded_test(function) for name, function in tests.items()}
 
     # Called by compiled templates
 
@@ -73,7 +74,7 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         limits.check_operator(operator, left, right)
         return limits.charged(super().call_binop(context, operator, left, right))
 
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: B902, N805
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         """The result of a function, method or macro. Raises LimitError where it would be too large."""
         if __obj is __self.charged or __obj is __self.charge or __obj is __self.counted:
             return __obj(*args)
@@ -187,12 +188,15 @@ class _Meter(NodeTransformer):
         self.generic_visit(node)
         return _call("charged", node) if isinstance(node.arg, nodes.Slice) else node
 
-    def visit_List(self, node: nodes.Expr) -> nodes.Expr:  # noqa: N802
+    def visit_List(self, node: nodes.List) -> nodes.Expr:  # noqa: N802
         """A literal."""
         self.generic_visit(node)
         return _call("charged", node)
 
-    visit_Dict = visit_List  # noqa: N815
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Expr:  # noqa: N802
+        """A literal."""
+        self.generic_visit(node)
+        return _call("charged", node)
 
     def visit_Tuple(self, node: nodes.Tuple) -> nodes.Expr:  # noqa: N802
         """A literal, where it is not what a value is assigned to."""
@@ -200,7 +204,7 @@ class _Meter(NodeTransformer):
         return _call("charged", node) if node.ctx == "load" else node
 
 
-def _call(name: str, *arguments: nodes.Expr) -> nodes.Call:
+def _call(name: str, *arguments: Any) -> nodes.Call:
     line = arguments[0].lineno
     function = nodes.EnvironmentAttribute(name, lineno=line)
     return nodes.Call(function, list(arguments), [], None, None, lineno=line)

@@ -72,7 +72,7 @@ def work() -> Work:
 
 def weigh(value: Any) -> tuple[int, int]:
     """Items and characters of a value, those of its items included. Raises LimitError where they are too many."""
-    if value is None or type(value) is str and len(value) <= CHARS:
+    if value is None or (type(value) is str and len(value) <= CHARS):
         return 0, len(value or "")
     items = chars = 0
     pending = [value]
@@ -187,15 +187,20 @@ def check_method(owner: Any, name: str, arguments: Sequence[Any]) -> None:
         elif name in ("center", "ljust", "rjust", "zfill"):
             _check_size(0, max((part for part in arguments if isinstance(part, int)), default=0))
         elif name == "expandtabs":
-            _check_size(0, owner.count("\t" if isinstance(owner, str) else b"\t") * _largest(arguments))  # type: ignore[arg-type]
+            tabs = owner.count("\t") if isinstance(owner, str) else owner.count(b"\t")
+            _check_size(0, tabs * _largest(arguments))
         elif name == "replace" and len(arguments) > 1 and type(arguments[0]) is type(owner):
-            _check_size(0, len(owner) + owner.count(arguments[0]) * weigh(arguments[1])[1])
+            _check_size(0, len(owner) + _count(owner, arguments[0]) * weigh(arguments[1])[1])
         elif name == "translate" and arguments and isinstance(arguments[0], Mapping):
             _check_size(0, len(owner) * max((weigh(part)[1] for part in arguments[0].values()), default=1))
         elif name == "join" and arguments and hasattr(arguments[0], "__len__"):
             _check_size(0, weigh(arguments[0])[1] + len(owner) * len(arguments[0]))
     elif isinstance(owner, int) and name == "to_bytes" and _largest(arguments) > _WIDTH:
         raise LimitError(f"a number of more than {_WIDTH:,} bytes")
+
+
+def _count(owner: Any, part: Any) -> int:
+    return int(owner.count(part))
 
 
 def _largest(arguments: Iterable[Any]) -> int:
