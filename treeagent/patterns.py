@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import regex
@@ -30,17 +31,25 @@ class PatternLimitError(Exception):
     """A match needs more time than is left, or the text is too long; the message says so."""
 
 
-@dataclass(slots=True)
 class Deadline:
-    """The computing time that several matches may take together, in seconds of this process."""
+    """The computing time that the patterns and templates of one text may take together, in seconds.
 
-    seconds: float = LIMIT
-    _began: float = field(default_factory=time.process_time)
+    Used as a context manager around each of them. Raises PatternLimitError on entry once the time is used up, so that
+    a text of many pieces does not take the limit many times.
+    """
 
-    @property
-    def left(self) -> float:
-        """Seconds; above 0, because a matcher takes 0 for no limit at all."""
-        return max(1e-6, self.seconds - (time.process_time() - self._began))
+    def __init__(self, seconds: float = LIMIT) -> None:
+        self.left = seconds
+        self._began = 0.0
+
+    def __enter__(self) -> Deadline:
+        if self.left <= 0:
+            raise PatternLimitError(f"reading the text takes longer than {LIMIT:g} s")
+        self._began = time.thread_time()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.left -= time.thread_time() - self._began
 
 
 class Pattern:
@@ -63,47 +72,35 @@ class Pattern:
 
     def fullmatch(self, text: str, deadline: Deadline | None = None) -> dict[str, str | None] | None:
         """The named groups of a match of the whole text; None where it does not match."""
-        limit = _limit(self.source, text, deadline)
-        try:
-            match = self._compiled.fullmatch(text, timeout=limit, concurrent=True)
-        except (TimeoutError, MemoryError) as error:
-            raise _over(self.source) from error
+        with self._limited(text, deadline) as limit:
+            match = self._compiled.fullmatch(text, timeout=limit.left, concurrent=True)
         return None if match is None else match.groupdict()
 
     def search(self, text: str, deadline: Deadline | None = None) -> bool:
         """Whether it matches anywhere."""
-        limit = _limit(self.source, text, deadline)
-        try:
-            return self._compiled.search(text, timeout=limit, concurrent=True) is not None
-        except (TimeoutError, MemoryError) as error:
-            raise _over(self.source) from error
+        with self._limited(text, deadline) as limit:
+            return self._compiled.search(text, timeout=limit.left, concurrent=True) is not None
 
     def last(self, text: str, group: str, deadline: Deadline | None = None) -> str | None:
         """The group of the last match, the whole match where the group is missing or empty; None without a match."""
-        limit = _limit(self.source, text, deadline)
         match = None
-        try:
-            for match in self._compiled.finditer(text, timeout=limit, concurrent=True):  # noqa: B007
+        with self._limited(text, deadline) as limit:
+            for match in self._compiled.finditer(text, timeout=limit.left, concurrent=True):  # noqa: B007
                 pass
-        except (TimeoutError, MemoryError) as error:
-            raise _over(self.source) from error
         return None if match is None else (match.groupdict().get(group) or match[0])
 
-
-def _limit(source: str, text: str, deadline: Deadline | None) -> float:
-    if len(text) > LONGEST:
-        raise PatternLimitError(
-            f"a text of {len(text):,} characters is not matched with {_short(source)}; at most {LONGEST:,} are"
-        )
-    return (deadline or Deadline()).left
-
-
-def _over(source: str) -> PatternLimitError:
-    return PatternLimitError(f"the pattern {_short(source)} takes longer than {LIMIT:g} s to match")
-
-
-def _short(source: str) -> str:
-    return repr(source if len(source) <= 60 else f"{source[:57]}...")
+    @contextmanager
+    def _limited(self, text: str, deadline: Deadline | None) -> Iterator[Deadline]:
+        source = repr(self.source if len(self.source) <= 60 else f"{self.source[:57]}...")
+        if len(text) > LONGEST:
+            raise PatternLimitError(
+                f"a text of {len(text):,} characters is not matched with {source}; at most {LONGEST:,} are"
+            )
+        try:
+            with deadline or Deadline() as limit:
+                yield limit
+        except (TimeoutError, MemoryError) as error:
+            raise PatternLimitError(f"the pattern {source} takes longer than {LIMIT:g} s to match") from error
 
 
 @lru_cache(maxsize=256)

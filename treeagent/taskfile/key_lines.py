@@ -42,17 +42,17 @@ def line_of(lines: Lines, loc: Loc) -> int | None:
 
 
 def key_lines(root: yaml.Node | None, path: Path | None) -> tuple[Lines, list[Problem]]:
-    """The line of every key, and what would be lost or misread in silence: see :class:`_Walk`.
+    """The line of every key, and what would be lost or misread in silence: see :class:`_KeyWalk`.
 
     The nodes are mended where they are faulty, so that they can be constructed.
     """
-    walk = _Walk(path)
+    walk = _KeyWalk(path)
     if root is not None:
         walk.value(root, ())
     return walk.lines, walk.problems
 
 
-class _Walk:
+class _KeyWalk:
     """Finds keys given twice, keys that YAML reads as no text, values that their tag does not fit, open templates."""
 
     def __init__(self, path: Path | None) -> None:
@@ -67,8 +67,9 @@ class _Walk:
                 node.value[number] = self._pair(key, value, loc)
         elif isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
-                self.lines[(*loc, index)] = value.start_mark.line + 1
-                node.value[index] = self._checked(value, (*loc, index))
+                place: Loc = (*loc, index)
+                self.lines[place] = value.start_mark.line + 1
+                node.value[index] = self._checked(value, place)
 
     def _pair(self, key: yaml.Node, value: yaml.Node, loc: Loc) -> tuple[yaml.Node, yaml.Node]:
         line = key.start_mark.line + 1
@@ -83,7 +84,8 @@ class _Walk:
             key = yaml.ScalarNode(_TEXT, key.value, key.start_mark, key.end_mark)
         self.lines[inner] = line
         if isinstance(value, yaml.ScalarNode) and value.style == "|":
-            self.lines[(*inner, _BLOCK)] = value.start_mark.line + 1
+            block: Loc = (*inner, _BLOCK)
+            self.lines[block] = value.start_mark.line + 1
         return key, self._checked(value, inner)
 
     def _checked(self, node: yaml.Node, loc: Loc) -> yaml.Node:
