@@ -156,9 +156,9 @@ class _Meter(NodeTransformer):
         rounds = nodes.Const(1 + _size(node.body), lineno=node.lineno)
         test = nodes.Const(0 if node.test is None else _size([node.test]), lineno=node.lineno)
         self.generic_visit(node)
-        node.iter = _call("counted", node.iter, test)
-        node.body.insert(0, nodes.ExprStmt(_call("charge", rounds), lineno=node.lineno))
-        return node
+        values = _call("counted", node.iter, test)
+        body = [nodes.ExprStmt(_call("charge", rounds), lineno=node.lineno), *node.body]
+        return nodes.For(node.target, values, body, node.else_, node.test, node.recursive, lineno=node.lineno)
 
     def visit_Macro(self, node: nodes.Macro) -> nodes.Macro:  # noqa: N802
         """Each call."""
@@ -172,16 +172,14 @@ class _Meter(NodeTransformer):
     def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:  # noqa: N802
         """Each part before it is joined."""
         self.generic_visit(node)
-        node.nodes = [_call("charged", part) for part in node.nodes]
-        return _call("charged", node)
+        parts = [_call("charged", part) for part in node.nodes]
+        return _call("charged", nodes.Concat(parts, lineno=node.lineno))
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Expr:  # noqa: N802
         """Each side."""
         self.generic_visit(node)
-        node.expr = _call("charged", node.expr)
-        for operand in node.ops:
-            operand.expr = _call("charged", operand.expr)
-        return node
+        others = [nodes.Operand(part.op, _call("charged", part.expr), lineno=part.lineno) for part in node.ops]
+        return nodes.Compare(_call("charged", node.expr), others, lineno=node.lineno)
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:  # noqa: N802
         """A slice."""
