@@ -13,7 +13,7 @@ from typing import Literal
 TABLE = ""
 """The support of a block that stands on no other block."""
 Name = Literal["pick up", "put down", "stack", "unstack"]
-MOST_STATES = 20_000
+MOST_STATES = 10_000
 """States that the search for a shortest plan looks at: more than six blocks have."""
 Goal = frozenset[tuple[str, str]]
 """Pairs of a block and its required support."""
