@@ -61,8 +61,12 @@ class Blocksworld(Checker):
 
 @lru_cache(maxsize=4096)
 def _distance(problem: str) -> int | None:
-    """Actions of a shortest plan; None when there is none."""
-    plan = shortest_plan(*read(problem))
+    """Actions of a shortest plan; None when there is none, or where it takes too long to tell."""
+    state, goal = read(problem)
+    try:
+        plan = shortest_plan(state, goal)
+    except ValueError:
+        return None
     return None if plan is None else len(plan)
 
 

@@ -52,6 +52,8 @@ class ProposedStep:
     """Whether the path is complete with this step."""
     fault: str | None = None
     """None, ``unparsed`` (not in the form of a step) or ``illegal``."""
+    reason: str | None = None
+    """Why it could not be read, where the text alone does not show it: a limit, or a fault of the task."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ class TreeExplorer:
                 except BudgetExhausted as exhausted:
                     refused = exhausted
                     continue
-                grown[place] = self._read(thoughts[place], role, *reply, expansions[place][2], apart=apart)
+                grown[place] = await self._read(thoughts[place], role, *reply, expansions[place][2], apart=apart)
                 if judge_each:
                     judging += [asyncio.ensure_future(self._judge([child])) for child in grown[place]]
             if refused is not None:
@@ -117,14 +117,15 @@ class TreeExplorer:
         self._visits[thought.id] = visit + 1
         return await self._requests.complete(role, thought, thought.place, visit=visit, n=n)
 
-    def _read(
+    async def _read(
         self, parent: Thought, role: str, request: str, reply: Reply, most: int | None, *, apart: bool
     ) -> list[Thought]:
         """The new thoughts of a reply; unparsed, illegal and duplicate steps are counted and dropped unjudged."""
         steps = self.steps(parent)
         children: list[Thought] = []
         for sample, completion in enumerate(reply.completions):
-            for step in self.task.read_thoughts(role, completion.text, self.input, parent, steps):
+            read = await aio.in_thread(self.task.read_thoughts, role, completion.text, self.input, parent, steps)
+            for step in read:
                 if len(children) == most:
                     return children
                 index = self._siblings.get(parent.id, 0)
@@ -138,7 +139,7 @@ class TreeExplorer:
                 if fault is None and ((branch, step.key) in self._keys or step.key == self.root.key):
                     fault = "duplicate"
                 if fault is not None:
-                    self._drop(parent, index, step.text, fault)
+                    self._drop(parent, index, step.text, fault, step.reason)
                     continue
                 self._ledger.take_nodes(1)
                 self._keys |= {(None, step.key), (path[0], step.key)}
@@ -150,14 +151,15 @@ class TreeExplorer:
                 children.append(child)
         return children
 
-    def _drop(self, parent: Thought, index: int, text: str, why: str) -> None:
+    def _drop(self, parent: Thought, index: int, text: str, why: str, reason: str | None = None) -> None:
         if why == "duplicate":
             self.counts.duplicates += 1
         elif why == "illegal":
             self.counts.illegal += 1
         else:
             self.counts.unparsed += 1
-        self._emit(Event("dropped", {"id": parent.id, "index": index, "text": text, "why": why}))
+        more = {} if reason is None else {"reason": reason}
+        self._emit(Event("dropped", {"id": parent.id, "index": index, "text": text, "why": why, **more}))
 
     def _add(self, thought: Thought) -> None:
         self.tree.add(thought)
@@ -194,7 +196,7 @@ class TreeExplorer:
             for index, task in enumerate(tasks):
                 request, reply = await task
                 text = strip_breaks(reply.completions[0].text)
-                answer = self.task.read_answer(text)
+                answer = await aio.in_thread(self.task.read_answer, text)
                 thought = Thought(
                     len(self.tree), self.root.id, text, self.root.state, f"{role} {visit + index}", 1,
                     (visit + index,), True, answer, request=request, sample=0,
@@ -235,7 +237,7 @@ class TreeExplorer:
             return thought
         if self.task.has("answer"):
             _, reply = await self._requests.complete("answer", thought, thought.place, n=1)
-            answer = self.task.read_answer(reply.completions[0].text)
+            answer = await aio.in_thread(self.task.read_answer, reply.completions[0].text)
         else:
             answer = self.task.path_answer(self.input, thought, self.steps(thought))
         if answer is None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from ..checker import Checker
 from ..errors import InputError
+from ..patterns import Pattern, PatternLimitError
 from ..task import Scalar
 from ..text import single_blanks, strip_breaks
 from . import templates
@@ -23,16 +23,19 @@ def read_input(text: str, spec: InputSpec, task: str, checker: Checker, variable
     wanted = f"{task}, which wants {spec.description}, for example {_short(spec.examples[0])}"
     if not trimmed.strip():
         raise InputError(f"the input is empty, so it is no input of {wanted}")
-    if spec.pattern is not None and not re.fullmatch(spec.pattern, trimmed):
-        given, trimmed = trimmed, single_blanks(trimmed)
-        if not re.fullmatch(spec.pattern, trimmed):
-            raise InputError(f"{_short(given)} is not an input of {wanted}")
     try:
+        pattern = None if spec.pattern is None else Pattern(spec.pattern)
+        if pattern is not None and pattern.fullmatch(trimmed) is None:
+            given, trimmed = trimmed, single_blanks(trimmed)
+            if pattern.fullmatch(trimmed) is None:
+                raise InputError(f"{_short(given)} is not an input of {wanted}")
         input = checker.read(templates.render(spec.normalise, {"input": trimmed, **variables}))
         checker.key(checker.start(input))  # raises ValueError where the checker cannot read it
         return input
     except ValueError as error:
         raise InputError(f"{_short(trimmed)} is not an input of {wanted} ({error})") from error
+    except PatternLimitError as error:
+        raise InputError(f"{_short(trimmed)} cannot be read by {task}: input.pattern: {error}") from error
     except templates.FAULTS as fault:
         raise InputError(f"{_short(trimmed)} cannot be read by {task}: {templates.describe(fault)}") from fault
 

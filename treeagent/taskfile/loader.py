@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from .. import registry
+from .. import registry, yaml_text
 from ..errors import ConfigError, UnknownNameError
 from ..options import build
 from ..task import Scalar, Task
-from ..text import TASK_BYTES, decode
 from .yaml_task import YamlTask
 
 
@@ -17,18 +16,7 @@ def load(name: str | Path, variables: Mapping[str, Scalar], *, allow_code: bool)
     """See :meth:`treeagent.Task.load`."""
     if is_path(name):
         path = Path(name)
-        try:
-            with path.open("rb") as file:
-                content = file.read(TASK_BYTES + 1)
-            text = decode(content)
-        except OSError as error:
-            raise ConfigError(f"cannot read the task file {path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(
-                f"the task file {path} is not UTF-8 text ({error.reason} at byte {error.start})"
-            ) from error
-        if len(content) > TASK_BYTES:
-            raise ConfigError(f"the task file {path} has more than {TASK_BYTES >> 10:,} KiB")
+        text = yaml_text.read(path, "task file")
         return YamlTask(text, path, variables=variables, allow_code=allow_code)
     name = str(name)
     if ":" in name:

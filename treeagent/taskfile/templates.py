@@ -6,47 +6,23 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError, meta
-from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError, meta
 
 from ..errors import did_you_mean
 from ..text import clean, lines
-from .nulls import is_null, not_null
+from .sandbox import BoundedSandbox
+from .template_limits import LimitError, bounded
 
-FAULTS = (TemplateError, SecurityError, TypeError, ValueError, ArithmeticError, LookupError)
-"""What the evaluation of a template may raise."""
+_TOO_LARGE = (RecursionError, MemoryError, SyntaxError, OverflowError, ValueError)
+"""What Jinja's and Python's compilers raise for a template that is nested too deeply or has an absurd number."""
+FAULTS = (
+    TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError, MemoryError,
+    SyntaxError, NameError, AssertionError,
+)  # fmt: skip
+"""What the evaluation of a template may raise; a limit that is exceeded among it."""
 
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """A mapping's keys go before its methods: a data row may have a column ``items``."""
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        if isinstance(obj, dict) and attribute in obj:
-            return obj[attribute]
-        return super().getattr(obj, attribute)
-
-
-def _plain(value: Any) -> None:
-    """What ``tojson`` writes for a null."""
-    if not is_null(value):
-        raise TypeError(f"{type(value).__name__} is no value of JSON")
-
-
-_ENVIRONMENT = _Sandbox(
-    undefined=StrictUndefined,
-    autoescape=False,  # prompts are text, not HTML
-    keep_trailing_newline=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-
-
-_ENVIRONMENT.tests["none"] = is_null
-_ENVIRONMENT.policies["json.dumps_kwargs"] = {"sort_keys": True, "default": _plain}
-
-
-_ROWS = _ENVIRONMENT.overlay(finalize=not_null)
+_ENVIRONMENT = BoundedSandbox()
+_ROWS = BoundedSandbox(rows=True)
 
 
 @lru_cache(maxsize=512)
@@ -56,7 +32,8 @@ def _template(source: str, *, row: bool = False) -> Template:
 
 def render(source: str, fields: dict[str, Any], *, row: bool = False) -> str:
     """The template's text. Raises one of FAULTS; over a data ``row`` also where it would write a null."""
-    return clean(_template(source, row=row).render(fields))
+    text: str = bounded(_template(source, row=row).render, fields)
+    return clean(text)
 
 
 @lru_cache(maxsize=512)
@@ -66,7 +43,7 @@ def _expression(source: str) -> Any:
 
 def evaluate(expression: str, fields: dict[str, Any]) -> bool:
     """Whether the expression holds. Raises one of FAULTS."""
-    return bool(_expression(expression)(fields))
+    return bool(bounded(_expression(expression), fields))
 
 
 def faults(source: str, names: Iterable[str], *, expression: bool = False) -> list[tuple[int, str]]:
@@ -74,10 +51,17 @@ def faults(source: str, names: Iterable[str], *, expression: bool = False) -> li
     text = f"{{{{ {source} }}}}" if expression else source
     try:
         if expression:
-            _ENVIRONMENT.compile_expression(source)
+            _expression(source)
+        else:
+            _template(source)
         undeclared = meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
     except TemplateSyntaxError as error:
-        return [(error.lineno, f"not a valid {'expression' if expression else 'template'}: {error.message}")]
+        hint = "; an expression has no {{ }} around it" if expression and "{{" in source else ""
+        return [(error.lineno, f"not a valid {'expression' if expression else 'template'}: {error.message}{hint}")]
+    except LimitError as error:
+        return [(1, str(error))]
+    except _TOO_LARGE as error:
+        return [(1, f"{'the template is' if not expression else 'it is'} nested too deeply, or not valid: {error}")]
     valid = sorted(names)
     return [
         (
@@ -92,4 +76,8 @@ def describe(fault: Exception) -> str:
     """One line for a user."""
     if isinstance(fault, UndefinedError):
         return f"an undefined value is used: {fault.message}"
+    if isinstance(fault, LimitError):
+        return str(fault)
+    if isinstance(fault, RecursionError):
+        return "it calls itself without end"
     return f"{type(fault).__name__}: {fault}"

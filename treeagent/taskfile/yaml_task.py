@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +11,15 @@ from typing import Any
 from ..backend import Sampling
 from ..checker import Checker, load_checker
 from ..errors import ConfigError, InputError, Problem, did_you_mean
+from ..patterns import Pattern, PatternLimitError
 from ..task import DEFAULT_SAMPLING, ROLES, DataSource, ProposedStep, Scalar, Task
-from ..text import split, strip_breaks
+from ..text import strip_breaks
 from ..thought import Thought
 from . import templates, validation
 from .input_reader import read_input
 from .key_lines import KeyLines
 from .schema import as_type_of, parse
+from .step_reader import StepReader
 
 
 class YamlTask(Task):
@@ -45,7 +46,7 @@ class YamlTask(Task):
                     f"task {self.name!r} has no variable {name!r}.{did_you_mean(name, self.spec.variables)}"
                 )
             self._variables[name] = as_type_of(self._variables[name], value, name)
-        self._pattern = re.compile(self.spec.thought.pattern) if self.spec.thought.pattern else None
+        self._pattern = Pattern(self.spec.thought.pattern) if self.spec.thought.pattern else None
         self.checker = Checker()
         """The exact checks that YAML cannot express; it checks nothing where the file names none."""
         try:
@@ -179,42 +180,16 @@ class YamlTask(Task):
         self, role: str, completion: str, input: str, parent: Thought, steps: Sequence[str]
     ) -> list[ProposedStep]:
         """The steps a completion proposes, in order; ``sample`` proposes one."""
-        pieces = [strip_breaks(piece) for piece in split(completion, self.spec.thought.separator)]
-        pieces = [piece for piece in pieces if piece.strip()]
-        return [self._read(piece, input, parent, steps) for piece in (pieces[:1] if role == "sample" else pieces)]
-
-    def _read(self, text: str, input: str, parent: Thought, steps: Sequence[str]) -> ProposedStep:
-        spec = self.spec.thought
-        groups: dict[str, Any] = {}
-        if self._pattern is not None:
-            match = self._pattern.fullmatch(text) or self._pattern.fullmatch(text.strip())
-            if match is None:
-                return ProposedStep(text, parent.state, parent.key, False, "unparsed")
-            groups = match.groupdict()
-            text = groups.get("text") or match[0]
-        depth = parent.depth + 1
-        fields: dict[str, Any] = {"input": input, "text": text, "parent": parent.state, "depth": depth}
-        fields |= {"steps": [*steps, text], "state": parent.state, **self._variables, **groups}
-        try:
-            after = self.checker.transition(parent.state, text) if self.checker.simulates else None
-            if self.checker.simulates and after is None:
-                return ProposedStep(text, parent.state, parent.key, False, "illegal")
-            state = templates.render(spec.state, fields) if after is None else after
-            fields["state"] = state
-            legal = templates.evaluate(spec.legal, fields) and self.checker.legal(parent.state, text, state)
-            terminal = depth >= self.spec.depth or templates.evaluate(spec.terminal, fields)
-            key = self.checker.key(state)
-        except templates.FAULTS:
-            return ProposedStep(text, parent.state, parent.key, False, "unparsed")
-        return ProposedStep(text, state, key, terminal, None if legal else "illegal")
+        reader = StepReader(self.spec, self._pattern, self.checker, self._variables, self._keys)
+        return reader.read(role, completion, input, parent, steps)
 
     def read_answer(self, completion: str) -> str | None:
-        """The last answer in a completion; None when there is none."""
-        matches = list(re.finditer(self.spec.answer.pattern, completion))
-        if not matches:
+        """The last answer in a completion; None when there is none, or where its pattern takes too long."""
+        try:
+            answer = Pattern(self.spec.answer.pattern).last(completion, "answer")
+        except PatternLimitError:
             return None
-        answer: str = matches[-1].groupdict().get("answer") or matches[-1].group(0)
-        return strip_breaks(answer) if answer.strip() else None
+        return strip_breaks(answer) if answer and answer.strip() else None
 
     def path_answer(self, input: str, thought: Thought, steps: Sequence[str]) -> str | None:
         """The answer of a path by ``answer.template``, without asking a model; None where the template says nothing."""
