@@ -90,6 +90,8 @@ def test_a_row_without_gold_and_without_an_answer_is_not_wrong(tmp_path: Path) -
     [
         ('{"question": "q", "answer": null}', "{{ answer }}"),
         ('{"question": "q", "answer": NaN}', "{{ answer }}"),
+        ('{"question": "q", "answer": -Infinity}', "{{ answer }}"),
+        ('{"question": "q", "answer": 1e999}', "{{ answer }}"),
         ('{"question": "q", "answer": "  "}', "{{ answer }}"),
         ('{"question": "q", "answer": null}', "{{ answer.split('####')[-1] }}"),
         ('{"question": "q", "answer": null}', "{{ answer | upper }}"),

@@ -57,8 +57,8 @@ def not_null(value: Any) -> Any:
 
 
 def with_nulls(value: Any, name: str) -> Any:
-    """A value of a data row with a :class:`Null` in place of every null; NaN, which stands for it in tables, too."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    """A value of a data row with a :class:`Null` in place of every null; NaN, which stands for it in tables, and infinities too."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return Null(name)
     if isinstance(value, dict):
         return {key: with_nulls(item, repr(key)) for key, item in value.items()}
