@@ -17,6 +17,7 @@ from treeagent import (
     Checker,
     ConfigError,
     Judgement,
+    PluginError,
     Request,
     Result,
     ScoreRequest,
@@ -277,5 +278,5 @@ def test_a_reply_with_too_few_judgements_is_a_bug_not_a_silence() -> None:
         async def judge(self, thoughts: Any, context: Any) -> list[Judgement]:
             return []
 
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(PluginError, match=r"Lazy.*0 judgements for 1 thoughts"):
         solve(TreeBackend(TREE), BFS(), Lazy())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import extras
 from .errors import ConfigError, UnknownNameError
+from .plugin_boundary import PluginBoundary
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable
@@ -28,6 +29,7 @@ KINDS = {
 }
 """What a user calls it, and the entry-point group's last part."""
 _TASKS = "treeagent.tasks"
+_IMPORT_FAILURES = (ImportError, AttributeError, ValueError)
 
 
 def names(kind: str) -> list[str]:
@@ -55,8 +57,9 @@ def load(kind: str, name: str) -> Any:
     if ":" in name:
         module, _, attribute = name.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
+            with PluginBoundary(kind, name, "its import", passing=_IMPORT_FAILURES):
+                return getattr(importlib.import_module(module), attribute)
+        except _IMPORT_FAILURES as error:
             raise _import_failure(error, kind, name, f"cannot import the {kind} {name!r}: {error}") from error
     registered = entries(kind).select(name=name)
     if not registered:
@@ -67,8 +70,9 @@ def load(kind: str, name: str) -> Any:
 def load_entry(kind: str, entry: metadata.EntryPoint) -> Any:
     """The object that an entry point names. Raises ConfigError."""
     try:
-        return entry.load()
-    except (ImportError, AttributeError) as error:
+        with PluginBoundary(kind, entry.name, "its import", passing=_IMPORT_FAILURES):
+            return entry.load()
+    except _IMPORT_FAILURES as error:
         text = f"the {kind} {entry.name!r} is registered as {entry.value} but cannot be imported: {error}"
         raise _import_failure(error, kind, entry.name, text, entry.dist.name if entry.dist else None) from error
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 
 from treeagent.backend import Backend, Reply, Request, ScoreRequest, Scores, Usage
-from treeagent.errors import BackendError, ConfigError, did_you_mean
+from treeagent.errors import BackendError, ConfigError, RequestRefusedError, did_you_mean
 from treeagent.options import as_words, read_options
 
 from ..models import catalog
@@ -131,7 +131,7 @@ def scores_of(tokens: Pairs, sums: Sequence[float]) -> Scores:
 
 def _check_fits(tokens: int, context: int) -> None:
     if tokens > context:
-        raise BackendError(
+        raise RequestRefusedError(
             f"the prompt is too long: with its completion it takes {tokens} tokens, the model's context is {context}. "
             "Shorten the prompt or use a model with a longer context."
         )

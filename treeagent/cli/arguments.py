@@ -18,13 +18,18 @@ from ..text import INPUT_BYTES, argument, clean, decode, lines
 if TYPE_CHECKING:
     from ..task import Task
 
-SOLVED, UNSOLVED, WRONG, BACKEND_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+SOLVED, UNSOLVED, WRONG, PLUGIN_FAILED, FAULT, NO_OUTPUT, INTERRUPTED = 0, 1, 2, 3, 70, 74, 130
+HUNG_UP, TERMINATED = 129, 143
 EXIT_CODES = {
     SOLVED: "solved, or an answer that the task cannot verify",
     UNSOLVED: "no answer, or none that the task verifies",
     WRONG: "wrong usage, configuration, input or journal",
-    BACKEND_FAILED: "the backend failed, or its model could not be loaded",
+    PLUGIN_FAILED: "the backend or another plug-in failed, or a model could not be loaded",
+    FAULT: "a fault of treeagent itself; please report it with its traceback",
+    NO_OUTPUT: "standard output could not be written; journals and other files are complete",
+    HUNG_UP: "ended by SIGHUP; the best attempt is still printed",
     INTERRUPTED: "interrupted by Ctrl-C; the best attempt is still printed",
+    TERMINATED: "ended by SIGTERM; the best attempt is still printed",
 }
 """Documented in ``docs/cli.md`` and at the end of ``treeagent solve --help``."""
 

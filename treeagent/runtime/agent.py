@@ -10,6 +10,7 @@ from typing import Any
 from ..backend import Backend
 from ..errors import ConfigError, JournalError, TreeagentError
 from ..evaluator import Evaluator
+from ..plugin_boundary import PluginBoundary
 from ..search import Search
 from ..task import ROLES, Scalar, Task
 from . import factory
@@ -74,24 +75,28 @@ class Agent:
         prices = (self.backend.price, self.judging.price)
         Ledger(self.budget, *prices)  # raises ConfigError for a limit that could not be kept
         self.settings: dict[str, Any] = {
-            "task": factory.task_reference(task, self.task),
-            "task_version": self.task.version,
-            "variables": dict(self.task.variables),
+            **factory.task_settings(task, self.task),
             "search": {"name": factory.reference(search), **factory.option_values(self.search)},
             "evaluator": {"name": factory.reference(evaluator), **factory.option_values(self.evaluator)}
             if self.evaluator
             else None,
-            "backend": self.backend.describe(),
-            "evaluator_model": self.judging.describe() if isinstance(evaluator_model, Backend) else evaluator_model,
+            "backend": factory.description(self.backend),
+            "evaluator_model": factory.description(self.judging)
+            if isinstance(evaluator_model, Backend)
+            else evaluator_model,
             "legality": legality,
         }
-        self.search.check(self.task)
+        inner = [("task", self.task.name, self.task)]
+        with PluginBoundary("search", self.settings["search"]["name"], "its check of the task", inner=inner):
+            self.search.check(self.task)
         if self.evaluator is not None:
-            self.evaluator.check(self.task)
+            with PluginBoundary("evaluator", factory.reference(evaluator), "its check of the task", inner=inner):
+                self.evaluator.check(self.task)
             factory.check_capabilities(
                 self.judging, self.evaluator.needs, f"the evaluator {factory.reference(evaluator)!r}"
             )
-        beams = [role for role in ROLES if self.task.sampling(role)[0].num_beams > 1]
+        with PluginBoundary("task", self.task.name):
+            beams = [role for role in ROLES if self.task.sampling(role)[0].num_beams > 1]
         for used in dict.fromkeys((self.backend, self.judging)) if beams else ():
             factory.check_capabilities(
                 used, frozenset({"beams"}), f"sampling.{beams[0]}.num_beams of the task {self.task.name!r}"
@@ -110,7 +115,10 @@ class Agent:
                 f"the search {factory.reference(self.search)!r} uses no evaluator, but a model for one is given: "
                 f"{model if isinstance(model, str) else model.name}"
             )
-        return model if isinstance(model, Backend) else self.backend.with_model(model)
+        if isinstance(model, Backend):
+            return model
+        with PluginBoundary("backend", self.backend.name, f"its model {model!r} for the evaluator"):
+            return self.backend.with_model(model)
 
     def solve(self, input: str, **how: Any) -> Result:
         """Solve one input and wait for it; takes what :meth:`asolve` takes. Raises as it does."""
@@ -123,7 +131,7 @@ class Agent:
     async def asolve(self, input: str, *, journal: str | Path | None = None, on_event: Handler | None = None) -> Result:
         """Solve one input.
 
-        Raises InputError, JournalError or BackendError; the ``result`` of the last two is the best attempt so far.
+        Raises InputError, or any other TreeagentError, whose ``result`` is the best attempt so far.
         """
         return await self.run(input, journal=journal, on_event=on_event).result()
 

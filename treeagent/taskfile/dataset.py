@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError, InputError
+from ..plugin_boundary import PluginBoundary, at_input
 from ..task import Task
 from . import templates
 from .nulls import NullValueError
@@ -39,11 +40,15 @@ class Gold:
         return len(self._answers)
 
     def grade(self, row: DataRow, answer: str | None) -> bool | None:
-        """Whether an answer is right; None when the data has no gold answer for the row."""
+        """Whether an answer is right; None when the data has no gold answer for the row.
+
+        Raises ValueError for a gold answer that the task cannot read, and PluginError.
+        """
         gold = self._answers.get(row.number)
         if gold is None:
             return None
-        return answer is not None and self._task.grade(answer, gold)
+        with PluginBoundary("task", self._task.name, at_input(row.input), passing=[ValueError]):
+            return answer is not None and bool(self._task.grade(answer, gold))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +90,13 @@ def load(task: Task, start: int = 0, stop: int | None = None, source: str | None
     golds: dict[int, str] = {}
     faults: list[RowFault] = []
     for number, record in chosen:
+        input = None
         try:
-            rows.append(DataRow(number, task.read_input(templates.render(spec.input, record.fields, row=True))))
+            input = templates.render(spec.input, record.fields, row=True)
         except templates.FAULTS as fault:
             faults.append(template_fault(fault, "data.input", record, names))
+        try:
+            rows += [] if input is None else [DataRow(number, task.read_input(input))]
         except InputError as error:
             faults.append(RowFault(record, "", str(error)))
         try:
