@@ -85,10 +85,13 @@ def load(task: Task, start: int = 0, stop: int | None = None, source: str | None
     golds: dict[int, str] = {}
     faults: list[RowFault] = []
     for number, record in chosen:
+        input = None
         try:
-            rows.append(DataRow(number, task.read_input(templates.render(spec.input, record.fields, row=True))))
+            input = templates.render(spec.input, record.fields, row=True)
         except templates.FAULTS as fault:
             faults.append(template_fault(fault, "data.input", record, names))
+        try:
+            rows += [] if input is None else [DataRow(number, task.read_input(input))]
         except InputError as error:
             faults.append(RowFault(record, "", str(error)))
         try:

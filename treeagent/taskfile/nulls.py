@@ -57,7 +57,7 @@ def not_null(value: Any) -> Any:
 
 
 def with_nulls(value: Any, name: str) -> Any:
-    """A value of a data row with a :class:`Null` in place of every null; NaN, which stands for it in tables, and infinities too."""
+    """A value of a data row with a :class:`Null` in place of every null, NaN (which stands for it) and infinity."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return Null(name)
     if isinstance(value, dict):
