@@ -38,14 +38,47 @@ def nested_quantifiers(tree: Any) -> bool:
 
     ``(\w+\s?)+`` does; ``(?: \d+)*`` does not, because each round begins with a blank, which ``\d+`` cannot match.
     """
-    for op, value in _items(tree):
-        if str(op) in _REPEATS and str(op) != "POSSESSIVE_REPEAT" and value[1] > _FEW:
-            body = value[2]
-            inner = [part for part in _items(body) if str(part[0]) in _REPEATS and part[1][1] > max(_FEW, part[1][0])]
-            repeated = frozenset[str]().union(*(_characters(part[1][2]) for part in inner))
-            if inner and not any(_own(*item) and not _own(*item) & repeated for item in _sequence(body)):
-                return True
-    return False
+    return any(
+        str(op) in _REPEATS and str(op) != "POSSESSIVE_REPEAT" and value[1] > _FEW and _ambiguous(value[2])
+        for op, value in _items(tree)
+    )
+
+
+def _ambiguous(body: Any) -> bool:
+    """Whether a body that holds a repetition can follow itself without a border between the rounds.
+
+    A border is a part that each round has, whose characters no repetition beside it matches; where it is a repetition
+    itself, each round must have another part of other characters too.
+    """
+    parts = [[item] for item in _sequence(body)]
+    if not any(_repeated(part) for part in parts):
+        return False
+    needed = [_is_needed(*part[0]) for part in parts]
+    for place, part in enumerate(parts):
+        others = [other for at, other in enumerate(parts) if at != place]
+        own = _characters(part)
+        if needed[place] and not any(own & _repeated(other) for other in others):
+            apart = (_is_needed(*other[0]) and not own & _characters(other) for other in others)
+            if not _repeated(part) or any(apart):
+                return False
+    return True
+
+
+def _repeated(tree: Any) -> frozenset[str]:
+    """The characters of all repetitions of varying length."""
+    inner = (value for op, value in _items(tree) if str(op) in _REPEATS and value[1] > max(_FEW, value[0]))
+    return frozenset[str]().union(*(_characters(value[2]) for value in inner))
+
+
+def _is_needed(op: Any, value: Any) -> bool:
+    """Whether an item matches at least one character."""
+    if str(op) in _REPEATS:
+        return value[0] > 0 and any(_is_needed(*item) for item in value[2])
+    if str(op) == "BRANCH":
+        return all(any(_is_needed(*item) for item in branch) for branch in value[1])
+    if str(op) == "SUBPATTERN":
+        return any(_is_needed(*item) for item in value[-1])
+    return str(op) in ("LITERAL", "NOT_LITERAL", "IN", "ANY")
 
 
 def _sequence(tree: Any) -> Iterator[tuple[Any, Any]]:
@@ -55,11 +88,6 @@ def _sequence(tree: Any) -> Iterator[tuple[Any, Any]]:
             yield from _sequence(value[-1])
         else:
             yield op, value
-
-
-def _own(op: Any, value: Any) -> frozenset[str]:
-    """The characters of an item that stands for exactly one; empty for all others."""
-    return _characters([(op, value)]) if str(op) in ("LITERAL", "NOT_LITERAL", "IN", "ANY") else frozenset()
 
 
 def _characters(tree: Any) -> frozenset[str]:

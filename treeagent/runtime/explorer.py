@@ -176,8 +176,8 @@ class TreeExplorer:
             self.counts.illegal += 1
         else:
             self.counts.unparsed += 1
-        more = {} if reason is None else {"reason": reason}
-        self._emit(Event("dropped", {"id": parent.id, "index": index, "text": text, "why": why, **more}))
+        event = {"id": parent.id, "index": index, "text": text, "why": why, "reason": reason}
+        self._emit(Event("dropped", event))
 
     def _add(self, thought: Thought) -> None:
         self.tree.add(thought)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError, meta
+from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError, meta, nodes
 
 from ..errors import did_you_mean
 from ..text import clean, lines
@@ -44,6 +44,26 @@ def _expression(source: str) -> Any:
 def evaluate(expression: str, fields: dict[str, Any]) -> bool:
     """Whether the expression holds. Raises one of FAULTS."""
     return bool(bounded(_expression(expression), fields))
+
+
+def fields(source: str) -> set[str]:
+    """The names that a template looks up. Raises one of FAULTS for a template that is not valid."""
+    return set(meta.find_undeclared_variables(_ENVIRONMENT.parse(source)))
+
+
+def texts_as_numbers(expression: str, names: Iterable[str]) -> list[str]:
+    """Those of the names, which stand for texts, that are added to each other or compared with a number."""
+    tree, texts = _ENVIRONMENT.parse(f"{{{{ {expression} }}}}"), set(names)
+    used: dict[str, None] = {}
+    pairs: list[list[nodes.Expr]] = [[node.left, node.right] for node in tree.find_all(nodes.Add)]
+    sums = len(pairs)
+    pairs += [[node.expr, *(part.expr for part in node.ops)] for node in tree.find_all(nodes.Compare)]
+    for place, parts in enumerate(pairs):
+        named = [part.name for part in parts if isinstance(part, nodes.Name) and part.name in texts]
+        numbers = [part for part in parts if isinstance(part, nodes.Const) and isinstance(part.value, (int, float))]
+        if named and (numbers or (place < sums and len(named) == 2)):
+            used |= dict.fromkeys(named)
+    return list(used)
 
 
 def faults(source: str, names: Iterable[str], *, expression: bool = False) -> list[tuple[int, str]]:

@@ -38,7 +38,8 @@ class YamlTask(Task):
     ) -> None:
         self.spec, lines, problems = parse(text, path)
         self.path = path
-        self._keys = KeyLines(path, lines)
+        self.keys = KeyLines(path, lines)
+        """Where each key stands, for messages."""
         self._variables: dict[str, Scalar] = {**self.spec.variables}
         for name, value in (variables or {}).items():
             if name not in self._variables:
@@ -52,9 +53,9 @@ class YamlTask(Task):
         try:
             self.checker = load_checker(self.spec.checker, allow_code=allow_code)
         except ConfigError as error:
-            problems.append(self._keys.problem(("checker",), str(error)))
+            problems.append(self.keys.problem(("checker",), str(error)))
         faulty = {problem.key for problem in problems}
-        problems += validation.problems(self.spec, self._pattern, self.checker, self._keys, faulty)
+        problems += validation.problems(self.spec, self._pattern, self.checker, self.keys, faulty)
         problems = problems or self._example_problems()
         if problems:
             raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
@@ -180,7 +181,7 @@ class YamlTask(Task):
         self, role: str, completion: str, input: str, parent: Thought, steps: Sequence[str]
     ) -> list[ProposedStep]:
         """The steps a completion proposes, in order; ``sample`` proposes one."""
-        reader = StepReader(self.spec, self._pattern, self.checker, self._variables, self._keys)
+        reader = StepReader(self.spec, self._pattern, self.checker, self._variables, self.keys)
         return reader.read(role, completion, input, parent, steps)
 
     def read_answer(self, completion: str) -> str | None:
@@ -224,7 +225,7 @@ class YamlTask(Task):
 
     def problem(self, key: str, message: str) -> Problem:
         """With the file and the line of the key."""
-        return self._keys.problem(tuple(key.split(".")), message)
+        return self.keys.problem(tuple(key.split(".")), message)
 
     def missing_prompt(self, role: str) -> str:
         """With the key and the file."""
@@ -238,7 +239,7 @@ class YamlTask(Task):
                 input = self.read_input(example)
                 root = self.root(input)
             except (InputError, ValueError) as error:
-                faults.append(self._keys.problem(("input", "examples", index), str(error)))
+                faults.append(self.keys.problem(("input", "examples", index), str(error)))
                 continue
             for role in self.roles:
                 try:
@@ -267,4 +268,4 @@ class YamlTask(Task):
         try:
             return templates.render(source, {**fields, **more})
         except templates.FAULTS as fault:
-            raise ConfigError([self._keys.problem(loc, templates.describe(fault))]) from fault
+            raise ConfigError([self.keys.problem(loc, templates.describe(fault))]) from fault
