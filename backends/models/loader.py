@@ -56,13 +56,9 @@ class Model:
     context: int | None
     """The most tokens of prompt and completion together; None when its configuration has no limit."""
     arguments: frozenset[str]
-<<<<<<< HEAD
-    """Names that the model's forward takes."""
+    """Names of the arguments of the model's forward."""
     parameters: int
     """Number of weights, tied ones once."""
-=======
-    """Names of the arguments of the model's forward."""
->>>>>>> house
 
     @property
     def cache(self) -> str:
@@ -189,14 +185,10 @@ def _check_size(where: Path | str, config: Any) -> None:
 
 @contextmanager
 def explained(where: Path | str, part: str) -> Iterator[None]:
-<<<<<<< HEAD
     """Turn what transformers, huggingface_hub, safetensors or gguf raise while they read a model into a ModelError.
 
     For a missing, damaged or foreign model they raise errors of nearly every kind.
     """
-=======
-    """Convert errors of transformers while it reads a model to ModelError."""
->>>>>>> house
     try:
         yield
     except ModelError:

@@ -11,11 +11,11 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..errors import BackendError, PluginError, TreeagentError
+from ..errors import BackendError, InputError, PluginError, TreeagentError
 from ..stop_signals import STOP_SIGNALS, interrupt
 from . import compare, export, models, plugins, solve, tasks, view
 from . import eval as eval_command
-from .arguments import FAULT, INTERRUPTED, NO_OUTPUT, PLUGIN_FAILED, SOLVED, WRONG, say
+from .arguments import FAULT, INTERRUPTED, NO_OUTPUT, PLUGIN_FAILED, SOLVED, WRONG, check_words, say
 from .plugin_commands import extra_commands
 from .streams import OutputError, guarded_streams
 
@@ -37,6 +37,14 @@ class _Group(TyperGroup):
         paragraphs = {name: (command.help or "").split("\n\n")[0] for name, command in self.commands.items()}
         with formatter.section("Commands"):
             formatter.write_dl([(name, " ".join(text.split())) for name, text in paragraphs.items()])
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of the command line. Raises a usage error for one that is not UTF-8 text."""
+        try:
+            check_words(args)
+        except InputError as error:
+            raise typer.BadParameter(str(error)) from error
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises typer.Exit with the documented code instead of a TreeagentError."""

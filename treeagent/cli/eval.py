@@ -15,7 +15,7 @@ import typer
 from .. import extras
 from ..errors import ConfigError
 from . import arguments
-from .arguments import INTERRUPTED, PLUGIN_FAILED, SOLVED, say
+from .arguments import INTERRUPTED, PLUGIN_FAILED, SOLVED, echo, say
 from .option_groups import BackendOptions, LimitOptions, OutputOptions, RunOptions, SearchOptions, with_option_groups
 
 if TYPE_CHECKING:
@@ -103,13 +103,20 @@ def evaluate(
         _draw(plot, title, outcomes, total)
     if output.as_json:
         report = {"settings": settings, **total.to_json()}
-        report |= {"at_once": at_once, "seconds": this_run.seconds, "engine": this_run.engine}
+        report |= {
+            "rows_without_gold": problems.ungraded,
+            "at_once": at_once,
+            "seconds": this_run.seconds,
+            "engine": this_run.engine,
+        }
         report["against"] = None if comparison is None else {"folder": str(against), **asdict(comparison)}
         typer.echo(json.dumps(report))
     else:
-        typer.echo(eval_report.report(title, total, this_run.seconds, this_run.engine))
+        echo(eval_report.report(title, total, this_run.seconds, this_run.engine))
+        if problems.ungraded:
+            echo(f"{problems.ungraded:,} of {len(problems.rows):,} rows have no gold answer")
         if against is not None:
-            typer.echo(eval_report.against(comparison, str(out or "this run"), str(against)))
+            echo(eval_report.against(comparison, str(out or "this run"), str(against)))
     _exit(evaluation, outcomes, out, interrupted=this_run.interrupted)
 
 

@@ -61,7 +61,7 @@ class RunOptions:
 
     def task_variables(self) -> dict[str, str]:
         """The ``--var`` words by name. Raises ConfigError."""
-        return arguments.pairs(self.variables, "--var")
+        return arguments.pairs(self.variables, "--var", texts=True)
 
     def load_task(self, name: str) -> Task:
         """The task with its variables. Raises ConfigError."""

@@ -21,6 +21,7 @@ from ..runtime.result import Result
 from ..sums import total
 
 FORMAT = 1
+_LONGEST = 200  # characters of a setting in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Outcome:
     input: str
     answer: str | None = None
     right: bool | None = None
-    """The verdict of the gold answer, else of the task; None when neither can tell. False without an answer."""
+    """The verdict of the gold answer, else of the task; None when neither can tell."""
     ended: str = "failed"
     error: str | None = None
     """The failure of a backend or another plug-in, for a problem without a verdict. Not a wrong answer."""
@@ -164,6 +165,14 @@ def _check_settings(path: Path, recorded: dict[str, Any], settings: dict[str, An
         if isinstance(before, dict) and isinstance(now, dict):
             _check_settings(path, before, now, f"{where}{key}.")
         raise JournalError(
-            f"{path} is another evaluation: its {where}{key} is {before!r}, this one's is {now!r}. Give another folder "
-            "with --out, or the same settings to continue it."
+            f"{path} is another evaluation: its {where}{key} is {_shown(before)}, this one's is {_shown(now)}. Give "
+            "another folder with --out, or the same settings to continue it."
         )
+
+
+def _shown(setting: Any) -> str:
+    """A setting in a line; of many row numbers their count and their ends."""
+    if isinstance(setting, list) and len(setting) > 8:
+        return f"{len(setting):,} values from {setting[0]!r} to {setting[-1]!r}"
+    text = repr(setting)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -15,6 +15,7 @@ from ..evaluator import Evaluator
 from ..plugin_boundary import PluginBoundary, at_input
 from ..search import Search
 from ..task import Task
+from ..text import argument
 from ..thought import Thought, ranked
 from . import factory
 from .budget import Budget, BudgetExhausted, Ledger
@@ -62,6 +63,7 @@ class Run:
         self, setup: Setup, input: str, journal: Path | None, on_event: Handler | None, *, resume: bool
     ) -> None:
         self._setup, self._on_event = setup, on_event
+        input = argument(input)
         with PluginBoundary("task", setup.task.name, at_input(input)):
             self.input = setup.task.read_input(input)
         self._ledger = Ledger(setup.budget, setup.backend.price, setup.judging.price)
@@ -102,7 +104,7 @@ class Run:
                 self._begin()  # else loading shows the model, which the first line names
             thought, ended = None, "finished"
             try:
-                thought = await self._search()
+                thought = self._solved_at_start() or await self._search()
                 ended = self._ledger.cut or ("refused" if self._explorer.all_refused else ended)
             except BudgetExhausted as exhausted:
                 ended = exhausted.limit
@@ -129,6 +131,11 @@ class Run:
             failure.attach(result)
             raise failure
         return result
+
+    def _solved_at_start(self) -> Thought | None:
+        """The root with its answer, which may be empty, where the task says that the input needs no step."""
+        root, explorer = self._explorer.root, self._explorer
+        return explorer.tree.update(root, answer=explorer.path_answer(root) or "") if root.terminal else None
 
     async def _search(self) -> Thought | None:
         loop = asyncio.get_running_loop()
