@@ -135,6 +135,14 @@ def test_a_template_may_guard_a_null(input: str, result: str, tmp_path: Path) ->
     assert rows(load(task(tmp_path, '{"question": "q", "answer": "1", "hint": null}', input))) == [result]
 
 
+def test_validate_shows_that_the_first_row_has_no_gold_answer(tmp_path: Path) -> None:
+    """A null is no fault there either."""
+    task(tmp_path, '{"question": "q", "answer": null}')
+    done = CliRunner().invoke(app, ["tasks", "validate", str(tmp_path / "qa.yaml")])
+    assert done.exit_code == 0, done.output
+    assert "its gold answer: none" in done.stdout
+
+
 # Names
 
 

@@ -138,15 +138,15 @@ def _checked(name: str, *, allow_code: bool) -> tuple[Task | None, list[str], li
 
 def _first_row(task: Task) -> Iterator[str]:
     """The number of rows, and the first one with its gold answer."""
-    from ..taskfile import dataset, readers, templates
+    from ..taskfile import dataset, readers
 
     if task.data is None:
         return
     rows = dataset.load(task).rows
     yield f"data: {len(rows):,} row{'' if len(rows) == 1 else 's'}; the first is {rows[0].input!r}"
     _, records = readers.records(task.data.file, task.data.folder, task.data.sha256)
-    gold = None if task.data.gold is None else templates.render(task.data.gold, records[rows[0].number].fields)
-    yield "its gold answer: " + ("none; answers cannot be graded" if gold is None else repr(gold))
+    gold = dataset.gold_answer(task.data.gold, records[rows[0].number])
+    yield "its gold answer: " + ("none; its answer cannot be graded" if gold is None else repr(gold))
 
 
 def _abilities(task: Task) -> Iterator[str]:

@@ -12,7 +12,7 @@ from ..plugin_boundary import PluginBoundary, at_input
 from ..task import Task
 from . import templates
 from .nulls import NullValueError
-from .readers import records
+from .readers import Record, records
 from .row_faults import RowFault, problems, template_fault
 
 
@@ -102,16 +102,25 @@ def load(task: Task, start: int = 0, stop: int | None = None, source: str | None
         except InputError as error:
             faults.append(RowFault(record, "", str(error)))
         try:
-            gold = None if spec.gold is None else templates.render(spec.gold, record.fields, row=True)
-        except NullValueError:
-            gold = None
+            gold = gold_answer(spec.gold, record)
         except templates.FAULTS as fault:
             faults.append(template_fault(fault, "data.gold", record, names))
             continue
-        if gold is not None and gold.strip():
+        if gold is not None:
             golds[number] = gold
     if faults:
         raise ConfigError(problems(faults, task, path, len(chosen)))
     if not rows:
         raise ConfigError(f"{path}: no rows from {start} to {'the end' if stop is None else stop}")
     return Data(tuple(rows), Gold(task, golds), ungraded=0 if spec.gold is None else len(rows) - len(golds))
+
+
+def gold_answer(template: str | None, record: Record) -> str | None:
+    """The gold answer of a row; None where it is null or empty. Raises one of ``templates.FAULTS``."""
+    if template is None:
+        return None
+    try:
+        gold = templates.render(template, record.fields, row=True)
+    except NullValueError:
+        return None
+    return gold if gold.strip() else None
