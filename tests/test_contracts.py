@@ -97,7 +97,7 @@ def solved(request: pytest.FixtureRequest) -> tuple[Checker, Solution]:
     assert result.thought is not None
     thoughts = result.tree.lineage(result.thought)
     texts, states = tuple(each.text for each in thoughts), tuple(each.state for each in thoughts)
-    return task.checker, Solution(result.input, texts, result.answer, states)
+    return registry.load("checker", request.param)(), Solution(result.input, texts, result.answer, states)
 
 
 class TestEveryChecker(CheckerContract):

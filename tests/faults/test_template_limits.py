@@ -171,7 +171,7 @@ def test_a_task_file_without_end_is_refused(tmp_path: Path) -> None:
     """No more than a megabyte is read."""
     path = tmp_path / "large.yaml"
     path.write_bytes(b"#" * 1_000_001)
-    with pytest.raises(ConfigError, match="too large"):
+    with pytest.raises(ConfigError, match="it has more than 1 MiB"):
         YamlTask.load(path)
 
 
