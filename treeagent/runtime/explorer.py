@@ -48,6 +48,7 @@ class TreeExplorer:
         self._visits: dict[int, int] = {}
         self._siblings: dict[int, int] = {}
         self._attempts: set[int] = set()
+        self._pace, self._reading = aio.Pace(), asyncio.Lock()
 
     # Growing
 
@@ -96,7 +97,8 @@ class TreeExplorer:
                 except BudgetExhausted as exhausted:
                     refused = exhausted
                     continue
-                grown[place] = await self._read(thoughts[place], role, *reply, expansions[place][2], apart=apart)
+                async with self._reading:  # reply by reply, so that no thread's speed decides on numbers
+                    grown[place] = await self._read(thoughts[place], role, *reply, expansions[place][2], apart=apart)
                 if judge_each:
                     judging += [asyncio.ensure_future(self._judge([child])) for child in grown[place]]
             if refused is not None:
@@ -123,7 +125,7 @@ class TreeExplorer:
         steps = self.steps(parent)
         children: list[Thought] = []
         for sample, completion in enumerate(reply.completions):
-            read = await aio.in_thread(self.task.read_thoughts, role, completion.text, self.input, parent, steps)
+            read = await self._pace.in_thread(self.task.read_thoughts, role, completion.text, self.input, parent, steps)
             for step in read:
                 if len(children) == most:
                     return children
@@ -195,7 +197,7 @@ class TreeExplorer:
             for index, task in enumerate(tasks):
                 request, reply = await task
                 text = reply.completions[0].text.strip()
-                answer = await aio.in_thread(self.task.read_answer, text)
+                answer = await self._pace.in_thread(self.task.read_answer, text)
                 thought = Thought(
                     len(self.tree), self.root.id, text, self.root.state, f"{role} {visit + index}", 1,
                     (visit + index,), True, answer, request=request, sample=0,
@@ -230,7 +232,7 @@ class TreeExplorer:
             return thought
         if self.task.has("answer"):
             _, reply = await self._requests.complete("answer", thought, thought.place, n=1)
-            answer = await aio.in_thread(self.task.read_answer, reply.completions[0].text)
+            answer = await self._pace.in_thread(self.task.read_answer, reply.completions[0].text)
         else:
             answer = self.task.path_answer(self.input, thought, self.steps(thought))
         if answer is None:

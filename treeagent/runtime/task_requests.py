@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from .. import aio
 from ..backend import Key, Reply, Request, ScoreRequest, Scores
 from ..task import Task
 from ..thought import Thought, Tree
@@ -16,6 +20,7 @@ class TaskRequests:
     def __init__(self, task: Task, input: str, tree: Tree, seed: int, broker: RequestBroker) -> None:
         self.task, self.input, self.tree, self.seed = task, input, tree, seed
         self._broker = broker
+        self._pace, self._turn = aio.Pace(), asyncio.Lock()
 
     async def complete(
         self,
@@ -31,11 +36,19 @@ class TaskRequests:
         """The request's id and its reply; ``n`` defaults to the task's. Raises BudgetExhausted, BackendError."""
         sampling, count = self.task.sampling(role)
         shown = [{"state": choice.state, "text": choice.text, "steps": self.tree.steps(choice)} for choice in choices]
-        prompt = self.task.prompt(role, self.input, thought, self.tree.steps(thought), shown)
+        prompt = await self._prompt(role, thought, shown)
         request = Request(prompt, Key(self.seed, role, place, visit), sampling, count if n is None else n)
         return await self._broker.complete(request, role, thought.id, by)
 
     async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> tuple[str, Scores]:
         """The request's id and the log-likelihoods of continuations. Raises BudgetExhausted, BackendError."""
-        prompt = self.task.prompt(role, self.input, thought, self.tree.steps(thought))
+        prompt = await self._prompt(role, thought)
         return await self._broker.score(ScoreRequest(prompt, tuple(continuations)), thought.id)
+
+    async def _prompt(self, role: str, thought: Thought, choices: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The prompt; one after the other, so that a timer and Ctrl-C come between prompts that take long."""
+        async with self._turn:
+            began = time.monotonic()
+            prompt = self.task.prompt(role, self.input, thought, self.tree.steps(thought), choices)
+            await self._pace.spent(time.monotonic() - began)
+        return prompt
