@@ -213,6 +213,8 @@ class Task(ABC):
     ) -> list[ProposedStep]:
         """The steps that a completion of ``propose`` or ``sample`` proposes, in order; ``sample`` proposes at most one.
 
+        A search calls this and :meth:`read_answer` in a thread, so that a text that takes long holds up nothing else.
+
         Illegal and unreadable steps are returned with their fault, so that they can be counted.
         """
 

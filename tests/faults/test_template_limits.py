@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from treeagent import ConfigError, YamlTask
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.taskfile import templates
 
+resource = pytest.importorskip("resource")
 PATH = Path("own.yaml")
 TASK = """name: plain
 description: A task with one prompt.

@@ -207,11 +207,11 @@ def test_thoughts_have_the_same_numbers_whether_a_completion_is_slow_or_not() ->
     def tree(delay: str) -> list[tuple[int, str]]:
         text = TASK.replace(r"(\w|\w\w)+\?[.!]", r"(?:[a-z]|(\w|\w\w)+\?[.!])").replace("depth: 1", "depth: 2")
         lines = "a\nb\nc"
-        backend = ScriptedBackend(lambda request: f"{delay}\n{lines}" if request.prompt.startswith("P") else "sure")
+        backend = ScriptedBackend(lambda request: f"{lines}\n{delay}" if request.prompt.startswith("P") else "sure")
         result = Agent(YamlTask(text, PATH), "bfs", backend=backend).solve("go")
         return [(thought.id, thought.text) for thought in result.tree]
 
-    slow = "a" * 27 + "? b!"  # some milliseconds, more than the loop waits for
+    slow = HOSTILE  # a second, more than the loop waits for
     assert tree(slow) == tree("%")
 
 
@@ -223,11 +223,11 @@ def test_a_call_in_a_thread_gives_what_the_function_gives() -> None:
         raise KeyError("x")
 
     async def calls() -> None:
-        assert await aio.in_thread(len, "abc") == 3
+        assert await aio.Pace().in_thread(len, "abc") == 3
         with pytest.raises(KeyError):
-            await aio.in_thread(fail)
-        waiting = asyncio.ensure_future(aio.in_thread(gate.wait))
-        await asyncio.wait({waiting}, timeout=0.1)
+            await aio.Pace().in_thread(fail)
+        waiting = asyncio.ensure_future(aio.Pace().in_thread(gate.wait))
+        await asyncio.wait({waiting}, timeout=0.3)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -241,3 +241,15 @@ def test_a_deadline_is_used_up_once() -> None:
     deadline = Deadline(0.0)
     with pytest.raises(PatternLimitError), deadline:
         pass
+
+
+def test_prompts_that_take_long_do_not_add_up() -> None:
+    """Thirty branches whose prompts take a third of a second each: ``seconds`` ends the search between two of them."""
+    slow = "{% for i in range(100000) %}{% set x = i %}{% endfor %}"
+    text = TASK.replace(r"(\w|\w\w)+\?[.!]", ".*").replace("V {{ state }}", f"{slow} {{{{ state }}}}")
+    lines = "\n".join(f"step {n}" for n in range(30))
+    backend = ScriptedBackend(lambda request: lines if request.prompt.startswith("P") else "sure")
+    agent = Agent(YamlTask(text, PATH), "bfs", backend=backend, budget=Budget(seconds=0.5))
+    began = time.process_time()
+    assert agent.solve("go").ended == "seconds"
+    assert time.process_time() - began < 3

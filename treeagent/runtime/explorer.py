@@ -54,6 +54,7 @@ class TreeExplorer:
         self._visits: dict[int, int] = {}
         self._siblings: dict[int, int] = {}
         self._attempts: set[int] = set()
+        self._pace, self._reading = aio.Pace(), asyncio.Lock()
 
     # Growing
 
@@ -104,7 +105,8 @@ class TreeExplorer:
                     continue
                 if reply is None:
                     continue  # refused: the branch ends here
-                grown[place] = await self._read(thoughts[place], role, *reply, expansions[place][2], apart=apart)
+                async with self._reading:  # reply by reply, so that no thread's speed decides on numbers
+                    grown[place] = await self._read(thoughts[place], role, *reply, expansions[place][2], apart=apart)
                 if judge_each is not None:
                     judging += [asyncio.ensure_future(judge_each([child])) for child in grown[place]]
             if exhausted is not None:
@@ -140,7 +142,7 @@ class TreeExplorer:
         for sample, completion in enumerate(reply.completions):
             if completion.finish == "refused":
                 continue
-            proposed = await aio.in_thread(self._guarded.read_thoughts, role, completion.text, parent, steps)
+            proposed = await self._pace.in_thread(self._guarded.read_thoughts, role, completion.text, parent, steps)
             if not proposed and not completion.text.strip():
                 self.counts.unparsed += 1
             for step in proposed:
@@ -210,7 +212,7 @@ class TreeExplorer:
                 if reply is None or completion is None:
                     continue
                 text = strip_breaks(completion.text)
-                answer = await aio.in_thread(self._guarded.read_answer, text)
+                answer = await self._pace.in_thread(self._guarded.read_answer, text)
                 thought = Thought(
                     len(self.tree), self.root.id, text, self.root.state, f"{role} {visit + index}", 1,
                     (visit + index,), True, answer, request=reply[0], sample=0,
@@ -248,7 +250,7 @@ class TreeExplorer:
             completion = None if reply is None else _first(reply[1])
             if completion is None:
                 return thought
-            answer = await aio.in_thread(self._guarded.read_answer, completion.text)
+            answer = await self._pace.in_thread(self._guarded.read_answer, completion.text)
         else:
             answer = self.path_answer(thought)
         if answer is None:
