@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,19 @@ class Stairs(Task):
 def climber(request: Request) -> str:
     """Knows the way."""
     return {"propose": "1\n2\n3\nx", "value": " sure", "io": "2 1"}[request.key.role]
+
+
+class TestTheExample(TaskContract):
+    """The class of ``examples/python_task.py``, which documents show."""
+
+    def task(self) -> Task:
+        example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "python_task.py"))
+        task: Task = example["ThreeNumbers"]()
+        return task
+
+    def oracle(self) -> Backend:
+        steps = "10 - 4 = 6 (left: 4 6)\n4 * 6 = 24 (left: 24)"
+        return ScriptedBackend(lambda request: " sure" if request.key.role == "value" else steps)
 
 
 class TestFilesAndClasses(TaskContract):
