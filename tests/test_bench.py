@@ -443,7 +443,7 @@ def test_a_rounded_type_is_reported_and_is_no_error(folder):
 
 
 def test_a_wrong_token_is_found(folder, monkeypatch):
-    """The mode is marked, the first difference is told with its gap, and the exit code is 1."""
+    """The mode is marked, the first difference is printed with its gap, and the exit code is 1."""
     real = generating.GenerateRunner._batched
 
     def spoiled(*arguments):
