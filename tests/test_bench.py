@@ -183,7 +183,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, content, said):
         (["--temperature", "1", "--reference", "transformers-serial"], "noise of its own"),
         (["--top-p", "0"], "--top-p"),
         (["--plot", "picture.gif"], ".png"),
-        (["--json", "/nowhere/at/all.json"], "a folder that exists"),
+        (["--json", "/nowhere/at/all.json"], "cannot write"),
         (["--dtype", "float23"], "float32"),
         (["--model", "smolm2"], "Did you mean 'smollm2'"),
         (["--device", "gpu"], "no device"),
@@ -443,7 +443,7 @@ def test_a_rounded_type_is_reported_and_is_no_error(folder):
 
 
 def test_a_wrong_token_is_found(folder, monkeypatch):
-    """The mode is marked, the first difference is told with its gap, and the exit code is 1."""
+    """The mode is marked, the first difference is printed with its gap, and the exit code is 1."""
     real = generating.GenerateRunner._batched
 
     def spoiled(*arguments):

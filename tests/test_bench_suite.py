@@ -158,7 +158,7 @@ def test_methods_that_cannot_run_are_left_out(tmp_path: Path) -> None:
 
 
 def test_some_methods_can_be_chosen_by_their_labels() -> None:
-    """The baseline is always among them; a label that nobody has is refused with the nearest."""
+    """The baseline is always among them; an unknown label is refused, and the nearest is named."""
     assert [method.label for method in select_methods(None, ["auto", "STAND"])] == ["AR", "STAND", "auto"]
     result = call("--temperature", "0", "--methods", "auto,n-gram tables", "-q")
     assert result.exit_code == 0, result.output

@@ -95,7 +95,7 @@ def test_several_lines_on_standard_input_are_several_results(tmp_path):
 
 
 def test_without_an_input_the_first_example_is_solved_and_named():
-    """Nothing to read means the task's first example, and the person is told."""
+    """Without input the task's first example is used, and a line says so."""
     result = call("solve", "-t", "game24", "-b", "helpers:Oracle")
     assert result.exit_code == 0
     assert "taking the first example of game24: 4 9 10 13" in result.stderr
@@ -213,7 +213,7 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path):
 
 
 def test_resume_can_raise_a_limit_that_the_run_hit(tmp_path):
-    """A run that stopped for want of calls goes on when it is given more."""
+    """A run that stopped at its limit of calls continues with a higher limit."""
     journal = tmp_path / "run.jsonl"
     assert call("solve", *ORACLE, "--max-calls", "10", "--journal", str(journal)).exit_code == 1
     again = call("resume", str(journal), "--allow-code", "--max-calls", "1000")
@@ -337,7 +337,7 @@ prompts: {io: "{{ input }}"}
 
 
 def test_progress_lines_come_at_most_once_a_second_and_at_least_every_ten():
-    """A change is told after a second; where nothing changes a line still shows that the search is alive."""
+    """A change is printed after a second; without changes a line still appears every ten seconds."""
     now, lines = [0.0], []
     progress = Lines(lines.append, clock=lambda: now[0])
     progress.begin("searching")

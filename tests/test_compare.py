@@ -152,7 +152,7 @@ def test_the_table_is_followed_by_speed_ups_and_the_engines_own_figures(repeat, 
     ("model", "warm", "repeat", "runs"), [("drifts@3", [], 2, 3), ("drifts@2", ["--warm"], 1, 2), ("a", [], None, 5)]
 )
 def test_every_run_is_held_against_the_first_of_all(diary, model, warm, repeat, runs):
-    """A backend that parts from itself is a difference too, which ends the comparison and claims no speed-up."""
+    """A backend whose repeats differ is a difference too: the comparison ends without a speed-up."""
     backends = f"metered:Metered:{model},metered:Metered:b"
     result = call("compare", "-t", "game24", "-b", backends, "-i", "4 9 10 13", "--repeat", "4", *warm, "--json")
     found = json.loads(result.stdout)

@@ -83,7 +83,7 @@ def test_a_slice_keeps_the_numbers_of_the_file(tmp_path):
         ("a.txt", "", "{{ line }}", "no rows"),
     ],
 )
-def test_a_faulty_file_is_told_with_its_line(tmp_path, file, content, input, said):
+def test_a_faulty_file_is_reported_with_its_line(tmp_path, file, content, input, said):
     """Nothing is skipped in silence."""
     with pytest.raises(ConfigError) as caught:
         load(task(tmp_path, file, content, input, None))

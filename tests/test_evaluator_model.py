@@ -45,7 +45,7 @@ class Told(Oracle):
 
 @pytest.mark.parametrize("evaluator", ["value", "choice"])
 def test_judgements_are_asked_of_the_evaluators_backend(evaluator: str) -> None:
-    """Everything that an evaluator asks, and nothing else; figures of both are told apart."""
+    """All requests of an evaluator and no others use it; the figures of both models are separate."""
     writer, judge = Told(), Told()
     agent = Agent("game24", "bfs", backend=writer, evaluator_model=judge, evaluator=evaluator)
     result = agent.solve("4 5 6 10")

@@ -437,7 +437,7 @@ def test_a_backend_that_never_answers_ends_by_the_clock(search: Search) -> None:
 
 
 @pytest.mark.parametrize("answers", range(12))
-def test_cancelling_a_run_leaves_nothing_behind(answers: int) -> None:
+def test_nothing_remains_of_a_cancelled_run(answers: int) -> None:
     """Cancelled from outside at any request, the run passes the cancellation on and no task stays."""
 
     class Stuck(Silent):

@@ -59,7 +59,7 @@ def test_the_core_imports_no_plugin(path: Path) -> None:
     assert not [module for module in imports(path) if plugin.match(module) and not siblings.match(module)]
 
 
-def test_strategies_know_no_backend_and_backends_no_strategy() -> None:
+def test_strategies_import_no_backend_and_backends_no_strategy() -> None:
     """The plug-in folders do not know each other, but for the bundled model's training, which is about one task."""
     for folder in PLUGINS:
         for path in (ROOT / folder).rglob("*.py"):

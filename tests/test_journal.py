@@ -92,7 +92,7 @@ def test_every_event_that_a_handler_sees_is_on_disk(tmp_path: Path) -> None:
 
 
 def test_a_line_is_on_disk_as_soon_as_it_is_written(tmp_path: Path) -> None:
-    """A kill at any moment loses nothing that a handler has seen: each event is flushed before the handler is told."""
+    """A kill at any moment loses nothing that a handler has seen: each event is flushed before the handler call."""
     path = tmp_path / "run.jsonl"
     counts: list[tuple[int, int]] = []
     solve(TreeBackend(TREE), BFS(), journal=path, on_event=lambda event: counts.append((len(read(path)), len(counts))))
@@ -464,7 +464,7 @@ def test_which_tokens_were_drafted_comes_back_from_json_and_may_be_unknown() -> 
 
 
 def test_a_judgement_names_the_requests_it_was_made_from(tmp_path: Path) -> None:
-    """Each of the ids is that of a request asked at a thought, its reply's time is told, and none is missing."""
+    """Each id is that of a request at a thought, the time of its reply is recorded, and none is missing."""
     path = tmp_path / "run.jsonl"
     solve(TreeBackend(TREE), BFS(), journal=path)
     events = [event.data for event in read(path)]

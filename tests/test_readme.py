@@ -22,7 +22,7 @@ def _blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, which looks like the checkout to somebody following the README."""
+    """The working folder, with the files of the checkout that the README uses."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -87,5 +87,5 @@ def test_an_example_runs_and_prints_its_point(name: str, house: Path, capfd: pyt
 
 
 def test_every_example_is_listed_here() -> None:
-    """No program lies about untested."""
+    """No program is untested."""
     assert {path.name for path in (ROOT / "examples").iterdir() if path.suffix in (".py", ".sh")} == set(EXAMPLES)

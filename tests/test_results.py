@@ -142,7 +142,7 @@ def test_tables_of_several_numbers_of_branches() -> None:
 
 
 def test_a_table_of_evaluations() -> None:
-    """How many times as fast as the first of the same backend; failures are told beside what is solved."""
+    """How many times as fast as the first of the same backend; failures are shown beside what is solved."""
 
     def line(backend: str, at_once: int, seconds: float, failed: int = 0) -> str:
         settings = {"task": "t", "search": {"name": "bfs"}, "backend": {"name": backend, "model": "m"}}
@@ -159,7 +159,7 @@ def test_a_table_of_evaluations() -> None:
 
 
 def test_every_file_of_results_is_quoted_or_named() -> None:
-    """No measurement lies about without anything to say what it is."""
+    """Every measurement is quoted or explained in a document."""
     said = "".join(document.read_text() for document in DOCUMENTS)
     for path in sorted((ROOT / "docs" / "results").glob("*.json*")):
         assert path.name in said, path.name

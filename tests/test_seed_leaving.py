@@ -93,7 +93,7 @@ def test_a_cancelled_request_frees_its_memory_at_once(
     clean(backend)
 
 
-def test_a_cancelled_search_leaves_nothing(backend: SeedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_remains_of_a_cancelled_search(backend: SeedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of its requests at once, those still waiting for a row too: not a slot is in use any more."""
     backend.reset()
     monkeypatch.setattr(scheduler(backend), "max_rows", 3)

@@ -279,7 +279,7 @@ def test_variables_are_typed_and_checked() -> None:
 
 
 def test_an_undefined_variable_is_reported_before_any_run() -> None:
-    """A template that uses what nobody defines is refused at load."""
+    """A template with an undefined name is refused at load."""
     [(_, key, message)] = faults(SHOUT.replace("{{ word }}", "{{ wrd }}"))
     assert (key, "Did you mean 'word'" in message) == ("prompts.io", True)
 

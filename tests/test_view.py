@@ -177,7 +177,7 @@ def test_an_older_journal_leaves_unknown_what_it_does_not_tell(journal: Path) ->
     ],
 )
 def test_accepted_draft_tokens_are_marked_in_the_text(sample: dict[str, Any], expected: list[tuple[str, int]]) -> None:
-    """Runs of tokens by whether a draft had guessed them; -1 where nobody tells, or where in the text is unknown."""
+    """Runs of tokens by whether they were drafted; -1 where that or their place in the text is unknown."""
     assert pieces(sample) == expected
 
 
@@ -212,7 +212,7 @@ def test_equal_runs_have_no_difference(tmp_path: Path) -> None:
 
 
 def test_the_first_difference_is_the_first_request_that_was_answered_otherwise(tmp_path: Path) -> None:
-    """It is shown where it was asked, with what either run was told there."""
+    """It is shown at its request, with the replies of both runs."""
 
     def change(run: Story, second: int) -> None:
         [line] = [line for line in run.lines if line.get("id") == "p0"]
@@ -306,7 +306,7 @@ def test_events_out_of_place_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_the_engines_rounds_are_in_the_journal_and_in_the_page(tmp_path: Path) -> None:
-    """What they tell adds up to the engine's own figures; each round is told before the answers that it made."""
+    """Their sums are the engine's own figures; each round precedes the replies that it completed."""
     path = tmp_path / "run.jsonl"
     options = {"backend.device": "cpu", "backend.draft": "mini-draft", "backend.draft_tokens": 3}
     agent = Agent("game24", "bfs", backend="seed", options=options, budget=Budget(calls=12))
