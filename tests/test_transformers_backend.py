@@ -21,7 +21,7 @@ from treeagent.backends.sampling.sampler import choose
 from treeagent.backends.transformers import backend as backend_module
 from treeagent.backends.transformers import generate as decoding
 from treeagent.backends.transformers.backend import TransformersBackend
-from treeagent.errors import BackendError, ConfigError, ModelError, UnknownNameError
+from treeagent.errors import BackendError, ConfigError, ModelError, RequestRefusedError, UnknownNameError
 
 PROMPTS = ["24", "Numbers: 4 5 6\nSteps:\n", "a much longer prompt, so that the rows are padded: " + "abc " * 9]
 
@@ -214,7 +214,7 @@ def test_too_long_a_prompt_fails_alone(exact):
     answered, *failed = asyncio.run(run())
     assert answered.completions
     for error in failed:
-        assert isinstance(error, BackendError)
+        assert isinstance(error, RequestRefusedError)  # this request alone: its branch ends, not the search
         assert f"context is {CONTEXT}" in str(error)
 
 

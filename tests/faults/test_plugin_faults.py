@@ -104,7 +104,7 @@ def test_a_reply_of_a_wrong_type_is_the_backends_fault(reply: Any) -> None:
 
 def test_a_backend_without_a_name_or_with_a_wrong_option_is_told_so() -> None:
     """Before any request."""
-    with pytest.raises(PluginError, match="it has no name"):
+    with pytest.raises(PluginError, match=r"it has no name"):
         Agent("game24", "bfs", backend=NamelessBackend())
     words = ["-t", "game24", "-b", "faulty:ClosedBackend", "-i", "4 9 10 13", "--set", "backend.foo=1"]
     done = call("solve", *words)

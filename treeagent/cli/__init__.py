@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import traceback
 from typing import Annotated, Any
@@ -136,8 +135,7 @@ def _run() -> int:
     try:
         sys.stdout.flush()
     except OutputError as error:
-        say(f"Error: {error}")
+        if code != NO_OUTPUT:
+            say(f"Error: {error}")
         code = NO_OUTPUT
-    with contextlib.suppress(OutputError):
-        sys.stdout.flush()
     return STOP_SIGNALS.exit_code if code == INTERRUPTED else code

@@ -17,25 +17,35 @@ class OutputError(TreeagentError):
 
 
 class StandardOutput(io.TextIOWrapper):
-    """Raises OutputError where it cannot be written; what is written after that is lost in silence."""
+    """Raises OutputError where it cannot be written, and from then on, for a library may catch the first one."""
+
+    _failure: str | None = None
 
     def write(self, text: str) -> int:
         """Write a text. Raises OutputError."""
-        try:
+        with self._checked():
             return super().write(text)
-        except OSError as error:
-            raise self._failure(error) from error
 
     def flush(self) -> None:
         """Write what is buffered. Raises OutputError."""
-        try:
+        with self._checked():
             super().flush()
-        except OSError as error:
-            raise self._failure(error) from error
 
-    def _failure(self, error: OSError) -> OutputError:
-        _discard(self.fileno())
-        return OutputError(f"cannot write standard output: {error.strerror}; the result is incomplete there")
+    def close(self) -> None:
+        """Close the stream; a failure has been raised before."""
+        with contextlib.suppress(OutputError):
+            super().close()
+
+    @contextlib.contextmanager
+    def _checked(self) -> Iterator[None]:
+        if self._failure is not None:
+            raise OutputError(self._failure)
+        try:
+            yield
+        except OSError as error:
+            self._failure = f"cannot write standard output: {error.strerror}; the result is incomplete there"
+            _discard(self.fileno())
+            raise OutputError(self._failure) from error
 
 
 class StandardError(io.TextIOWrapper):

@@ -1,0 +1,105 @@
+"""SIGTERM and SIGHUP end a command like Ctrl-C: the best attempt is printed, and what was written stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_cli import ORACLE, blocked, call, spawn
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO and signals of POSIX")
+NAMES = ["SIGINT", "SIGTERM", "SIGHUP"]
+
+
+def number(name: str) -> int:
+    """Of a signal."""
+    return int(getattr(signal, name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_signal_prints_the_best_attempt(name: str, tmp_path: Path) -> None:
+    """Code 128 + n, as a shell says it; the journal has its end and can be resumed."""
+    process, journal, end = blocked(tmp_path, at=30)
+    process.send_signal(number(name))
+    os.close(end)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number(name), err
+    assert json.loads(out)["ended"] == "interrupted"
+    assert json.loads(out)["path"]
+    assert json.loads(journal.read_text().splitlines()[-1])["type"] == "end"
+    assert call("resume", str(journal)).exit_code == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_second_signal_ends_at_once(name: str, tmp_path: Path) -> None:
+    """Although the request never returns."""
+    process, journal, end = blocked(tmp_path, at=30)
+    process.send_signal(number(name))
+    while process.poll() is None:  # a signal sent before the first has been handled merges with it
+        process.send_signal(number(name))
+    process.communicate()
+    os.close(end)
+    assert process.returncode == 128 + number(name)
+    assert call("resume", str(journal)).exit_code == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("command", ["eval", "compare"])
+def test_eval_and_compare_stop_as_well(command: str, name: str, tmp_path: Path) -> None:
+    """What is finished is reported and kept."""
+    gate, data = tmp_path / "gate", tmp_path / "hands.txt"
+    os.mkfifo(gate)
+    data.write_text("4 9 10 13\n4 5 6 10\n")
+    stop = ["--set", f"backend.gate={gate}", "--set", "backend.at=100", "--data", str(data)]
+    words = {
+        "eval": ["-b", "helpers:Oracle", "--at-once", "1", "--out", str(tmp_path / "out")],
+        "compare": ["-b", "helpers:Oracle,helpers:Oracle"],
+    }[command]
+    process = spawn(command, "-t", "game24", *words, *stop)
+    end = os.open(gate, os.O_WRONLY)  # returns once that request has been made
+    gate.unlink()
+    process.send_signal(number(name))
+    os.close(end)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number(name), err
+    assert "Interrupted: " in err
+    if command == "eval":
+        assert "1 of 2 problems run" in out
+
+
+def test_a_signal_while_a_command_waits_for_its_input_is_a_plain_end() -> None:
+    """Nothing has begun: one line and the code."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from treeagent.cli import main; main()", "solve", "-t", "game24", "-i", "-"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert "Reading inputs from standard input" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    assert process.stderr.read() == "Interrupted.\n"
+    process.communicate()
+
+
+def test_a_process_that_ignores_sighup_goes_on(tmp_path: Path) -> None:
+    """As under ``nohup``: the search ends by itself."""
+    journal, gate = tmp_path / "run.jsonl", tmp_path / "gate"
+    os.mkfifo(gate)
+    options = ["--set", f"backend.gate={gate}", "--set", "backend.at=30"]
+    command = [sys.executable, "-m", "treeagent", "solve", *ORACLE, *options, "--journal", str(journal)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen(
+        ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *command], env=env, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    end = os.open(gate, os.O_WRONLY)
+    process.send_signal(signal.SIGHUP)
+    os.close(end)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "(solved)" in out
