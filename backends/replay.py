@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from treeagent.backend import Backend, Reply, Request, ScoreRequest, Scores
-from treeagent.errors import ConfigError, NotRecordedError
+from treeagent.errors import BackendError, ConfigError, NotRecordedError, RequestRefusedError
 from treeagent.runtime import journal
 
 
@@ -24,11 +24,14 @@ class ReplayBackend(Backend):
         self.model: str = str(path)
         self._replies: dict[str, Reply] = {}
         self._scores: dict[str, Scores] = {}
+        self._refusals: dict[str, str] = {}
         for event in journal.read(Path(path)):
             if event.type == "completion":
                 self._replies[event.data["id"]] = journal.reply_from(event.data)
             elif event.type == "scores":
                 self._scores[event.data["id"]] = journal.scores_from(event.data)
+            elif event.type == "refused":
+                self._refusals[event.data["id"]] = str(event.data["error"])
         # A recorded answer was given to this very key, so the replay is as reproducible as a seeded model.
         self.capabilities = frozenset({"generate", "score", "seed", "beams"})
 
@@ -42,24 +45,26 @@ class ReplayBackend(Backend):
         return cls(model)
 
     async def generate(self, request: Request) -> Reply:
-        """The recorded reply. Raises NotRecordedError."""
+        """The recorded reply. Raises NotRecordedError, and RequestRefusedError where the request was refused."""
         if (reply := self._replies.get(request.id)) is None:
-            raise NotRecordedError(self._missing("completion", request.prompt))
+            raise self._missing("completion", request)
         return reply
 
     async def score(self, request: ScoreRequest) -> Scores:
-        """The recorded scores. Raises NotRecordedError."""
+        """The recorded scores. Raises NotRecordedError, and RequestRefusedError where the request was refused."""
         if (scores := self._scores.get(request.id)) is None:
-            raise NotRecordedError(self._missing("scores", request.prompt))
+            raise self._missing("scores", request)
         return scores
 
     def describe(self) -> dict[str, Any]:
         """Name and journal."""
         return {"name": self.name, "model": self.model, "options": {}}
 
-    def _missing(self, what: str, prompt: str) -> str:
-        return (
-            f"the journal {self.model} holds no {what} for the prompt that begins "
-            f"{prompt.split(chr(10), 1)[0][:80]!r} with these settings. Run with the task, settings and seed of the "
-            "recorded run."
+    def _missing(self, what: str, request: Request | ScoreRequest) -> BackendError:
+        if (message := self._refusals.get(request.id)) is not None:
+            return RequestRefusedError(message)
+        begin = request.prompt.split("\n", 1)[0][:80]
+        return NotRecordedError(
+            f"the journal {self.model} holds no {what} for the prompt that begins {begin!r} with these settings. "
+            "Run with the task, settings and seed of the recorded run."
         )

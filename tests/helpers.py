@@ -9,11 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from treeagent import Backend, BackendError, Completion, ConfigError, Reply, Request, ScoreRequest, Scores, Usage
+from treeagent import (
+    Backend,
+    BackendError,
+    Completion,
+    ConfigError,
+    Reply,
+    Request,
+    RequestRefusedError,
+    ScoreRequest,
+    Scores,
+    Usage,
+)
 from treeagent.backends.training.mini_data import listed, solvable
 from treeagent.tasks.game24_rules import read
 
-OPTIONS = ("log", "gate", "at", "fail_at", "spoil")
+OPTIONS = ("log", "gate", "at", "fail_at", "refuse_at", "spoil")
 
 
 @dataclass
@@ -25,8 +36,9 @@ class Oracle(Backend):
     """Proposes every sensible step, judges exactly, and spells the answer from the steps.
 
     ``log``: a file that gets a line per request. ``gate``: a FIFO that request number ``at`` opens, and waits until
-    it is closed; a gate that is no longer there stops nobody. ``fail_at``: this request fails. ``spoil``: a role whose
-    completions are nonsense. ``model`` "wrong" labels every state the other way round.
+    it is closed; a gate that is no longer there stops nobody. ``fail_at``: this request fails. ``refuse_at``: this one
+    is refused. ``spoil``: a role whose completions are nonsense. ``model`` "wrong" labels every state the other way
+    round.
     """
 
     name = "helpers:Oracle"
@@ -69,6 +81,8 @@ class Oracle(Backend):
                 file.write(f"{what}\n")
         if str(self.calls.made) == self.options.get("fail_at"):
             raise BackendError("the oracle has been told to fail here")
+        if str(self.calls.made) == self.options.get("refuse_at"):
+            raise RequestRefusedError("the oracle has been told to refuse this")
         gate = self.options.get("gate")
         if gate and str(self.calls.made) == self.options.get("at") and Path(gate).exists():
             end = os.open(gate, os.O_RDONLY)  # blocks until the test opens the other end

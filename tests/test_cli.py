@@ -283,12 +283,19 @@ def test_a_second_ctrl_c_does_not_wait_for_a_request_that_hangs(tmp_path):
 
 
 def test_help_imports_nothing_heavy():
-    """``treeagent --help`` needs neither torch nor pydantic, nor any third party's plug-in."""
+    """``treeagent --help`` needs neither torch, pydantic nor rich, nor any third party's plug-in."""
     code = "import sys; from treeagent.cli import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    heavy = {"torch", "transformers", "pydantic", "numpy", "networkx", "matplotlib", "jinja2", "yaml"}
+    heavy = {"torch", "transformers", "pydantic", "numpy", "networkx", "matplotlib", "jinja2", "yaml", "rich"}
     assert not heavy & set(out.split())
     assert not [name for name in out.split() if name.startswith("treeagent.backends")]
+
+
+def test_the_list_of_commands_is_not_cut():
+    """The first paragraph of each command's help is whole."""
+    out = " ".join(call("--help").stdout.split())
+    assert "Continue a run from its journal without repeating any request that the journal answers." in out
+    assert "..." not in out.partition("Commands:")[2]
 
 
 def test_plugins_lists_options_with_their_defaults():
@@ -382,7 +389,7 @@ def test_the_live_view_shows_numbers_speed_and_the_best_thought():
 
 
 @pytest.mark.parametrize(("model", "code"), [("smollm", 2), ("./nope", 3), (__file__, 3), (str(TESTS), 3)])
-def test_a_model_that_is_none_is_told_apart(model, code):
+def test_a_wrong_model_name_and_a_missing_model_have_codes_of_their_own(model, code):
     """A wrong name is a wrong configuration; a path without a model is a backend that cannot start."""
     result = call("solve", "-t", "game24", "-i", "4 9 10 13", "-m", model)
     assert result.exit_code == code

@@ -128,7 +128,7 @@ def test_warm_repeats_keep_the_backend(diary):
     ]
 
 
-def test_one_run_claims_no_speed_up(diary):
+def test_one_run_has_no_speed_up(diary):
     """The first run of a process pays for what later ones find done; it says what is needed instead."""
     result = call("compare", "-t", "game24", *METERED)
     assert diary.count("run a") == diary.count("run b") == 1
@@ -175,7 +175,7 @@ def test_a_difference_in_the_untimed_pass_is_shown_with_what_was_measured(diary)
     assert result.stdout.count("1/1") == 1
 
 
-def test_ctrl_c_leaves_the_whole_repeats(diary):
+def test_complete_repeats_remain_after_ctrl_c(diary):
     """What was measured is printed; half a repeat is not. Before the first whole one there is nothing to print."""
     words = ["-b", "metered:Metered:a,metered:Metered:stops@4", "-i", "4 9 10 13", "--repeat", "9", "--json"]
     result = call("compare", "-t", "game24", *words)

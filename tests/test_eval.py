@@ -385,6 +385,7 @@ def test_promising_is_what_the_checkers_know() -> None:
     assert checker.is_promising(start, ["unstack a from b", "stack a on b"], back) is False
 
 
+@pytest.mark.exhaustive
 def test_the_commands_of_the_manual_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Word for word, with the bundled model, one after the other."""
     text = (Path(__file__).parent.parent / "docs" / "eval.md").read_text()

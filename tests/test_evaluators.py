@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import TASK, TreeBackend, solve, task
+from synthetic import TASK, CheckedTask, TreeBackend, solve, task
 
 from treeagent import (
     Agent,
@@ -17,6 +17,7 @@ from treeagent import (
     Checker,
     ConfigError,
     Judgement,
+    PluginError,
     Request,
     Result,
     ScoreRequest,
@@ -221,10 +222,9 @@ class Knows(Checker):
         return (answer or steps[-1].split()[0]) == "rb"
 
 
-def test_the_verifier_knows_finished_thoughts_only() -> None:
+def test_the_verifier_judges_finished_thoughts_only() -> None:
     """1 and 0 for finished thoughts, unknown for the rest, and not one request."""
-    checked = task()
-    checked.checker = Knows()
+    checked = CheckedTask(Knows())
     backend = TreeBackend([[4], 2, 3])
     result = solve(backend, BFS(), TaskVerifier(), task=checked)
     values = {thought.state: thought.value for thought in result.tree if thought.parent is not None}
@@ -277,5 +277,5 @@ def test_a_reply_with_too_few_judgements_is_a_bug_not_a_silence() -> None:
         async def judge(self, thoughts: Any, context: Any) -> list[Judgement]:
             return []
 
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(PluginError, match=r"Lazy.*0 judgements for 1 thoughts"):
         solve(TreeBackend(TREE), BFS(), Lazy())

@@ -299,7 +299,7 @@ def test_a_connection_that_breaks_is_tried_again(case: Case, cut: int) -> None:
         (Answer({"hello": 1}), "has no 'choices' (it has: hello)"),
         (Answer({"choices": []}), "has no 'choices'"),
         (Answer({"choices": "x"}), "has no 'choices'"),
-        (Answer({"choices": [{"message": {"content": 5}}]}), "has no text"),
+        (Answer({"choices": [{"message": {"content": 5}}]}), "choices[0].message.content: expected a text, not 5"),
         (Answer({"error": {"message": "no credit", "code": 402}}), "no credit"),
         (Answer(b"", status=302, headers={"location": "https://elsewhere.example/"}), "302"),
         (Answer({"detail": "Not Found"}, status=404), "Not Found"),
@@ -371,7 +371,7 @@ def test_a_variable_that_is_named_must_be_set(case: Case, monkeypatch: pytest.Mo
 def test_a_model_that_is_not_there_is_named_with_those_that_are(case: Case) -> None:
     """As the server lists them; the list is asked for only where the kind of server is not told."""
     text = case.fails(model="tay", server=None)
-    assert "`tay` does not exist" in text
+    assert f"{case.server.url}/models: the server has no model 'tay'" in text
     assert "Did you mean 'toy'?" in text
 
 

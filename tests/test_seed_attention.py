@@ -119,6 +119,7 @@ def compare(engine: ModelRunner, naive: Naive, prompts: list[list[int]], seed: i
     return worst
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("least", [1, forest.SHARED_LEAST], ids=["cascade", "private"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_forest_pass_equals_plain_passes(

@@ -52,11 +52,12 @@ def generated() -> list[list[int]]:
     return worker.run(run)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("drafter", "draft_tokens"), [("none", None), ("ngram", None), ("ngram", 6)])
 def test_greedy_texts_are_those_of_generate(
     generated: list[list[int]], drafter: str, draft_tokens: int | None, tmp_path: Path
 ) -> None:
-    """In float32, four prompts at once, with and without drafts, twice: the second time tables know the texts."""
+    """In float32, four prompts at once, with and without drafts, twice: the second time tables contain the texts."""
     backend = SeedBackend(str(FOLDER.where), device=DEVICE, drafter=drafter, draft_tokens=draft_tokens, chat=False)
     requests = [
         Request(prompt, Key(0, "propose", str(place)), Sampling(max_tokens=TOKENS))

@@ -362,6 +362,7 @@ def test_the_page_is_readable_in_dark_and_on_a_narrow_window(browser: Browser, s
     assert light != dark
 
 
+@pytest.mark.exhaustive
 def test_ten_thousand_thoughts_open_quickly_and_stay_smooth(
     browser: Browser, tmp_path: Path, record_property: Any
 ) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from . import registry
 from .errors import ConfigError
+from .plugin_boundary import PluginBoundary
 
 
 class Checker:
     """Override what the task needs; everything has a default. Registered in the group ``treeagent.checkers``.
 
     States, texts and answers are the strings that prompts show. No method sees a gold answer but :meth:`grade`.
-    A method raises ValueError for a text that it cannot read.
+    A method raises ValueError for a text that it cannot read, but :meth:`verify` returns False there.
     """
 
     def read(self, input: str) -> str:
@@ -68,6 +69,65 @@ class Checker:
         return type(self).verify is not Checker.verify
 
 
+class GuardedChecker(Checker):
+    """A checker inside the plug-in boundary: an exception that its contract does not name becomes a PluginError."""
+
+    def __init__(self, checker: Checker, name: str) -> None:
+        self._checker = checker
+        self._reading = PluginBoundary("checker", name, passing=[ValueError])
+        self._verifying = PluginBoundary("checker", name)
+
+    def read(self, input: str) -> str:
+        """See :class:`Checker`."""
+        with self._reading:
+            return self._checker.read(input)
+
+    def start(self, input: str) -> str:
+        """See :class:`Checker`."""
+        with self._reading:
+            return self._checker.start(input)
+
+    def transition(self, parent: str, text: str) -> str | None:
+        """See :class:`Checker`."""
+        with self._reading:
+            return self._checker.transition(parent, text)
+
+    def legal(self, parent: str, text: str, state: str) -> bool:
+        """See :class:`Checker`."""
+        with self._reading:
+            return self._checker.legal(parent, text, state)
+
+    def key(self, state: str) -> str:
+        """See :class:`Checker`."""
+        with self._reading:
+            return self._checker.key(state)
+
+    def verify(self, input: str, steps: Sequence[str], answer: str | None) -> bool:
+        """See :class:`Checker`."""
+        with self._verifying:
+            return self._checker.verify(input, steps, answer)
+
+    def grade(self, answer: str, gold: str) -> bool:
+        """See :class:`Checker`."""
+        with self._reading:
+            return self._checker.grade(answer, gold)
+
+    def is_promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
+        """See :class:`Checker`."""
+        with self._reading:
+            return self._checker.is_promising(input, steps, state)
+
+    @property
+    def simulates(self) -> bool:
+        """See :class:`Checker`."""
+        return self._checker.simulates
+
+    @property
+    def verifies(self) -> bool:
+        """See :class:`Checker`."""
+        return self._checker.verifies
+
+
 def load_checker(name: str | None, *, allow_code: bool) -> Checker:
     """A registered checker, or the class at ``package.module:Name``; one that checks nothing for None.
 
@@ -78,4 +138,5 @@ def load_checker(name: str | None, *, allow_code: bool) -> Checker:
     checker = registry.load("checker", name, allow_code=allow_code)
     if not (isinstance(checker, type) and issubclass(checker, Checker)):
         raise ConfigError(f"{name!r} is not a treeagent.Checker")
-    return checker()
+    with PluginBoundary("checker", name, "its construction"):
+        return GuardedChecker(checker(), name)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import extras, trust
-from .errors import ConfigError, UnknownNameError
+from .errors import ConfigError, PluginError, UnknownNameError
+from .plugin_boundary import PluginBoundary
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable
@@ -29,6 +30,7 @@ KINDS = {
 }
 """What a user calls it, and the entry-point group's last part."""
 _TASKS = "treeagent.tasks"
+_IMPORT_FAILURES = (ImportError, AttributeError, ValueError)
 
 
 def names(kind: str) -> list[str]:
@@ -57,9 +59,10 @@ def load(kind: str, name: str, *, allow_code: bool = False, source: str = "") ->
         trust.check_code(kind, name, allow_code=allow_code, source=source)
         module, _, attribute = name.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
-        except Exception as error:  # the module's own code runs here
-            raise _import_failure(error, kind, name, f"cannot import the {kind} {name!r}: {_reason(error)}") from error
+            with PluginBoundary(kind, name, "its import", passing=_IMPORT_FAILURES):
+                return getattr(importlib.import_module(module), attribute)
+        except _IMPORT_FAILURES as error:
+            raise _import_failure(error, kind, name, f"cannot import the {kind} {name!r}: {error}") from error
     registered = entries(kind).select(name=name)
     if not registered:
         raise UnknownNameError(kind, name, names(kind))
@@ -76,7 +79,7 @@ def fault(kind: str, name: str, base: type, *, allow_code: bool) -> str | None:
         return None if name in known else str(UnknownNameError(kind, name, known))
     try:
         plugin = load(kind, name, allow_code=allow_code)
-    except ConfigError as error:
+    except (ConfigError, PluginError) as error:
         return str(error)
     if not (isinstance(plugin, type) and issubclass(plugin, base)):
         return f"{name!r} is no {kind}: expected a class derived from treeagent.{base.__name__}"
@@ -86,16 +89,11 @@ def fault(kind: str, name: str, base: type, *, allow_code: bool) -> str | None:
 def load_entry(kind: str, entry: metadata.EntryPoint) -> Any:
     """The object that an entry point names. Raises ConfigError."""
     try:
-        return entry.load()
-    except Exception as error:  # the module's own code runs here
-        reason = _reason(error)
-        text = f"the {kind} {entry.name!r} is registered as {entry.value} but cannot be imported: {reason}"
+        with PluginBoundary(kind, entry.name, "its import", passing=_IMPORT_FAILURES):
+            return entry.load()
+    except _IMPORT_FAILURES as error:
+        text = f"the {kind} {entry.name!r} is registered as {entry.value} but cannot be imported: {error}"
         raise _import_failure(error, kind, entry.name, text, entry.dist.name if entry.dist else None) from error
-
-
-def _reason(error: Exception) -> str:
-    known = isinstance(error, ImportError | AttributeError | ValueError)
-    return str(error) if known else f"{type(error).__name__}: {error}"
 
 
 def _import_failure(error: Exception, kind: str, name: str, text: str, distribution: str | None = None) -> ConfigError:

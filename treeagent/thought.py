@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .text import printable
+
 if TYPE_CHECKING:
     import networkx
 
@@ -134,7 +136,7 @@ class Tree:
         bold = {0, *(thought.id for thought in self.lineage(highlight))} if highlight else set()
         lines = ["flowchart TD"]
         for thought in self:
-            label = (thought.text or thought.state).translate(_MERMAID)
+            label = printable(thought.text or thought.state).translate(_MERMAID)
             value = "" if thought.value is None else f"<br/>{thought.value:g}"
             lines.append(f'    n{thought.id}["{label}{value}"]')
             if thought.parent is not None:

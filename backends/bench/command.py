@@ -93,7 +93,7 @@ def bench(
         typer.Option(metavar="A,B", help="Methods to run with --suite papers, by their names in its tables (AR is "
                      "always included)."),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16, float16 or int8.")] = "float32",
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: cuda if available.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="torch thread count; default: torch's own.")] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Send prompts through the model's chat template.")] = False,

@@ -1,4 +1,4 @@
-"""Loads a causal language model and its tokenizer with transformers, and says in one paragraph why it cannot."""
+"""Loads a causal language model and its tokenizer with transformers; an error is one paragraph with the reason."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from treeagent.errors import ModelError
 
+from .int8 import UnsupportedLinear, quantize
 from .torch_private import is_stateful, supports_sdpa
 
 DTYPES = {
@@ -25,6 +26,11 @@ DTYPES = {
     "float16": torch.float16,
 }
 
+INT8 = "int8"
+"""Linear layers in 8 bits and the rest in float64, see :mod:`.int8`."""
+INT8_DRAFT = "int8+float32"
+"""The same with the rest in float32; for draft models, whose rounding may depend on the batch."""
+DTYPE_NAMES = (*DTYPES, INT8)
 NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 """Given to every loading function of transformers, which asks on standard input where it is left out."""
 
@@ -48,13 +54,15 @@ class Model:
     eos: frozenset[int]
     """Token ids that end a text."""
     context: int | None
-    """The most tokens of prompt and completion together; None when the model does not say."""
+    """The most tokens of prompt and completion together; None when its configuration has no limit."""
     arguments: frozenset[str]
-    """Names that the model's forward takes."""
+    """Names of the arguments of the model's forward."""
+    parameters: int
+    """Number of weights, tied ones once."""
 
     @property
     def cache(self) -> str:
-        """Name of the attention cache, in what its forward takes and gives."""
+        """Name of the attention cache among the forward's arguments and results."""
         return next(name for name in CACHES if name in self.arguments)
 
 
@@ -72,7 +80,7 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
         source["quantization_config"] = transformers.GgufConfig(dequantize=True)
     with explained(where, "its weights"), no_progress_bar():
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            **source, dtype=DTYPES[dtype], attn_implementation=attention, output_loading_info=True
+            **source, dtype=_torch_dtype(dtype), attn_implementation=attention, output_loading_info=True
         )
     network, report = loaded
     if missing := sorted(report["missing_keys"]):
@@ -89,6 +97,9 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
             "Expected a transformer, such as Llama, Qwen, Mistral, Gemma or GPT-2."
         )
     network = network.to(device).eval()
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    if dtype in (INT8, INT8_DRAFT):
+        _quantize(where, network, device)
     ends: set[int] = set()
     with explained(where, "its configuration"):  # an attribute that differs between layers raises when it is read
         text_config = config.get_text_config(decoder=True)
@@ -96,7 +107,25 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
             end = getattr(holder, "eos_token_id", None)
             ends.update([end] if isinstance(end, int) else end or [])
         context = getattr(text_config, "max_position_embeddings", None)
-    return Model(network, device, frozenset(ends), context, arguments)
+    return Model(network, device, frozenset(ends), context, arguments, parameters)
+
+
+def _torch_dtype(dtype: str) -> torch.dtype:
+    """Of the numbers that are not in 8 bits."""
+    return {INT8: torch.float64, INT8_DRAFT: torch.float32}.get(dtype) or DTYPES[dtype]
+
+
+def _quantize(where: Path | str, network: Any, device: torch.device) -> None:
+    """Put 8-bit layers into a network. Raises ModelError."""
+    if device.type != "cpu":
+        raise ModelError(f"dtype=int8 runs on the CPU only, not on {device}. Use bfloat16 or float16 there.")
+    try:
+        quantize(network)
+    except UnsupportedLinear as error:
+        raise ModelError(
+            f"the model {where} ({type(network).__name__}) cannot run in int8: {error}. Only torch.nn.Linear is "
+            "replaced; use dtype=float32 or bfloat16."
+        ) from error
 
 
 def _source(where: Path | str) -> dict[str, Any]:
@@ -182,7 +211,7 @@ def explained(where: Path | str, part: str) -> Iterator[None]:
 
 @contextmanager
 def no_progress_bar() -> Iterator[None]:
-    """Keep transformers' own bars off the terminal, where they would break a live display."""
+    """Switch off the progress bars of transformers, which would break a live display."""
     bars: Any = transformers_logging
     if not bars.is_progress_bar_enabled():
         yield

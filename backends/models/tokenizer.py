@@ -10,6 +10,7 @@ from typing import Any
 import transformers
 
 from treeagent.errors import BackendError, ModelError
+from treeagent.reasoning import Thinking
 
 from .loader import _source, explained
 
@@ -21,6 +22,8 @@ class ChatTokenizer:
     tokenizer: Any
     chat: bool
     """Whether prompts are sent through the model's chat template, as one user message."""
+    thinking: Thinking | None = None
+    """Marks of the thinking that is cut off completions."""
 
     def prompt(self, prompt: str) -> list[int]:
         """Token ids of a prompt, never empty. Raises BackendError when there is no token to begin with."""

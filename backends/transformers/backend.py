@@ -7,6 +7,7 @@ from typing import ClassVar, TypeVar
 
 from treeagent.backend import Reply, Request, ScoreRequest, Scores
 from treeagent.errors import BackendError, ConfigError
+from treeagent.reasoning import DEFAULT_MARKS
 
 from ..local import model_thread
 from ..local.base import LocalBackend, Pairs, pairs, reply_of, samples, scores_of
@@ -39,8 +40,9 @@ class TransformersBackend(LocalBackend):
         max_batch: int = 64,
         threads: int | None = None,
         chat: bool | None = None,
+        thinking: str = DEFAULT_MARKS,
     ) -> None:
-        super().__init__(model, device, dtype, threads, chat)
+        super().__init__(model, device, dtype, threads, chat, thinking)
         if max_batch < 1:
             raise ConfigError(f"max_batch must be at least 1, not {max_batch}")
         self.max_batch = max_batch

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..errors import BackendError, TreeagentError
+from ..errors import BackendError, InputError, PluginError, TreeagentError
+from ..stop_signals import STOP_SIGNALS, interrupt
 from . import compare, export, models, plugins, solve, tasks, view
 from . import eval as eval_command
-from .arguments import BACKEND_FAILED, INTERRUPTED, WRONG, say
+from .arguments import FAULT, INTERRUPTED, NO_OUTPUT, PLUGIN_FAILED, SOLVED, WRONG, check_words, say
 from .plugin_commands import extra_commands
+from .streams import OutputError, guarded_streams
 
 
 class _Group(TyperGroup):
@@ -25,16 +28,54 @@ class _Group(TyperGroup):
         for name, command in extra_commands().items():
             self.commands.setdefault(name, command)
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands as plain text: the import of rich takes 0.1 s."""
+        super(TyperGroup, self).format_help(ctx, formatter)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write each command with the first paragraph of its help, uncut."""
+        paragraphs = {name: (command.help or "").split("\n\n")[0] for name, command in self.commands.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, " ".join(text.split())) for name, text in paragraphs.items()])
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of the command line. Raises a usage error for one that is not UTF-8 text."""
+        try:
+            check_words(args)
+        except InputError as error:
+            raise typer.BadParameter(str(error)) from error
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises typer.Exit with the documented code instead of a TreeagentError."""
         try:
             return super().invoke(ctx)
         except TreeagentError as error:
+            if isinstance(error, OutputError):
+                _say_context(error)
             say(f"Error: {error}")
-            raise typer.Exit(BACKEND_FAILED if isinstance(error, BackendError) else WRONG) from error
+            raise typer.Exit(_code(error)) from error
         except KeyboardInterrupt as error:
             say("Interrupted.")
             raise typer.Exit(INTERRUPTED) from error
+        except (EOFError, BrokenPipeError) as error:  # click would exit with 1, which means "no answer"
+            raise RuntimeError(f"unexpected {type(error).__name__}") from error
+
+
+def _code(error: TreeagentError) -> int:
+    if isinstance(error, OutputError):
+        return NO_OUTPUT
+    return PLUGIN_FAILED if isinstance(error, BackendError | PluginError) else WRONG
+
+
+def _say_context(error: BaseException) -> None:
+    """Print the error whose result could not be printed."""
+    cause = error.__context__
+    while cause is not None:
+        if isinstance(cause, TreeagentError) and not isinstance(cause, OutputError):
+            say(f"Error: {cause}")
+            return
+        cause = cause.__context__
 
 
 app = typer.Typer(
@@ -74,7 +115,29 @@ app.command("plugins")(plugins.plugins)
 
 def main() -> None:
     """Entry point of the console script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # print a result even where the terminal lacks a character
-    app()
+    with guarded_streams(), STOP_SIGNALS.handled(interrupt):
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command line; its exit code, documented in every case."""
+    try:
+        app()
+        code = SOLVED
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else SOLVED if end.code is None else WRONG
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception:  # noqa: BLE001  the last boundary: a crash must not look like an answer
+        traceback.print_exc()
+        say("This is a fault of treeagent. Please report it with the lines above and the command.")
+        code = FAULT
+    try:
+        sys.stdout.flush()
+    except OutputError as error:
+        say(f"Error: {error}")
+        code = NO_OUTPUT
+    with contextlib.suppress(OutputError):
+        sys.stdout.flush()
+    return STOP_SIGNALS.exit_code if code == INTERRUPTED else code

@@ -13,17 +13,23 @@ import typer
 
 from ..display.text import printable
 from ..errors import ConfigError, InputError
+from ..text import INPUT_BYTES, argument, clean, decode, lines
 
 if TYPE_CHECKING:
     from ..task import Task
 
-SOLVED, UNSOLVED, WRONG, BACKEND_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+SOLVED, UNSOLVED, WRONG, PLUGIN_FAILED, FAULT, NO_OUTPUT, INTERRUPTED = 0, 1, 2, 3, 70, 74, 130
+HUNG_UP, TERMINATED = 129, 143
 EXIT_CODES = {
     SOLVED: "solved, or an answer that the task cannot verify",
     UNSOLVED: "no answer, or none that the task verifies",
     WRONG: "wrong usage, configuration, input or journal",
-    BACKEND_FAILED: "the backend failed, or its model could not be loaded",
+    PLUGIN_FAILED: "the backend or another plug-in failed, or a model could not be loaded",
+    FAULT: "a fault of treeagent itself; please report it with its traceback",
+    NO_OUTPUT: "standard output could not be written; journals and other files are complete",
+    HUNG_UP: "ended by SIGHUP; the best attempt is still printed",
     INTERRUPTED: "interrupted by Ctrl-C; the best attempt is still printed",
+    TERMINATED: "ended by SIGTERM; the best attempt is still printed",
 }
 """Documented in ``docs/cli.md`` and at the end of ``treeagent solve --help``."""
 
@@ -55,7 +61,8 @@ Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="NAME=VALUE",
-        help="An option of the search (b=5), the evaluator (evaluator.samples=3) or the backend (backend.threads=2).",
+        help="An option of the search (b=5), the evaluator (evaluator.samples=3), the backend (backend.threads=2) or "
+        "the task's sampling (sampling.value.max_tokens=64).",
     ),
 ]  # fmt: skip
 Variables = Annotated[
@@ -89,13 +96,28 @@ MaxSeconds = Annotated[float | None, typer.Option(help="Limit on wall-clock time
 MaxDollars = Annotated[float | None, typer.Option(help="Limit on cost; requires a backend with a known price.")]
 
 
+def echo(text: str, *, newline: bool = True) -> None:
+    """Print a text for the user on standard output, without what could control a terminal."""
+    typer.echo(printable(text), nl=newline)
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Check that every word of a command line is UTF-8 text. Raises InputError naming the first that is not."""
+    for number, word in enumerate(words, 1):
+        if clean(word) != word:
+            raise InputError(f"argument {number}, {word!a}, is not UTF-8 text")
+
+
 def say(text: str) -> None:
     """Print a line for the user on standard error."""
     typer.echo(printable(text), err=True)
 
 
-def pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
-    """Read ``name=value`` words into a mapping. Raises ConfigError that lists every wrong word."""
+def pairs(words: Sequence[str] | None, option: str, *, texts: bool = False) -> dict[str, str]:
+    """Read ``name=value`` words into a mapping; values that are ``texts`` keep the blanks around them.
+
+    Raises ConfigError that lists every wrong word.
+    """
     values: dict[str, str] = {}
     faults = []
     for word in words or ():
@@ -104,7 +126,7 @@ def pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
             faults.append(f"{option} {word}: expected NAME=VALUE")
         elif name.strip() in values:
             faults.append(f"{option} {word}: {name.strip()!r} is given twice")
-        values[name.strip()] = value.strip()
+        values[name.strip()] = value if texts else value.strip()
     if faults:
         raise ConfigError("\n".join(faults))
     return values
@@ -140,7 +162,7 @@ def check_png(path: Path, example: str) -> None:
 def read_inputs(task: Task, words: Sequence[str] | None) -> list[str]:
     """The inputs from the command line or standard input, else the first example of the task. Raises InputError."""
     if words and list(words) != ["-"]:
-        inputs = list(words)
+        inputs = [argument(word) for word in words]
     else:
         inputs = _read_lines(requested=bool(words))
         if not inputs and words:
@@ -163,7 +185,10 @@ def _read_lines(*, requested: bool) -> list[str]:
     if _stdin_is_silent():
         say("Reading inputs from standard input, one a line, until it ends; --input gives one on the command line.")
     try:
-        return [line for line in sys.stdin.read().splitlines() if line.strip()]
+        content = sys.stdin.buffer.read(INPUT_BYTES + 1)
+        if len(content) > INPUT_BYTES:
+            raise InputError(f"standard input has more than {INPUT_BYTES >> 20} MiB")
+        return [line for line in lines(decode(content)) if line.strip()]
     except UnicodeDecodeError as error:
         raise InputError(f"standard input is not UTF-8 text ({error.reason} at byte {error.start})") from error
 

@@ -72,7 +72,7 @@ def compare(
 ) -> None:  # fmt: skip
     """Run the same searches on several backends; report whether the trees are equal and which backend is faster.
 
-    Exit codes: 0 equal trees; 1 a difference, which is printed; 2, 3 and 130 as for 'solve'.
+    Exit codes: 0 equal trees; 1 a difference, which is printed; the others as for 'solve'.
     """
     specs = [spec.strip() for spec in backends.split(",") if spec.strip()]
     if len(specs) < 2:
@@ -117,8 +117,8 @@ def compare(
         result = race.run()
     if result.passes:
         report = compare_report.to_json(result, {"task": task.name, "search": search.search, "seed": run.seed})
-        typer.echo(json.dumps(report) if output.as_json else compare_report.report(result))
         _write_files(result, report, report_file, plot)
+        typer.echo(json.dumps(report) if output.as_json else compare_report.report(result))
     if result.interrupted:
         say(f"Interrupted: {len(result.passes)} of {repeat} repeats are complete.")
         raise typer.Exit(INTERRUPTED)

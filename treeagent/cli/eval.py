@@ -15,7 +15,7 @@ import typer
 from .. import extras
 from ..errors import ConfigError
 from . import arguments
-from .arguments import BACKEND_FAILED, INTERRUPTED, SOLVED, say
+from .arguments import INTERRUPTED, PLUGIN_FAILED, SOLVED, echo, say
 from .option_groups import BackendOptions, LimitOptions, OutputOptions, RunOptions, SearchOptions, with_option_groups
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Evaluate a search on a data set: accuracy with its interval, cost, time, and the quality of the evaluator.
 
-    Limits apply to each problem. Exit codes: 0 every problem was run; 3 some failed; 2 and 130 as for 'solve'.
+    Limits apply to each problem. Exit codes: 0 every problem was run; 3 some failed; the others as for 'solve'.
     """
     budget, options = limits.budget(), run.option_values()
     arguments.reach_local_code(search.search, backend.backend, search.evaluator, allow_code=run.allow_code)
@@ -87,6 +87,7 @@ def evaluate(
         evaluator_model=backend.evaluator_model, options=options, seed=run.seed, budget=budget,
         legality=not run.no_legality, allow_code=run.allow_code, fsync=fsync,
     )  # fmt: skip
+    agent.find_models()
     settings = settings_of(agent, problems, seed=run.seed, budget=budget)
     with _folder(out) as folder, closing(open_outcomes(folder, settings)) as store:
         evaluation = Evaluation(agent, problems, store, folder / JOURNALS, at_once, max_errors)
@@ -98,17 +99,24 @@ def evaluate(
     total = summary(outcomes, len(numbers))
     title = f"{task.name}, {search.search}, {agent.backend.name} {agent.backend.model or ''}".rstrip()
     comparison = None if others is None else compared(outcomes, others)
+    if plot is not None:
+        _draw(plot, title, outcomes, total)
     if output.as_json:
         report = {"settings": settings, **total.to_json()}
-        report |= {"at_once": at_once, "seconds": this_run.seconds, "engine": this_run.engine}
+        report |= {
+            "rows_without_gold": problems.ungraded,
+            "at_once": at_once,
+            "seconds": this_run.seconds,
+            "engine": this_run.engine,
+        }
         report["against"] = None if comparison is None else {"folder": str(against), **asdict(comparison)}
         typer.echo(json.dumps(report))
     else:
-        typer.echo(eval_report.report(title, total, this_run.seconds, this_run.engine))
+        echo(eval_report.report(title, total, this_run.seconds, this_run.engine))
+        if problems.ungraded:
+            echo(f"{problems.ungraded:,} of {len(problems.rows):,} rows have no gold answer")
         if against is not None:
-            typer.echo(eval_report.against(comparison, str(out or "this run"), str(against)))
-    if plot is not None:
-        _draw(plot, title, outcomes, total)
+            echo(eval_report.against(comparison, str(out or "this run"), str(against)))
     _exit(evaluation, outcomes, out, interrupted=this_run.interrupted)
 
 
@@ -146,4 +154,4 @@ def _exit(evaluation: Evaluation, outcomes: list[Outcome], out: Path | None, *, 
         say(f"Stopped after {evaluation.failed} failures; {again}.")
     elif failures:
         say(f"{len(failures)} problem(s) failed; {again} and tries them again.")
-    raise typer.Exit(BACKEND_FAILED if failures else SOLVED)
+    raise typer.Exit(PLUGIN_FAILED if failures else SOLVED)

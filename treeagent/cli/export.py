@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigError
-from .arguments import say
+from .arguments import echo, say
 
 
 class Format(str, Enum):
@@ -46,7 +46,7 @@ def export(
 
         text = draw(rebuilt.tree, rebuilt.solution, solved=rebuilt.solved, leaves=leaves)
     if output is None:
-        typer.echo(text, nl=False)
+        echo(text, newline=False)
         return
     try:
         output.write_text(text, encoding="utf-8", newline="\n")

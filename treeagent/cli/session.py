@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -18,7 +14,10 @@ from rich.console import Console
 from ..display.progress import Lines, Progress, Screen
 from ..display.text import printable
 from ..errors import ConfigError
-from .arguments import INTERRUPTED, say
+from ..stop_signals import STOP_SIGNALS
+from ..text import lines as split_lines
+from ..text import strip_breaks
+from .arguments import say
 from .metrics_text import paragraph
 
 if TYPE_CHECKING:
@@ -36,39 +35,29 @@ def view(*, quiet: bool, live: bool = False) -> Progress:
 
 
 def run(agent: Agent, text: str, view: Progress, *, journal: Path | None = None, resume: bool = False) -> Result:
-    """Run one search; Ctrl-C ends it with the best attempt. Raises what :meth:`Agent.asolve` raises."""
+    """Run one search, which a stop signal ends with the best attempt. Raises what :meth:`Agent.asolve` raises."""
     search = agent.run(text, journal=journal, on_event=view.event, resume=resume)
 
     async def solve() -> Result:
-        with _stop_on_interrupt(search, view):
+        with _stop_on_signal(search, view):
             return await search.result()
 
     return asyncio.run(solve())
 
 
 @contextmanager
-def _stop_on_interrupt(search: Run, view: Progress) -> Iterator[None]:
-    """Let the first SIGINT stop the search and the second end the process; the journal is flushed with every event."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread can handle signals
-        return
-    loop, pressed = asyncio.get_running_loop(), False
+def _stop_on_signal(search: Run, view: Progress) -> Iterator[None]:
+    """Let the first stop signal end the search; the journal is flushed with every event."""
+    loop = asyncio.get_running_loop()
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        nonlocal pressed
-        if pressed:
-            if sys.stderr.isatty():
-                os.write(2, b"\x1b[?25h\n")  # show the cursor, which the live view hides
-            os._exit(INTERRUPTED)
-        pressed = True
+    def stop() -> None:
         loop.call_soon_threadsafe(search.stop)
-        loop.call_soon_threadsafe(view.note, "Stopping; press Ctrl-C again to end at once.")
+        number = STOP_SIGNALS.first
+        how = "" if number in (None, signal.SIGINT) else f" after {signal.Signals(number).name}"
+        loop.call_soon_threadsafe(view.note, f"Stopping{how}; press Ctrl-C again to end at once.")
 
-    previous = signal.signal(signal.SIGINT, handle)
-    try:
+    with STOP_SIGNALS.handled(stop):
         yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def report(task: str, result: Result) -> str:
@@ -85,7 +74,7 @@ def report(task: str, result: Result) -> str:
         lines.append("No solution found.")
     else:
         verdict = {True: "solved", False: "wrong: the task's own check refuses it", None: "not verified"}[result.solved]
-        lines.append(f"Answer: {_indent(result.answer)}  ({verdict})")
+        lines.append(f"Answer: {_indent(result.answer) or _NO_STEPS}  ({verdict})")
     lines.extend(_bill(result))
     lines.extend(paragraph("engine", result.engine))
     return printable("\n".join(lines))
@@ -102,12 +91,37 @@ def _bill(result: Result) -> list[str]:
         f"dollars {dollars}",
         f"{counts.thoughts:,} thoughts, {counts.duplicates:,} duplicates merged, {counts.illegal:,} illegal dropped, "
         f"{counts.unparsed:,} unparsed, {counts.judgements_unparsed:,} judgements unparsed",
+        *_lacking(result),
     ]
+
+
+_NO_STEPS = "no step is needed, the input is solved as it stands"
+
+
+def _lacking(result: Result) -> list[str]:
+    """What the replies lacked, one line each: texts cut off, refusals, completions that did not come."""
+    lines = []
+    for role, cut in result.cut_off.items():
+        thinking = f" ({cut.thinking:,} of them while thinking)" if cut.thinking else ""
+        for number, how in ((cut.empty, f" before any text{thinking}"), (cut.truncated - cut.empty, "")):
+            if number:
+                lines.append(f"{_completions(number)} cut off at max_tokens{how}; raise sampling.{role}.max_tokens")
+    if refused := result.counts.refused:
+        subject = "1 request or completion was" if refused == 1 else f"{refused:,} requests or completions were"
+        lines.append(f"{subject} refused, which ends their branches ({result.refusal})")
+    if result.counts.missing:
+        lines.append(f"{_completions(result.counts.missing)} asked for and did not come")
+    return lines
+
+
+def _completions(number: int) -> str:
+    return "1 completion was" if number == 1 else f"{number:,} completions were"
 
 
 _WHY = {
     "interrupted": "interrupted",
-    "failed": "the backend failed",
+    "failed": "the search failed",
+    "refused": "the backend refused every request",
     **{limit: f"the budget of {limit} is used up" for limit in ("calls", "tokens", "seconds", "nodes", "dollars")},
 }
 
@@ -118,7 +132,7 @@ def _known(amount: int | None) -> str:
 
 def _indent(text: str) -> str:
     """The text with further lines indented below the first."""
-    return "\n     ".join(text.strip().splitlines())
+    return "\n     ".join(split_lines(strip_breaks(text)))
 
 
 def view_for(console: Console, write: Callable[[str], None], *, quiet: bool = False, live: bool = False) -> Progress:

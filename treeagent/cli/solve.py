@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import BackendError, JournalError
+from ..errors import BackendError, JournalError, PluginError, TreeagentError
 from . import arguments
 from .arguments import INTERRUPTED, SOLVED, UNSOLVED, say
 from .option_groups import BackendOptions, LimitOptions, OutputOptions, RunOptions, SearchOptions, with_option_groups
@@ -42,7 +42,7 @@ def solve(
 ) -> None:
     """Search for a solution of one or more inputs of a task.
 
-    Ctrl-C stops the search and prints the best attempt. A second Ctrl-C ends the program at once.
+    Ctrl-C, SIGTERM or SIGHUP stops the search and prints the best attempt. A second one ends the program at once.
     """
     budget, options, variables = limits.budget(), run.option_values(), run.task_variables()
     arguments.reach_local_code(search.search, backend.backend, search.evaluator, allow_code=run.allow_code)
@@ -119,10 +119,10 @@ def _search_and_print(
         with progress:
             progress.begin(f"searching {agent.task.name} {text}")
             result = run(agent, text, progress, journal=journal, resume=resume)
-    except (BackendError, JournalError) as error:
+    except TreeagentError as error:
         if error.result is not None:
             _print(agent, error.result, as_json=as_json)
-        if journal is not None and isinstance(error, BackendError):
+        if error.result is not None and journal is not None and isinstance(error, BackendError | PluginError):
             say(f"The journal holds the finished requests; 'treeagent resume {journal}' tries again.")
         raise
     _print(agent, result, as_json=as_json)

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TextIO
 
+from pydantic import TypeAdapter, ValidationError
+
 from .. import file_lock, jsonl
 from ..errors import JournalError
 from ..options import same_value
@@ -19,6 +21,7 @@ from ..runtime.result import Result
 from ..sums import total
 
 FORMAT = 1
+_LONGEST = 200  # characters of a setting in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,10 @@ class Outcome:
     input: str
     answer: str | None = None
     right: bool | None = None
-    """The verdict of the gold answer, else of the task; None when neither can tell. False without an answer."""
+    """The verdict of the gold answer, else of the task; None when neither can tell."""
     ended: str = "failed"
     error: str | None = None
-    """The failure of the backend, for a problem without a verdict. Not a wrong answer."""
+    """The failure of a backend or another plug-in, for a problem without a verdict. Not a wrong answer."""
     seconds: float = 0.0
     """From the first request of the problem to its answer, while other problems run."""
     calls: int = 0
@@ -48,6 +51,12 @@ class Outcome:
     """Samples of the judge without a readable label."""
     values: tuple[tuple[float, bool], ...] = ()
     """Value and truth (good or not) of every judged thought whose truth an exact checker knows."""
+    duplicates: int | None = None
+    """This and what follows: as in :class:`Counts`; None in files of before."""
+    truncated: int | None = None
+    empty: int | None = None
+    refused: int | None = None
+    missing: int | None = None
 
     @classmethod
     def of(cls, number: int, result: Result, right: bool | None, values: Sequence[tuple[float, bool]]) -> Outcome:
@@ -56,13 +65,17 @@ class Outcome:
         return cls(
             number, result.input, result.answer, right, result.ended, None, round(result.seconds, 4), usage.calls,
             usage.prompt_tokens, usage.completion_tokens, usage.dollars, counts.thoughts, counts.unparsed,
-            counts.illegal, counts.judged, counts.judgements_unparsed, tuple(values),
+            counts.illegal, counts.judged, counts.judgements_unparsed, tuple(values), counts.duplicates,
+            counts.truncated, counts.empty, counts.refused, counts.missing,
         )  # fmt: skip
 
     @property
     def tokens(self) -> int | None:
         """Prompt and completion tokens together."""
         return total(self.prompt_tokens, self.completion_tokens)
+
+
+_ADAPTER = TypeAdapter(Outcome)
 
 
 class Outcomes:
@@ -115,31 +128,32 @@ class Outcomes:
 
 def read(path: Path) -> tuple[dict[str, Any], dict[int, Outcome], int]:
     """Settings, the last outcome of every problem, and the offset after the last whole line. Raises JournalError."""
-    lines = jsonl.scan(path, _parsed, "evaluation")
+    lines = jsonl.scan(path, dict, "evaluation")
     header, end = next(lines, (None, 0))
     if header is None:
         raise JournalError(f"{path}: there is no evaluation in it; it holds no whole line")
-    if isinstance(header, Outcome) or header["type"] != "eval" or header.get("format") != FORMAT:
-        raise JournalError(f"{path}: not a treeagent evaluation of format {FORMAT} (its first line says otherwise)")
+    if header.get("type") != "eval" or header.get("format") != FORMAT or not isinstance(header.get("settings"), dict):
+        raise JournalError(f"{path}:1: not a treeagent evaluation of format {FORMAT} (its first line says otherwise)")
     known: dict[int, Outcome] = {}
-    for outcome, end in lines:  # noqa: B007  the last end is returned
-        if not isinstance(outcome, Outcome):
-            raise JournalError(f"{path}: a line of the type {outcome['type']!r} follows its first line")
+    for line, (record, end) in enumerate(lines, 2):  # noqa: B007  the last end is returned
+        outcome = _outcome(record, f"{path}:{line}")
         known[outcome.number] = outcome
     settings: dict[str, Any] = header["settings"]
     return settings, known, end
 
 
-def _parsed(record: dict[str, Any]) -> dict[str, Any] | Outcome:
-    """An outcome, or any other line as it is."""
-    return _outcome(record) if record["type"] == "outcome" else record
-
-
-def _outcome(record: dict[str, Any]) -> Outcome:
+def _outcome(record: dict[str, Any], place: str) -> Outcome:
+    """The outcome of a line. Raises JournalError with the place and the key."""
+    if record.get("type") != "outcome":
+        raise JournalError(f"{place}: type: expected 'outcome' after the first line, not {record.get('type')!r}")
     names = {each.name for each in fields(Outcome)}
     values = {name: value for name, value in record.items() if name in names}
-    values["values"] = tuple((float(value), bool(good)) for value, good in values.get("values", ()))
-    return Outcome(**values)
+    try:
+        return _ADAPTER.validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"]))
+        raise JournalError(f"{place}: {key}: {fault['msg']}; the line has been changed or damaged") from error
 
 
 def _check_settings(path: Path, recorded: dict[str, Any], settings: dict[str, Any], where: str = "") -> None:
@@ -152,6 +166,14 @@ def _check_settings(path: Path, recorded: dict[str, Any], settings: dict[str, An
             _check_settings(path, before, now, f"{where}{key}.")
             continue  # they differ in how a value is written only
         raise JournalError(
-            f"{path} is another evaluation: its {where}{key} is {before!r}, this one's is {now!r}. Give another folder "
-            "with --out, or the same settings to continue it."
+            f"{path} is another evaluation: its {where}{key} is {_shown(before)}, this one's is {_shown(now)}. Give "
+            "another folder with --out, or the same settings to continue it."
         )
+
+
+def _shown(setting: Any) -> str:
+    """A setting in a line; of many row numbers their count and their ends."""
+    if isinstance(setting, list) and len(setting) > 8:
+        return f"{len(setting):,} values from {setting[0]!r} to {setting[-1]!r}"
+    text = repr(setting)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import BackendError, InputError, JournalError
+from ..errors import InputError, JournalError, PluginError, TreeagentError
+from ..plugin_boundary import PluginBoundary, at_input
 from ..runtime import factory, journal
 from ..runtime.agent import Agent
 from ..runtime.budget import Budget
 from ..runtime.result import Result
+from ..stop_signals import STOP_SIGNALS
 from ..taskfile.dataset import Data, DataRow
 from .outcomes import Outcome, Outcomes
 
@@ -55,18 +54,24 @@ class Evaluation:
     """Problems that failed in this process."""
 
     def execute(self, on_outcome: Callable[[Outcome], object] = bool) -> EvaluationRun:
-        """Load the backends and run all open problems until the end or Ctrl-C. Raises what :meth:`run` raises."""
+        """Load the backends and run all open problems, or until a stop signal. Raises what :meth:`run` raises."""
         if not self.open_rows:
             return EvaluationRun(None, {}, interrupted=False)
         for backend in dict.fromkeys((self.agent.backend, self.agent.judging)):
-            backend.load()
+            with PluginBoundary("backend", backend.name):
+                backend.load()
         read_metrics, began = factory.meters(self.agent.backend, self.agent.judging), time.monotonic()
         interrupted = False
         try:
             asyncio.run(self._run_until_interrupt(on_outcome))
         except (KeyboardInterrupt, asyncio.CancelledError):
             interrupted = True
-        return EvaluationRun(time.monotonic() - began, read_metrics(), interrupted)
+        seconds = time.monotonic() - began
+        try:
+            engine = read_metrics()
+        except PluginError as error:  # the outcomes count more than the figures
+            engine = {"error": str(error)}
+        return EvaluationRun(seconds, engine, interrupted)
 
     async def run(self, on_outcome: Callable[[Outcome], object] = bool) -> None:
         """Run all open problems and call ``on_outcome`` with each written outcome. Raises JournalError."""
@@ -91,9 +96,10 @@ class Evaluation:
         return self.failed >= self.max_errors
 
     async def _run_until_interrupt(self, on_outcome: Callable[[Outcome], object]) -> None:
-        """Raises CancelledError at the first Ctrl-C; files are closed, and the journals of open problems stay."""
+        """Raises CancelledError at the first stop signal; files are closed, and the journals of open problems stay."""
         task = asyncio.ensure_future(self.run(on_outcome))
-        with _cancel_on_interrupt(task):
+        loop = asyncio.get_running_loop()
+        with STOP_SIGNALS.handled(lambda: loop.call_soon_threadsafe(task.cancel)):
             await task
 
     async def _work(self, rows: Iterator[DataRow], on_outcome: Callable[[Outcome], object]) -> None:
@@ -110,18 +116,21 @@ class Evaluation:
         try:
             result = await self.agent.run(row.input, journal=path, resume=_can_resume(path)).result()
             right = self._verdict(row, result)
-        except (BackendError, InputError) as error:
+            values = known_values(self.agent, result)
+        except TreeagentError as error:  # what concerns the disk also fails where the outcome is written
             return Outcome(row.number, row.input, error=str(error))
-        except ValueError as error:  # raised by a checker for a gold answer that it cannot read
-            return Outcome(row.number, row.input, error=f"its gold answer cannot be read: {error}")
-        return Outcome.of(row.number, result, right, known_values(self.agent, result))
+        return Outcome.of(row.number, result, right, values)
 
     def _verdict(self, row: DataRow, result: Result) -> bool | None:
-        """The verdict of the gold answer, else of the task; an input without an answer is not solved."""
-        verdict = self.data.gold.grade(row, result.answer)
-        if verdict is not None:
-            return verdict
-        return False if result.answer is None else result.solved
+        """The verdict of the gold answer, else of the task; None where neither can tell.
+
+        Raises InputError for a gold answer that cannot be read, and PluginError.
+        """
+        try:
+            verdict = self.data.gold.grade(row, result.answer)
+        except ValueError as error:
+            raise InputError(f"its gold answer cannot be read: {error}") from error
+        return result.solved if verdict is None else verdict
 
 
 def settings_of(agent: Agent, problems: Data, *, seed: int, budget: Budget) -> dict[str, Any]:
@@ -144,24 +153,6 @@ def open_outcomes(folder: Path, settings: dict[str, Any]) -> Outcomes:
     return Outcomes(folder / FILE, settings)
 
 
-@contextlib.contextmanager
-def _cancel_on_interrupt(task: asyncio.Future[None]) -> Iterator[None]:
-    """Let SIGINT cancel the task; without effect on Windows and outside the main thread."""
-    loop = asyncio.get_running_loop()
-    if sys.platform == "win32":
-        yield
-        return
-    try:
-        loop.add_signal_handler(signal.SIGINT, task.cancel)
-    except (ValueError, RuntimeError):  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
-
-
 def _can_resume(path: Path) -> bool:
     """Whether a journal holds events to continue from; an empty or torn one is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,14 +165,19 @@ def _can_resume(path: Path) -> bool:
 
 
 def known_values(agent: Agent, result: Result) -> list[tuple[float, bool]]:
-    """Value and truth (on the way to a solution) of every judged thought whose truth the task knows."""
+    """Value and truth (on the way to a solution) of every judged thought whose truth the task knows.
+
+    Raises PluginError.
+    """
     task, tree = agent.task, result.tree
+    inside = PluginBoundary("task", task.name, at_input(result.input), passing=[ValueError])
     values: list[tuple[float, bool]] = []
     for thought in tree:
         if thought.value is None or thought.parent is None:
             continue
         try:
-            truth = task.is_promising(result.input, tree.steps(thought), thought.state)
+            with inside:
+                truth = task.is_promising(result.input, tree.steps(thought), thought.state)
         except ValueError:  # an unreadable state, which stays in the tree when the legality filter is off
             truth = None
         if truth is not None:

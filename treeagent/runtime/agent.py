@@ -10,6 +10,7 @@ from typing import Any
 from ..backend import Backend
 from ..errors import ConfigError, TreeagentError
 from ..evaluator import Evaluator
+from ..plugin_boundary import PluginBoundary
 from ..search import Search
 from ..task import ROLES, Scalar, Task
 from . import factory
@@ -17,6 +18,7 @@ from .budget import Budget, Ledger
 from .journal import Event, recorded_run
 from .result import Result
 from .run import Handler, Run, Setup
+from .sampling_options import read_changes
 
 
 class Agent:
@@ -30,7 +32,8 @@ class Agent:
         evaluator_model: another model for the evaluator's requests, on a backend of the same kind (``seed`` shares its
             draft model between the two), or a Backend for them; None: the generator's.
         evaluator: a registered name, ``module:Class``, or an Evaluator; the task's own choice when None.
-        options: options by name; ``evaluator.`` and ``backend.`` prefixes reach those two.
+        options: options by name; the prefixes ``evaluator.`` and ``backend.`` reach those two, and
+            ``sampling.ROLE.FIELD`` changes how the completions of a role are drawn.
         variables: values of the task's variables; not for a Task, which has its own.
         seed: every random choice derives from it.
         budget: upper limits of each run; None: no limits.
@@ -38,7 +41,8 @@ class Agent:
         allow_code: permit code outside the registry that the task or its file names.
         fsync: wait until each line of a journal is on the disk, so that a power cut loses none.
 
-    Raises ConfigError, UnknownNameError or CapabilityError at once, before any request.
+    Raises ConfigError, UnknownNameError or CapabilityError at once; asks no server anything. A capability that a server
+    turns out to lack raises CapabilityError when a run begins.
     """
 
     def __init__(
@@ -58,11 +62,14 @@ class Agent:
         allow_code: bool = False,
         fsync: bool = False,
     ) -> None:
-        own, evaluator_options, backend_options = factory.split_options(options or {})
+        own, evaluator_options, backend_options, sampling_options = factory.split_options(options or {})
         self.seed, self.budget, self.legality = seed, budget or Budget(), legality
         self.task: Task = (
             task if isinstance(task, Task) else Task.load(task, variables=variables, allow_code=allow_code)
         )
+        changes = read_changes(sampling_options, self.task.roles, self.task.name)
+        if changes:
+            self.task = self.task.with_sampling(changes)
         self.search: Search = factory.open_plugin("search", search, own)
         evaluator = self.task.evaluator if evaluator is None else evaluator
         self.evaluator: Evaluator | None = (
@@ -76,24 +83,29 @@ class Agent:
         prices = (self.backend.price, self.judging.price)
         Ledger(self.budget, *prices)  # raises ConfigError for a limit that could not be kept
         self.settings: dict[str, Any] = {
-            "task": factory.task_reference(task, self.task),
-            "task_version": self.task.version,
-            "variables": dict(self.task.variables),
+            **factory.task_settings(task, self.task),
             "search": {"name": factory.reference(search), **factory.option_values(self.search)},
             "evaluator": {"name": factory.reference(evaluator), **factory.option_values(self.evaluator)}
             if self.evaluator
             else None,
-            "backend": self.backend.describe(),
-            "evaluator_model": self.judging.describe() if isinstance(evaluator_model, Backend) else evaluator_model,
+            "backend": factory.description(self.backend),
+            "evaluator_model": factory.description(self.judging)
+            if isinstance(evaluator_model, Backend)
+            else evaluator_model,
             "legality": legality,
+            **({"sampling": changes} if changes else {}),
         }
-        self.search.check(self.task)
+        inner = [("task", self.task.name, self.task)]
+        with PluginBoundary("search", self.settings["search"]["name"], "its check of the task", inner=inner):
+            self.search.check(self.task)
         if self.evaluator is not None:
-            self.evaluator.check(self.task)
+            with PluginBoundary("evaluator", factory.reference(evaluator), "its check of the task", inner=inner):
+                self.evaluator.check(self.task)
             factory.check_capabilities(
                 self.judging, self.evaluator.needs, f"the evaluator {factory.reference(evaluator)!r}"
             )
-        beams = [role for role in ROLES if self.task.sampling(role)[0].num_beams > 1]
+        with PluginBoundary("task", self.task.name):
+            beams = [role for role in ROLES if self.task.sampling(role)[0].num_beams > 1]
         for used in dict.fromkeys((self.backend, self.judging)) if beams else ():
             factory.check_capabilities(
                 used, frozenset({"beams"}), f"sampling.{beams[0]}.num_beams of the task {self.task.name!r}"
@@ -102,6 +114,13 @@ class Agent:
             self.task, self.search, self.evaluator, self.backend, self.judging, seed, self.budget, legality,
             self.settings, fsync,
         )  # fmt: skip
+
+    def find_models(self) -> None:
+        """Load a backend whose model only loading shows, so that :attr:`settings` name it. Raises BackendError."""
+        for used in dict.fromkeys((self.backend, self.judging)):
+            if used.model is None:
+                used.load()
+        factory.name_models(self.settings, self.backend, self.judging)
 
     def _evaluator_backend(self, model: str | Backend | None) -> Backend:
         """The evaluator's backend. Raises ConfigError."""
@@ -112,7 +131,10 @@ class Agent:
                 f"the search {factory.reference(self.search)!r} uses no evaluator, but a model for one is given: "
                 f"{model if isinstance(model, str) else model.name}"
             )
-        return model if isinstance(model, Backend) else self.backend.with_model(model)
+        if isinstance(model, Backend):
+            return model
+        with PluginBoundary("backend", self.backend.name, f"its model {model!r} for the evaluator"):
+            return self.backend.with_model(model)
 
     def solve(self, input: str, **how: Any) -> Result:
         """Solve one input and wait for it; takes what :meth:`asolve` takes. Raises as it does."""
@@ -125,7 +147,7 @@ class Agent:
     async def asolve(self, input: str, *, journal: str | Path | None = None, on_event: Handler | None = None) -> Result:
         """Solve one input.
 
-        Raises InputError, JournalError or BackendError; the ``result`` of the last two is the best attempt so far.
+        Raises InputError, or any other TreeagentError, whose ``result`` is the best attempt so far.
         """
         return await self.run(input, journal=journal, on_event=on_event).result()
 

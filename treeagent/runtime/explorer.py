@@ -7,17 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from .. import aio
-from ..backend import Reply
-from ..evaluator import Evaluator
+from ..backend import Completion, Reply
+from ..errors import RequestRefusedError
 from ..search import Count
 from ..task import Task
-from ..thought import Thought, Tree
+from ..text import strip_breaks
+from ..thought import Judgement, Thought, Tree
 from .budget import BudgetExhausted, Ledger
+from .guarded_task import GuardedTask
 from .journal import Event
-from .judgement_context import JudgementContext
 from .request_broker import RequestBroker
-from .result import Counts
+from .result import Counts, CutOff
 from .task_requests import TaskRequests
+from .thought_judge import JudgedBy, ThoughtJudge
 
 Emit = Callable[[Event], None]
 
@@ -29,7 +31,7 @@ class TreeExplorer:
         self,
         task: Task,
         input: str,
-        evaluator: Evaluator | None,
+        judge: JudgedBy | None,
         broker: RequestBroker,
         ledger: Ledger,
         seed: int,
@@ -38,11 +40,15 @@ class TreeExplorer:
         legality: bool = True,
     ) -> None:
         self.task, self.input, self.seed = task, input, seed
-        self.root = task.root(input)
+        self._guarded = GuardedTask(task, input)
+        self.root = self._guarded.root()
         self.tree = Tree(self.root)
         self.counts = Counts()
-        self._requests = TaskRequests(task, input, self.tree, seed, broker)
-        self._evaluator, self._ledger, self._emit = evaluator, ledger, emit
+        self._requests = TaskRequests(self._guarded, self.tree, seed, broker, self.counts)
+        self._judge = (
+            None if judge is None else ThoughtJudge(judge, task, input, self.tree, self._requests, self._record)
+        )
+        self._ledger, self._emit = ledger, emit
         self._legality = legality
         self._keys: set[tuple[int | None, str]] = set()
         self._visits: dict[int, int] = {}
@@ -71,9 +77,9 @@ class TreeExplorer:
 
     async def evaluate(self, thoughts: Sequence[Thought]) -> list[Thought]:
         """The thoughts, judged."""
-        if self._evaluator is None:
+        if self._judge is None:
             raise TypeError("this search has no evaluator; set Search.evaluates")
-        groups = [list(thoughts)] if self._evaluator.together else [[thought] for thought in thoughts]
+        groups = [list(thoughts)] if self._judge.together else [[thought] for thought in thoughts]
         await aio.gather((self._judge(group) for group in groups if group), deferred=BudgetExhausted)
         return [self.tree[thought.id] for thought in thoughts]
 
@@ -81,28 +87,30 @@ class TreeExplorer:
         self, thoughts: Sequence[Thought], role: str | None, n: Count, most: Count, *, apart: bool, judge: bool
     ) -> list[list[Thought]]:
         role = role or ("propose" if self.task.has("propose") else "sample")
-        judge_each = judge and self._evaluator is not None and not self._evaluator.together
+        judge_each = self._judge if judge and self._judge is not None and not self._judge.together else None
         expansions = list(zip(thoughts, _for_each(n, thoughts), _for_each(most, thoughts), strict=True))
         requests = [
             asyncio.ensure_future(self._ask_for_steps(thought, role, count)) for thought, count, _ in expansions
         ]
         judging: list[asyncio.Future[None]] = []
         grown: list[list[Thought]] = [[] for _ in thoughts]
-        refused: BudgetExhausted | None = None
+        exhausted: BudgetExhausted | None = None
         try:
             for place in sorted(range(len(thoughts)), key=lambda place: thoughts[place].path):
                 try:
                     reply = await requests[place]
-                except BudgetExhausted as exhausted:
-                    refused = exhausted
+                except BudgetExhausted as error:
+                    exhausted = error
                     continue
-                grown[place] = self._read(thoughts[place], role, *reply, expansions[place][2], apart=apart)
-                if judge_each:
-                    judging += [asyncio.ensure_future(self._judge([child])) for child in grown[place]]
-            if refused is not None:
-                raise refused
+                if reply is None:
+                    continue  # refused: the branch ends here
+                grown[place] = await self._read(thoughts[place], role, *reply, expansions[place][2], apart=apart)
+                if judge_each is not None:
+                    judging += [asyncio.ensure_future(judge_each([child])) for child in grown[place]]
+            if exhausted is not None:
+                raise exhausted
             await aio.gather(judging, deferred=BudgetExhausted)
-            if judge and not judge_each:
+            if judge and judge_each is None:
                 await self.evaluate([child for children in grown for child in children])
         except BudgetExhausted:
             await aio.raise_failures([*requests, *judging], BudgetExhausted)
@@ -111,19 +119,31 @@ class TreeExplorer:
             await aio.cancel([*requests, *judging])
         return [[self.tree[child.id] for child in children] for children in grown]
 
-    async def _ask_for_steps(self, thought: Thought, role: str, n: int | None) -> tuple[str, Reply]:
+    async def _ask_for_steps(self, thought: Thought, role: str, n: int | None) -> tuple[str, Reply] | None:
         visit = self._visits.get(thought.id, 0)
         self._visits[thought.id] = visit + 1
-        return await self._requests.complete(role, thought, thought.place, visit=visit, n=n)
+        return await self._complete(role, thought, visit, n)
 
-    def _read(
+    async def _complete(self, role: str, thought: Thought, visit: int, n: int | None) -> tuple[str, Reply] | None:
+        """The request's id and its reply; None for a refused request, which is counted and in the journal."""
+        try:
+            return await self._requests.complete(role, thought, thought.place, visit=visit, n=n)
+        except RequestRefusedError:
+            return None
+
+    async def _read(
         self, parent: Thought, role: str, request: str, reply: Reply, most: int | None, *, apart: bool
     ) -> list[Thought]:
         """The new thoughts of a reply; unparsed, illegal and duplicate steps are counted and dropped unjudged."""
         steps = self.steps(parent)
         children: list[Thought] = []
         for sample, completion in enumerate(reply.completions):
-            for step in self.task.read_thoughts(role, completion.text, self.input, parent, steps):
+            if completion.finish == "refused":
+                continue
+            proposed = await aio.in_thread(self._guarded.read_thoughts, role, completion.text, parent, steps)
+            if not proposed and not completion.text.strip():
+                self.counts.unparsed += 1
+            for step in proposed:
                 if len(children) == most:
                     return children
                 index = self._siblings.get(parent.id, 0)
@@ -137,7 +157,7 @@ class TreeExplorer:
                 if fault is None and ((branch, step.key) in self._keys or step.key == self.root.key):
                     fault = "duplicate"
                 if fault is not None:
-                    self._drop(parent, index, step.text, fault)
+                    self._drop(parent, index, step.text, fault, step.reason)
                     continue
                 self._ledger.take_nodes(1)
                 self._keys |= {(None, step.key), (path[0], step.key)}
@@ -149,14 +169,15 @@ class TreeExplorer:
                 children.append(child)
         return children
 
-    def _drop(self, parent: Thought, index: int, text: str, why: str) -> None:
+    def _drop(self, parent: Thought, index: int, text: str, why: str, reason: str | None = None) -> None:
         if why == "duplicate":
             self.counts.duplicates += 1
         elif why == "illegal":
             self.counts.illegal += 1
         else:
             self.counts.unparsed += 1
-        self._emit(Event("dropped", {"id": parent.id, "index": index, "text": text, "why": why}))
+        event = {"id": parent.id, "index": index, "text": text, "why": why, "reason": reason}
+        self._emit(Event("dropped", event))
 
     def _add(self, thought: Thought) -> None:
         self.tree.add(thought)
@@ -164,15 +185,11 @@ class TreeExplorer:
         fields = ("id", "parent", "text", "state", "depth", "path", "terminal", "request", "sample")
         self._emit(Event("thought", {name: getattr(thought, name) for name in fields}))
 
-    async def _judge(self, thoughts: Sequence[Thought]) -> None:
-        assert self._evaluator is not None  # noqa: S101  callers have checked; tells the type checker
-        context = JudgementContext(self._requests)
-        judgements = await self._evaluator.judge(thoughts, context)
-        for thought, judgement in zip(thoughts, judgements, strict=True):
-            self.tree.update(thought, judgement=judgement)
-            self.counts.judged += 1
-            self.counts.judgements_unparsed += judgement.unparsed
-            self._emit(Event("judged", {"id": thought.id, **asdict(judgement), "requests": context.answered}))
+    def _record(self, thought: Thought, judgement: Judgement, requests: Sequence[str]) -> None:
+        self.tree.update(thought, judgement=judgement)
+        self.counts.judged += 1
+        self.counts.judgements_unparsed += judgement.unparsed
+        self._emit(Event("judged", {"id": thought.id, **asdict(judgement), "requests": list(requests)}))
 
     # Answering
 
@@ -184,19 +201,19 @@ class TreeExplorer:
         n = self._ledger.take_nodes(n)  # before anything is paid
         visit = self._visits.get(self.root.id, 0)
         self._visits[self.root.id] = visit + n
-        tasks = [
-            asyncio.ensure_future(self._requests.complete(role, self.root, self.root.place, visit=visit + i, n=1))
-            for i in range(n)
-        ]
+        tasks = [asyncio.ensure_future(self._complete(role, self.root, visit + i, 1)) for i in range(n)]
         attempts: list[Thought] = []
         try:
             for index, task in enumerate(tasks):
-                request, reply = await task
-                text = reply.completions[0].text.strip()
-                answer = self.task.read_answer(text)
+                reply = await task
+                completion = None if reply is None else _first(reply[1])
+                if reply is None or completion is None:
+                    continue
+                text = strip_breaks(completion.text)
+                answer = await aio.in_thread(self._guarded.read_answer, text)
                 thought = Thought(
                     len(self.tree), self.root.id, text, self.root.state, f"{role} {visit + index}", 1,
-                    (visit + index,), True, answer, request=request, sample=0,
+                    (visit + index,), True, answer, request=reply[0], sample=0,
                 )  # fmt: skip
                 self._attempts.add(thought.id)
                 self._add(thought)
@@ -227,10 +244,13 @@ class TreeExplorer:
         if thought.answer is not None or thought.id in self._attempts:
             return thought
         if self.task.has("answer"):
-            _, reply = await self._requests.complete("answer", thought, thought.place, n=1)
-            answer = self.task.read_answer(reply.completions[0].text)
+            reply = await self._complete("answer", thought, 0, 1)
+            completion = None if reply is None else _first(reply[1])
+            if completion is None:
+                return thought
+            answer = await aio.in_thread(self._guarded.read_answer, completion.text)
         else:
-            answer = self.task.path_answer(self.input, thought, self.steps(thought))
+            answer = self.path_answer(thought)
         if answer is None:
             self.counts.unparsed += 1
             return thought
@@ -239,11 +259,41 @@ class TreeExplorer:
 
     def verified(self, thought: Thought) -> bool:
         """Whether the task's own check says that this thought solves the input; False where it cannot tell."""
-        return bool(self.task.verify(self.input, self.steps(thought), self.tree[thought.id].answer))
+        return bool(self.verdict(thought, self.tree[thought.id].answer))
+
+    def verdict(self, thought: Thought, answer: str | None) -> bool | None:
+        """The task's verdict on an answer; None when it cannot tell. Raises PluginError."""
+        return self._guarded.verify(self.steps(thought), answer)
+
+    def path_answer(self, thought: Thought) -> str | None:
+        """The answer of a path without a model. Raises ConfigError and PluginError."""
+        return self._guarded.path_answer(thought, self.steps(thought))
 
     def steps(self, thought: Thought) -> list[str]:
         """The texts from the first step to this thought."""
         return self.tree.steps(thought)
+
+    # What the replies lacked
+
+    @property
+    def cut_off(self) -> dict[str, CutOff]:
+        """Completions that ended at the task's ``max_tokens``, by role."""
+        return self._requests.cut_off
+
+    @property
+    def refusal(self) -> str | None:
+        """The message of the first refused request."""
+        return self._requests.refusal
+
+    @property
+    def all_refused(self) -> bool:
+        """Whether requests were made and the backend refused every one."""
+        return self.refusal is not None and not self._requests.answered
+
+
+def _first(reply: Reply) -> Completion | None:
+    """The completion of a request for one; None where it was refused or did not come."""
+    return next((completion for completion in reply.completions if completion.finish != "refused"), None)
 
 
 def _for_each(number: Count, thoughts: Sequence[Thought]) -> Sequence[int | None]:

@@ -10,9 +10,10 @@ from typing import Any
 
 from .. import registry, trust
 from ..backend import Backend
-from ..errors import CapabilityError, ConfigError
+from ..errors import CapabilityError, ConfigError, did_you_mean
 from ..evaluator import Evaluator
 from ..options import build
+from ..plugin_boundary import PluginBoundary
 from ..search import Search
 from ..task import Task
 from ..taskfile import loader
@@ -39,6 +40,8 @@ def agent_arguments(
             trust.check_code(kind, name, allow_code=allow_code, source=source)
     repeated = _by_part(trusted)
     options = {**settings.search.options, **{f"evaluator.{key}": value for key, value in evaluator.options.items()}}
+    for role, changes in settings.sampling.items():
+        options |= {f"sampling.{role}.{name}": value for name, value in changes.items()}
     arguments: dict[str, Any] = {}
     if opens_backend:
         confirmed = _confirmed(source, "backend", settings.backend, repeated)
@@ -87,24 +90,37 @@ def _confirmed(source: str, part: str, backend: BackendSettings, repeated: dict[
     return trust.confirmed_options(source, part, backend.options, guarded, given)
 
 
-def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Options of the search, of the evaluator and of the backend, by their prefixes. Raises ConfigError."""
-    parts: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] = ({}, {}, {})
+Options = dict[str, Any]
+_PREFIXES = ("evaluator", "backend", "sampling")
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[Options, Options, Options, Options]:
+    """Options of the search, the evaluator, the backend and the task's sampling, by their prefixes.
+
+    Raises ConfigError.
+    """
+    own: Options = {}
+    parts: dict[str, Options] = {prefix: {} for prefix in _PREFIXES}
     for key, value in options.items():
         prefix, _, rest = key.partition(".")
         if not rest:
-            parts[0][key] = value
-        elif prefix in ("evaluator", "backend"):
-            parts[1 if prefix == "evaluator" else 2][rest] = value
+            own[key] = value
+        elif prefix in parts:
+            parts[prefix][rest] = value
         else:
-            raise ConfigError(f"option {key!r}: the part before the dot must be 'evaluator' or 'backend'")
-    return parts
+            raise ConfigError(
+                f"option {key!r}: the part before the dot must be one of {', '.join(_PREFIXES)}."
+                f"{did_you_mean(prefix, _PREFIXES)}"
+            )
+    return own, parts["evaluator"], parts["backend"], parts["sampling"]
 
 
 def open_plugin(kind: str, plugin: Any, options: dict[str, Any]) -> Any:
     """A search or an evaluator from its name and options; an object is returned as it is. Raises ConfigError."""
     if isinstance(plugin, str):
-        return build(kind, plugin, _class(kind, plugin), options)
+        cls = _class(kind, plugin)
+        with PluginBoundary(kind, plugin, "its construction"):
+            return build(kind, plugin, cls, options)
     if options:
         raise ConfigError(
             f"the {kind} is given as an object, so its options belong to the object: {', '.join(options)}"
@@ -117,9 +133,21 @@ def open_backend(backend: str | Backend, model: str | None, options: dict[str, A
     if isinstance(backend, Backend):
         if model is not None or options:
             raise ConfigError("the backend is given as an object, so model and backend options belong to the object")
-        return backend
-    opened: Backend = _class("backend", backend).open(model, options)
-    return opened
+        return _named(backend, type(backend).__qualname__)
+    cls = _class("backend", backend)
+    with PluginBoundary("backend", backend, "its construction"):
+        opened: Backend = cls.open(model, options)
+        if not isinstance(opened, Backend):
+            raise TypeError(f"open returned {type(opened).__name__}, expected a Backend")
+    return _named(opened, backend)
+
+
+def _named(backend: Backend, called: str) -> Backend:
+    """The backend itself. Raises PluginError for one without a name."""
+    with PluginBoundary("backend", called, "its construction"):
+        if not isinstance(getattr(backend, "name", None), str):
+            raise TypeError("it has no name; set the class attribute 'name'")
+    return backend
 
 
 def _class(kind: str, name: str) -> Any:
@@ -143,25 +171,56 @@ def option_values(plugin: Any) -> dict[str, Any]:
     return {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin)}
 
 
-def task_reference(argument: str | Path | Task, task: Task) -> str:
-    """What loads a task again: the registered name or class that the agent got, else the task's own reference."""
+def task_settings(argument: str | Path | Task, task: Task) -> dict[str, Any]:
+    """What loads a task again: the registered name or class that the agent got, else the task's own reference.
+
+    With its version and its variables. Raises PluginError.
+    """
     by_name = isinstance(argument, str) and not loader.is_path(argument)
-    return str(argument) if by_name else task.reference
+    with PluginBoundary("task", type(task).__qualname__):
+        reference = str(argument) if by_name else task.reference
+        if not isinstance(task.name, str):
+            raise TypeError("its name is no text; set the class attribute 'name'")
+        return {"task": reference, "task_version": task.version, "variables": dict(task.variables)}
 
 
-def check_capabilities(backend: Backend, needs: frozenset[str], who: str) -> None:
-    """Raise CapabilityError when the backend lacks a capability that ``who`` needs."""
-    if missing := needs - backend.capabilities:
+def description(backend: Backend) -> dict[str, Any]:
+    """What opens a backend again. Raises PluginError."""
+    with PluginBoundary("backend", backend.name):
+        return backend.describe()
+
+
+def check_capabilities(backend: Backend, needs: frozenset[str], who: str, *, loaded: bool = False) -> None:
+    """Raise CapabilityError when the backend lacks a capability that ``who`` needs, or can never have it."""
+    if not needs:
+        return
+    with PluginBoundary("backend", backend.name):
+        offered = backend.capabilities if loaded else backend.possible_capabilities
+    if missing := needs - offered:
         raise CapabilityError(
             f"{who} needs {', '.join(sorted(missing))}, which the backend {backend.name!r} does not offer (it offers: "
-            f"{', '.join(sorted(backend.capabilities))})"
+            f"{', '.join(sorted(offered))})"
         )
 
 
+def name_models(settings: dict[str, Any], backend: Backend, judging: Backend) -> None:
+    """Write into the settings of an agent the names of models that only loading has shown."""
+    for key, used in (("backend", backend), ("evaluator_model", judging)):
+        if isinstance(settings[key], dict) and settings[key]["model"] is None:
+            settings[key] = used.describe()
+
+
 def meters(backend: Backend, judging: Backend) -> Callable[[], dict[str, Any]]:
-    """The backend's meter; where the evaluator has another backend, its figures are under the key ``evaluator``."""
-    first = backend.meter()
-    if judging is backend:
-        return first
-    second = judging.meter()
-    return lambda: {**first(), **({"evaluator": figures} if (figures := second()) else {})}
+    """The backend's meter; where the evaluator has another backend, its figures are under the key ``evaluator``.
+
+    It and its result raise PluginError.
+    """
+    with PluginBoundary("backend", backend.name):
+        parts = [used.meter() for used in dict.fromkeys((backend, judging))]
+
+    def figures() -> dict[str, Any]:
+        with PluginBoundary("backend", backend.name):
+            first, *second = [part() for part in parts]
+            return {**first, **({"evaluator": second[0]} if second and second[0] else {})}
+
+    return figures

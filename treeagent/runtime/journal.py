@@ -35,7 +35,7 @@ class Event:
     """An event of a run."""
 
     type: str
-    """``run``, ``resumed``, ``completion``, ``scores``, ``rounds``, ``thought``, ``dropped``, ``judged``,
+    """``run``, ``resumed``, ``completion``, ``scores``, ``refused``, ``rounds``, ``thought``, ``dropped``, ``judged``,
     ``answer``, ``failed`` or ``end``."""
     data: dict[str, Any]
     """The event's own fields, ready for JSON."""
@@ -96,6 +96,8 @@ class Journal:
         self.path = path
         self.replies: dict[str, Reply] = {}
         self.scores: dict[str, Scores] = {}
+        self.refusals: dict[str, str] = {}
+        """Messages of the requests that were refused, by id."""
         self._fsync = fsync
         try:
             self._file: TextIO = file_lock.open_to_write(path, "journal", create=not resume)
@@ -151,6 +153,9 @@ class Journal:
         elif event.type == "scores":
             new = event.data["id"] not in self.scores
             self.scores[event.data["id"]] = scores_from(event.data)
+        elif event.type == "refused":
+            new = event.data["id"] not in self.refusals
+            self.refusals[event.data["id"]] = str(event.data["error"])
         else:
             new = True
         return new
@@ -188,6 +193,11 @@ def scores_event(
     """The event that makes a scoring repeatable; see :func:`completion_event`."""
     data = {"id": request_id, "prompt": prompt, "continuations": list(continuations), **asdict(scores)}
     return Event("scores", {**data, "thought": thought, "seconds": None if seconds is None else round(seconds, 4)})
+
+
+def refused_event(request_id: str, role: str, prompt: str, error: str, *, thought: int | None = None) -> Event:
+    """The event that makes a refusal repeatable; ``role`` is that of the prompt."""
+    return Event("refused", {"id": request_id, "role": role, "prompt": prompt, "error": error, "thought": thought})
 
 
 def rounds_event(rounds: Sequence[Round], began: float, model: str | None) -> Event:

@@ -90,6 +90,16 @@ class ScoresLine(_Form):
         return self
 
 
+class RefusedLine(_Form):
+    """A backend refused a request."""
+
+    id: str
+    role: str
+    prompt: str
+    error: str
+    thought: Whole | None = None
+
+
 class RoundsLine(_Form):
     """Rounds of an engine, in columns."""
 
@@ -174,6 +184,7 @@ LINES: dict[str, type[_Form]] = {
     "resumed": ResumedLine,
     "completion": CompletionLine,
     "scores": ScoresLine,
+    "refused": RefusedLine,
     "rounds": RoundsLine,
     "thought": ThoughtLine,
     "dropped": DroppedLine,
@@ -221,6 +232,7 @@ class RunSettings(_Form):
     evaluator: NamedSettings | None
     backend: BackendSettings
     evaluator_model: BackendSettings | str | None = None
+    sampling: dict[str, dict[str, Any]] = {}
     legality: bool
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..backend import Reply, Scores
-from ..thought import Thought
+from ..errors import RequestRefusedError
+from ..task import Task
+from ..thought import Thought, Tree
 from .request_broker import EVALUATOR
 from .task_requests import TaskRequests
 
@@ -13,30 +16,36 @@ from .task_requests import TaskRequests
 class JudgementContext:
     """Sends an evaluator's requests, and records their ids."""
 
-    def __init__(self, requests: TaskRequests) -> None:
-        self._requests = requests
-        self.task, self.input = requests.task, requests.input
+    def __init__(self, task: Task, input: str, tree: Tree, requests: TaskRequests) -> None:
+        self.task, self.input = task, input
+        self._tree, self._requests = tree, requests
         self.answered: list[str] = []
         """Ids of the requests of this judgement, in the order in which they were answered."""
 
     def steps(self, thought: Thought) -> list[str]:
         """The texts from the first step to this thought."""
-        return self._requests.tree.steps(thought)
+        return self._tree.steps(thought)
 
     def parent(self, thought: Thought) -> Thought:
         """The thought that this one follows; the root follows itself."""
-        return self._requests.tree[thought.parent or 0]
+        return self._tree[thought.parent or 0]
 
     async def ask(
         self, role: str, thought: Thought, place: str, *, n: int | None = None, choices: Sequence[Thought] = ()
     ) -> Reply:
-        """Complete the task's prompt of a role at a thought."""
+        """Complete the task's prompt of a role at a thought; at least one completion, none of them refused.
+
+        Raises RequestRefusedError where there is none.
+        """
         request, reply = await self._requests.complete(role, thought, place, n=n, by=EVALUATOR, choices=choices)
         self.answered.append(request)
-        return reply
+        usable = tuple(completion for completion in reply.completions if completion.finish != "refused")
+        if not usable:
+            raise RequestRefusedError("the backend's reply has no completion")
+        return replace(reply, completions=usable)
 
     async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> Scores:
-        """Log-likelihoods of continuations of the role's prompt at a thought."""
+        """Log-likelihoods of continuations of the role's prompt at a thought. Raises RequestRefusedError."""
         request, scores = await self._requests.score(role, thought, continuations)
         self.answered.append(request)
         return scores

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from ..backend import Backend, Reply, Request, ScoreRequest, Scores
+from ..backend import Backend, Completion, Reply, Request, ScoreRequest, Scores, Usage
+from ..errors import RequestRefusedError
+from ..plugin_boundary import PluginBoundary
 from .budget import Ledger
-from .journal import Event, completion_event, scores_event
+from .guarded_task import of_type
+from .journal import Event, completion_event, refused_event, scores_event
+from .reply_text import received
 
 GENERATOR, EVALUATOR = 0, 1
 """Places of the generator's backend and price, and of the evaluator's."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAnswers:
+    """The answers that a journal holds, by the ids of the requests."""
+
+    replies: Mapping[str, Reply] = field(default_factory=dict)
+    scores: Mapping[str, Scores] = field(default_factory=dict)
+    refusals: Mapping[str, str] = field(default_factory=dict)
+    """Messages of the requests that were refused."""
 
 
 class RequestBroker:
@@ -20,38 +35,57 @@ class RequestBroker:
         self,
         backends: tuple[Backend, Backend],
         ledger: Ledger,
-        known: tuple[dict[str, Reply], dict[str, Scores]],
+        known: KnownAnswers,
         emit: Callable[[Event], None],
+        where: str,
     ) -> None:
-        """``backends`` are the generator's and the evaluator's; ``known`` maps request ids to answers."""
-        self._backends, self._ledger, self._emit = backends, ledger, emit
-        self._replies, self._scores = known
+        """``backends`` are the generator's and the evaluator's; ``where`` names the input in errors."""
+        self._backends, self._ledger, self._known, self._emit = backends, ledger, known, emit
+        self._inside = [PluginBoundary("backend", backend.name, where) for backend in backends]
 
     async def complete(self, request: Request, role: str, thought: int, place: int = GENERATOR) -> tuple[str, Reply]:
-        """The request's id, which a short budget may change, and its reply. Raises BudgetExhausted, BackendError."""
-        backend = self._backends[place]
-        request, ticket = await self._ledger.admit(request, place, backend.prompt_copies(request))
-        reply, seconds = self._replies.get(request.id), None
+        """The request's id, which a short budget may change, and its reply.
+
+        Raises BudgetExhausted, RequestRefusedError, which the journal holds then, BackendError and PluginError.
+        """
+        backend, inside = self._backends[place], self._inside[place]
+        with inside:
+            copies = backend.prompt_copies(request)
+        request, ticket = await self._ledger.admit(request, place, copies)
+        reply, seconds = self._known.replies.get(request.id), None
         try:
             if reply is None:
+                self._refuse_known(request.id)
                 began = time.monotonic()
-                reply = await backend.generate(request)
+                with inside:
+                    reply = _checked_reply(await backend.generate(request))
                 seconds = time.monotonic() - began
+        except RequestRefusedError as refusal:
+            self._emit(refused_event(request.id, role, request.prompt, str(refusal), thought=thought))
+            raise
         finally:
             self._ledger.settle(ticket, None if reply is None else reply.usage)
+        reply = received(reply, request.sampling.max_tokens)
         self._emit(completion_event(request.id, role, request.prompt, reply, thought=thought, seconds=seconds))
         return request.id, reply
 
-    async def score(self, request: ScoreRequest, thought: int) -> tuple[str, Scores]:
-        """The request's id and log-likelihoods from the evaluator's backend. Raises BudgetExhausted, BackendError."""
-        backend = self._backends[EVALUATOR]
-        ticket = await self._ledger.admit_score(request, EVALUATOR, backend.prompt_copies(request))
-        scores, seconds = self._scores.get(request.id), None
+    async def score(self, request: ScoreRequest, role: str, thought: int) -> tuple[str, Scores]:
+        """The request's id and log-likelihoods from the evaluator's backend. Raises what :meth:`complete` raises."""
+        backend, inside = self._backends[EVALUATOR], self._inside[EVALUATOR]
+        with inside:
+            copies = backend.prompt_copies(request)
+        ticket = await self._ledger.admit_score(request, EVALUATOR, copies)
+        scores, seconds = self._known.scores.get(request.id), None
         try:
             if scores is None:
+                self._refuse_known(request.id)
                 began = time.monotonic()
-                scores = await backend.score(request)
+                with inside:
+                    scores = _checked_scores(await backend.score(request), len(request.continuations))
                 seconds = time.monotonic() - began
+        except RequestRefusedError as refusal:
+            self._emit(refused_event(request.id, role, request.prompt, str(refusal), thought=thought))
+            raise
         finally:
             self._ledger.settle(ticket, None if scores is None else scores.usage)
         event = scores_event(
@@ -59,3 +93,29 @@ class RequestBroker:
         )
         self._emit(event)
         return request.id, scores
+
+    def _refuse_known(self, request: str) -> None:
+        """Raises RequestRefusedError again for a request whose refusal the journal holds."""
+        if (message := self._known.refusals.get(request)) is not None:
+            raise RequestRefusedError(message)
+
+
+def _checked_reply(reply: Reply) -> Reply:
+    """The reply itself. Raises TypeError for one that breaks the contract of a backend."""
+    of_type(of_type(reply, Reply, "generate").usage, Usage, "generate")
+    for completion in reply.completions:
+        of_type(of_type(completion, Completion, "generate").text, str, "generate")
+        for token in completion.tokens or ():
+            of_type(token, int, "generate")
+    return reply
+
+
+def _checked_scores(scores: Scores, count: int) -> Scores:
+    """The scores themselves. Raises TypeError or ValueError for scores that break the contract of a backend."""
+    of_type(of_type(scores, Scores, "score").usage, Usage, "score")
+    for logprob in scores.logprobs:
+        if not isinstance(logprob, (float, int)):
+            raise TypeError(f"score returned a log-probability of type {type(logprob).__name__}, expected float")
+    if not len(scores.logprobs) == len(scores.lengths) == count:
+        raise ValueError(f"score returned {len(scores.logprobs)} log-probabilities for {count} continuations")
+    return scores

@@ -33,6 +33,28 @@ class Counts:
     missing: int = 0
     """Completions that were asked for and did not come."""
 
+    def add(self, *, truncated: int = 0, empty: int = 0, refused: int = 0, missing: int = 0) -> None:
+        """Count what replies lack."""
+        self.truncated += truncated
+        self.empty += empty
+        self.refused += refused
+        self.missing += missing
+
+
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """Completions of one role that ended at the ``max_tokens`` of the task."""
+
+    truncated: int = 0
+    empty: int = 0
+    """Those of them that ended before any text."""
+    thinking: int = 0
+    """Those of the empty ones that have reasoning."""
+
+    def plus(self, *, empty: bool, thinking: bool) -> CutOff:
+        """One more."""
+        return CutOff(self.truncated + 1, self.empty + empty, self.thinking + thinking)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -46,8 +68,8 @@ class Result:
     path: tuple[str, ...]
     """The steps that lead to the answer."""
     ended: str
-    """``finished``, or why the search stopped early: ``calls``, ``tokens``, ``nodes``, ``dollars``, ``seconds``,
-    ``interrupted`` or ``failed``."""
+    """``finished``, ``refused`` (the backend refused every request), or why the search stopped early: ``calls``,
+    ``tokens``, ``nodes``, ``dollars``, ``seconds``, ``interrupted`` or ``failed``."""
     usage: Usage
     seconds: float
     seed: int
@@ -58,6 +80,10 @@ class Result:
     """Task, search, evaluator, backend and their options."""
     engine: dict[str, Any] = field(default_factory=dict, repr=False)
     """The backend's own figures for this search (:meth:`Backend.meter`); empty when it keeps none."""
+    cut_off: dict[str, CutOff] = field(default_factory=dict, repr=False)
+    """Completions that ended at the task's ``max_tokens``, by role; those that a budget shortened are not in it."""
+    refusal: str | None = field(default=None, repr=False)
+    """The message of the first refused request."""
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``treeagent solve --json`` prints."""
@@ -72,6 +98,7 @@ class Result:
             "seconds": round(self.seconds, 3),
             "seed": self.seed,
             "counts": asdict(self.counts),
+            "cut_off": {role: asdict(number) for role, number in self.cut_off.items()},
             "settings": self.settings,
             "engine": self.engine,
         }

@@ -7,22 +7,26 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..backend import Backend, Round
-from ..errors import BackendError, JournalError
+from ..errors import JournalError, PluginError, TreeagentError
 from ..evaluator import Evaluator
+from ..plugin_boundary import PluginBoundary, at_input
 from ..search import Search
 from ..task import Task
+from ..text import argument
 from ..thought import Thought, ranked
 from . import factory
 from .budget import Budget, BudgetExhausted, Ledger
 from .explorer import TreeExplorer
 from .journal import FORMAT, Event, Journal, rounds_event
-from .request_broker import RequestBroker
+from .request_broker import KnownAnswers, RequestBroker
 from .result import Result
+from .thought_judge import JudgedBy
 
 Handler = Callable[[Event], None]
+T = TypeVar("T")
 
 _VERIFIED_AT_MOST = 5
 """How many final states an interrupted search may check, as many as a finished beam of the default width."""
@@ -47,6 +51,10 @@ class Setup:
     fsync: bool = False
     """Whether each line of a journal waits for the disk."""
 
+    def name_of(self, kind: str) -> str:
+        """What the settings call the search or the evaluator."""
+        return str(self.settings[kind]["name"])
+
 
 class Run:
     """One search on one input."""
@@ -55,72 +63,90 @@ class Run:
         self, setup: Setup, input: str, journal: Path | None, on_event: Handler | None, *, resume: bool
     ) -> None:
         self._setup, self._on_event = setup, on_event
-        self.input = setup.task.read_input(input)
+        input = argument(input)
+        with PluginBoundary("task", setup.task.name, at_input(input)):
+            self.input = setup.task.read_input(input)
         self._ledger = Ledger(setup.budget, setup.backend.price, setup.judging.price)
         self._journal = None if journal is None else Journal(journal, resume=resume, fsync=setup.fsync)
         self._resumed = resume
         self._began = time.monotonic()
         self._figures: Callable[[], dict[str, Any]] = dict
         self._rounds: list[tuple[str | None, Callable[[], list[Round]]]] = []
+        self._handler_error: BaseException | None = None
         self._stopping: str | None = None
+        self._loading: asyncio.Future[None] | None = None
         self._searching: asyncio.Future[Thought | None] | None = None
-        known = ({}, {}) if self._journal is None else (self._journal.replies, self._journal.scores)
-        broker = RequestBroker((setup.backend, setup.judging), self._ledger, known, self._emit)
+        self._begun = False
+        held = self._journal
+        known = KnownAnswers() if held is None else KnownAnswers(held.replies, held.scores, held.refusals)
+        backends = (setup.backend, setup.judging)
+        broker = RequestBroker(backends, self._ledger, known, self._emit, at_input(self.input))
+        judge = None if setup.evaluator is None else JudgedBy(setup.evaluator, setup.name_of("evaluator"))
         self._explorer = TreeExplorer(
-            setup.task, self.input, setup.evaluator, broker, self._ledger, setup.seed, self._emit,
-            legality=setup.legality,
-        )  # fmt: skip
+            setup.task, self.input, judge, broker, self._ledger, setup.seed, self._emit, legality=setup.legality
+        )
 
     def stop(self, why: str = "interrupted") -> None:
         """End the search at its next await; :meth:`result` returns the best attempt so far."""
         self._stopping = self._stopping or why
-        if self._searching is not None:
-            self._searching.cancel()
+        for work in (self._loading, self._searching):
+            if work is not None:
+                work.cancel()
 
     async def result(self) -> Result:
-        """Run the search. Raises BackendError and JournalError; their ``result`` is the best attempt so far."""
+        """Run the search. Raises TreeagentError; its ``result`` is the best attempt so far."""
         if self._searching is not None:
             raise RuntimeError("a run runs once; start another with Agent.run")
         self._began = time.monotonic()
-        failure: BackendError | JournalError | None = None
+        failure: TreeagentError | None = None
         try:
-            self._emit(Event("resumed", {"budget": asdict(self._setup.budget)}) if self._resumed else self._header())
+            if all(used.model is not None for used in (self._setup.backend, self._setup.judging)):
+                self._begin()  # else loading shows the model, which the first line names
             thought, ended = None, "finished"
             try:
-                thought = await self._search()
-                ended = self._ledger.cut or ended
+                thought = self._solved_at_start() or await self._search()
+                ended = self._ledger.cut or ("refused" if self._explorer.all_refused else ended)
             except BudgetExhausted as exhausted:
                 ended = exhausted.limit
             except asyncio.CancelledError:
                 if self._stopping is None:
                     raise
                 ended = self._stopping
-            except (BackendError, JournalError) as error:
+            except TreeagentError as error:
                 failure, ended = error, "failed"
                 if isinstance(error, JournalError) and self._journal is not None:
                     self._journal.close()
                     self._journal = None  # it cannot be written; the result still goes to the caller
                 self._emit(Event("failed", {"error": str(error)}))
-            result = self._result(thought or self._best(cut=ended != "finished"), ended)
+            result, fault = self._result(thought, ended)
+            failure = failure or fault
             self._emit(Event("end", result.to_json()))
         finally:
             self._rounds = []  # a run that is kept must not make the backend keep its rounds
             if self._journal is not None:
                 self._journal.close()
+        if self._handler_error is not None:
+            raise self._handler_error
         if failure is not None:
             failure.attach(result)
             raise failure
         return result
 
+    def _solved_at_start(self) -> Thought | None:
+        """The root with its answer, which may be empty, where the task says that the input needs no step."""
+        root, explorer = self._explorer.root, self._explorer
+        return explorer.tree.update(root, answer=explorer.path_answer(root) or "") if root.terminal else None
+
     async def _search(self) -> Thought | None:
         loop = asyncio.get_running_loop()
         backend, judging = self._setup.backend, self._setup.judging
-        for used in dict.fromkeys((backend, judging)):
-            await asyncio.to_thread(used.load)
+        await self._load()
         self._began = time.monotonic()  # a budget of seconds is for searching
+        self._begin()
         self._figures = factory.meters(backend, judging)
-        self._rounds = [(used.model, used.rounds()) for used in dict.fromkeys((backend, judging))]
-        self._searching = asyncio.ensure_future(self._setup.search.run(self._explorer))
+        with PluginBoundary("backend", backend.name):
+            self._rounds = [(used.model, used.rounds()) for used in dict.fromkeys((backend, judging))]
+        self._searching = asyncio.ensure_future(self._run_search())
         if self._stopping is not None:
             self._searching.cancel()
         seconds = self._setup.budget.seconds
@@ -133,6 +159,38 @@ class Run:
             if not self._searching.done():
                 self._searching.cancel()
                 await asyncio.wait({self._searching})
+
+    async def _run_search(self) -> Thought | None:
+        task = self._setup.task
+        name, inner = self._setup.name_of("search"), [("task", task.name, task)]
+        with PluginBoundary("search", name, at_input(self.input), passing=[BudgetExhausted], inner=inner):
+            thought = await self._setup.search.run(self._explorer)
+            return None if thought is None else self._explorer.tree[thought.id]
+
+    async def _load(self) -> None:
+        """Load the backends; :meth:`stop` ends it. Raises BackendError, and CapabilityError for what loading shows."""
+        setup = self._setup
+
+        async def load() -> None:
+            for used in dict.fromkeys((setup.backend, setup.judging)):
+                with PluginBoundary("backend", used.name):
+                    await used.aload()
+
+        loading = asyncio.ensure_future(load())
+        self._loading = loading
+        if self._stopping is not None:
+            loading.cancel()
+        await loading
+        factory.name_models(setup.settings, setup.backend, setup.judging)
+        if setup.evaluator is not None:
+            who = f"the evaluator {setup.settings['evaluator']['name']!r}"
+            factory.check_capabilities(setup.judging, setup.evaluator.needs, who, loaded=True)
+
+    def _begin(self) -> None:
+        """Write the first line, unless it is there."""
+        if not self._begun:
+            self._begun = True
+            self._emit(Event("resumed", {"budget": asdict(self._setup.budget)}) if self._resumed else self._header())
 
     def _best(self, *, cut: bool) -> Thought | None:
         """The best thought so far: one with an answer, else the best terminal, else the deepest.
@@ -151,21 +209,37 @@ class Run:
             iter([*answered, *terminal, *ranked(thought for thought in others if thought.depth == deepest)]), None
         )
 
-    def _result(self, thought: Thought | None, ended: str) -> Result:
-        setup = self._setup
+    def _result(self, thought: Thought | None, ended: str) -> tuple[Result, TreeagentError | None]:
+        """The result, and the first error of the task or the backend on the way to it; what it concerns is unknown."""
+        setup, explorer = self._setup, self._explorer
+        failures: list[TreeagentError] = []
+
+        def attempt(part: Callable[[], T], otherwise: T) -> T:
+            try:
+                return part()
+            except TreeagentError as error:
+                failures.append(error)
+                return otherwise
+
+        thought = thought or attempt(lambda: self._best(cut=ended != "finished"), None)
+        thought = thought or attempt(lambda: self._best(cut=False), None)
         steps: list[str] = []
         answer = None
         if thought is not None:
-            thought = self._explorer.tree[thought.id]
-            steps, answer = self._explorer.steps(thought), thought.answer
-            if answer is None and thought.terminal and ended != "finished" and not setup.task.has("answer"):
-                answer = setup.task.path_answer(self.input, thought, steps)  # a template needs no budget
-        solved = setup.task.verify(self.input, steps, answer) if answer is not None else False
-        return Result(
+            best = explorer.tree[thought.id]
+            steps, answer = explorer.steps(best), best.answer
+            if answer is None and best.terminal and ended != "finished" and not setup.task.has("answer"):
+                answer = attempt(lambda: explorer.path_answer(best), None)  # a template needs no budget
+            thought = best
+        solved: bool | None = False
+        if thought is not None and answer is not None:
+            solved = attempt(lambda: explorer.verdict(best, answer), None)
+        result = Result(
             self.input, answer, solved if setup.task.can_verify else None, tuple(steps), ended, self._ledger.spent,
-            time.monotonic() - self._began, setup.seed, self._explorer.counts, self._explorer.tree, thought,
-            setup.settings, self._figures(),
+            time.monotonic() - self._began, setup.seed, explorer.counts, explorer.tree, thought, setup.settings,
+            attempt(self._figures, {}), explorer.cut_off, explorer.refusal,
         )  # fmt: skip
+        return result, next(iter(failures), None)
 
     def _header(self) -> Event:
         setup = self._setup
@@ -186,7 +260,14 @@ class Run:
         self._record(event)
 
     def _record(self, event: Event) -> None:
+        self._begin()
         if self._journal is not None:
             self._journal.write(event, time.monotonic() - self._began)
         if self._on_event is not None:
-            self._on_event(event)
+            try:
+                with PluginBoundary("event handler", getattr(self._on_event, "__qualname__", "on_event")):
+                    self._on_event(event)
+            except PluginError as error:
+                self._on_event = None  # the search ends, and the caller gets the error of its own code as it is
+                self._handler_error = error.__cause__
+                raise

@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..backend import Key, Reply, Request, ScoreRequest, Scores
-from ..task import Task
+from ..errors import RequestRefusedError
 from ..thought import Thought, Tree
+from .guarded_task import GuardedTask
 from .request_broker import GENERATOR, RequestBroker
+from .result import Counts, CutOff
 
 
 class TaskRequests:
-    """Builds requests from a task and the thoughts of a tree, and sends them."""
+    """Builds requests from a task and the thoughts of a tree, sends them, and counts what their replies lack."""
 
-    def __init__(self, task: Task, input: str, tree: Tree, seed: int, broker: RequestBroker) -> None:
-        self.task, self.input, self.tree, self.seed = task, input, tree, seed
-        self._broker = broker
+    def __init__(self, task: GuardedTask, tree: Tree, seed: int, broker: RequestBroker, counts: Counts) -> None:
+        self._task, self._tree, self._seed, self._broker, self._counts = task, tree, seed, broker, counts
+        self._cut_off: dict[str, CutOff] = {}
+        self.answered = False
+        """Whether any request had an answer."""
+        self.refusal: str | None = None
+        """The message of the first refused request."""
+
+    @property
+    def cut_off(self) -> dict[str, CutOff]:
+        """Completions that ended at the task's ``max_tokens``, by role, in the order of the names."""
+        return dict(sorted(self._cut_off.items()))
 
     async def complete(
         self,
@@ -28,14 +39,50 @@ class TaskRequests:
         by: int = GENERATOR,
         choices: Sequence[Thought] = (),
     ) -> tuple[str, Reply]:
-        """The request's id and its reply; ``n`` defaults to the task's. Raises BudgetExhausted, BackendError."""
-        sampling, count = self.task.sampling(role)
-        shown = [{"state": choice.state, "text": choice.text, "steps": self.tree.steps(choice)} for choice in choices]
-        prompt = self.task.prompt(role, self.input, thought, self.tree.steps(thought), shown)
-        request = Request(prompt, Key(self.seed, role, place, visit), sampling, count if n is None else n)
-        return await self._broker.complete(request, role, thought.id, by)
+        """The request's id and its reply; ``n`` defaults to the task's.
+
+        The reply may have fewer completions, and refused ones among them; all are counted. Raises BudgetExhausted,
+        RequestRefusedError, which is counted, and other BackendErrors.
+        """
+        sampling, count = self._task.sampling(role)
+        shown = [{"state": choice.state, "text": choice.text, "steps": self._tree.steps(choice)} for choice in choices]
+        prompt = self._task.prompt(role, thought, self._tree.steps(thought), shown)
+        request = Request(prompt, Key(self._seed, role, place, visit), sampling, count if n is None else n)
+        try:
+            id, reply = await self._broker.complete(request, role, thought.id, by)
+        except RequestRefusedError as refusal:
+            self._refused(str(refusal))
+            raise
+        # A budget that is nearly used up shortens a request and so changes its id; max_tokens is not to blame then.
+        self._count(reply, request.n, role if id == request.id else None)
+        return id, reply
 
     async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> tuple[str, Scores]:
-        """The request's id and the log-likelihoods of continuations. Raises BudgetExhausted, BackendError."""
-        prompt = self.task.prompt(role, self.input, thought, self.tree.steps(thought))
-        return await self._broker.score(ScoreRequest(prompt, tuple(continuations)), thought.id)
+        """The request's id and the log-likelihoods of continuations. Raises what :meth:`complete` raises."""
+        prompt = self._task.prompt(role, thought, self._tree.steps(thought))
+        try:
+            id, scores = await self._broker.score(ScoreRequest(prompt, tuple(continuations)), role, thought.id)
+        except RequestRefusedError as refusal:
+            self._refused(str(refusal))
+            raise
+        self.answered = True
+        return id, scores
+
+    def _refused(self, message: str) -> None:
+        self._counts.add(refused=1)
+        self.refusal = self.refusal or message
+
+    def _count(self, reply: Reply, wanted: int, role: str | None) -> None:
+        """Count what the reply lacks; ``role`` is None where the budget and not the task cut its completions off."""
+        self._counts.add(missing=max(0, wanted - len(reply.completions)))
+        for completion in reply.completions:
+            if completion.finish == "refused":
+                self._refused("the backend's filter refused a completion")
+                continue
+            self.answered = True
+            if completion.finish == "length":
+                empty = not completion.text.strip()
+                self._counts.add(truncated=1, empty=empty)
+                if role is not None:
+                    before = self._cut_off.get(role, CutOff())
+                    self._cut_off[role] = before.plus(empty=empty, thinking=empty and bool(completion.reasoning))

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import registry
-from ..errors import ConfigError, InputError, Problem
+from ..errors import ConfigError, InputError
+from ..plugin_boundary import PluginBoundary, at_input
 from ..task import Task
 from . import templates
-from .readers import Record, records
+from .nulls import NullValueError
+from .readers import records
+from .row_faults import RowFault, problems, template_fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,15 @@ class Gold:
         return len(self._answers)
 
     def grade(self, row: DataRow, answer: str | None) -> bool | None:
-        """Whether an answer is right; None when the data has no gold answer for the row."""
+        """Whether an answer is right; None when the data has no gold answer for the row.
+
+        Raises ValueError for a gold answer that the task cannot read, and PluginError.
+        """
         gold = self._answers.get(row.number)
         if gold is None:
             return None
-        return answer is not None and self._task.grade(answer, gold)
+        with PluginBoundary("task", self._task.name, at_input(row.input), passing=[ValueError]):
+            return answer is not None and bool(self._task.grade(answer, gold))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,8 @@ class Data:
 
     rows: tuple[DataRow, ...]
     gold: Gold
+    ungraded: int = 0
+    """Rows whose gold answer is null or empty, where the task names one."""
 
     @property
     def digest(self) -> str:
@@ -64,7 +73,7 @@ def load(task: Task, start: int = 0, stop: int | None = None, source: str | None
 
     ``source`` is a path or ``hf://datasets/OWNER/NAME[@REVISION]/PATH``. Raises ConfigError, listing every faulty row,
     when the task names no data, the file cannot be read or is not the one meant, a template does not fit a row, or an
-    input does not have the task's form.
+    input is null or does not have the task's form. A gold answer that is null or empty is none.
     """
     spec = task.data
     if spec is None:
@@ -77,33 +86,32 @@ def load(task: Task, start: int = 0, stop: int | None = None, source: str | None
         path, numbered = records(spec.file, spec.folder, spec.sha256, confined=confined)
     else:
         path, numbered = records(source, Path())
+    chosen = list(enumerate(numbered))[start:stop]
+    names = {name for _, record in chosen for name in record.fields}
     rows: list[DataRow] = []
     golds: dict[int, str] = {}
-    problems: list[Problem] = []
-    for number, record in enumerate(numbered):
-        if number < start or (stop is not None and number >= stop):
-            continue
+    faults: list[RowFault] = []
+    for number, record in chosen:
+        input = None
         try:
-            rows.append(DataRow(number, task.read_input(_render(spec.input, "data.input", path, record))))
-            if spec.gold is not None:
-                golds[number] = _render(spec.gold, "data.gold", path, record)
-        except ConfigError as error:
-            problems += error.problems
+            input = templates.render(spec.input, record.fields, row=True)
+        except templates.FAULTS as fault:
+            faults.append(template_fault(fault, "data.input", record, names))
+        try:
+            rows += [] if input is None else [DataRow(number, task.read_input(input))]
         except InputError as error:
-            problems.append(Problem(path, record.line, "", f"{record.place}{error}"))
-    if problems:
-        raise ConfigError(problems)
+            faults.append(RowFault(record, "", str(error)))
+        try:
+            gold = None if spec.gold is None else templates.render(spec.gold, record.fields, row=True)
+        except NullValueError:
+            gold = None
+        except templates.FAULTS as fault:
+            faults.append(template_fault(fault, "data.gold", record, names))
+            continue
+        if gold is not None and gold.strip():
+            golds[number] = gold
+    if faults:
+        raise ConfigError(problems(faults, task, path, len(chosen)))
     if not rows:
         raise ConfigError(f"{path}: no rows from {start} to {'the end' if stop is None else stop}")
-    return Data(tuple(rows), Gold(task, golds))
-
-
-def _render(source: str, key: str, path: Path, record: Record) -> str:
-    faults = templates.faults(source, record.fields)
-    if faults:
-        raise ConfigError([Problem(path, record.line, key, record.place + message) for _, message in faults])
-    try:
-        return templates.render(source, record.fields)
-    except templates.FAULTS as fault:
-        message = record.place + templates.describe(fault)
-        raise ConfigError([Problem(path, record.line, key, message)]) from fault
+    return Data(tuple(rows), Gold(task, golds), ungraded=0 if spec.gold is None else len(rows) - len(golds))

@@ -5,30 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from .. import registry, trust
+from .. import registry, yaml_text
 from ..errors import ConfigError, UnknownNameError
 from ..options import build
 from ..task import Scalar, Task
 from .yaml_task import YamlTask
-
-TASK_FILE_LIMIT = 2**24
-"""Bytes of the largest task file that is read."""
 
 
 def load(name: str | Path, variables: Mapping[str, Scalar], *, allow_code: bool) -> Task:
     """See :meth:`treeagent.Task.load`."""
     if is_path(name):
         path = Path(name)
-        try:
-            text = (
-                trust.read_regular(path, most=TASK_FILE_LIMIT).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
-            )
-        except OSError as error:
-            raise ConfigError(f"cannot read the task file {path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(
-                f"the task file {path} is not UTF-8 text ({error.reason} at byte {error.start})"
-            ) from error
+        text = yaml_text.read(path, "task file")
         return YamlTask(text, path, variables=variables, allow_code=allow_code)
     name = str(name)
     if ":" in name:

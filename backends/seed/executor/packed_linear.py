@@ -14,7 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ...models.int8 import Int8Linear
 from ...models.torch_private import pack_weight, packed_linear, packed_linear_binary
+from .int8_product import Int8Product
 
 TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Names of sibling layers with the same input in the models of transformers."""
@@ -62,6 +64,12 @@ class Product:
         if not self.packed:
             return other + F.linear(x, self._weight, self._bias)
         return packed_linear_binary(x, other, self._weight, self._bias, "add")
+
+
+def make_product(layers: Sequence[nn.Linear | Int8Linear]) -> Product | Int8Product:
+    """The product of sibling layers, which are all of one kind."""
+    eights = [layer for layer in layers if isinstance(layer, Int8Linear)]
+    return Int8Product(eights) if eights else Product([layer for layer in layers if isinstance(layer, nn.Linear)])
 
 
 def pack(network: nn.Module) -> int:

@@ -1,0 +1,73 @@
+"""A task as the runtime calls it: inside the plug-in boundary, with results of the types that its contract names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from ..backend import Sampling
+from ..plugin_boundary import PluginBoundary, at_input
+from ..task import ProposedStep, Task
+from ..thought import Thought
+
+T = TypeVar("T")
+
+
+class GuardedTask:
+    """The calls of one search to its task. Each raises PluginError for an exception or a result of a wrong type."""
+
+    def __init__(self, task: Task, input: str) -> None:
+        self._task, self._input = task, input
+        self._inside = PluginBoundary("task", task.name, at_input(input))
+
+    def root(self) -> Thought:
+        """See :meth:`treeagent.Task.root`."""
+        with self._inside:
+            return of_type(self._task.root(self._input), Thought, "root")
+
+    def sampling(self, role: str) -> tuple[Sampling, int]:
+        """See :meth:`treeagent.Task.sampling`."""
+        with self._inside:
+            sampling, count = self._task.sampling(role)
+            return of_type(sampling, Sampling, "sampling"), of_type(count, int, "sampling")
+
+    def prompt(
+        self, role: str, thought: Thought, steps: Sequence[str], choices: Sequence[Mapping[str, Any]] = ()
+    ) -> str:
+        """See :meth:`treeagent.Task.prompt`. Raises ConfigError."""
+        with self._inside:
+            return of_type(self._task.prompt(role, self._input, thought, steps, choices), str, "prompt")
+
+    def read_thoughts(self, role: str, completion: str, parent: Thought, steps: Sequence[str]) -> list[ProposedStep]:
+        """See :meth:`treeagent.Task.read_thoughts`."""
+        with self._inside:
+            proposed = list(self._task.read_thoughts(role, completion, self._input, parent, steps))
+            for step in proposed:
+                for text in (of_type(step, ProposedStep, "read_thoughts").text, step.state, step.key):
+                    of_type(text, str, "read_thoughts")
+            return proposed
+
+    def read_answer(self, completion: str) -> str | None:
+        """See :meth:`treeagent.Task.read_answer`."""
+        with self._inside:
+            answer = self._task.read_answer(completion)
+            return None if answer is None else of_type(answer, str, "read_answer")
+
+    def path_answer(self, thought: Thought, steps: Sequence[str]) -> str | None:
+        """See :meth:`treeagent.Task.path_answer`. Raises ConfigError."""
+        with self._inside:
+            answer = self._task.path_answer(self._input, thought, steps)
+            return None if answer is None else of_type(answer, str, "path_answer")
+
+    def verify(self, steps: Sequence[str], answer: str | None) -> bool | None:
+        """See :meth:`treeagent.Task.verify`."""
+        with self._inside:
+            verdict = self._task.verify(self._input, steps, answer)
+            return None if verdict is None else bool(verdict)
+
+
+def of_type(value: Any, cls: type[T], method: str) -> T:
+    """The value itself, which a method of a plug-in returned. Raises TypeError, inside the boundary, for others."""
+    if not isinstance(value, cls):
+        raise TypeError(f"{method} returned {type(value).__name__}, expected {cls.__name__}")
+    return value
