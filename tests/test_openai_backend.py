@@ -499,7 +499,8 @@ def test_words_of_the_command_line_become_options_and_words_again() -> None:
     backend = OpenAIBackend.open("m", words)
     assert backend.price == pytest.approx((0.15e-6, 0.6e-6))
     told = backend.describe()["options"]
-    assert words.items() <= told.items()
+    values = {"base_url": "http://h:1/v1", "chat": False, "timeout": 2.5, "price_in": 0.15, "price_out": 0.6}
+    assert values.items() <= told.items()
     assert OpenAIBackend.open("m", told).describe()["options"] == told
     assert OpenAIBackend("m", base_url="http://h:1/v1").price is None
     assert "price_in" not in OpenAIBackend("m", base_url="http://h:1/v1").describe()["options"]

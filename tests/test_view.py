@@ -14,6 +14,7 @@ from test_cli import ORACLE, call
 
 from treeagent import Agent, Budget, Event, JournalError
 from treeagent.runtime.journal import read
+from treeagent.text import clean
 from treeagent.viewer.diff import diff
 from treeagent.viewer.page import inert, page
 from treeagent.viewer.run_data import STEPS, pieces, run_data
@@ -103,7 +104,7 @@ def test_hostile_texts_are_all_there_and_no_markup(tmp_path: Path) -> None:
     path = hostile().write(tmp_path / "run.jsonl")
     html = page([load(path)])
     tree = data(html, "tree-0")
-    assert tree["thoughts"]["text"][1:] == list(HOSTILE)
+    assert tree["thoughts"]["text"][1:] == [clean(text) for text in HOSTILE]
     quiet = page([load(Story().write(tmp_path / "quiet.jsonl"))])
     assert re.findall(r"<(?!!)/?\w+", html) == re.findall(r"<(?!!)/?\w+", quiet)
 

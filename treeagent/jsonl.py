@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, TextIO, TypeVar
 
 from . import file_lock, trust
 from .errors import JournalError
+from .text import cleaned
 
 T = TypeVar("T")
 
@@ -103,6 +104,8 @@ def _record(line: bytes) -> Any:
     record = json.loads(line, parse_constant=lambda _: None)
     if line.count(b"[") + line.count(b"{") > NESTED_LIMIT:
         _check_depth(record)
+    if b"\\ud" in line or b"\\uD" in line or not line.isascii():
+        return cleaned(record)  # files of before may hold half a character, which nothing can print
     return record
 
 

@@ -51,8 +51,9 @@ def read_regular(path: Path, *, inside: Path | None = None, most: int = FILE_LIM
     says what was wrong, also for a file of more than ``most`` bytes.
     """
     with open_regular(path, inside=inside) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
+        size = os.fstat(file.fileno()).st_size
+        content = b"" if size > most else file.read(most + 1)  # it may grow, or be of a size that is not told
+    if size > most or len(content) > most:
         raise OSError(errno.EFBIG, f"it has more than {most / 2**20:,.0f} MiB", str(path))
     return content
 

@@ -228,3 +228,15 @@ def test_mutated_journals_raise_nothing_but_the_hierarchy(count: int, lines: Lin
                 pass
             except Exception as error:
                 raise AssertionError(f"seed {seed}") from error
+
+
+@pytest.mark.parametrize("raw", [b"\\ud83d", b"\\uD83D", b"\xed\xa0\xbd"])
+def test_half_a_character_in_a_journal_of_before_is_replaced_where_it_is_read(
+    raw: bytes, lines: Lines, tmp_path: Path
+) -> None:
+    """Escaped or as bytes; the journal can be resumed."""
+    path = write(tmp_path / "run.jsonl", edited(lines, first(lines, "completion"), "completions.0.text", "HALF"))
+    path.write_bytes(path.read_bytes().replace(b"HALF", b"a" + raw + b"b \\ud83d\\ude00"))
+    [event] = [event for event in read(path) if event.type == "completion"][:1]
+    assert event.data["completions"][0]["text"] == "a\ufffdb \U0001f600"
+    use(path)

@@ -134,7 +134,7 @@ def test_a_huge_file_is_refused_before_memory_is_full(tmp_path: Path) -> None:
     path = tmp_path / "huge.yaml"
     with path.open("wb") as file:
         file.truncate(2**40)
-    with pytest.raises(ConfigError, match="it has more than 1 MiB"):
+    with pytest.raises(ConfigError, match=r"it has more than \d+ MiB"):
         Task.load(path)
     with pytest.raises(OSError, match="more than 1 MiB"):
         trust.read_regular(path, most=2**20)

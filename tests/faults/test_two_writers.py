@@ -140,3 +140,12 @@ def test_fsync_reaches_the_disk_for_every_line(tmp_path: Path, monkeypatch: pyte
     synced.clear()
     call("resume", str(path), "--allow-code", "--fsync")
     assert len(synced) > 2
+
+
+def test_an_evaluation_of_before_goes_on_though_its_options_are_texts(tmp_path: Path) -> None:
+    """``threads`` was the text "2" there, and is the number 2 now; another number is another evaluation."""
+    path = tmp_path / "outcomes.jsonl"
+    Outcomes(path, {"backend": {"options": {"threads": "2", "chat": "false"}}}).close()
+    Outcomes(path, {"backend": {"options": {"threads": 2, "chat": False}}}).close()
+    with pytest.raises(JournalError, match=r"its backend\.options\.threads is '2', this one's is 3"):
+        Outcomes(path, {"backend": {"options": {"threads": 3, "chat": False}}})

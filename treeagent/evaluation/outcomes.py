@@ -164,6 +164,7 @@ def _check_settings(path: Path, recorded: dict[str, Any], settings: dict[str, An
             continue
         if isinstance(before, dict) and isinstance(now, dict):
             _check_settings(path, before, now, f"{where}{key}.")
+            continue  # they differ in how a value is written only
         raise JournalError(
             f"{path} is another evaluation: its {where}{key} is {_shown(before)}, this one's is {_shown(now)}. Give "
             "another folder with --out, or the same settings to continue it."
