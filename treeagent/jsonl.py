@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -48,6 +49,24 @@ def torn_at_once(path: Path, start: str) -> bool:
 
 
 def append(file: TextIO, record: dict[str, Any]) -> None:
-    """Write one line and flush it. Raises OSError."""
-    file.write(json.dumps(record) + "\n")
+    """Write one line and flush it; numbers that are not finite become null. Raises OSError."""
+    file.write(strict(record) + "\n")
     file.flush()
+
+
+def strict(value: Any, **form: Any) -> str:
+    """JSON by its standard, which knows no NaN and no Infinity: null stands for them. ``form``: see ``json.dumps``."""
+    try:
+        return json.dumps(value, allow_nan=False, **form)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False, **form)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
