@@ -68,12 +68,12 @@ def append(file: TextIO, record: dict[str, Any], *, fsync: bool = False) -> None
         file_lock.sync(file)
 
 
-def strict(value: Any) -> str:
-    """JSON by its standard, which knows no NaN and no Infinity: null stands for them."""
+def strict(value: Any, **form: Any) -> str:
+    """JSON by its standard, which knows no NaN and no Infinity: null stands for them. ``form``: see ``json.dumps``."""
     try:
-        return json.dumps(value, allow_nan=False)
+        return json.dumps(value, allow_nan=False, **form)
     except ValueError:
-        return json.dumps(_finite(value), allow_nan=False)
+        return json.dumps(_finite(value), allow_nan=False, **form)
 
 
 def _finite(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_writer
 import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from treeagent.display.board import StepBoard
 from treeagent.errors import ConfigError, TreeagentError, did_you_mean
+from treeagent.jsonl import strict
 
 from ..local.base import find_device
 from ..models import catalog as models
@@ -104,7 +104,7 @@ def run_grid(grid: BenchGrid, *, json: Path | None, plot: Path | None, quiet: bo
     try:
         if json is not None:
             machine = record.machine(grid.settings, work.device, work.load)
-            content = json_writer.dumps(record.to_json(grid, cells, machine, began), indent=1)
+            content = strict(record.to_json(grid, cells, machine, began), indent=1)
             json.write_text(content + "\n", encoding="utf-8")
         if plot is not None:
             from .results.plot import draw  # noqa: PLC0415  # matplotlib

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,6 +13,7 @@ import typer
 
 from .. import extras
 from ..errors import ConfigError
+from ..jsonl import strict
 from . import arguments
 from .arguments import INTERRUPTED, PLUGIN_FAILED, SOLVED, echo, say
 from .option_groups import BackendOptions, LimitOptions, OutputOptions, RunOptions, SearchOptions, with_option_groups
@@ -110,7 +110,7 @@ def evaluate(
             "engine": this_run.engine,
         }
         report["against"] = None if comparison is None else {"folder": str(against), **asdict(comparison)}
-        typer.echo(json.dumps(report))
+        typer.echo(strict(report))
     else:
         echo(eval_report.report(title, total, this_run.seconds, this_run.engine))
         if problems.ungraded:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigError
+from ..jsonl import strict
 from .arguments import echo, say
 
 
@@ -38,7 +38,7 @@ def export(
 
     rebuilt = rebuild(read(run))
     if format is Format.json:
-        text = json.dumps(rebuilt.to_json(), indent=1) + "\n"
+        text = strict(rebuilt.to_json(), indent=1) + "\n"
     elif format is Format.mermaid:
         text = rebuilt.tree.to_mermaid(rebuilt.solution)
     else:

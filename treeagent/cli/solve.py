@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import BackendError, JournalError, PluginError, TreeagentError
+from ..jsonl import strict
 from . import arguments
 from .arguments import INTERRUPTED, SOLVED, UNSOLVED, say
 from .option_groups import BackendOptions, LimitOptions, OutputOptions, RunOptions, SearchOptions, with_option_groups
@@ -134,4 +134,4 @@ def _search_and_print(
 def _print(agent: Agent, result: Result, *, as_json: bool) -> None:
     from .session import report
 
-    typer.echo(json.dumps(result.to_json()) if as_json else report(agent.task.name, result))
+    typer.echo(strict(result.to_json()) if as_json else report(agent.task.name, result))
