@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from .. import aio
-from ..backend import Completion, Reply
+from ..backend import Reply
 from ..errors import RequestRefusedError
 from ..search import Count
 from ..task import Task
@@ -18,7 +18,7 @@ from .guarded_task import GuardedTask
 from .journal import Event
 from .request_broker import RequestBroker
 from .result import Counts, CutOff
-from .task_requests import TaskRequests
+from .task_requests import TaskRequests, first_completion
 from .thought_judge import JudgedBy, ThoughtJudge
 
 Emit = Callable[[Event], None]
@@ -208,7 +208,7 @@ class TreeExplorer:
         try:
             for index, task in enumerate(tasks):
                 reply = await task
-                completion = None if reply is None else _first(reply[1])
+                completion = None if reply is None else first_completion(reply[1])
                 if reply is None or completion is None:
                     continue
                 text = strip_breaks(completion.text)
@@ -247,7 +247,7 @@ class TreeExplorer:
             return thought
         if self.task.has("answer"):
             reply = await self._complete("answer", thought, 0, 1)
-            completion = None if reply is None else _first(reply[1])
+            completion = None if reply is None else first_completion(reply[1])
             if completion is None:
                 return thought
             answer = await self._pace.in_thread(self._guarded.read_answer, completion.text)
@@ -291,11 +291,6 @@ class TreeExplorer:
     def all_refused(self) -> bool:
         """Whether requests were made and the backend refused every one."""
         return self.refusal is not None and not self._requests.answered
-
-
-def _first(reply: Reply) -> Completion | None:
-    """The completion of a request for one; None where it was refused or did not come."""
-    return next((completion for completion in reply.completions if completion.finish != "refused"), None)
 
 
 def _for_each(number: Count, thoughts: Sequence[Thought]) -> Sequence[int | None]:

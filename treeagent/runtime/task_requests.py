@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import aio
-from ..backend import Key, Reply, Request, ScoreRequest, Scores
+from ..backend import Completion, Key, Reply, Request, ScoreRequest, Scores
 from ..errors import RequestRefusedError
 from ..thought import Thought, Tree
 from .guarded_task import GuardedTask
@@ -99,3 +99,8 @@ class TaskRequests:
                 if role is not None:
                     before = self._cut_off.get(role, CutOff())
                     self._cut_off[role] = before.plus(empty=empty, thinking=empty and bool(completion.reasoning))
+
+
+def first_completion(reply: Reply) -> Completion | None:
+    """The completion of a request for one; None where it was refused or did not come."""
+    return next((completion for completion in reply.completions if completion.finish != "refused"), None)
