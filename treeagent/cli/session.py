@@ -19,7 +19,7 @@ from ..display.progress import Lines, Progress, Screen
 from ..display.text import printable
 from ..errors import ConfigError
 from .arguments import INTERRUPTED, say
-from .metrics_text import paragraph
+from .metrics_text import lost, paragraph
 
 if TYPE_CHECKING:
     from ..runtime.agent import Agent
@@ -102,6 +102,7 @@ def _bill(result: Result) -> list[str]:
         f"dollars {dollars}",
         f"{counts.thoughts:,} thoughts, {counts.duplicates:,} duplicates merged, {counts.illegal:,} illegal dropped, "
         f"{counts.unparsed:,} unparsed, {counts.judgements_unparsed:,} judgements unparsed",
+        *lost(counts),
     ]
 
 

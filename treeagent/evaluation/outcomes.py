@@ -29,7 +29,8 @@ class Outcome:
     input: str
     answer: str | None = None
     right: bool | None = None
-    """The verdict of the gold answer, else of the task; None when neither can tell. False without an answer."""
+    """The verdict of the gold answer, else of the task; None when neither can tell. False without an answer where one
+    of them could tell."""
     ended: str = "failed"
     error: str | None = None
     """The failure of the backend, for a problem without a verdict. Not a wrong answer."""
@@ -45,6 +46,12 @@ class Outcome:
     judged: int = 0
     judgements_unparsed: int = 0
     """Samples of the judge without a readable label."""
+    duplicates: int | None = None
+    """This and the following are None in files of before, which do not have them."""
+    truncated: int | None = None
+    empty: int | None = None
+    refused: int | None = None
+    missing: int | None = None
     values: tuple[tuple[float, bool], ...] = ()
     """Value and truth (good or not) of every judged thought whose truth an exact checker knows."""
 
@@ -55,7 +62,8 @@ class Outcome:
         return cls(
             number, result.input, result.answer, right, result.ended, None, round(result.seconds, 4), usage.calls,
             usage.prompt_tokens, usage.completion_tokens, usage.dollars, counts.thoughts, counts.unparsed,
-            counts.illegal, counts.judged, counts.judgements_unparsed, tuple(values),
+            counts.illegal, counts.judged, counts.judgements_unparsed, counts.duplicates, counts.truncated,
+            counts.empty, counts.refused, counts.missing, tuple(values),
         )  # fmt: skip
 
     @property

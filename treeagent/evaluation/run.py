@@ -121,7 +121,9 @@ class Evaluation:
         verdict = self.data.gold.grade(row, result.answer)
         if verdict is not None:
             return verdict
-        return False if result.answer is None else result.solved
+        if result.answer is None:  # nothing could tell what is right: unknown, not wrong
+            return False if self.agent.task.can_verify else None
+        return result.solved
 
 
 def settings_of(agent: Agent, problems: Data, *, seed: int, budget: Budget) -> dict[str, Any]:
