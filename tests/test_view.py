@@ -94,9 +94,9 @@ def test_page_and_run_data_number_events_alike() -> None:
     assert tuple(names.lower().split(", ")) == STEPS
 
 
-def test_numbers_that_json_lacks_are_told_as_text() -> None:
+def test_numbers_that_json_lacks_are_unknown() -> None:
     """An infinite log-likelihood must not make the page unreadable."""
-    assert json.loads(inert([float("-inf"), {"a": float("nan")}, 1.5])) == ["-inf", {"a": "nan"}, 1.5]
+    assert json.loads(inert([float("-inf"), {"a": float("nan")}, 1.5])) == [None, {"a": None}, 1.5]
 
 
 def test_hostile_texts_are_all_there_and_no_markup(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ class Outcome:
     input: str
     answer: str | None = None
     right: bool | None = None
-    """The verdict of the gold answer, else of the task; None when neither can tell."""
+    """The verdict of the gold answer, else of the task; None when neither can tell. False without an answer where one
+    of them could tell."""
     ended: str = "failed"
     error: str | None = None
     """The failure of a backend or another plug-in, for a problem without a verdict. Not a wrong answer."""
