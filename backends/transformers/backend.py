@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, TypeVar
 
@@ -9,6 +10,7 @@ from treeagent.backend import Reply, Request, ScoreRequest, Scores
 from treeagent.errors import BackendError, ConfigError
 
 from ..local import model_thread
+from ..local.heap import trim_heap
 from ..local.base import LocalBackend, Pairs, pairs, reply_of, samples, scores_of
 from ..local.request_queue import PendingRequest
 from ..local.sample import Sample
@@ -65,6 +67,8 @@ class TransformersBackend(LocalBackend):
         """Forget the model, so that its memory can be freed; the next request loads it again."""
         with self._loading:
             self._loaded = None
+        gc.collect()  # modules refer to each other
+        trim_heap()
 
     def _network(self) -> Model:
         with self._loading:

@@ -43,8 +43,8 @@ class LlamaDecoder:
         self._layers = [_Layer(layer) for layer in model.layers]
         self._norm = _norm(model.norm)
         self._head = Product([network.lm_head])
-        if self._head.packed and not config.tie_word_embeddings:
-            network.lm_head = None
+        if not config.tie_word_embeddings:
+            network.lm_head = None  # frees the plain weights
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
 
     @staticmethod
