@@ -10,8 +10,8 @@ from treeagent.backend import Reply, Request, ScoreRequest, Scores
 from treeagent.errors import BackendError, ConfigError
 
 from ..local import model_thread
-from ..local.heap import trim_heap
 from ..local.base import LocalBackend, Pairs, pairs, reply_of, samples, scores_of
+from ..local.heap import trim_heap
 from ..local.request_queue import PendingRequest
 from ..local.sample import Sample
 from ..models.loader import Model
@@ -59,7 +59,7 @@ class TransformersBackend(LocalBackend):
         return reply
 
     async def score(self, request: ScoreRequest) -> Scores:
-        """Score continuations, which are tokenised apart from the prompt. Raises BackendError."""
+        """Score continuations, which are tokenised together with the prompt. Raises BackendError."""
         scores: Scores = await self._batcher.ask(request)
         return scores
 

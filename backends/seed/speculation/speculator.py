@@ -77,9 +77,9 @@ class Speculator:
 
         A target is one sequence, or all the sequences of a group of beams, whose drafts are given whole or not at all.
         ``room`` slots are free for drafts: all drafts together take no more. Of it the most that random draws can take
-        is set aside before they are drawn, so that none is ever cut or dropped because of what it turned out to be. ``together``: all drafts are verified in one pass, otherwise one target a
-        pass. Prompt tokens of the same pass are left out of its predicted time: they are computed anyway, and would
-        make drafts look cheap.
+        is set aside before they are drawn, so that none is ever cut or dropped because of what it turned out to be.
+        ``together``: all drafts are verified in one pass, otherwise one target a pass. Prompt tokens of the same pass
+        are left out of its predicted time: they are computed anyway, and would make drafts look cheap.
         """
         if self.drafter is None:
             return []
