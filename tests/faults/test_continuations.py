@@ -19,9 +19,9 @@ def llama() -> ChatTokenizer:
             merges.append((done, letter))
             done += letter
             words.append(done)
-    inner = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, merges, unk_token="<unk>"))
+    inner = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, merges, unk_token="<unk>"))  # noqa: S106
     inner.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
-    return ChatTokenizer(PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>"), chat=False)
+    return ChatTokenizer(PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>"), chat=False)  # noqa: S106
 
 
 @pytest.mark.parametrize(
