@@ -125,12 +125,11 @@ def samples(
 
 def pairs(request: ScoreRequest, text: ChatTokenizer, model: Model) -> Pairs:
     """The token ids of a prompt with each of its continuations. Raises BackendError."""
-    prompt = tuple(text.prompt(request.prompt))
     # A chat template ends with a fresh line, where a model's words begin without a space.
     words = [word.lstrip(" ") for word in request.continuations] if text.chat else request.continuations
-    tokens = [(prompt, tuple(text.continuation(word))) for word in words]
+    tokens = text.scored(request.prompt, words)
     if model.context is not None and tokens:
-        _check_fits(len(prompt) + max(len(continuation) for _, continuation in tokens), model.context)
+        _check_fits(max(len(prompt) + len(continuation) for prompt, continuation in tokens), model.context)
     return tokens
 
 

@@ -144,7 +144,7 @@ class SeedBackend(LocalBackend):
         return await self.core.generate(request)
 
     async def score(self, request: ScoreRequest) -> Scores:
-        """Score continuations, which are tokenised apart from the prompt. Raises BackendError."""
+        """Score continuations, which are tokenised together with the prompt. Raises BackendError."""
         return await self.core.score(request)
 
     async def aclose(self) -> None:

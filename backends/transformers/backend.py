@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, TypeVar
 
@@ -11,6 +12,7 @@ from treeagent.reasoning import DEFAULT_MARKS
 
 from ..local import model_thread
 from ..local.base import LocalBackend, Pairs, pairs, reply_of, samples, scores_of
+from ..local.heap import trim_heap
 from ..local.request_queue import PendingRequest
 from ..local.sample import Sample
 from ..models.loader import Model
@@ -59,7 +61,7 @@ class TransformersBackend(LocalBackend):
         return reply
 
     async def score(self, request: ScoreRequest) -> Scores:
-        """Score continuations, which are tokenised apart from the prompt. Raises BackendError."""
+        """Score continuations, which are tokenised together with the prompt. Raises BackendError."""
         scores: Scores = await self._batcher.ask(request)
         return scores
 
@@ -67,6 +69,8 @@ class TransformersBackend(LocalBackend):
         """Forget the model, so that its memory can be freed; the next request loads it again."""
         with self._loading:
             self._loaded = None
+        gc.collect()  # modules refer to each other
+        trim_heap()
 
     def _network(self) -> Model:
         with self._loading:

@@ -44,9 +44,8 @@ class LlamaDecoder:
         self._layers = [_Layer(layer) for layer in model.layers]
         self._norm = _norm(model.norm)
         self._head = make_product([network.lm_head])
-        tied = config.tie_word_embeddings and not isinstance(network.lm_head, Int8Linear)
-        if self._head.packed and not tied:
-            network.lm_head = None
+        if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):
+            network.lm_head = None  # frees the plain weights
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
 
     @staticmethod
