@@ -65,6 +65,6 @@ class ReplayBackend(Backend):
             return RequestRefusedError(message)
         begin = request.prompt.split("\n", 1)[0][:80]
         return NotRecordedError(
-            f"the journal {self.model} holds no {what} for the prompt that begins {begin!r} with these "
-            "settings. Run with the task, settings and seed of the recorded run."
+            f"the journal {self.model} holds no {what} for the prompt that begins {begin!r} with these settings. "
+            "Run with the task, settings and seed of the recorded run."
         )

@@ -9,8 +9,10 @@ from typing import Any
 
 import yaml
 
+from treeagent import yaml_text
 from treeagent.backend import Backend, Completion, Reply, Request, ScoreRequest, Scores, Usage
-from treeagent.errors import ConfigError, NotRecordedError, Problem
+from treeagent.errors import BackendError, ConfigError, NotRecordedError, Problem
+from treeagent.patterns import Deadline, Pattern, PatternLimitError
 
 Answer = str | Sequence[str]
 Answers = Callable[[Request], Answer] | Mapping[str, Answer] | Sequence[Answer]
@@ -58,9 +60,13 @@ class ScriptedBackend(Backend):
         rules = _read_rules(Path(model))
 
         def answer(request: Request) -> Answer:
-            for pattern, text in rules:
-                if pattern.search(request.prompt):
-                    return text
+            deadline = Deadline()
+            try:
+                for pattern, text in rules:
+                    if pattern.search(request.prompt, deadline):
+                        return text
+            except PatternLimitError as error:
+                raise BackendError(f"{model}: {error}") from error
             raise NotRecordedError(f"no rule of {model} matches the prompt that begins {_first_line(request.prompt)!r}")
 
         backend = cls(answer)
@@ -123,17 +129,8 @@ def _first_line(prompt: str) -> str:
     return prompt.split("\n", 1)[0][:80]
 
 
-def _read_rules(path: Path) -> list[tuple[re.Pattern[str], Answer]]:
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise ConfigError(f"cannot read the script {path}: {error.strerror}") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = None if mark is None else mark.line + 1
-        raise ConfigError([Problem(path, line, "", f"not YAML: {error.problem}")]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError([Problem(path, None, "", f"not YAML: {error}")]) from error
+def _read_rules(path: Path) -> list[tuple[Pattern, Answer]]:
+    root = yaml_text.compose(yaml_text.read(path, "script"), path)
     if not isinstance(root, yaml.SequenceNode):
         raise ConfigError([Problem(path, 1, "", "expected a list of rules {match: ..., text: ...}")])
     problems: list[Problem] = []
@@ -143,9 +140,7 @@ def _read_rules(path: Path) -> list[tuple[re.Pattern[str], Answer]]:
     return rules
 
 
-def _read_rule(
-    path: Path, index: int, node: yaml.Node, problems: list[Problem]
-) -> tuple[re.Pattern[str], Answer] | None:
+def _read_rule(path: Path, index: int, node: yaml.Node, problems: list[Problem]) -> tuple[Pattern, Answer] | None:
     """One rule, or None with what is wrong with it added to ``problems``."""
     before = len(problems)
 
@@ -169,8 +164,8 @@ def _read_rule(
     if not texts or not all(isinstance(item, yaml.ScalarNode) for item in texts):
         fault(text, "text", "expected a text or a list of texts")
     try:
-        pattern = re.compile(match.value if isinstance(match, yaml.ScalarNode) else "(")
-    except re.error as error:
-        fault(match, "match", f"not a regular expression: {error}")
+        pattern = Pattern(match.value if isinstance(match, yaml.ScalarNode) else "(")
+    except ValueError as error:
+        fault(match, "match", str(error))
         return None
     return None if len(problems) > before else (pattern, [item.value for item in texts])

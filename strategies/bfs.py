@@ -1,8 +1,9 @@
 """Breadth-first search with a beam (Yao et al. 2023, arXiv:2305.10601, algorithm 1: ToT-BFS).
 
-Departs from the paper in three ways: a finished thought stays in the beam and is ranked with longer ones; the search
-ends at the first level whose beam has a finished thought that the task verifies; and all thoughts of a level are grown
-together, each child judged as soon as it exists.
+Departs from the paper in four ways: a finished thought stays in the beam and is ranked with longer ones; the search
+ends at the first level whose beam has a finished thought that the task verifies; all thoughts of a level are grown
+together, each child judged as soon as it exists; and a step to a state that is in the tree already is merged, so that
+a beam never holds a state twice.
 """
 
 from __future__ import annotations

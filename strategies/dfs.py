@@ -1,4 +1,9 @@
-"""Depth-first search with pruning and backtracking (Yao et al. 2023, arXiv:2305.10601, algorithm 2: ToT-DFS)."""
+"""Depth-first search with pruning and backtracking (Yao et al. 2023, arXiv:2305.10601, algorithm 2: ToT-DFS).
+
+Departs from the paper in three ways: a child whose value equals the threshold is kept, where the paper demands more;
+children beyond the ``width`` best are deferred to the very end and not dropped; and steps to a state that is in the
+tree already are merged.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -11,6 +10,8 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge, Le
 
 from treeagent import ConfigError, EvaluationContext, Evaluator, Judgement, Task, Thought
+
+from .labels import read_label, read_vote
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,12 @@ class Value(Evaluator):
         task.require("value", "the evaluator 'value'")
 
     async def judge(self, thoughts: Sequence[Thought], context: EvaluationContext) -> list[Judgement]:
-        """Every sample that names a label counts; the last label named is meant."""
+        """Every sample that states a label for certain counts."""
         judgements = []
         for thought in thoughts:
             reply = await context.ask("value", thought, thought.key, n=self.samples)
-            labels = [last_label(completion.text, list(context.task.labels)) for completion in reply.completions]
+            known = list(context.task.labels)
+            labels = [read_label(each.text, known, cut=each.finish == "length") for each in reply.completions]
             parsed = tuple(label for label in labels if label is not None)
             scores = [context.task.labels[label] for label in parsed]
             judgements.append(
@@ -40,7 +42,10 @@ class Value(Evaluator):
 
 @dataclass(frozen=True)
 class Choice(Evaluator):
-    """The expected label after the prompt ``value``, by the likelihood of each; one pass, and it always parses."""
+    """The expected label after the prompt ``value``, by the likelihood of each; one pass.
+
+    Unknown where no label has a likelihood: all are impossible, or the backend gave numbers that are not finite.
+    """
 
     needs: ClassVar[frozenset[str]] = frozenset({"score"})
 
@@ -54,8 +59,10 @@ class Choice(Evaluator):
         judgements = []
         for thought in thoughts:
             scores = await context.score("value", thought, [f" {label}" for label in labels])
-            best = max(scores.logprobs)
-            weights = [math.exp(logprob - best) for logprob in scores.logprobs]
+            weights = _weights(scores.logprobs)
+            if weights is None:
+                judgements.append(Judgement(None, (), 1))
+                continue
             value = sum(w * context.task.labels[label] for w, label in zip(weights, labels, strict=True)) / sum(weights)
             judgements.append(Judgement(value, (labels[weights.index(max(weights))],)))
         return judgements
@@ -75,13 +82,12 @@ class Vote(Evaluator):
         task.require("vote", "the evaluator 'vote'")
 
     async def judge(self, thoughts: Sequence[Thought], context: EvaluationContext) -> list[Judgement]:
-        """The last whole number in a completion is the choice, counted from 1."""
+        """The one choice that a completion states for certain, counted from 1."""
         place = "|".join(thought.key for thought in thoughts)
         reply = await context.ask("vote", thoughts[0], place, n=self.samples, choices=thoughts)
-        numerals = [re.findall(r"\d+", completion.text) for completion in reply.completions]
-        names = {str(index) for index in range(1, len(thoughts) + 1)}
-        votes = [int(words[-1]) for words in numerals if words and words[-1] in names]
-        unparsed = len(numerals) - len(votes)
+        said = [read_vote(each.text, len(thoughts), cut=each.finish == "length") for each in reply.completions]
+        votes = [vote for vote in said if vote is not None]
+        unparsed = len(said) - len(votes)
         shares = [votes.count(index) / len(votes) if votes else None for index in range(1, len(thoughts) + 1)]
         # Unparsed votes belong to no thought: they are counted once, with the first.
         return [Judgement(share, (), unparsed if index == 0 else 0) for index, share in enumerate(shares)]
@@ -102,7 +108,8 @@ class Likelihood(Evaluator):
         judgements = []
         for thought in thoughts:
             scores = await context.score("sample", context.parent(thought), [thought.text])
-            judgements.append(Judgement(math.exp(scores.logprobs[0] / max(scores.lengths[0], 1))))
+            probability = _probability(scores.logprobs[0] / max(scores.lengths[0], 1))
+            judgements.append(Judgement(probability, (), int(probability is None)))
         return judgements
 
 
@@ -129,13 +136,17 @@ class Reward(Evaluator):
             )
 
     async def judge(self, thoughts: Sequence[Thought], context: EvaluationContext) -> list[Judgement]:
-        """Two passes a thought; the label is the likeliest."""
+        """Two passes a thought; the label is the likeliest. Unknown where one of the two is."""
         likely = await Likelihood().judge(thoughts, context)
         good = await Choice().judge(thoughts, context)
-        return [
-            Judgement((step.value or 0.0) ** self.alpha * (state.value or 0.0) ** (1 - self.alpha), state.labels)
-            for step, state in zip(likely, good, strict=True)
-        ]
+        judgements = []
+        for step, state in zip(likely, good, strict=True):
+            if step.value is None or state.value is None:
+                judgements.append(Judgement(None, state.labels, step.unparsed + state.unparsed))
+            else:
+                value = step.value**self.alpha * state.value ** (1 - self.alpha)
+                judgements.append(Judgement(value, state.labels))
+        return judgements
 
 
 @dataclass(frozen=True)
@@ -162,8 +173,14 @@ class TaskVerifier(Evaluator):
         ]
 
 
-def last_label(text: str, labels: Sequence[str]) -> str | None:
-    """The label named last in a text, as a whole word in any case; None when there is none."""
-    words = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
-    named = re.findall(rf"(?<!\w)(?:{words})(?!\w)", text, re.IGNORECASE)
-    return next((label for label in labels if named and label.lower() == named[-1].lower()), None)
+def _weights(logprobs: Sequence[float]) -> list[float] | None:
+    """Likelihoods relative to the highest; None where there is no highest, or a number is none."""
+    best = max(logprobs)
+    if not math.isfinite(best) or any(math.isnan(logprob) for logprob in logprobs):
+        return None
+    return [math.exp(logprob - best) for logprob in logprobs]
+
+
+def _probability(logprob: float) -> float | None:
+    """From its logarithm, which may be minus infinity; None for a number that is no probability's logarithm."""
+    return math.exp(min(logprob, 0.0)) if logprob < 1e-3 else None

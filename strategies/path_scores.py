@@ -31,6 +31,7 @@ def best_paths(thoughts: Iterable[Thought], tree: Tree, score: PathScore) -> lis
         if thought.value is None:
             return True, 0.0, 0.0
         values = [step.value for step in tree.lineage(thought) if step.value is not None]
-        return False, -_SCORES[score](values), -thought.value
+        whole = _SCORES[score](values)
+        return math.isnan(whole), -whole, -thought.value  # the product of an infinite one and 0 is not a number
 
     return sorted(thoughts, key=key)

@@ -6,9 +6,11 @@ following the child of highest reward to an end, and backs up: Q is the highest 
 path through it (max of averages, as in the authors' code). Until a step has been tried, its reward is its Q.
 
 A search of its own and no mode of ``mcts``, with which it shares the formula of UCT alone: there values belong to
-states, the evaluator replaces the simulation, and Q is a mean over visits. Departs from the paper in three ways: Q is
-scaled to [0, 1] by the worst and best reward seen, so that ``w`` does not depend on the evaluator's scale; paths that
-were followed to the end are not followed again; and a dead end counts as one more step of the worst reward.
+states, the evaluator replaces the simulation, and Q is a mean over visits. Departs from the paper in five ways: Q is
+scaled to [0, 1] by the worst and best reward seen, so that ``w`` does not depend on the evaluator's scale; the
+exploration term is sqrt(log(N + 1) / (n + 1)), where the paper has sqrt(log(N) / n); the search stops at the first
+answer that the task verifies; paths that were followed to the end are not followed again; and a dead end counts as one
+more step of the worst reward.
 """
 
 from __future__ import annotations

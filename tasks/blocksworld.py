@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from treeagent.checker import Checker
+from treeagent.text import single_blanks
 
 from .blocksworld_rules import TABLE, Action, Goal, State, apply, shortest_plan
 
@@ -30,7 +31,7 @@ class Blocksworld(Checker):
 
     def read(self, input: str) -> str:
         """From words, or from a PDDL problem of the four-operator domain."""
-        state, goal = read_pddl(input) if input.lstrip().startswith("(") else read(input)
+        state, goal = read_pddl(input) if input.lstrip().startswith("(") else read(single_blanks(input))
         return show(state, goal)
 
     def transition(self, parent: str, text: str) -> str | None:
@@ -60,8 +61,12 @@ class Blocksworld(Checker):
 
 @lru_cache(maxsize=4096)
 def _distance(problem: str) -> int | None:
-    """Actions of a shortest plan; None when there is none."""
-    plan = shortest_plan(*read(problem))
+    """Actions of a shortest plan; None when there is none, or where it takes too long to tell."""
+    state, goal = read(problem)
+    try:
+        plan = shortest_plan(state, goal)
+    except ValueError:
+        return None
     return None if plan is None else len(plan)
 
 

@@ -13,6 +13,8 @@ from typing import Literal
 TABLE = ""
 """The support of a block that stands on no other block."""
 Name = Literal["pick up", "put down", "stack", "unstack"]
+MOST_STATES = 10_000
+"""States that the search for a shortest plan looks at: more than six blocks have."""
 Goal = frozenset[tuple[str, str]]
 """Pairs of a block and its required support."""
 
@@ -33,12 +35,14 @@ class State:
         tops = [support for support in below.values() if support != TABLE]
         if len(set(tops)) != len(tops):
             raise ValueError("two blocks stand on the same block")
-        for block, support in below.items():
-            tower = [block, support]
-            while tower[-1] != TABLE:
-                if tower[-1] not in below or tower[-1] in tower[:-1]:
+        grounded = {TABLE}
+        for block in below:
+            tower = dict.fromkeys([block])  # in order, and quick to look up
+            while (support := below[next(reversed(tower))]) not in grounded:
+                if support not in below or support in tower:
                     raise ValueError(f"there is no ground under {block!r}")
-                tower.append(below[tower[-1]])
+                tower[support] = None
+            grounded.update(tower)
 
     @classmethod
     def of(cls, below: Mapping[str, str], held: str | None = None) -> State:
@@ -105,6 +109,7 @@ def shortest_plan(state: State, goal: Goal) -> list[Action] | None:
     """A plan of the least length, the same one every time; None where there is none.
 
     Breadth-first, from the start alone: at most a few thousand states for the five blocks of the public problems.
+    Raises ValueError where more states than :data:`MOST_STATES` would be looked at.
     """
     plans: dict[State, tuple[State, Action] | None] = {state: None}
     layer = [state]
@@ -119,6 +124,8 @@ def shortest_plan(state: State, goal: Goal) -> list[Action] | None:
                 if child is not None and child not in plans:
                     plans[child] = (parent, action)
                     following.append(child)
+                    if len(plans) > MOST_STATES:
+                        raise ValueError("there are too many states for a shortest plan")
         layer = following
     return None
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+from collections.abc import Sequence
+from itertools import combinations, groupby
 
 from treeagent.checker import Checker
 
@@ -12,6 +12,8 @@ COUNT = 4
 """Number of given sentences, and of paragraphs to write."""
 _END = re.compile(r"""(?:(?<=[.!?…])|(?<=[.!?…]["')]))\s+(?=["'(]*[A-Z0-9])""")
 _CAPITAL = re.compile(r"""\s+(?=["'(]*[A-Z])""")
+_CAPITALS = 200
+"""Places where a fragment may end, at most: every reading is compared with the passage."""
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
 
 
@@ -26,9 +28,11 @@ def readings(text: str) -> list[tuple[str, ...]]:
         parts = tuple(part.strip() for part in text.split("|"))
         return [parts] if len(parts) == COUNT and all(parts) else []
     sure = [match.end() for match in _END.finditer(text)]
-    possible = [match.end() for match in _CAPITAL.finditer(text) if match.end() not in sure]
     missing = COUNT - 1 - len(sure)
     if missing not in (0, 1):
+        return []
+    possible = [match.end() for match in _CAPITAL.finditer(text) if match.end() not in sure]
+    if missing and len(possible) > _CAPITALS:
         return []
     return [_cut(text, sorted([*sure, *more])) for more in combinations(possible, missing)]
 
@@ -44,13 +48,11 @@ def _plain(text: str) -> str:
 
 def paragraphs(passage: str) -> list[str]:
     """Parts between blank lines; between line breaks where there is no blank line."""
-    return (
-        list(_parts(passage, r"\n\s*\n")) if re.search(r"\S\s*\n\s*\n\s*\S", passage) else list(_parts(passage, r"\n"))
-    )
-
-
-def _parts(passage: str, separator: str) -> Iterator[str]:
-    return (_plain(part) for part in re.split(separator, passage) if part.strip())
+    lines = [line.strip() for line in passage.strip().split("\n")]
+    if "" not in lines:
+        return [_plain(line) for line in lines if line]
+    groups = (list(group) for full, group in groupby(lines, key=bool) if full)
+    return [_plain(" ".join(group)) for group in groups]
 
 
 class CreativeWriting(Checker):

@@ -13,6 +13,7 @@ from .expressions import value
 from .game24_rules import TARGET, apply, read, show, solvable
 
 STEP = re.compile(r"(\S+) ([-+*/]) (\S+) = (\S+) \(left: ([^)]*)\)")
+_MOST_NUMBERS = 5
 
 
 class Game24(Checker):
@@ -50,8 +51,9 @@ class Game24(Checker):
         return bool(steps) and self.key(state) == str(TARGET)
 
     def is_promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
-        """Whether the numbers that are left can make 24."""
-        return solvable(read(state))
+        """Whether the numbers that are left can make 24; None for so many that it takes too long to tell."""
+        numbers = read(state)
+        return solvable(numbers) if len(numbers) <= _MOST_NUMBERS else None
 
 
 def evaluate(expression: str) -> tuple[Fraction, tuple[Fraction, ...]] | None:

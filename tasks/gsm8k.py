@@ -11,12 +11,16 @@ from .expressions import value
 
 _NUMBER = r"(?:[0-9]+(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 _TERM = rf"[(\s]*(?:{_NUMBER})[)\s]*"
-_EQUATION = re.compile(
-    rf"(?<![\w.)%=/*+-])(?P<left>-?{_TERM}(?:[-+*/]{_TERM})+)=\s*(?P<right>-?\s*(?:{_NUMBER}))(?!\.?\w|[,%]\w|\s*[-+*/(%])"
-)
-_UNFINISHED = re.compile(r"(?:[-+*/(]|[0-9])\s*$")
-_MIXED = re.compile(r"[0-9]\s+and\s*$")
-_FINAL = re.compile(rf"-?\s*[$€£]?\s*(?P<number>{_NUMBER})\s*(?:%|[a-zA-Z]*)\.?")
+_LEFT = re.compile(rf"(?<![\w.)%=/*+-])-?{_TERM}(?:[-+*/]{_TERM})+\Z")
+_RIGHT = re.compile(rf"=\s*(?P<right>(?:-\s*)?(?:{_NUMBER}))(?!\.?\w|[,%]\w|\s*[-+/*(%])")
+_OPEN = tuple("-+*/(0123456789")
+"""What ends a text that goes on in the calculation after it."""
+_MIXED = re.compile(r"[0-9]\s+and\Z")
+_FINAL = re.compile(rf"-?\s*(?:[$€£]\s*)?(?P<number>{_NUMBER})\s*(?:%|[a-zA-Z]*)\.?")
+_LONGEST = 100
+"""Characters of a number or a calculation: no honest one is longer."""
+_WINDOW = 3 * _LONGEST
+"""Characters before ``=`` in which a calculation is looked for."""
 _SIGNS = str.maketrans("\u00d7\u00b7\u00f7\u2212\u2013", "**/--", "$€£")
 """Multiplication and division signs, minus sign and en dash, as a keyboard has them; currency signs are removed."""
 
@@ -39,7 +43,7 @@ class GSM8K(Checker):
 def number(text: str) -> Fraction | None:
     """A number with thousands separators, a currency sign or a unit; None for anything else."""
     text = text.strip()
-    match = _FINAL.fullmatch(text)
+    match = _FINAL.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None:
         return None
     return Fraction(match["number"].replace(",", "")) * (-1 if text.startswith("-") else 1)
@@ -52,13 +56,20 @@ def equations(text: str) -> list[tuple[str, bool]]:
     """
     checked = []
     text = re.sub(r"(?<=[\s0-9])x(?=\s*[0-9(])", "*", text.translate(_SIGNS))
-    for match in _EQUATION.finditer(text):
-        before = text[: match.start()]
-        if _UNFINISHED.search(before) or (_MIXED.search(before) and re.match(r"[0-9]+\s*/", match["left"])):
+    end = 0  # of the equation before
+    for equal in _RIGHT.finditer(text):
+        first = max(end, text.rfind("=", end, equal.start()) + 1, equal.start() - _WINDOW)
+        match = _LEFT.search(text, first, equal.start())
+        if match is None:
+            continue
+        end = equal.end()
+        before = text[max(0, match.start() - _WINDOW) : match.start()].rstrip()
+        if before.endswith(_OPEN) or (_MIXED.search(before) and re.match(r"[0-9]+\s*/", match[0])):
             continue  # "30 students * 2/3 = 20", "1 1/2 = 1.5", "1 and 1/2 = 1.5"
-        right = match["right"].replace(",", "").replace(" ", "")
-        left = value(match["left"].replace(",", ""), r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
-        if left is not None:
+        right = "".join(equal["right"].replace(",", "").split())
+        left = value(match[0].replace(",", ""), r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)")
+        if left is not None and len(right) <= _LONGEST:
             digits = len(right.partition(".")[2])
-            checked.append((match[0].strip(), abs(left[0] - Fraction(right)) <= Fraction(1, 2 * 10**digits)))
+            whole = f"{match[0]}{equal[0]}".strip()
+            checked.append((whole, abs(left[0] - Fraction(right)) <= Fraction(1, 2 * 10**digits)))
     return checked

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from treeagent.checker import Checker
+from treeagent.text import single_blanks
 
 from .prontoqa_rules import Fact, Rule, follows, read_sentence, sentences
 
 _QUESTION = re.compile(r"(?i:true or false:|is the following statement true or false\?)\s*")
-_ANSWER = re.compile(r"\s*Answer: (?:True|False)\s*$")
+_ANSWERS = ("Answer: True", "Answer: False")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,9 @@ class ProntoQAProblem:
 
 def read(text: str) -> ProntoQAProblem:
     """Rules and facts, then ``True or false:`` and a fact. Raises ValueError saying what is wrong."""
-    parts = _QUESTION.split(_ANSWER.sub("", text))
+    text = text.rstrip()
+    answer = next((ending for ending in _ANSWERS if text.endswith(ending)), "")
+    parts = _QUESTION.split(text.removesuffix(answer).rstrip())
     if len(parts) != 2 or not parts[0].strip():
         raise ValueError("it must be sentences, then 'True or false:' and one more")
     stated = sentences(parts[0])
@@ -83,7 +86,7 @@ class ProntoQA(Checker):
 
     def read(self, input: str) -> str:
         """With the question in one form."""
-        return read(input).text
+        return read(single_blanks(input)).text
 
     def key(self, state: str) -> str:
         """The facts known, in order: the rules and the question never change in a search."""

@@ -66,7 +66,7 @@ def read_sentence(text: str) -> Fact | Rule:
 def singular(phrase: str) -> str:
     """A noun phrase in lower case with its last word in the singular; an adjective stays as it is."""
     word = phrase.lower()
-    if re.search(r"(?:us|ss|is)$", word):
+    if word.endswith(("us", "ss", "is")):
         return word
     for ending, instead in (("ies", "y"), ("uses", "us"), ("sses", "ss"), ("xes", "x"), ("ches", "ch"), ("shes", "sh")):
         if word.endswith(ending):
@@ -87,15 +87,16 @@ def follows(fact: Fact, rules: Iterable[Rule], known: Iterable[Fact]) -> bool:
 
 def closure(rules: Iterable[Rule], known: Iterable[Fact]) -> set[Fact]:
     """Everything that follows in any number of steps, by forward chaining."""
-    rules = list(rules)
+    rules_by_kind: dict[Proposition, list[Rule]] = {}
+    for rule in rules:
+        rules_by_kind.setdefault(Proposition(rule.kind), []).append(rule)
     derived = set(known)
     agenda = list(derived)
     while agenda:
         fact = agenda.pop()
-        for rule in rules:
-            if fact.claim == Proposition(rule.kind):
-                new = Fact(fact.who, rule.claim)
-                if new not in derived:
-                    derived.add(new)
-                    agenda.append(new)
+        for rule in rules_by_kind.get(fact.claim, ()):
+            new = Fact(fact.who, rule.claim)
+            if new not in derived:
+                derived.add(new)
+                agenda.append(new)
     return derived

@@ -1,4 +1,4 @@
-"""A model for each task that knows what is right, for runs from end to end without one."""
+"""A scripted model with the right answers for each task, for complete runs without a real one."""
 
 from __future__ import annotations
 

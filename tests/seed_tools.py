@@ -212,7 +212,7 @@ class Naive:
         return [[(sample.text, sample.finish) for sample in samples] for samples in made]
 
     def truth(self, requests: Sequence[Request]) -> dict[int, tuple[int, ...]]:
-        """Raw tokens by stream, for drafters that know what will come."""
+        """Raw tokens by stream, for drafters that are given the right tokens."""
         return {asked.key.stream(i): self.sample(asked, i).raw for asked in requests for i in range(asked.n)}
 
 
@@ -269,7 +269,7 @@ class Trees(Drafter):
 
 
 def tokenizer_size() -> int:
-    """Ids that the tiny models know, the tokenizer's and two more."""
+    """Ids of the tiny models, the tokenizer's and two more."""
     return int(SHAPE["vocab_size"])
 
 

@@ -4,9 +4,35 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from treeagent import Checker, YamlTask
 from treeagent.testing.synthetic import TASK, TOP, Node, TreeBackend, best, essence, named, optimum, solve, task
 
-__all__ = ["TASK", "TOP", "Node", "TreeBackend", "best", "essence", "named", "optimum", "solve", "task", "trees"]
+__all__ = [
+    "TASK",
+    "TOP",
+    "CheckedTask",
+    "Node",
+    "TreeBackend",
+    "best",
+    "essence",
+    "named",
+    "optimum",
+    "solve",
+    "task",
+    "trees",
+]
+
+
+class CheckedTask(YamlTask):
+    """The synthetic task with a checker that is not registered; ``**{old: new}`` replaces text of its file."""
+
+    def __init__(self, checker: Checker, **replaced: str) -> None:
+        text = TASK
+        for old, new in replaced.items():
+            assert old in text
+            text = text.replace(old, new)
+        super().__init__(text)
+        self.checker = checker
 
 
 @st.composite

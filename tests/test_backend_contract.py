@@ -113,6 +113,7 @@ class TestEveryKindOfBackend(BackendContract):
         return self.opener()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.smollm2
 @pytest.mark.skipif(
     not next(named for named in models.list_models() if named.name == "smollm2").available, reason="not fetched"

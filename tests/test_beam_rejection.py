@@ -101,7 +101,8 @@ def marginal(law: dict[tuple, float], beam: int) -> dict[tuple, float]:
     return found
 
 
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.sampled(6)
+@pytest.mark.parametrize("depth", [2, 1])
 @pytest.mark.parametrize("setting", [WARM, CUT, NUCLEUS], ids=["warm", "cut", "nucleus"])
 def test_beams_follow_the_law_of_plain_beam_sampling(setting: Sampling, depth: int) -> None:
     """Both beams together, and each alone, with ends of text and limits."""
@@ -151,14 +152,15 @@ class WithoutReplacement(BeamShape):
         growth.group.layers[-1] = replace(layer, picks=tuple(kept))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("shape", "rule"),
     [
-        (BeamShape(DRAWN, 2, coupled=False), UpsideDown()),
         (BeamShape(MANY, 1, coupled=False), NeverReset()),
+        (BeamShape(DRAWN, 2, coupled=False), UpsideDown()),
         (WithoutReplacement(DRAWN, 2, coupled=False), BeamRejection()),
     ],
-    ids=["ratio upside down", "residual not reset", "without replacement"],
+    ids=["residual not reset", "ratio upside down", "without replacement"],
 )
 def test_a_broken_rule_is_found_out(shape: BeamShape, rule: BeamRejection) -> None:
     """The test of the law fails clearly for the mistakes that the paper and its code make or invite."""
@@ -255,6 +257,7 @@ def dynamic(setting: Sampling, threshold: float, widths: set[int]) -> dict[tuple
     return found
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("setting", [WARM, CUT], ids=["warm", "cut"])
 def test_beams_of_dynamic_width_follow_their_law(setting: Sampling) -> None:
     """Enumerated with the same rule of the width, by hand from the drafts' acceptance; several widths come up."""

@@ -44,7 +44,7 @@ def test_plain_beams_in_float32(pair: Path) -> None:
 
 
 def test_one_beam_is_plain_sampling(plain: TransformersBackend) -> None:
-    """``num_beams=1`` gives the texts of requests that do not know of beams, and no score."""
+    """``num_beams=1`` gives the texts of requests without beams, and no score."""
     asked = request(0, 1, 2, temperature=0.7, max_tokens=8)
     assert asked.sampling.num_beams == 1
     [reply] = ask(plain, asked)
@@ -133,6 +133,7 @@ def walk(setting: Sampling, stream: int, steps: int, eos: int, limit: int) -> tu
     return tuple(beam.raw for beam in run.beams)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("setting", [WARM, CUT, NUCLEUS], ids=["warm", "cut", "nucleus"])
 @pytest.mark.parametrize("limit", [2, 4], ids=["limit", "no limit"])
 def test_the_beams_of_a_run_follow_their_joint_law(setting: Sampling, limit: int) -> None:

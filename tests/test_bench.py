@@ -26,7 +26,6 @@ from treeagent.backends.bench.config.modes import HOPELESS, MODES, PLAIN, SERIAL
 from treeagent.backends.bench.config.plan import BenchOptions, BenchSettings, make_grid
 from treeagent.backends.bench.equality import TokenDifference, first_difference
 from treeagent.backends.bench.measure import order
-from treeagent.backends.bench.progress import StepProgress
 from treeagent.backends.bench.results import report
 from treeagent.backends.bench.results.rows import Estimate, summarise
 from treeagent.backends.bench.results.runs import BenchRun, PlanResult
@@ -37,6 +36,7 @@ from treeagent.backends.bench.workloads import prompts as workload
 from treeagent.backends.bench.workloads import texts
 from treeagent.backends.seed.executor.weights import WeightCache
 from treeagent.backends.transformers.backend import TransformersBackend
+from treeagent.display.board import StepBoard
 from treeagent.errors import ConfigError, TreeagentError, UnknownNameError
 
 PROMPTS = ["24", "Numbers: 4 5 6 steps", "a longer prompt, so that rows are padded: abc abc", "xyz xyz xyz"]
@@ -120,7 +120,7 @@ def test_worked_examples_are_right():
             assert Counter(rest.split()) == hand - Counter([a, b]) + Counter([result]), line
 
 
-def test_the_bundled_model_has_prompts_that_it_knows():
+def test_the_bundled_model_has_prompts_that_it_was_trained_for():
     """They are those of the task, so that a benchmark needs no model from elsewhere."""
     hand = "2 5 8 11"
     known = Task.load("game24").prompt("propose", hand, Thought(0, None, "", hand, hand, 0), [])
@@ -130,7 +130,7 @@ def test_the_bundled_model_has_prompts_that_it_knows():
     )
 
 
-def test_a_workload_that_is_used_up_says_so():
+def test_a_workload_without_prompts_left_is_an_error():
     """There are 1820 hands of four cards."""
     with pytest.raises(ConfigError, match="no 2000 different prompts"):
         workload.builtin_prompts("game24", 2000, 5)
@@ -183,7 +183,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, content, said):
         (["--temperature", "1", "--reference", "transformers-serial"], "noise of its own"),
         (["--top-p", "0"], "--top-p"),
         (["--plot", "picture.gif"], ".png"),
-        (["--json", "/nowhere/at/all.json"], "a folder that exists"),
+        (["--json", "/nowhere/at/all.json"], "cannot write"),
         (["--dtype", "float23"], "float32"),
         (["--model", "smolm2"], "Did you mean 'smollm2'"),
         (["--device", "gpu"], "no device"),
@@ -330,7 +330,7 @@ def test_scaling_is_the_factor_for_twice_as_many_branches():
     assert "0.50x" in shown(grid, runs, None)[0]
 
 
-def test_failures_are_told():
+def test_failures_are_reported():
     """Other modes keep their rows."""
     grid = made(modes=[SERIAL, "seed"], branches=[2])
     runs = [fake(SERIAL, 1.0), BenchRun(MODES["seed"], 2, 0, None, "seed: no memory")]
@@ -340,7 +340,7 @@ def test_failures_are_told():
     assert rows_of(grid, runs)[0].speedup == 1.0
 
 
-def test_equality_of_nothing_is_told():
+def test_equality_without_outputs_is_reported():
     """Empty texts are equal, which shows nothing."""
     grid, runs = made(modes=[SERIAL], branches=[2]), [fake(SERIAL, 1.0, [(), ()])]
     [row] = rows_of(grid, runs, ((), ()))
@@ -348,7 +348,7 @@ def test_equality_of_nothing_is_told():
     assert shown(grid, runs, ((), ()))[1][0].startswith("no mode generated any token")
 
 
-def test_runs_that_were_held_up_are_told():
+def test_runs_that_were_delayed_are_reported():
     """Where the process had no core for a good part of a run; on a GPU nothing follows from that."""
     grid = made(modes=[SERIAL], branches=[2], repeat=2)
     measured = [Measurement(REFERENCE, 2.0, cpu_seconds=cpu) for cpu in (0.5, 3.9)]
@@ -443,7 +443,7 @@ def test_a_rounded_type_is_reported_and_is_no_error(folder):
 
 
 def test_a_wrong_token_is_found(folder, monkeypatch):
-    """The mode is marked, the first difference is told with its gap, and the exit code is 1."""
+    """The mode is marked, the first difference is printed with its gap, and the exit code is 1."""
     real = generating.GenerateRunner._batched
 
     def spoiled(*arguments):
@@ -459,7 +459,7 @@ def test_a_wrong_token_is_found(folder, monkeypatch):
     assert re.search(r"prompt 2, position 1: expected token \d+, got token \d+; .* lie [\d.e-]+ apart", result.stdout)
 
 
-def test_a_mode_that_fails_leaves_the_others(folder, tmp_path, monkeypatch):
+def test_the_other_modes_run_after_one_fails(folder, tmp_path, monkeypatch):
     """Its row says so, the reason follows the table, and the exit code is 3."""
 
     def broken(*_):
@@ -505,9 +505,9 @@ def test_help_needs_no_torch():
 def test_progress_on_a_terminal_leaves_nothing_behind():
     """A bar while a step runs, lines that stay beside it."""
     console = Console(force_terminal=True, width=80, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
-    board = StepProgress(console, steps=1)
-    with board.step("a step", 2) as tick:
-        tick()
+    board = StepBoard(console, steps=1)
+    with board.step("a step", 2) as step:
+        step.advance()
     board.say("done")
     console.file.close()
 
@@ -609,7 +609,7 @@ def test_a_backend_that_reads_another_prompt_is_refused(folder, engine, monkeypa
     assert "the tokenizer makes 3 of it" in result.stdout
 
 
-def test_unknown_modes_know_their_kind():
+def test_unknown_modes_name_their_kind():
     """The error is the one for names."""
     with pytest.raises(UnknownNameError, match="no mode is called 'sed'"):
         made(modes=["sed"])

@@ -89,7 +89,7 @@ def test_only_modes_that_draft_with_a_model_are_given_one(name: str, model: bool
     assert (engine.config.draft is not None) == model
 
 
-def test_beams_are_compared_with_beams_and_say_what_their_outputs_are_worth() -> None:
+def test_beams_are_compared_with_beams_and_have_the_log_probability_of_outputs() -> None:
     """Speculative beams are the plain backend's token for token; the best of four is worth more than one sample."""
     beams = ["backend-transformers", "seed-nodraft", "seed@drafter=model@beam_draft=8x3"]
     modes = ",".join([*(f"{mode}@num_beams=4" for mode in beams), "seed-nodraft"])

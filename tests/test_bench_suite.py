@@ -158,7 +158,7 @@ def test_methods_that_cannot_run_are_left_out(tmp_path: Path) -> None:
 
 
 def test_some_methods_can_be_chosen_by_their_labels() -> None:
-    """The baseline is always among them; a label that nobody has is refused with the nearest."""
+    """The baseline is always among them; an unknown label is refused, and the nearest is named."""
     assert [method.label for method in select_methods(None, ["auto", "STAND"])] == ["AR", "STAND", "auto"]
     result = call("--temperature", "0", "--methods", "auto,n-gram tables", "-q")
     assert result.exit_code == 0, result.output
@@ -316,7 +316,7 @@ def test_repeats_on_different_prompts_become_one_row() -> None:
     assert rows_of(grid, *results[:2])[1].interval is None
 
 
-def test_a_difference_says_in_which_repeat_it_is() -> None:
+def test_a_difference_names_its_repeat() -> None:
     """One wrong token in the second repeat; the table says how many are equal and that they must be."""
     grid = made(repeats=2)
     results = [result(grid, 0, 1.0, 1.0, 1.0), result(grid, 1, 1.0, 1.0, 1.0, reference=((1, 2), (3, 9)))]
@@ -465,6 +465,7 @@ def test_the_documents_table_is_made_from_the_file(measured: tuple[Result, dict[
     assert "SD differs first in repeat 2, prompt 1, token 2 (gap 0.5)." in spoiled
 
 
+@pytest.mark.exhaustive
 def test_models_are_loaded_once_for_all_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each method's runner is made once, and the reference's; without a draft there are five."""
     opened: list[str] = []
@@ -504,7 +505,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, mode: str, error: BaseException, af
     monkeypatch.setattr(BackendRunner, "run", run)
 
 
-def test_a_method_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_other_methods_run_after_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """In every cell; the exit code is 3."""
     failing(monkeypatch, "seed-ngram", BackendError("out of memory"), 0)
     result = call("--temperature", "0,1", "-q", *FEW)
@@ -513,7 +514,7 @@ def test_a_method_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) 
     assert result.stdout.count("of the best fixed configuration, ") == 2
 
 
-def test_a_reference_that_fails_in_one_cell_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_other_cells_run_after_a_reference_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its methods are said to have failed; where nothing at all could run the error is raised."""
     failing(monkeypatch, PLAIN, BackendError("no room"), 1)
     result = call("--temperature", "0,1", "-q", *FEW)

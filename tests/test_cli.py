@@ -95,7 +95,7 @@ def test_several_lines_on_standard_input_are_several_results(tmp_path):
 
 
 def test_without_an_input_the_first_example_is_solved_and_named():
-    """Nothing to read means the task's first example, and the person is told."""
+    """Without input the task's first example is used, and a line says so."""
     result = call("solve", "-t", "game24", "-b", "helpers:Oracle")
     assert result.exit_code == 0
     assert "taking the first example of game24: 4 9 10 13" in result.stderr
@@ -185,7 +185,7 @@ def test_resuming_a_finished_run_prints_its_result_again_without_a_request(tmp_p
     words = ["--journal", str(journal), "--set", f"backend.log={log}"]
     first = json.loads(call("solve", *ORACLE, "--json", *words).stdout)
     log.unlink()
-    again = call("resume", str(journal), "--json")
+    again = call("resume", str(journal), "--allow-code", "--json")
     assert again.exit_code == 0
     assert same(json.loads(again.stdout)) == same(first)
     assert not log.exists()
@@ -198,7 +198,7 @@ def test_a_torn_journal_resumes_to_the_undisturbed_result(tmp_path):
     content = journal.read_bytes()
     for cut in (len(content) // 3, len(content) // 2, len(content) - 5):
         journal.write_bytes(content[:cut])
-        assert same(json.loads(call("resume", str(journal), "--json").stdout)) == same(whole)
+        assert same(json.loads(call("resume", str(journal), "--allow-code", "--json").stdout)) == same(whole)
 
 
 def test_a_file_that_is_no_journal_is_refused(tmp_path):
@@ -206,17 +206,17 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path):
     for text in ("", "{}\n", "puzzle\npuzzle\n", '{"type": "run", "format": 99}\n', '{"type": "run", "format": 1}\n'):
         path = tmp_path / "file.jsonl"
         path.write_text(text)
-        result = call("resume", str(path))
+        result = call("resume", str(path), "--allow-code")
         assert result.exit_code == 2
         assert "journal" in result.stderr
         assert path.read_text() == text
 
 
 def test_resume_can_raise_a_limit_that_the_run_hit(tmp_path):
-    """A run that stopped for want of calls goes on when it is given more."""
+    """A run that stopped at its limit of calls continues with a higher limit."""
     journal = tmp_path / "run.jsonl"
     assert call("solve", *ORACLE, "--max-calls", "10", "--journal", str(journal)).exit_code == 1
-    again = call("resume", str(journal), "--max-calls", "1000")
+    again = call("resume", str(journal), "--allow-code", "--max-calls", "1000")
     assert again.exit_code == 0
     assert "(solved)" in again.stdout
 
@@ -250,7 +250,7 @@ def test_kill_9_then_resume_equals_an_undisturbed_run_and_repeats_no_journalled_
     journalled = sum(event["type"] == "completion" for event in events)
     assert len(done) == 30
     (tmp_path / "log").unlink()
-    resumed = call("resume", str(journal), "--json")
+    resumed = call("resume", str(journal), "--allow-code", "--json")
     assert same(json.loads(resumed.stdout)) == same(whole)
     asked = (tmp_path / "log").read_text().splitlines()
     assert len(asked) == whole["usage"]["calls"] - journalled
@@ -279,16 +279,23 @@ def test_a_second_ctrl_c_does_not_wait_for_a_request_that_hangs(tmp_path):
     process.communicate()
     os.close(end)
     assert process.returncode == 130
-    assert call("resume", str(journal)).exit_code == 0
+    assert call("resume", str(journal), "--allow-code").exit_code == 0
 
 
 def test_help_imports_nothing_heavy():
-    """``treeagent --help`` needs neither torch nor pydantic, nor any third party's plug-in."""
+    """``treeagent --help`` needs neither torch, pydantic nor rich, nor any third party's plug-in."""
     code = "import sys; from treeagent.cli import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    heavy = {"torch", "transformers", "pydantic", "numpy", "networkx", "matplotlib", "jinja2", "yaml"}
+    heavy = {"torch", "transformers", "pydantic", "numpy", "networkx", "matplotlib", "jinja2", "yaml", "rich"}
     assert not heavy & set(out.split())
     assert not [name for name in out.split() if name.startswith("treeagent.backends")]
+
+
+def test_the_list_of_commands_is_not_cut():
+    """The first paragraph of each command's help is whole."""
+    out = " ".join(call("--help").stdout.split())
+    assert "Continue a run from its journal without repeating any request that the journal answers." in out
+    assert "..." not in out.partition("Commands:")[2]
 
 
 def test_plugins_lists_options_with_their_defaults():
@@ -330,7 +337,7 @@ prompts: {io: "{{ input }}"}
 
 
 def test_progress_lines_come_at_most_once_a_second_and_at_least_every_ten():
-    """A change is told after a second; where nothing changes a line still shows that the search is alive."""
+    """A change is printed after a second; without changes a line still appears every ten seconds."""
     now, lines = [0.0], []
     progress = Lines(lines.append, clock=lambda: now[0])
     progress.begin("searching")
@@ -382,7 +389,7 @@ def test_the_live_view_shows_numbers_speed_and_the_best_thought():
 
 
 @pytest.mark.parametrize(("model", "code"), [("smollm", 2), ("./nope", 3), (__file__, 3), (str(TESTS), 3)])
-def test_a_model_that_is_none_is_told_apart(model, code):
+def test_a_wrong_model_name_and_a_missing_model_have_codes_of_their_own(model, code):
     """A wrong name is a wrong configuration; a path without a model is a backend that cannot start."""
     result = call("solve", "-t", "game24", "-i", "4 9 10 13", "-m", model)
     assert result.exit_code == code

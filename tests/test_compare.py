@@ -128,7 +128,7 @@ def test_warm_repeats_keep_the_backend(diary):
     ]
 
 
-def test_one_run_claims_no_speed_up(diary):
+def test_one_run_has_no_speed_up(diary):
     """The first run of a process pays for what later ones find done; it says what is needed instead."""
     result = call("compare", "-t", "game24", *METERED)
     assert diary.count("run a") == diary.count("run b") == 1
@@ -152,7 +152,7 @@ def test_the_table_is_followed_by_speed_ups_and_the_engines_own_figures(repeat, 
     ("model", "warm", "repeat", "runs"), [("drifts@3", [], 2, 3), ("drifts@2", ["--warm"], 1, 2), ("a", [], None, 5)]
 )
 def test_every_run_is_held_against_the_first_of_all(diary, model, warm, repeat, runs):
-    """A backend that parts from itself is a difference too, which ends the comparison and claims no speed-up."""
+    """A backend whose repeats differ is a difference too: the comparison ends without a speed-up."""
     backends = f"metered:Metered:{model},metered:Metered:b"
     result = call("compare", "-t", "game24", "-b", backends, "-i", "4 9 10 13", "--repeat", "4", *warm, "--json")
     found = json.loads(result.stdout)
@@ -175,7 +175,7 @@ def test_a_difference_in_the_untimed_pass_is_shown_with_what_was_measured(diary)
     assert result.stdout.count("1/1") == 1
 
 
-def test_ctrl_c_leaves_the_whole_repeats(diary):
+def test_complete_repeats_remain_after_ctrl_c(diary):
     """What was measured is printed; half a repeat is not. Before the first whole one there is nothing to print."""
     words = ["-b", "metered:Metered:a,metered:Metered:stops@4", "-i", "4 9 10 13", "--repeat", "9", "--json"]
     result = call("compare", "-t", "game24", *words)

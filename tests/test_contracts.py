@@ -6,9 +6,10 @@ from typing import Any
 
 import oracles
 import pytest
+from synthetic import CheckedTask
 from synthetic import task as synthetic_task
 
-from treeagent import Agent, Backend, Checker, Evaluator, Search, Task, registry
+from treeagent import Agent, Backend, Checker, Evaluator, Judgement, Request, Search, Task, registry
 from treeagent.strategies.best_first import BestFirst
 from treeagent.strategies.bfs import BFS
 from treeagent.strategies.dfs import DFS
@@ -63,10 +64,28 @@ class TestEveryEvaluator(EvaluatorContract):
         return found
 
     def task(self) -> Task:
-        made = synthetic_task()
-        if self.name == "verifier":
-            made.checker = Marked()
-        return made
+        return CheckedTask(Marked()) if self.name == "verifier" else synthetic_task()
+
+
+class SmallNumbers(Evaluator):
+    """Reads states of the Game of 24: small numbers are better."""
+
+    async def judge(self, thoughts: Any, context: Any) -> list[Judgement]:
+        """Computed from the state alone, which the synthetic task's states do not allow."""
+        return [Judgement(-sum(map(int, thought.state.split()))) for thought in thoughts]
+
+
+class TestAnEvaluatorOfOneTask(EvaluatorContract):
+    """It reads the states of a task of its own, and a model's replies are given."""
+
+    def evaluator(self) -> Evaluator:
+        return SmallNumbers()
+
+    def task(self) -> Task:
+        return Task.load("game24")
+
+    def reply(self, request: Request) -> str:
+        return "4 + 9 = 13 (left: 10 13 13)\n10 - 4 = 6 (left: 6 9 13)\n13 - 6 = 7 (left: 7 9)"
 
 
 @pytest.fixture(scope="module", params=registry.names("checker"))

@@ -75,7 +75,7 @@ def test_a_slice_keeps_the_numbers_of_the_file(tmp_path):
         ("a.json", '[{"q": "1 + 2"}, {"p": "x"}]', "{{ q }}", "a.json:data.input: row 2: unknown variable 'q'"),
         ("a.json", '[{"q": "1 + 2"}, 7]', "{{ q }}", "a.json: row 2: a row must be a mapping"),
         ("a.json", '{"a": {"q": "1 + 2"}, "b": 7}', "{{ q }}", "expected a list of rows"),
-        ("a.jsonl", '{"q": "1 + 2"}\n', "{{ qq }}", "a.jsonl:1:data.input: unknown variable 'qq'. Did you mean 'q'?"),
+        ("a.jsonl", '{"q": "1 + 2"}\n', "{{ qq }}", "sums.yaml:8:data.input: unknown variable 'qq'. Did you mean 'q'?"),
         ("a.json", '{"q": "1 + 2"}', "{{ q }}", "expected a list of rows"),
         ("a.csv", "q,a\n1 + 2\n", "{{ q }}", "a.csv:2: the row does not have the 2 fields"),
         ("a.csv", "q,a\n1 + 2,3,4\n", "{{ q }}", "a.csv:2: the row does not have the 2 fields"),
@@ -83,7 +83,7 @@ def test_a_slice_keeps_the_numbers_of_the_file(tmp_path):
         ("a.txt", "", "{{ line }}", "no rows"),
     ],
 )
-def test_a_faulty_file_is_told_with_its_line(tmp_path, file, content, input, said):
+def test_a_faulty_file_is_reported_with_its_line(tmp_path, file, content, input, said):
     """Nothing is skipped in silence."""
     with pytest.raises(ConfigError) as caught:
         load(task(tmp_path, file, content, input, None))
@@ -198,8 +198,10 @@ def test_parquet_needs_its_library_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigError, match="needs pyarrow"):
         load(made)
-    table = types.SimpleNamespace(to_pylist=lambda: [{"q": "1 + 2", "a": 3}, {"q": "x", "a": 1}])
-    parquet = types.SimpleNamespace(read_table=lambda source: table)
+    batch = types.SimpleNamespace(nbytes=64, to_pylist=lambda: [{"q": "1 + 2", "a": 3}, {"q": "x", "a": 1}])
+    names = types.SimpleNamespace(names=["q", "a"])
+    file = types.SimpleNamespace(schema_arrow=names, iter_batches=lambda batch_size: [batch])
+    parquet = types.SimpleNamespace(ParquetFile=lambda source: file)
     fake = types.SimpleNamespace(ArrowException=RuntimeError, BufferReader=lambda content: content, parquet=parquet)
     monkeypatch.setitem(sys.modules, "pyarrow", fake)
     with pytest.raises(ConfigError, match=r"a\.parquet: row 2: 'x' is not an input of sums"):

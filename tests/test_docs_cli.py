@@ -121,7 +121,7 @@ def test_the_events_of_a_journal_are_documented(tmp_path):
     for number, words in enumerate([*([*ORACLE, *kind] for kind in kinds), engine]):
         path = tmp_path / f"{number}.jsonl"
         call("solve", *words, "--journal", str(path))
-        call("resume", str(path))
+        call("resume", str(path), "--allow-code")
         for event in map(json.loads, path.read_text().splitlines()):
             kind = event.pop("type")
             assert event.pop("t") >= 0

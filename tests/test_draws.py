@@ -80,7 +80,7 @@ def test_the_best_draws_are_the_best_of_all(
 
 @pytest.mark.parametrize("size", [61, 9001])
 def test_the_first_draw_is_the_targets_choice(size: int) -> None:
-    """So a drafter that knows the target's law and noise is always right, for vocabularies of any size."""
+    """So a drafter with the target's law and noise is always right, for vocabularies of any size."""
     logits = logits_of("plain", len(SETTINGS), size, 3)
     streams, positions = list(range(len(SETTINGS))), [5] * len(SETTINGS)
     scores, sampled = warp_rows(logits, SETTINGS), [setting.temperature > 0 for setting in SETTINGS]

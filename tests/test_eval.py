@@ -102,7 +102,7 @@ def test_percentiles_are_values_that_occurred() -> None:
 
 
 class Failing(Oracle):
-    """Fails on some inputs, as often as it is told."""
+    """Fails on some inputs, a given number of times."""
 
     name = "failing"
 
@@ -228,7 +228,7 @@ def test_a_torn_line_is_cut_off_and_another_evaluation_is_refused(tmp_path: Path
 
 
 def test_two_processes_do_not_write_one_evaluation(tmp_path: Path) -> None:
-    """The second is told so; when the first has ended it may go on."""
+    """The second gets an error; when the first has ended it can start."""
     path = tmp_path / "outcomes.jsonl"
     kept = Outcomes(path, {"seed": 1})
     with pytest.raises(JournalError, match="another process"):
@@ -369,7 +369,7 @@ def test_a_killed_evaluation_goes_on_without_repeating_or_losing_a_problem(hands
     assert repeated == 1  # the one whose answer the kill swallowed
 
 
-def test_promising_is_what_the_checkers_know() -> None:
+def test_promising_is_the_checkers_verdict() -> None:
     """Game of 24: what is left can make 24. Blocksworld: the beginning of a shortest plan."""
     game = Task.load("game24").checker
     assert game.is_promising("4 5 6 10", [], "4 6") is True
@@ -385,6 +385,7 @@ def test_promising_is_what_the_checkers_know() -> None:
     assert checker.is_promising(start, ["unstack a from b", "stack a on b"], back) is False
 
 
+@pytest.mark.exhaustive
 def test_the_commands_of_the_manual_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Word for word, with the bundled model, one after the other."""
     text = (Path(__file__).parent.parent / "docs" / "eval.md").read_text()

@@ -45,7 +45,7 @@ class Told(Oracle):
 
 @pytest.mark.parametrize("evaluator", ["value", "choice"])
 def test_judgements_are_asked_of_the_evaluators_backend(evaluator: str) -> None:
-    """Everything that an evaluator asks, and nothing else; figures of both are told apart."""
+    """All requests of an evaluator and no others use it; the figures of both models are separate."""
     writer, judge = Told(), Told()
     agent = Agent("game24", "bfs", backend=writer, evaluator_model=judge, evaluator=evaluator)
     result = agent.solve("4 5 6 10")
@@ -93,12 +93,12 @@ def test_a_journalled_run_names_both_models(tmp_path: Path) -> None:
     agent = Agent("game24", "bfs", backend="helpers:Oracle", evaluator_model="wrong", budget=Budget(calls=30))
     result = agent.solve("4 5 6 10", journal=journal)
     assert result.solved is False  # its judge is wrong, and its generator is not
-    again, text = Agent.from_journal(journal)
+    again, text = Agent.from_journal(journal, allow_code=True)
     assert (again.backend.model, again.judging.model) == (None, "wrong")
     assert again.run(text, journal=journal, resume=True) is not None
     given = Agent("game24", "bfs", backend="helpers:Oracle", evaluator_model=Oracle("wrong", {"at": "9"}))
     given.solve("4 5 6 10", journal=tmp_path / "other.jsonl")
-    opened, _ = Agent.from_journal(tmp_path / "other.jsonl")
+    opened, _ = Agent.from_journal(tmp_path / "other.jsonl", allow_code=True)
     assert isinstance(opened.judging, Oracle)
     assert (opened.judging.model, opened.judging.options) == ("wrong", {"at": "9"})
 

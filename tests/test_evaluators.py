@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import TASK, TreeBackend, solve, task
+from synthetic import TASK, CheckedTask, TreeBackend, solve, task
 
 from treeagent import (
     Agent,
@@ -27,44 +27,13 @@ from treeagent import (
 )
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.strategies.bfs import BFS
-from treeagent.strategies.evaluators import Choice, Likelihood, Reward, TaskVerifier, Value, Vote, last_label
+from treeagent.strategies.evaluators import Choice, Likelihood, Reward, TaskVerifier, Value, Vote
 
 TREE = [1, 2, 3]
-LABELS = ["sure", "likely", "impossible", "not sure"]
 
 
 def judgements(result: Result) -> list[Judgement | None]:
     return [thought.judgement for thought in result.tree if thought.parent is not None]
-
-
-# Labels
-
-
-@pytest.mark.parametrize(
-    ("text", "label"),
-    [
-        ("sure", "sure"),
-        (" Sure.", "sure"),
-        ("IMPOSSIBLE", "impossible"),
-        ("It is likely, no, impossible!", "impossible"),
-        ("impossible? I am sure", "sure"),
-        ("surely unlikely", None),
-        ("not sure", "not sure"),
-        ("(likely)", "likely"),
-        ("likely_sure", None),
-        ("", None),
-        ("24", None),
-    ],
-)
-def test_the_last_whole_label_counts(text: str, label: str | None) -> None:
-    """Whole words in any case; the longest label that fits; the last one named is meant."""
-    assert last_label(text, LABELS) == label
-
-
-def test_labels_are_text_not_patterns() -> None:
-    """A label with signs in it is matched as it stands."""
-    assert last_label("so C++ it is", ["C", "C++"]) == "C++"
-    assert last_label("abc", ["a.c"]) is None
 
 
 # value
@@ -134,14 +103,14 @@ def test_choice_makes_one_request_a_thought() -> None:
     ("votes", "shares", "unparsed"),
     [
         (["2", "choice 2", "3"], [0.0, 2 / 3, 1 / 3], 0),
-        (["I like 1 but 3"], [0.0, 0.0, 1.0], 0),
+        (["I like 1 but 3", "The best choice is 3"], [0.0, 0.0, 1.0], 1),
         (["0", "4", "none", "1"], [1.0, 0.0, 0.0], 3),
         (["none", "17"], [None, None, None], 2),
         (["1" * 5000, "2"], [0.0, 1.0, 0.0], 1),
     ],
 )
 def test_a_vote_gives_shares(votes: list[str], shares: list[float | None], unparsed: int) -> None:
-    """The last whole number counts; numbers of no choice are unparsed, booked once; no vote at all is unknown."""
+    """The choice that is stated counts; numbers of no choice are unparsed, booked once; no vote at all is unknown."""
 
     class Voting(TreeBackend):
         def _text(self, request: Request, sample: int) -> str:
@@ -222,10 +191,9 @@ class Knows(Checker):
         return (answer or steps[-1].split()[0]) == "rb"
 
 
-def test_the_verifier_knows_finished_thoughts_only() -> None:
+def test_the_verifier_judges_finished_thoughts_only() -> None:
     """1 and 0 for finished thoughts, unknown for the rest, and not one request."""
-    checked = task()
-    checked.checker = Knows()
+    checked = CheckedTask(Knows())
     backend = TreeBackend([[4], 2, 3])
     result = solve(backend, BFS(), TaskVerifier(), task=checked)
     values = {thought.state: thought.value for thought in result.tree if thought.parent is not None}

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from synthetic import TreeBackend, essence, named, solve, task
+from synthetic import CheckedTask, TreeBackend, essence, named, solve, task
 
 from treeagent import (
     Agent,
@@ -104,8 +104,7 @@ def test_keys_are_equal_states_by_the_checker() -> None:
         def key(self, state: str) -> str:
             return str(len(state))
 
-    merged = task()
-    merged.checker = Lengths()
+    merged = CheckedTask(Lengths())
     result = solve(TreeBackend(TREE), BFS(), task=merged)
     assert [thought.state for thought in result.tree][:2] == ["r", "ra"]
     assert result.counts.duplicates == 2 + 1
@@ -349,8 +348,7 @@ def test_an_answer_that_nobody_wrote_is_no_answer() -> None:
         def verify(self, input: str, steps: Any, answer: str | None) -> bool:
             return "rc end" in (answer or "".join(steps))
 
-    checked = task()
-    checked.checker = Right()
+    checked = CheckedTask(Right())
     result = solve(TreeBackend(TREE), BFS(), task=checked, budget=Budget(calls=2))
     assert (result.answer, result.solved, result.ended, result.path) == (None, False, "calls", ("rc end",))
 
@@ -362,8 +360,7 @@ def test_a_template_spells_the_answer_when_the_budget_is_gone() -> None:
         def verify(self, input: str, steps: Any, answer: str | None) -> bool:
             return answer == "rc end"
 
-    free = task(**{'  answer: "answer of {{ state }}\\n"\n': ""})
-    free.checker = Right()
+    free = CheckedTask(Right(), **{'  answer: "answer of {{ state }}\\n"\n': ""})
     result = solve(TreeBackend(TREE), BFS(), task=free, budget=Budget(calls=2))
     assert (result.answer, result.solved, result.ended) == ("rc end", True, "calls")
 
@@ -440,7 +437,7 @@ def test_a_backend_that_never_answers_ends_by_the_clock(search: Search) -> None:
 
 
 @pytest.mark.parametrize("answers", range(12))
-def test_cancelling_a_run_leaves_nothing_behind(answers: int) -> None:
+def test_nothing_remains_of_a_cancelled_run(answers: int) -> None:
     """Cancelled from outside at any request, the run passes the cancellation on and no task stays."""
 
     class Stuck(Silent):
@@ -602,8 +599,7 @@ def test_an_input_that_the_checker_cannot_read_is_an_input_error() -> None:
         def key(self, state: str) -> str:
             return str(int(state))
 
-    checked = task()
-    checked.checker = Numbers()
+    checked = CheckedTask(Numbers())
     with pytest.raises(InputError, match="synthetic"):
         Agent(checked, BFS(), backend=TreeBackend(TREE)).solve("r")
 

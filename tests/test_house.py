@@ -59,7 +59,7 @@ def test_the_core_imports_no_plugin(path: Path) -> None:
     assert not [module for module in imports(path) if plugin.match(module) and not siblings.match(module)]
 
 
-def test_strategies_know_no_backend_and_backends_no_strategy() -> None:
+def test_strategies_import_no_backend_and_backends_no_strategy() -> None:
     """The plug-in folders do not know each other, but for the bundled model's training, which is about one task."""
     for folder in PLUGINS:
         for path in (ROOT / folder).rglob("*.py"):
@@ -206,7 +206,8 @@ def test_every_package_folder_is_in_the_package_map() -> None:
 def test_no_file_is_too_long(path: Path) -> None:
     """One idea a file: at most 300 lines, and a search fits one screen of code."""
     assert len(path.read_text().splitlines()) <= 300
-    if path.parent.name == "strategies" and path.name != "evaluators.py":
+    judging = ("evaluators.py", "labels.py", "mentions.py", "numerals.py", "reply_text.py")
+    if path.parent.name == "strategies" and path.name not in judging:
         statistics = path.name in ("mcts.py", "rap.py")  # both keep a node's statistics, a second idea of a screen
         assert len(path.read_text().splitlines()) <= (150 if statistics else 75)
 

@@ -1,4 +1,4 @@
-"""The floor plan: imports go down, in no circle; one name stands for one class; nobody writes into another's object."""
+"""The floor plan: imports go down, in no circle; one name stands for one class; no attribute is set from outside."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_every_event_that_a_handler_sees_is_on_disk(tmp_path: Path) -> None:
 
 
 def test_a_line_is_on_disk_as_soon_as_it_is_written(tmp_path: Path) -> None:
-    """A kill at any moment loses nothing that a handler has seen: each event is flushed before the handler is told."""
+    """A kill at any moment loses nothing that a handler has seen: each event is flushed before the handler call."""
     path = tmp_path / "run.jsonl"
     counts: list[tuple[int, int]] = []
     solve(TreeBackend(TREE), BFS(), journal=path, on_event=lambda event: counts.append((len(read(path)), len(counts))))
@@ -260,7 +260,7 @@ def test_every_search_and_evaluator_is_written_down_so_that_it_opens_again(
     file.write_text(TASK)
     agent = Agent(file, search, backend=Named(), evaluator=evaluator)
     agent.solve("r", journal=path)
-    again, _ = Agent.from_journal(path)
+    again, _ = Agent.from_journal(path, allow_code=True)
     assert (again.search, again.evaluator, again.settings) == (agent.search, agent.evaluator, agent.settings)
 
 
@@ -278,15 +278,15 @@ def test_the_agent_of_a_journal_is_the_one_that_wrote_it(as_objects: bool, tmp_p
             options={"b": "2", "evaluator.samples": "2", "backend.speed": "7"}, variables={"mood": "bad"},
         )  # fmt: skip
     agent.solve("r", journal=path)
-    again, text = Agent.from_journal(path)
+    again, text = Agent.from_journal(path, allow_code=True)
     assert text == "r"
     assert (again.seed, again.budget, again.search, again.evaluator) == (4, budget, agent.search, agent.evaluator)
     assert again.settings == {**agent.settings, **{key: again.settings[key] for key in ("search", "evaluator")}}
     assert again.backend.describe() == agent.backend.describe()
-    assert Agent.from_journal(path, seed=9)[0].seed == 9
+    assert Agent.from_journal(path, allow_code=True, seed=9)[0].seed == 9
     file.write_text(file.read_text().replace("version: 1", "version: 2"))
     with pytest.raises(ConfigError, match=r"version 1.*version 2"):
-        Agent.from_journal(path)
+        Agent.from_journal(path, allow_code=True)
 
 
 # What is no journal, and what cannot be written
@@ -464,7 +464,7 @@ def test_which_tokens_were_drafted_comes_back_from_json_and_may_be_unknown() -> 
 
 
 def test_a_judgement_names_the_requests_it_was_made_from(tmp_path: Path) -> None:
-    """Each of the ids is that of a request asked at a thought, its reply's time is told, and none is missing."""
+    """Each id is that of a request at a thought, the time of its reply is recorded, and none is missing."""
     path = tmp_path / "run.jsonl"
     solve(TreeBackend(TREE), BFS(), journal=path)
     events = [event.data for event in read(path)]

@@ -62,7 +62,7 @@ def test_a_tree_that_fits_is_shown_whole_in_the_order_it_grew():
 
 
 def test_what_does_not_fit_is_folded_and_counted():
-    """The best paths stay, the rest is counted where it would stand."""
+    """The best paths stay; the others are counted at their place."""
     assert text(grown(), 5) == ["input", "├─ step 2  state 2  20 sure", "│  └─ +2 more", "└─ +2 more"]
     assert text(grown(), 6) == [
         "input",

@@ -75,6 +75,7 @@ def test_the_held_out_fifth_is_chosen_by_hash_alone() -> None:
     assert all(not solvable(hand) or not material.in_dev(hand) for hand in train)
 
 
+@pytest.mark.exhaustive
 def test_no_example_shows_a_held_out_hand(kinds: dict[str, list[Example]]) -> None:
     """No prompt has a held-out hand, in any order; no written step, answer or list spells one out as a hand."""
     forbidden = held_out()
@@ -90,6 +91,7 @@ def test_no_example_shows_a_held_out_hand(kinds: dict[str, list[Example]]) -> No
                 assert not set(hands_in(example.prompt)) & forbidden, kind
 
 
+@pytest.mark.exhaustive
 def test_no_list_of_four_numbers_is_a_held_out_hand(kinds: dict[str, list[Example]]) -> None:
     """Numbers left after a step are three at most, so that no completion lists a held-out hand."""
     forbidden = held_out()
@@ -102,6 +104,7 @@ def test_no_list_of_four_numbers_is_a_held_out_hand(kinds: dict[str, list[Exampl
                     assert not set(hands_in(line)) & forbidden, (kind, line)
 
 
+@pytest.mark.exhaustive
 def test_every_training_hand_is_proposed_and_smaller_states_are_complete(kinds: dict[str, list[Example]]) -> None:
     """Held out are hands of four; every state of three numbers and fewer that can be met is judged."""
     numbers = [TASK.prompt("propose", "", TASK.root(show(hand)), []) for hand in material.training_hands()]
@@ -112,6 +115,7 @@ def test_every_training_hand_is_proposed_and_smaller_states_are_complete(kinds: 
     assert max(map(len, three)) == 3
 
 
+@pytest.mark.exhaustive
 def test_labels_are_right(kinds: dict[str, list[Example]]) -> None:
     """``sure`` where 24 can be made, ``impossible`` where not; a vote names the one that can."""
     for kind in ("value-3-good", "value-3-bad", "value-2-good", "value-2-bad", "value-1"):
@@ -125,6 +129,7 @@ def test_labels_are_right(kinds: dict[str, list[Example]]) -> None:
         assert sum(map(solvable, choices)) == 1
 
 
+@pytest.mark.exhaustive
 def test_proposals_are_legal_with_the_good_ones_first(kinds: dict[str, list[Example]]) -> None:
     """Every proposed line passes the checker, and no hopeless step stands before one that keeps 24 in reach."""
     rng = random.Random(0)
@@ -140,6 +145,7 @@ def test_proposals_are_legal_with_the_good_ones_first(kinds: dict[str, list[Exam
             assert good == sorted(good, reverse=True)
 
 
+@pytest.mark.exhaustive
 def test_io_and_cot_are_right_and_distinct(kinds: dict[str, list[Example]]) -> None:
     """Each answer verifies for its hand, each chain is legal to the end, and no example is there twice."""
     for kind in ("io", "cot"):
@@ -151,6 +157,7 @@ def test_io_and_cot_are_right_and_distinct(kinds: dict[str, list[Example]]) -> N
                 assert CHECK.verify(hand, example.completion.splitlines()[:-1], None)
 
 
+@pytest.mark.exhaustive
 def test_prompts_are_the_tasks_own(kinds: dict[str, list[Example]]) -> None:
     """What the model learns to answer is, byte for byte, what a search asks."""
     for kind, role in {"io": "io", "cot": "cot", "propose-4": "propose"}.items():

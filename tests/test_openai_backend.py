@@ -80,7 +80,7 @@ def test_the_chat_is_used_where_there_is_one(listen: Listen, chat: bool, complet
         assert server.asked[-1].path == "/v1/completions"
 
 
-def test_what_is_told_by_options_is_not_asked(listen: Listen) -> None:
+def test_what_options_give_is_not_requested(listen: Listen) -> None:
     """One request, one HTTP request."""
     server = listen(Model())
     ask(server, wanted(), "toy", server="vllm", chat=True, score="none")
@@ -130,7 +130,7 @@ def test_the_way_of_scoring_is_the_best_that_the_server_has(
     assert backend._server_info.score == way
 
 
-def test_only_the_user_can_say_that_a_server_is_deterministic(listen: Listen) -> None:
+def test_only_an_option_makes_a_server_deterministic(listen: Listen) -> None:
     """``seed`` is a promise that no server makes by itself."""
     url = listen(Model()).url
     assert "seed" not in OpenAIBackend(base_url=url).capabilities
@@ -200,7 +200,7 @@ def test_samples_are_in_their_order(listen: Listen) -> None:
 
 
 def test_a_server_that_ignores_n_is_asked_n_times_and_remembered(listen: Listen) -> None:
-    """What it gave counts; the rest is asked for alone, and all of it the next time."""
+    """Its completions count; the missing ones are requested singly, from the next request on all of them."""
     server = listen(Model(n=False))
     backend = OpenAIBackend("toy", base_url=server.url, server="hosted", **DECLARED)  # type: ignore[arg-type]
     assert backend.prompt_copies(wanted(3)) == 3
@@ -214,7 +214,7 @@ def test_a_server_that_ignores_n_is_asked_n_times_and_remembered(listen: Listen)
 
 
 def test_a_server_that_refuses_n_is_asked_n_times(listen: Listen) -> None:
-    """A refusal that is about something else is told all the same."""
+    """A refusal for another reason is an error."""
 
     def picky(asked: Asked) -> Answer:
         if asked.body and asked.body.get("n", 1) > 1:
@@ -241,7 +241,7 @@ def test_greedy_samples_are_drawn_once(listen: Listen) -> None:
     assert len(reply.completions) == 3
 
 
-def test_a_model_that_wants_max_completion_tokens_gets_them(listen: Listen) -> None:
+def test_a_model_that_requires_max_completion_tokens_gets_them(listen: Listen) -> None:
     """After one refusal, and from then on at once."""
 
     def modern(asked: Asked) -> Answer:
@@ -265,7 +265,7 @@ def test_a_model_that_wants_max_completion_tokens_gets_them(listen: Listen) -> N
 
 
 def test_a_server_that_takes_no_seed_gets_none_unless_one_was_promised(listen: Listen) -> None:
-    """With ``deterministic`` the refusal is told: texts would not be what was promised."""
+    """With ``deterministic`` the refusal is an error, because texts would differ from what was promised."""
 
     def seedless(asked: Asked) -> Answer:
         refuse = asked.body and "seed" in asked.body
@@ -413,7 +413,7 @@ def test_a_vllm_without_its_tokenizer_echoes_texts(listen: Listen) -> None:
 
 
 def test_a_label_out_of_reach_gets_an_upper_bound_and_is_counted(listen: Listen) -> None:
-    """It is no likelier than the least likely token that was told, nor than what those leave over."""
+    """It is at most as likely as the least likely token listed, and as all unlisted tokens together."""
     backend = OpenAIBackend(base_url=listen(Model("system")).url, top_logprobs=2)
     meter = backend.meter()
     scores = asyncio.run(backend.score(LABELS))
@@ -422,7 +422,7 @@ def test_a_label_out_of_reach_gets_an_upper_bound_and_is_counted(listen: Listen)
     assert meter()["labels_out_of_reach"] == 1
 
 
-def test_a_label_of_several_tokens_is_refused_where_only_the_first_is_told(listen: Listen) -> None:
+def test_a_label_of_several_tokens_is_refused_where_only_the_first_is_scored(listen: Listen) -> None:
     """The line says which label and what to do; so it does where no label is in reach."""
     backend = OpenAIBackend(base_url=listen(Model("system")).url)
     with pytest.raises(BackendError, match=r"label 'surely' is more than one token .'sure' begins it.*evaluator value"):
@@ -499,7 +499,8 @@ def test_words_of_the_command_line_become_options_and_words_again() -> None:
     backend = OpenAIBackend.open("m", words)
     assert backend.price == pytest.approx((0.15e-6, 0.6e-6))
     told = backend.describe()["options"]
-    assert words.items() <= told.items()
+    values = {"base_url": "http://h:1/v1", "chat": False, "timeout": 2.5, "price_in": 0.15, "price_out": 0.6}
+    assert values.items() <= told.items()
     assert OpenAIBackend.open("m", told).describe()["options"] == told
     assert OpenAIBackend("m", base_url="http://h:1/v1").price is None
     assert "price_in" not in OpenAIBackend("m", base_url="http://h:1/v1").describe()["options"]

@@ -125,7 +125,7 @@ def test_the_servers_own_word_on_when_to_come_back_is_kept(case: Case, headers: 
 
 
 def test_a_limit_that_one_request_meets_holds_the_others_back(case: Case) -> None:
-    """A request that begins while the server wants silence waits for its end instead of being refused as well."""
+    """A request that begins during the server's waiting time is sent after it."""
     backend = case.backend()
     meter = backend.meter()
 
@@ -155,7 +155,7 @@ def test_a_limit_that_one_request_meets_holds_the_others_back(case: Case) -> Non
     assert meter()["rate_limit_seconds"] == 40.0
 
 
-def test_an_answer_that_says_that_it_was_the_last_is_heeded(case: Case) -> None:
+def test_after_the_last_request_of_a_limit_the_next_one_waits(case: Case) -> None:
     """``remaining`` 0 on a good answer: the next request waits for the reset, and is never refused."""
     backend = case.backend()
     good = Model()
@@ -299,7 +299,7 @@ def test_a_connection_that_breaks_is_tried_again(case: Case, cut: int) -> None:
         (Answer({"hello": 1}), "has no 'choices' (it has: hello)"),
         (Answer({"choices": []}), "has no 'choices'"),
         (Answer({"choices": "x"}), "has no 'choices'"),
-        (Answer({"choices": [{"message": {"content": 5}}]}), "has no text"),
+        (Answer({"choices": [{"message": {"content": 5}}]}), "choices[0].message.content: expected a text, not 5"),
         (Answer({"error": {"message": "no credit", "code": 402}}), "no credit"),
         (Answer(b"", status=302, headers={"location": "https://elsewhere.example/"}), "302"),
         (Answer({"detail": "Not Found"}, status=404), "Not Found"),
@@ -357,7 +357,7 @@ def test_the_key_is_nowhere_to_be_read(case: Case, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_variable_that_is_named_must_be_set(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default one may be missing: local servers want none."""
+    """The default one may be missing, because local servers need none."""
     with pytest.raises(ConfigError, match="NO_SUCH_KEY"):
         case.backend(key_variable="NO_SUCH_KEY")
     case.ask()
@@ -369,9 +369,9 @@ def test_a_variable_that_is_named_must_be_set(case: Case, monkeypatch: pytest.Mo
 
 
 def test_a_model_that_is_not_there_is_named_with_those_that_are(case: Case) -> None:
-    """As the server lists them; the list is asked for only where the kind of server is not told."""
+    """As the server lists them; the list is requested only where no option gives the kind of server."""
     text = case.fails(model="tay", server=None)
-    assert "`tay` does not exist" in text
+    assert f"{case.server.url}/models: the server has no model 'tay'" in text
     assert "Did you mean 'toy'?" in text
 
 

@@ -63,7 +63,7 @@ def test_a_puzzle_is_solved_on_the_command_line(url, tmp_path):
     assert result["usage"]["tokens"] > 0
     assert result["engine"]["http_requests"] > 0
     assert result["settings"]["backend"]["model"] == "mini"
-    again = CliRunner().invoke(app, ["resume", str(journal), "--json"])
+    again = CliRunner().invoke(app, ["resume", str(journal), "--set", f"backend.base_url={url}", "--json"])
     assert json.loads(again.stdout)["answer"] == result["answer"]
 
 

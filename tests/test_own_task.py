@@ -11,6 +11,7 @@ from walkthrough import files, follow, follows_every_block
 DOC = Path(__file__).parents[1] / "docs" / "tutorials" / "own-task.md"
 
 
+@pytest.mark.exhaustive
 def test_the_walk_through_works_as_it_stands(tmp_path: Path) -> None:
     """Each file is written, each command run and each line of output found, from nothing to a verified answer."""
     output = follow(DOC.read_text(), tmp_path)

@@ -59,6 +59,7 @@ def test_the_wheel_is_small_enough_to_travel(built: Path) -> None:
     assert wheel.stat().st_size < 20_000_000
 
 
+@pytest.mark.exhaustive
 def test_the_sdist_builds_the_same_wheel(built: Path, tmp_path: Path) -> None:
     """What a packager builds from the sdist is what we ship."""
     [sdist] = built.glob("*.tar.gz")

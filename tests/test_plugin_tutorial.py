@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from walkthrough import PART, files, follow, follows_every_block, run_in_shell
 
 ROOT = Path(__file__).parents[1]
@@ -11,6 +12,7 @@ DOC = ROOT / "docs" / "tutorials" / "plugin.md"
 PACKAGE = ROOT / "examples" / "plugin"
 
 
+@pytest.mark.exhaustive
 def test_the_tutorial_works_from_an_empty_folder(tmp_path: Path) -> None:
     """Its files are written, the package is installed, and every command prints what the tutorial shows."""
     assert " passed in " in follow(DOC.read_text(), tmp_path, run_in_shell)

@@ -22,7 +22,7 @@ def _blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, which looks like the checkout to somebody following the README."""
+    """The working folder, with the files of the checkout that the README uses."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -32,6 +32,7 @@ COMMANDS = [block for block in _blocks("sh") if "venv" not in block]
 """All shell blocks but the two installing ones, which CI runs word for word in clean environments."""
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("block", COMMANDS, ids=[block.splitlines()[0][:60] for block in COMMANDS])
 @pytest.mark.usefixtures("house")
 def test_a_shell_block_of_the_readme_runs(block: str) -> None:
@@ -68,9 +69,13 @@ EXAMPLES = {
     "swap_backends.py": "same tree: True",
 }
 """Each example, and what it must print."""
+LONG = {"solve.sh", "embed.py"}
+"""They take a quarter of a minute each; tests of the command line and of the agent show in less time what they do."""
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.exhaustive] if name in LONG else []) for name in EXAMPLES]
+)
 def test_an_example_runs_and_prints_its_point(name: str, house: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The four ways of use, as programs; a shell runs the installed command."""
     if name.endswith(".sh"):
@@ -82,5 +87,5 @@ def test_an_example_runs_and_prints_its_point(name: str, house: Path, capfd: pyt
 
 
 def test_every_example_is_listed_here() -> None:
-    """No program lies about untested."""
+    """No program is untested."""
     assert {path.name for path in (ROOT / "examples").iterdir() if path.suffix in (".py", ".sh")} == set(EXAMPLES)

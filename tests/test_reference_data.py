@@ -32,6 +32,7 @@ def in_words(plan: str) -> list[str]:
     return [WORDS[name].format(*blocks) for name, *blocks in lines]
 
 
+@pytest.mark.exhaustive
 def test_blocksworld_agrees_with_all_602_reference_plans() -> None:
     """Each plan is legal step by step, reaches the goal at its last step and not before, and is of optimal length."""
     task = Task.load("blocksworld")
@@ -54,6 +55,7 @@ def test_blocksworld_agrees_with_all_602_reference_plans() -> None:
     assert seen == 602
 
 
+@pytest.mark.exhaustive
 def test_game24_agrees_with_all_1362_puzzles() -> None:
     """Each is an input that can be solved; a solution verifies by its expression and by its steps."""
     import random

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import bench_pictures
 import bench_tables
 import eval_tables
 import pytest
@@ -61,6 +62,13 @@ def rewritten(text: str, document: Path) -> str:
 def test_a_quoted_table_is_the_one_made_from_its_file(document: Path) -> None:
     """Whoever changes a number by hand changes it in the file that the script wrote."""
     assert document.read_text() == rewritten(document.read_text(), document)
+
+
+def test_a_plot_is_drawn_from_its_file(tmp_path: Path) -> None:
+    """Files of an older format too, as those of the documents are."""
+    assert set(bench_pictures.PICTURES) == {path.name for path in (ROOT / "docs").glob("bench*.png")}
+    bench_pictures.redraw(ROOT / "docs" / "results" / bench_pictures.PICTURES["bench.png"], tmp_path / "bench.png")
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_every_marked_place_quotes_something() -> None:
@@ -134,7 +142,7 @@ def test_tables_of_several_numbers_of_branches() -> None:
 
 
 def test_a_table_of_evaluations() -> None:
-    """How many times as fast as the first of the same backend; failures are told beside what is solved."""
+    """How many times as fast as the first of the same backend; failures are shown beside what is solved."""
 
     def line(backend: str, at_once: int, seconds: float, failed: int = 0) -> str:
         settings = {"task": "t", "search": {"name": "bfs"}, "backend": {"name": backend, "model": "m"}}
@@ -151,7 +159,7 @@ def test_a_table_of_evaluations() -> None:
 
 
 def test_every_file_of_results_is_quoted_or_named() -> None:
-    """No measurement lies about without anything to say what it is."""
+    """Every measurement is quoted or explained in a document."""
     said = "".join(document.read_text() for document in DOCUMENTS)
     for path in sorted((ROOT / "docs" / "results").glob("*.json*")):
         assert path.name in said, path.name

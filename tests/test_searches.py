@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import TreeBackend, best, essence, named, optimum, solve, task, trees
+from synthetic import CheckedTask, TreeBackend, best, essence, named, optimum, solve, task, trees
 
 from treeagent import Agent, Budget, Checker, ConfigError, Explorer, Request, Result, Search, Task, Thought, registry
 from treeagent.strategies import mcts
@@ -69,7 +69,8 @@ def inner(root: Any) -> int:
 class Marked(Checker):
     """Verifies the leaves whose names it was made with."""
 
-    right: frozenset[str] = frozenset()
+    def __init__(self, right: frozenset[str]) -> None:
+        self.right = right
 
     def verify(self, input: str, steps: Any, answer: str | None) -> bool:
         """Whether it is the one that is right."""
@@ -77,10 +78,7 @@ class Marked(Checker):
 
 
 def verifying(*right: str) -> Task:
-    made = task()
-    made.checker = Marked()
-    made.checker.right = frozenset(right)
-    return made
+    return CheckedTask(Marked(frozenset(right)))
 
 
 # Breadth first
@@ -309,9 +307,7 @@ def test_self_consistency_may_vote_over_direct_answers_and_verify_candidates() -
     answers = chains("x", "x", "y")
     loose = {"'^answer": "'(?m)^answer"}
     plain = solve(TreeBackend([1], answer=answers), CoTSC(k=3, by="io"), task=task(**loose))
-    checked = task(**loose)
-    checked.checker = Marked()
-    checked.checker.right = frozenset("y")
+    checked = CheckedTask(Marked(frozenset("y")), **loose)
     verified = solve(TreeBackend([1], answer=answers), CoTSC(k=3, by="io", candidates=2), task=checked)
     assert (plain.answer, verified.answer, verified.solved) == ("x", "y", True)
 
@@ -384,6 +380,7 @@ LIMITS = st.one_of(
 )
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=120, deadline=None)
 @given(tree=trees(), search=st.sampled_from(SEARCHES), budget=LIMITS, orders=st.lists(st.integers(0, 999), min_size=2))
 def test_a_budget_is_kept_and_cuts_at_the_same_place(tree: Any, search: Search, budget: Budget, orders: Any) -> None:

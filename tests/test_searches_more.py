@@ -349,7 +349,7 @@ def test_rap_simulates_by_reward_to_the_end(tree: Any) -> None:
 
 @short
 @given(judged_trees(unparsed=False))
-def test_rap_with_enough_iterations_knows_the_whole_tree(drawn: Any) -> None:
+def test_rap_with_enough_iterations_visits_the_whole_tree(drawn: Any) -> None:
     """Every unfinished thought is expanded once, then it stops; the path of highest mean reward wins."""
     tree, values = drawn
     backend = backend_of(tree, values)
@@ -363,7 +363,7 @@ def test_rap_with_enough_iterations_knows_the_whole_tree(drawn: Any) -> None:
     assert mean(result.answer) == max(map(mean, leaves))  # type: ignore[arg-type]
 
 
-def test_rap_explores_as_much_as_it_is_told() -> None:
+def test_rap_explores_by_its_constant() -> None:
     """By UCT: without exploration the second path stays below the better child, with much it begins elsewhere."""
     tree = [[[20], [19]], [[10], [9]]]
     paths = {}

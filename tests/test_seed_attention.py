@@ -119,6 +119,7 @@ def compare(engine: ModelRunner, naive: Naive, prompts: list[list[int]], seed: i
     return worst
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("least", [1, forest.SHARED_LEAST], ids=["cascade", "private"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_forest_pass_equals_plain_passes(
@@ -187,8 +188,9 @@ class Layer(nn.Module):
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("rows", [1, 3, 40])
-def test_packed_linears_give_the_plain_products(bias: bool, rows: int) -> None:
+def test_packed_linears_give_the_plain_products(monkeypatch: pytest.MonkeyPatch, bias: bool, rows: int) -> None:
     """With and without bias, alone and side by side, for one row or many, call after call."""
+    monkeypatch.setattr(linears, "LARGE", 0)
     torch.manual_seed(0)
     layer, x = Layer(bias), torch.randn(2, rows, 32)
     with torch.inference_mode():
@@ -209,6 +211,7 @@ def test_linears_stay_as_they_are_where_torch_lacks_the_operators(
 
     naive = Naive(folders("llama"), "float32")
     for broken in (failing, lambda weight, rows: 2 * weight):
+        monkeypatch.setattr(linears, "LARGE", 0)
         monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", broken)
         layer = Layer(bias=True)
         assert linears.pack(layer) == 0
@@ -285,7 +288,7 @@ def test_scores_share_what_they_have_in_common(folders: Folders) -> None:
     naive = Naive(folders("llama"), "float64")
     prompt = naive.text.prompt("Judge:")
     for word, value in zip(("sure", "sure", "sums", ""), scores.logprobs, strict=True):
-        ids = naive.text.continuation(word)
+        ids = list(naive.text.scored("Judge:", [word])[0][1])
         logs = naive.logits(prompt + ids).log_softmax(-1)[len(prompt) - 1 : -1]
         assert value == pytest.approx(float(logs[np.arange(len(ids)), ids].sum()), abs=1e-9)
-    assert sum(map(sum, widths)) <= len(prompt) + len(naive.text.continuation("sums"))
+    assert sum(map(sum, widths)) <= len(prompt) + len(naive.text.scored("Judge:", ["sums"])[0][1])

@@ -46,6 +46,7 @@ def longest(one: Bench, requests: list[Request]) -> int:
     )
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_beams_are_those_of_naive_decoding(bench: Open, family: str, policy: str) -> None:
@@ -65,7 +66,7 @@ def test_beams_are_those_of_naive_decoding_in_float32(bench: Open) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_want_of_memory_changes_no_beam(bench: Open, policy: str) -> None:
+def test_too_little_memory_changes_no_beam(bench: Open, policy: str) -> None:
     """Groups of branches join all or none, and are preempted and computed again as a whole."""
     one = bench("llama")
     mixed = ALL if policy == "rounds" else [*SOME, *FEW]
@@ -188,7 +189,7 @@ def test_beams_are_drafted_until_that_proves_dear(bench: Open) -> None:
     assert one.scheduler.counters.since(before).drafted == 0
 
 
-def test_a_step_that_ends_all_beams_says_nothing_of_its_draft() -> None:
+def test_a_step_that_ends_all_beams_does_not_count_for_its_draft() -> None:
     """Nobody looks whether it was drafted."""
     counters = Counters()
     assert counters.count_beams(3, 2, ended=False) == [True, False]
@@ -200,7 +201,7 @@ def test_a_step_that_ends_all_beams_says_nothing_of_its_draft() -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_drafted_beams_under_want_of_memory(bench: Open, policy: str) -> None:
+def test_drafted_beams_with_too_little_memory(bench: Open, policy: str) -> None:
     """Groups go without drafts, are preempted, and are drafted again."""
     one = bench("llama")
     mixed = ALL if policy == "rounds" else [*SOME, *FEW]
@@ -224,6 +225,7 @@ def test_a_model_that_drafts_its_own_beams_is_always_right(bench: Open, temperat
     assert counters.figures()["block_efficiency"] > 3
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("options", [{}, {"beam_threshold": 0.5, "beam_min": 2}, {"beam_survivors": 1}])
 def test_the_engine_draws_beams_by_rejection(opened: Open, naive: Naive, pair: Path, options: dict[str, float]) -> None:
     """Searches are the naive ones (all beams going on); sampled beams end, score what they say, and leave nothing."""

@@ -81,7 +81,7 @@ CLAIMS = st.lists(st.tuples(st.integers(-1, 3), st.floats(0.01, 1.0)), max_size=
 
 
 def draft_of(claims: list[tuple[int, float]]) -> Draft:
-    """A tree whose nodes claim these confidences."""
+    """A tree whose nodes have these confidences."""
     draft = Draft()
     for above, confidence in claims:
         draft.tokens.append(len(draft))
@@ -202,7 +202,7 @@ def test_a_drafter_that_is_right_is_believed() -> None:
 
 
 def test_a_drafter_that_was_given_up_gets_another_chance() -> None:
-    """Evidence fades with every round, so what nobody asks any more is asked again some day."""
+    """Evidence loses weight with every round, so a drafter that is no longer used is tried again later."""
     calibration = AcceptanceEstimator()
     for _ in range(50):
         calibration.learn([(0.9, False)] * 16)
@@ -242,7 +242,7 @@ def test_beams_are_drafted_as_deep_as_brings_the_most_steps_a_second(
 
 
 def test_a_tree_is_not_even_begun_where_its_first_level_does_not_pay(pair: Path) -> None:
-    """Once claims have proved worthless the draft model makes no pass, until that is forgotten."""
+    """After useless drafts the draft model makes no pass, until that evidence has lost its weight."""
     with fixed_costs():
         backend = SeedBackend(str(pair / "model"), draft=str(pair / "model-draft"), drafter="dynamic", device="cpu")
         backend.load()
@@ -280,7 +280,7 @@ def test_beams_are_not_drafted_once_that_proves_dear() -> None:
 
 
 def test_a_bad_model_beside_a_good_table_spoils_nobodys_name_but_its_own() -> None:
-    """What claims were worth is learnt apart, and a kind that is not asked any more gets another chance."""
+    """Acceptance is measured for each kind, and a kind that is no longer used is tried again."""
     drafting = Speculator(COSTS)
     for _ in range(40):
         drafting.record_outcomes({"": [(0.8, True)] * 4 + [(0.8, False)], MODEL: [(0.8, False)] * 4})
@@ -376,7 +376,7 @@ def test_a_prompt_is_read_where_that_pays_in_what_is_left_of_the_text() -> None:
     assert not joining.pays([row(20)], 500, 1, RoundLoad())
 
 
-def test_what_is_left_of_a_text_is_told_by_the_length_of_others() -> None:
+def test_remaining_length_is_estimated_from_other_texts() -> None:
     """Texts that end long before their limit promise less."""
     joining = PrefillPolicy(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
     for _ in range(5):
@@ -388,7 +388,7 @@ def test_what_is_left_of_a_text_is_told_by_the_length_of_others() -> None:
     assert fresh.pays([row(200)], 500, 1, RoundLoad())
 
 
-def test_drafting_that_does_not_pay_rests_longer_each_time() -> None:
+def test_drafting_that_costs_time_pauses_longer_each_time() -> None:
     """A few rounds decide; then it is tried again, and a good time keeps it going."""
     gate, tried = Gate(), []
     for turn in range(3 * LONGEST):
@@ -407,7 +407,7 @@ def test_drafting_that_does_not_pay_rests_longer_each_time() -> None:
         gate.learn(1.5, 1.1, 1.0, 1.0)
 
 
-def test_drafting_that_costs_very_much_rests_soon() -> None:
+def test_drafting_that_costs_much_time_pauses_soon() -> None:
     """A handful of rounds decide, but not one in which a drafter reads new prompts."""
     gate = Gate()
     for _ in range(BRIEF_TRIAL):

@@ -191,6 +191,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed_times: None
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("line", LINES)
 @pytest.mark.usefixtures("elsewhere")
 def test_a_shell_command_of_the_pages_runs(line: str) -> None:
@@ -201,6 +202,7 @@ def test_a_shell_command_of_the_pages_runs(line: str) -> None:
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.usefixtures("elsewhere")
 def test_a_python_block_of_the_pages_runs(program: str) -> None:

@@ -109,10 +109,11 @@ def test_every_token_has_the_logits_of_the_first_exit_that_is_sure(folder: str, 
     assert seen == {0, 1, 2}  # the trial means something
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("seed", range(4))
-def test_exits_may_be_passed_by_and_looked_at_again(folder: str, naive: Naive, seed: int) -> None:
-    """Pass after pass other exits are looked at, as the times say: every token has the logits of the first of those
-    that is sure, whatever was read how deep before, and the tokens before it are at least as deep.
+def test_exits_may_be_skipped_and_evaluated_later(folder: str, naive: Naive, seed: int) -> None:
+    """Each pass evaluates other exits, chosen by their times: every token has the logits of the first of those whose
+    confidence suffices, whatever the depth of earlier passes, and the tokens before it are at least as deep.
     """
     runner = load(folder)
     threshold, limit = 0.3, (1000, 7, 33, 12)[seed]
@@ -174,8 +175,8 @@ def test_a_pass_can_be_made_to_end_at_an_exit(folder: str) -> None:
     assert runner.passes == 0
 
 
-def test_exits_are_looked_at_where_that_takes_less_time() -> None:
-    """A look costs what the output head takes; who leaves saves the layers and the looks behind."""
+def test_exits_are_evaluated_where_that_takes_less_time() -> None:
+    """Evaluating an exit costs one output head; a token that stops there saves the layers and the heads that follow."""
     cheap = ExitPolicy((1, 2, 4), (1.0, 4.0))  # layers alone
     assert cheap.active_exits == (0, 1, 2)
     assert cheap.relative_cost == pytest.approx((1 + 1 / 2 + 2 / 4) / 4)
@@ -218,7 +219,7 @@ def test_the_choice_of_exits_is_the_best_of_all(
 
 
 def test_an_exit_that_was_given_up_is_tried_again() -> None:
-    """Its evidence fades, and the share that is assumed at first says that it pays."""
+    """Its evidence loses weight, and with the share that is assumed at first it saves time."""
     policy = ExitPolicy((1, 4), (2.0, 5.0))
     assert policy.active_exits == (0, 1)
     policy.learn(0, 0, 1000)
@@ -229,7 +230,7 @@ def test_an_exit_that_was_given_up_is_tried_again() -> None:
     assert policy.active_exits == (0, 1)
 
 
-def test_all_exits_are_looked_at_now_and_then() -> None:
+def test_all_exits_are_evaluated_from_time_to_time() -> None:
     """So that one is found that pays, though its share was thought too small."""
     policy = ExitPolicy((1, 4), (9.0, 12.0))  # pays above a share of three quarters
     looks = []
@@ -305,6 +306,7 @@ def open_engine(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SeedB
     return opened
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("policy", ["adaptive:0.2", "adaptive", "1", "4"])
 @pytest.mark.parametrize("drafter", ["model", "dynamic", "rsd-s:3x2"])
 def test_texts_are_those_of_naive_decoding(open_engine: Callable[..., SeedBackend], drafter: str, policy: str) -> None:
@@ -371,7 +373,7 @@ def warped(logits: torch.Tensor, row: SequenceState) -> np.ndarray:
 
 
 @pytest.mark.parametrize("text", ["adaptiv", "adaptive:", "adaptive:2", "adaptive:x", "0", "-1", "2:0.5", ""])
-def test_an_exit_that_says_nothing_is_refused(text: str) -> None:
+def test_an_exit_option_that_cannot_be_read_is_refused(text: str) -> None:
     """One line that names the valid forms."""
     with pytest.raises(ConfigError, match=r"adaptive:0\.7"):
         ExitSpec.parse(text)

@@ -47,7 +47,7 @@ pytestmark = pytest.mark.usefixtures("fixed_times")
 
 @pytest.fixture(scope="module")
 def backend(pair: Path, opened: Open) -> SeedBackend:
-    """One with a draft model, which every test leaves as it was."""
+    """One with a draft model; no test changes it."""
     return opened(draft=str(pair / "model-draft"), draft_tokens=3)
 
 
@@ -189,6 +189,7 @@ PLACES = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("policy", ["rounds", "fcfs"])
 @pytest.mark.parametrize(
     ("owner", "name", "at"), PLACES, ids=[f"{name}-{at}-{i}" for i, (_, name, at) in enumerate(PLACES)]

@@ -36,12 +36,12 @@ pytestmark = pytest.mark.usefixtures("fixed_times")
 
 @pytest.fixture(scope="module")
 def backend(pair: Path, opened: Open) -> SeedBackend:
-    """One with a draft model, which every test leaves as it was."""
+    """One with a draft model; no test changes it."""
     return opened(draft=str(pair / "model-draft"), draft_tokens=3)
 
 
 def held(backend: SeedBackend, monkeypatch: pytest.MonkeyPatch, at: int) -> tuple[threading.Event, threading.Event]:
-    """Stop the engine in its ``at``-th pass: the first event tells that it is there, the second lets it go on."""
+    """Stop the engine in its ``at``-th pass: the first event is set when it has stopped, the second continues it."""
     there, go = threading.Event(), threading.Event()
     runner = scheduler(backend).runner
     forward, passes = runner.forward, []
@@ -93,7 +93,7 @@ def test_a_cancelled_request_frees_its_memory_at_once(
     clean(backend)
 
 
-def test_a_cancelled_search_leaves_nothing(backend: SeedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_remains_of_a_cancelled_search(backend: SeedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of its requests at once, those still waiting for a row too: not a slot is in use any more."""
     backend.reset()
     monkeypatch.setattr(scheduler(backend), "max_rows", 3)
@@ -169,6 +169,7 @@ main()
 SOLVE = ["solve", "-t", "game24", "-b", "seed", "-m", "mini", "-i", "4 9 10 13", "--set", "b=1"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
 def test_an_interrupted_process_ends_and_its_journal_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in mid-round: exit code 130, every answer so far on disk, and the run can be resumed to the same end."""

@@ -37,7 +37,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Open:
 
 
 def drafter(bench: Bench, how: str, **options: float) -> str | Trees:
-    """A drafter that the engine knows, or random trees around the truth."""
+    """The name of a registered drafter, or random trees around the right tokens."""
     return Trees(bench.naive.truth([*MIX, *FEW]), **{"hit": 0.7, **options}) if how == "trees" else how  # type: ignore[arg-type]
 
 
@@ -105,7 +105,7 @@ def evicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("how", DRAFTERS)
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_want_of_memory_changes_no_text(bench: Open, evicted: list[int], family: str, how: str, policy: str) -> None:
+def test_too_little_memory_changes_no_text(bench: Open, evicted: list[int], family: str, how: str, policy: str) -> None:
     """With room for little more than the longest text, branches are preempted, evicted and computed again."""
     one = bench(family)
     mixed = MIX if policy == "rounds" else FEW

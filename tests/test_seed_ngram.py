@@ -108,7 +108,7 @@ def test_the_first_nodes_are_the_best(text, floor):
 
 
 def test_a_repeated_sequence_is_predicted():
-    """What a prompt says three times over is drafted to the full depth once it begins again."""
+    """A text that occurs three times in a prompt is drafted to the full depth when it begins again."""
     drafter = NgramDrafter()
     tree = draft(drafter, joined(drafter, RHYME * 3 + RHYME[:6]), floor=0.3)
     assert tree.tokens == RHYME[6:14]
@@ -121,7 +121,7 @@ def test_evidence_crosses_branches_and_outlives_them():
     assert draft(drafter, joined(drafter, [7, 8, 9, *RHYME[:5]])).tokens == RHYME[5:13]
 
 
-def test_nothing_is_drafted_where_nothing_is_known():
+def test_nothing_is_drafted_without_an_earlier_occurrence():
     """An unknown text, an unknown row, a hopeless floor, no depth and no room all give empty drafts."""
     drafter = taught(RHYME)
     assert not draft(drafter, joined(drafter, [1001, 1002]))
@@ -135,7 +135,7 @@ def test_nothing_is_drafted_where_nothing_is_known():
 
 
 def test_a_shared_prompt_is_one_piece_of_evidence():
-    """Sixteen branches of one prompt teach of it what one does; a branch's own part still counts."""
+    """Sixteen branches of one prompt count once for the prompt; a branch's own part still counts."""
     alone, crowded = NgramDrafter(), NgramDrafter()
     prompt = [1, 2, 3, 4, 1, 2, 5, 6, 1, 2]
     for _ in range(15):
@@ -147,7 +147,7 @@ def test_a_shared_prompt_is_one_piece_of_evidence():
 
 
 def test_a_row_that_comes_back_is_not_new_evidence():
-    """A branch that was set aside and joins again with all its tokens teaches nothing twice."""
+    """A branch that was suspended and joins again with all its tokens is not counted twice."""
     drafter = taught(RHYME)
     branch = joined(drafter, [7, 8, *RHYME[:4]])
     commit(drafter, branch, [70, 71])
@@ -162,7 +162,7 @@ def test_a_row_that_comes_back_is_not_new_evidence():
 
 
 def test_forget_frees():
-    """Nothing of a row is held once it has left; forgetting it again is harmless, and close drops the rest."""
+    """Nothing of a row is kept after its end; a second removal does no harm, and close removes all rows."""
     drafter = NgramDrafter()
     rows = [joined(drafter, RHYME) for _ in range(3)]
     for branch in rows:
@@ -207,7 +207,7 @@ class Source:
 
 
 def play(source: Source, temperature: float, rounds: int, *, ask: bool = True) -> tuple[NgramDrafter, list]:
-    """Six branches write; (claim, came true) of all first-level nodes of the second half of the rounds."""
+    """(Prediction, whether accepted) of all first-level nodes of six branches, in the second half of the rounds."""
     drafter, outcomes = NgramDrafter(), []
     rows = [joined(drafter, [i], temperature=temperature, stream=i + 1) for i in range(6)]
     for i in range(rounds):
@@ -221,8 +221,8 @@ def play(source: Source, temperature: float, rounds: int, *, ask: bool = True) -
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_claims_come_true_as_often_as_they_say(temperature):
-    """On a stationary source the claims of each fifth of the scale average what came true, within sampling error."""
+def test_predicted_acceptance_rates_are_the_measured_ones(temperature):
+    """On a stationary source each fifth of the predictions averages the measured rate, within sampling error."""
     _, outcomes = play(Source(1), temperature, 400)
     for low in (0.0, 0.2, 0.4, 0.6, 0.8):
         part = [(claim, hit) for claim, hit in outcomes if low <= claim < low + 0.2]
@@ -231,8 +231,8 @@ def test_claims_come_true_as_often_as_they_say(temperature):
         assert claimed == pytest.approx(realised, abs=0.05 + 0.6 / len(part) ** 0.5)
 
 
-def test_what_was_never_drafted_teaches_too():
-    """With drafting off for long, claims are as those of a drafter that was asked all along."""
+def test_tokens_that_were_not_drafted_are_learned_too():
+    """After a long time without drafting, predictions equal those of a drafter that has drafted all the time."""
     (silent, _), (asked, _) = (play(Source(2), 0.0, 200, ask=ask) for ask in (False, True))
     for token in range(24):
         claims = [draft(drafter, joined(drafter, [100, token]), 0.05, 1).confidence[:1] for drafter in (silent, asked)]
@@ -273,7 +273,7 @@ def test_candidates_that_win_under_the_noise_come_first():
     assert firsts == {6, 7}
 
 
-def test_knowing_the_noise_helps():
+def test_coupled_noise_raises_acceptance():
     """On a source of high entropy the first candidate of a sampled row is right more often than that of a blind one."""
     hits = []
     for temperature in (0.0, 1.0):

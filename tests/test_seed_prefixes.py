@@ -145,7 +145,7 @@ class Forest(RuleBasedStateMachine):
     @precondition(lambda self: self.live)
     @rule(data=st.data(), keep=st.booleans())
     def leave(self, data: Any, keep: bool) -> None:
-        """A branch leaves; its text stays for others, or what nobody else uses goes at once."""
+        """A branch ends; its text is kept for others, or what no other branch uses is freed at once."""
         one = data.draw(st.sampled_from(self.live))
         self.live.remove(one)
         ready = one.ready

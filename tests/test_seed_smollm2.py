@@ -38,8 +38,10 @@ def generated() -> list[list[int]]:
     """What transformers' own loop continues each prompt with, one at a time."""
 
     def run() -> list[list[int]]:
-        network: Any = transformers.AutoModelForCausalLM.from_pretrained(FOLDER.where, dtype=torch.float32)
-        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(FOLDER.where)
+        network: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            FOLDER.where, dtype=torch.float32, trust_remote_code=False, attn_implementation="sdpa"
+        )
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(FOLDER.where, trust_remote_code=False)
         texts = []
         for prompt in PROMPTS:
             ids = tokenizer(prompt, return_tensors="pt")
@@ -50,11 +52,12 @@ def generated() -> list[list[int]]:
     return worker.run(run)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("drafter", "draft_tokens"), [("none", None), ("ngram", None), ("ngram", 6)])
 def test_greedy_texts_are_those_of_generate(
     generated: list[list[int]], drafter: str, draft_tokens: int | None, tmp_path: Path
 ) -> None:
-    """In float32, four prompts at once, with and without drafts, twice: the second time tables know the texts."""
+    """In float32, four prompts at once, with and without drafts, twice: the second time tables contain the texts."""
     backend = SeedBackend(str(FOLDER.where), device=DEVICE, drafter=drafter, draft_tokens=draft_tokens, chat=False)
     requests = [
         Request(prompt, Key(0, "propose", str(place)), Sampling(max_tokens=TOKENS))

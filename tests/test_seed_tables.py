@@ -1,4 +1,4 @@
-"""Drafters that keep the target's own logits: what they learn, what they claim, and that they change no law."""
+"""Drafters that keep the target's own logits: what they learn and predict, and that no law changes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_rejected_tokens_teach_too(drafter: TableDrafter) -> None:
 
 
 def test_a_distribution_is_the_mean_of_all_updates() -> None:
-    """The k-th update has weight 1 / (k + 1), so that all count alike; what an update leaves out counts as 0."""
+    """The k-th update has weight 1 / (k + 1), so that all count alike; a token that an update lacks counts as 0."""
     drafter, random = StandDrafter(coupled=True), np.random.default_rng(0)
     laws = [dict(enumerate(random.dirichlet(np.full(6, 9.0)).tolist())) for _ in range(7)]
     mean = dict(laws[0])
@@ -125,7 +125,7 @@ def test_a_temperature_sharpens_or_flattens_what_is_kept() -> None:
 
 
 def test_ranks_are_worth_what_they_were(drafter: TableDrafter) -> None:
-    """A table whose second candidate mostly comes learns to claim more for it."""
+    """Where the second candidate is mostly right, its predicted acceptance rises."""
     random = np.random.default_rng(0)
     law = {3: 0.6, 4: 0.4} if drafter.name == "recycling" else {4: 0.6, 3: 0.4}
     for _ in range(400):
@@ -137,7 +137,7 @@ def test_ranks_are_worth_what_they_were(drafter: TableDrafter) -> None:
 
 
 def test_candidates_are_ranked_by_the_targets_noise() -> None:
-    """As log q + g has it, with claims that grow with the lead; a candidate without rival is not weighed."""
+    """By log q + g, with predictions that grow with the lead; a single candidate is not weighed."""
     known, leads = Known(1, [7, 8], [0.5, 0.45]), []
     for stream in range(200):
         heard = add_gumbel(known, Noise(stream), 3)
@@ -294,8 +294,8 @@ class Source:
 
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
-def test_claims_come_true_as_often_as_they_say(drafter: TableDrafter, temperature: float) -> None:
-    """On a stationary source the claims of each part of the scale average what came true, within sampling error."""
+def test_predicted_acceptance_rates_are_the_measured_ones(drafter: TableDrafter, temperature: float) -> None:
+    """On a stationary source predictions of each part of the scale average the measured rate, within sampling error."""
     source, random, outcomes = Source(1), np.random.default_rng(2), []
     rows: list[SequenceState] = []
     for turn in range(400):
@@ -326,7 +326,7 @@ def test_claims_come_true_as_often_as_they_say(drafter: TableDrafter, temperatur
             assert claimed == pytest.approx(realised, abs=0.05 + 0.6 / len(part) ** 0.5)
 
 
-def test_knowing_the_noise_helps() -> None:
+def test_coupled_noise_raises_acceptance() -> None:
     """Under coupled verification the first candidate is right more often than one that is ranked by the table alone."""
     hits = []
     for coupled in (True, False):
@@ -346,7 +346,7 @@ def test_knowing_the_noise_helps() -> None:
 @pytest.mark.parametrize("setting", [WARM, CUT], ids=["warm", "cut"])
 @pytest.mark.parametrize("make", DRAFTERS)
 def test_recursive_rejection_keeps_the_law_of_the_text(make: Callable[..., TableDrafter], setting: Sampling) -> None:
-    """Texts of two tokens are distributed as the target says, with drafts from a table that other texts have filled."""
+    """Texts of two tokens have the law of the target, with drafts from a table that other texts have filled."""
     drafter = make(coupled=False)
     texts(Rejection(), drafter, setting, 300, 2, first=40_000)
     drafted: list[int] = []
@@ -364,7 +364,7 @@ def test_recursive_rejection_keeps_the_law_of_the_text(make: Callable[..., Table
 
 
 class Listening(Trees):
-    """Random trees, and what it is told of their passes."""
+    """Random trees, and what it receives of their passes."""
 
     top_k_wanted = 3
 
@@ -377,7 +377,7 @@ class Listening(Trees):
         self.heard += [(verified.row.position, verified) for verified in told]
 
 
-def test_a_drafter_is_told_what_the_target_said(opened: Open, naive: Naive) -> None:
+def test_a_drafter_receives_the_targets_verified_tokens(opened: Open, naive: Naive) -> None:
     """Before its tokens are committed, a row for the last token and for every drafted one, at any temperature."""
     listener = Listening(naive)
     backend = opened(drafter=lambda: listener, draft_tokens=6)
@@ -404,8 +404,8 @@ def test_a_drafter_is_told_what_the_target_said(opened: Open, naive: Naive) -> N
     assert positions.keys() == {asked.key.stream(i) for asked in MIX for i in range(asked.n)}
 
 
-def test_a_drafter_is_told_nothing_while_drafting_rests(opened: Open, naive: Naive) -> None:
-    """Nor is one that does not want to know."""
+def test_a_drafter_receives_nothing_while_drafting_is_paused(opened: Open, naive: Naive) -> None:
+    """Nor does one that asks for no top tokens."""
     resting, deaf = Listening(naive), Listening(naive)
     deaf.top_k_wanted = 0
     for listener, rest in ((resting, 1000), (deaf, 0)):
@@ -434,15 +434,15 @@ def test_nothing_is_left_of_a_table_after_a_reset(opened: Open, naive: Naive, na
 
 @pytest.mark.parametrize("verify", ["coupled", "recursive"])
 @pytest.mark.parametrize("name", ["recycling", "stand"])
-def test_names_make_tables_that_know_how_drafts_are_verified(opened: Open, name: str, verify: str) -> None:
-    """A table that is not coupled does not look at noise that does not decide."""
+def test_names_make_tables_for_the_way_of_verification(opened: Open, name: str, verify: str) -> None:
+    """Only tables for coupled verification use its noise."""
     drafter = scheduler(opened(drafter=name, verify=verify)).speculator.drafter
     assert isinstance(drafter, RecyclingDrafter if name == "recycling" else StandDrafter)
     assert drafter.coupled == (verify == "coupled")
 
 
 def test_a_temperature_near_zero_overflows_nothing() -> None:
-    """Also where what the table does not hold is likelier than all it does."""
+    """Also where tokens outside the table are likelier than all in it."""
     found = _warmed((0.2, 0.1), 1e-3)
     assert all(0 < chance < 1 for chance in found)
     assert found[0] >= found[1]

@@ -1,4 +1,4 @@
-"""What trees of drafts are worth, on toy models: claims of the papers about accepted tokens, within sampling error.
+"""Gains of draft trees on toy models: statements of the papers about accepted tokens, within sampling error.
 
 An order-1 Markov target of normal logits, a draft that adds noise to them, and one pass from many random states, as in
 the experiments of Jeon et al. (arXiv 2402.14160). D is the mean total variation distance of the two laws.
@@ -85,7 +85,7 @@ def test_siblings_that_differ_are_accepted_more_often() -> None:
 
 
 def test_the_better_the_draft_the_more_is_accepted() -> None:
-    """Far beyond sampling error, for every rule: what is measured here tells drafts apart."""
+    """Far beyond sampling error, for every rule, so that this measurement distinguishes drafts."""
     for shape, rule in ((COUPLED, MEMBERSHIP), (DRAWN, RECURSIVE)):
         means = [gained(shape, rule, distance) for distance in (0.57, 0.3, 0.1)]
         assert means[0][0] + 5 * means[0][1] < means[1][0] < means[2][0] - 5 * means[2][1]

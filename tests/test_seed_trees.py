@@ -56,7 +56,7 @@ def named(shapes: Sequence[Shape]) -> list[str]:
 @pytest.mark.parametrize("setting", [WARM, CUT], ids=["warm", "cut"])
 @pytest.mark.parametrize("shape", DRAWN, ids=named(DRAWN))
 def test_recursive_rejection_keeps_the_law_of_the_text(shape: Shape, setting: Sampling) -> None:
-    """Texts of two tokens are distributed as the target says, whatever tree was drafted."""
+    """Texts of two tokens have the law of the target, whatever tree was drafted."""
     drawn = texts(Rejection(), Shaped(shape), setting, TREES, 2)
     assert p_value(drawn, joint(setting, 2)) > 1e-3
 
@@ -83,7 +83,7 @@ class Undiminished(Rejection):
 
 
 class Misdeclared(BranchingTree):
-    """Takes the two likeliest tokens and says that they were drawn."""
+    """Takes the two likeliest tokens and marks them as drawn."""
 
     def _siblings(self, nodes: Frontier, logits: Law) -> list[list[Child]]:
         laws = softmax_rows(warp_rows(logits, [row.sampling for row in nodes.rows]))
@@ -94,7 +94,7 @@ class Picky(StochasticBeam):
     """Drops the children whose tokens it does not like."""
 
     def grow(self, sketches: Sequence, level: int, logits: Law, floor: float) -> None:
-        """Wrong: the cut looks at what was drawn."""
+        """Wrong: the cut depends on what was drawn."""
         super().grow(sketches, level, logits, floor)
         for sketch in sketches:
             sketch.draft = sketch.draft.keep([i for i in range(len(sketch.draft)) if sketch.draft.tokens[i] < 3])

@@ -82,7 +82,7 @@ class Terse(Likeliest):
     ids=["drawn chain", "siblings", "table and model"],
 )
 def test_rejection_keeps_the_law_of_the_text(drafter: Drafter, setting: Sampling, length: int) -> None:
-    """50 000 texts of two or three tokens are distributed as the target says."""
+    """50 000 texts of two or three tokens have the law of the target."""
     drawn = texts(Rejection(), drafter, setting, length=length)
     assert p_value(drawn, joint(setting, length)) > 1e-3
 
@@ -96,7 +96,7 @@ class NothingTakenOff(Rejection):
 
 
 class Misdeclared(Likeliest):
-    """Takes the likeliest token and says that it was drawn."""
+    """Takes the likeliest token and marks it as drawn."""
 
     def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """See :class:`Drafter`."""
@@ -125,7 +125,7 @@ def test_a_broken_rule_is_found_out(rule: Verifier, drafter: Drafter) -> None:
 
 @pytest.mark.usefixtures("tabulated")
 def test_coupled_verification_keeps_the_law_and_the_text() -> None:
-    """Texts are distributed as the target says, and are the same without drafts."""
+    """Texts have the law of the target, and are the same without drafts."""
     drawn = texts(Coupled(), Likeliest(2), NUCLEUS, 20_000, 2)
     assert p_value(drawn, joint(NUCLEUS, 2)) > 1e-3
     assert np.array_equal(drawn, texts(Coupled(), Likeliest(1, levels=0), NUCLEUS, 20_000, 2))

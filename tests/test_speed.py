@@ -55,7 +55,7 @@ def test_the_interval_holds_the_truth_nineteen_times_in_twenty(repeats):
     assert 0.94 <= held / 4000 <= 0.965
 
 
-def test_too_little_is_known_to_be_none():
+def test_too_few_measurements_give_none():
     """One repeat is no measurement, two have no interval, and a clock that did not move has no ratio."""
     assert score(1.0).speedup(score(2.0)) is None
     two = score(1.0, 1.0).speedup(score(2.0, 2.0))
@@ -66,7 +66,7 @@ def test_too_little_is_known_to_be_none():
     assert score(1.0, tokens=None).speed is None
 
 
-def test_a_score_tells_the_median_repeat_and_keeps_all_of_them():
+def test_a_score_has_the_median_repeat_and_keeps_all_of_them():
     """Seconds, tokens per second and the engine's figures are the median repeat's."""
     found = score(4.0, 1.0, 2.0).to_json(score(8.0, 2.0, 4.0))
     assert found["seconds"] == 2.0

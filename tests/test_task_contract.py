@@ -1,8 +1,9 @@
-"""What every registered task must do, whoever wrote it: a third party's too, if it brings an oracle."""
+"""What every registered task must do, a third party's too if it has an oracle."""
 
 from __future__ import annotations
 
 import re
+import runpy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,8 +108,21 @@ class Stairs(Task):
 
 
 def climber(request: Request) -> str:
-    """Knows the way."""
+    """Gives the right steps."""
     return {"propose": "1\n2\n3\nx", "value": " sure", "io": "2 1"}[request.key.role]
+
+
+class TestTheExample(TaskContract):
+    """The class of ``examples/python_task.py``, which documents show."""
+
+    def task(self) -> Task:
+        example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "python_task.py"))
+        task: Task = example["ThreeNumbers"]()
+        return task
+
+    def oracle(self) -> Backend:
+        steps = "10 - 4 = 6 (left: 4 6)\n4 * 6 = 24 (left: 24)"
+        return ScriptedBackend(lambda request: " sure" if request.key.role == "value" else steps)
 
 
 class TestFilesAndClasses(TaskContract):
@@ -123,7 +137,7 @@ class TestFilesAndClasses(TaskContract):
         return Stairs() if self.name == "stairs" else Task.load(self.name)
 
     def oracle(self) -> Backend:
-        """Its model that knows what is right."""
+        """A model that gives the right answers."""
         return ScriptedBackend(climber) if self.name == "stairs" else oracles.backend(self.name)
 
     def gold(self) -> str | None:
@@ -185,7 +199,7 @@ def test_a_class_outside_the_registry_is_code_that_must_be_allowed() -> None:
 
 
 def test_every_task_has_an_oracle() -> None:
-    """A task that nobody can solve in a test is not finished."""
+    """Every task can be solved in a test."""
     assert set(NAMES) == {*oracles.MODELS, "game24"}
 
 
@@ -238,7 +252,7 @@ def test_nonsense_is_unparsed_or_unsolved_never_worth_nothing(task: Task, search
 
 
 def test_an_empty_completion_is_no_thought_and_no_answer(task: Task) -> None:
-    """Nothing said, nothing done."""
+    """The tree stays empty."""
     for search in SEARCHES:
         result = run(task, search, backend=ScriptedBackend(lambda request: ""))
         assert result.answer is None
@@ -247,7 +261,7 @@ def test_an_empty_completion_is_no_thought_and_no_answer(task: Task) -> None:
 
 @pytest.mark.parametrize("text", ["?", "0", "\x00", "x " * 3000, "|" * 12, "("])
 def test_an_input_of_another_form_is_refused_in_one_line(task: Task, text: str) -> None:
-    """The message says what the task wants and shows an example; a task that takes any text may take it."""
+    """The message describes the input and shows an example; a task for any text may accept it."""
     if task.name == "gsm8k":
         assert task.read_input(text)
         return

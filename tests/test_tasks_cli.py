@@ -119,7 +119,7 @@ def test_validate_reports_unknown_keys_with_the_nearest_valid_one(tmp_path):
         ("name: a\nname: b\n", "given twice"),
     ],
 )
-def test_malformed_yaml_is_told_with_its_line(tmp_path, text, said):
+def test_malformed_yaml_is_reported_with_its_line(tmp_path, text, said):
     """For validate and for solve alike."""
     path = tmp_path / "bad.yaml"
     path.write_text(text)

@@ -27,7 +27,7 @@ def test_thoughts_are_immutable() -> None:
         small_tree().root.text = "other"  # type: ignore[misc]
 
 
-def test_the_tree_knows_children_lineage_and_steps() -> None:
+def test_a_tree_has_children_lineage_and_steps() -> None:
     """Children in the order they came; the lineage leaves the root out."""
     tree = small_tree()
     assert [child.id for child in tree.children(tree.root)] == [1, 2]

@@ -128,7 +128,7 @@ def test_accepted_draft_tokens_are_marked(browser: Browser, tmp_path: Path) -> N
 
 
 def test_unknown_is_shown_as_unknown(browser: Browser, tmp_path: Path) -> None:
-    """A judgement that could not be read, a thought without one, a price and an end that nobody knows."""
+    """A judgement that could not be read, a thought without one, a price and an unknown end."""
     run = Story()
     run.judged(run.thought(0, "unread"), None)
     run.thought(0, "unjudged")
@@ -362,6 +362,7 @@ def test_the_page_is_readable_in_dark_and_on_a_narrow_window(browser: Browser, s
     assert light != dark
 
 
+@pytest.mark.exhaustive
 def test_ten_thousand_thoughts_open_quickly_and_stay_smooth(
     browser: Browser, tmp_path: Path, record_property: Any
 ) -> None:

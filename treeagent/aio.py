@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import Future, wait
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+_AT_ONCE = 0.1
+"""Seconds for which the loop waits for a thread, so that short calls keep the order of everything."""
+_BUSY = 0.25
+"""Seconds of work after which the loop gets a turn."""
 
 
 async def gather(awaitables: Iterable[Awaitable[T]], *, deferred: type[Exception] | None = None) -> list[T]:
@@ -42,3 +52,43 @@ async def cancel(futures: Sequence[asyncio.Future[Any]]) -> None:
         for future in futures:
             if not future.cancelled():
                 future.exception()  # retrieved, or asyncio logs it; the first failure has been raised already
+
+
+class Pace:
+    """Lets timers and Ctrl-C through between pieces of work, and work that takes long go on beside the loop.
+
+    Short work keeps the order of everything: the loop gets a turn only where much of it has come together.
+    """
+
+    def __init__(self) -> None:
+        self._busy = 0.0
+
+    async def spent(self, seconds: float) -> None:
+        """To be called after work that has held up the loop for so long."""
+        self._busy += seconds
+        if self._busy > _BUSY:
+            self._busy = 0.0
+            await asyncio.sleep(0)
+
+    async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """What a function returns or raises, run in a thread of its own, so that the loop goes on if it takes long.
+
+        A call that is cancelled ends on its own, and nobody waits for it: not even the end of the process.
+        """
+        outcome: Future[T] = Future()
+        outcome.set_running_or_notify_cancel()  # a cancelled wait must not cancel the outcome, which the thread sets
+        context = copy_context()
+
+        def work() -> None:
+            try:
+                result = context.run(function, *arguments)
+            except BaseException as error:  # noqa: BLE001  raised again where it is awaited
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(result)
+
+        began = time.monotonic()
+        threading.Thread(target=work, name=f"treeagent {function.__name__}", daemon=True).start()
+        wait([outcome], timeout=_AT_ONCE)
+        await self.spent(time.monotonic() - began)
+        return outcome.result() if outcome.done() else await asyncio.wrap_future(outcome)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -196,6 +197,15 @@ class Backend(ABC):
         """A backend from the options of a command line; override it to be usable by name. Raises ConfigError."""
         raise ConfigError(f"backend {cls.name!r} cannot be opened by name; give the Agent an object of it")
 
+    @classmethod
+    def guarded_options(cls) -> Mapping[str, Any]:
+        """Options of :meth:`open` that say where requests go or which secret goes along, none by default.
+
+        Each with the value that it has on this machine where it is left out. ``resume`` takes another value from a
+        journal only where the user repeats it.
+        """
+        return {}
+
     @abstractmethod
     async def generate(self, request: Request) -> Reply:
         """Complete a prompt. Raises BackendError."""
@@ -215,8 +225,20 @@ class Backend(ABC):
         """Upper limit of how often the prompt's tokens are counted in the cost; a budget reserves that many."""
         return 1
 
+    @property
+    def possible_capabilities(self) -> frozenset[str]:
+        """Capabilities that :meth:`load` can show it to have, known without waiting for a server.
+
+        An agent is refused at once where it needs another one, and before its first request where loading shows less.
+        """
+        return self.capabilities
+
     def load(self) -> None:
         """Load the model before the first request; called in a worker thread. Raises BackendError."""
+
+    async def aload(self) -> None:
+        """As :meth:`load`, in a worker thread; override it where loading can be cancelled. Raises BackendError."""
+        await asyncio.to_thread(self.load)
 
     def meter(self) -> Callable[[], dict[str, Any]]:
         """Start measuring; calling the result gives the backend's own figures since then, empty when it keeps none.

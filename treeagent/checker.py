@@ -105,9 +105,7 @@ def load_checker(name: str | None, *, allow_code: bool) -> Checker:
     """
     if name is None:
         return Checker()
-    if ":" in name and not allow_code:
-        raise ConfigError(f"{name!r} is code outside the registry; run it with --allow-code if you trust this file")
-    checker = registry.load("checker", name)
+    checker = registry.load("checker", name, allow_code=allow_code)
     if not (isinstance(checker, type) and issubclass(checker, Checker)):
         raise ConfigError(f"{name!r} is not a treeagent.Checker")
     with PluginBoundary("checker", name, "its construction"):

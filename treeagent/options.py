@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -47,23 +48,37 @@ def read_options(backend: str, kinds: Mapping[str, type], words: Mapping[str, An
 
 
 def read_option(option: str, word: Any, kind: type) -> Any:
-    """An option's value from a string. Raises ConfigError."""
+    """An option's value from a string, or from a value of its kind as a journal has it. Raises ConfigError."""
+    if not isinstance(word, str | int | float | PurePath):
+        raise ConfigError(f"option {option!r} must be a text, a number, true or false, not {word!r:.60}")
     if kind is bool:
         if str(word).lower() not in ("true", "false"):
             raise ConfigError(f"option {option!r} must be true or false, not {word!r}")
         return str(word).lower() == "true"
     try:
-        return kind(word)
-    except (TypeError, ValueError):
+        if isinstance(word, bool) and kind is not str:
+            raise ValueError("true and false are no numbers")
+        value = kind(word)
+        if isinstance(word, float) and kind is int and value != word:
+            raise ValueError("it is not whole")
+        return value
+    except (TypeError, ValueError, OverflowError):
         raise ConfigError(
             f"option {option!r} must be a {'whole ' if kind is int else ''}number, not {word!r}"
         ) from None
 
 
-def as_words(options: Mapping[str, Any]) -> dict[str, str]:
-    """The inverse of :func:`read_options`, for a journal; an option that is None is left out."""
+def as_json(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of :func:`read_options`, for a journal: numbers are numbers. An option that is None is left out."""
     return {
-        option: str(value).lower() if isinstance(value, bool) else str(value)
+        option: value if isinstance(value, bool | int | float) else str(value)
         for option, value in options.items()
         if value is not None
     }
+
+
+def same_value(before: Any, now: Any) -> bool:
+    """Whether two recorded values of an option are equal; journals of before have texts for numbers."""
+    if isinstance(before, str) and isinstance(now, bool | int | float):
+        return before == (str(now).lower() if isinstance(now, bool) else str(now))
+    return bool(before == now)

@@ -11,10 +11,11 @@ import importlib
 import sys
 from functools import lru_cache
 from importlib import metadata, resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import extras
-from .errors import ConfigError, UnknownNameError
+from . import extras, trust
+from .errors import ConfigError, PluginError, UnknownNameError
 from .plugin_boundary import PluginBoundary
 
 if TYPE_CHECKING:
@@ -48,13 +49,14 @@ def _entry_points(group: str, _path: tuple[str, ...]) -> metadata.EntryPoints:
     return metadata.entry_points(group=group)
 
 
-def load(kind: str, name: str) -> Any:
-    """The object registered under a name, or at ``package.module:Name``.
+def load(kind: str, name: str, *, allow_code: bool = False, source: str = "") -> Any:
+    """The object registered under a name, or, with ``allow_code``, at ``package.module:Name``.
 
-    Raises UnknownNameError, MissingExtraError where it needs an optional library, and ConfigError where it cannot be
-    imported for another reason.
+    ``source`` is the file that gave the name, for messages. Raises UnknownNameError, MissingExtraError where it needs
+    an optional library, and ConfigError where it is not allowed or cannot be imported for another reason.
     """
-    if ":" in name:
+    if trust.is_code(name):
+        trust.check_code(kind, name, allow_code=allow_code, source=source)
         module, _, attribute = name.partition(":")
         try:
             with PluginBoundary(kind, name, "its import", passing=_IMPORT_FAILURES):
@@ -65,6 +67,23 @@ def load(kind: str, name: str) -> Any:
     if not registered:
         raise UnknownNameError(kind, name, names(kind))
     return load_entry(kind, next(iter(registered)))
+
+
+def fault(kind: str, name: str, base: type, *, allow_code: bool) -> str | None:
+    """Why a name that a file gives cannot be used as a plug-in of a kind; None where it can.
+
+    A registered name is not imported; code outside the registry is, with ``allow_code``, and must derive from ``base``.
+    """
+    if not trust.is_code(name):
+        known = names(kind)
+        return None if name in known else str(UnknownNameError(kind, name, known))
+    try:
+        plugin = load(kind, name, allow_code=allow_code)
+    except (ConfigError, PluginError) as error:
+        return str(error)
+    if not (isinstance(plugin, type) and issubclass(plugin, base)):
+        return f"{name!r} is no {kind}: expected a class derived from treeagent.{base.__name__}"
+    return None
 
 
 def load_entry(kind: str, entry: metadata.EntryPoint) -> Any:
@@ -100,6 +119,11 @@ def task_files() -> dict[str, Traversable]:
             if item.name.endswith((".yaml", ".yml")):
                 files.setdefault(item.name.rsplit(".", 1)[0], item)
     return files
+
+
+def is_task_folder(folder: Path) -> bool:
+    """Whether a folder is that of a registered package of YAML tasks."""
+    return folder.resolve() in {Path(str(file)).parent.resolve() for file in task_files().values()}
 
 
 def task_classes() -> dict[str, metadata.EntryPoint]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,8 @@ from typing import Any, Literal, get_args
 
 from . import registry
 from .backend import Sampling
-from .errors import ConfigError, InputError, did_you_mean
+from .errors import ConfigError, InputError, Problem, did_you_mean
+from .text import strip_breaks
 from .thought import Thought
 
 Role = Literal["propose", "sample", "value", "vote", "answer", "io", "cot"]
@@ -51,6 +53,8 @@ class ProposedStep:
     """Whether the path is complete with this step."""
     fault: str | None = None
     """None, ``unparsed`` (not in the form of a step) or ``illegal``."""
+    reason: str | None = None
+    """Why it could not be read, where the text alone does not show it: a limit, or a fault of the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,8 @@ class DataSource:
     """Template over a row's fields."""
     gold: str | None = None
     """Template for the gold answer, None where the file has none."""
+    confined: bool = False
+    """Whether the file must lie in ``folder`` once links are followed, as that of a task file from elsewhere must."""
 
 
 class Task(ABC):
@@ -147,20 +153,41 @@ class Task(ABC):
         """How completions of a role are drawn, and how many."""
         return DEFAULT_SAMPLING[role]
 
+    def with_sampling(self, changes: Mapping[str, Mapping[str, Any]]) -> Task:
+        """A copy of this task whose :meth:`sampling` has other values: by role the fields of Sampling, and ``n``."""
+
+        def sampling(role: str) -> tuple[Sampling, int]:
+            values, count = self.sampling(role)
+            fields = dict(changes.get(role, {}))
+            count = fields.pop("n", count)
+            if "stop" in fields:
+                fields["stop"] = tuple(fields["stop"])
+            return dataclasses.replace(values, **fields), count
+
+        copied = copy.copy(self)
+        object.__setattr__(copied, "sampling", sampling)  # a task may be a frozen dataclass
+        return copied
+
     # From an input to prompts
 
     def read_input(self, text: str) -> str:
-        """The input in the form that prompts show; reading it again changes nothing. Raises InputError."""
+        """The input in the form that prompts show; reading it again changes nothing. Raises InputError.
+
+        Blanks are the input's own: only the line breaks around it are left out.
+        """
         if not text.strip():
             raise InputError(f"the input is empty; {self.name} expects {self.input_form}, such as {self.examples[0]!r}")
-        return text.strip()
+        return strip_breaks(text)
 
     def state_key(self, state: str) -> str:
         """Equal keys are the same state, however it is written."""
         return state
 
     def root(self, input: str) -> Thought:
-        """The thought that stands for an input, which :meth:`read_input` has returned."""
+        """The thought that stands for an input, which :meth:`read_input` has returned.
+
+        It is terminal where the input is solved as it stands: no search runs then, and the path is empty.
+        """
         return Thought(0, None, "", input, self.state_key(input), 0)
 
     @abstractmethod
@@ -186,20 +213,22 @@ class Task(ABC):
     ) -> list[ProposedStep]:
         """The steps that a completion of ``propose`` or ``sample`` proposes, in order; ``sample`` proposes at most one.
 
+        A search calls this and :meth:`read_answer` in a thread, so that a text that takes long holds up nothing else.
+
         Illegal and unreadable steps are returned with their fault, so that they can be counted.
         """
 
     def read_answer(self, completion: str) -> str | None:
         """The answer in a completion of ``answer``, ``io`` or ``cot``; None when there is none."""
-        return completion.strip() or None
+        return strip_breaks(completion) if completion.strip() else None
 
     def path_answer(self, input: str, thought: Thought, steps: Sequence[str]) -> str | None:
         """The answer of a path without a model, for tasks that lack the role ``answer``; None where it has none."""
         return "\n".join(steps) or None
 
     def answer_key(self, answer: str) -> str:
-        """Answers with equal keys are one answer when votes are counted."""
-        return answer
+        """Answers with equal keys are one answer when votes are counted; white space around them does not count."""
+        return answer.strip()
 
     # Which answers are right
 
@@ -242,6 +271,10 @@ class Task(ABC):
         if not self.has(role):
             raise ConfigError(f"{by} needs a prompt; {self.missing_prompt(role)}")
 
+    def problem(self, key: str, message: str) -> Problem:
+        """A fault of a key of the task's definition, such as ``data.input``, with its place where that is known."""
+        return Problem(None, None, f"{self.name}: {key}", message)
+
     def missing_prompt(self, role: str) -> str:
         """The message for a role without a prompt."""
         return f"the task {self.name!r} has no prompt {role!r}"
@@ -258,5 +291,7 @@ class Task(ABC):
         ``allow_code`` permits code outside the registry: such a class, or a checker that a YAML file names so.
         Raises ConfigError, listing every problem, or UnknownNameError.
         """
-        task: Task = registry.load("task loader", _LOADER)(name, variables or {}, allow_code=allow_code)
+        task: Task = registry.load("task loader", _LOADER, allow_code=True)(
+            name, variables or {}, allow_code=allow_code
+        )
         return task

@@ -6,20 +6,39 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .text import printable
+
 if TYPE_CHECKING:
     import networkx
 
 
+LARGEST = 1e100
+"""Largest size of a value; sums, products of a few and spreads of such values are finite as well."""
+
+
+def _is_finite(value: float) -> bool:
+    return -LARGEST <= value <= LARGEST  # false for NaN
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """An evaluator's judgement of a thought."""
+    """An evaluator's judgement of a thought.
+
+    A value that is not finite, or beyond ``LARGEST``, becomes None and counts as unparsed: it cannot be ranked, and no
+    JSON file could hold it.
+    """
 
     value: float | None
     """Higher is better; None when nothing could be parsed, which is not the same as 0."""
     labels: tuple[str, ...] = ()
     """The label of each parsed sample, for evaluators that have labels."""
     unparsed: int = 0
-    """Samples that no label could be read from."""
+    """Samples that no label could be read from, and values that are not finite."""
+
+    def __post_init__(self) -> None:
+        if self.value is not None and not _is_finite(self.value):
+            object.__setattr__(self, "value", None)
+            object.__setattr__(self, "unparsed", self.unparsed + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +153,7 @@ class Tree:
         bold = {0, *(thought.id for thought in self.lineage(highlight))} if highlight else set()
         lines = ["flowchart TD"]
         for thought in self:
-            label = (thought.text or thought.state).translate(_MERMAID)
+            label = printable(thought.text or thought.state).translate(_MERMAID)
             value = "" if thought.value is None else f"<br/>{thought.value:g}"
             lines.append(f'    n{thought.id}["{label}{value}"]')
             if thought.parent is not None:

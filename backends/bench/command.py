@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 
 from treeagent import extras
 from treeagent.backend import Sampling
+from treeagent.cli.arguments import check_writable
 from treeagent.errors import ConfigError
 
 from .config.methods import SUITES
@@ -93,7 +93,7 @@ def bench(
         typer.Option(metavar="A,B", help="Methods to run with --suite papers, by their names in its tables (AR is "
                      "always included)."),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16, float16 or int8.")] = "float32",
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: cuda if available.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="torch thread count; default: torch's own.")] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Send prompts through the model's chat template.")] = False,
@@ -124,8 +124,11 @@ def bench(
         repeat=repeat,
     )  # fmt: skip
     grid = make_grid(options)
-    _check_writable(json, "--json")
-    _check_writable(plot, "--plot", PLOTS)
+    if plot is not None and plot.suffix not in PLOTS:
+        raise ConfigError(f"--plot {plot}: expected a name that ends in {' or '.join(PLOTS)}")
+    for path, option in ((json, "--json"), (plot, "--plot")):
+        if path is not None:
+            check_writable(path, option)
 
     from .suite import run_grid  # noqa: PLC0415  # brings torch, which --help can do without
 
@@ -159,13 +162,3 @@ def _sampling(top_k: int | None, top_p: float | None, max_tokens: int) -> Sampli
     if top_p is not None and not 0 < top_p <= 1:
         raise ConfigError(f"--top-p must be above 0 and at most 1, not {top_p}")
     return Sampling(top_k=top_k, top_p=top_p, max_tokens=max_tokens)
-
-
-def _check_writable(path: Path | None, option: str, suffixes: Sequence[str] = ()) -> None:
-    """Make sure that a file can be written before anything is measured. Raises ConfigError."""
-    if path is None:
-        return
-    if suffixes and path.suffix not in suffixes:
-        raise ConfigError(f"{option} {path}: expected a name that ends in {' or '.join(suffixes)}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"{option} {path}: expected a file in a folder that exists")

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import torch
 
+from treeagent.display.board import StepBoard
 from treeagent.errors import TreeagentError
 
 from ..local import model_thread as worker
@@ -20,7 +21,6 @@ from . import equality
 from .config.modes import Mode, find
 from .config.plan import BenchPlan
 from .equality import TokenDifference
-from .progress import StepProgress
 from .results.runs import BenchRun, PlanResult
 from .runners.base import ModeRunner, Prompt, Tokens
 from .runners.pool import RunnerPool
@@ -37,7 +37,7 @@ class PlanMeasurement:
     With ``keep`` the runners stay in the pool for the next plan.
     """
 
-    def __init__(self, plan: BenchPlan, pool: RunnerPool, progress: StepProgress, *, keep: bool) -> None:
+    def __init__(self, plan: BenchPlan, pool: RunnerPool, progress: StepBoard, *, keep: bool) -> None:
         self.plan = plan
         self._pool = pool
         self._progress = progress
@@ -86,10 +86,10 @@ class PlanMeasurement:
         plan, dtype = self.plan, self.plan.settings.reference_dtype
         mode = find(plan.reference or "")
         runner, _ = self._pool.get(mode, dtype)
-        with self._progress.step(f"reference, untimed: {mode.name} in {dtype}", len(prompts)) as tick:
+        with self._progress.step(f"reference, untimed: {mode.name} in {dtype}", len(prompts)) as step:
             runner.open()
             runner.cold(plan, ())
-            self._reference = runner.run(plan, prompts, tick).outputs
+            self._reference = runner.run(plan, prompts, step.advance).outputs
         if not self._keep:
             self._pool.close()
 
@@ -110,11 +110,11 @@ class PlanMeasurement:
             + [f"repeat {repeat + 1} of {len(plan.repeats)}"] * (len(plan.repeats) > 1)
         )
         try:
-            with self._progress.step(title, branches) as tick:
+            with self._progress.step(title, branches) as step:
                 runner = self._opened(mode, tokenizer)
                 runner.cold(plan, warm)
                 gc.collect()  # now, and not while the next mode runs
-                measurement = runner.run(plan, prompts, tick)
+                measurement = runner.run(plan, prompts, step.advance)
             if plan.scored:
                 model, outputs = self._pool.network(), measurement.outputs
                 score = worker.run(lambda: equality.score(model, prompts, outputs))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_writer
 import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -11,15 +10,16 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from treeagent.display.board import StepBoard
 from treeagent.errors import ConfigError, TreeagentError, did_you_mean
+from treeagent.jsonl import strict
 
 from ..local.base import find_device
 from ..models import catalog as models
-from ..models.loader import DTYPES
+from ..models.loader import DTYPE_NAMES
 from .config.plan import BenchGrid
 from .equality import TokenDifference
 from .measure import PlanMeasurement
-from .progress import StepProgress
 from .results import record, report
 from .results.rows import GridCell, summarise
 from .results.runs import PlanResult
@@ -34,8 +34,8 @@ class GridMeasurement:
 
     def __init__(self, grid: BenchGrid, *, quiet: bool = False) -> None:
         settings = grid.settings
-        if settings.dtype not in DTYPES:
-            raise ConfigError(f"no dtype is called {settings.dtype!r}.{did_you_mean(settings.dtype, DTYPES)}")
+        if settings.dtype not in DTYPE_NAMES:
+            raise ConfigError(f"no dtype is called {settings.dtype!r}.{did_you_mean(settings.dtype, DTYPE_NAMES)}")
         for model in (settings.model, settings.draft):
             if model is not None:
                 models.check_name(model)
@@ -43,7 +43,7 @@ class GridMeasurement:
         self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         """Processes of the machine that ran or waited in the minute before the first run."""
         self._grid = grid
-        self._progress = StepProgress(steps=sum(plan.steps for plan in grid.plans), quiet=quiet)
+        self._progress = StepBoard(steps=sum(plan.steps for plan in grid.plans), quiet=quiet)
         self._pool = RunnerPool(settings, self.device)
         keep = len(grid.plans) > 1 and not settings.reopen
         self._parts = [PlanMeasurement(plan, self._pool, self._progress, keep=keep) for plan in grid.plans]
@@ -104,7 +104,7 @@ def run_grid(grid: BenchGrid, *, json: Path | None, plot: Path | None, quiet: bo
     try:
         if json is not None:
             machine = record.machine(grid.settings, work.device, work.load)
-            content = json_writer.dumps(record.to_json(grid, cells, machine, began), indent=1)
+            content = strict(record.to_json(grid, cells, machine, began), indent=1)
             json.write_text(content + "\n", encoding="utf-8")
         if plot is not None:
             from .results.plot import draw  # noqa: PLC0415  # matplotlib

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import torch
 
 from treeagent.backend import Backend, Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError, ConfigError, RequestRefusedError, did_you_mean
-from treeagent.options import as_words, read_options
+from treeagent.options import as_json, read_options
+from treeagent.reasoning import DEFAULT_MARKS, Thinking
 
 from ..models import catalog
-from ..models.loader import DTYPES, Model, load_model
+from ..models.loader import DTYPE_NAMES, Model, load_model
 from ..models.tokenizer import ChatTokenizer, load_tokenizer
 from ..sampling import sampler
 from .sample import Sample
 
 Local = TypeVar("Local", bound="LocalBackend")
+
+_MARK = 16
+"""Last tokens of a prompt in which an opening mark is looked for."""
 
 Pairs = list[tuple[tuple[int, ...], tuple[int, ...]]]
 """(prompt, continuation) token ids."""
@@ -29,16 +34,20 @@ class LocalBackend(Backend):
 
     ``model`` is a name (``mini``, ``smollm2``), a folder, a .gguf file or a hub id. ``threads`` sets torch's thread
     count for the whole process. ``chat`` False sends prompts as they are, None through the model's chat template where
-    there is one. Raises ConfigError for an unknown name, dtype or device; loading raises ModelError.
+    there is one. ``thinking`` are the two marks of thinking, which is cut off completions, or ``none``. Raises
+    ConfigError for an unknown name, dtype or device; loading raises ModelError.
     """
 
-    options: ClassVar[dict[str, type]] = {"device": str, "dtype": str, "threads": int, "chat": bool}
+    options: ClassVar[dict[str, type]] = {"device": str, "dtype": str, "threads": int, "chat": bool, "thinking": str}
     """Name and type of the options that :meth:`open` takes; a subclass adds its own."""
 
-    def __init__(self, model: str, device: str | None, dtype: str, threads: int | None, chat: bool | None) -> None:
+    def __init__(
+        self, model: str, device: str | None, dtype: str, threads: int | None, chat: bool | None,
+        thinking: str = DEFAULT_MARKS,
+    ) -> None:  # fmt: skip
         catalog.check_name(model)
-        if dtype not in DTYPES:
-            raise ConfigError(f"no dtype is called {dtype!r}.{did_you_mean(dtype, DTYPES)}")
+        if dtype not in DTYPE_NAMES:
+            raise ConfigError(f"no dtype is called {dtype!r}.{did_you_mean(dtype, DTYPE_NAMES)}")
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be at least 1, not {threads}")
         self.model: str = model
@@ -47,6 +56,8 @@ class LocalBackend(Backend):
         self.dtype = dtype
         self.threads = threads
         self.chat = chat
+        self.thinking = thinking
+        self._thinking = Thinking.parse(thinking)
         self._text: ChatTokenizer | None = None
         self._loading = threading.RLock()
 
@@ -60,7 +71,10 @@ class LocalBackend(Backend):
 
     def describe(self) -> dict[str, Any]:
         """Name, model and options as :meth:`open` takes them."""
-        return {"name": self.name, "model": self.model, "options": as_words(self.option_values())}
+        values = self.option_values()
+        if values["thinking"] == DEFAULT_MARKS:
+            del values["thinking"]  # journals from before this option stay equal
+        return {"name": self.name, "model": self.model, "options": as_json(values)}
 
     def option_values(self) -> dict[str, Any]:
         """The value of each of :attr:`options`, by name."""
@@ -74,7 +88,8 @@ class LocalBackend(Backend):
     def _tokenizer(self) -> ChatTokenizer:
         with self._loading:
             if self._text is None:
-                self._text = load_tokenizer(catalog.resolve(self.model), self.chat)
+                tokenizer = load_tokenizer(catalog.resolve(self.model), self.chat)
+                self._text = replace(tokenizer, thinking=self._thinking)
             return self._text
 
     def _load(self) -> Model:
@@ -90,7 +105,7 @@ def samples(
 ) -> list[Sample]:
     """The samples of a request, clipped to the model's context; see :class:`Sample` for ``wanted``.
 
-    Raises BackendError.
+    Raises BackendError, for a prompt beyond the context RequestRefusedError.
     """
     sampler.check(request.sampling)
     if request.n < 1:
@@ -101,17 +116,20 @@ def samples(
         _check_fits(len(prompt) + 1, model.context)
         limit = min(limit, model.context - len(prompt))
     streams = [request.key.stream(i) for i in range(request.n)]
-    return [Sample(prompt, request.sampling, stream, limit, text.decode, wanted=wanted) for stream in streams]
+    thinking = None if text.thinking is None else text.thinking.after(text.decode(prompt[-_MARK:]))
+    return [
+        Sample(prompt, request.sampling, stream, limit, text.decode, wanted=wanted, thinking=thinking)
+        for stream in streams
+    ]
 
 
 def pairs(request: ScoreRequest, text: ChatTokenizer, model: Model) -> Pairs:
     """The token ids of a prompt with each of its continuations. Raises BackendError."""
-    prompt = tuple(text.prompt(request.prompt))
     # A chat template ends with a fresh line, where a model's words begin without a space.
     words = [word.lstrip(" ") for word in request.continuations] if text.chat else request.continuations
-    tokens = [(prompt, tuple(text.continuation(word))) for word in words]
+    tokens = text.scored(request.prompt, words)
     if model.context is not None and tokens:
-        _check_fits(len(prompt) + max(len(continuation) for _, continuation in tokens), model.context)
+        _check_fits(max(len(prompt) + len(continuation) for prompt, continuation in tokens), model.context)
     return tokens
 
 

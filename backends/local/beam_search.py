@@ -233,7 +233,7 @@ class BeamSearch:
             self._end()
 
     def keep_best(self) -> None:
-        """Go on with the beam of highest score alone."""
+        """Go on with the beam of highest score alone: of summed log-probability, where the paper has perplexity."""
         self.beams = [best(self.beams)]
         if self.beams[0].finished:
             self._end()

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import copy
 
+from treeagent.reasoning import Thinking
+
 Decode = Callable[[Sequence[int]], str]
 
 CONTEXT = 4
@@ -27,7 +29,10 @@ def decode_after(decode: Decode, before: Sequence[int], tokens: Sequence[int]) -
 class IncrementalDetokenizer:
     """The text of a growing list of tokens, and where in it a stop string begins."""
 
-    def __init__(self, decode: Decode, prompt: Sequence[int], stop: Sequence[str]) -> None:
+    def __init__(
+        self, decode: Decode, prompt: Sequence[int], stop: Sequence[str], thinking: Thinking | None = None
+    ) -> None:
+        """Stop strings are not looked for in ``thinking``."""
         self.text = ""
         """Text that later tokens cannot change, without an incomplete last character."""
         self.cut: int | None = None
@@ -35,6 +40,9 @@ class IncrementalDetokenizer:
         self._decode = decode
         self._stop = stop
         self._longest = max(map(len, stop), default=0)
+        self._thinking = thinking  # None once it has ended
+        self._begin = 0  # offset in text from which stop strings are looked for
+        self._searched = 0  # offset in text up to which stop strings have been looked for
         self._known = list(prompt[-CONTEXT:])  # tokens whose text is known: the window's first part
         self._fresh: list[int] = []  # tokens whose text is held back
         self._ends: list[int] = []  # offset in text after each token
@@ -72,10 +80,18 @@ class IncrementalDetokenizer:
         return tuple(self._ends[:count])
 
     def _take(self, fresh: str) -> None:
-        start = max(0, len(self.text) - self._longest + 1)
         self.text += fresh
         self._ends += [len(self.text)] * len(self._fresh)
         self._known = (self._known + self._fresh)[-max(CONTEXT, len(self._fresh)) :]
         self._fresh = []
+        if self._thinking is not None:
+            begin = self._thinking.answer_start(self.text)
+            if begin is None:
+                return
+            self._begin = begin
+            if self.text[begin:].strip():
+                self._thinking = None  # what follows is not thinking
+        start = max(self._begin, self._searched - self._longest + 1)
+        self._searched = len(self.text)
         cuts = [at for at in (self.text.find(stop, start) for stop in self._stop) if at >= 0]
         self.cut = min(cuts, default=None)

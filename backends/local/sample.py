@@ -7,6 +7,7 @@ from copy import copy
 from dataclasses import replace
 
 from treeagent.backend import Completion, Sampling
+from treeagent.reasoning import Thinking
 
 from .detokenizer import CONTEXT, Decode, IncrementalDetokenizer, decode_after
 
@@ -23,8 +24,12 @@ class Sample:
         decode: Decode,
         *,
         wanted: Callable[[], bool] = lambda: True,
+        thinking: Thinking | None = None,
     ) -> None:
-        """``wanted`` is called before each step; once it is False, the sample is given up."""
+        """``wanted`` is called before each step; once it is False, the sample is given up.
+
+        ``thinking`` is cut off the text; the tokens are those of the whole completion.
+        """
         self.prompt = prompt
         self.sampling = sampling
         self.stream = stream
@@ -40,7 +45,8 @@ class Sample:
         self._wanted = wanted
         self._drafted: list[int] | None = None  # places of the tokens that a draft had guessed
         self._decode = decode
-        self._text = IncrementalDetokenizer(decode, prompt, sampling.stop) if sampling.stop else None
+        self._thinking = thinking
+        self._text = IncrementalDetokenizer(decode, prompt, sampling.stop, thinking) if sampling.stop else None
 
     @property
     def open(self) -> bool:
@@ -83,13 +89,23 @@ class Sample:
     def _end(self, why: str) -> None:
         if self._text is None:
             text = decode_after(self._decode, self.prompt[-CONTEXT:], self.tokens)
-            self.completion = Completion(text, tuple(self.tokens), why, drafted=self._confirmed(len(self.tokens)))
+            drafted = self._confirmed(len(self.tokens))
+            self.completion = self._without_thinking(Completion(text, tuple(self.tokens), why, drafted=drafted))
             return
         stopped = self._text.cut is not None or self._text.finish()
         text, tokens = self._text.before_cut(self.tokens)
         drafted = self._confirmed(len(tokens))
         ends = self._text.ends(len(tokens)) if drafted else None  # of use for showing which were drafted
-        self.completion = Completion(text, tokens, "stop" if stopped else why, drafted=drafted, ends=ends)
+        finish = "stop" if stopped else why
+        self.completion = self._without_thinking(Completion(text, tokens, finish, drafted=drafted, ends=ends))
+
+    def _without_thinking(self, whole: Completion) -> Completion:
+        """The completion with its thinking apart. Its tokens stay, and those of thinking end where the text begins."""
+        split = None if self._thinking is None else self._thinking.split(whole.text)
+        if split is None or split.reasoning is None:
+            return whole
+        ends = None if whole.ends is None else tuple(split.offset(end) for end in whole.ends)
+        return replace(whole, text=split.text, ends=ends, reasoning=split.reasoning)
 
     def _confirmed(self, length: int) -> tuple[int, ...] | None:
         return None if self._drafted is None else tuple(place for place in self._drafted if place < length)

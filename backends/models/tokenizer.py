@@ -10,6 +10,7 @@ from typing import Any
 import transformers
 
 from treeagent.errors import BackendError, ModelError
+from treeagent.reasoning import Thinking
 
 from .loader import _source, explained
 
@@ -21,30 +22,55 @@ class ChatTokenizer:
     tokenizer: Any
     chat: bool
     """Whether prompts are sent through the model's chat template, as one user message."""
+    thinking: Thinking | None = None
+    """Marks of the thinking that is cut off completions."""
 
     def prompt(self, prompt: str) -> list[int]:
         """Token ids of a prompt, never empty. Raises BackendError when there is no token to begin with."""
-        if self.chat:
-            message = [{"role": "user", "content": prompt}]
-            rendered = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-            ids = self.continuation(rendered)
-        else:
-            ids = list(self.tokenizer(prompt)["input_ids"])
-        if ids:
-            return ids
+        ids = self._encode(self._rendered(prompt))
+        return ids or [self._beginning()]
+
+    def _beginning(self) -> int:
+        """The token that a text begins with where there is none to begin with."""
         for start in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
             if start is not None:
-                return [start]
+                return int(start)
         raise BackendError("an empty prompt cannot be completed: this model has no token that begins a text")
 
-    def continuation(self, text: str) -> list[int]:
-        """Token ids of a text that follows a prompt, without special tokens of the tokenizer's own."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+    def scored(self, prompt: str, continuations: Sequence[str]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """For each continuation (given, scored) token ids: those of prompt and continuation, less the prompt's own.
+
+        Where a continuation merges with the prompt's end into other tokens, all are scored from the last token on that
+        all of them have in common with the prompt, so that they stay comparable. Raises BackendError.
+        """
+        given, text = self.prompt(prompt), self._rendered(prompt)
+        wholes = [self._encode(text + continuation) for continuation in continuations]
+        start = min((_common(given, whole) for whole in wholes), default=0)
+        given = given[:start] or [self._beginning()]
+        return [(tuple(given), tuple(whole[start:])) for whole in wholes]
+
+    def _rendered(self, prompt: str) -> str:
+        """The prompt as the model reads it."""
+        if not self.chat:
+            return prompt
+        message = [{"role": "user", "content": prompt}]
+        rendered: str = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        return rendered
+
+    def _encode(self, text: str) -> list[int]:
+        """Token ids; a chat template writes special tokens itself."""
+        return list(self.tokenizer(text, add_special_tokens=not self.chat)["input_ids"])
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens; special tokens have none."""
         text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
+
+
+def _common(given: Sequence[int], whole: Sequence[int]) -> int:
+    """How many tokens the two have in common at their beginning."""
+    pairs = zip(given, whole, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(given), len(whole)))
 
 
 def load_tokenizer(where: Path | str, chat: bool | None = None) -> ChatTokenizer:

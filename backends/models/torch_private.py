@@ -7,6 +7,7 @@ else, the caller uses a public operator. A new version of torch needs the tests 
 from __future__ import annotations
 
 import math
+import warnings
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,11 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 def supports_custom_attention(network: Any) -> bool:
     """Whether a network of transformers calls the attention function that its configuration names."""
     return bool(getattr(network, "_supports_attention_backend", False))
+
+
+def supports_sdpa(network_class: Any) -> bool:
+    """Whether a class of networks of transformers can run with torch's own attention function."""
+    return bool(getattr(network_class, "_supports_sdpa", False))
 
 
 def is_stateful(network: Any) -> bool:
@@ -72,6 +78,50 @@ def packed_linear_binary(
     """The product (..., out) with a packed weight, added to (``add``) or multiplied by (``mul``) ``other``."""
     result: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, packed, bias, operation)
     return result
+
+
+@torch.inference_mode()
+def pack_int8(integers: torch.Tensor, scales: torch.Tensor) -> Any:
+    """Weights (out, in) in int8 with ``scales`` (out,) in FBGEMM's layout; None where sums would not be exact.
+
+    Processors without 8-bit dot products (AVX512_VNNI, AVX_VNNI) add pairs of products in 16 bits, which saturate.
+    """
+    return _packed_int8(integers, scales) if _int8_sums_are_exact() else None
+
+
+def _packed_int8(integers: torch.Tensor, scales: torch.Tensor) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tensors of torch.qint8 are deprecated; the operator takes no others
+        zeros = torch.zeros(len(scales), dtype=torch.long)
+        weight = torch._make_per_channel_quantized_tensor(integers, scales.double(), zeros, 0)
+        return torch.ops.quantized.linear_prepack(weight, None)
+
+
+def packed_int8_linear(rows: torch.Tensor, packed: Any, largest: int) -> torch.Tensor:
+    """The product (N, out) of ``rows`` (N, in), rounded to multiples of 1 / ``largest`` from -1 to 1, in float32."""
+    operator = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+    result: torch.Tensor = operator(rows, 1 / largest, 128, packed)
+    return result
+
+
+def unpack_int8(packed: Any) -> torch.Tensor:
+    """The integers (out, in) of a packed weight."""
+    weight, _ = torch.ops.quantized.linear_unpack(packed)
+    integers: torch.Tensor = weight.int_repr()
+    return integers
+
+
+@cache
+def _int8_sums_are_exact() -> bool:
+    """Whether the operator is there, and right where 16-bit sums would saturate."""
+    signs = torch.tensor([[1.0], [-1.0]]) * torch.ones(2, 64)  # rows of all the largest and all the least values
+    integers = (127 * signs).to(torch.int8)
+    try:
+        packed = _packed_int8(integers, torch.ones(2))
+        sums = packed_int8_linear(signs, packed, 127)
+    except (AttributeError, RuntimeError):
+        return False
+    return torch.allclose(sums, signs @ integers.float().T, rtol=1e-6)
 
 
 def attention_with_lse(

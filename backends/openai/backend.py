@@ -8,25 +8,27 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from treeagent import aio, extras
 from treeagent.backend import Backend, Completion, Reply, Request, ScoreRequest, Scores, Usage
-from treeagent.errors import BackendError
-from treeagent.options import as_words, read_options
+from treeagent.errors import BackendError, RequestRefusedError
+from treeagent.options import as_json, read_options
+from treeagent.reasoning import DEFAULT_MARKS, Thinking
 
+from .loop_thread import run_in_thread
 from .metrics import ClientMetrics
-from .options import check, checked_url, read_key
+from .options import check, checked_url, is_azure, read_key
 from .retry import RetryClock
 
 if TYPE_CHECKING:
-    from .client import Client, Rejected
+    from .client import Client
+    from .dialect import RequestDialect
     from .probe import Server
-
-Result = TypeVar("Result")
+    from .protocol import Answer
+    from .tokens import TokenCache
 
 PUBLIC = "https://api.openai.com/v1"
 BASE_URL = "OPENAI_BASE_URL"
@@ -42,9 +44,9 @@ class OpenAIBackend(Backend):
 
     name = "openai"
     options: ClassVar[dict[str, type]] = {
-        "base_url": str, "key_variable": str, "server": str, "chat": bool, "score": str, "top_logprobs": int,
-        "deterministic": bool, "concurrency": int, "timeout": float, "patience": float, "attempts": int,
-        "price_in": float, "price_out": float,
+        "base_url": str, "key_variable": str, "key_header": str, "query": str, "server": str, "chat": bool,
+        "thinking": str, "stop_strings": str, "score": str, "top_logprobs": int, "deterministic": bool,
+        "concurrency": int, "timeout": float, "patience": float, "attempts": int, "price_in": float, "price_out": float,
     }  # fmt: skip
     """Options of :meth:`open` with their types."""
 
@@ -54,8 +56,12 @@ class OpenAIBackend(Backend):
         *,
         base_url: str | None = None,
         key_variable: str | None = None,
+        key_header: str | None = None,
+        query: str | None = None,
         server: str | None = None,
         chat: bool | None = None,
+        thinking: str = DEFAULT_MARKS,
+        stop_strings: str = "auto",
         score: str = "auto",
         top_logprobs: int | None = None,
         deterministic: bool = False,
@@ -69,7 +75,9 @@ class OpenAIBackend(Backend):
         extras.require("the backend 'openai'", "httpx", "tenacity")
         self.model = model
         self.base_url = checked_url(base_url or os.environ.get(BASE_URL) or PUBLIC)
-        self.key_variable, self.server, self.chat, self.score_by = key_variable, server, chat, score
+        self.key_variable, self.key_header, self.query = key_variable, key_header, query
+        self.server, self.chat, self.score_by = server, chat, score
+        self.thinking, self.stop_strings = thinking, stop_strings
         self.top_logprobs, self.deterministic, self.concurrency = top_logprobs, deterministic, concurrency
         self.timeout, self.patience, self.attempts = timeout, patience, attempts
         self.price_in, self.price_out = price_in, price_out
@@ -83,25 +91,26 @@ class OpenAIBackend(Backend):
         self._server_info: Server | None = None
         self._probe_locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
         self._separate_samples = deterministic  # one request for each sample
-        self._label_tokens: dict[str, list[int]] = {}
-        self._accepts_seed = True  # whether the server accepts seeds
-        self._max_tokens_field = "max_tokens"  # max_completion_tokens for newer models of OpenAI
+        self._dialect: RequestDialect | None = None
+        self._label_tokens: TokenCache | None = None
 
     @classmethod
     def open(cls, model: str | None, options: Mapping[str, Any]) -> OpenAIBackend:
         """Open with options from the command line. Raises ConfigError for an unknown or misformed option."""
         return cls(model, **read_options(cls.name, cls.options, options))
 
+    @classmethod
+    def guarded_options(cls) -> dict[str, Any]:
+        """The server's address and the name of the key's variable."""
+        return {"base_url": checked_url(os.environ.get(BASE_URL) or PUBLIC), "key_variable": None}
+
     def describe(self) -> dict[str, Any]:
-        """Name, model and options for :meth:`open`; asks the server for its model where none is named."""
-        if self.model is None:
-            self._probe()
-        names = {option: "score_by" if option == "score" else option for option in self.options}
-        return {
-            "name": self.name,
-            "model": self.model,
-            "options": as_words({option: getattr(self, name) for option, name in names.items()}),
-        }
+        """Name, model and options for :meth:`open`; the model is None until :meth:`load` where none was named."""
+        values = {option: getattr(self, "score_by" if option == "score" else option) for option in self.options}
+        for option, default in (("thinking", DEFAULT_MARKS), ("stop_strings", "auto")):
+            if values[option] == default:
+                del values[option]  # journals from before these options stay equal
+        return {"name": self.name, "model": self.model, "options": as_json(values)}
 
     @property
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # depends on the server
@@ -110,9 +119,19 @@ class OpenAIBackend(Backend):
         offered = {"score": server.score != "none", "chat": server.chat, "seed": self.deterministic}
         return frozenset({"generate"} | {name for name, there in offered.items() if there})
 
+    @property
+    def possible_capabilities(self) -> frozenset[str]:
+        """Those that the options do not exclude; asks nothing."""
+        possible = {"score": self.score_by != "none", "chat": self.chat is not False, "seed": self.deterministic}
+        return frozenset({"generate"} | {name for name, there in possible.items() if there})
+
     def load(self) -> None:
         """Ask the server for what the options leave open. Raises BackendError."""
         self._probe()
+
+    async def aload(self) -> None:
+        """As :meth:`load`; the requests end when it is cancelled."""
+        await self._server()
 
     def prompt_copies(self, request: Request | ScoreRequest) -> int:
         """Number of times that the server counts the prompt: once for each separate sample or echoed continuation."""
@@ -159,21 +178,26 @@ class OpenAIBackend(Backend):
     async def score(self, request: ScoreRequest) -> Scores:
         """Score continuations where the server reports log-probabilities. Raises BackendError."""
         from .logprobs import score  # noqa: PLC0415  # httpx is imported with it
+        from .tokens import TokenCache  # noqa: PLC0415
 
         server = await self._server()
         if server.score == "none":
             return await super().score(request)
+        if self._label_tokens is None:
+            self._label_tokens = TokenCache()
         tops = self.top_logprobs or server.kind.top_logprobs
-        scores, missing = await score(request, server, tops, self._post, self._label_tokens)
+        scores, missing = await score(request, server, tops, self._ask, self._label_tokens)
         self._metrics.count("labels_out_of_reach", missing)
         return scores
 
     async def _draw_together(self, request: Request, server: Server) -> tuple[list[Completion], Usage]:
         """Draw all samples in one request; returns none where the server refuses it."""
-        from .client import Rejected  # noqa: PLC0415
+        from .answers import Rejected  # noqa: PLC0415
 
         try:
             return await self._draw(request, server, request.n, 0)
+        except RequestRefusedError:
+            raise
         except Rejected as error:
             if error.status not in (400, 422):
                 raise
@@ -181,74 +205,77 @@ class OpenAIBackend(Backend):
 
     async def _draw(self, request: Request, server: Server, n: int, sample: int) -> tuple[list[Completion], Usage]:
         """Draw ``n`` samples, with the noise of sample number ``sample``. Raises BackendError."""
-        from . import protocol  # noqa: PLC0415
+        from .drawing import draw  # noqa: PLC0415
 
-        endpoint, body = protocol.prompt_fields(request.prompt, chat=server.chat)
-        body |= protocol.sampling_fields(request.sampling, server.kind, "max_tokens")
-        body["seed"] = request.key.stream(sample) % (1 << protocol.SEED_BITS)
-        if n > 1:
-            body["n"] = n
-        answer = await self._post(endpoint, body)
-        return protocol.completions(answer, request.sampling.stop, chat=server.chat), protocol.usage(answer)
+        dialect = self._request_dialect() if self.stop_strings == "auto" else None
+        return await draw(request, server, self._post, n, sample, dialect)
 
-    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, path: str, body: dict[str, Any]) -> Answer:
         """Send a body with the model's name and return the reply. Raises BackendError."""
-        from .client import Rejected  # noqa: PLC0415
+        answer, _ = await self._post(path, body)
+        return answer
+
+    async def _post(self, path: str, body: dict[str, Any], role: str | None = None) -> tuple[Answer, dict[str, Any]]:
+        """The reply to a body with the model's name, and the body as the server takes it. Raises BackendError."""
+        from .answers import Rejected  # noqa: PLC0415
+        from .dialect import sampling_advice  # noqa: PLC0415
         from .probe import with_model_names  # noqa: PLC0415
 
-        server = await self._server()
+        server, dialect = await self._server(), self._request_dialect()
         body = {"model": server.model, **body}
         while True:
-            adapted = self._adapted_body(body)
+            adapted = dialect.adapted(body)
             try:
-                return await self._send("POST", path, adapted)
+                return await self._send("POST", path, adapted), adapted
             except Rejected as error:
-                if not self._adapt(adapted, error):
-                    raise with_model_names(error, server) from error
+                if dialect.learn(adapted, error):
+                    continue
+                if role is not None and (advice := sampling_advice(adapted, error, role)):
+                    raise BackendError(f"{str(error).rstrip('.')}.{advice}") from error
+                raise with_model_names(error, server) from error
 
-    def _adapt(self, sent: dict[str, Any], error: Rejected) -> bool:
-        """Switch to another form of the field that the server refused; returns whether there is one."""
-        if error.status not in (400, 422):
-            return False
-        if "max_tokens" in sent and "max_completion_tokens" in str(error):
-            self._max_tokens_field = "max_completion_tokens"
-            return True
-        if "seed" in sent and not self.deterministic and "seed" in str(error):
-            self._accepts_seed = False
-            return True
-        return False
+    def _request_dialect(self) -> RequestDialect:
+        from .dialect import RequestDialect  # noqa: PLC0415
 
-    def _adapted_body(self, body: dict[str, Any]) -> dict[str, Any]:
-        return {
-            self._max_tokens_field if name == "max_tokens" else name: value
-            for name, value in body.items()
-            if name != "seed" or self._accepts_seed
-        }
+        with self._lock:
+            if self._dialect is None:
+                self._dialect = RequestDialect(keeps_seed=self.deterministic, sends_stop=self.stop_strings != "client")
+            return self._dialect
 
-    async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> Answer:
+        from .protocol import Answer  # noqa: PLC0415
+
         root = self.base_url.removesuffix("/v1") if path.startswith("/") else f"{self.base_url}/"
-        return await self._connected().send(method, root + path, body)
+        return Answer(await self._connected().send(method, root + path, body), root + path)
 
     def _connected(self) -> Client:
+        from .answers import Credentials  # noqa: PLC0415
         from .client import Client, ClientLimits  # noqa: PLC0415
 
         with self._lock:
             if self._client is None:
                 limits = ClientLimits(self.concurrency, self.timeout, self.patience, self.attempts)
-                self._client = Client(limits, read_key(self.key_variable), self.clock, self._metrics)
+                credentials = Credentials(read_key(self.key_variable), self.key_header, self.query)
+                self._client = Client(limits, credentials, self.clock, self._metrics)
             return self._client
 
     async def _server(self) -> Server:
         """The server, probed once even if several requests begin together."""
         if self._server_info is not None:
             return self._server_info
-        from .probe import probe_server  # noqa: PLC0415
+        from .probe import Declared, probe_server  # noqa: PLC0415
 
         with self._lock:
             lock = self._probe_locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         async with lock:
             if self._server_info is None:
-                server = await probe_server(self._send, self._requested_model, self.server, self.chat, self.score_by)
+                declared = Declared(
+                    self._requested_model, self.server, self.chat, self.score_by, Thinking.parse(self.thinking),
+                    lists_models=not is_azure(self.base_url),
+                )  # fmt: skip
+                server = await probe_server(self._send, declared)
+                if server.thinks and self.stop_strings == "auto":
+                    self._request_dialect().keep_stop()
                 self.model, self._server_info = server.model, server
             return self._server_info
 
@@ -257,23 +284,4 @@ class OpenAIBackend(Backend):
 
     def _probe(self) -> Server:
         """The server, from synchronous code, with or without a running event loop."""
-        return self._server_info or _run_in_thread(self._server)
-
-
-def _run_in_thread(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    """Run a coroutine in the loop of a new thread; Ctrl-C cancels it."""
-    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Future[Result]]] = Future()
-
-    async def run() -> Result:
-        task = asyncio.ensure_future(work())
-        started.set_result((asyncio.get_running_loop(), task))
-        return await task
-
-    with ThreadPoolExecutor(1, thread_name_prefix="treeagent-openai") as thread:
-        result = thread.submit(lambda: asyncio.run(run()))
-        try:
-            return result.result()
-        finally:
-            if not result.done():
-                loop, task = started.result()
-                loop.call_soon_threadsafe(task.cancel)
+        return self._server_info or run_in_thread(self._server)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import ssl
 import threading
 from collections.abc import AsyncGenerator
@@ -14,10 +13,13 @@ from typing import Any
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from treeagent.errors import BackendError
+from treeagent.errors import BackendError, ConfigError
 
+from .answers import Credentials, HttpReply, read_answer
+from .body import EncodingError, OversizeError, read_body, reply_limit
 from .metrics import ClientMetrics
-from .retry import RetryClock, TransientError, back_off, exhausted_wait, requested_wait, retryable
+from .proxies import ServerProxy, proxy_for
+from .retry import RetryClock, TransientError, back_off
 
 KEEP_ALIVE = 4.0
 """Seconds to keep an idle connection: less than the 5 of uvicorn and llama.cpp, so that it closes first."""
@@ -25,14 +27,6 @@ CONNECT = 10.0
 """Time limit for a connection, in seconds."""
 SPREAD = 0.25
 """Seconds over which requests are spread after a common wait."""
-
-
-class Rejected(BackendError):
-    """The server refuses this request for good; a retry cannot succeed."""
-
-    def __init__(self, message: str, status: int) -> None:
-        self.status = status
-        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +54,21 @@ class _Session:
 class Client:
     """Sends requests from any event loop; each loop has its own connections, which close with it."""
 
-    def __init__(self, limits: ClientLimits, key: str | None, clock: RetryClock, figures: ClientMetrics) -> None:
-        self._limits, self._key, self._clock, self._metrics = limits, key, clock, figures
+    def __init__(
+        self, limits: ClientLimits, credentials: Credentials, clock: RetryClock, figures: ClientMetrics
+    ) -> None:
+        self._limits, self._credentials, self._clock, self._metrics = limits, credentials, clock, figures
+        self._proxy: ServerProxy | None = None
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
         self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
         self._paused_until = 0.0  # no request is sent before this time
 
     async def send(self, method: str, url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Send a request and return the JSON object of the reply.
+        """Send a request and return the JSON object of the reply, without the key and without lone surrogates.
 
-        Raises Rejected when the server refuses it, BackendError when it is unreachable or too slow.
+        Raises Rejected when the server refuses it, BackendError when it is unreachable, too slow or sends a reply that
+        is too long, and ConfigError when the environment names an impossible proxy.
         """
         session = await self._session(url)
         began, clock, limits = self._clock.monotonic(), self._clock, self._limits
@@ -140,67 +138,67 @@ class Client:
         self._metrics.count("requests")
         self._metrics.begin_request()
         began, latency = clock.monotonic(), None
+        content = None if body is None else json.dumps(body).encode()
+        limit = reply_limit(body, len(content or b""))
         try:
-            response = await clock.within(session.client.request(method, url, json=body), seconds)
+            reply = await clock.within(self._exchange(session.client, method, url, content, limit), seconds)
             latency = clock.monotonic() - began
         except (TimeoutError, asyncio.TimeoutError) as error:
             raise TransientError(f"no answer within {seconds:g} s") from error
+        except OversizeError as error:
+            raise BackendError(
+                f"{url}: the reply is longer than {limit:,} bytes, more than the request allows for"
+                f"{_asked_for(body)}; does the server keep to max_tokens?"
+            ) from error
+        except EncodingError as error:
+            raise BackendError(f"{url}: the reply cannot be read: {error}") from error
         except httpx.TransportError as error:
             raise self._unreachable(error, url) from error
-        except httpx.HTTPError as error:
-            raise BackendError(f"{url}: the answer cannot be read: {self._clean(str(error))}") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise BackendError(f"{url}: the answer cannot be read: {self._credentials.clean(str(error))}") from error
         finally:
             self._metrics.end_request(latency)
-        return self._read(response, url)
+        try:
+            payload, pause_after = read_answer(reply, url, self._credentials, clock.now())
+        except TransientError as error:
+            if error.limited and error.wait is not None:
+                self._pause(error.wait)
+            raise
+        if pause_after is not None:
+            self._pause(pause_after)
+        return payload
+
+    async def _exchange(
+        self, client: httpx.AsyncClient, method: str, url: str, content: bytes | None, limit: int
+    ) -> HttpReply:
+        """Send a body and read the reply, at most ``limit`` bytes of it."""
+        query = self._credentials.query
+        request = client.build_request(
+            method,
+            url if query is None else f"{url}?{query}",
+            content=content,
+            headers=None if content is None else {"Content-Type": "application/json"},
+        )
+        response = await client.send(request, stream=True)
+        try:
+            body = await read_body(response.aiter_raw(), response.headers.get("content-encoding", ""), limit)
+        finally:
+            await response.aclose()
+        return HttpReply(response.status_code, response.reason_phrase, response.headers, body)
 
     def _unreachable(self, error: httpx.TransportError, url: str) -> Exception:
-        reason = self._clean(str(error)) or type(error).__name__
+        reason = self._credentials.clean(str(error)) or type(error).__name__
+        by = "" if self._proxy is None else f" through the proxy {self._proxy.shown} of {self._proxy.source}"
         if "CERTIFICATE" in reason.upper():
             return BackendError(f"{url}: the server's certificate is not trusted: {reason}")
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            return TransientError(f"cannot connect ({reason}); is the server running, and is base_url right?")
-        return TransientError(f"the connection broke ({reason})")
-
-    def _read(self, response: httpx.Response, url: str) -> dict[str, Any]:
-        """Read the object of a reply and the limits in its headers. Raises TransientError or Rejected."""
-        clock, status = self._clock, response.status_code
-        payload = _object(response)
-        message, code = _error(payload, status)
-        if status < 400 and code is not None:
-            status = code  # some gateways send an error with status 200
-        if 200 <= status < 300 and payload is not None and message is None:
-            if (pause := exhausted_wait(response.headers, clock.now())) is not None:
-                self._pause(pause)
-            return payload
-        if retryable(status):
-            wait = requested_wait(response.headers, clock.now())
-            limited = status == 429 or wait is not None
-            if limited and wait is not None:
-                self._pause(wait)
-            what = f"{status} {response.reason_phrase}".strip()
-            raise TransientError(f"{what}: {self._clean(message or response.text)}", limited=limited, wait=wait)
-        if message is None and (200 <= status < 300):
-            kind = response.headers.get("content-type", "no content type")
-            raise Rejected(
-                f"{url}: the answer is not a JSON object but {kind}: {self._clean(response.text) or 'nothing'}"
-                f"{_hint(url, status)}",
-                status,
-            )
-        raise Rejected(
-            f"{url}: {status} {response.reason_phrase}: {self._clean(message or response.text)}{_hint(url, status)}",
-            status,
-        )
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+            hint = "is the proxy right? no_proxy lists hosts without one" if by else "is the server running"
+            return TransientError(f"cannot connect{by} ({reason}); {hint}, and is base_url right?")
+        return TransientError(f"the connection broke{by} ({reason})")
 
     def _pause(self, seconds: float) -> None:
         """Send no request for this time: a rate limit holds for all requests."""
         self._paused_until = max(self._paused_until, self._clock.monotonic() + seconds)
-
-    def _clean(self, text: str) -> str:
-        """One short line without the key."""
-        if self._key and len(self._key) >= _SECRET:
-            text = text.replace(self._key, "***")
-        text = " ".join(_KEY.sub("***", text).split())
-        return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
     async def _session(self, url: str) -> _Session:
         loop = asyncio.get_running_loop()
@@ -223,13 +221,23 @@ class Client:
         with self._lock:
             if self._tls is None and url.startswith("https"):
                 self._tls = httpx.create_ssl_context()  # reads all certificates: once is enough
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        return httpx.AsyncClient(
-            headers={"Accept": "application/json", **headers},
-            verify=self._tls or False,  # plain http has nothing to verify
-            timeout=httpx.Timeout(None, connect=CONNECT),
-            limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE),
-        )
+        self._proxy = proxy = proxy_for(url)
+        try:
+            return httpx.AsyncClient(
+                headers={
+                    "Accept": "application/json",
+                    "Accept-Encoding": "gzip, deflate",
+                    **self._credentials.headers(),
+                },
+                verify=self._tls or False,  # plain http has nothing to verify
+                timeout=httpx.Timeout(None, connect=CONNECT),
+                limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE),
+                trust_env=False,  # proxies are read by proxy_for
+                proxy=None if proxy is None else proxy.url,
+            )
+        except (ValueError, ImportError, httpx.InvalidURL) as error:
+            source = "a proxy" if proxy is None else proxy.source
+            raise ConfigError(f"{source} cannot be used: {self._credentials.clean(str(error))}") from error
 
 
 async def _until_closed(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
@@ -239,39 +247,8 @@ async def _until_closed(client: httpx.AsyncClient) -> AsyncGenerator[None, None]
         await client.aclose()
 
 
-def _object(response: httpx.Response) -> dict[str, Any] | None:
-    try:
-        payload = response.json()
-    except (ValueError, RecursionError):
-        return None
-    return payload if isinstance(payload, dict) else None
-
-
-def _error(payload: dict[str, Any] | None, status: int) -> tuple[str | None, int | None]:
-    """The error message of a reply, in the several forms that servers use, and the status in its text."""
-    if payload is None:
-        return None, None
-    error = payload.get("error") or (payload if payload.get("object") == "error" else None)
-    if error is None:
-        detail = (payload.get("detail") or payload.get("message")) if status >= 400 else None
-        return (None, None) if detail is None else (detail if isinstance(detail, str) else json.dumps(detail), None)
-    if isinstance(error, dict):
-        code = error.get("code")
-        return str(error.get("message") or json.dumps(error)), code if isinstance(code, int) and code >= 400 else 400
-    return str(error), 400
-
-
-def _hint(url: str, status: int) -> str:
-    if status in (401, 403):
-        return "; is the key in the environment variable that key_variable names (OPENAI_API_KEY) right?"
-    if (status == 404 or status < 400) and "/v1/" not in url:
-        return "; does base_url lack the ending /v1?"
-    return ""
-
-
-_KEY = re.compile(r"\b(?:sk|pk|gsk|xai|hf)[-_][\w*.-]{8,}")
-"""Text that looks like a key, such as a quotation of the refused key in an error."""
-_SECRET = 8
-"""Fewest characters of a key that is masked; shorter ones are words such as "none" for local servers."""
-_SHOWN = 300
-"""Characters shown of a server's message."""
+def _asked_for(body: dict[str, Any] | None) -> str:
+    """The limits of a request, in brackets."""
+    fields = {name: (body or {}).get(name) for name in ("max_tokens", "max_completion_tokens", "n")}
+    words = ", ".join(f"{name}={value}" for name, value in fields.items() if value is not None)
+    return words and f" ({words})"

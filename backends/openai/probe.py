@@ -1,19 +1,21 @@
-"""Probe a server: its kind, its model, and whether it has a chat and log-probabilities."""
+"""Probe a server: its kind, its model, whether it has a chat and log-probabilities, and whether its model thinks."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
-from treeagent.errors import BackendError, ModelError, did_you_mean
+from treeagent.errors import ModelError, did_you_mean
+from treeagent.reasoning import Thinking
 
-from .client import Rejected
-from .protocol import next_tokens
+from .answers import Rejected
+from .protocol import Answer, TextRules, completions, echoes_prompt, next_tokens
 from .server_kinds import KINDS, OWNERS, ServerKind
 
-Send = Callable[[str, str, "dict[str, Any] | None"], Awaitable["dict[str, Any]"]]
-"""Method, path below base_url and body to the answer's object."""
+Send = Callable[[str, str, "dict[str, Any] | None"], Awaitable[Answer]]
+"""Method, path below base_url and body to the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,28 +29,48 @@ class Server:
     """``echo``, ``top``, ``first`` or ``none``; see :mod:`.logprobs`."""
     models: tuple[str, ...] = ()
     """Models that the server lists."""
+    thinking: Thinking | None = None
+    """Marks of thinking; None: nothing is separated."""
+    thinks: bool = False
+    """Whether the model began its reply to the probe with thinking."""
 
 
-async def probe_server(
-    send: Send,
-    model: str | None,
-    kind: str | None,
-    chat: bool | None,
-    score: str,
-) -> Server:
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What the user's options say of a server; None: to be found out."""
+
+    model: str | None
+    kind: str | None
+    chat: bool | None
+    score: str
+    thinking: Thinking | None
+    lists_models: bool = True
+    """Whether the server's list has the names that requests use; on Azure these are the names of deployments."""
+
+
+async def probe_server(send: Send, declared: Declared) -> Server:
     """Ask the server for what the options leave open, if anything. Raises BackendError."""
     models: tuple[str, ...] = ()
-    if model is None or kind is None:
-        models, owner = await _models(send)
+    model, kind, chat, score = declared.model, declared.kind, declared.chat, declared.score
+    if model is None or kind in (None, "llamacpp"):  # llama.cpp answers under any name, with the model that it has
+        models, owner, known, where = await _models(send)
         kind = kind or OWNERS.get(owner, "hosted")
         model = model or _only(models)
-    server_kind = KINDS[kind]
-    has_logprobs = False
-    if chat is None and server_kind.name == "llamacpp" and await _has_default_template(send):
-        chat = False
+        if declared.lists_models:
+            _check_model(model, models, known, where)
+    server_kind = KINDS[kind or "hosted"]
+    thinking, has_logprobs, thinks = declared.thinking, False, False
+    if server_kind.name == "llamacpp" and chat is not False and (chat is None or thinking is not None):
+        template = await _template(send)
+        if template is not None:
+            if chat is None and await _is_default_template(send, template):
+                chat = False
+            elif thinking is not None:
+                thinking = thinking.after(template)
+                thinks = thinking.opened
     if chat is None or (score == "auto" and chat):
-        has_chat, has_logprobs = await _probe_chat(send, model)
-        chat = has_chat if chat is None else chat
+        has_chat, has_logprobs, shows = await _probe_chat(send, model, thinking)
+        chat, thinks = has_chat if chat is None else chat, thinks or shows
     if score == "auto":
         # In a chat, completions help only where the server shows the templated prompt.
         score = (
@@ -58,20 +80,31 @@ async def probe_server(
             score = "first" if not chat else "none"
         if score == "none" and chat and has_logprobs:
             score = "first"
-    return Server(server_kind, model, chat, score, models)
+    return Server(server_kind, model, chat, score, models, thinking, thinks)
 
 
-async def _models(send: Send) -> tuple[tuple[str, ...], str]:
-    """Names of the models and the owner of the first; empty where the server has no list. Raises BackendError."""
+async def _models(send: Send) -> tuple[tuple[str, ...], str, frozenset[str], str]:
+    """Ids of the models, the owner of the first, every name that a model has, and the address of the list.
+
+    All are empty where there is no list.
+
+    Raises BackendError.
+    """
     try:
-        listed = (await send("GET", "models", None)).get("data")
+        answer = await send("GET", "models", None)
     except Rejected as error:
         if error.status not in (404, 405):
             raise
-        return (), ""
+        return (), "", frozenset(), ""
+    listed = answer.data.get("data")
     items = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
-    names = tuple(str(item["id"]) for item in items if "id" in item)
-    return names, str(items[0].get("owned_by")) if items else ""
+    ids = tuple(item["id"] for item in items if isinstance(item.get("id"), str))
+    others: list[Any] = [item.get(field) for item in items for field in ("root", "name", "model")]
+    for item in items:
+        aliases = item.get("aliases")
+        others += aliases if isinstance(aliases, list) else []
+    owner = items[0].get("owned_by") if items else None
+    return ids, str(owner), frozenset((*ids, *(name for name in others if isinstance(name, str)))), answer.where
 
 
 def _only(models: tuple[str, ...]) -> str:
@@ -83,18 +116,44 @@ def _only(models: tuple[str, ...]) -> str:
     raise ModelError(f"the server has {len(models)} models; say which one with --model: {shown}")
 
 
-async def _has_default_template(send: Send) -> bool:
-    """Whether a llama.cpp server uses ChatML because the model has no template of its own."""
+def _check_model(model: str, models: tuple[str, ...], known: frozenset[str], where: str) -> None:
+    """Raise ModelError for a model that the server does not list; one without a list may have any.
+
+    Ollama leaves out the tag ``latest``; routers add a variant after a colon and list patterns such as ``openai/*``.
+    """
+    names = {model, f"{model}:latest", model.partition(":")[0]}
+    if not known or names & known or any("*" in name and fnmatchcase(model, name) for name in known):
+        return
+    raise ModelError(f"{where}: the server has no model {model!r}.{did_you_mean(model, models)}")
+
+
+async def _template(send: Send) -> str | None:
+    """The prompt that llama.cpp makes of a short message; None where it does not show it."""
     try:
         shown = await send("POST", "/apply-template", {"messages": [{"role": "user", "content": "Hi"}]})
-        marker = await send("POST", "/tokenize", {"content": _CHATML, "add_special": False, "parse_special": True})
     except Rejected:  # an older server
+        return None
+    prompt = shown.data.get("prompt")
+    return prompt if isinstance(prompt, str) else None
+
+
+async def _is_default_template(send: Send, template: str) -> bool:
+    """Whether a llama.cpp server uses ChatML because the model has no template of its own."""
+    if _CHATML not in template:
         return False
-    return _CHATML in str(shown.get("prompt")) and len(marker.get("tokens") or ()) > 1
+    try:
+        marker = await send("POST", "/tokenize", {"content": _CHATML, "add_special": False, "parse_special": True})
+    except Rejected:
+        return False
+    tokens = marker.data.get("tokens")
+    return isinstance(tokens, list) and len(tokens) > 1
 
 
-async def _probe_chat(send: Send, model: str) -> tuple[bool, bool]:
-    """Whether the server has a chat, and whether the chat has log-probabilities. Raises BackendError."""
+async def _probe_chat(send: Send, model: str, thinking: Thinking | None) -> tuple[bool, bool, bool]:
+    """Whether the server has a chat, whether that has log-probabilities, and whether the model begins with thinking.
+
+    Raises BackendError.
+    """
     base = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
     short = {**base, "max_tokens": 1}
     logprobs = {"logprobs": True, "top_logprobs": 2}
@@ -105,8 +164,9 @@ async def _probe_chat(send: Send, model: str) -> tuple[bool, bool]:
             if error.status in (401, 403):
                 raise
             continue
-        return True, next_tokens(answer) is not None
-    return False, False
+        [reply, *_] = completions(answer, TextRules((), thinking, chat=True))
+        return True, next_tokens(answer) is not None, reply.reasoning is not None
+    return False, False, False
 
 
 async def _probe_completions(send: Send, model: str) -> str:
@@ -119,17 +179,16 @@ async def _probe_completions(send: Send, model: str) -> str:
             if error.status in (401, 403):
                 raise
             continue
-        logprobs = (answer.get("choices") or [{}])[0].get("logprobs")
-        if isinstance(logprobs, dict) and len(logprobs.get("token_logprobs") or ()) > 2:
+        if echoes_prompt(answer):
             return "echo"
         if next_tokens(answer) is not None:
             return "top"
     return "none"
 
 
-def with_model_names(error: BackendError, server: Server) -> BackendError:
+def with_model_names(error: Rejected, server: Server) -> Rejected | ModelError:
     """The error, with the names of the server's models where it does not have the requested one."""
-    if isinstance(error, Rejected) and error.status == 404 and server.models and server.model not in server.models:
+    if error.status == 404 and server.models and server.model not in server.models:
         return ModelError(f"{error}.{did_you_mean(server.model, server.models)}")
     return error
 

@@ -1,18 +1,50 @@
-"""Write requests in OpenAI's protocol and read completions from its replies."""
+"""Write requests in OpenAI's protocol and read completions and log-probabilities from its replies."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from treeagent.backend import Completion, Sampling, Usage
 from treeagent.errors import BackendError
 
+from .replies import CompletionReply, PositionLogProbs, ReplyChoice, ReplyLogProbs, read_reply
+
 if TYPE_CHECKING:
+    from treeagent.reasoning import Thinking
+
     from .server_kinds import ServerKind
 
 SEED_BITS = 31
 """llama.cpp has 32-bit seeds and reads all ones as a random seed; JavaScript gateways lack 64-bit numbers."""
+
+_LENGTH = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
+_REFUSED = frozenset(
+    {"content_filter", "content-filter", "safety", "refusal", "sensitive", "recitation", "prohibited_content"}
+)
+_FAILED = frozenset({"error", "abort", "aborted", "cancelled", "network_error", "insufficient_system_resource"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply and the address that it came from."""
+
+    data: Mapping[str, Any]
+    where: str
+
+    def fault(self, what: str) -> BackendError:
+        """An error that names the address."""
+        return BackendError(f"{self.where}: {what}")
+
+
+@dataclass(frozen=True, slots=True)
+class TextRules:
+    """How the text of a completion is cut: thinking off its start, the rest before the first stop string."""
+
+    stop: Sequence[str]
+    thinking: Thinking | None
+    chat: bool
 
 
 def prompt_fields(prompt: str | Sequence[int], *, chat: bool) -> tuple[str, dict[str, Any]]:
@@ -37,83 +69,124 @@ def sampling_fields(sampling: Sampling, kind: ServerKind, limit: str) -> dict[st
     return fields
 
 
-def completions(answer: Mapping[str, Any], stop: Sequence[str], *, chat: bool) -> list[Completion]:
-    """The samples in order, each cut before the first stop string. Raises BackendError."""
-    samples = []
-    for choice in _choices(answer):
-        if chat:
-            message = choice.get("message")
-            text = message.get("content") if isinstance(message, dict) else None
-        else:
-            text = choice.get("text")
-        if not isinstance(text, str | None):
-            raise BackendError(f"the server's answer has no text in its choice {choice.get('index', 0)}: {text!r:.80}")
-        text = text or ""
-        cut = min((at for at in (text.find(end) for end in stop) if at >= 0), default=None)
-        finish = "length" if choice.get("finish_reason") == "length" and cut is None else "stop"
-        samples.append(Completion(text[:cut], finish=finish))
-    return samples
+def completions(answer: Answer, rules: TextRules) -> list[Completion]:
+    """The samples in order. Raises BackendError."""
+    return [_completion(answer, place, choice, rules) for place, choice in enumerate(_choices(answer))]
 
 
-def usage(answer: Mapping[str, Any]) -> Usage:
-    """The token counts of a reply; None where the server does not report them."""
-    fields = answer.get("usage")
-    fields = fields if isinstance(fields, dict) else {}
-    counts = [fields.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    prompt, completion = (count if isinstance(count, int) and count >= 0 else None for count in counts)
-    return Usage(1, prompt, completion)
+def _completion(answer: Answer, place: int, choice: ReplyChoice, rules: TextRules) -> Completion:
+    reason = (choice.finish_reason or "").lower()
+    if reason in _FAILED:
+        raise answer.fault(f"the server gave up choice {place} with finish_reason {choice.finish_reason!r:.60}")
+    text, thought = _parts(answer, place, choice, chat=rules.chat)
+    refusal = choice.message.refusal if choice.message else None
+    if thought is None and rules.thinking is not None:
+        split = rules.thinking.split(text)
+        text, thought = split.text, split.reasoning
+    cut = min((at for at in (text.find(end) for end in rules.stop) if at >= 0), default=None)
+    finish = "length" if reason in _LENGTH else "refused" if reason in _REFUSED or (refusal and not text) else "stop"
+    return Completion(text[:cut], finish="stop" if cut is not None else finish, reasoning=thought)
 
 
-def next_tokens(answer: Mapping[str, Any]) -> dict[str, float] | None:
-    """Log-probabilities of the most likely first tokens of the first choice; None where there are none."""
-    logprobs = _choices(answer)[0].get("logprobs")
-    tops = logprobs.get("top_logprobs") if isinstance(logprobs, dict) else None
-    if isinstance(tops, list) and tops and isinstance(tops[0], dict):  # completions; everything else is as in a chat
-        return {str(token): float(value) for token, value in tops[0].items()} or None
+def _parts(answer: Answer, place: int, choice: ReplyChoice, *, chat: bool) -> tuple[str, str | None]:
+    """Text and separate reasoning of a choice. A missing text is an empty one where the choice says how it ended."""
+    if chat:
+        if choice.message is None:
+            raise answer.fault(f"the reply is malformed at choices[{place}].message: expected an object")
+        named = choice.message.model_fields_set
+        if not named or (named == {"role"} and choice.finish_reason is None):
+            raise answer.fault(f"the reply is malformed at choices[{place}].message.content: expected a text")
+        return choice.message.parts()
+    if choice.text is None and ("text" not in choice.model_fields_set or choice.finish_reason is None):
+        raise answer.fault(f"the reply is malformed at choices[{place}].text: expected a text")
+    return choice.text or "", None
+
+
+def usage(answer: Answer) -> Usage:
+    """The token counts of a reply; None where the server does not report them. Raises BackendError."""
+    counts = _reply(answer).usage
+    return Usage(1, None, None) if counts is None else Usage(1, counts.prompt_tokens, counts.completion_tokens)
+
+
+def next_tokens(answer: Answer) -> dict[str, float] | None:
+    """Log-probabilities of the most likely first tokens of the first choice; None where there are none.
+
+    Raises BackendError.
+    """
+    logprobs = _logprobs(answer, 0, _choices(answer)[0])
+    if logprobs is None:
+        return None
+    if logprobs.top_logprobs and logprobs.top_logprobs[0]:  # completions; everything else is as in a chat
+        tops = logprobs.top_logprobs[0]
+        return {token: value for token, value in tops.items() if value is not None} or None
     values: dict[str, float] = {}
-    for item in _first_position(answer):
-        if isinstance(token := item.get("token"), str):
-            values[token] = max(float(item["logprob"]), values.get(token, -float("inf")))
+    for item in _first_position(logprobs):
+        if item.token is not None and item.logprob is not None:
+            values[item.token] = max(item.logprob, values.get(item.token, -float("inf")))
     return values or None
 
 
-def next_ids(answer: Mapping[str, Any]) -> dict[int, float] | None:
-    """The same by token ids, which llama.cpp reports."""
-    return {item["id"]: float(item["logprob"]) for item in _first_position(answer) if "id" in item} or None
+def next_ids(answer: Answer) -> dict[int, float] | None:
+    """The same by token ids, which llama.cpp reports. Raises BackendError."""
+    logprobs = _logprobs(answer, 0, _choices(answer)[0])
+    items = [] if logprobs is None else _first_position(logprobs)
+    return {item.id: item.logprob for item in items if item.id is not None and item.logprob is not None} or None
 
 
-def _first_position(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _first_position(logprobs: ReplyLogProbs) -> list[Any]:
     """The most likely tokens and the sampled one, with ``token`` and ``logprob``."""
-    logprobs = _choices(answer)[0].get("logprobs")
-    content = logprobs.get("content") if isinstance(logprobs, dict) else None
-    if not isinstance(content, list) or not content or not isinstance(content[0], dict):
+    if not logprobs.content:
         return []
-    items = [*(content[0].get("top_logprobs") or ()), content[0]]
-    return [item for item in items if isinstance(item, dict) and isinstance(item.get("logprob"), float | int)]
+    first: PositionLogProbs = logprobs.content[0]
+    return [*(first.top_logprobs or ()), first]
 
 
-def echoed(answer: Mapping[str, Any], rows: int) -> list[list[float | None]]:
+def echoed(answer: Answer, rows: int) -> list[list[float | None]]:
     """Log-probabilities of all tokens of each echoed prompt, without the generated one. Raises BackendError."""
     echoes = []
-    for choice in _choices(answer):
-        logprobs = choice.get("logprobs")
-        values = logprobs.get("token_logprobs") if isinstance(logprobs, dict) else None
-        if not isinstance(values, list) or len(values) < 2:
+    for place, choice in enumerate(_choices(answer)):
+        logprobs = _logprobs(answer, place, choice)
+        values = None if logprobs is None else logprobs.token_logprobs
+        if values is None or len(values) < 2:
             break
-        echoes.append(values[:-1])  # the request generates one token
+        echoes.append(list(values[:-1]))  # the request generates one token
     if len(echoes) != rows:
-        raise BackendError(
+        raise answer.fault(
             f"the server was asked to echo {rows} prompts with log-probabilities and answered with {len(echoes)}; "
             "set the option score to what it supports"
         )
     return echoes
 
 
-def _choices(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    choices = answer.get("choices")
-    if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
-        raise BackendError(
-            f"the server's answer has no 'choices' (it has: {', '.join(map(str, answer)) or 'nothing'}); "
-            "is base_url that of an OpenAI-compatible API?"
+def echoes_prompt(answer: Answer) -> bool:
+    """Whether the reply has log-probabilities of the prompt. Raises BackendError."""
+    logprobs = _logprobs(answer, 0, _choices(answer)[0])
+    return logprobs is not None and len(logprobs.token_logprobs or ()) > 2
+
+
+def _logprobs(answer: Answer, place: int, choice: ReplyChoice) -> ReplyLogProbs | None:
+    if choice.logprobs is None:
+        return None
+    path = f"choices[{place}].logprobs"
+    if not isinstance(choice.logprobs, dict):
+        raise answer.fault(f"the reply is malformed at {path}: expected an object")
+    return read_reply(ReplyLogProbs, choice.logprobs, answer.where, path)
+
+
+def _choices(answer: Answer) -> list[ReplyChoice]:
+    """The choices in the order of their indices. Raises BackendError."""
+    choices = _reply(answer).choices
+    places = [place if choice.index is None else choice.index for place, choice in enumerate(choices)]
+    return [choice for _, choice in sorted(zip(places, choices, strict=True), key=lambda pair: pair[0])]
+
+
+def _reply(answer: Answer) -> CompletionReply:
+    data = answer.data
+    if not isinstance(data.get("choices"), list) or not data["choices"]:
+        names = ", ".join(str(name)[:40] for name in list(data)[:10])
+        hint = "" if "/v1/" in answer.where else " Does base_url lack the ending /v1?"
+        raise answer.fault(
+            f"the server's answer has no 'choices' (it has: {names or 'nothing'}); "
+            f"is base_url that of an OpenAI-compatible API?{hint}"
         )
-    return sorted(choices, key=lambda choice: choice.get("index") or 0)
+    return read_reply(CompletionReply, data, answer.where)

@@ -1,8 +1,8 @@
-"""Several draws without replacement for each of many rows at once (Gumbel-Top-k, Kool et al., arXiv 1903.06059).
+"""Several draws without replacement for each of many rows (Gumbel-Top-k, Kool et al., arXiv 1903.06059).
 
-The draft trees of all branches grow a level at a time, so all nodes of a level are drawn for together: NumPy is called
-a few times a level rather than a few dozen times a node. Scores and noise are those of :mod:`.sampling`, bit for bit.
-R rows, V vocabulary.
+Draft trees of all branches grow level by level, and one call here draws for all nodes of a level: that takes a few
+NumPy calls a level instead of a few dozen a node. Scores and noise equal those of :mod:`.sampler` bit for bit.
+Shapes: R rows, V ids of the vocabulary.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from .philox import CHUNK, GUMBEL_MAX, TEXT, Floats, Words, noise_of_blocks
 from .sampler import SLACK, survivors
 
 MANY = 4096
-"""Vocabulary from which on most ids are left out first, as no noise can bring them among the best."""
+"""From this vocabulary size on, ids that no noise can bring among the best are left out first."""
 TRIED = 64
-"""Best ids whose noise bounds what the others must reach."""
+"""Number of best ids whose noise gives the bound that the others must reach."""
 
 
 def warp_rows(logits: Floats, samplings: Sequence[Sampling]) -> NDArray[np.float64]:
-    """Rows of logits (R, V) over their temperatures, minus infinity where warpers cut; at temperature 0 as they are."""
+    """Logits (R, V) divided by their temperatures, minus infinity where warpers cut; unchanged at temperature 0."""
     temperatures = np.array([sampling.temperature or 1.0 for sampling in samplings])
     scores: NDArray[np.float64] = logits.astype(np.float64) / temperatures[:, None]
     for row, sampling in enumerate(samplings):
@@ -50,11 +50,12 @@ def top_draws_rows(
     purpose: int = TEXT,
     draws: Sequence[int] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Of each row of warped scores (R, V) the ids of the largest ``scores + g``, and these sums: (R, count), sorted.
+    """The ids with the largest ``scores + g`` of each row of warped scores (R, V), and these sums: (R, count), sorted.
 
-    That is ``count`` draws without replacement in the order they are drawn, the first being what
-    :func:`.sampling.choose` gives. Ties go to the lowest id. Where fewer are possible the rest is id -1 of minus
-    infinity. Rows that are not ``sampled`` have no noise. ``draws`` (R,) tells independent draws at one position apart.
+    They are ``count`` draws without replacement, in their order; the first is the token of
+    :func:`.sampler.choose`. Of equal sums the lowest id comes first. Where fewer ids are possible, the row ends with
+    ids -1 and sums of minus infinity. Rows that are not ``sampled`` have no noise. ``draws`` (R,) numbers independent
+    draws at one position.
     """
     keys = np.stack(
         (
@@ -72,7 +73,7 @@ def top_draws_rows(
 def _hopeful(
     scores: NDArray[np.float64], noisy: NDArray[np.bool_], keys: NDArray[np.uint64], count: int, purpose: int
 ) -> NDArray[np.float64]:
-    """Minus infinity in place of scores (R, V) that cannot be among the best, whatever their noise."""
+    """Scores (R, V) with minus infinity where no noise can bring them among the best."""
     few = max(count, TRIED)
     best = np.argpartition(scores, -few, axis=1)[:, -few:]  # (R, few)
     rows = np.repeat(np.arange(len(scores)), few)
@@ -85,7 +86,7 @@ def _hopeful(
 def _perturbed(
     scores: NDArray[np.float64], noisy: NDArray[np.bool_], keys: NDArray[np.uint64], purpose: int
 ) -> NDArray[np.float64]:
-    """Scores (R, V) with noise, by the way that makes fewer random words: all of them, or of what is possible."""
+    """Scores (R, V) plus noise, made for all ids or for the possible ids only, whichever needs fewer random words."""
     if not noisy.any():
         return scores
     distinct, which = np.unique(keys[:, noisy], axis=1, return_inverse=True)
@@ -127,7 +128,7 @@ def _blocks(keys: NDArray[np.uint64], blocks: Words, purpose: int) -> NDArray[np
 
 
 def _best(scores: NDArray[np.float64], count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The largest of each row (R, V) and their ids, (R, count), sorted; of equal ones the lowest ids."""
+    """Ids and values of the largest scores of each row (R, V): (R, count), sorted; of equal ones the lowest ids."""
     least = np.full(len(scores), -np.inf)
     size = scores.shape[1] // 8
     if 4 * count < size:  # only what reaches the k-th largest of the maxima of blocks can be among the k largest

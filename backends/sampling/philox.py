@@ -20,12 +20,12 @@ Words: TypeAlias = NDArray[np.uint32]
 
 
 TEXT, DRAFT, ACCEPTANCE, RESIDUAL = range(4)
-"""Purposes of random numbers at one position: the text itself (coupled drafts share it), an independent draft, the
-uniform numbers of acceptance and the last draw of rejection sampling."""
+"""Purposes of random numbers at one position: the text itself, which coupled drafts share; an independent draft;
+acceptance (uniform numbers) and the last draw of rejection sampling."""
 
 
 PURPOSES = 4
-"""Drafts of other levels have purposes of their own, DRAFT and multiples of this more."""
+"""Each level of a draft has a purpose of its own: DRAFT plus a multiple of this."""
 
 
 ROUNDS = 10
@@ -45,11 +45,11 @@ GUMBEL_MAX = -math.log(-math.log1p(-(2.0**-33)))
 
 
 CHUNK = 8192
-"""Blocks of four ids whose words are made at a time: they stay in the processor's cache."""
+"""Blocks of four ids whose random words are made in one call; so many stay in the processor's cache."""
 
 
 def philox(counter: Sequence[Words], key: Sequence[Words]) -> list[Words]:
-    """Philox4x32-10 of N counters at once: four arrays (N,) of counter words, two of key words; four arrays (N,)."""
+    """Philox4x32-10 of N counters: from four arrays (N,) of counter words and two of key words, four arrays (N,)."""
     (a, b, c, d), (k, m) = counter, key
     for _ in range(ROUNDS):
         first = np.multiply(a, _MULTIPLIERS[0], dtype=np.uint64).view(np.uint32)  # (2N,) low and high halves in turn
@@ -94,7 +94,7 @@ def gumbel(
 
 
 def gumbel_rows(streams: Sequence[int], position: int, count: int, purpose: int, draw: int) -> NDArray[np.float64]:
-    """As :func:`gumbel` gives it for the ids 0 .. count - 1, for each of the streams (S,) at once; (S, count)."""
+    """The noise of :func:`gumbel` for the ids 0 .. count - 1 and each of the streams (S,); (S, count)."""
     blocks = -(-count // 4)
     everyone = np.repeat(np.array(streams, dtype=np.uint64), blocks)
     which = np.tile(np.arange(blocks, dtype=np.uint32), len(streams))

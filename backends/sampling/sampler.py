@@ -6,9 +6,9 @@ the stream from :meth:`treeagent.backend.Key.stream`: no state, no order, so nei
 can change a text. Coupled drafters share the same g (Daliri et al., arXiv 2408.07978).
 
 The generator is Philox4x32-10 (Salmon et al., SC11): key = the stream, counter = (position, token id // 4, 0, purpose),
-lane = token id % 4, purpose 0 for the tokens of a text. The third word of the counter, 0 there, tells independent draws
-at one position apart. The uniform is (w + 1/2) * 2**-32 in float64; in float32 it
-could round to 1 and g to infinity.
+lane = token id % 4, purpose 0 for the tokens of a text. The third word of the counter, 0 for them, numbers
+independent draws at one position. The uniform is (w + 1/2) * 2**-32 in float64; in float32 it could round to 1, and g
+to infinity.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from .philox import CHUNK, GUMBEL_MAX, TEXT, Floats, Mask, Words, noise_of_block
 NEAR = 3.0
 """Ids within this many (logits / temperature) of the best one are tried first."""
 SLACK = 1e-6
-"""Bounds on what cannot win are this generous, so that rounding never decides."""
+"""Added to the bounds of ids that cannot win, so that rounding never decides."""
 SMALL = 4096
-"""Vocabulary up to which all noise is made at once: leaving ids out would take longer."""
+"""Up to this vocabulary size the noise of all ids is made; leaving ids out would take longer."""
 
 
 MOST_BEAMS = 64
-"""Beams of one completion."""
+"""Upper limit of the beams of one completion."""
 
 NOT_FINITE = (
     "the model returned logits that are not finite (nan, or no token is possible). Its weights may be damaged, or "
@@ -64,9 +64,9 @@ def check(sampling: Sampling) -> None:
 
 
 def survivors(logits: Floats, sampling: Sampling) -> Mask:
-    """Which token ids (V,) top-k, then top-p, then min-p leave of one row of logits (V,), at a positive temperature.
+    """Mask (V,) of the ids of one row of logits (V,) that remain after top-k, top-p and min-p, in this order.
 
-    Of equal logits the lowest ids stay. At least one id is left.
+    The temperature must be positive. Of equal logits the lowest ids stay. At least one id is left.
     """
     keep = logits > -np.inf
     if sampling.top_k is not None and sampling.top_k < len(logits):
@@ -92,7 +92,7 @@ def survivors(logits: Floats, sampling: Sampling) -> Mask:
 
 
 def _kth(logits: Floats, k: int) -> Any:
-    """The k-th largest of (V,): only what reaches the k-th largest of the maxima of blocks can be it."""
+    """The k-th largest of (V,), sought among the values that reach the k-th largest maximum of the blocks."""
     size = len(logits) // 8
     if 4 * k < size:
         highest = logits[: 8 * size].reshape(8, size).max(axis=0)  # (size,)
@@ -147,7 +147,7 @@ def choose_rows(
 def _choose_small(
     logits: Floats, samplings: Sequence[Sampling], streams: Sequence[int], positions: Sequence[int], purpose: int
 ) -> NDArray[np.int64]:
-    """The same for rows that are all sampled, with the noise of every id."""
+    """:func:`choose_rows` for rows that are all sampled, with the noise of every id."""
     rows, size = logits.shape
     blocks = -(-size // 4)
     noise = noise_of_blocks(
@@ -165,10 +165,10 @@ def _choose_small(
 
 
 class _Draw:
-    """argmax(logits / temperature + g) over the survivors of one row (V,), without the noise of ids that cannot win.
+    """argmax(logits / temperature + g) over the mask of one row (V,); ids that cannot win get no noise.
 
-    The ids near the top give a score to beat; of the others few are so lucky (their random word is above a bound) that
-    their noise must be worked out.
+    The ids near the maximum are tried first. Of the others only those whose random word is above a bound can exceed
+    the best score so far, and the noise is computed for these few only.
     """
 
     def __init__(self, logits: Floats, sampling: Sampling, stream: int, position: int, purpose: int) -> None:
@@ -188,7 +188,7 @@ class _Draw:
             self.winner, self.score = int(ids[at]), float(scores[at])
 
     def finish(self) -> None:
-        """Try all others that could win."""
+        """Try the other ids whose noise could make them win."""
         bound = self.temperature * (self.score - GUMBEL_MAX) - SLACK
         if np.count_nonzero(self.logits >= bound) == len(self.near):
             return
@@ -220,7 +220,7 @@ class _Draw:
 
 
 def _try_near(draws: Sequence[_Draw], purpose: int) -> None:
-    """The ids near the top of all rows, in one go."""
+    """The ids near the maximum of each row."""
     counts = [len(draw.near) for draw in draws]
     ids = np.concatenate([draw.near for draw in draws])
     streams = np.repeat(np.array([draw.stream for draw in draws], dtype=np.uint64), counts)

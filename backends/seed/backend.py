@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from treeagent.backend import Reply, Request, Round, ScoreRequest, Scores
+from treeagent.reasoning import DEFAULT_MARKS
 
 from ..local.base import LocalBackend
 from .builder import EngineBuilder, EngineParts
@@ -20,7 +21,9 @@ class SeedBackend(LocalBackend):
 
     Args:
         model: a name (``mini``, ``smollm2``), a folder, a .gguf file or a hub id.
-        draft: a smaller model with the same vocabulary; for all drafters but ``none`` and tables alone.
+        draft: a smaller model with the same vocabulary, or ``twin``, the target itself in int8; for all drafters but
+            ``none`` and tables alone.
+        draft_dtype: type of the draft model's weights; None: int8 for a twin, else the target's.
         drafter: ``auto`` (``ngram``, with ``draft`` also the model), ``none``, a table (``ngram``, ``recycling``,
             ``stand``), a shape of the model's drafts (``model``: a chain, ``dynamic``, ``rsd-c:2x2``, ``rsd-s:3x2``,
             ``mcsd:2x2``), both as in ``ngram+model``, or a function that makes a :class:`Drafter`.
@@ -29,7 +32,7 @@ class SeedBackend(LocalBackend):
             many layers. None: ``adaptive``, at those exits that save time.
         verify: ``coupled`` (the text is plain decoding's, token for token) or ``recursive`` rejection (the text has
             the same distribution). ``rejection`` is another name of the latter.
-        device, dtype, threads, chat: as of every local backend.
+        device, dtype, threads, chat, thinking: as of every local backend.
         kv_memory: megabytes (10^6 bytes) of keys and values, for the target and for the draft model each.
         shelf: engines that are given the same one hold the weights of each model once.
 
@@ -42,6 +45,7 @@ class SeedBackend(LocalBackend):
     options: ClassVar = {
         **LocalBackend.options,
         "draft": str,
+        "draft_dtype": str,
         "drafter": str,
         "exit": str,
         "policy": str,
@@ -61,6 +65,7 @@ class SeedBackend(LocalBackend):
         model: str = "mini",
         *,
         draft: str | None = None,
+        draft_dtype: str | None = None,
         drafter: str | Callable[[], Drafter] = "auto",
         exit: str | None = None,
         policy: str = "rounds",
@@ -77,13 +82,15 @@ class SeedBackend(LocalBackend):
         chunk: int = 1024,
         threads: int | None = None,
         chat: bool | None = None,
+        thinking: str = DEFAULT_MARKS,
         shelf: WeightCache | None = None,
     ) -> None:
-        super().__init__(model, device, dtype, threads, chat)
+        super().__init__(model, device, dtype, threads, chat, thinking)
         self.config = EngineConfig.of(
             model=model,
             dtype=dtype,
             draft=draft,
+            draft_dtype=draft_dtype,
             drafter=drafter,
             exit=exit,
             verify=verify,
@@ -115,7 +122,8 @@ class SeedBackend(LocalBackend):
 
     def option_values(self) -> dict[str, Any]:
         """See :meth:`LocalBackend.option_values`."""
-        values = {"device": self.device, "threads": self.threads, "chat": self.chat} | self.config.options()
+        values = {"device": self.device, "threads": self.threads, "chat": self.chat, "thinking": self.thinking}
+        values |= self.config.options()
         return {option: values[option] for option in self.options}
 
     def with_model(self, model: str) -> SeedBackend:
@@ -136,7 +144,7 @@ class SeedBackend(LocalBackend):
         return await self.core.generate(request)
 
     async def score(self, request: ScoreRequest) -> Scores:
-        """Score continuations, which are tokenised apart from the prompt. Raises BackendError."""
+        """Score continuations, which are tokenised together with the prompt. Raises BackendError."""
         return await self.core.score(request)
 
     async def aclose(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..models import catalog
-from ..models.loader import DTYPES, Model
+from ..models.loader import Model
 from ..models.tokenizer import ChatTokenizer
 from .config import EngineConfig
 from .draft_cost import ModelDraftCost
@@ -98,7 +98,7 @@ class EngineBuilder:
         ``load`` reads the target where its weights are not in memory yet.
         """
         memory = int(config.kv_memory * 1e6)
-        weights = self.weights.take(catalog.resolve(config.model), DTYPES[config.dtype], device, load)
+        weights = self.weights.take(catalog.resolve(config.model), config.dtype, device, load)
         runner = ModelRunner(weights, memory)
         model = replace(weights.model, context=runner.context)  # clipped to what the engine can run
         self.draft.load(config, tokenizer, runner, memory)

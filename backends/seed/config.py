@@ -8,6 +8,7 @@ from typing import Any
 
 from treeagent.errors import ConfigError, did_you_mean
 
+from ..models.loader import DTYPE_NAMES, INT8, INT8_DRAFT
 from .drafters.base import Drafter
 from .drafters.model.beam_tree import size_of
 from .drafters.registry import DrafterSpec
@@ -15,6 +16,7 @@ from .executor.early_exit import ExitSpec
 from .verifiers.beam_rejection import check_beams
 from .verifiers.rejection import VERIFIERS
 
+TWIN = "twin"
 POLICIES = ("rounds", "fcfs", "serial")
 
 
@@ -56,9 +58,11 @@ class EngineConfig:
     model: str = "mini"
     """The target: a name, a folder, a .gguf file or a hub id."""
     dtype: str = "float32"
-    """Of the weights of both models, and of their keys and values."""
+    """Of the target's weights, and of its keys and values."""
     draft: str | None = None
-    """The draft model, of the target's vocabulary; None without one."""
+    """The draft model, of the target's vocabulary; ``twin``: the target itself in int8; None without one."""
+    draft_dtype: str | None = None
+    """Of the draft model's weights; None: int8 for a twin, else the target's."""
     drafter: str | Callable[[], Drafter] = "auto"
     """A name of :mod:`.drafters.registry`, or a function that makes a drafter."""
     exit: str | None = None
@@ -82,6 +86,17 @@ class EngineConfig:
         """From options by their names, those of research among them. Raises ConfigError."""
         research = {option.name: options.pop(option.name) for option in fields(ResearchOptions)}
         return cls(**options, research=ResearchOptions(**research))
+
+    @property
+    def draft_model(self) -> str:
+        """The draft's name, folder, .gguf file or hub id; the target's for a twin."""
+        return self.model if self.draft in (TWIN, None) else str(self.draft)
+
+    @property
+    def draft_precision(self) -> str:
+        """The dtype of the draft model."""
+        dtype = self.draft_dtype or (INT8 if self.draft == TWIN else self.dtype)
+        return INT8_DRAFT if dtype == INT8 else dtype
 
     @property
     def coupled(self) -> bool:
@@ -116,6 +131,15 @@ class EngineConfig:
         if self.draft is not None and not spec.model:
             raise ConfigError(f"draft {self.draft!r} is given, but the drafter uses no model. Leave one of them out.")
         spec.shape(coupled=self.coupled)
+        if self.draft_dtype is not None and self.draft_dtype not in DTYPE_NAMES:
+            raise ConfigError(f"no dtype is called {self.draft_dtype!r}.{did_you_mean(self.draft_dtype, DTYPE_NAMES)}")
+        if self.draft_dtype is not None and self.draft is None:
+            raise ConfigError(f"draft_dtype={self.draft_dtype} needs a draft model: give draft, or leave it out")
+        if self.draft == TWIN and (self.draft_dtype or INT8) == self.dtype:
+            raise ConfigError(
+                f"draft=twin would be the target itself: both are {self.dtype}. Use dtype=float32 for the target, or "
+                "leave draft out."
+            )
         if self.exit is not None:
             if self.draft is None:
                 raise ConfigError(f"exit={self.exit} needs a draft model: give draft, or leave exit out")

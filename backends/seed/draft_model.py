@@ -69,7 +69,7 @@ class SharedDraftModel:
         """
         if config.draft is None:
             return None
-        where = catalog.resolve(config.draft)
+        where = catalog.resolve(config.draft_model)
         self._tokenizer = self._tokenizer or load_tokenizer(where)
         check_vocabularies(tokenizer, self._tokenizer, config.model, config.draft)
         self.runner = self.runner or self._runner(config, config.draft, where, target, memory)
@@ -86,7 +86,7 @@ class SharedDraftModel:
         if self.runner is None or self._profiled:
             return
         if config.research.draft_tokens is None:
-            self.cost = profiler.profile_cost_table(self.runner, config.dtype)
+            self.cost = profiler.profile_cost_table(self.runner, config.draft_precision)
         if isinstance(self.runner, EarlyExitRunner):
             spec = ExitSpec.parse(config.exit or ADAPTIVE)
             if spec.layers is None:
@@ -103,9 +103,8 @@ class SharedDraftModel:
         self, config: EngineConfig, draft: str, where: Path | str, target: ModelRunner, memory: int
     ) -> ModelRunner:
         """A runner with the exits that ``config.exit`` names. Raises ModelError."""
-        weights = self._weights.take(
-            where, target.dtype, target.device, lambda: load_model(where, config.dtype, target.device)
-        )
+        dtype = config.draft_precision
+        weights = self._weights.take(where, dtype, target.device, lambda: load_model(where, dtype, target.device))
         exits = exits_of(weights.model.network.config)
         if config.exit is None and len(exits) == 1:
             return ModelRunner(weights, memory)

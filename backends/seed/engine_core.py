@@ -16,12 +16,16 @@ from treeagent.backend import Reply, Request, Round, ScoreRequest, Scores
 from treeagent.errors import BackendError, TreeagentError
 
 from ..local import model_thread
+from ..local.heap import trim_heap
 from ..local.request_queue import RequestQueue
 from .builder import EngineParts
 from .config import EngineConfig
 from .draft_model import SharedDraftModel
 from .scheduler.requests import EngineRequest
 from .scheduler.round_log import RoundLog
+
+TRIM_ROUNDS = 256
+"""Rounds after which the heap is trimmed as soon as no request is left; that takes a few milliseconds."""
 
 
 class EngineCore:
@@ -53,6 +57,8 @@ class EngineCore:
         self._lock = threading.Lock()
         """Guards ``_inbox`` and ``_working``."""
         self._working = False
+        self._trimmed = 0
+        """Number of the round after which the heap was trimmed last."""
 
     @property
     def loaded(self) -> bool:
@@ -149,6 +155,9 @@ class EngineCore:
             more = self._working
         if more:
             self._schedule_round()
+        elif self.parts is not None and abs(self.parts.scheduler.counters.rounds - self._trimmed) >= TRIM_ROUNDS:
+            self._trimmed = self.parts.scheduler.counters.rounds
+            trim_heap()
 
     def _admit(self, parts: EngineParts) -> None:
         """Turn the requests of the inbox into jobs."""
@@ -183,6 +192,7 @@ class EngineCore:
         self.parts = None
         self._draft.release()
         gc.collect()  # parts hold each other, and with them gigabytes of weights
+        trim_heap()
         return True
 
     def _reset(self, *, tables: bool) -> None:

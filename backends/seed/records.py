@@ -102,9 +102,16 @@ class Draft:
     """Whether siblings differ: each is drawn from the first's distribution without the earlier ones."""
     by: str = ""
     """The kind of drafter that made it; acceptance is estimated for each kind apart."""
+    bound: int = 0
+    """The most nodes that it, or the drafts of its group together, could have had when they were drawn; 0 for drafts
+    that may be cut or dropped. So much memory is kept for it until it is verified."""
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def keep_room(self, nodes: int) -> None:
+        """Record the most nodes that it could have, see :attr:`bound`."""
+        self.bound = nodes
 
     def keep(self, nodes: Sequence[int]) -> Draft:
         """The part made of the given nodes (ascending, closed under parents)."""
@@ -116,4 +123,5 @@ class Draft:
             None if self.law is None else [self.law[node] for node in nodes],
             self.distinct,
             self.by,
+            self.bound,
         )

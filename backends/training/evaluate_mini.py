@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 from treeagent import Agent, Backend, Budget, Result
 from treeagent.evaluation.statistics import share
+from treeagent.jsonl import strict
 from treeagent.tasks.game24_rules import show
 
 from ..transformers.backend import TransformersBackend
@@ -180,7 +180,7 @@ def main() -> None:
     settings = {name: getattr(options, name) for name in ("split", "model", "evaluator_model", "seed", "limit")}
     report = {**settings, "seconds_alone": alone, "rows": [asdict(row) for row in rows]}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report) + "\n")
+    options.out.write_text(strict(report) + "\n")
     print(markdown(report))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from treeagent.jsonl import strict
 
 
 def apply_step(
@@ -32,5 +33,5 @@ def save_whole(state: dict[str, Any], path: Path) -> None:
 def log_line(folder: Path, line: dict[str, Any]) -> None:
     """Append a line to ``log.jsonl`` of a folder and print it."""
     with (folder / "log.jsonl").open("a") as log:
-        log.write(json.dumps(line) + "\n")
+        log.write(strict(line) + "\n")
     print(line, flush=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, TypeVar
 
 from treeagent.backend import Reply, Request, ScoreRequest, Scores
 from treeagent.errors import BackendError, ConfigError
+from treeagent.reasoning import DEFAULT_MARKS
 
 from ..local import model_thread
 from ..local.base import LocalBackend, Pairs, pairs, reply_of, samples, scores_of
+from ..local.heap import trim_heap
 from ..local.request_queue import PendingRequest
 from ..local.sample import Sample
 from ..models.loader import Model
@@ -39,8 +42,9 @@ class TransformersBackend(LocalBackend):
         max_batch: int = 64,
         threads: int | None = None,
         chat: bool | None = None,
+        thinking: str = DEFAULT_MARKS,
     ) -> None:
-        super().__init__(model, device, dtype, threads, chat)
+        super().__init__(model, device, dtype, threads, chat, thinking)
         if max_batch < 1:
             raise ConfigError(f"max_batch must be at least 1, not {max_batch}")
         self.max_batch = max_batch
@@ -57,7 +61,7 @@ class TransformersBackend(LocalBackend):
         return reply
 
     async def score(self, request: ScoreRequest) -> Scores:
-        """Score continuations, which are tokenised apart from the prompt. Raises BackendError."""
+        """Score continuations, which are tokenised together with the prompt. Raises BackendError."""
         scores: Scores = await self._batcher.ask(request)
         return scores
 
@@ -65,6 +69,8 @@ class TransformersBackend(LocalBackend):
         """Forget the model, so that its memory can be freed; the next request loads it again."""
         with self._loading:
             self._loaded = None
+        gc.collect()  # modules refer to each other
+        trim_heap()
 
     def _network(self) -> Model:
         with self._loading:

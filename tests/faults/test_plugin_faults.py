@@ -227,7 +227,7 @@ def test_the_search_and_the_evaluator_keep_the_journal(tmp_path: Path) -> None:
         with pytest.raises(PluginError) as raised:
             Agent("game24", plugins[0], evaluator=plugins[1], backend=Oracle()).solve("4 9 10 13", journal=path)
         assert [event.type for event in read_journal(path)][-2:] == ["failed", "end"]
-        agent, text = Agent.from_journal(path)
+        agent, text = Agent.from_journal(path, allow_code=True)
         with pytest.raises(PluginError) as again:
             asyncio.run(agent.run(text, journal=path, resume=True).result())
         assert essence(again.value.result)["tree"] == essence(raised.value.result)["tree"]

@@ -13,6 +13,7 @@ import typer
 
 from ..display.text import printable
 from ..errors import ConfigError, InputError
+from ..text import INPUT_BYTES, argument, clean, decode, lines
 
 if TYPE_CHECKING:
     from ..task import Task
@@ -60,7 +61,8 @@ Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="NAME=VALUE",
-        help="An option of the search (b=5), the evaluator (evaluator.samples=3) or the backend (backend.threads=2).",
+        help="An option of the search (b=5), the evaluator (evaluator.samples=3), the backend (backend.threads=2) or "
+        "the task's sampling (sampling.value.max_tokens=64).",
     ),
 ]  # fmt: skip
 Variables = Annotated[
@@ -70,8 +72,20 @@ NoLegality = Annotated[
     bool, typer.Option("--no-legality", help="Keep illegal thoughts, to measure the effect of the filter.")
 ]
 AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Allow Python code outside the registry, as a task or as its checker.")
+    bool,
+    typer.Option("--allow-code", help="Allow Python code outside the registry that a task or a journal names."),
 ]
+Fsync = Annotated[
+    bool,
+    typer.Option("--fsync", help="Wait until each line of a journal is on the disk, against power cuts."),
+]
+Trusted = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="backend.NAME=VALUE",
+        help="Confirm or replace an option that says where requests go, such as backend.base_url.",
+    ),
+]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and only JSON, on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Live = Annotated[bool, typer.Option("--live", help="Show the growing tree on the terminal, best paths first.")]
@@ -82,13 +96,28 @@ MaxSeconds = Annotated[float | None, typer.Option(help="Limit on wall-clock time
 MaxDollars = Annotated[float | None, typer.Option(help="Limit on cost; requires a backend with a known price.")]
 
 
+def echo(text: str, *, newline: bool = True) -> None:
+    """Print a text for the user on standard output, without what could control a terminal."""
+    typer.echo(printable(text), nl=newline)
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Check that every word of a command line is UTF-8 text. Raises InputError naming the first that is not."""
+    for number, word in enumerate(words, 1):
+        if clean(word) != word:
+            raise InputError(f"argument {number}, {word!a}, is not UTF-8 text")
+
+
 def say(text: str) -> None:
     """Print a line for the user on standard error."""
     typer.echo(printable(text), err=True)
 
 
-def pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
-    """Read ``name=value`` words into a mapping. Raises ConfigError that lists every wrong word."""
+def pairs(words: Sequence[str] | None, option: str, *, texts: bool = False) -> dict[str, str]:
+    """Read ``name=value`` words into a mapping; values that are ``texts`` keep the blanks around them.
+
+    Raises ConfigError that lists every wrong word.
+    """
     values: dict[str, str] = {}
     faults = []
     for word in words or ():
@@ -97,7 +126,7 @@ def pairs(words: Sequence[str] | None, option: str) -> dict[str, str]:
             faults.append(f"{option} {word}: expected NAME=VALUE")
         elif name.strip() in values:
             faults.append(f"{option} {word}: {name.strip()!r} is given twice")
-        values[name.strip()] = value.strip()
+        values[name.strip()] = value if texts else value.strip()
     if faults:
         raise ConfigError("\n".join(faults))
     return values
@@ -133,7 +162,7 @@ def check_png(path: Path, example: str) -> None:
 def read_inputs(task: Task, words: Sequence[str] | None) -> list[str]:
     """The inputs from the command line or standard input, else the first example of the task. Raises InputError."""
     if words and list(words) != ["-"]:
-        inputs = list(words)
+        inputs = [argument(word) for word in words]
     else:
         inputs = _read_lines(requested=bool(words))
         if not inputs and words:
@@ -156,7 +185,10 @@ def _read_lines(*, requested: bool) -> list[str]:
     if _stdin_is_silent():
         say("Reading inputs from standard input, one a line, until it ends; --input gives one on the command line.")
     try:
-        return [line for line in sys.stdin.read().splitlines() if line.strip()]
+        content = sys.stdin.buffer.read(INPUT_BYTES + 1)
+        if len(content) > INPUT_BYTES:
+            raise InputError(f"standard input has more than {INPUT_BYTES >> 20} MiB")
+        return [line for line in lines(decode(content)) if line.strip()]
     except UnicodeDecodeError as error:
         raise InputError(f"standard input is not UTF-8 text ({error.reason} at byte {error.start})") from error
 

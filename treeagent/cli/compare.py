@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from .. import extras
 from ..errors import ConfigError, UnknownNameError
+from ..jsonl import strict
 from . import arguments
 from .arguments import INTERRUPTED, SOLVED, UNSOLVED, say
 from .option_groups import OutputOptions, RunOptions, SearchOptions, TreeLimitOptions, with_option_groups
@@ -118,7 +118,7 @@ def compare(
     if result.passes:
         report = compare_report.to_json(result, {"task": task.name, "search": search.search, "seed": run.seed})
         _write_files(result, report, report_file, plot)
-        typer.echo(json.dumps(report) if output.as_json else compare_report.report(result))
+        typer.echo(strict(report) if output.as_json else compare_report.report(result))
     if result.interrupted:
         say(f"Interrupted: {len(result.passes)} of {repeat} repeats are complete.")
         raise typer.Exit(INTERRUPTED)
@@ -137,7 +137,7 @@ def _write_files(result: RaceResult, report: dict[str, Any], report_file: Path |
     """Write the requested files. Raises ConfigError."""
     try:
         if report_file is not None:
-            report_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8", newline="\n")
+            report_file.write_text(strict(report, indent=1) + "\n", encoding="utf-8", newline="\n")
             say(f"wrote {report_file}")
         if plot is not None and result.difference is None and len(result.passes) > 1:
             from .compare_plot import draw_speedups

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,8 +13,9 @@ import typer
 
 from .. import extras
 from ..errors import ConfigError
+from ..jsonl import strict
 from . import arguments
-from .arguments import INTERRUPTED, PLUGIN_FAILED, SOLVED, say
+from .arguments import INTERRUPTED, PLUGIN_FAILED, SOLVED, echo, say
 from .option_groups import BackendOptions, LimitOptions, OutputOptions, RunOptions, SearchOptions, with_option_groups
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def evaluate(
     ] = None,
     run: RunOptions,
     limits: LimitOptions,
+    fsync: arguments.Fsync = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Plot accuracy, time, tokens and judgements.")
     ] = None,
@@ -84,8 +85,9 @@ def evaluate(
     agent = Agent(
         task, search.search, backend=backend.backend, model=backend.model, evaluator=search.evaluator,
         evaluator_model=backend.evaluator_model, options=options, seed=run.seed, budget=budget,
-        legality=not run.no_legality, allow_code=run.allow_code,
+        legality=not run.no_legality, allow_code=run.allow_code, fsync=fsync,
     )  # fmt: skip
+    agent.find_models()
     settings = settings_of(agent, problems, seed=run.seed, budget=budget)
     with _folder(out) as folder, closing(open_outcomes(folder, settings)) as store:
         evaluation = Evaluation(agent, problems, store, folder / JOURNALS, at_once, max_errors)
@@ -101,13 +103,20 @@ def evaluate(
         _draw(plot, title, outcomes, total)
     if output.as_json:
         report = {"settings": settings, **total.to_json()}
-        report |= {"at_once": at_once, "seconds": this_run.seconds, "engine": this_run.engine}
+        report |= {
+            "rows_without_gold": problems.ungraded,
+            "at_once": at_once,
+            "seconds": this_run.seconds,
+            "engine": this_run.engine,
+        }
         report["against"] = None if comparison is None else {"folder": str(against), **asdict(comparison)}
-        typer.echo(json.dumps(report))
+        typer.echo(strict(report))
     else:
-        typer.echo(eval_report.report(title, total, this_run.seconds, this_run.engine))
+        echo(eval_report.report(title, total, this_run.seconds, this_run.engine))
+        if problems.ungraded:
+            echo(f"{problems.ungraded:,} of {len(problems.rows):,} rows have no gold answer")
         if against is not None:
-            typer.echo(eval_report.against(comparison, str(out or "this run"), str(against)))
+            echo(eval_report.against(comparison, str(out or "this run"), str(against)))
     _exit(evaluation, outcomes, out, interrupted=this_run.interrupted)
 
 

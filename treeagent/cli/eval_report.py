@@ -10,7 +10,7 @@ from ..display.text import printable
 from ..evaluation.outcomes import Outcome
 from ..evaluation.statistics import Paired
 from ..evaluation.summary import Summary
-from .metrics_text import paragraph
+from .metrics_text import lost, paragraph, shown
 
 
 def report(title: str, summary: Summary, seconds: float | None, engine: Mapping[str, Any]) -> str:
@@ -23,8 +23,10 @@ def report(title: str, summary: Summary, seconds: float | None, engine: Mapping[
         f"{tokens} tokens, {summary.calls:,} calls, dollars {dollars}"
         + ("" if seconds is None else f", {seconds:.1f} s this time"),
         f"a problem took {_seconds(summary.p50)} (median), {_seconds(summary.p99)} (99 %), others running beside it",
-        f"{summary.thoughts:,} thoughts, {summary.unparsed:,} unparsed; {summary.judged:,} judged, "
-        f"{summary.judgements_unparsed:,} judgements unparsed",
+        f"{summary.thoughts:,} thoughts, {shown(summary.duplicates)} duplicates merged, {summary.illegal:,} illegal, "
+        f"{summary.unparsed:,} unparsed",
+        f"{summary.judged:,} judged, {summary.judgements_unparsed:,} judgements unparsed",
+        *lost(summary),
     ]
     if set(summary.ended) - {"finished"}:
         lines.append("ended: " + ", ".join(f"{why} {count}" for why, count in summary.ended.items()))
@@ -36,7 +38,8 @@ def accuracy(summary: Summary) -> str:
     """The share of solved problems with its interval; with failures, the range it lies in."""
     share, done = summary.accuracy, f"{summary.run} of {summary.wanted} problems run"
     if share.value is None:
-        verdict = "accuracy unknown: no problem has a verdict"
+        none = "no row has a gold answer" if summary.ungraded else "no problem has a verdict"
+        verdict = f"accuracy unknown: {none}"
     elif summary.bounds is None:
         verdict = f"accuracy {share.value:.1%} [{share.low:.1%} - {share.high:.1%}], {share.part} of {share.whole}"
     else:
@@ -45,6 +48,10 @@ def accuracy(summary: Summary) -> str:
             f"(all of them wrong) and {summary.bounds[1]:.1%} (all right); "
             f"of the others {share.part} of {share.whole} are right"
         )
+    graded = summary.accuracy.whole
+    if summary.ungraded and graded:
+        rows = "1 row has" if summary.ungraded == 1 else f"{summary.ungraded} rows have"
+        verdict += f"{' graded' if summary.bounds is None else ''}; {rows} no gold answer"
     missing = f"; {summary.unanswered} without any answer" if summary.unanswered else ""
     return f"{verdict}{missing} ({done})"
 

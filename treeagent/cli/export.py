@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,8 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigError
-from .arguments import say
+from ..jsonl import strict
+from .arguments import echo, say
 
 
 class Format(str, Enum):
@@ -38,7 +38,7 @@ def export(
 
     rebuilt = rebuild(read(run))
     if format is Format.json:
-        text = json.dumps(rebuilt.to_json(), indent=1) + "\n"
+        text = strict(rebuilt.to_json(), indent=1) + "\n"
     elif format is Format.mermaid:
         text = rebuilt.tree.to_mermaid(rebuilt.solution)
     else:
@@ -46,7 +46,7 @@ def export(
 
         text = draw(rebuilt.tree, rebuilt.solution, solved=rebuilt.solved, leaves=leaves)
     if output is None:
-        typer.echo(text, nl=False)
+        echo(text, newline=False)
         return
     try:
         output.write_text(text, encoding="utf-8", newline="\n")

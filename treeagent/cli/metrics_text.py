@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 AT_MOST = 6
 """Members shown of a list."""
@@ -25,6 +25,42 @@ def paragraph(title: str, figures: Mapping[str, Any]) -> list[str]:
         break_on_hyphens=False,
     )
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
+
+
+class Lost(Protocol):
+    """Counts of what a model's completions did not give."""
+
+    @property
+    def truncated(self) -> int | None:
+        """Cut off at ``max_tokens``."""
+
+    @property
+    def empty(self) -> int | None:
+        """Those of them without any text."""
+
+    @property
+    def refused(self) -> int | None:
+        """Refused by the backend."""
+
+    @property
+    def missing(self) -> int | None:
+        """Asked for and not given."""
+
+
+def lost(counts: Lost) -> list[str]:
+    """A line on completions that were cut off, refused or did not come; none when there are none."""
+    parts = [
+        f"{shown(count)} {what}"
+        for count, what in (
+            (counts.truncated, "cut off at max_tokens"),
+            (counts.empty, "of them before any text (raise sampling.ROLE.max_tokens)"),
+            (counts.refused, "refused"),
+            (counts.missing, "missing"),
+        )
+        if count is None or count
+    ]
+    known = any((counts.truncated, counts.empty, counts.refused, counts.missing))
+    return [f"completions: {', '.join(parts)}"] if known else []
 
 
 def shown(value: Any) -> str:

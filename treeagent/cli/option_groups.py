@@ -61,7 +61,7 @@ class RunOptions:
 
     def task_variables(self) -> dict[str, str]:
         """The ``--var`` words by name. Raises ConfigError."""
-        return arguments.pairs(self.variables, "--var")
+        return arguments.pairs(self.variables, "--var", texts=True)
 
     def load_task(self, name: str) -> Task:
         """The task with its variables. Raises ConfigError."""
@@ -104,11 +104,11 @@ class OutputOptions:
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
     """Expand every parameter of ``command`` that is annotated with a dataclass into the fields of that dataclass."""
-    hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type] = {}
     parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(command).parameters.values():
-        annotation = hints[parameter.name]
+    # Not get_type_hints: in Python 3.10 it wraps the annotation of a parameter with the default None in Optional.
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        annotation = parameter.annotation
         if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
             groups[parameter.name] = annotation
             parameters.extend(_fields_as_parameters(annotation))

@@ -6,10 +6,9 @@ import dataclasses
 import inspect
 from typing import Any
 
-import typer
-
 from .. import registry
 from ..errors import ConfigError
+from .arguments import echo
 
 
 def plugins() -> None:
@@ -18,16 +17,16 @@ def plugins() -> None:
     Set options with ``--set``: ``b=5`` for a search, ``evaluator.samples=3``, ``backend.threads=2``.
     """
     for kind in registry.KINDS:
-        typer.echo(f"{kind}:")
+        echo(f"{kind}:")
         for name in registry.names(kind):
             try:
                 cls = registry.load(kind, name)
             except ConfigError as error:
-                typer.echo(f"  {name}: cannot be used: {error}")
+                echo(f"  {name}: cannot be used: {error}")
                 continue
-            typer.echo(f"  {name}: {_first_line(cls)}")
+            echo(f"  {name}: {_first_line(cls)}")
             for option in _options(cls):
-                typer.echo(f"      {option}")
+                echo(f"      {option}")
 
 
 def _first_line(cls: Any) -> str:

@@ -15,6 +15,8 @@ from ..display.progress import Lines, Progress, Screen
 from ..display.text import printable
 from ..errors import ConfigError
 from ..stop_signals import STOP_SIGNALS
+from ..text import lines as split_lines
+from ..text import strip_breaks
 from .arguments import say
 from .metrics_text import paragraph
 
@@ -72,7 +74,7 @@ def report(task: str, result: Result) -> str:
         lines.append("No solution found.")
     else:
         verdict = {True: "solved", False: "wrong: the task's own check refuses it", None: "not verified"}[result.solved]
-        lines.append(f"Answer: {_indent(result.answer)}  ({verdict})")
+        lines.append(f"Answer: {_indent(result.answer) or _NO_STEPS}  ({verdict})")
     lines.extend(_bill(result))
     lines.extend(paragraph("engine", result.engine))
     return printable("\n".join(lines))
@@ -91,6 +93,9 @@ def _bill(result: Result) -> list[str]:
         f"{counts.unparsed:,} unparsed, {counts.judgements_unparsed:,} judgements unparsed",
         *_lacking(result),
     ]
+
+
+_NO_STEPS = "no step is needed, the input is solved as it stands"
 
 
 def _lacking(result: Result) -> list[str]:
@@ -127,7 +132,7 @@ def _known(amount: int | None) -> str:
 
 def _indent(text: str) -> str:
     """The text with further lines indented below the first."""
-    return "\n     ".join(text.strip().splitlines())
+    return "\n     ".join(split_lines(strip_breaks(text)))
 
 
 def view_for(console: Console, write: Callable[[str], None], *, quiet: bool = False, live: bool = False) -> Progress:

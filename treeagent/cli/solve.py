@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import BackendError, JournalError, PluginError, TreeagentError
+from ..jsonl import strict
 from . import arguments
 from .arguments import INTERRUPTED, SOLVED, UNSOLVED, say
 from .option_groups import BackendOptions, LimitOptions, OutputOptions, RunOptions, SearchOptions, with_option_groups
@@ -36,6 +36,7 @@ def solve(
             help="Record the run, for resume, replay, export; several inputs write RUN.1.jsonl, RUN.2.jsonl ...",
         ),
     ] = None,
+    fsync: arguments.Fsync = False,
     output: OutputOptions,
     live: arguments.Live = False,
 ) -> None:
@@ -57,7 +58,7 @@ def solve(
         agent = Agent(
             search.task, search.search, backend=backend.backend, model=backend.model, evaluator=search.evaluator,
             evaluator_model=backend.evaluator_model, options=options, variables=variables, seed=run.seed,
-            budget=budget, legality=not run.no_legality, allow_code=run.allow_code,
+            budget=budget, legality=not run.no_legality, allow_code=run.allow_code, fsync=fsync,
         )  # fmt: skip
     code = SOLVED
     for text, path in zip(inputs, journals, strict=True):
@@ -71,28 +72,29 @@ def solve(
 def resume(
     *,
     run: Annotated[Path, typer.Argument(metavar="RUN.jsonl", help="A journal written by 'solve --journal'.")],
+    settings: arguments.Trusted = None,
     limits: LimitOptions,
     allow_code: arguments.AllowCode = False,
+    fsync: arguments.Fsync = False,
     output: OutputOptions,
     live: arguments.Live = False,
 ) -> None:
     """Continue a run from its journal without repeating any request that the journal answers.
 
-    New limits replace those of the run. A finished run prints its result again.
+    New limits replace those of the run. A finished run prints its result again. An address or the name of a secret in
+    the journal is used only if it is repeated with --set.
     """
     from ..runtime import journal
     from ..runtime.agent import Agent
     from .session import view
 
-    recorded = journal.recorded(journal.read(run))
-    budget = limits.budget(recorded.get("budget"))
-    settings = recorded.get("settings", {})
-    names = (str((settings.get(part) or {}).get("name")) for part in ("search", "evaluator", "backend"))
-    arguments.reach_local_code(*names, allow_code=allow_code)
+    budget = limits.budget(journal.recorded_run(run).budget.model_dump())
+    trusted = arguments.pairs(settings, "--set")
+    arguments.reach_local_code(allow_code=allow_code)
     progress = view(quiet=output.quiet, live=live)
     with progress:
         progress.begin(f"loading the backend of {run}")
-        agent, text = Agent.from_journal(run, budget=budget, allow_code=allow_code)
+        agent, text = Agent.from_journal(run, trusted=trusted, budget=budget, allow_code=allow_code, fsync=fsync)
     raise typer.Exit(_search_and_print(agent, text, progress, journal=run, resume=True, as_json=output.as_json))
 
 
@@ -132,4 +134,4 @@ def _search_and_print(
 def _print(agent: Agent, result: Result, *, as_json: bool) -> None:
     from .session import report
 
-    typer.echo(json.dumps(result.to_json()) if as_json else report(agent.task.name, result))
+    typer.echo(strict(result.to_json()) if as_json else report(agent.task.name, result))

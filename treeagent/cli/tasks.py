@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..display.text import printable
 from ..errors import ConfigError
 from . import arguments
-from .arguments import say
+from .arguments import echo, say
 
 if TYPE_CHECKING:
     from ..task import Task
@@ -34,7 +33,7 @@ def list_() -> None:
             description = Task.load(name).description
         except ConfigError as error:
             description = f"cannot be used: {error}"
-        typer.echo(f"{name:<{width}}  {description}")
+        echo(f"{name:<{width}}  {description}")
 
 
 @app.command()
@@ -49,20 +48,20 @@ def show(
     from ..task import Task
 
     arguments.reach_local_code(allow_code=allow_code)
-    task = Task.load(name, variables=arguments.pairs(variables, "--var"), allow_code=allow_code)
+    task = Task.load(name, variables=arguments.pairs(variables, "--var", texts=True), allow_code=allow_code)
     example = task.examples[0]
-    typer.echo(f"{task.name} (version {task.version}): {task.description}")
-    typer.echo(f"input: {task.input_form}, such as {', '.join(map(repr, task.examples))}")
+    echo(f"{task.name} (version {task.version}): {task.description}")
+    echo(f"input: {task.input_form}, such as {', '.join(map(repr, task.examples))}")
     for line in _abilities(task):
-        typer.echo(line)
+        echo(line)
     input = task.read_input(example)
     root = task.root(input)
     for role in task.roles:
         sampling, count = task.sampling(role)
         how = f"{count} of at most {sampling.max_tokens} tokens, temperature {sampling.temperature:g}"
-        typer.echo(f"\n--- {role}: {how}")
+        echo(f"\n--- {role}: {how}")
         choices = [{"state": root.state, "text": "", "steps": []}]
-        typer.echo(printable(task.prompt(role, input, root, [], choices=choices)))
+        echo(task.prompt(role, input, root, [], choices=choices))
 
 
 @app.command()
@@ -83,9 +82,9 @@ def new(
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from error
     word = shlex.quote(str(path))
-    typer.echo(f"wrote {path}")
-    typer.echo(f"check it:  treeagent tasks validate {word}")
-    typer.echo(f"run it:    treeagent solve --task {word}")
+    echo(f"wrote {path}")
+    echo(f"check it:  treeagent tasks validate {word}")
+    echo(f"run it:    treeagent solve --task {word}")
 
 
 @app.command()
@@ -95,34 +94,59 @@ def validate(
 ) -> None:
     """Render every prompt with every example and report all problems as FILE:LINE:KEY: what is wrong.
 
-    Exit codes: 0 no problem; 2 at least one.
+    What is probably a mistake, though the task can be run, is a warning: a prompt that ignores the input, for instance.
+    The first row of the data is shown as it is read, with its gold answer.
+
+    Exit codes: 0 no problem, warnings aside; 2 at least one.
     """
     arguments.reach_local_code(allow_code=allow_code)
     wrong = False
     for name in names:
-        task, problems = _checked(name, allow_code=allow_code)
+        task, problems, warnings = _checked(name, allow_code=allow_code)
         for problem in problems:
             say(problem)
+        for warning in warnings:
+            say(f"warning: {warning}")
         wrong = wrong or bool(problems)
         if task is not None and not problems:
-            typer.echo(f"{name}: no problem found")
-            for line in _abilities(task):
-                typer.echo(f"  {line}")
+            echo(f"{name}: no problem found{f', {_counted(warnings)}' if warnings else ''}")
+            for line in [*_abilities(task), *_first_row(task)]:
+                echo(f"  {line}")
     if wrong:
         raise typer.Exit(arguments.WRONG)
 
 
-def _checked(name: str, *, allow_code: bool) -> tuple[Task | None, list[str]]:
+def _counted(warnings: list[str]) -> str:
+    return f"{len(warnings)} warning{'' if len(warnings) == 1 else 's'}"
+
+
+def _checked(name: str, *, allow_code: bool) -> tuple[Task | None, list[str], list[str]]:
+    """The task, its problems and its warnings."""
     from ..task import Task
-    from ..taskfile import dataset
+    from ..taskfile import advice, dataset
 
     try:
         task = Task.load(name, allow_code=allow_code)
+        problems = [*advice.unknown_evaluator(task), *advice.failing(task)]
+        warnings = advice.warnings(task)
         if task.data is not None:
             dataset.load(task)
     except ConfigError as error:
-        return None, [str(problem) for problem in error.problems]
-    return task, []
+        return None, [str(problem) for problem in error.problems], []
+    return task, [str(problem) for problem in problems], [str(problem) for problem in warnings]
+
+
+def _first_row(task: Task) -> Iterator[str]:
+    """The number of rows, and the first one with its gold answer."""
+    from ..taskfile import dataset, readers
+
+    if task.data is None:
+        return
+    rows = dataset.load(task).rows
+    yield f"data: {len(rows):,} row{'' if len(rows) == 1 else 's'}; the first is {rows[0].input!r}"
+    _, records = readers.records(task.data.file, task.data.folder, task.data.sha256)
+    gold = dataset.gold_answer(task.data.gold, records[rows[0].number])
+    yield "its gold answer: " + ("none; its answer cannot be graded" if gold is None else repr(gold))
 
 
 def _abilities(task: Task) -> Iterator[str]:
@@ -133,7 +157,7 @@ def _abilities(task: Task) -> Iterator[str]:
         yield f"{title}: {', '.join(supported) or 'none'}" + (
             f" (not {'; not '.join(unsupported)})" if unsupported else ""
         )
-    check = "exactly, by its checker" if task.can_verify else "not by itself: an answer is printed as not verified"
+    check = "exactly, by the task itself" if task.can_verify else "not by itself: an answer is printed as not verified"
     yield f"answers are verified {check}" if task.can_verify else f"answers: {check}"
 
 

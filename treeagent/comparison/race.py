@@ -137,16 +137,15 @@ class Race:
         return Pass.of([result for result, _ in records], verdicts, read_metrics()), records
 
     def _verdict(self, row: DataRow, result: Result) -> bool | None:
-        """The verdict of the gold answer, else of the task; an input without an answer is not solved.
+        """The verdict of the gold answer, else of the task; None where neither can tell.
 
         Raises InputError for a gold answer that cannot be read.
         """
-        if len(self.data.gold):
-            try:
-                return self.data.gold.grade(row, result.answer)
-            except ValueError as error:
-                raise InputError(f"{row.input}: its gold answer cannot be read: {error}") from error
-        return False if result.answer is None else result.solved
+        try:
+            verdict = self.data.gold.grade(row, result.answer)
+        except ValueError as error:
+            raise InputError(f"{row.input}: its gold answer cannot be read: {error}") from error
+        return result.solved if verdict is None else verdict
 
     def _compare(
         self, name: str, number: int, expected: Sequence[SearchRecord], got: Sequence[SearchRecord]

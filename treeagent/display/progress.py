@@ -88,6 +88,7 @@ class Progress:
         self.tally = Tally()
         self.stage = ""
         self._began = clock()
+        self._reasons: set[str] = set()
 
     def __enter__(self) -> Progress:
         return self
@@ -102,6 +103,10 @@ class Progress:
     def event(self, event: Event) -> None:
         """Count an event of the run."""
         self.tally.feed(event)
+        reason = event.data.get("reason") if event.type == "dropped" else None
+        if reason is not None and reason not in self._reasons:
+            self._reasons.add(reason)
+            self.note(f"A step could not be read: {reason}.")
 
     def note(self, text: str) -> None:
         """Show a message at once."""

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+from ..text import printable
 
-
-def printable(text: str, keep: str = "\n\t") -> str:
-    """The text with every unprintable character replaced, except those in ``keep``.
-
-    The output of a model must not control a terminal: it may hold escape sequences or bidirectional overrides.
-    """
-    return "".join(char if char.isprintable() or char in keep else REPLACEMENT for char in text)
+__all__ = ["one_line", "printable"]
 
 
 def one_line(text: str, width: int | None = None) -> str:

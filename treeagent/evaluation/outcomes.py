@@ -14,12 +14,14 @@ from typing import Any, TextIO
 
 from pydantic import TypeAdapter, ValidationError
 
-from .. import jsonl
+from .. import file_lock, jsonl
 from ..errors import JournalError
+from ..options import same_value
 from ..runtime.result import Result
 from ..sums import total
 
 FORMAT = 1
+_LONGEST = 200  # characters of a setting in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class Outcome:
     input: str
     answer: str | None = None
     right: bool | None = None
-    """The verdict of the gold answer, else of the task; None when neither can tell. False without an answer."""
+    """The verdict of the gold answer, else of the task; None when neither can tell. False without an answer where one
+    of them could tell."""
     ended: str = "failed"
     error: str | None = None
     """The failure of a backend or another plug-in, for a problem without a verdict. Not a wrong answer."""
@@ -85,20 +88,26 @@ class Outcomes:
         self.known: dict[int, Outcome] = {}
         header = {"type": "eval", "format": FORMAT, "settings": settings}
         try:
-            fresh = not path.exists() or jsonl.torn_at_once(path, '{"type": "eval", ')
-            if not fresh:
-                recorded, self.known, end = read(path)
-                _check_settings(path, recorded, json.loads(json.dumps(settings)))
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: TextIO = path.open("a+", encoding="utf-8", newline="\n")
-            _lock(self._file, path)
-            if fresh:
-                self._file.truncate(0)
-                jsonl.append(self._file, header)
-            else:
-                self._file.truncate(end)
+            self._file: TextIO = file_lock.open_to_write(path, "evaluation", create=True)
+            try:  # nothing is read before the file is locked: another process might add to it
+                self._begin(header)
+            except BaseException:
+                self.close()
+                raise
         except OSError as error:
             raise JournalError(f"cannot write the evaluation {path}: {error.strerror}") from error
+
+    def _begin(self, header: dict[str, Any]) -> None:
+        """Write the first line, or read the file and cut off a torn last line. Raises JournalError and OSError."""
+        if jsonl.torn_at_once(self.path, '{"type": "eval", '):
+            self._file.truncate(0)
+            jsonl.append(self._file, header)
+            return
+        recorded, self.known, end = read(self.path)
+        _check_settings(self.path, recorded, json.loads(json.dumps(header["settings"])))
+        self._file.truncate(end)
+        self._file.seek(end)
 
     @property
     def done(self) -> set[int]:
@@ -115,7 +124,7 @@ class Outcomes:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        file_lock.close(self._file)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[int, Outcome], int]:
@@ -152,23 +161,20 @@ def _check_settings(path: Path, recorded: dict[str, Any], settings: dict[str, An
     """Raise JournalError at the first setting in which two evaluations differ."""
     for key in dict.fromkeys((*recorded, *settings)):
         before, now = recorded.get(key), settings.get(key)
-        if before == now:
+        if same_value(before, now):
             continue
         if isinstance(before, dict) and isinstance(now, dict):
             _check_settings(path, before, now, f"{where}{key}.")
+            continue  # they differ in how a value is written only
         raise JournalError(
-            f"{path} is another evaluation: its {where}{key} is {before!r}, this one's is {now!r}. Give another folder "
-            "with --out, or the same settings to continue it."
+            f"{path} is another evaluation: its {where}{key} is {_shown(before)}, this one's is {_shown(now)}. Give "
+            "another folder with --out, or the same settings to continue it."
         )
 
 
-def _lock(file: TextIO, path: Path) -> None:
-    """Lock the file against other processes while it is open. Raises JournalError when it is locked."""
-    try:
-        import fcntl  # noqa: PLC0415  # Windows has none
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise JournalError(f"another process is writing the evaluation {path}; wait for it, or stop it") from error
+def _shown(setting: Any) -> str:
+    """A setting in a line; of many row numbers their count and their ends."""
+    if isinstance(setting, list) and len(setting) > 8:
+        return f"{len(setting):,} values from {setting[0]!r} to {setting[-1]!r}"
+    text = repr(setting)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

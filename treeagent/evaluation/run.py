@@ -122,7 +122,7 @@ class Evaluation:
         return Outcome.of(row.number, result, right, values)
 
     def _verdict(self, row: DataRow, result: Result) -> bool | None:
-        """The verdict of the gold answer, else of the task; an input without an answer is not solved.
+        """The verdict of the gold answer, else of the task; None where neither can tell.
 
         Raises InputError for a gold answer that cannot be read, and PluginError.
         """
@@ -130,9 +130,7 @@ class Evaluation:
             verdict = self.data.gold.grade(row, result.answer)
         except ValueError as error:
             raise InputError(f"its gold answer cannot be read: {error}") from error
-        if verdict is not None:
-            return verdict
-        return False if result.answer is None else result.solved
+        return result.solved if verdict is None else verdict
 
 
 def settings_of(agent: Agent, problems: Data, *, seed: int, budget: Budget) -> dict[str, Any]:

@@ -25,8 +25,10 @@ class Summary:
     """Share of solved problems among those with a verdict."""
     bounds: tuple[float, float] | None
     """The accuracy if all failed problems were wrong, and if all were right; None when none failed."""
+    ungraded: int
+    """Problems without a verdict that did not fail: no gold answer, and no check of the task. Not in the accuracy."""
     unanswered: int
-    """Problems that ended without any answer; they count as wrong."""
+    """Problems that ended without any answer; graded ones of them count as wrong."""
     ended: dict[str, int]
     """Number of searches by the reason of their end."""
     tokens: int | None
@@ -38,6 +40,13 @@ class Summary:
     p99: float | None
     thoughts: int
     unparsed: int
+    illegal: int
+    duplicates: int | None
+    """This and the next four are unknown when a file of before has no such count."""
+    truncated: int | None
+    empty: int | None
+    refused: int | None
+    missing: int | None
     judged: int
     judgements_unparsed: int
     ranking: Ranking
@@ -60,6 +69,7 @@ def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
         failed=failed,
         accuracy=share(right, len(known)),
         bounds=(right / whole, (right + failed) / whole) if failed else None,
+        ungraded=len(fine) - len(known),
         unanswered=sum(outcome.answer is None for outcome in fine),
         ended=dict(Counter(outcome.ended for outcome in everything).most_common()),
         tokens=total(*(outcome.tokens for outcome in fine)),
@@ -70,6 +80,12 @@ def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
         p99=percentile([outcome.seconds for outcome in fine], 0.99),
         thoughts=sum(outcome.thoughts for outcome in fine),
         unparsed=sum(outcome.unparsed for outcome in fine),
+        illegal=sum(outcome.illegal for outcome in fine),
+        duplicates=total(*(outcome.duplicates for outcome in fine)),
+        truncated=total(*(outcome.truncated for outcome in fine)),
+        empty=total(*(outcome.empty for outcome in fine)),
+        refused=total(*(outcome.refused for outcome in fine)),
+        missing=total(*(outcome.missing for outcome in fine)),
         judged=sum(outcome.judged for outcome in fine),
         judgements_unparsed=sum(outcome.judgements_unparsed for outcome in fine),
         ranking=ranking([outcome.values for outcome in fine]),

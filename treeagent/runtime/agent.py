@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ..backend import Backend
-from ..errors import ConfigError, JournalError, TreeagentError
+from ..errors import ConfigError, TreeagentError
 from ..evaluator import Evaluator
 from ..plugin_boundary import PluginBoundary
 from ..search import Search
 from ..task import ROLES, Scalar, Task
 from . import factory
 from .budget import Budget, Ledger
-from .journal import Event, read, recorded
+from .journal import Event, recorded_run
 from .result import Result
 from .run import Handler, Run, Setup
+from .sampling_options import read_changes
 
 
 class Agent:
@@ -31,14 +32,17 @@ class Agent:
         evaluator_model: another model for the evaluator's requests, on a backend of the same kind (``seed`` shares its
             draft model between the two), or a Backend for them; None: the generator's.
         evaluator: a registered name, ``module:Class``, or an Evaluator; the task's own choice when None.
-        options: options by name; ``evaluator.`` and ``backend.`` prefixes reach those two.
+        options: options by name; the prefixes ``evaluator.`` and ``backend.`` reach those two, and
+            ``sampling.ROLE.FIELD`` changes how the completions of a role are drawn.
         variables: values of the task's variables; not for a Task, which has its own.
         seed: every random choice derives from it.
         budget: upper limits of each run; None: no limits.
         legality: False keeps illegal thoughts, to measure the effect of the filter.
         allow_code: permit code outside the registry that the task or its file names.
+        fsync: wait until each line of a journal is on the disk, so that a power cut loses none.
 
-    Raises ConfigError, UnknownNameError or CapabilityError at once, before any request.
+    Raises ConfigError, UnknownNameError or CapabilityError at once; asks no server anything. A capability that a server
+    turns out to lack raises CapabilityError when a run begins.
     """
 
     def __init__(
@@ -56,12 +60,16 @@ class Agent:
         budget: Budget | None = None,
         legality: bool = True,
         allow_code: bool = False,
+        fsync: bool = False,
     ) -> None:
-        own, evaluator_options, backend_options = factory.split_options(options or {})
+        own, evaluator_options, backend_options, sampling_options = factory.split_options(options or {})
         self.seed, self.budget, self.legality = seed, budget or Budget(), legality
         self.task: Task = (
             task if isinstance(task, Task) else Task.load(task, variables=variables, allow_code=allow_code)
         )
+        changes = read_changes(sampling_options, self.task.roles, self.task.name)
+        if changes:
+            self.task = self.task.with_sampling(changes)
         self.search: Search = factory.open_plugin("search", search, own)
         evaluator = self.task.evaluator if evaluator is None else evaluator
         self.evaluator: Evaluator | None = (
@@ -85,6 +93,7 @@ class Agent:
             if isinstance(evaluator_model, Backend)
             else evaluator_model,
             "legality": legality,
+            **({"sampling": changes} if changes else {}),
         }
         inner = [("task", self.task.name, self.task)]
         with PluginBoundary("search", self.settings["search"]["name"], "its check of the task", inner=inner):
@@ -103,8 +112,15 @@ class Agent:
             )
         self._setup = Setup(
             self.task, self.search, self.evaluator, self.backend, self.judging, seed, self.budget, legality,
-            self.settings,
+            self.settings, fsync,
         )  # fmt: skip
+
+    def find_models(self) -> None:
+        """Load a backend whose model only loading shows, so that :attr:`settings` name it. Raises BackendError."""
+        for used in dict.fromkeys((self.backend, self.judging)):
+            if used.model is None:
+                used.load()
+        factory.name_models(self.settings, self.backend, self.judging)
 
     def _evaluator_backend(self, model: str | Backend | None) -> Backend:
         """The evaluator's backend. Raises ConfigError."""
@@ -156,23 +172,30 @@ class Agent:
         return Run(self._setup, input, None if journal is None else Path(journal), on_event, resume=resume)
 
     @classmethod
-    def from_journal(cls, path: str | Path, **changes: Any) -> tuple[Agent, str]:
-        """Agent and input of a journalled run. Raises JournalError, or ConfigError when the task has changed."""
-        events = read(Path(path))
-        data = recorded(events)
-        if not data:
-            raise JournalError(f"{path}: there is nothing to resume; the journal holds no whole line")
-        try:
-            input, settings, arguments = str(data["input"]), data["settings"], factory.agent_arguments(data)
-            task, search, version = settings["task"], settings["search"]["name"], settings["task_version"]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise JournalError(
-                f"{path}:1: the journal's first line is damaged ({error!r}); it cannot be resumed"
-            ) from error
-        agent = cls(task, search, **{**arguments, **changes})
+    def from_journal(
+        cls, path: str | Path, *, trusted: Mapping[str, Any] | None = None, allow_code: bool = False, **changes: Any
+    ) -> tuple[Agent, str]:
+        """Agent and input of a journalled run.
+
+        Args:
+            path: the journal. It may come from elsewhere, so neither code nor an address is taken from it as it is.
+            trusted: values of ``backend.NAME`` for options that say where requests go or which secret goes along
+                (:meth:`treeagent.Backend.guarded_options`); they replace those of the journal.
+            allow_code: permit parts outside the registry (``module:Class``), and those that the task names.
+            changes: other arguments of the agent.
+
+        Raises JournalError for a damaged journal, and ConfigError for what is not permitted or when the task has
+        changed.
+        """
+        run = recorded_run(Path(path))
+        arguments = factory.agent_arguments(
+            Path(path), run, trusted or {}, allow_code=allow_code, opens_backend="backend" not in changes
+        )
+        version = run.settings.task_version
+        agent = cls(run.settings.task, run.settings.search.name, allow_code=allow_code, **{**arguments, **changes})
         if agent.settings["task_version"] != version:
             raise ConfigError(
                 f"the journal was written with version {version} of task {agent.task.name!r}, "
                 f"which is now at version {agent.settings['task_version']}"
             )
-        return agent, input
+        return agent, run.input

@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from .. import aio
-from ..backend import Completion, Reply
+from ..backend import Reply
 from ..errors import RequestRefusedError
 from ..search import Count
 from ..task import Task
+from ..text import strip_breaks
 from ..thought import Judgement, Thought, Tree
 from .budget import BudgetExhausted, Ledger
 from .guarded_task import GuardedTask
 from .journal import Event
 from .request_broker import RequestBroker
 from .result import Counts, CutOff
-from .task_requests import TaskRequests
+from .task_requests import TaskRequests, first_completion
 from .thought_judge import JudgedBy, ThoughtJudge
 
 Emit = Callable[[Event], None]
@@ -53,6 +54,7 @@ class TreeExplorer:
         self._visits: dict[int, int] = {}
         self._siblings: dict[int, int] = {}
         self._attempts: set[int] = set()
+        self._pace, self._reading = aio.Pace(), asyncio.Lock()
 
     # Growing
 
@@ -103,7 +105,8 @@ class TreeExplorer:
                     continue
                 if reply is None:
                     continue  # refused: the branch ends here
-                grown[place] = self._read(thoughts[place], role, *reply, expansions[place][2], apart=apart)
+                async with self._reading:  # reply by reply, so that no thread's speed decides on numbers
+                    grown[place] = await self._read(thoughts[place], role, *reply, expansions[place][2], apart=apart)
                 if judge_each is not None:
                     judging += [asyncio.ensure_future(judge_each([child])) for child in grown[place]]
             if exhausted is not None:
@@ -130,7 +133,7 @@ class TreeExplorer:
         except RequestRefusedError:
             return None
 
-    def _read(
+    async def _read(
         self, parent: Thought, role: str, request: str, reply: Reply, most: int | None, *, apart: bool
     ) -> list[Thought]:
         """The new thoughts of a reply; unparsed, illegal and duplicate steps are counted and dropped unjudged."""
@@ -139,7 +142,7 @@ class TreeExplorer:
         for sample, completion in enumerate(reply.completions):
             if completion.finish == "refused":
                 continue
-            proposed = self._guarded.read_thoughts(role, completion.text, parent, steps)
+            proposed = await self._pace.in_thread(self._guarded.read_thoughts, role, completion.text, parent, steps)
             if not proposed and not completion.text.strip():
                 self.counts.unparsed += 1
             for step in proposed:
@@ -156,7 +159,7 @@ class TreeExplorer:
                 if fault is None and ((branch, step.key) in self._keys or step.key == self.root.key):
                     fault = "duplicate"
                 if fault is not None:
-                    self._drop(parent, index, step.text, fault)
+                    self._drop(parent, index, step.text, fault, step.reason)
                     continue
                 self._ledger.take_nodes(1)
                 self._keys |= {(None, step.key), (path[0], step.key)}
@@ -168,14 +171,15 @@ class TreeExplorer:
                 children.append(child)
         return children
 
-    def _drop(self, parent: Thought, index: int, text: str, why: str) -> None:
+    def _drop(self, parent: Thought, index: int, text: str, why: str, reason: str | None = None) -> None:
         if why == "duplicate":
             self.counts.duplicates += 1
         elif why == "illegal":
             self.counts.illegal += 1
         else:
             self.counts.unparsed += 1
-        self._emit(Event("dropped", {"id": parent.id, "index": index, "text": text, "why": why}))
+        event = {"id": parent.id, "index": index, "text": text, "why": why, "reason": reason}
+        self._emit(Event("dropped", event))
 
     def _add(self, thought: Thought) -> None:
         self.tree.add(thought)
@@ -204,11 +208,11 @@ class TreeExplorer:
         try:
             for index, task in enumerate(tasks):
                 reply = await task
-                completion = None if reply is None else _first(reply[1])
+                completion = None if reply is None else first_completion(reply[1])
                 if reply is None or completion is None:
                     continue
-                text = completion.text.strip()
-                answer = self._guarded.read_answer(text)
+                text = strip_breaks(completion.text)
+                answer = await self._pace.in_thread(self._guarded.read_answer, text)
                 thought = Thought(
                     len(self.tree), self.root.id, text, self.root.state, f"{role} {visit + index}", 1,
                     (visit + index,), True, answer, request=reply[0], sample=0,
@@ -243,10 +247,10 @@ class TreeExplorer:
             return thought
         if self.task.has("answer"):
             reply = await self._complete("answer", thought, 0, 1)
-            completion = None if reply is None else _first(reply[1])
+            completion = None if reply is None else first_completion(reply[1])
             if completion is None:
                 return thought
-            answer = self._guarded.read_answer(completion.text)
+            answer = await self._pace.in_thread(self._guarded.read_answer, completion.text)
         else:
             answer = self.path_answer(thought)
         if answer is None:
@@ -287,11 +291,6 @@ class TreeExplorer:
     def all_refused(self) -> bool:
         """Whether requests were made and the backend refused every one."""
         return self.refusal is not None and not self._requests.answered
-
-
-def _first(reply: Reply) -> Completion | None:
-    """The completion of a request for one; None where it was refused or did not come."""
-    return next((completion for completion in reply.completions if completion.finish != "refused"), None)
 
 
 def _for_each(number: Count, thoughts: Sequence[Thought]) -> Sequence[int | None]:

@@ -8,9 +8,9 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import registry
+from .. import registry, trust
 from ..backend import Backend
-from ..errors import CapabilityError, ConfigError
+from ..errors import CapabilityError, ConfigError, did_you_mean
 from ..evaluator import Evaluator
 from ..options import build
 from ..plugin_boundary import PluginBoundary
@@ -18,47 +18,101 @@ from ..search import Search
 from ..task import Task
 from ..taskfile import loader
 from .budget import Budget
+from .journal_schema import BackendSettings, NamedSettings, RecordedRun
 
 
-def agent_arguments(data: dict[str, Any]) -> dict[str, Any]:
-    """An agent's arguments from the first line of a journal. Raises KeyError, TypeError or AttributeError."""
-    settings = data["settings"]
-    backend, evaluator = settings["backend"], settings["evaluator"] or {"name": "value"}
-    options = {key: value for key, value in settings["search"].items() if key != "name"}
-    options |= {f"evaluator.{key}": value for key, value in evaluator.items() if key != "name"}
-    options |= {f"backend.{key}": value for key, value in backend["options"].items()}
+def agent_arguments(
+    path: Path, run: RecordedRun, trusted: Mapping[str, Any], *, allow_code: bool, opens_backend: bool = True
+) -> dict[str, Any]:
+    """An agent's arguments from a journal; ``trusted`` are the options that the user gives again.
+
+    Names of code and addresses that the user has not allowed are refused (:mod:`treeagent.trust`) before anything is
+    imported or opened. Without ``opens_backend`` the caller brings a backend. Raises ConfigError.
+    """
+    source, settings = f"the journal {path}", run.settings
+    evaluator = settings.evaluator or NamedSettings(name="value")
+    judging = settings.evaluator_model
+    names = [("task", settings.task), ("search", settings.search.name), ("evaluator", evaluator.name)]
+    names += [("backend", settings.backend.name)] if opens_backend else []
+    names += [("backend", judging.name)] if isinstance(judging, BackendSettings) else []
+    for kind, name in names:
+        if kind != "task" or not loader.is_path(name):
+            trust.check_code(kind, name, allow_code=allow_code, source=source)
+    repeated = _by_part(trusted)
+    options = {**settings.search.options, **{f"evaluator.{key}": value for key, value in evaluator.options.items()}}
+    for role, changes in settings.sampling.items():
+        options |= {f"sampling.{role}.{name}": value for name, value in changes.items()}
+    arguments: dict[str, Any] = {}
+    if opens_backend:
+        confirmed = _confirmed(source, "backend", settings.backend, repeated)
+        options |= {f"backend.{key}": value for key, value in confirmed.items()}
+        arguments = {"backend": settings.backend.name, "model": settings.backend.model}
+    if isinstance(judging, BackendSettings):
+        confirmed = _confirmed(source, "evaluator_model", judging, repeated)
+        judging_backend: str | Backend | None = open_backend(judging.name, judging.model, confirmed)
+    else:
+        judging_backend = judging
+    if unused := [f"{part}.{name}" for part, values in repeated.items() for name in values]:
+        raise ConfigError(
+            f"{unused[0]} cannot be changed: {source} continues with the settings that it was begun with. Only what "
+            "says where requests go, or which secret goes along, is given again."
+        )
     return {
-        "backend": backend["name"],
-        "model": backend["model"],
-        "evaluator": evaluator["name"],
-        "evaluator_model": _evaluator_model(settings.get("evaluator_model")),
+        **arguments,
+        "evaluator": evaluator.name,
+        "evaluator_model": judging_backend,
         "options": options,
-        "variables": settings["variables"],
-        "seed": data["seed"],
-        "budget": Budget(**data["budget"]),
-        "legality": settings["legality"],
+        "variables": settings.variables,
+        "seed": run.seed,
+        "budget": Budget(**run.budget.model_dump()),
+        "legality": settings.legality,
     }
 
 
-def _evaluator_model(recorded: str | dict[str, Any] | None) -> str | Backend | None:
-    """The evaluator's model, or its backend opened again."""
-    if isinstance(recorded, dict):
-        return open_backend(recorded["name"], recorded["model"], recorded["options"])
-    return recorded
+def _by_part(trusted: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options that were given again, by the backend they belong to. Raises ConfigError."""
+    parts: dict[str, dict[str, Any]] = {"backend": {}, "evaluator_model": {}}
+    for name, value in trusted.items():
+        part, _, option = name.partition(".")
+        if part not in parts or not option:
+            raise ConfigError(
+                f"option {name!r}: a journal's settings stand; only options of the backend that say where requests go "
+                "are given again, as backend.NAME, or evaluator_model.NAME for a backend of the evaluator's own"
+            )
+        parts[part][option] = value
+    return parts
 
 
-def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Options of the search, of the evaluator and of the backend, by their prefixes. Raises ConfigError."""
-    parts: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] = ({}, {}, {})
+def _confirmed(source: str, part: str, backend: BackendSettings, repeated: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The options of a recorded backend; those used are removed from ``repeated``. Raises ConfigError."""
+    guarded = _class("backend", backend.name).guarded_options()
+    given = {name: repeated[part].pop(name) for name in guarded if name in repeated[part]}
+    return trust.confirmed_options(source, part, backend.options, guarded, given)
+
+
+Options = dict[str, Any]
+_PREFIXES = ("evaluator", "backend", "sampling")
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[Options, Options, Options, Options]:
+    """Options of the search, the evaluator, the backend and the task's sampling, by their prefixes.
+
+    Raises ConfigError.
+    """
+    own: Options = {}
+    parts: dict[str, Options] = {prefix: {} for prefix in _PREFIXES}
     for key, value in options.items():
         prefix, _, rest = key.partition(".")
         if not rest:
-            parts[0][key] = value
-        elif prefix in ("evaluator", "backend"):
-            parts[1 if prefix == "evaluator" else 2][rest] = value
+            own[key] = value
+        elif prefix in parts:
+            parts[prefix][rest] = value
         else:
-            raise ConfigError(f"option {key!r}: the part before the dot must be 'evaluator' or 'backend'")
-    return parts
+            raise ConfigError(
+                f"option {key!r}: the part before the dot must be one of {', '.join(_PREFIXES)}."
+                f"{did_you_mean(prefix, _PREFIXES)}"
+            )
+    return own, parts["evaluator"], parts["backend"], parts["sampling"]
 
 
 def open_plugin(kind: str, plugin: Any, options: dict[str, Any]) -> Any:
@@ -97,7 +151,9 @@ def _named(backend: Backend, called: str) -> Backend:
 
 
 def _class(kind: str, name: str) -> Any:
-    cls, base = registry.load(kind, name), {"search": Search, "evaluator": Evaluator, "backend": Backend}[kind]
+    """The class of a name that the caller gives, or that was let through where a file gives it."""
+    base = {"search": Search, "evaluator": Evaluator, "backend": Backend}[kind]
+    cls = registry.load(kind, name, allow_code=True)
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise ConfigError(f"{name!r} is no {kind}: expected a class derived from treeagent.{base.__name__}")
     return cls
@@ -134,15 +190,24 @@ def description(backend: Backend) -> dict[str, Any]:
         return backend.describe()
 
 
-def check_capabilities(backend: Backend, needs: frozenset[str], who: str) -> None:
-    """Raise CapabilityError when the backend lacks a capability that ``who`` needs."""
+def check_capabilities(backend: Backend, needs: frozenset[str], who: str, *, loaded: bool = False) -> None:
+    """Raise CapabilityError when the backend lacks a capability that ``who`` needs, or can never have it."""
+    if not needs:
+        return
     with PluginBoundary("backend", backend.name):
-        offered = backend.capabilities
+        offered = backend.capabilities if loaded else backend.possible_capabilities
     if missing := needs - offered:
         raise CapabilityError(
             f"{who} needs {', '.join(sorted(missing))}, which the backend {backend.name!r} does not offer (it offers: "
             f"{', '.join(sorted(offered))})"
         )
+
+
+def name_models(settings: dict[str, Any], backend: Backend, judging: Backend) -> None:
+    """Write into the settings of an agent the names of models that only loading has shown."""
+    for key, used in (("backend", backend), ("evaluator_model", judging)):
+        if isinstance(settings[key], dict) and settings[key]["model"] is None:
+            settings[key] = used.describe()
 
 
 def meters(backend: Backend, judging: Backend) -> Callable[[], dict[str, Any]]:

@@ -8,14 +8,19 @@ appending.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from .. import jsonl
+from pydantic import ValidationError
+
+from .. import file_lock, jsonl
 from ..backend import Completion, Reply, Round, Scores, Usage
 from ..errors import JournalError
+from . import journal_schema
+from .journal_schema import RecordedRun
 
 FORMAT = 1
 """Version of the journal format, in its first line."""
@@ -34,6 +39,8 @@ class Event:
     ``answer``, ``failed`` or ``end``."""
     data: dict[str, Any]
     """The event's own fields, ready for JSON."""
+    place: str = field(default="", compare=False, repr=False)
+    """``FILE:LINE`` of an event that was read from a file; empty for others."""
 
 
 def read(path: Path) -> list[Event]:
@@ -49,62 +56,94 @@ def recorded(events: Sequence[Event]) -> dict[str, Any]:
     return {**events[0].data, **({"budget": limits[-1]} if limits else {})}
 
 
+def recorded_run(path: Path) -> RecordedRun:
+    """The settings of a journal, checked, from which an agent can be made again. Raises JournalError."""
+    events = read(path)
+    if not events:
+        raise JournalError(f"{path}: there is nothing to resume; the journal holds no whole line")
+    try:
+        return RecordedRun.model_validate(recorded(events))
+    except ValidationError as error:
+        fault = journal_schema.describe(error)
+        limits = [event.place for event in events if event.type == "resumed" and "budget" in event.data]
+        place = limits[-1] if limits and fault.startswith("budget") else events[0].place
+        raise JournalError(f"{place}: the run cannot be resumed; its settings are damaged: {fault}") from error
+
+
 def _scan(path: Path) -> Iterator[tuple[Event, int]]:
     """Events with the byte offset after each; stops before a torn last line."""
-    first = True
-    for event, offset in jsonl.scan(path, _event, "journal"):
-        if first and (event.type != "run" or event.data.get("format") != FORMAT):
+    for number, (event, offset) in enumerate(jsonl.scan(path, _event, "journal"), 1):
+        if number == 1 and (event.type != "run" or event.data.get("format") != FORMAT):
             raise JournalError(f"{path}: not a treeagent journal of format {FORMAT} (its first line says otherwise)")
-        first = False
-        yield event, offset
+        form = journal_schema.LINES.get(event.type)
+        if form is not None and (fault := journal_schema.fault(form, event.data)):
+            raise JournalError(f"{path}:{number}: this {event.type!r} line is damaged: {fault}")
+        yield replace(event, place=f"{path}:{number}"), offset
 
 
 def _event(record: dict[str, Any]) -> Event:
-    return Event(record.pop("type"), record)
+    kind = record.pop("type")
+    if not isinstance(kind, str):
+        raise TypeError(f"its type is {kind!r:.60}, not a text")
+    return Event(kind, record)
 
 
 class Journal:
-    """A journal open for appending, and the answers that it holds."""
+    """A journal open for appending, and the answers that it holds. No other process can open it so meanwhile."""
 
-    def __init__(self, path: Path, *, resume: bool = False) -> None:
+    def __init__(self, path: Path, *, resume: bool = False, fsync: bool = False) -> None:
+        """Begin a journal, or continue one; ``fsync`` waits until each line is on the disk. Raises JournalError."""
         self.path = path
         self.replies: dict[str, Reply] = {}
         self.scores: dict[str, Scores] = {}
         self.refusals: dict[str, str] = {}
         """Messages of the requests that were refused, by id."""
-        end = 0
-        if resume:
-            for event, end in _scan(path):  # noqa: B007  the last end is used below
-                try:
-                    self._remember(event)
-                except (KeyError, TypeError) as error:
-                    raise JournalError(f"{path}: a {event.type!r} line is damaged ({error!r})") from error
-            if end == 0:  # the offset after the last whole line
-                raise JournalError(f"{path}: there is nothing to resume; the journal holds no whole line")
+        self._fsync = fsync
         try:
-            if not resume and path.is_file() and not jsonl.torn_at_once(path, '{"type": "run", '):
-                raise JournalError(
-                    f"the journal {path} exists already; 'treeagent resume {path}' continues it, or name another file"
-                )
-            self._file: TextIO = path.open("r+" if resume else "w", encoding="utf-8", newline="\n")
-            self._file.truncate(end)
-            self._file.seek(end)
+            self._file: TextIO = file_lock.open_to_write(path, "journal", create=not resume)
+            try:
+                end = self._read() if resume else self._check_free()
+                self._file.truncate(end)
+                self._file.seek(end)
+                if fsync:
+                    file_lock.sync(self._file, folder=path.parent)
+            except BaseException:
+                self.close()
+                raise
         except OSError as error:
             raise JournalError(f"cannot write the journal {path}: {error.strerror}") from error
+
+    def _read(self) -> int:
+        """Take the answers of the file, and return the offset after its last whole line. Raises JournalError."""
+        end = 0
+        for event, end in _scan(self.path):  # noqa: B007  the last end is used below
+            self._remember(event)
+        if end == 0:
+            raise JournalError(f"{self.path}: there is nothing to resume; the journal holds no whole line")
+        return end
+
+    def _check_free(self) -> int:
+        """0, the offset to write from. Raises JournalError for a file that holds anything; OSError."""
+        if not jsonl.torn_at_once(self.path, '{"type": "run", '):
+            raise JournalError(
+                f"the journal {self.path} exists already; 'treeagent resume {self.path}' continues it, or name another "
+                "file"
+            )
+        return 0
 
     def write(self, event: Event, seconds: float) -> None:
         """Append one event, unless it is an answer that this journal holds already. Raises JournalError."""
         if not self._remember(event):
             return
         try:
-            jsonl.append(self._file, {"type": event.type, "t": round(seconds, 4), **event.data})
+            jsonl.append(self._file, {"type": event.type, "t": round(seconds, 4), **event.data}, fsync=self._fsync)
         except OSError as error:
             raise JournalError(f"cannot write the journal {self.path}: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file; what was written stays."""
         with contextlib.suppress(OSError):  # a disk that cannot be written was reported by write
-            self._file.close()
+            file_lock.close(self._file)
 
     def _remember(self, event: Event) -> bool:
         """Whether the event is to be written: an answer that the journal holds already is not repeated."""
@@ -186,7 +225,7 @@ def reply_from(data: dict[str, Any]) -> Reply:
         )
         for item in data["completions"]
     )  # fmt: skip
-    return Reply(completions, Usage(**data["usage"]))
+    return Reply(completions, _usage(data["usage"]))
 
 
 def _tuple(numbers: list[int] | None) -> tuple[int, ...] | None:
@@ -194,5 +233,10 @@ def _tuple(numbers: list[int] | None) -> tuple[int, ...] | None:
 
 
 def scores_from(data: dict[str, Any]) -> Scores:
-    """Inverse of :func:`scores_event`."""
-    return Scores(tuple(data["logprobs"]), tuple(data["lengths"]), Usage(**data["usage"]))
+    """Inverse of :func:`scores_event`; a null in ``logprobs``, which JSON has for minus infinity, is one again."""
+    logprobs = tuple(-math.inf if value is None else value for value in data["logprobs"])
+    return Scores(logprobs, tuple(data["lengths"]), _usage(data["usage"]))
+
+
+def _usage(data: dict[str, Any]) -> Usage:
+    return Usage(**{item.name: data[item.name] for item in fields(Usage) if item.name in data})

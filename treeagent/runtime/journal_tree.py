@@ -39,33 +39,53 @@ def rebuild(events: Sequence[Event]) -> Rebuilt:
     if not events:
         raise JournalError("the journal holds no whole line")
     header = events[0].data
-    tree = _root_of(header)
-    end = None
-    last: int | None = None
+    end: dict[str, Any] | None = None
+    last: Thought | None = None
+    event = events[0]
     try:
+        tree = _root_of(header)
         for event in events[1:]:
             data = event.data
             if event.type == "resumed":  # the run begins again, with what the journal holds as a cache
                 tree, last, end = _root_of(header), None, None
             elif event.type == "thought":
-                # A journal has no state keys; duplicates were merged before it was written, so states will do.
-                tree.add(Thought(key=data["state"], **{name: data[name] for name in _FIELDS}, path=tuple(data["path"])))
+                _add(tree, data)
             elif event.type == "judged":
                 judgement = Judgement(data["value"], tuple(data["labels"]), data["unparsed"])
-                tree.update(tree[data["id"]], judgement=judgement)
+                tree.update(_known(tree, data, "id"), judgement=judgement)
             elif event.type == "answer":
-                last = data["id"]
-                tree.update(tree[last], answer=data["answer"])
+                last = tree.update(_known(tree, data, "id"), answer=data["answer"])
+            elif event.type == "dropped":
+                _known(tree, data, "id")
             elif event.type == "end":
-                end = data
-    except (KeyError, TypeError) as error:
-        raise JournalError(f"the journal's events do not fit together: {error!r} is missing or misformed") from error
-    last = last if end is None else end["thought"]
-    return Rebuilt(header, tree, None if last is None else tree[last], end)
+                end, last = data, None if data["thought"] is None else _known(tree, data, "thought")
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{error.args[0]}: is missing" if isinstance(error, KeyError) else error
+        where = f"{event.place}: " if event.place else ""
+        raise JournalError(f"{where}the journal's events do not fit together ({event.type}: {reason})") from error
+    return Rebuilt(header, tree, last if last is None else tree[last.id], end)
 
 
 def _root_of(header: dict[str, Any]) -> Tree:
     return Tree(Thought(0, None, "", header["input"], header["input"], 0))
+
+
+def _known(tree: Tree, data: dict[str, Any], name: str) -> Thought:
+    """The thought that a field names. Raises ValueError when it is not in the tree."""
+    if not 0 <= data[name] < len(tree):
+        raise ValueError(f"{name}: there is no thought {data[name]!r} before this line")
+    return tree[data[name]]
+
+
+def _add(tree: Tree, data: dict[str, Any]) -> None:
+    """Add the thought of a line. Raises ValueError when it does not fit to those before it."""
+    parent, path = _known(tree, data, "parent"), tuple(data["path"])
+    if data["id"] != len(tree):
+        raise ValueError(f"id: the next thought is {len(tree)}, not {data['id']!r}")
+    if data["depth"] != parent.depth + 1 or path[:-1] != parent.path or len(path) != parent.depth + 1:
+        raise ValueError(f"path, depth: they are not one step below those of the parent {parent.id}")
+    # A journal has no state keys; duplicates were merged before it was written, so states will do.
+    tree.add(Thought(key=data["state"], **{name: data[name] for name in _FIELDS}, path=path))
 
 
 _FIELDS = ("id", "parent", "text", "state", "depth", "terminal", "request", "sample")

@@ -12,6 +12,7 @@ from ..plugin_boundary import PluginBoundary
 from .budget import Ledger
 from .guarded_task import of_type
 from .journal import Event, completion_event, refused_event, scores_event
+from .reply_text import received
 
 GENERATOR, EVALUATOR = 0, 1
 """Places of the generator's backend and price, and of the evaluator's."""
@@ -64,6 +65,7 @@ class RequestBroker:
             raise
         finally:
             self._ledger.settle(ticket, None if reply is None else reply.usage)
+        reply = received(reply, request.sampling.max_tokens)
         self._emit(completion_event(request.id, role, request.prompt, reply, thought=thought, seconds=seconds))
         return request.id, reply
 

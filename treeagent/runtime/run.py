@@ -15,6 +15,7 @@ from ..evaluator import Evaluator
 from ..plugin_boundary import PluginBoundary, at_input
 from ..search import Search
 from ..task import Task
+from ..text import argument
 from ..thought import Thought, ranked
 from . import factory
 from .budget import Budget, BudgetExhausted, Ledger
@@ -47,6 +48,8 @@ class Setup:
     """Whether illegal thoughts are dropped."""
     settings: dict[str, Any]
     """What a journal records of it."""
+    fsync: bool = False
+    """Whether each line of a journal waits for the disk."""
 
     def name_of(self, kind: str) -> str:
         """What the settings call the search or the evaluator."""
@@ -60,17 +63,20 @@ class Run:
         self, setup: Setup, input: str, journal: Path | None, on_event: Handler | None, *, resume: bool
     ) -> None:
         self._setup, self._on_event = setup, on_event
+        input = argument(input)
         with PluginBoundary("task", setup.task.name, at_input(input)):
             self.input = setup.task.read_input(input)
         self._ledger = Ledger(setup.budget, setup.backend.price, setup.judging.price)
-        self._journal = None if journal is None else Journal(journal, resume=resume)
+        self._journal = None if journal is None else Journal(journal, resume=resume, fsync=setup.fsync)
         self._resumed = resume
         self._began = time.monotonic()
         self._figures: Callable[[], dict[str, Any]] = dict
         self._rounds: list[tuple[str | None, Callable[[], list[Round]]]] = []
         self._handler_error: BaseException | None = None
         self._stopping: str | None = None
+        self._loading: asyncio.Future[None] | None = None
         self._searching: asyncio.Future[Thought | None] | None = None
+        self._begun = False
         held = self._journal
         known = KnownAnswers() if held is None else KnownAnswers(held.replies, held.scores, held.refusals)
         backends = (setup.backend, setup.judging)
@@ -83,8 +89,9 @@ class Run:
     def stop(self, why: str = "interrupted") -> None:
         """End the search at its next await; :meth:`result` returns the best attempt so far."""
         self._stopping = self._stopping or why
-        if self._searching is not None:
-            self._searching.cancel()
+        for work in (self._loading, self._searching):
+            if work is not None:
+                work.cancel()
 
     async def result(self) -> Result:
         """Run the search. Raises TreeagentError; its ``result`` is the best attempt so far."""
@@ -93,10 +100,11 @@ class Run:
         self._began = time.monotonic()
         failure: TreeagentError | None = None
         try:
-            self._emit(Event("resumed", {"budget": asdict(self._setup.budget)}) if self._resumed else self._header())
+            if all(used.model is not None for used in (self._setup.backend, self._setup.judging)):
+                self._begin()  # else loading shows the model, which the first line names
             thought, ended = None, "finished"
             try:
-                thought = await self._search()
+                thought = self._solved_at_start() or await self._search()
                 ended = self._ledger.cut or ("refused" if self._explorer.all_refused else ended)
             except BudgetExhausted as exhausted:
                 ended = exhausted.limit
@@ -124,13 +132,17 @@ class Run:
             raise failure
         return result
 
+    def _solved_at_start(self) -> Thought | None:
+        """The root with its answer, which may be empty, where the task says that the input needs no step."""
+        root, explorer = self._explorer.root, self._explorer
+        return explorer.tree.update(root, answer=explorer.path_answer(root) or "") if root.terminal else None
+
     async def _search(self) -> Thought | None:
         loop = asyncio.get_running_loop()
         backend, judging = self._setup.backend, self._setup.judging
-        for used in dict.fromkeys((backend, judging)):
-            with PluginBoundary("backend", used.name):
-                await asyncio.to_thread(used.load)
+        await self._load()
         self._began = time.monotonic()  # a budget of seconds is for searching
+        self._begin()
         self._figures = factory.meters(backend, judging)
         with PluginBoundary("backend", backend.name):
             self._rounds = [(used.model, used.rounds()) for used in dict.fromkeys((backend, judging))]
@@ -154,6 +166,31 @@ class Run:
         with PluginBoundary("search", name, at_input(self.input), passing=[BudgetExhausted], inner=inner):
             thought = await self._setup.search.run(self._explorer)
             return None if thought is None else self._explorer.tree[thought.id]
+
+    async def _load(self) -> None:
+        """Load the backends; :meth:`stop` ends it. Raises BackendError, and CapabilityError for what loading shows."""
+        setup = self._setup
+
+        async def load() -> None:
+            for used in dict.fromkeys((setup.backend, setup.judging)):
+                with PluginBoundary("backend", used.name):
+                    await used.aload()
+
+        loading = asyncio.ensure_future(load())
+        self._loading = loading
+        if self._stopping is not None:
+            loading.cancel()
+        await loading
+        factory.name_models(setup.settings, setup.backend, setup.judging)
+        if setup.evaluator is not None:
+            who = f"the evaluator {setup.settings['evaluator']['name']!r}"
+            factory.check_capabilities(setup.judging, setup.evaluator.needs, who, loaded=True)
+
+    def _begin(self) -> None:
+        """Write the first line, unless it is there."""
+        if not self._begun:
+            self._begun = True
+            self._emit(Event("resumed", {"budget": asdict(self._setup.budget)}) if self._resumed else self._header())
 
     def _best(self, *, cut: bool) -> Thought | None:
         """The best thought so far: one with an answer, else the best terminal, else the deepest.
@@ -223,6 +260,7 @@ class Run:
         self._record(event)
 
     def _record(self, event: Event) -> None:
+        self._begin()
         if self._journal is not None:
             self._journal.write(event, time.monotonic() - self._began)
         if self._on_event is not None:

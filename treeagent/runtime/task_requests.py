@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ..backend import Key, Reply, Request, ScoreRequest, Scores
+from .. import aio
+from ..backend import Completion, Key, Reply, Request, ScoreRequest, Scores
 from ..errors import RequestRefusedError
 from ..thought import Thought, Tree
 from .guarded_task import GuardedTask
@@ -17,6 +21,7 @@ class TaskRequests:
 
     def __init__(self, task: GuardedTask, tree: Tree, seed: int, broker: RequestBroker, counts: Counts) -> None:
         self._task, self._tree, self._seed, self._broker, self._counts = task, tree, seed, broker, counts
+        self._pace, self._turn = aio.Pace(), asyncio.Lock()
         self._cut_off: dict[str, CutOff] = {}
         self.answered = False
         """Whether any request had an answer."""
@@ -46,7 +51,7 @@ class TaskRequests:
         """
         sampling, count = self._task.sampling(role)
         shown = [{"state": choice.state, "text": choice.text, "steps": self._tree.steps(choice)} for choice in choices]
-        prompt = self._task.prompt(role, thought, self._tree.steps(thought), shown)
+        prompt = await self._prompt(role, thought, shown)
         request = Request(prompt, Key(self._seed, role, place, visit), sampling, count if n is None else n)
         try:
             id, reply = await self._broker.complete(request, role, thought.id, by)
@@ -59,7 +64,7 @@ class TaskRequests:
 
     async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> tuple[str, Scores]:
         """The request's id and the log-likelihoods of continuations. Raises what :meth:`complete` raises."""
-        prompt = self._task.prompt(role, thought, self._tree.steps(thought))
+        prompt = await self._prompt(role, thought)
         try:
             id, scores = await self._broker.score(ScoreRequest(prompt, tuple(continuations)), role, thought.id)
         except RequestRefusedError as refusal:
@@ -67,6 +72,14 @@ class TaskRequests:
             raise
         self.answered = True
         return id, scores
+
+    async def _prompt(self, role: str, thought: Thought, choices: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The prompt; one after the other, so that a timer and Ctrl-C come between prompts that take long."""
+        async with self._turn:
+            began = time.monotonic()
+            prompt = self._task.prompt(role, thought, self._tree.steps(thought), choices)
+            await self._pace.spent(time.monotonic() - began)
+        return prompt
 
     def _refused(self, message: str) -> None:
         self._counts.add(refused=1)
@@ -86,3 +99,8 @@ class TaskRequests:
                 if role is not None:
                     before = self._cut_off.get(role, CutOff())
                     self._cut_off[role] = before.plus(empty=empty, thinking=empty and bool(completion.reasoning))
+
+
+def first_completion(reply: Reply) -> Completion | None:
+    """The completion of a request for one; None where it was refused or did not come."""
+    return next((completion for completion in reply.completions if completion.finish != "refused"), None)

@@ -6,11 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ConfigError, InputError, Problem
+from .. import registry
+from ..errors import ConfigError, InputError
 from ..plugin_boundary import PluginBoundary, at_input
 from ..task import Task
 from . import templates
+from .nulls import NullValueError
 from .readers import Record, records
+from .row_faults import RowFault, problems, template_fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class Data:
 
     rows: tuple[DataRow, ...]
     gold: Gold
+    ungraded: int = 0
+    """Rows whose gold answer is null or empty, where the task names one."""
 
     @property
     def digest(self) -> str:
@@ -68,7 +73,7 @@ def load(task: Task, start: int = 0, stop: int | None = None, source: str | None
 
     ``source`` is a path or ``hf://datasets/OWNER/NAME[@REVISION]/PATH``. Raises ConfigError, listing every faulty row,
     when the task names no data, the file cannot be read or is not the one meant, a template does not fit a row, or an
-    input does not have the task's form.
+    input is null or does not have the task's form. A gold answer that is null or empty is none.
     """
     spec = task.data
     if spec is None:
@@ -77,36 +82,45 @@ def load(task: Task, start: int = 0, stop: int | None = None, source: str | None
             "'data' to its class)"
         )
     if source is None:
-        path, numbered = records(spec.file, spec.folder, spec.sha256)
+        confined = spec.confined and not registry.is_task_folder(spec.folder)  # installers may use links
+        path, numbered = records(spec.file, spec.folder, spec.sha256, confined=confined)
     else:
         path, numbered = records(source, Path())
+    chosen = list(enumerate(numbered))[start:stop]
+    names = {name for _, record in chosen for name in record.fields}
     rows: list[DataRow] = []
     golds: dict[int, str] = {}
-    problems: list[Problem] = []
-    for number, record in enumerate(numbered):
-        if number < start or (stop is not None and number >= stop):
-            continue
+    faults: list[RowFault] = []
+    for number, record in chosen:
+        input = None
         try:
-            rows.append(DataRow(number, task.read_input(_render(spec.input, "data.input", path, record))))
-            if spec.gold is not None:
-                golds[number] = _render(spec.gold, "data.gold", path, record)
-        except ConfigError as error:
-            problems += error.problems
+            input = templates.render(spec.input, record.fields, row=True)
+        except templates.FAULTS as fault:
+            faults.append(template_fault(fault, "data.input", record, names))
+        try:
+            rows += [] if input is None else [DataRow(number, task.read_input(input))]
         except InputError as error:
-            problems.append(Problem(path, record.line, "", f"{record.place}{error}"))
-    if problems:
-        raise ConfigError(problems)
+            faults.append(RowFault(record, "", str(error)))
+        try:
+            gold = gold_answer(spec.gold, record)
+        except templates.FAULTS as fault:
+            faults.append(template_fault(fault, "data.gold", record, names))
+            continue
+        if gold is not None:
+            golds[number] = gold
+    if faults:
+        raise ConfigError(problems(faults, task, path, len(chosen)))
     if not rows:
         raise ConfigError(f"{path}: no rows from {start} to {'the end' if stop is None else stop}")
-    return Data(tuple(rows), Gold(task, golds))
+    return Data(tuple(rows), Gold(task, golds), ungraded=0 if spec.gold is None else len(rows) - len(golds))
 
 
-def _render(source: str, key: str, path: Path, record: Record) -> str:
-    faults = templates.faults(source, record.fields)
-    if faults:
-        raise ConfigError([Problem(path, record.line, key, record.place + message) for _, message in faults])
+def gold_answer(template: str | None, record: Record) -> str | None:
+    """The gold answer of a row; None where it is null or empty. Raises one of ``templates.FAULTS``."""
+    if template is None:
+        return None
     try:
-        return templates.render(source, record.fields)
-    except templates.FAULTS as fault:
-        message = record.place + templates.describe(fault)
-        raise ConfigError([Problem(path, record.line, key, message)]) from fault
+        gold = templates.render(template, record.fields, row=True)
+    except NullValueError:
+        return None
+    return gold if gold.strip() else None

@@ -1,4 +1,4 @@
-"""On which line of a task file each key stands."""
+"""On which line of a task file each key stands, and what is wrong with its keys and plain values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from .. import yaml_text
 from ..errors import Problem
 
 Loc = tuple[str | int, ...]
@@ -14,7 +15,8 @@ Loc = tuple[str | int, ...]
 Lines = dict[Loc, int]
 _BLOCK = "|"
 """Below a key whose value is a block scalar: the line before its first."""
-_DEEPEST = 20  # the schema needs 4; an alias that contains itself never ends
+_TEXT = "tag:yaml.org,2002:str"
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +41,94 @@ def line_of(lines: Lines, loc: Loc) -> int | None:
     return lines.get(loc)
 
 
-def key_lines(node: yaml.Node | None, path: Path | None) -> tuple[Lines, list[Problem]]:
-    """The line of every key, and a problem for each key given twice (YAML would drop the first in silence)."""
-    lines: Lines = {}
-    problems: list[Problem] = []
+def key_lines(root: yaml.Node | None, path: Path | None) -> tuple[Lines, list[Problem]]:
+    """The line of every key, and what would be lost or misread in silence: see :class:`_KeyWalk`.
 
-    def walk(node: yaml.Node, loc: Loc) -> None:
-        inner: Loc
-        if len(loc) > _DEEPEST:
-            raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=node.start_mark)
+    The nodes are mended where they are faulty, so that they can be constructed.
+    """
+    walk = _KeyWalk(path)
+    if root is not None:
+        walk.value(root, ())
+    return walk.lines, walk.problems
+
+
+class _KeyWalk:
+    """Finds keys given twice, keys that YAML reads as no text, values that their tag does not fit, open templates."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self.lines: Lines = {}
+        self.problems: list[Problem] = []
+
+    def value(self, node: yaml.Node, loc: Loc) -> None:
+        """A value and all within it."""
         if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                inner = (*loc, str(key.value))
-                if inner in lines:
-                    message = f"the key is given twice; first on line {lines[inner]}"
-                    problems.append(Problem(path, key.start_mark.line + 1, ".".join(map(str, inner)), message))
-                block = (*inner, _BLOCK)
-                lines[inner] = key.start_mark.line + 1
-                if isinstance(value, yaml.ScalarNode) and value.style == "|":
-                    lines[block] = value.start_mark.line + 1
-                walk(value, inner)
+            for number, (key, value) in enumerate(node.value):
+                node.value[number] = self._pair(key, value, loc)
         elif isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
-                inner = (*loc, index)
-                lines[inner] = value.start_mark.line + 1
-                walk(value, inner)
+                place: Loc = (*loc, index)
+                self.lines[place] = value.start_mark.line + 1
+                node.value[index] = self._checked(value, place)
 
-    if node is not None:
-        walk(node, ())
-    return lines, problems
+    def _pair(self, key: yaml.Node, value: yaml.Node, loc: Loc) -> tuple[yaml.Node, yaml.Node]:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            self._add(line, loc, "a key must be a text")
+            key = yaml.ScalarNode(_TEXT, "?", key.start_mark, key.end_mark)
+        inner = (*loc, str(key.value))
+        if inner in self.lines:
+            self._add(line, inner, f"the key is given twice; first on line {self.lines[inner]}")
+        if key.tag not in (_TEXT, _MERGE):
+            self._add(line, inner, as_written(key))
+            key = yaml.ScalarNode(_TEXT, key.value, key.start_mark, key.end_mark)
+        self.lines[inner] = line
+        if isinstance(value, yaml.ScalarNode) and value.style == "|":
+            block: Loc = (*inner, _BLOCK)
+            self.lines[block] = value.start_mark.line + 1
+        return key, self._checked(value, inner)
+
+    def _checked(self, node: yaml.Node, loc: Loc) -> yaml.Node:
+        """The node, or an empty text in its place where it is faulty."""
+        empty = yaml.ScalarNode(_TEXT, "", node.start_mark, node.end_mark)
+        if isinstance(node, yaml.MappingNode) and node.flow_style:
+            keys = [key for key, _ in node.value]
+            if len(keys) == 1 and isinstance(keys[0], yaml.MappingNode):  # {{ x }} is a mapping in a mapping
+                self._add(node.start_mark.line + 1, loc, "a template begins like a mapping; put the template in quotes")
+                return empty
+        self.value(node, loc)
+        plain = {"map": yaml.MappingNode, "seq": yaml.SequenceNode}.get(node.tag.rpartition(":")[2], yaml.ScalarNode)
+        try:
+            if not isinstance(node, plain):
+                raise yaml.MarkedYAMLError(problem=f"the tag {node.tag} does not fit")
+            if isinstance(node, yaml.ScalarNode) and node.tag != _TEXT:
+                yaml_text.construct(node)
+        except yaml.YAMLError as error:
+            self._add(node.start_mark.line + 1, loc, f"not valid YAML: {getattr(error, 'problem', error)}")
+            return empty
+        return node
+
+    def _add(self, line: int, loc: Loc, message: str) -> None:
+        self.problems.append(Problem(self._path, line, ".".join(map(str, loc)), message))
+
+
+def as_written(node: yaml.ScalarNode) -> str:
+    """What YAML makes of a word that was meant as a text, and how to write it."""
+    word, kind = str(node.value), node.tag.rpartition(":")[2]
+    if kind == "bool" and word.lower() in ("yes", "no"):
+        return f"yes and no are true and false in YAML: write '{word}'"
+    names = {"bool": "a truth value", "int": "a number", "float": "a number", "null": "nothing", "timestamp": "a date"}
+    return f"{word or 'an empty key'} is {names.get(kind, f'of the type {kind}')} in YAML: write '{word}'"
+
+
+def scalar_at(root: yaml.Node | None, loc: Loc) -> yaml.ScalarNode | None:
+    """The plain value at a place; None where there is none."""
+    node = root
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            node = next((value for key, value in node.value if key.value == str(part)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+        else:
+            return None
+    return node if isinstance(node, yaml.ScalarNode) else None

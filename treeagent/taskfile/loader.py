@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from .. import registry
+from .. import registry, yaml_text
 from ..errors import ConfigError, UnknownNameError
 from ..options import build
 from ..task import Scalar, Task
@@ -16,23 +16,11 @@ def load(name: str | Path, variables: Mapping[str, Scalar], *, allow_code: bool)
     """See :meth:`treeagent.Task.load`."""
     if is_path(name):
         path = Path(name)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot read the task file {path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(
-                f"the task file {path} is not UTF-8 text ({error.reason} at byte {error.start})"
-            ) from error
+        text = yaml_text.read(path, "task file")
         return YamlTask(text, path, variables=variables, allow_code=allow_code)
     name = str(name)
     if ":" in name:
-        if not allow_code:
-            raise ConfigError(
-                f"the task {name!r} is code outside the registry; run it with --allow-code (allow_code=True in "
-                "Python) if you trust it"
-            )
-        return _instance(name, registry.load("task", name), variables)
+        return _instance(name, registry.load("task", name, allow_code=allow_code), variables)
     files, classes = registry.task_files(), registry.task_classes()
     if name in files:
         text = files[name].read_text(encoding="utf-8")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import trust
 from ..errors import ConfigError, Problem, did_you_mean
+from ..text import DATA_BYTES, cleaned, decode, lines
+from .nulls import with_nulls
 
 HUB = "hf://"
 _ON_HUB = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<file>.+)")
@@ -29,18 +34,22 @@ class Record:
     """``row 3: `` in files without lines, counted from 1."""
 
 
-def records(source: str, folder: Path, sha256: str | None = None) -> tuple[Path, list[Record]]:
+def records(
+    source: str, folder: Path, sha256: str | None = None, *, confined: bool = False
+) -> tuple[Path, list[Record]]:
     """The file, fetched where need be, and its rows.
 
-    ``source`` is a path, relative to ``folder``, or ``hf://datasets/OWNER/NAME[@REVISION]/PATH``. Raises ConfigError
-    when it cannot be fetched or read, when its SHA-256 is another than wanted, or when it does not hold rows.
+    ``source`` is a path, relative to ``folder``, or ``hf://datasets/OWNER/NAME[@REVISION]/PATH``; a ``confined`` path
+    must not lead out of ``folder``. Raises ConfigError when it cannot be fetched or read, when its SHA-256 is another
+    than wanted, or when it does not hold rows.
     """
-    path = _fetched(source) if source.startswith(HUB) else folder / source
+    fetched = source.startswith(HUB)
+    path = _fetched(source) if fetched else folder / source
     reader = _READERS.get(path.suffix)
     if reader is None:
         raise ConfigError(f"data file {path}: unknown kind {path.suffix!r}.{did_you_mean(path.suffix, _READERS)}")
     try:
-        content = path.read_bytes()
+        content = trust.read_regular(path, inside=folder if confined and not fetched else None, most=DATA_BYTES)
     except OSError as error:
         raise ConfigError(f"cannot read the data file {path}: {error.strerror}") from error
     digest = hashlib.sha256(content).hexdigest()
@@ -67,51 +76,74 @@ def _fetched(source: str) -> Path:
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    parts = lines(str(error).strip())
+    return parts[0] if parts else type(error).__name__
 
 
 def _text(content: bytes, path: Path) -> str:
     try:
-        return content.decode("utf-8-sig")
+        return decode(content)
     except UnicodeDecodeError as error:
         raise ConfigError(f"the data file {path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
 def _record(row: Any, path: Path, line: int | None, place: str = "") -> Record:
-    if isinstance(row, dict):
-        return Record({**row, "row": row}, line, place)
-    if isinstance(row, list):
-        return Record({"row": row}, line, place)
-    raise ConfigError([Problem(path, line, "", f"{place}a row must be a mapping of fields or a list, not {row!r:.60}")])
+    """A row, cleaned, with its nulls marked; a column called ``row`` goes before the whole row of that name."""
+    if not isinstance(row, dict | list):
+        message = f"{place}a row must be a mapping of fields or a list, not {row!r:.60}"
+        raise ConfigError([Problem(path, line, "", message)])
+    try:
+        row = with_nulls(cleaned(row), "a field")
+    except ValueError as error:
+        raise ConfigError([Problem(path, line, "", f"{place}{error}")]) from error
+    return Record({"row": row, **row} if isinstance(row, dict) else {"row": row}, line, place)
 
 
 def _txt(content: bytes, path: Path) -> Iterator[Record]:
-    for number, line in enumerate(_text(content, path).splitlines(), 1):
+    for number, line in enumerate(lines(_text(content, path)), 1):
         if line.strip():
             yield _record({"line": line}, path, number)
 
 
 def _jsonl(content: bytes, path: Path) -> Iterator[Record]:
-    for number, line in enumerate(_text(content, path).split("\n"), 1):  # a JSON text may hold other line separators
+    for number, line in enumerate(lines(_text(content, path)), 1):
         if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ConfigError([Problem(path, number, "", f"not JSON: {error}")]) from error
-            yield _record(row, path, number)
+            yield _record(_parsed(line, path, number), path, number)
 
 
 def _json(content: bytes, path: Path) -> Iterator[Record]:
-    try:
-        rows = json.loads(_text(content, path))
-    except json.JSONDecodeError as error:
-        raise ConfigError([Problem(path, error.lineno, "", f"not JSON: {error.msg}")]) from error
+    rows = _parsed(_text(content, path), path)
     if isinstance(rows, dict) and rows and all(isinstance(row, dict) for row in rows.values()):
         rows = list(rows.values())
     if not isinstance(rows, list):
         raise ConfigError([Problem(path, 1, "", "expected a list of rows, or an object whose values are rows")])
     yield from _numbered(rows, path)
+
+
+def _parsed(text: str, path: Path, line: int | None = None) -> Any:
+    """The value of a JSON text. Raises ConfigError; ``line`` is the text's own where it is one of several."""
+    try:
+        return json.loads(text, object_pairs_hook=_mapping)
+    except json.JSONDecodeError as error:
+        raise ConfigError([Problem(path, line or error.lineno, "", f"not JSON: {error.msg}")]) from error
+    except ValueError as error:  # a number of thousands of digits; a doubled key
+        raise ConfigError([Problem(path, line, "", f"not JSON: {error}")]) from error
+    except RecursionError as error:
+        raise ConfigError([Problem(path, line, "", "not JSON that can be read: it is nested too deeply")]) from error
+
+
+def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError for a key given twice: the first value would be lost in silence."""
+    _check_once([name for name, _ in pairs], "key")
+    return dict(pairs)
+
+
+def _check_once(names: Sequence[str], what: str) -> None:
+    """Raise ValueError for a name given twice; columns without a name cannot be meant."""
+    if len(set(names)) < len(names):
+        for name, count in Counter(names).items():
+            if count > 1 and name:
+                raise ValueError(f"the {what} {name!r} is given twice")
 
 
 def _numbered(rows: Iterable[Any], path: Path) -> Iterator[Record]:
@@ -120,15 +152,16 @@ def _numbered(rows: Iterable[Any], path: Path) -> Iterator[Record]:
 
 
 def _csv(content: bytes, path: Path) -> Iterator[Record]:
-    reader = csv.DictReader(_text(content, path).splitlines(keepends=True), strict=True)
+    reader = csv.DictReader(io.StringIO(_text(content, path), newline=""), strict=True)  # lines end at LF, CRLF, CR
     try:
+        _check_once(reader.fieldnames or [], "column")
         for row in reader:
             if None in row or None in row.values():
                 message = f"the row does not have the {len(reader.fieldnames or [])} fields of the first line"
                 raise ConfigError([Problem(path, reader.line_num, "", message)])
             yield _record(row, path, reader.line_num)
-    except csv.Error as error:
-        raise ConfigError([Problem(path, reader.line_num, "", f"not CSV: {error}")]) from error
+    except (csv.Error, ValueError) as error:
+        raise ConfigError([Problem(path, reader.reader.line_num, "", f"not CSV: {error}")]) from error
 
 
 def _parquet(content: bytes, path: Path) -> Iterator[Record]:
@@ -136,13 +169,24 @@ def _parquet(content: bytes, path: Path) -> Iterator[Record]:
         from pyarrow import ArrowException, BufferReader, parquet  # noqa: PLC0415  optional
     except ImportError as error:
         raise ConfigError(f"data file {path}: reading Parquet needs pyarrow (pip install pyarrow)") from error
+    rows: list[Any] = []
+    size = 0
     try:
-        rows = parquet.read_table(BufferReader(content)).to_pylist()
-    except ArrowException as error:
-        raise ConfigError(f"data file {path}: not Parquet: {_first_line(error)}") from error
+        file = parquet.ParquetFile(BufferReader(content))
+        _check_once(file.schema_arrow.names, "column")
+        for batch in file.iter_batches(batch_size=_BATCH):
+            size += batch.nbytes
+            if size > DATA_BYTES or len(rows) > MOST_ROWS:
+                raise ValueError(f"it holds more than {DATA_BYTES >> 20} MiB, or {MOST_ROWS:,} rows, once decompressed")
+            rows += batch.to_pylist()
+    except (ArrowException, ValueError) as error:
+        raise ConfigError(f"data file {path}: not Parquet that can be read: {_first_line(error)}") from error
     yield from _numbered(rows, path)
 
 
+MOST_ROWS = 2_000_000
+"""Most rows of a Parquet file, which may hold any number of equal ones in a few bytes."""
+_BATCH = 1024
 _READERS: dict[str, Callable[[bytes, Path], Iterator[Record]]] = {
     ".txt": _txt,
     ".jsonl": _jsonl,

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from .. import yaml_text
 from ..errors import ConfigError, Problem, did_you_mean
+from ..patterns import Pattern as Compiled
 from ..task import ROLES, Role, Scalar
-from .key_lines import Lines, key_lines, line_of
+from ..text import cleaned
+from .key_lines import Lines, as_written, key_lines, line_of, scalar_at
 
 
 def _regex(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from error
+    Compiled(pattern)  # raises ValueError, saying what is wrong
     return pattern
 
 
@@ -43,7 +42,8 @@ class InputSpec(_Strict):
 
     description: str
     pattern: Pattern | None = None
-    """Must match the whole input, after white space is trimmed and runs of blanks are made one."""
+    """Must match the whole input without the line breaks around it. An input that matches only with single blanks, and
+    none around it, is read with them."""
     normalise: str = "{{ input }}"
     """Template for the form that prompts show."""
     examples: list[str] = Field(min_length=1)
@@ -66,7 +66,8 @@ class ThoughtSpec(_Strict):
 
     separator: Text = "\n"
     pattern: Pattern | None = None
-    """Must match a whole piece; its named groups are fields of the templates below."""
+    """Must match a whole piece, or the piece without the blanks around it, which is the step then. Its named groups are
+    fields of the templates below; a group ``text`` is the step."""
     state: str = "{{ parent }}\n{{ text }}"
     """Template for the state after the step."""
     legal: str = "true"
@@ -78,11 +79,11 @@ class ThoughtSpec(_Strict):
 class AnswerSpec(_Strict):
     """How an answer is read."""
 
-    pattern: Pattern = r"(?s)(?P<answer>.*\S)"
+    pattern: Pattern = r"(?s)(?P<answer>.+)"
     """Searched in completions of ``answer``, ``io`` and ``cot``; the last match's group ``answer`` counts."""
     template: str = "{{ steps | join('\\n') }}"
     """The answer of a path, for tasks without a prompt ``answer``."""
-    same: str = "{{ answer }}"
+    same: str = "{{ answer.strip() }}"
     """Template; answers of equal text are one answer when votes are counted."""
 
 
@@ -148,22 +149,23 @@ def parse(text: str, path: Path | None) -> tuple[TaskFile, Lines, list[Problem]]
     Faulty keys are left out of the content, so that the rest can be checked too. Raises ConfigError when there is no
     content.
     """
+    node = yaml_text.compose(text, path)
+    lines, problems = key_lines(node, path)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines, problems = key_lines(node, path)
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
-        mark = getattr(error, "problem_mark", None)
+        document = None if node is None else cleaned(yaml_text.construct(node))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
         line = None if mark is None else mark.line + 1
-        what = getattr(error, "problem", None) or str(error)
-        raise ConfigError([Problem(path, line, "", f"not valid YAML: {what}")]) from error
+        raise ConfigError([*problems, Problem(path, line, "", f"not valid YAML: {error.problem}")]) from error
     if not isinstance(document, dict):
         raise ConfigError([Problem(path, 1, "", "a task file is a mapping of keys such as 'name', 'input', 'prompts'")])
     try:
         return TaskFile.model_validate(document), lines, problems
     except ValidationError as error:
         faults = error.errors()
-        problems += [_problem(dict(item), path, lines) for item in faults]
+        known = {problem.key for problem in problems if "given twice" not in problem.message}
+        faulty = [_problem(dict(item), path, lines, node) for item in faults]
+        problems += [problem for problem in faulty if problem.key not in known]
     for item in faults:
         _drop(document, item["loc"])
     try:
@@ -191,13 +193,15 @@ def as_type_of(default: Scalar, value: Scalar, name: str) -> Scalar:
         return value
     try:
         if isinstance(default, bool):
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[value.lower()]
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
+                value.strip().lower()
+            ]
         return type(default)(value)
     except (KeyError, ValueError) as error:
         raise ConfigError(f"variable {name!r} must be of type {type(default).__name__}, got {value!r}") from error
 
 
-def _problem(item: dict[str, Any], path: Path | None, lines: Lines) -> Problem:
+def _problem(item: dict[str, Any], path: Path | None, lines: Lines, node: yaml.Node | None) -> Problem:
     """The problem of a pydantic error, with the file's line and key."""
     loc = tuple(part for part in item["loc"] if part != "[key]")
     key = ".".join(map(str, loc))
@@ -210,6 +214,9 @@ def _problem(item: dict[str, Any], path: Path | None, lines: Lines) -> Problem:
         message = f"unknown key.{did_you_mean(str(loc[-1]), ROLES)}"
     else:
         message = f"{message} (got {item['input']!r:.80})"
+        written = scalar_at(node, loc) if item["type"] == "string_type" else None
+        if written is not None and item["input"] is not None:
+            message = f"{message}: {as_written(written)}"
     return Problem(path, line_of(lines, loc), key, message)
 
 

@@ -6,32 +6,34 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError, meta
-from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError, meta, nodes
 
 from ..errors import did_you_mean
+from ..text import clean, lines
+from .sandbox import BoundedSandbox
+from .template_limits import LimitError, bounded
 
-FAULTS = (TemplateError, SecurityError, TypeError, ValueError, ArithmeticError, LookupError)
-"""What the evaluation of a template may raise."""
+_TOO_LARGE = (RecursionError, MemoryError, SyntaxError, OverflowError, ValueError)
+"""What Jinja's and Python's compilers raise for a template that is nested too deeply or has an absurd number."""
+FAULTS = (
+    TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError, MemoryError,
+    SyntaxError, NameError, AssertionError,
+)  # fmt: skip
+"""What the evaluation of a template may raise; a limit that is exceeded among it."""
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
-    undefined=StrictUndefined,
-    autoescape=False,  # prompts are text, not HTML
-    keep_trailing_newline=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_ENVIRONMENT = BoundedSandbox()
+_ROWS = BoundedSandbox(rows=True)
 
 
 @lru_cache(maxsize=512)
-def _template(source: str) -> Template:
-    return _ENVIRONMENT.from_string(source)
+def _template(source: str, *, row: bool = False) -> Template:
+    return (_ROWS if row else _ENVIRONMENT).from_string(source)
 
 
-def render(source: str, fields: dict[str, Any]) -> str:
-    """The template's text. Raises one of FAULTS."""
-    return _template(source).render(fields)
+def render(source: str, fields: dict[str, Any], *, row: bool = False) -> str:
+    """The template's text. Raises one of FAULTS; over a data ``row`` also where it would write a null."""
+    text: str = bounded(_template(source, row=row).render, fields)
+    return clean(text)
 
 
 @lru_cache(maxsize=512)
@@ -41,7 +43,27 @@ def _expression(source: str) -> Any:
 
 def evaluate(expression: str, fields: dict[str, Any]) -> bool:
     """Whether the expression holds. Raises one of FAULTS."""
-    return bool(_expression(expression)(fields))
+    return bool(bounded(_expression(expression), fields))
+
+
+def fields(source: str) -> set[str]:
+    """The names that a template looks up. Raises one of FAULTS for a template that is not valid."""
+    return set(meta.find_undeclared_variables(_ENVIRONMENT.parse(source)))
+
+
+def texts_as_numbers(expression: str, names: Iterable[str]) -> list[str]:
+    """Those of the names, which stand for texts, that are added to each other or compared with a number."""
+    tree, texts = _ENVIRONMENT.parse(f"{{{{ {expression} }}}}"), set(names)
+    used: dict[str, None] = {}
+    pairs: list[list[nodes.Expr]] = [[node.left, node.right] for node in tree.find_all(nodes.Add)]
+    sums = len(pairs)
+    pairs += [[node.expr, *(part.expr for part in node.ops)] for node in tree.find_all(nodes.Compare)]
+    for place, parts in enumerate(pairs):
+        named = [part.name for part in parts if isinstance(part, nodes.Name) and part.name in texts]
+        numbers = [part for part in parts if isinstance(part, nodes.Const) and isinstance(part.value, (int, float))]
+        if named and (numbers or (place < sums and len(named) == 2)):
+            used |= dict.fromkeys(named)
+    return list(used)
 
 
 def faults(source: str, names: Iterable[str], *, expression: bool = False) -> list[tuple[int, str]]:
@@ -49,15 +71,21 @@ def faults(source: str, names: Iterable[str], *, expression: bool = False) -> li
     text = f"{{{{ {source} }}}}" if expression else source
     try:
         if expression:
-            _ENVIRONMENT.compile_expression(source)
+            _expression(source)
+        else:
+            _template(source)
         undeclared = meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
     except TemplateSyntaxError as error:
-        return [(error.lineno, f"not a valid {'expression' if expression else 'template'}: {error.message}")]
+        hint = "; an expression has no {{ }} around it" if expression and "{{" in source else ""
+        return [(error.lineno, f"not a valid {'expression' if expression else 'template'}: {error.message}{hint}")]
+    except LimitError as error:
+        return [(1, str(error))]
+    except _TOO_LARGE as error:
+        return [(1, f"{'the template is' if not expression else 'it is'} nested too deeply, or not valid: {error}")]
     valid = sorted(names)
-    lines = source.splitlines() or [""]
     return [
         (
-            next((number for number, line in enumerate(lines, 1) if name in line), 1),
+            next((number for number, line in enumerate(lines(source), 1) if name in line), 1),
             f"unknown variable {name!r}.{did_you_mean(name, valid)}",
         )
         for name in sorted(undeclared - set(valid))
@@ -68,4 +96,8 @@ def describe(fault: Exception) -> str:
     """One line for a user."""
     if isinstance(fault, UndefinedError):
         return f"an undefined value is used: {fault.message}"
+    if isinstance(fault, LimitError):
+        return str(fault)
+    if isinstance(fault, RecursionError):
+        return "it calls itself without end"
     return f"{type(fault).__name__}: {fault}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
+from .. import registry
 from ..checker import Checker
 from ..errors import Problem
+from ..evaluator import Evaluator
+from ..patterns import Pattern
 from ..task import ROLES
 from . import templates
 from .key_lines import KeyLines, Loc
@@ -19,7 +21,7 @@ THOUGHT_FIELDS = STATE_FIELDS | {"text", "parent"}
 
 
 def problems(
-    spec: TaskFile, pattern: re.Pattern[str] | None, checker: Checker, keys: KeyLines, faulty: set[str]
+    spec: TaskFile, pattern: Pattern | None, checker: Checker, keys: KeyLines, faulty: set[str]
 ) -> list[Problem]:
     """All such faults. ``faulty`` names the keys that have been reported already, in dotted form."""
     faults = [*_contradictions(spec, checker, keys), *_template_problems(spec, pattern, keys)]
@@ -38,9 +40,9 @@ def _contradictions(spec: TaskFile, checker: Checker, keys: KeyLines) -> Iterato
         yield keys.problem(("prompts",), "no search can use a task without one of propose, sample, io, cot")
 
 
-def _template_problems(spec: TaskFile, pattern: re.Pattern[str] | None, keys: KeyLines) -> Iterator[Problem]:
+def _template_problems(spec: TaskFile, pattern: Pattern | None, keys: KeyLines) -> Iterator[Problem]:
     """Syntax errors and unknown variables of all templates and expressions."""
-    groups = set(pattern.groupindex) if pattern else set()
+    groups = pattern.groups if pattern else frozenset[str]()
     places: list[tuple[Loc, str, frozenset[str], bool]] = [
         (("input", "normalise"), spec.input.normalise, frozenset({"input"}), False),
         (("thought", "state"), spec.thought.state, THOUGHT_FIELDS | groups, False),
@@ -57,3 +59,9 @@ def _template_problems(spec: TaskFile, pattern: re.Pattern[str] | None, keys: Ke
     for loc, source, names, expression in places:
         for line, message in templates.faults(source, {*names, *spec.variables}, expression=expression):
             yield keys.problem(loc, message, line)
+
+
+def evaluator_problems(spec: TaskFile, keys: KeyLines, *, allow_code: bool) -> Iterator[Problem]:
+    """An evaluator in ``evaluate.by`` that does not exist, or is code that is not allowed."""
+    if reason := registry.fault("evaluator", spec.evaluate.by, Evaluator, allow_code=allow_code):
+        yield keys.problem(("evaluate", "by"), reason)

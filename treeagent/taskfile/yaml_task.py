@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,15 @@ from typing import Any
 from ..backend import Sampling
 from ..checker import Checker, load_checker
 from ..errors import ConfigError, InputError, Problem, did_you_mean
+from ..patterns import Pattern, PatternLimitError
 from ..task import DEFAULT_SAMPLING, ROLES, DataSource, ProposedStep, Scalar, Task
+from ..text import strip_breaks
 from ..thought import Thought
 from . import templates, validation
+from .input_reader import read_input
 from .key_lines import KeyLines
 from .schema import as_type_of, parse
+from .step_reader import StepReader
 
 
 class YamlTask(Task):
@@ -35,7 +38,8 @@ class YamlTask(Task):
     ) -> None:
         self.spec, lines, problems = parse(text, path)
         self.path = path
-        self._keys = KeyLines(path, lines)
+        self.keys = KeyLines(path, lines)
+        """Where each key stands, for messages."""
         self._variables: dict[str, Scalar] = {**self.spec.variables}
         for name, value in (variables or {}).items():
             if name not in self._variables:
@@ -43,15 +47,16 @@ class YamlTask(Task):
                     f"task {self.name!r} has no variable {name!r}.{did_you_mean(name, self.spec.variables)}"
                 )
             self._variables[name] = as_type_of(self._variables[name], value, name)
-        self._pattern = re.compile(self.spec.thought.pattern) if self.spec.thought.pattern else None
+        self._pattern = Pattern(self.spec.thought.pattern) if self.spec.thought.pattern else None
         self.checker = Checker()
         """The exact checks that YAML cannot express; it checks nothing where the file names none."""
         try:
             self.checker = load_checker(self.spec.checker, allow_code=allow_code)
         except ConfigError as error:
-            problems.append(self._keys.problem(("checker",), str(error)))
+            problems.append(self.keys.problem(("checker",), str(error)))
+        problems += validation.evaluator_problems(self.spec, self.keys, allow_code=allow_code)
         faulty = {problem.key for problem in problems}
-        problems += validation.problems(self.spec, self._pattern, self.checker, self._keys, faulty)
+        problems += validation.problems(self.spec, self._pattern, self.checker, self.keys, faulty)
         problems = problems or self._example_problems()
         if problems:
             raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
@@ -107,7 +112,7 @@ class YamlTask(Task):
     def data(self) -> DataSource | None:
         """``data``."""
         spec, folder = self.spec.data, self.path.parent if self.path else Path()
-        return None if spec is None else DataSource(spec.file, folder, spec.sha256, spec.input, spec.gold)
+        return None if spec is None else DataSource(spec.file, folder, spec.sha256, spec.input, spec.gold, True)
 
     @property
     def reference(self) -> str:
@@ -134,31 +139,28 @@ class YamlTask(Task):
     # From an input to prompts
 
     def read_input(self, text: str) -> str:
-        """White space trimmed, matched with ``input.pattern``, then ``input.normalise``. Raises InputError."""
-        spec = self.spec.input
-        trimmed = re.sub(r"[ \t]+", " ", text.strip())
-        wanted = f"{self.name}, which wants {spec.description}, for example {_short(spec.examples[0])}"
-        if not trimmed:
-            raise InputError(f"the input is empty, so it is no input of {wanted}")
-        if spec.pattern is not None and not re.fullmatch(spec.pattern, trimmed):
-            raise InputError(f"{_short(trimmed)} is not an input of {wanted}")
-        try:
-            input = self.checker.read(templates.render(spec.normalise, {"input": trimmed, **self._variables}))
-            self.checker.key(self.checker.start(input))  # raises ValueError where the checker cannot read it
-            return input
-        except ValueError as error:
-            raise InputError(f"{_short(trimmed)} is not an input of {wanted} ({error})") from error
-        except templates.FAULTS as fault:
-            raise InputError(f"{_short(trimmed)} cannot be read by {self.name}: {templates.describe(fault)}") from fault
+        """As ``input.pattern``, ``input.normalise`` and the checker say. Raises InputError."""
+        return read_input(text, self.spec.input, self.name, self.checker, self._variables)
 
     def state_key(self, state: str) -> str:
         """The checker's key."""
         return self.checker.key(state)
 
     def root(self, input: str) -> Thought:
-        """With the checker's first state."""
+        """With the checker's first state; terminal where it is a final one and the checker verifies it."""
         state = self.checker.start(input)
-        return Thought(0, None, "", state, self.state_key(state), 0)
+        root = Thought(0, None, "", state, self.state_key(state), 0)
+        return replace(root, terminal=True) if self.can_verify and self._solved(input, root) else root
+
+    def _solved(self, input: str, root: Thought) -> bool:
+        """Whether an input needs no step."""
+        fields = {"input": input, "text": "", "parent": "", "depth": 0, "steps": [], "state": root.state}
+        try:
+            if not templates.evaluate(self.spec.thought.terminal, {**fields, **self._variables}):
+                return False
+            return bool(self.verify(input, [], self.path_answer(input, root, [])))
+        except (*templates.FAULTS, ConfigError):  # an expression about the groups or the texts of steps
+            return False
 
     def prompt(
         self,
@@ -180,47 +182,21 @@ class YamlTask(Task):
         self, role: str, completion: str, input: str, parent: Thought, steps: Sequence[str]
     ) -> list[ProposedStep]:
         """The steps a completion proposes, in order; ``sample`` proposes one."""
-        pieces = [piece.strip() for piece in completion.split(self.spec.thought.separator)]
-        pieces = [piece for piece in pieces if piece]
-        return [self._read(piece, input, parent, steps) for piece in (pieces[:1] if role == "sample" else pieces)]
-
-    def _read(self, text: str, input: str, parent: Thought, steps: Sequence[str]) -> ProposedStep:
-        spec = self.spec.thought
-        groups: dict[str, Any] = {}
-        if self._pattern is not None:
-            match = self._pattern.fullmatch(text)
-            if match is None:
-                return ProposedStep(text, parent.state, parent.key, False, "unparsed")
-            groups = match.groupdict()
-        depth = parent.depth + 1
-        fields: dict[str, Any] = {"input": input, "text": text, "parent": parent.state, "depth": depth}
-        fields |= {"steps": [*steps, text], "state": parent.state, **self._variables, **groups}
-        try:
-            after = self.checker.transition(parent.state, text) if self.checker.simulates else None
-            if self.checker.simulates and after is None:
-                return ProposedStep(text, parent.state, parent.key, False, "illegal")
-            state = templates.render(spec.state, fields) if after is None else after
-            fields["state"] = state
-            legal = templates.evaluate(spec.legal, fields) and self.checker.legal(parent.state, text, state)
-            terminal = depth >= self.spec.depth or templates.evaluate(spec.terminal, fields)
-            key = self.checker.key(state)
-        except templates.FAULTS:
-            return ProposedStep(text, parent.state, parent.key, False, "unparsed")
-        return ProposedStep(text, state, key, terminal, None if legal else "illegal")
+        reader = StepReader(self.spec, self._pattern, self.checker, self._variables, self.keys)
+        return reader.read(role, completion, input, parent, steps)
 
     def read_answer(self, completion: str) -> str | None:
-        """The last answer in a completion; None when there is none."""
-        matches = list(re.finditer(self.spec.answer.pattern, completion))
-        if not matches:
+        """The last answer in a completion; None when there is none, or where its pattern takes too long."""
+        try:
+            answer = Pattern(self.spec.answer.pattern).last(completion, "answer")
+        except PatternLimitError:
             return None
-        answer: str = matches[-1].groupdict().get("answer") or matches[-1].group(0)
-        return answer.strip() or None
+        return strip_breaks(answer) if answer and answer.strip() else None
 
     def path_answer(self, input: str, thought: Thought, steps: Sequence[str]) -> str | None:
         """The answer of a path by ``answer.template``, without asking a model; None where the template says nothing."""
-        return (
-            self._rendered(("answer", "template"), self.spec.answer.template, input, thought, steps, {}).strip() or None
-        )
+        answer = self._rendered(("answer", "template"), self.spec.answer.template, input, thought, steps, {})
+        return strip_breaks(answer) if answer.strip() else None
 
     def answer_key(self, answer: str) -> str:
         """Answers with equal results are one answer when votes are counted; one that has no result is its own."""
@@ -248,6 +224,10 @@ class YamlTask(Task):
         """The checker's verdict. Raises ValueError for a state that it cannot read."""
         return self.checker.is_promising(input, steps, state)
 
+    def problem(self, key: str, message: str) -> Problem:
+        """With the file and the line of the key."""
+        return self.keys.problem(tuple(key.split(".")), message)
+
     def missing_prompt(self, role: str) -> str:
         """With the key and the file."""
         return f"the task {self.name!r} has no prompt 'prompts.{role}'" + (f" ({self.path})" if self.path else "")
@@ -260,7 +240,7 @@ class YamlTask(Task):
                 input = self.read_input(example)
                 root = self.root(input)
             except (InputError, ValueError) as error:
-                faults.append(self._keys.problem(("input", "examples", index), str(error)))
+                faults.append(self.keys.problem(("input", "examples", index), str(error)))
                 continue
             for role in self.roles:
                 try:
@@ -289,8 +269,4 @@ class YamlTask(Task):
         try:
             return templates.render(source, {**fields, **more})
         except templates.FAULTS as fault:
-            raise ConfigError([self._keys.problem(loc, templates.describe(fault))]) from fault
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+            raise ConfigError([self.keys.problem(loc, templates.describe(fault))]) from fault

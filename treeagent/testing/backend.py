@@ -43,6 +43,7 @@ class BackendContract:
         backend = self.open()
         assert backend.name
         assert {"generate"} <= backend.capabilities <= KNOWN
+        assert backend.capabilities <= backend.possible_capabilities <= KNOWN
         described = backend.describe()
         assert described["name"] == backend.name
         assert described["model"] == backend.model

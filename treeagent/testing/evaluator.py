@@ -17,12 +17,16 @@ from ..task import Task
 from ..thought import Judgement, Thought
 from .synthetic import Node, TreeBackend, essence, solve, task
 
+LEVELS, WIDTH = 3, 8
+"""Levels of the tree, and thoughts of a level that have children."""
+
 
 class EvaluatorContract:
     """Tests of an evaluator; subclass it and override :meth:`evaluator`.
 
     The evaluator judges the nodes of a small tree (:mod:`treeagent.testing.synthetic`), whose task has all prompts.
-    Override :meth:`task` and :meth:`reply` for an evaluator that needs a task or replies of its own.
+    For an evaluator that reads the thoughts of a task of its own, override :meth:`task` and :meth:`reply`: then it
+    judges the first levels of a tree of that task's first example.
     """
 
     tree: ClassVar[Node] = [[1, [2, 3]], 4, [[5], 0]]
@@ -36,7 +40,10 @@ class EvaluatorContract:
         return task()
 
     def reply(self, request: Request) -> str | None:
-        """The text that answers a request; None for the synthetic backend's own answer."""
+        """The text that answers a request, by ``request.prompt`` and ``request.key.role``.
+
+        None for the synthetic backend's own answer, which knows the synthetic task only.
+        """
         return "the choice is 1" if request.key.role == "vote" else None
 
     def test_its_options_are_the_fields_of_a_dataclass(self) -> None:
@@ -78,7 +85,8 @@ class EvaluatorContract:
 
     def test_replies_that_cannot_be_read_are_counted_and_worth_nothing(self) -> None:
         """A judgement from such replies alone has no value, and says how many it could not read."""
-        result = self._run(answer=lambda request: None if request.key.role == "propose" else "%%%")
+        grows = ("propose", "sample")
+        result = self._run(answer=lambda request: self.reply(request) if request.key.role in grows else "%%%")
         for thought in result.tree:
             if thought.judgement is not None and thought.judgement.unparsed:
                 assert thought.value is None
@@ -117,14 +125,15 @@ class _GenerateOnly(TreeBackend):
 
 @dataclass(frozen=True)
 class _GrowAll(Search):
-    """Expands and judges every thought of a tree, level by level."""
+    """Expands and judges the thoughts of a tree, level by level: all of the synthetic one, part of a larger one."""
 
     apart: bool = False
     """Judge each thought with a call of its own."""
 
     async def run(self, explorer: Explorer) -> Thought | None:
         level: Sequence[Thought] = [explorer.root]
-        while level := [thought for thought in level if not thought.terminal]:
+        for _ in range(LEVELS):
+            level = [thought for thought in level if not thought.terminal][:WIDTH]
             grown = await explorer.expand(level)
             children = [child for group in grown for child in group]
             groups = [[child] for child in children] if self.apart else [children]

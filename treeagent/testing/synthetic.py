@@ -50,6 +50,9 @@ prompts:
   cot: "cot of {{ input }}\\n"
 """.replace("LABELS", ", ".join(f"v{value}: {value}" for value in range(TOP + 1)))
 
+PROMPT = re.compile(r"(\w+) .*?(r[a-z]*)[^a-z]*(?: after .*)?")
+"""A prompt of the task: what is wanted, and the node."""
+
 
 def task(**replaced: str) -> Task:
     """The task; ``**{old: new}`` replaces text of its file."""
@@ -150,15 +153,18 @@ class TreeBackend(Backend):
         return Reply(tuple(completions), usage)
 
     async def score(self, request: ScoreRequest) -> Scores:
-        """The label of the node's value is likeliest."""
+        """The label of the node's value is likeliest; for a prompt of another task, the first continuation."""
         self.requests.append(request)
         await self._my_turn()
-        label = self._text(Request(request.prompt, Key(0, "score", "")), 0).split()[-1]
+        label = request.continuations[0].split()[-1]
+        match = PROMPT.fullmatch(request.prompt.strip())
+        if match and match[2] in self._nodes:
+            label = self._text(Request(request.prompt, Key(0, "score", "")), 0).split()[-1]
         logprobs = tuple(-0.1 if text.split()[-1] == label else -9.0 for text in request.continuations)
         return Scores(logprobs, tuple(1 for _ in logprobs), Usage(1, len(request.prompt.split()), 0))
 
     def _text(self, request: Request, sample: int) -> str:
-        match = re.fullmatch(r"(\w+) .*?(r[a-z]*)[^a-z]*(?: after .*)?", request.prompt.strip())
+        match = PROMPT.fullmatch(request.prompt.strip())
         assert match, request.prompt
         verb, name = match.groups()
         node = self._nodes[name]
@@ -197,10 +203,13 @@ class TreeBackend(Backend):
 
 
 def solve(backend: Backend, search: Any, evaluator: Any = "value", **more: Any) -> Result:
-    """The result of one search over a tree; ``more`` are arguments of :class:`Agent` and of :meth:`Agent.solve`."""
+    """The result of one search for the task's first example, here the tree's root.
+
+    ``more`` are arguments of :class:`Agent` and of :meth:`Agent.solve`.
+    """
     how = {key: more.pop(key) for key in ("journal", "on_event") if key in more}
     used = more.pop("task", None) or _plain_task()
-    return Agent(used, search, backend=backend, evaluator=evaluator, **more).solve("r", **how)
+    return Agent(used, search, backend=backend, evaluator=evaluator, **more).solve(used.examples[0], **how)
 
 
 def essence(result: Result) -> dict[str, Any]:

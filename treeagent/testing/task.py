@@ -84,6 +84,8 @@ class TaskContract:
             assert root.state
             assert task.state_key(root.state) == root.key
             assert task.root(input) == root
+            if root.terminal and task.can_verify:  # solved as it stands
+                assert task.verify(input, [], task.path_answer(input, root, []) or "") is True
 
     def test_it_refuses_other_inputs(self) -> None:
         """A text that is no input raises InputError with one short line; an empty one always does."""

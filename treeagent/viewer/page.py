@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-import math
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
 from typing import Any
 
 from ..display.text import printable
+from ..jsonl import strict
 from .diff import diff
 from .run_data import RunData
 
@@ -69,19 +68,6 @@ def _data(id: str, value: Any) -> str:
 
 
 def inert(value: Any) -> str:
-    """JSON that is safe inside HTML: ASCII, without ``<``, ``>`` and ``&``; infinities and NaN become text."""
-    try:
-        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        text = json.dumps(_finite(value), separators=(",", ":"))
+    """JSON that is safe inside HTML: ASCII, without ``<``, ``>`` and ``&``; infinities and NaN are unknown."""
+    text = strict(value, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return value

@@ -1,4 +1,4 @@
-"""One target pass over a forest: the new tokens of all branches packed in a row, and what each of them may see.
+"""One target pass over a forest: the new tokens of all branches packed in a row, and the mask of their attention.
 
 A :class:`Segment` is a run or a small tree of new tokens after one context. A pass packs the segments of a round in one
 row of T tokens. Keys and values of contexts stay in their slots; a prefix that several spans share is attended to once
@@ -31,7 +31,7 @@ class Segment:
 
     tokens: Sequence[int]
     slots: Slots
-    """Where the keys and values of the new tokens go (n,)."""
+    """Slots for the keys and values of the new tokens (n,)."""
     context: Slots
     """Slots of everything before them; its length is the position of the first new token."""
     node: RadixNode
@@ -51,7 +51,7 @@ class Segment:
         return depths
 
     def visible(self) -> NDArray[np.bool_]:
-        """(n, n): which of the new tokens each of them sees: its ancestors and itself."""
+        """(n, n): True where a new token attends to another one, which are its ancestors and itself."""
         n = len(self.tokens)
         if self.parents is None:
             return np.tri(n, dtype=np.bool_)
@@ -64,7 +64,7 @@ class Segment:
 
 @dataclass(slots=True, eq=False)
 class SharedPrefix:
-    """A prefix that the tokens ``first .. last - 1`` of a pass all see whole."""
+    """A prefix whose keys all tokens ``first .. last - 1`` of a pass attend to."""
 
     first: int
     last: int
@@ -157,7 +157,7 @@ def make_forward_batch(spans: Sequence[Segment], dtype: torch.dtype, device: tor
 
 
 def group_by_prefix(spans: Sequence[Segment]) -> list[tuple[int, list[int]]]:
-    """Which spans attend together to how long a prefix: (its length, the spans), each span once, length 0 for none.
+    """Groups of spans that share a prefix: (length of the prefix, spans), each span once; length 0 without one.
 
     Of every path at most one node ends a shared prefix; the choice saves the most keys, ``(spans - 1) * length`` each.
     """
@@ -202,7 +202,7 @@ def group_by_prefix(spans: Sequence[Segment]) -> list[tuple[int, list[int]]]:
 
 
 def _buckets(spans: Sequence[Segment], members: Sequence[int], depth: int) -> list[list[int]]:
-    """Members of similar numbers of new tokens and private keys; padding one to the other's size would cost more."""
+    """Members with similar numbers of new tokens and private keys, so that little is padded."""
     sizes = {i: (len(spans[i].tokens), len(spans[i].context) - depth + len(spans[i].tokens)) for i in members}
     buckets: list[list[int]] = []
     for i in sorted(members, key=lambda i: sizes[i], reverse=True):
@@ -255,7 +255,7 @@ def _private(
 
 
 def _mask(chosen: Sequence[Segment], depth: int, n: int, most: int) -> NDArray[np.float32]:
-    """What each token may see of its span's private keys (B, n, K): 0, or minus infinity."""
+    """Additive mask (B, n, K) over the private keys of each span: 0 or minus infinity."""
     mask = np.full((len(chosen), n, most), -np.inf, dtype=np.float32)
     for row, span in enumerate(chosen):
         before, new = len(span.context) - depth, len(span.tokens)

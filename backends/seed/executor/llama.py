@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...models.int8 import Int8Linear
 from ..kv_cache.pool import SlotPool
 from .forward_batch import ForwardBatch
-from .packed_linear import Product, is_plain
+from .packed_linear import is_plain, make_product
 from .tree_attention import AttentionContext, attend_forest
 
 
@@ -21,15 +22,15 @@ class _Layer:
     def __init__(self, layer: Any) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self.before = _norm(layer.input_layernorm)
-        self.qkv = Product([attention.q_proj, attention.k_proj, attention.v_proj])
+        self.qkv = make_product([attention.q_proj, attention.k_proj, attention.v_proj])
         self.q_norm = _norm(attention.q_norm) if hasattr(attention, "q_norm") else None
         self.k_norm = _norm(attention.k_norm) if hasattr(attention, "k_norm") else None
         self.scale = float(attention.scaling)
-        self.out = Product([attention.o_proj])
+        self.out = make_product([attention.o_proj])
         self.between = _norm(layer.post_attention_layernorm)
-        self.gate = Product([mlp.gate_proj])
-        self.up = Product([mlp.up_proj])
-        self.down = Product([mlp.down_proj])
+        self.gate = make_product([mlp.gate_proj])
+        self.up = make_product([mlp.up_proj])
+        self.down = make_product([mlp.down_proj])
         layer.self_attn = layer.mlp = None  # frees the plain weights
 
 
@@ -42,9 +43,9 @@ class LlamaDecoder:
         self._rotary = model.rotary_emb
         self._layers = [_Layer(layer) for layer in model.layers]
         self._norm = _norm(model.norm)
-        self._head = Product([network.lm_head])
-        if self._head.packed and not config.tie_word_embeddings:
-            network.lm_head = None
+        self._head = make_product([network.lm_head])
+        if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):
+            network.lm_head = None  # frees the plain weights
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
 
     @staticmethod
@@ -57,7 +58,7 @@ class LlamaDecoder:
             for module, names in ((attention, "q_proj k_proj v_proj o_proj"), (mlp, "gate_proj up_proj down_proj"))
             for name in names.split()
         ]
-        plain = all(is_plain(linear) for linear in [*linears, network.lm_head])
+        plain = all(is_plain(linear) or isinstance(linear, Int8Linear) for linear in [*linears, network.lm_head])
         activations = all(
             isinstance(mlp.act_fn, nn.SiLU) or type(mlp.act_fn).__name__ == "SiLUActivation" for _, mlp in attentions
         )
@@ -80,7 +81,7 @@ class LlamaDecoder:
         return self._head(self._norm(x))
 
     def through(self, x: torch.Tensor, plan: ForwardBatch, pool: SlotPool, first: int, last: int) -> torch.Tensor:
-        """What leaves layer ``last - 1`` (T, E) when ``x`` (T, E) enters layer ``first``."""
+        """The output (T, E) of layer ``last - 1`` for the input ``x`` (T, E) of layer ``first``."""
         forest = AttentionContext(plan, pool)
         tokens, heads, kv_heads = len(x), self._heads, self._kv_heads
         cos, sin = self._rotary(x[None], plan.positions)  # (1, T, D)

@@ -12,6 +12,9 @@ from ..kv_cache.radix_tree import RadixCache
 from .forward_batch import Segment, make_forward_batch
 from .weights import Weights
 
+CACHED = 16 * 2**20
+"""Bytes of cached keys and values that no request uses, or as many as the weights take if that is more."""
+
 
 class ModelRunner:
     """A model's weights, a pool of keys and values, and passes over both."""
@@ -67,7 +70,8 @@ class ModelRunner:
             self.seconds, self.passes, self.exit_counts = 0.0, 0, [0] * len(self.exit_counts)
 
     def _new_cache(self) -> RadixCache:
-        return RadixCache(self.weights.new_pool(self.memory, self.layers))
+        pool = self.weights.new_pool(self.memory, self.layers)
+        return RadixCache(pool, max(CACHED, self.parameters * self.dtype.itemsize) // max(1, pool.slot_bytes))
 
     @torch.inference_mode()
     def forward(self, spans: Sequence[Segment]) -> tuple[torch.Tensor, list[range]]:

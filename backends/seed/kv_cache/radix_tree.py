@@ -4,7 +4,7 @@ A radix tree over token ids (RadixAttention, Zheng et al., arXiv 2312.07104); an
 slots of their keys and values. A prompt is inserted when its sequence is admitted and computed by a later pass
 (``computed`` counts its finished tokens); generated tokens are inserted when they are verified. A sequence holds a
 reference to the node it ends at, which protects the whole path. Leaves without references are evicted, least recently
-used first, when slots run out.
+used first, when slots run out, and when more tokens are without a reference than the cache may keep.
 """
 
 from __future__ import annotations
@@ -67,10 +67,14 @@ class OutOfMemory(Exception):
 class RadixCache:
     """The radix tree over one pool."""
 
-    def __init__(self, pool: SlotPool) -> None:
+    def __init__(self, pool: SlotPool, keep: int | None = None) -> None:
+        """``keep``: the most tokens without a reference, or as many as ever had one, and an eighth; None: no limit."""
         self.pool = pool
         self.root = RadixNode([], np.zeros(0, dtype=np.int64), None, 0)
         self._clock = 0
+        self._keep = keep
+        self._count_at = 0 if keep is None else keep + keep // 8
+        """Slots in use from which on tokens without a reference are counted."""
 
     def allocate(self, count: int) -> Slots:
         """Free slots (count,), evicting unreferenced prefixes if needed. Raises OutOfMemory."""
@@ -103,6 +107,7 @@ class RadixCache:
         node.ref_count -= 1
         below = self._add(node, list(tokens[matched:]), slots)
         below.ref_count += 1
+        self._evict_beyond_limit()
         return below, matched
 
     def extend(self, node: RadixNode, tokens: Sequence[int], slots: Slots) -> tuple[RadixNode, Slots]:
@@ -159,6 +164,25 @@ class RadixCache:
             if parent is not None and self._evictable(parent):
                 heapq.heappush(heap, (parent.used, id(parent), parent))
         return freed
+
+    def unreferenced(self) -> int:
+        """Tokens that no sequence uses."""
+        nodes = list(self.nodes())
+        used: set[RadixNode] = set()
+        for node in reversed(nodes):  # children first
+            if node.parent is not None and (node.ref_count or node in used):
+                used.update((node, node.parent))
+        return sum(len(node.tokens) for node in nodes if node not in used)
+
+    def _evict_beyond_limit(self) -> None:
+        """Evict as many tokens without a reference as there are beyond the limit."""
+        if self._keep is None or self.pool.used <= self._count_at:
+            return
+        unreferenced = self.unreferenced()
+        self._keep = max(self._keep, self.pool.used - unreferenced)
+        if unreferenced > self._keep:
+            self.evict(unreferenced - self._keep)
+        self._count_at = self.pool.used + self._keep // 8
 
     def nodes(self) -> Iterator[RadixNode]:
         """All nodes but the root, parents first."""

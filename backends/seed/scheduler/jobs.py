@@ -96,6 +96,11 @@ class Job(ABC):
         """For each branch the number of drafted tokens of its next pass."""
         return [0] * len(self.widths) if self.drafts is None else [len(draft) for draft in self.drafts]
 
+    @property
+    def bounds(self) -> list[int]:
+        """For each branch the memory to keep for drafts that must not be dropped, see :attr:`Draft.bound`."""
+        return [0] * len(self.widths) if self.drafts is None else [draft.bound for draft in self.drafts]
+
     @abstractmethod
     def prompts(self) -> list[list[int]]:
         """For each branch the tokens that must be computed before its next pass."""

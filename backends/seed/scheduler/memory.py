@@ -17,13 +17,13 @@ HEADROOM = 128
 
 
 def make_room(cache: RadixCache, live: Sequence[Job]) -> bool:
-    """Evict cached prefixes until every live branch can take its next tokens without a draft.
+    """Evict cached prefixes until every live branch can take its next tokens, and drafts that must not be dropped.
 
     Where that is not enough, slots that branches hold in reserve are freed, and the result is False.
     """
     try:
-        needs = (zip(job.branches, job.widths, strict=True) for job in live)
-        cache.make_room(sum(branch.slots_needed(width) for pairs in needs for branch, width in pairs))
+        needs = [need for job in live for need in zip(job.branches, job.widths, job.bounds, strict=True)]
+        cache.make_room(sum(branch.slots_needed(width + bound) for branch, width, bound in needs))
     except OutOfMemory:
         _free_reserves(live)
         return False
@@ -40,7 +40,8 @@ def evict_for_drafts(cache: RadixCache, live: Sequence[Job]) -> None:
 def allocate(ready: Sequence[Job], live: Sequence[Job]) -> list[list[Slots]]:
     """For each branch of each job of ``ready`` slots (n,) for its next tokens and its draft.
 
-    More are reserved ahead where there are many; where there are too few, drafts are dropped.
+    More are reserved ahead where there are many. Where there are too few, drafts are dropped; that can only befall
+    chosen drafts that waited for their verification while memory filled up, never random draws, whose memory is kept.
     """
     for ahead in (CHUNK, 0):
         slots = _take(ready, ahead)

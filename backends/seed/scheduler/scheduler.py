@@ -144,10 +144,13 @@ class Scheduler:
         self._commit(ready, slots, [[next(own_rows) for _ in job.branches] for job in ready], Logits(logits))
 
     def _make_room(self) -> None:
-        """Ensure that every live branch can take its next token, preempting the youngest jobs if need be."""
+        """Ensure that every live branch can take its next token, and any drafts of it that must not be dropped.
+
+        The youngest jobs are preempted if need be; their drafts, too, were given up whatever they turned out to be.
+        """
         cache = self.runner.forest
         while not make_room(cache, self.live):
-            if sum(job.width for job in self.live) > cache.pool.room:
+            if sum(job.width + sum(job.bounds) for job in self.live) > cache.pool.room:
                 job = self.live.pop()
                 self._release(job, keep=True)
                 self.waiting.appendleft(job)
@@ -158,7 +161,7 @@ class Scheduler:
 
     def _draft(self, ready: Sequence[Job]) -> Sequence[Job]:
         """Store drafts in the jobs; returns those that are verified in this pass: under ``fcfs`` one, else all."""
-        room = self.runner.forest.pool.room - sum(job.width for job in ready)
+        room = self.runner.forest.pool.room - sum(job.width + sum(job.bounds) for job in ready)
         together = self.policy != "fcfs"
         drafting = [job for job in ready if job.sequences and (together or job.drafts is None)]
         drafts = self.speculator.draft([job.sequences for job in drafting], room, together=together)

@@ -34,22 +34,27 @@ def floor(cost: CostTable, rows: int, most: int) -> float:
 
 
 def select(
-    drafts: Sequence[Draft], node_values: Sequence[list[float]], cost: CostTable, most: int | None = None
+    drafts: Sequence[Draft],
+    node_values: Sequence[list[float]],
+    cost: CostTable,
+    most: int | None = None,
+    others: RoundLoad = EMPTY_LOAD,
 ) -> list[Draft]:
     """The parts of the drafts whose verification gives the most tokens per second, of ``most`` nodes at most in all.
 
-    ``drafts`` of all rows of a pass; ``node_values``: for each draft the value of each of its nodes.
+    ``drafts`` of all rows of a pass but ``others``, whose nodes are verified in any case; ``node_values``: for each
+    draft the value of each of its nodes.
     """
     order = sorted(
         ((value, -node, i) for i, own in enumerate(node_values) for node, value in enumerate(own)), reverse=True
     )[:most]
-    rows = len(drafts)
-    gain = float(rows)
-    best, rate = 0, gain / cost(rows)
+    rows = len(drafts) + others.rows
+    gain = len(drafts) + others.tokens
+    best, rate = 0, gain / cost(rows, others.nodes)
     for count, (value, _, _) in enumerate(order, start=1):
         gain += value
-        if gain / cost(rows, count) > rate:
-            best, rate = count, gain / cost(rows, count)
+        if gain / cost(rows, others.nodes + count) > rate:
+            best, rate = count, gain / cost(rows, others.nodes + count)
     taken: list[list[int]] = [[] for _ in drafts]
     for _, node, i in order[:best]:
         taken[i].append(-node)

@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..drafters.base import Drafter, VerifiedDraft
+from ..drafters.base import Drafter, RoundLoad, VerifiedDraft
 from ..executor.cost_table import CostTable
 from ..executor.logits import Logits
-from ..records import Draft, SequenceState
+from ..records import BeamGroup, Draft, SequenceState
 from ..verifiers.base import DraftCheck, Verification
 from .calibration import AcceptanceEstimator
 from .gate import Gate
@@ -76,9 +76,10 @@ class Speculator:
         """For each target the drafts of its sequences that are worth verifying; empty without a drafter.
 
         A target is one sequence, or all the sequences of a group of beams, whose drafts are given whole or not at all.
-        ``room`` slots are free for drafts. ``together``: all drafts are verified in one pass, otherwise one target a
-        pass. Prompt tokens of the same pass are left out of its predicted time: they are computed anyway, and would
-        make drafts look cheap.
+        ``room`` slots are free for drafts: all drafts together take no more. Of it the most that random draws can take
+        is set aside before they are drawn, so that none is ever cut or dropped because of what it turned out to be.
+        ``together``: all drafts are verified in one pass, otherwise one target a pass. Prompt tokens of the same pass
+        are left out of its predicted time: they are computed anyway, and would make drafts look cheap.
         """
         if self.drafter is None:
             return []
@@ -102,11 +103,14 @@ class Speculator:
         proposals = [next(proposed) for _ in single]
         for i in groups:
             drafts[i] = [next(proposed) for _ in targets[i]]
+            drafts[i][0].keep_room(self.drafter.beam_nodes(_group(targets[i])))
         if single:  # of the time only the share of the single sequences tells whether drafting for them pays
             seconds = (time.perf_counter() - began) * len(single) / len(rows)
-            for i, draft in zip(
-                single, self._select(proposals, verified, room, seconds, together=together), strict=True
-            ):
+            for draft in proposals:
+                if draft.law is not None:
+                    draft.keep_room(self._nodes_drawn(self.drafter, depth))
+            chosen = self._select(proposals, verified, room, seconds, together=together)
+            for i, draft in zip(single, chosen, strict=True):
                 drafts[i] = [draft]
         return drafts
 
@@ -116,7 +120,7 @@ class Speculator:
         """Indices of the groups of beams that there is room to draft for, and the room that is left."""
         groups = []
         for i, rows in enumerate(targets):
-            if rows[0].group is not None and 0 < (nodes := drafter.beam_nodes(rows[0].group)) <= room:
+            if rows[0].group is not None and 0 < (nodes := drafter.beam_nodes(_group(rows))) <= room:
                 groups.append(i)
                 room -= nodes
         return groups, room
@@ -125,7 +129,7 @@ class Speculator:
         """Least value of a node, and levels, of the drafts of ``count`` single sequences; None: no drafts."""
         most = self.draft_tokens
         depth = DEPTH if most is None else min(DEPTH, most)
-        while depth and count * drafter.nodes_drawn(depth) > room:
+        while depth and count * self._nodes_drawn(drafter, depth) > room:
             depth -= 1  # a drawn draft that turned out too large must not be dropped
         if not count or not depth or room < 1:
             return None
@@ -134,24 +138,44 @@ class Speculator:
         least = floor(self.cost, verified, room)
         return (least, depth) if least < 1 and self.gate.open() else None
 
+    def _nodes_drawn(self, drafter: Drafter, depth: int) -> int:
+        """The most nodes of a draft of ``depth`` levels that must be verified, as they are random draws."""
+        drawn = drafter.nodes_drawn(depth)
+        return drawn if self.draft_tokens is None else min(drawn, self.draft_tokens)
+
     def _select(
         self, drafts: Sequence[Draft], verified: int, room: int, seconds: float, *, together: bool
     ) -> list[Draft]:
-        """The parts of the drafts that are to be verified; drafting took so many ``seconds``."""
+        """The parts of the drafts that are to be verified; drafting took so many ``seconds``.
+
+        What was drawn must not be chosen by what it is: all of it is verified, and the other drafts share the room
+        that is certain to be left.
+        """
+        drawn = [draft for draft in drafts if draft.law is not None]
+        left = room - sum(draft.bound for draft in drawn)
         if self.draft_tokens is not None:
-            return [self._cut(draft, self.draft_tokens) for draft in drafts]
+            final = []
+            for draft in drafts:
+                most = self.draft_tokens if draft.law is not None else min(self.draft_tokens, max(0, left))
+                final.append(self._cut(draft, most))
+                if together and draft.law is None:
+                    left -= len(final[-1])
+            return final
         began = time.perf_counter()
-        node_values = [self._values(draft) for draft in drafts]
-        if together:
-            chosen = select(drafts, node_values, self.cost, room)
-        else:
-            chosen = [
-                select([draft], [own], self.cost, room)[0] for draft, own in zip(drafts, node_values, strict=True)
-            ]
-        # What was drawn must not be chosen by what it is.
-        final = [draft if draft.law is not None else kept for draft, kept in zip(drafts, chosen, strict=True)]
+        chosen = iter(self._choose([draft for draft in drafts if draft.law is None], drawn, left, together=together))
+        final = [next(chosen) if draft.law is None else draft for draft in drafts]
         self._update_gate(final, verified, seconds + time.perf_counter() - began)
         return final
+
+    def _choose(self, drafts: Sequence[Draft], drawn: Sequence[Draft], room: int, *, together: bool) -> Sequence[Draft]:
+        """The parts of chosen drafts that pay in a pass that also verifies the ``drawn`` ones."""
+        node_values = [self._values(draft) for draft in drafts]
+        if together:
+            load = RoundLoad(
+                len(drawn), len(drawn) + sum(sum(self._values(draft)) for draft in drawn), sum(map(len, drawn))
+            )
+            return select(drafts, node_values, self.cost, room, load)
+        return [select([draft], [own], self.cost, room)[0] for draft, own in zip(drafts, node_values, strict=True)]
 
     def learn(self, checks: Sequence[DraftCheck], verifications: Sequence[Verification | None], logits: Logits) -> None:
         """Show the drafter the target's likeliest tokens of a pass, if it needs them and was called."""
@@ -203,6 +227,13 @@ class Speculator:
         gain = sum(sum(self._values(draft)) for draft in chosen)
         total = self.cost(verified, sum(map(len, chosen)) * part) + seconds * part + self._learning
         self.gate.learn(verified + gain * part, total, verified, self.cost(verified))
+
+
+def _group(rows: Sequence[SequenceState]) -> BeamGroup:
+    """The group of a target's sequences."""
+    group = rows[0].group
+    assert group is not None  # noqa: S101  # the caller's condition
+    return group
 
 
 def verified_drafts(

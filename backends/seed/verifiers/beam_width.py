@@ -2,6 +2,7 @@
 
 With the layer-wise rule of ``beam_rejection.py`` the j-th draft since the last acceptance is accepted with probability
 alpha_j = sum of min(p_j, q), p_j being what j - 1 rejections leave of the target's law. m drafts of a layer.
+The rows of the published tables do not use it: their width is fixed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,52 @@
+"""Short runs of the fuzzer; ``python tests/fuzz/fuzz.py`` runs for as long as one likes."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from random import Random
+
+import files
+import pytest
+from fuzz import run_case, supervise
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from treeagent import TreeagentError
+
+CASES = {
+    "tasks": 25, "journals": 60, "outcomes": 60, "data": 60, "completions": 25, "requests": 12, "replies": 15,
+    "arguments": 15,
+}  # fmt: skip
+"""Cases of each kind in the default run, about a second of each."""
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_mutations_end_cleanly_or_as_an_error_of_the_hierarchy(kind: str) -> None:
+    """No case raises anything else, hangs, or takes a gibibyte."""
+    failures: list[str] = []
+    count = supervise(kind, 0, CASES[kind], None, lambda seed, text: failures.append(f"seed {seed}: {text}"))
+    assert (count, failures) == (CASES[kind], [])
+
+
+@given(draw=st.randoms(note_method_calls=False))
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_hypothesis_finds_no_confused_completion(draw: Random) -> None:
+    """The same case with random numbers of hypothesis, which shrinks what it finds."""
+    with tempfile.TemporaryDirectory() as folder:
+        files.completion_case(draw, Path(folder))
+
+
+def test_the_fuzzer_reports_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case that raises, and an error without a message, are failures; a clean error is none."""
+
+    def raising(error: Exception) -> str | None:
+        def case(_draw: Random, _folder: Path) -> None:
+            raise error
+
+        monkeypatch.setattr("files.outcomes_case", case)
+        return run_case("outcomes", 0)
+
+    assert "ZeroDivisionError" in (raising(ZeroDivisionError()) or "")
+    assert "without a message" in (raising(TreeagentError("")) or "")
+    assert raising(TreeagentError("the file is not one of ours")) is None
