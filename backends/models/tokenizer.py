@@ -11,6 +11,7 @@ import transformers
 
 from treeagent.errors import BackendError, ModelError
 from treeagent.reasoning import Thinking
+from treeagent.text import clean
 
 from .loader import _source, explained
 
@@ -58,8 +59,8 @@ class ChatTokenizer:
         return rendered
 
     def _encode(self, text: str) -> list[int]:
-        """Token ids; a chat template writes special tokens itself."""
-        return list(self.tokenizer(text, add_special_tokens=not self.chat)["input_ids"])
+        """Token ids; a chat template writes special tokens itself. A lone surrogate is read as U+FFFD."""
+        return list(self.tokenizer(clean(text), add_special_tokens=not self.chat)["input_ids"])
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens; special tokens have none."""

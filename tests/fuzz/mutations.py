@@ -90,7 +90,7 @@ def _mutate(draw: random.Random, holder: Any, key: Any) -> None:
 def _places(value: Any) -> list[tuple[Any, Any]]:
     """Every (holder, key) inside a JSON value."""
     places: list[tuple[Any, Any]] = []
-    open_values = [value]
+    open_values = [value] if isinstance(value, dict | list) else []
     while open_values:
         holder = open_values.pop()
         keys: Sequence[Any] = list(holder) if isinstance(holder, dict) else range(len(holder))
@@ -98,7 +98,7 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
             places.append((holder, key))
             if isinstance(holder[key], dict | list):
                 open_values.append(holder[key])
-    return places if isinstance(value, dict | list) else []
+    return places
 
 
 def mutated_lines(draw: random.Random, data: bytes) -> bytes:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from treeagent import TreeagentError
 
 CASES = {
-    "tasks": 25, "journals": 60, "outcomes": 60, "data": 60, "completions": 25, "requests": 12, "replies": 15,
-    "arguments": 15,
+    "tasks": 10, "journals": 10, "outcomes": 60, "data": 15, "completions": 6, "requests": 4, "replies": 8,
+    "arguments": 8,
 }  # fmt: skip
 """Cases of each kind in the default run, about a second of each."""
 
