@@ -5,7 +5,9 @@ head. A token that exits early has no keys and values in deeper layers. They are
 layers (lazy catch-up): until then its hidden state is stored by slot, so sequences that share a prefix share the
 catch-up. Prompts, too, are computed only up to the first active exit until a token needs more layers.
 Sequences of one pass may exit at different layers; each stage is one pass over those that remain. The paper evaluates
-every exit; without a threshold from the user, only exits that pay are evaluated (:mod:`.exit_policy`).
+every exit with a threshold each; here all exits have one, and without a threshold from the user only exits that pay
+are evaluated (:mod:`.exit_policy`). Under coupled verification tokens are drafted with the target's noise, where the
+paper drafts the likeliest.
 T new tokens, R wanted tokens, E hidden size, V vocabulary.
 """
 

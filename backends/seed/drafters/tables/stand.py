@@ -5,6 +5,9 @@ distributions after it, the ten likeliest tokens of it: the k-th update has weig
 learns from every verified token, accepted or not, and all sequences share it. A guess uses the longest known context.
 
 Distributions are stored at temperature 1 and converted, so that greedy and sampled sequences share them.
+
+Departures: candidates are ranked with the target's own noise under coupled verification, where the paper draws noise of
+its own and verifies by rejection; the tree grows by expected acceptance and measured times, where the paper's is fixed.
 """
 
 from __future__ import annotations
