@@ -44,11 +44,11 @@ def test_plain_beams_in_float32(pair: Path) -> None:
 
 
 def test_one_beam_is_plain_sampling(plain: TransformersBackend) -> None:
-    """``num_beams=1`` gives the texts of requests without beams, and no score."""
+    """``num_beams=1`` gives the texts of requests without beams, drawn token by token, with their log-probability."""
     asked = request(0, 1, 2, temperature=0.7, max_tokens=8)
     assert asked.sampling.num_beams == 1
     [reply] = ask(plain, asked)
-    assert all(made.logprob is None for made in reply.completions)
+    assert all(made.logprob is not None and made.logprob < 0 for made in reply.completions)
 
 
 def test_tokens_of_all_beams_are_counted(plain: TransformersBackend) -> None:

@@ -241,7 +241,7 @@ def test_the_engine_draws_beams_by_rejection(opened: Open, naive: Naive, pair: P
         for asked, reply in zip(ALL, ask(backend, *ALL), strict=True):
             assert len(reply.completions) == asked.n
             for made in reply.completions:
-                assert (made.logprob is not None) == (asked.sampling.num_beams > 1)
+                assert made.logprob is not None
         clean(backend)
     assert read()["accepted"] > 0
     warm = request(1, 60, num_beams=3, temperature=0.7, max_tokens=8)

@@ -40,7 +40,7 @@ from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.backends.seed.kv_cache.pool import SlotPool
 from treeagent.backends.seed.kv_cache.radix_tree import RadixCache
 from treeagent.backends.seed.verifiers.coupled import Coupled
-from treeagent.errors import BackendError, ModelError
+from treeagent.errors import BackendError, ModelError, RequestRefusedError
 
 pytestmark = pytest.mark.usefixtures("fixed_times")
 
@@ -94,7 +94,7 @@ def test_requests_that_make_no_sense_fail_alone(backend: SeedBackend, naive: Nai
         replace(MIX[0], sampling=Sampling(top_p=0.0)),
     ]
     *errors, good = ask(backend, *bad, MIX[1], errors=True)
-    assert all(type(error) is BackendError for error in errors)
+    assert [type(error) for error in errors] == [RequestRefusedError, BackendError, BackendError]
     for error, message in zip(errors, ("context is 256", "at least 1 completion", "top_p"), strict=True):
         assert message in str(error)
     assert told([good]) == naive.expected([MIX[1]])

@@ -42,6 +42,7 @@ class Sample:
         """The most tokens it may have."""
         self.other_tokens = 0
         """Tokens generated for it that are not its own: those of beams that were not chosen."""
+        self._logprob: float | None = 0.0  # of all tokens drawn; None once that of one of them is unknown
         self._wanted = wanted
         self._drafted: list[int] | None = None  # places of the tokens that a draft had guessed
         self._decode = decode
@@ -75,8 +76,12 @@ class Sample:
         self.other_tokens = generated - len(chosen.tokens)
         self.completion = replace(chosen.completion, logprob=logprob)
 
-    def accept(self, token: int, eos: frozenset[int]) -> None:
-        """Take the next token; sets ``completion`` at the end of text, at a stop string and at the token limit."""
+    def accept(self, token: int, eos: frozenset[int], logprob: float | None = None) -> None:
+        """Take the next token; sets ``completion`` at the end of text, at a stop string and at the token limit.
+
+        ``logprob`` is its natural-log probability, untempered; None where the caller keeps the sum itself.
+        """
+        self._logprob = None if self._logprob is None or logprob is None else self._logprob + logprob
         if token in eos:
             self._end("stop")
             return
@@ -90,14 +95,15 @@ class Sample:
         if self._text is None:
             text = decode_after(self._decode, self.prompt[-CONTEXT:], self.tokens)
             drafted = self._confirmed(len(self.tokens))
-            self.completion = self._without_thinking(Completion(text, tuple(self.tokens), why, drafted=drafted))
+            whole = Completion(text, tuple(self.tokens), why, self._logprob, drafted)
+            self.completion = self._without_thinking(whole)
             return
         stopped = self._text.cut is not None or self._text.finish()
         text, tokens = self._text.before_cut(self.tokens)
         drafted = self._confirmed(len(tokens))
         ends = self._text.ends(len(tokens)) if drafted else None  # of use for showing which were drafted
         finish = "stop" if stopped else why
-        self.completion = self._without_thinking(Completion(text, tokens, finish, drafted=drafted, ends=ends))
+        self.completion = self._without_thinking(Completion(text, tokens, finish, self._logprob, drafted, ends))
 
     def _without_thinking(self, whole: Completion) -> Completion:
         """The completion with its thinking apart. Its tokens stay, and those of thinking end where the text begins."""

@@ -38,13 +38,14 @@ def decode(model: Model, samples: Sequence[Sample], finished: Callable[[Sample],
     width = mask.shape[1] - room
     live = list(range(len(rows)))
     for step in range(room):
-        values = host(logits[live] if len(live) < len(rows) else logits)
+        current = logits[live] if len(live) < len(rows) else logits  # (L, V)
         chosen = [rows[row] for row in live]
         tokens = choose_rows(
-            values, [s.sampling for s in chosen], [s.stream for s in chosen], [step] * len(chosen)
+            host(current), [s.sampling for s in chosen], [s.stream for s in chosen], [step] * len(chosen)
         ).tolist()
-        for sample, token in zip(chosen, tokens, strict=True):
-            sample.accept(token, model.eos)
+        drawn = _log_probabilities(current[:, None], torch.tensor(tokens, device=model.device)[:, None])  # (L, 1)
+        for sample, token, logprob in zip(chosen, tokens, drawn[:, 0].tolist(), strict=True):
+            sample.accept(token, model.eos, logprob)
             if sample.completion is not None:
                 finished(sample)
         live = [row for row in live if rows[row].open]

@@ -42,6 +42,17 @@ class Logits:
         chances = (scores.double() - wide.logsumexp(dim=1, keepdim=True)).exp().nan_to_num(0.0)
         return ids.cpu().numpy(), chances.cpu().numpy()
 
+    def log_probabilities(self, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
+        """The natural-log probability of a token in each of the given rows, at temperature 1 and without cuts."""
+        if not rows:
+            return []
+        device = self._tensor.device
+        chosen = self._tensor[torch.as_tensor(rows, device=device)]
+        wide = chosen if chosen.dtype == torch.float64 else chosen.float()
+        picked = wide.gather(1, torch.as_tensor(tokens, device=device)[:, None])[:, 0]
+        values: list[float] = (picked - wide.logsumexp(dim=1)).tolist()
+        return values
+
     def slice(self, rows: range) -> torch.Tensor:
         """Rows (len(rows), V) that lie side by side, on the device."""
         return self._tensor[rows.start : rows.stop]

@@ -53,8 +53,9 @@ class DecodeJob(GenerationJob):
 
     def commit(self, output: JobOutput, counters: Counters) -> Committed:
         """Append accepted tokens until the sample ends; keep the keys and values of all but the last new token."""
-        [verification], [slots], [branch], [draft] = (
+        [verification], [logprobs], [slots], [branch], [draft] = (
             output.verifications,
+            output.logprobs,
             output.slots,
             self.branches,
             self.next_drafts(),
@@ -65,9 +66,9 @@ class DecodeJob(GenerationJob):
         if self.drafts is not None:
             self.sample.mark_drafted(len(verification.accepted))
         new: list[int] = []
-        for token in verification.tokens:
+        for token, logprob in zip(verification.tokens, logprobs, strict=True):
             new.append(token)
-            self.sample.accept(token, self._eos)
+            self.sample.accept(token, self._eos, logprob)
             if self.sample.completion is not None:
                 break
         held = [0, *(node + 1 for node in verification.accepted[: len(new) - 1])]

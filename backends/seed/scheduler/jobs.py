@@ -33,6 +33,8 @@ class JobOutput:
     """For each branch the slots (n,) of its new tokens."""
     verifications: list[Verification | None]
     """For each of the job's :meth:`Job.checks`."""
+    logprobs: list[list[float]]
+    """For each verification the natural-log probability of each of its tokens, untempered."""
 
 
 @dataclass(frozen=True, slots=True)

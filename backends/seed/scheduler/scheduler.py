@@ -20,7 +20,7 @@ from ..executor.prefill import PrefillChunk
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_tree import OutOfMemory
 from ..speculation.speculator import Speculator
-from ..verifiers.base import Verifier
+from ..verifiers.base import Verifier, log_probabilities
 from .jobs import Job, JobOutput
 from .memory import allocate, evict_for_drafts, make_room, too_large
 from .metrics import Counters
@@ -177,10 +177,14 @@ class Scheduler:
         every = [check for own in checks for check in own]
         verifications = self.verifier.verify(every, logits)
         self.speculator.learn(every, verifications, logits)
-        results = iter(verifications)
+        results = iter(zip(verifications, log_probabilities(every, verifications, logits), strict=True))
         outcomes: defaultdict[str, list[tuple[float, bool]]] = defaultdict(list)
         for job, own_rows, own_slots, own in zip(ready, rows, slots, checks, strict=True):
-            committed = job.commit(JobOutput(logits, own_rows, own_slots, [next(results) for _ in own]), self.counters)
+            verified = [next(results) for _ in own]
+            output = JobOutput(
+                logits, own_rows, own_slots, [result for result, _ in verified], [values for _, values in verified]
+            )
+            committed = job.commit(output, self.counters)
             outcomes[committed.drafter].extend(committed.outcomes)
             self.speculator.forget(committed.removed)
             if committed.error is not None:

@@ -26,6 +26,10 @@ class DraftCheck:
             children.setdefault(parent, []).append(node)
         return children
 
+    def rows(self, verification: Verification) -> list[int]:
+        """Row of the logits that each token of its verification was drawn from."""
+        return [self.first, *(self.first + 1 + node for node in verification.accepted)]
+
 
 @dataclass(frozen=True, slots=True)
 class Verification:
@@ -35,6 +39,16 @@ class Verification:
     """Accepted nodes of the draft, from the top down."""
     tokens: tuple[int, ...]
     """The accepted tokens and one more of the target's."""
+
+
+def log_probabilities(
+    checks: Sequence[DraftCheck], verifications: Sequence[Verification | None], logits: Logits
+) -> list[list[float]]:
+    """For each verification the natural-log probability of each of its tokens, untempered; empty for None."""
+    verified = [(check, result) for check, result in zip(checks, verifications, strict=True) if result is not None]
+    rows = [row for check, result in verified for row in check.rows(result)]
+    values = iter(logits.log_probabilities(rows, [token for _, result in verified for token in result.tokens]))
+    return [[] if result is None else [next(values) for _ in result.tokens] for result in verifications]
 
 
 class Verifier(ABC):
