@@ -124,7 +124,14 @@ def _compiled(source: str) -> tuple[regex.Pattern[str], frozenset[str]]:
 
 _TOKEN = re.compile(r"\\N\{[^}]*\}|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*,?\d*\}|\{", re.DOTALL)
 _WORD, _SPACE = r"\p{L}\p{N}_", r"\s\x1c-\x1f"
-_OUTSIDE = {"\\w": f"[{_WORD}]", "\\W": f"[^{_WORD}]", "\\s": f"[{_SPACE}]", "\\S": f"[^{_SPACE}]", "{": r"\{"}
+_LEFT, _RIGHT = (f"(?<=[{_WORD}])", f"(?<![{_WORD}])"), (f"(?=[{_WORD}])", f"(?![{_WORD}])")
+"""Beside a word's character, and not beside one."""
+_NO_BOUNDARY_IN_NOTHING = "" if re.search(r"\B", "") else r"(?!\A\Z)"  # Python 3.14 changed this
+_OUTSIDE = {
+    "\\w": f"[{_WORD}]", "\\W": f"[^{_WORD}]", "\\s": f"[{_SPACE}]", "\\S": f"[^{_SPACE}]", "{": r"\{",
+    "\\b": f"(?:{_LEFT[0]}{_RIGHT[1]}|{_LEFT[1]}{_RIGHT[0]})",
+    "\\B": f"(?:{_NO_BOUNDARY_IN_NOTHING}(?:{_LEFT[0]}{_RIGHT[0]}|{_LEFT[1]}{_RIGHT[1]}))",
+}  # fmt: skip
 _WITHIN = {"\\w": _WORD, "\\s": _SPACE, "[": r"\["}
 
 
@@ -132,7 +139,7 @@ def _translated(source: str, standard: re.Pattern[str]) -> str:
     r"""With what ``regex`` reads otherwise than ``re`` written so that it reads the same.
 
     Fuzzy matching (``{e<=1}``) and classes (``[[:alpha:]]``) are plain characters in ``re``; ``\w`` is a letter, a
-    numeral or ``_`` there, and ``\s`` has the four separators of ASCII.
+    numeral or ``_`` there, which ``\b`` goes by, and ``\s`` has the four separators of ASCII.
     """
     if standard.flags & (re.VERBOSE | re.ASCII) or re.search(r"\(\?[a-zA-Z]*[ax]", source):
         return source

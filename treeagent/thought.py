@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from .text import printable
 
@@ -16,8 +16,15 @@ LARGEST = 1e100
 """Largest size of a value; sums, products of a few and spreads of such values are finite as well."""
 
 
-def _is_finite(value: float) -> bool:
-    return -LARGEST <= value <= LARGEST  # false for NaN
+def _known(value: object) -> float | None:
+    """A number of any kind as one that JSON has; None where it cannot be ranked. Raises TypeError for no number."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        number: float = value  # whole numbers stay whole in journals
+    elif isinstance(value, SupportsFloat):
+        number = float(value)
+    else:
+        raise TypeError(f"the value of a judgement is a number or None, not {type(value).__name__}")
+    return number if -LARGEST <= number <= LARGEST else None  # false for NaN
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +32,7 @@ class Judgement:
     """An evaluator's judgement of a thought.
 
     A value that is not finite, or beyond ``LARGEST``, becomes None and counts as unparsed: it cannot be ranked, and no
-    JSON file could hold it.
+    JSON file could hold it. A number of another library becomes a float; TypeError is raised for what is no number.
     """
 
     value: float | None
@@ -36,8 +43,11 @@ class Judgement:
     """Samples that no label could be read from, and values that are not finite."""
 
     def __post_init__(self) -> None:
-        if self.value is not None and not _is_finite(self.value):
-            object.__setattr__(self, "value", None)
+        if self.value is None:
+            return
+        known = _known(self.value)
+        object.__setattr__(self, "value", known)
+        if known is None:
             object.__setattr__(self, "unparsed", self.unparsed + 1)
 
 

@@ -72,7 +72,7 @@ def test_a_closed_standard_error_loses_messages_only(tmp_path: Path) -> None:
     )
     assert closed.returncode == 0
     assert json.loads(closed.stdout)["solved"] is True
-    assert call("resume", str(journal)).exit_code == 0  # no message went into the journal
+    assert call("resume", str(journal), "--allow-code").exit_code == 0  # no message went into the journal
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pipes of POSIX")

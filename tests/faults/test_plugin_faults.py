@@ -140,7 +140,7 @@ def test_an_evaluators_numbers_of_another_kind_become_floats() -> None:
             return [Judgement("2.5") for _ in thoughts]  # type: ignore[arg-type]
 
     assert {each.value for each in solve(TreeBackend([1, 2]), BFS(), Odd()).tree if each.parent == 0} == {2.5}
-    with pytest.raises(PluginError, match=r"the evaluator .*judge returned str"):
+    with pytest.raises(PluginError, match=r"the evaluator .*the value of a judgement is a number or None, not str"):
         solve(TreeBackend([1, 2]), BFS(), Text())
 
 

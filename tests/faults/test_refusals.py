@@ -70,7 +70,7 @@ def test_a_resumed_and_a_replayed_run_have_the_same_refusals(tmp_path: Path) -> 
     words = [*ORACLE, "--set", "backend.refuse_at=3", "--journal", str(path), "--json"]
     first = json.loads(call("solve", *words).stdout)
     assert first["counts"]["refused"] == 1
-    again = json.loads(call("resume", str(path), "--json").stdout)
+    again = json.loads(call("resume", str(path), "--allow-code", "--json").stdout)
     assert {**again, "seconds": 0} == {**first, "seconds": 0}
     replayed = asyncio.run(Agent("game24", "bfs", backend=ReplayBackend(path)).asolve("4 9 10 13"))
     assert replayed.counts.refused == 1

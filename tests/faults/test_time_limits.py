@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from treeagent import Agent, Budget, ConfigError, InputError, YamlTask, aio
@@ -105,13 +105,16 @@ def test_a_pattern_that_cannot_be_used_is_a_problem_of_its_key(source: str, mess
     assert message in what
 
 
-ATOMS = ("a", "b", r"\w", r"\W", r"\d", r"\s", ".", "[ab]", "[^a]", "(a)", "(?:b|a)", "(a|ab)", r"\b", "^", "$",
+ATOMS = ("a", "b", r"\w", r"\W", r"\d", r"\s", ".", "[ab]", "[^a]", "(a)", "(?:b|a)", "(a|ab)", r"\b", r"\B", "^", "$",
          "(?=a)", "(?<!b)", "(?P<answer>b+)", r"\Z", "(?i:A)", "{e<=1}", "[[:alpha:]]", r"[\s-]", "{", "a&&b",
          )  # fmt: skip
 QUANTIFIERS = ("", "", "", "*", "+", "?", "{2}", "*?", "{1,2}")
 
 
 @settings(max_examples=400, deadline=None)
+@example([(r"\w", ""), (r"\b", "")], "\u00b2")
+@example([(r"\B", "")], "")
+@example([(r"\B", "")], "a\u00b2")
 @given(
     st.lists(st.tuples(st.sampled_from(ATOMS), st.sampled_from(QUANTIFIERS)), min_size=1, max_size=5),
     st.text("aab1 \nB{e<=}:]\u0301\u00b2\x1c", max_size=8),

@@ -185,12 +185,29 @@ def _read_lines(*, requested: bool) -> list[str]:
     if _stdin_is_silent():
         say("Reading inputs from standard input, one a line, until it ends; --input gives one on the command line.")
     try:
-        content = sys.stdin.buffer.read(INPUT_BYTES + 1)
+        content = _read_bytes(INPUT_BYTES + 1)
         if len(content) > INPUT_BYTES:
             raise InputError(f"standard input has more than {INPUT_BYTES >> 20} MiB")
         return [line for line in lines(decode(content)) if line.strip()]
     except UnicodeDecodeError as error:
         raise InputError(f"standard input is not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def _read_bytes(most: int) -> bytes:
+    """Standard input to its end, or its first ``most`` bytes.
+
+    A signal between Python's check for signals and a read that waits would have no effect until more input came, so
+    nothing is read before it is there.
+    """
+    content = bytearray()
+    while len(content) < most:
+        while _stdin_is_silent():
+            pass
+        part = sys.stdin.buffer.read1(1 << 16)
+        if not part:
+            break
+        content += part
+    return bytes(content[:most])
 
 
 def _stdin_is_silent() -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from ..comparison.race import RaceResult
 from ..comparison.speedup import ENOUGH, Score
 from ..display.text import printable
-from .metrics_text import paragraph
+from .metrics_text import lost, paragraph
 
 
 def to_json(race: RaceResult, settings: dict[str, Any]) -> dict[str, Any]:
@@ -42,6 +42,7 @@ def report(race: RaceResult) -> str:
         lines.append("  ".join([name.strip().ljust(widths[0]), *cells]))
     if difference is None:
         lines += _speedups(race, scores)
+    lines += _counts(scores)
     for score in scores:
         lines += paragraph(f"{score.backend} engine", score.engine)
     return printable("\n".join(lines))
@@ -52,7 +53,26 @@ def _cells(score: Score) -> tuple[str, ...]:
     solved = "unknown" if first.solved is None else str(first.solved)
     tokens = "unknown" if first.tokens is None else f"{first.tokens:,}"
     speed = "unknown" if score.speed is None else f"{score.speed:,.0f}"
-    return score.backend, f"{solved}/{first.inputs}", tokens, f"{score.seconds:.2f}", speed
+    return score.backend, f"{solved}/{first.graded or first.inputs}", tokens, f"{score.seconds:.2f}", speed
+
+
+def _counts(scores: Sequence[Score]) -> list[str]:
+    """What was dropped or lost: once where all backends agree, else for each."""
+    first = scores[0].passes[0]
+    lines = []
+    if first.graded < first.inputs:
+        lines.append(f"{first.inputs - first.graded} of {first.inputs} input(s) have no gold answer and no other check")
+    texts = []
+    for score in scores:
+        counts = score.passes[0].counts
+        dropped = (
+            f"{counts.thoughts:,} thoughts, {counts.duplicates:,} duplicates merged, {counts.illegal:,} illegal, "
+            f"{counts.unparsed:,} unparsed, {counts.judgements_unparsed:,} judgements unparsed"
+        )
+        texts.append([dropped, *lost(counts)])
+    if all(text == texts[0] for text in texts):
+        return [*lines, *texts[0]]
+    return lines + [f"{score.backend}: {line}" for score, text in zip(scores, texts, strict=True) for line in text]
 
 
 def _speedups(race: RaceResult, scores: Sequence[Score]) -> list[str]:

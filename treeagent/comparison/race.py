@@ -137,7 +137,7 @@ class Race:
         return Pass.of([result for result, _ in records], verdicts, read_metrics()), records
 
     def _verdict(self, row: DataRow, result: Result) -> bool | None:
-        """The verdict of the gold answer, else of the task; None where neither can tell.
+        """The verdict of the gold answer, else of the task; None where there is no gold answer and no check.
 
         Raises InputError for a gold answer that cannot be read.
         """

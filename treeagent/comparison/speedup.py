@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
-from ..runtime.result import Result
+from ..runtime.result import Counts, Result
 from ..sums import total
 
 ENOUGH = 3
@@ -21,23 +21,30 @@ class Pass:
 
     inputs: int = 0
     solved: int | None = 0
-    """Inputs solved; None when neither the task nor a gold answer can tell."""
+    """Inputs solved, of those with a verdict; None when no input has one."""
     tokens: int | None = 0
     completion_tokens: int | None = 0
     seconds: float = 0.0
     engine: dict[str, Any] = field(default_factory=dict)
     """The metrics that the backend reports."""
+    graded: int = 0
+    """Inputs with a verdict of their gold answer or of the task."""
+    counts: Counts = field(default_factory=Counts)
+    """Sums over the inputs."""
 
     @classmethod
     def of(cls, results: Sequence[Result], verdicts: Sequence[bool | None], engine: dict[str, Any]) -> Pass:
         """From the result of each input and the verdict on its answer."""
+        known = [verdict for verdict in verdicts if verdict is not None]
         return cls(
             len(results),
-            total(*verdicts),
+            sum(known) if known else None,
             total(*(result.usage.tokens for result in results)),
             total(*(result.usage.completion_tokens for result in results)),
             sum(result.seconds for result in results),
             engine,
+            len(known),
+            Counts(*(sum(column) for column in zip(*(astuple(result.counts) for result in results), strict=True))),
         )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import SupportsFloat
+from dataclasses import dataclass
 
 from ..errors import RequestRefusedError
 from ..evaluator import Evaluator
@@ -64,20 +62,7 @@ class ThoughtJudge:
 
 
 def _checked(judgements: Sequence[Judgement], count: int) -> list[Judgement]:
-    """The judgements of ``count`` thoughts; a value that is not finite is unknown and counts as unparsed.
-
-    Raises TypeError or ValueError where they break the contract of an evaluator.
-    """
+    """The judgements of ``count`` thoughts. Raises TypeError or ValueError where they break an evaluator's contract."""
     if len(judgements) != count:
         raise ValueError(f"judge returned {len(judgements)} judgements for {count} thoughts")
-    return [_finite(of_type(judgement, Judgement, "judge")) for judgement in judgements]
-
-
-def _finite(judgement: Judgement) -> Judgement:
-    value = judgement.value
-    if value is None:
-        return judgement
-    if not isinstance(value, (float, int)):
-        value = float(of_type(value, SupportsFloat, "judge"))  # a number of another library
-    known = math.isfinite(value)
-    return replace(judgement, value=value if known else None, unparsed=judgement.unparsed + (not known))
+    return [of_type(judgement, Judgement, "judge") for judgement in judgements]
