@@ -199,11 +199,12 @@ def _read_bytes(most: int) -> bytes:
     A signal between Python's check for signals and a read that waits would have no effect until more input came, so
     nothing is read before it is there.
     """
+    stream: Any = sys.stdin.buffer  # typeshed's BinaryIO has no read1
     content = bytearray()
     while len(content) < most:
         while _stdin_is_silent():
             pass
-        part = sys.stdin.buffer.read1(1 << 16)
+        part = stream.read1(1 << 16)
         if not part:
             break
         content += part
