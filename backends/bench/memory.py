@@ -1,15 +1,15 @@
 """Measure the memory of a backend over many searches: ``python -m treeagent.backends.bench.memory``.
 
-Solves random puzzles of the Game of 24 one after another with ``mini`` and prints the resident memory of the process
-after the import, after some of the solves, after the growth that the later half adds, and after ``aclose``.
+Solves random puzzles of the Game of 24 one after another with ``mini`` and prints the resident memory of the process in
+MiB after the import, the load, some of the solves, and ``aclose``, each as soon as it is known.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 from treeagent import Agent
@@ -24,23 +24,22 @@ def resident() -> float:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
 
 
-def measure(backend: str, model: str, solves: int) -> dict[str, float]:
-    """Memory in MiB by what happened before: ``import``, ``load``, ``1`` and further solves, ``aclose``."""
+def measure(backend: str, model: str, solves: int) -> Iterator[tuple[str, float]]:
+    """What happened (``import``, ``load``, ``1 solves`` ..., ``aclose``) and the memory in MiB after it."""
     import torch  # noqa: F401, PLC0415  # its import is a part of the figures
     import transformers  # noqa: F401, PLC0415
 
-    draw = random.Random(0)  # puzzles, no secrets
-    figures = {"import": resident()}
+    draw = random.Random(0)
+    yield "import", resident()
     agent = Agent("game24", "bfs", backend=backend, model=model)
     agent.backend.load()
-    figures["load"] = resident()
+    yield "load", resident()
     for number in range(1, solves + 1):
         agent.solve(" ".join(str(draw.randint(1, 13)) for _ in range(4)))
         if number in (*MARKS, solves):
-            figures[str(number)] = resident()
+            yield f"{number} solves", resident()
     asyncio.run(agent.backend.aclose())
-    figures["aclose"] = resident()
-    return {name: round(value, 1) for name, value in figures.items()}
+    yield "aclose", resident()
 
 
 def main() -> None:
@@ -50,7 +49,8 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--solves", type=int, default=100)
     chosen = parser.parse_args()
-    print(json.dumps(measure(chosen.backend, chosen.model, chosen.solves)))  # the command's result
+    for event, mebibytes in measure(chosen.backend, chosen.model, chosen.solves):
+        print(f"{event:>12} {mebibytes:8.1f} MiB", flush=True)
 
 
 if __name__ == "__main__":
