@@ -185,6 +185,12 @@ class Naive:
 
         return worker.run(forward)
 
+    def logprob(self, asked: Request, drawn: Sequence[int]) -> float:
+        """The summed log-probability of all tokens drawn, from one forward over prompt and text, untempered."""
+        prompt = self.text.prompt(asked.prompt)
+        logs = self.logits([*prompt, *drawn[:-1]]).double().log_softmax(1)[len(prompt) - 1 :]
+        return float(logs[range(len(drawn)), list(drawn)].sum())
+
     def sample(self, asked: Request, i: int) -> Sampled:
         """The request's ``i``-th sample."""
         if (asked.id, i) not in self._known:

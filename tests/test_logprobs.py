@@ -18,20 +18,13 @@ CLOSE = 1e-4
 ALL = [*MIX, request(2, 20, 3, temperature=0.7, max_tokens=80), request(3, 21, 3, temperature=1.0, max_tokens=80)]
 
 
-def plain_logprob(naive: Naive, asked: Request, drawn: tuple[int, ...]) -> float:
-    """The summed log-probability of all tokens drawn, from one forward over prompt and text, untempered."""
-    prompt = naive.text.prompt(asked.prompt)
-    logs = naive.logits([*prompt, *drawn[:-1]]).double().log_softmax(1)[len(prompt) - 1 :]
-    return float(logs[range(len(drawn)), list(drawn)].sum())
-
-
 def check(naive: Naive, requests: list[Request], replies: list[Any]) -> None:
     """Every completion has the sum over its own tokens, an end of text and a whole stop string included."""
     for asked, reply in zip(requests, replies, strict=True):
         for i, completion in enumerate(reply.completions):
             sample = naive.sample(asked, i)
             assert completion.text == sample.text
-            assert completion.logprob == pytest.approx(plain_logprob(naive, asked, sample.raw), abs=CLOSE)
+            assert completion.logprob == pytest.approx(naive.logprob(asked, sample.raw), abs=CLOSE)
 
 
 def test_the_requests_have_texts_of_every_ending(naive: Naive) -> None:
@@ -88,7 +81,7 @@ def test_rejection_reports_it(opened: Open, naive: Naive, pair: Path, drafter: s
     for asked, reply in zip(requests, ask(backend, *requests), strict=True):
         for completion in reply.completions:
             drawn = drawn_tokens(completion, naive)
-            assert completion.logprob == pytest.approx(plain_logprob(naive, asked, drawn), abs=CLOSE)
+            assert completion.logprob == pytest.approx(naive.logprob(asked, drawn), abs=CLOSE)
             whole += completion.finish == "length"
     assert whole
 

@@ -113,7 +113,7 @@ def samples(
     prompt = tuple(text.prompt(request.prompt))
     limit = request.sampling.max_tokens
     if model.context is not None:
-        _check_fits(len(prompt) + 1, model.context)
+        _check_fits(len(prompt) + 1, model.context, model.window)
         limit = min(limit, model.context - len(prompt))
     streams = [request.key.stream(i) for i in range(request.n)]
     thinking = None if text.thinking is None else text.thinking.after(text.decode(prompt[-_MARK:]))
@@ -129,7 +129,8 @@ def pairs(request: ScoreRequest, text: ChatTokenizer, model: Model) -> Pairs:
     words = [word.lstrip(" ") for word in request.continuations] if text.chat else request.continuations
     tokens = text.scored(request.prompt, words)
     if model.context is not None and tokens:
-        _check_fits(max(len(prompt) + len(continuation) for prompt, continuation in tokens), model.context)
+        longest = max(len(prompt) + len(continuation) for prompt, continuation in tokens)
+        _check_fits(longest, model.context, model.window)
     return tokens
 
 
@@ -147,12 +148,15 @@ def scores_of(tokens: Pairs, sums: Sequence[float]) -> Scores:
     return Scores(tuple(sums), lengths, Usage(calls=1, prompt_tokens=prompt + sum(lengths), completion_tokens=0))
 
 
-def _check_fits(tokens: int, context: int) -> None:
-    if tokens > context:
-        raise RequestRefusedError(
-            f"the prompt is too long: with its completion it takes {tokens} tokens, the model's context is {context}. "
-            "Shorten the prompt or use a model with a longer context."
-        )
+def _check_fits(tokens: int, context: int, window: int | None) -> None:
+    if tokens <= context:
+        return
+    said = f"the prompt is too long: with its completion it takes at least {tokens} tokens, "
+    if window is None:
+        said += f"the model's context is {context}. Shorten the prompt or use a model with a longer context."
+    else:
+        said += f"the engine keeps to the sliding window of {window}; --backend transformers has no such limit."
+    raise RequestRefusedError(said)
 
 
 def find_device(name: str | None) -> torch.device:

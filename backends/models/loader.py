@@ -59,6 +59,8 @@ class Model:
     """Names of the arguments of the model's forward."""
     parameters: int
     """Number of weights, tied ones once."""
+    window: int | None = None
+    """The sliding window that an engine has cut the context to; None where the context is the model's own."""
 
     @property
     def cache(self) -> str:

@@ -100,7 +100,8 @@ class EngineBuilder:
         memory = int(config.kv_memory * 1e6)
         weights = self.weights.take(catalog.resolve(config.model), config.dtype, device, load)
         runner = ModelRunner(weights, memory)
-        model = replace(weights.model, context=runner.context)  # clipped to what the engine can run
+        # clipped to what the engine can run
+        model = replace(weights.model, context=weights.context, window=weights.window)
         self.draft.load(config, tokenizer, runner, memory)
         research = config.research
         speculator = Speculator(profiler.profile_cost_table(runner, config.dtype), research.draft_tokens)

@@ -75,6 +75,8 @@ def _time(runner: ModelRunner, rows: int, drafted: int) -> float:
     forest = runner.forest
     longest = runner.context or sum(MEASURED_CONTEXT) + 8
     common, own = (max(1, min(length, longest // 4)) for length in MEASURED_CONTEXT)
+    own = min(own, longest - common - 1)
+    deepest = longest - common - own  # levels that have a position; of a short context the rest of a chain begins anew
     node, _ = forest.match_prefix([1] * common)
     node.mark_computed(common)  # the time does not depend on the values
     for entries in forest.pool.entries:
@@ -88,7 +90,8 @@ def _time(runner: ModelRunner, rows: int, drafted: int) -> float:
         start = row * own + sum(lengths[:row])
         context = np.concatenate((table, slots[start : start + own]))
         new = slots[start + own : start + own + length]
-        segments.append(Segment([1] * length, new, context, node, wanted=range(length)))
+        parents = None if length <= deepest else [i - 1 if i % deepest else -1 for i in range(length)]
+        segments.append(Segment([1] * length, new, context, node, parents, range(length)))
     before = runner.seconds
     runner.forward(segments)
     seconds = runner.seconds - before

@@ -25,7 +25,7 @@ from .hf_model import decoder_of
 from .tree_attention import UnsupportedAttention
 
 PROBE = 12
-"""Tokens of each of the two texts of the trial at load, which part half-way."""
+"""Tokens of each of the two texts of the trial at load, which part half-way; fewer where the context is shorter."""
 
 
 class Weights:
@@ -48,8 +48,13 @@ class Weights:
             dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.layers = [(heads, dim)] * config.num_hidden_layers
         """Key-value heads and their dimension, by layer."""
-        self.context = _context(model.context, config)
+        self.window = _window(model.context, config)
+        """The sliding window that texts are limited to; None where the model's own context is the limit."""
+        self.context = model.context if self.window is None else self.window
         """The most tokens of a text; None when the model does not say."""
+        if self.context is not None and self.context < 2:
+            kind = "context" if self.window is None else "sliding window"
+            raise self.refusal(f"its {kind} of {self.context} holds no prompt with a completion")
         self.vocabulary = int(config.vocab_size)
         """Size of a row of logits."""
         self._eight = any(isinstance(module, Int8Linear) for module in model.network.modules())
@@ -76,27 +81,31 @@ class Weights:
         return pool
 
     def _plain_logits(self) -> tuple[list[int], torch.Tensor]:
-        """Tokens of the trial, two texts that part half-way, and their plain logits (2, PROBE, V)."""
+        """Tokens of the trial, two texts of T tokens that part half-way, and their plain logits (2, T, V)."""
         generator = torch.Generator().manual_seed(0)
-        tokens = torch.randint(self.vocabulary, (PROBE + PROBE // 2,), generator=generator).tolist()
-        half = PROBE // 2
-        texts = [tokens[:PROBE], tokens[:half] + tokens[PROBE:]]
+        length = PROBE if self.context is None else min(PROBE, self.context)
+        half = length // 2
+        tokens = torch.randint(self.vocabulary, (2 * length - half,), generator=generator).tolist()
+        texts = [tokens[:length], tokens[:half] + tokens[length:]]
         ids = torch.tensor(texts, device=self.device)
         return tokens, self.model.network(input_ids=ids, use_cache=False).logits
 
     def _probe(self, tokens: list[int], plain: torch.Tensor) -> None:
         """The same two texts as a tree, in two passes: a prompt, and a tree after it."""
         pool = SlotPool(self.layers, self.dtype, self.device, limit=2 * len(tokens))
-        half, forest = PROBE // 2, RadixCache(pool)
-        node, _ = forest.match_prefix(tokens[: half - 2])
+        length = plain.shape[1]
+        half, forest = length // 2, RadixCache(pool)
+        prompt = max(1, half - 2)
+        node, _ = forest.match_prefix(tokens[:prompt])
         slots = node.slots
         nothing = np.zeros(0, dtype=np.int64)
-        rest = forest.allocate(len(tokens) - half + 2)
-        chain = list(range(-1, PROBE - half + 1))
-        tree = [*chain, 1, *range(len(chain), len(chain) + half - 1)]  # the second branch parts after the first half
+        rest = forest.allocate(len(tokens) - prompt)
+        chain = list(range(-1, length - prompt - 1))
+        # the second branch parts after the first half
+        tree = [*chain, half - prompt - 1, *range(len(chain), len(rest) - 1)]
         spans = (
-            Segment(tokens[: half - 2], slots, nothing, forest.root),
-            Segment(tokens[half - 2 :], rest, slots, node, parents=tree, wanted=range(len(rest))),
+            Segment(tokens[:prompt], slots, nothing, forest.root),
+            Segment(tokens[prompt:], rest, slots, node, parents=tree, wanted=range(len(rest))),
         )
         try:
             for span in spans:
@@ -105,7 +114,7 @@ class Weights:
             raise self.refusal(str(error)) from error
         except (TypeError, RuntimeError, AttributeError, IndexError) as error:
             raise self.refusal(f"a trial pass failed: {type(error).__name__}: {error}") from error
-        expected = torch.cat((plain[0, half - 2 :], plain[1, half:])).float()
+        expected = torch.cat((plain[0, prompt:], plain[1, half:])).float()
         spread = float(expected.max() - expected.min())
         worst = float((logits.float() - expected).abs().max())
         # With 8-bit layers in float32 a difference of the last bit can move an activation by a whole step.
@@ -161,11 +170,14 @@ def _check(where: Path | str, model: Model, config: Any) -> None:
         raise _refusal(where, network, why)
 
 
-def _context(stated: int | None, config: Any) -> int | None:
-    """A sliding layer attends to all keys within its window, so texts are limited to the shortest window."""
+def _window(stated: int | None, config: Any) -> int | None:
+    """The window, where layers slide and it is shorter than the stated context.
+
+    A sliding layer attends to all keys within its window, so texts are limited to the shortest window.
+    """
     kinds = getattr(config, "layer_types", None)
     window = getattr(config, "sliding_window", None)
     slides = "sliding_attention" in kinds if kinds is not None else getattr(config, "use_sliding_window", True)
-    if window is None or not slides:
-        return stated
-    return int(window) if stated is None else min(stated, int(window))
+    if window is None or not slides or (stated is not None and stated <= int(window)):
+        return None
+    return int(window)
