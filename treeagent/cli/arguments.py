@@ -7,7 +7,7 @@ import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -199,11 +199,11 @@ def _read_bytes(most: int) -> bytes:
     A signal between Python's check for signals and a read that waits would have no effect until more input came, so
     nothing is read before it is there.
     """
-    content = bytearray()
+    stream, content = cast("io.BufferedReader", sys.stdin.buffer), bytearray()
     while len(content) < most:
         while _stdin_is_silent():
             pass
-        part = sys.stdin.buffer.read1(1 << 16)
+        part = stream.read1(1 << 16)
         if not part:
             break
         content += part
