@@ -29,7 +29,8 @@ def crash(error: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("error", ["KeyError", "EOFError", "BrokenPipeError", "RecursionError"])
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("error", ["BrokenPipeError", "KeyError", "EOFError", "RecursionError"])
 def test_a_crash_has_a_code_of_its_own(error: str) -> None:
     """Not 1, which means no answer; with the traceback and whom to tell."""
     done = crash(error)
@@ -76,6 +77,7 @@ def test_a_closed_standard_error_loses_messages_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pipes of POSIX")
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("how", ["pipe", "closed", "full"])
 def test_a_failing_standard_output_is_said_and_the_journal_is_whole(how: str, tmp_path: Path) -> None:
     """Code 74, one line, no traceback."""

@@ -64,6 +64,7 @@ def first(lines: Lines, kind: str) -> int:
     return next(index for index, line in enumerate(lines) if line["type"] == kind)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("kind", "key", "value"),
     [
@@ -191,7 +192,7 @@ def test_what_is_written_is_strict_json(tmp_path: Path) -> None:
     assert json.loads(text, parse_constant=pytest.fail) == {"a": [None, 1.5], "b": {"c": None}, "d": [None]}
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("count", [60, pytest.param(10_000, marks=pytest.mark.exhaustive)])
 def test_mutated_journals_raise_nothing_but_the_hierarchy(count: int, lines: Lines, tmp_path: Path) -> None:
     """Seeds 0 to ``count``: values replaced by those of other places and kinds, keys and lines removed or doubled."""
     values: list[Any] = [None, True, -1, 10**30, 1.5, "", "x", "\ud800", [], {}, [[]], {"a": 1}, [None], float("nan")]

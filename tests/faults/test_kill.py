@@ -13,7 +13,7 @@ from test_cli import ORACLE, call
 
 from treeagent.evaluation.outcomes import read
 
-TIMES = [3, pytest.param(100, marks=pytest.mark.exhaustive)]
+TIMES = [2, pytest.param(100, marks=pytest.mark.exhaustive)]
 HANDS = "4 9 10 13\n4 5 6 10\n1 2 4 7\n5 5 5 9\n"
 
 

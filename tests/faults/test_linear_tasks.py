@@ -12,7 +12,7 @@ import pytest
 from treeagent import InputError, Task, YamlTask
 from treeagent.tasks import blocksworld, blocksworld_rules, creative_writing, gsm8k, prontoqa
 
-NAMES = ("blocksworld", "creative_writing", "crosswords", "game24", "gsm8k", "prontoqa")
+NAMES = ("blocksworld", "game24", "crosswords", "gsm8k", "prontoqa", "creative_writing")
 UNITS = (
     " ", "\n", " \n", "1", "1 ", "1 + ", "1,000", "(", "(1)+", "= ", "1 = ", "a", "A ", "$ ", "|", '" ', "Answer: ",
     "plan:\n ", "Passage: ", "stack ", "a on ", "####", " is", "is ", "abcde ", "Max is a cat. ",
@@ -61,15 +61,17 @@ def readers(task: YamlTask) -> dict[str, Callable[[str], object]]:
     }
 
 
+@pytest.mark.sampled(5)
+@pytest.mark.parametrize("part", range(4))
 @pytest.mark.parametrize("name", NAMES)
-def test_a_doubled_text_takes_at_most_about_twice_the_time(name: str) -> None:
+def test_a_doubled_text_takes_at_most_about_twice_the_time(name: str, part: int) -> None:
     """For every reader of the task and every hostile text: blanks, line breaks, digits, brackets, words, key words."""
     task = Task.load(name)
     assert isinstance(task, YamlTask)
     steep = {
         (what, head, unit)
         for what, reader in readers(task).items()
-        for unit in UNITS
+        for unit in UNITS[part::4]
         for head, tail in EDGES
         if grows(reader, lambda size: head + unit * (size // len(unit)) + tail)  # noqa: B023
     }

@@ -13,7 +13,8 @@ import pytest
 from test_cli import ORACLE, blocked, call, spawn
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO and signals of POSIX")
-NAMES = ["SIGINT", "SIGTERM", "SIGHUP"]
+GRID = [(command, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") for command in ("eval", "compare")]
+"""Every fifth: eval with SIGHUP, compare with SIGTERM."""
 
 
 def number(name: str) -> int:
@@ -21,7 +22,8 @@ def number(name: str) -> int:
     return int(getattr(signal, name))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_the_first_signal_prints_the_best_attempt(name: str, tmp_path: Path) -> None:
     """Code 128 + n, as a shell says it; the journal has its end and can be resumed."""
     process, journal, end = blocked(tmp_path, at=30)
@@ -35,7 +37,8 @@ def test_the_first_signal_prints_the_best_attempt(name: str, tmp_path: Path) -> 
     assert call("resume", str(journal), "--allow-code").exit_code == 0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_the_second_signal_ends_at_once(name: str, tmp_path: Path) -> None:
     """Although the request never returns."""
     process, journal, end = blocked(tmp_path, at=30)
@@ -48,8 +51,8 @@ def test_the_second_signal_ends_at_once(name: str, tmp_path: Path) -> None:
     assert call("resume", str(journal), "--allow-code").exit_code == 0
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("command", ["eval", "compare"])
+@pytest.mark.sampled(5)
+@pytest.mark.parametrize(("command", "name"), GRID)
 def test_eval_and_compare_stop_as_well(command: str, name: str, tmp_path: Path) -> None:
     """What is finished is reported and kept."""
     gate, data = tmp_path / "gate", tmp_path / "hands.txt"

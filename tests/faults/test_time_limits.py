@@ -49,6 +49,7 @@ def problems(text: str) -> list[tuple[int | None, str, str]]:
 # Patterns
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("source", "text"),
     [
@@ -111,7 +112,7 @@ ATOMS = ("a", "b", r"\w", r"\W", r"\d", r"\s", ".", "[ab]", "[^a]", "(a)", "(?:b
 QUANTIFIERS = ("", "", "", "*", "+", "?", "{2}", "*?", "{1,2}")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @example([(r"\w", ""), (r"\b", "")], "\u00b2")
 @example([(r"\B", "")], "")
 @example([(r"\B", "")], "a\u00b2")
@@ -209,12 +210,12 @@ def test_thoughts_have_the_same_numbers_whether_a_completion_is_slow_or_not() ->
 
     def tree(delay: str) -> list[tuple[int, str]]:
         text = TASK.replace(r"(\w|\w\w)+\?[.!]", r"(?:[a-z]|(\w|\w\w)+\?[.!])").replace("depth: 1", "depth: 2")
-        lines = "a\nb\nc"
+        lines = "a\nb"
         backend = ScriptedBackend(lambda request: f"{lines}\n{delay}" if request.prompt.startswith("P") else "sure")
         result = Agent(YamlTask(text, PATH), "bfs", backend=backend).solve("go")
         return [(thought.id, thought.text) for thought in result.tree]
 
-    slow = HOSTILE  # a second, more than the loop waits for
+    slow = "a" * 29 + "? b!"  # less than half a second, more than the loop waits for
     assert tree(slow) == tree("%")
 
 

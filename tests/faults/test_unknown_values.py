@@ -47,6 +47,7 @@ def letters(search: str, evaluator: Evaluator, depth: int, journal: Path | None 
     return agent.solve("go", journal=journal)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("odd", [*NO_NUMBERS, 1e308, -1e308])
 @pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("search", SEARCHES)

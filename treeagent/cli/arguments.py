@@ -7,7 +7,7 @@ import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -199,8 +199,7 @@ def _read_bytes(most: int) -> bytes:
     A signal between Python's check for signals and a read that waits would have no effect until more input came, so
     nothing is read before it is there.
     """
-    stream: Any = sys.stdin.buffer  # typeshed's BinaryIO has no read1
-    content = bytearray()
+    stream, content = cast("io.BufferedReader", sys.stdin.buffer), bytearray()
     while len(content) < most:
         while _stdin_is_silent():
             pass
