@@ -271,7 +271,7 @@ def test_a_sliding_window_ends_the_context(tmp_path: Path, kind: str) -> None:
     clipped = Request(HEAD, Key(0, "propose", "0"), Sampling(max_tokens=window - length))
     [[(text, finish)]] = told(ask(backend, asked))
     assert [[(text, finish)]] == naive.expected([clipped])
-    with pytest.raises(BackendError, match=f"context is {window}"):
+    with pytest.raises(BackendError, match=f"sliding window of {window}"):
         ask(backend, request(0, 0))
 
 

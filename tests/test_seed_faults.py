@@ -149,7 +149,7 @@ def test_logits_that_are_not_finite_fail_their_request_alone(poisoned: SeedBacke
 
 def test_scores_that_are_no_numbers_are_an_error(poisoned: SeedBackend) -> None:
     """They would be compared, and written to a journal that JSON cannot hold."""
-    broken, fine = (ScoreRequest(HEAD + word, (" sure", " likely")) for word in ("xyz", "24"))
+    broken, fine = (ScoreRequest(HEAD + word, ("sure", "likely")) for word in ("xyz\n", "24\n"))  # words end there
 
     async def run() -> list[Any]:
         return await asyncio.gather(*map(poisoned.score, (broken, fine)), return_exceptions=True)
