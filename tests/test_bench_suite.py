@@ -393,6 +393,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, dict[str
     return result, json.loads((folder / "seeds.json").read_text()), folder
 
 
+@pytest.mark.exhaustive
 def test_all_methods_run_and_give_the_tokens_that_they_should(measured: tuple[Result, dict[str, Any], Path]) -> None:
     """Coupled ones at every temperature the reference's, all of them at temperature 0."""
     result, found, _ = measured
@@ -408,6 +409,7 @@ def test_all_methods_run_and_give_the_tokens_that_they_should(measured: tuple[Re
             assert each["interval"][0] <= each["interval"][1]
 
 
+@pytest.mark.exhaustive
 def test_the_file_holds_every_run(measured: tuple[Result, dict[str, Any], Path]) -> None:
     """Settings, machine, methods, and for each cell its runs with seeds of their own."""
     _, found, folder = measured
@@ -431,6 +433,7 @@ def test_the_file_holds_every_run(measured: tuple[Result, dict[str, Any], Path])
     assert (folder / "seeds.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.exhaustive
 def test_a_table_for_each_cell_is_printed_with_what_it_means(measured: tuple[Result, dict[str, Any], Path]) -> None:
     """Labels, intervals, standard errors, the verdict on ``auto``, papers, and what could not run."""
     result, _, _ = measured
@@ -444,6 +447,7 @@ def test_a_table_for_each_cell_is_printed_with_what_it_means(measured: tuple[Res
     assert f"[{steps}/{steps}]" in result.stderr
 
 
+@pytest.mark.exhaustive
 def test_the_documents_table_is_made_from_the_file(measured: tuple[Result, dict[str, Any], Path]) -> None:
     """A heading, a line for every method of each cell, and their papers at the end."""
     _, found, _ = measured

@@ -223,6 +223,7 @@ def test_steps_verify_only_in_order_and_to_24() -> None:
     assert not CHECK.verify("4 9 10 13", [*path, *path], None)
 
 
+@pytest.mark.exhaustive
 def test_what_is_solvable_is_known() -> None:
     """1362 of the 1820 hands can be solved; the two that need fractions are among them, 1 1 1 1 is not."""
     assert sum(map(solvable, all_hands())) == 1362

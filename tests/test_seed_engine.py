@@ -70,6 +70,7 @@ def test_loops_in_several_threads_share_rounds(backend: SeedBackend, naive: Naiv
     assert [answers.get(i) for i in range(3)] == [naive.expected(part) for part in parts]
 
 
+@pytest.mark.exhaustive
 def test_searches_share_an_engine_and_find_what_they_find_alone() -> None:
     """Two searches at once give the trees that they give one after another, in fewer rounds."""
     backend = SeedBackend("mini", device=DEVICE, drafter="none")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ from test_cli import ORACLE, blocked, call, spawn
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO and signals of POSIX")
 GRID = [(command, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") for command in ("eval", "compare")]
 """Every fifth: eval with SIGHUP, compare with SIGTERM."""
+
+
+@pytest.fixture(autouse=True)
+def _heard() -> Iterator[None]:
+    """A process inherits ignored signals; under nohup the tests' own ignores SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def number(name: str) -> int:
