@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from test_cli import ORACLE, call
 
 from treeagent.evaluation.outcomes import read
 
-TIMES = [2, pytest.param(100, marks=pytest.mark.exhaustive)]
+MANY = int(os.environ.get("TREEAGENT_TRIALS", "20"))
+"""Cases of an exhaustive run."""
+
+TIMES = [2, pytest.param(MANY, marks=pytest.mark.exhaustive)]
 HANDS = "4 9 10 13\n4 5 6 10\n1 2 4 7\n5 5 5 9\n"
 
 

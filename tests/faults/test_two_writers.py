@@ -21,11 +21,14 @@ from treeagent.file_lock import open_to_write
 from treeagent.runtime.journal import read
 from treeagent.runtime.journal_tree import rebuild
 
+MANY = int(os.environ.get("TREEAGENT_TRIALS", "20"))
+"""Cases of an exhaustive run."""
+
 REFUSED = ("another process is writing the journal", "exists already", "nothing to resume", "cannot read the journal",
            "cannot write the journal")  # fmt: skip
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(100, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("count", [2, pytest.param(MANY, marks=pytest.mark.exhaustive)])
 def test_two_processes_on_one_journal_leave_it_readable(count: int, tmp_path: Path) -> None:
     """Two that solve, two that resume from a random byte, and one that resumes while the other solves."""
     whole = tmp_path / "whole.jsonl"
