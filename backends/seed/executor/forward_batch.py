@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_tree import RadixNode
 from .buckets import partition
+from .pass_work import PassWork
 
 SHARED_LEAST = 1500
 """Keys (span by span) that attending to a shared prefix once must save before it pays: below that the second attention
@@ -38,6 +39,11 @@ class Segment:
     """For a tree, the index of each token's parent (-1: none); None for a chain."""
     wanted: Sequence[int] = ()
     """Tokens whose logits are wanted, ascending."""
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Tokens of the context, new tokens, and those whose logits are wanted."""
+        return len(self.context), len(self.tokens), len(self.wanted)
 
     def depths(self) -> list[int]:
         """Distance of each token from the context's end, 0 for the first."""
@@ -114,6 +120,8 @@ class ForwardBatch:
     private: list[PrivateSegment]
     rows: list[range]
     """For each span, in the caller's order, its rows among the R."""
+    work: PassWork
+    """What there is to compute."""
 
 
 def make_forward_batch(spans: Sequence[Segment], dtype: torch.dtype, device: torch.device) -> ForwardBatch:
@@ -152,6 +160,7 @@ def make_forward_batch(spans: Sequence[Segment], dtype: torch.dtype, device: tor
         shared,
         private,
         rows,
+        PassWork.of((depth, [spans[i].size for i in members]) for depth, members in groups),
     )
 
 
