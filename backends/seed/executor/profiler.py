@@ -13,8 +13,8 @@ import torch
 from ...models import catalog
 from .cost_table import REPEATS, CostTable
 from .early_exit import EarlyExitRunner
-from .forward_batch import Segment
 from .model_runner import ModelRunner
+from .segment import Segment
 
 COSTS = 4
 """Version of the measurement; tables of another version are measured again."""
