@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from ..kv_cache.pool import SlotPool, Slots
-from .attention_call import private_keys
 from .segment import Segment
 
 WHOLE = 24
@@ -26,8 +25,6 @@ class LaneClass:
         """Of each lane in use."""
         self.layers: list[torch.Tensor] = []
         """Per layer (L, 2, h, C, D)."""
-        self.longest = 0
-        """Keys of the longest lane in use."""
         self._pool = pool
         self._position = pool.slot_bytes
         self._slots: Slots = np.full((0, capacity), -1, dtype=np.int64)  # (L, C) where each position was copied from
@@ -75,29 +72,31 @@ class LaneClass:
         ``written`` (slots,) is the pass in which each slot was written last. Returns the lanes and positions (N,) of
         single copies, the lanes that are copied whole, and the slots to copy, in this order.
         """
-        count = len(self.owners)
-        lengths = np.array([private_keys(span, self.start(lane)) for lane, span in enumerate(spans)])
-        self.longest = most = int(lengths.max())
-        held = np.zeros((count, most), dtype=np.int64)
-        for lane, span in enumerate(spans):
-            own = len(span.context) - self.start(lane)
-            held[lane, :own] = span.context[self.start(lane) :]
-            held[lane, own : lengths[lane]] = span.slots
-        known = self._slots[:count, :most]
-        stale = stale_positions(held, known, written, self._passes[:count, :most])
-        stale &= np.arange(most) < lengths[:, None]
-        whole = np.flatnonzero((stale.sum(axis=1) >= WHOLE) | (known[:, 0] < 0))
-        for lane in whole.tolist():  # what lies behind is from another branch; it is masked, but may hold no number
-            for lanes in self.layers:
-                lanes[lane, :, :, lengths[lane] :] = 0
-        single = stale.copy()
-        single[whole] = False
-        where, positions = np.nonzero(single)
-        slots = np.concatenate([held[single], *(held[lane, : lengths[lane]] for lane in whole)])
-        stale[whole] = np.arange(most) < lengths[whole, None]
-        known[stale] = held[stale]
-        self._passes[:count, :most][stale] = now
-        return where, positions, whole, slots
+        count, starts = len(self.owners), self._starts.tolist()
+        own = [span.context[start:] for span, start in zip(spans, starts, strict=False)]
+        lengths = np.array([len(some) + len(span.slots) for some, span in zip(own, spans, strict=True)])  # (B,)
+        held = np.concatenate([part for some, span in zip(own, spans, strict=True) for part in (some, span.slots)])
+        lane = np.repeat(np.arange(count), lengths)  # of each key, in the order of the lanes
+        firsts = np.cumsum(lengths) - lengths
+        places = np.arange(len(held)) - np.repeat(firsts, lengths)
+        flat = lane * self.capacity + places
+        known, passes = self._slots.reshape(-1), self._passes.reshape(-1)
+        stale = np.flatnonzero(stale_positions(held, known[flat], written, passes[flat]))
+        is_whole = (np.bincount(lane[stale], minlength=count) >= WHOLE) | (self._slots[:count, 0] < 0)
+        whole = np.flatnonzero(is_whole)
+        single = stale
+        slots = [held[stale]]
+        if len(whole):
+            single = stale[~is_whole[lane[stale]]]
+            stale = np.union1d(single, np.flatnonzero(is_whole[lane]))
+            slots = [held[single]]
+            for row in whole.tolist():  # what lies behind is from another branch; it is masked, but may hold no number
+                slots.append(held[firsts[row] : firsts[row] + lengths[row]])
+                for lanes in self.layers:
+                    lanes[row, :, :, lengths[row] :] = 0
+        known[flat[stale]] = held[stale]
+        passes[flat[stale]] = now
+        return lane[single], places[single], whole, np.concatenate(slots)
 
     def _grown(self, count: int) -> int:
         held = len(self._starts)
@@ -119,9 +118,10 @@ class LaneClass:
 
 
 def stale_positions(held: Slots, known: Slots, written: Slots, passes: Slots) -> NDArray[np.bool_]:
-    """Where lanes (B, K) do not hold what is in the slots ``held`` now.
+    """(N,) where positions of lanes do not hold what is in the slots ``held`` (N,) now.
 
-    ``known`` are the slots that they were copied from, in ``passes``; ``written`` (slots,) as in LaneClass.update.
+    ``known`` (N,) are the slots that they were copied from, in ``passes`` (N,); ``written`` (slots,) as in
+    :meth:`LaneClass.update`.
     """
     stale: NDArray[np.bool_] = (known != held) | (passes < written[held])
     return stale

@@ -21,7 +21,7 @@ import torch
 
 from ..kv_cache.pool import SlotPool, Slots
 from .attention_call import private_keys
-from .buckets import CALL, NARROW
+from .buckets import NARROW, partition
 from .lane_class import LaneClass
 from .segment import Segment
 
@@ -29,7 +29,7 @@ LEAST = 4
 """Branches of a pass from which on lanes pay; fewer are gathered in less time than lanes take to keep."""
 
 SLACK = 16
-"""Positions that a lane of a new class has left at least; of a class in use half as many."""
+"""Positions that a new lane has left at least."""
 
 SHARE = 4
 """Lanes take at most this part of the memory for keys and values, and at most ``MOST`` bytes."""
@@ -164,39 +164,28 @@ class Lanes:
         free: dict[int, list[int]] = {}
         waiting = dict(sizes)
         for capacity, part in self._classes.items():
-            part.longest = 0
             for lane, owner in enumerate(part.owners):
                 keys, depth = sizes.get(owner, (math.inf, 0))
                 if keys <= capacity and part.start(lane) == depth:
-                    part.longest = max(part.longest, int(keys))
                     del waiting[owner]
                 else:
                     free.setdefault(capacity, []).append(lane)
-        for owner, (keys, depth) in sorted(waiting.items(), key=lambda item: -item[1][0]):
-            chosen = self._class_for(keys, free)
+        capacities = _capacities([keys for keys, _ in sizes.values()]) if waiting else {}
+        for owner, (keys, depth) in waiting.items():
+            chosen = self._class_for(capacities[_capacity(keys + SLACK)], free)
             if chosen is None:
                 continue
             spare = free.get(chosen.capacity)
             chosen.seat(spare.pop(0) if spare else len(chosen.owners), owner, depth)
-            chosen.longest = max(chosen.longest, keys)
         for capacity, holes in free.items():
             for lane in reversed(holes):
                 self._classes[capacity].remove(lane)
         self._classes = {capacity: part for capacity, part in self._classes.items() if part.owners}
         self.peak = max(self.peak, self._bytes())
 
-    def _class_for(self, keys: int, free: dict[int, list[int]]) -> LaneClass | None:
-        """Where a branch's lane costs the least time; None where memory is short."""
-        best: LaneClass | None = None
-        least = float(CALL + keys)
-        for capacity, part in self._classes.items():
-            count = len(part.owners) - len(free.get(capacity, ()))
-            cost = (count + 1) * max(part.longest, keys) - count * part.longest + (0 if count else CALL)
-            if keys + SLACK // 2 <= capacity and cost < least:
-                best, least = part, cost
-        if best is None:
-            capacity = _capacity(keys + SLACK)
-            best = self._classes.get(capacity) or LaneClass(capacity, self._pool)
+    def _class_for(self, capacity: int, free: dict[int, list[int]]) -> LaneClass | None:
+        """The class of a capacity, where another lane fits; None where memory is short."""
+        best = self._classes.get(capacity) or LaneClass(capacity, self._pool)
         spare = free.get(best.capacity)
         count = len(best.owners) + (0 if spare else 1)
         total = self._bytes() - best.bytes + best.bytes_with(count)
@@ -212,3 +201,13 @@ def _capacity(keys: int) -> int:
     while capacity < keys:
         capacity = capacity * 3 // 2 if capacity & (capacity - 1) == 0 else capacity * 4 // 3
     return capacity
+
+
+def _capacities(keys: Sequence[int]) -> dict[int, int]:
+    """For the least capacity of each branch the one that it gets: the cheapest set, as in :func:`partition`."""
+    least = [_capacity(count + SLACK) for count in keys]
+    taken: dict[int, int] = {}
+    for members in partition([(1, capacity) for capacity in least]):
+        top = max(least[i] for i in members)
+        taken.update((least[i], top) for i in members)
+    return taken

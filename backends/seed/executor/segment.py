@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_tree import RadixNode
 
+TRIANGLE = np.tri(32, dtype=np.bool_)
+"""What the tokens of a chain see of each other."""
+
 
 @dataclass(slots=True, eq=False)
 class Segment:
@@ -30,6 +33,11 @@ class Segment:
     owner: object | None = None
     """Whose next pass goes on where this one ends, so that its keys are worth keeping side by side; None: unknown."""
 
+    @property
+    def is_chain(self) -> bool:
+        """Whether each token follows the one before it."""
+        return self.parents is None or all(parent == place - 1 for place, parent in enumerate(self.parents))
+
     def depths(self) -> list[int]:
         """Distance of each token from the context's end, 0 for the first."""
         if self.parents is None:
@@ -42,8 +50,8 @@ class Segment:
     def visible(self) -> NDArray[np.bool_]:
         """(n, n): True where a new token attends to another one, which are its ancestors and itself."""
         n = len(self.tokens)
-        if self.parents is None:
-            return np.tri(n, dtype=np.bool_)
+        if self.parents is None or self.is_chain:
+            return TRIANGLE[:n, :n] if n <= len(TRIANGLE) else np.tri(n, dtype=np.bool_)
         seen = np.eye(n, dtype=np.bool_)
         for token, parent in enumerate(self.parents):
             if parent >= 0:
