@@ -71,9 +71,7 @@ def trial_segments(runner: ModelRunner, trial: TrialPass) -> Iterator[list[Segme
         parents = None if trial.prompt or new == 1 else [i - 1 if i % deepest else -1 for i in range(new)]
         wanted, owner = (range(new - 1, new), None) if trial.prompt else (range(new), object())
         before = np.concatenate((table, slots[:private]))
-        segments.append(
-            Segment([1] * new, slots[private:], before, node, parents, wanted, None if trial.prompt else object())
-        )
+        segments.append(Segment([1] * new, slots[private:], before, node, parents, wanted, owner))
     try:
         yield segments
     finally:
