@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from treeagent.backends.seed.executor.buckets import CALL, PER_QUERY
-from treeagent.backends.seed.executor.forward_batch import Segment, make_forward_batch
+from treeagent.backends.seed.executor.forward_batch import make_forward_batch
+from treeagent.backends.seed.executor.segment import Segment
 from treeagent.backends.seed.kv_cache.radix_tree import RadixNode
 
 ROOT = RadixNode([], np.zeros(0, dtype=np.int64), None, 0)
@@ -24,8 +25,7 @@ def segments(sizes: list[tuple[int, int]]) -> list[Segment]:
 def shapes(sizes: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
     plan = make_forward_batch(segments(sizes), torch.float32, torch.device("cpu"))
     assert sorted(row for rows in plan.rows for row in rows) == list(range(len(sizes)))
-    assert sum(part.last - part.first for part in plan.private) == sum(new for _, new in sizes)
-    return [part.shape for part in plan.private]
+    return [call.shape for call in plan.calls]
 
 
 def cost(calls: list[tuple[int, int, int]]) -> float:

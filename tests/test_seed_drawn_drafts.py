@@ -17,8 +17,8 @@ from seed_tools import Open, ask, clean, request, scheduler, tokenizer_size
 
 from treeagent.backend import Request
 from treeagent.backends.seed.drafters.hybrid import HybridDrafter
-from treeagent.backends.seed.executor.forward_batch import Segment
 from treeagent.backends.seed.executor.model_runner import ModelRunner
+from treeagent.backends.seed.executor.segment import Segment
 from treeagent.backends.seed.kv_cache.pool import Slots
 from treeagent.backends.seed.records import Draft, SequenceState
 from treeagent.backends.seed.scheduler.jobs import GenerationJob

@@ -24,7 +24,7 @@ from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.executor import profiler as timing
 from treeagent.backends.seed.executor.early_exit import EarlyExitRunner, ExitSpec, confidence
 from treeagent.backends.seed.executor.exit_policy import TRIAL, ExitPolicy
-from treeagent.backends.seed.executor.forward_batch import Segment
+from treeagent.backends.seed.executor.segment import Segment
 from treeagent.backends.seed.executor.weights import Weights
 from treeagent.backends.seed.records import SequenceState
 from treeagent.backends.training.early_exit_loss import exit_logits

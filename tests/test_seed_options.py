@@ -24,10 +24,10 @@ from seed_tools import (
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.config import EngineConfig, ResearchOptions
 from treeagent.backends.seed.executor import profiler as timing
-from treeagent.backends.seed.executor.forward_batch import Segment
 from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.backends.seed.executor.pass_cost import PassCost
 from treeagent.backends.seed.executor.pass_work import PassWork
+from treeagent.backends.seed.executor.segment import Segment
 from treeagent.backends.seed.executor.trial_pass import TrialPass
 from treeagent.errors import ConfigError, UnknownNameError
 

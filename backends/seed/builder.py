@@ -64,14 +64,15 @@ class EngineParts:
 
     def figures(self, counters: Counters) -> dict[str, Any]:
         """The figures of the counted time, and the state of memory."""
-        pool, drafter = self.scheduler.runner.forest.pool, self.scheduler.speculator.drafter
+        runner, drafter = self.scheduler.runner, self.scheduler.speculator.drafter
+        pool = runner.forest.pool
         return counters.figures() | {
             "mbsu": self._memory_bound_speedup(counters),
             "drafter": "none" if drafter is None else drafter.name,
             "kv_tokens": pool.used,
             "kv_peak_tokens": pool.peak,
             "kv_allocated_tokens": pool.capacity,
-            "kv_peak_bytes": pool.peak * pool.slot_bytes,
+            "kv_peak_bytes": pool.peak * pool.slot_bytes + runner.lanes.peak,
         }
 
     def _memory_bound_speedup(self, counters: Counters) -> float | None:

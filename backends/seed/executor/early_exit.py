@@ -29,9 +29,10 @@ from treeagent.errors import ConfigError, ModelError
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_tree import RadixNode
 from .exit_policy import ExitPolicy, exits_of
-from .forward_batch import ForwardBatch, Segment, make_forward_batch
+from .forward_batch import ForwardBatch, make_forward_batch
 from .llama import LlamaDecoder
 from .model_runner import ModelRunner
+from .segment import Segment
 from .weights import Weights
 
 ADAPTIVE = "adaptive"

@@ -40,7 +40,7 @@ class LlamaDecoder:
     def __init__(self, network: Any) -> None:
         model, config = network.model, network.config
         self._embed = model.embed_tokens
-        self._rotary = model.rotary_emb
+        self._rotation = _Rotation(model.rotary_emb)
         self._layers = [_Layer(layer) for layer in model.layers]
         self._norm = _norm(model.norm)
         self._head = make_product([network.lm_head])
@@ -84,11 +84,9 @@ class LlamaDecoder:
         """The output (T, E) of layer ``last - 1`` for the input ``x`` (T, E) of layer ``first``."""
         forest = AttentionContext(plan, pool)
         tokens, heads, kv_heads = len(x), self._heads, self._kv_heads
-        cos, sin = self._rotary(x[None], plan.positions)  # (1, T, D)
+        cos, sin = self._rotation(x, plan.positions)  # (T, 1, D)
         dim = cos.shape[2]
         half = dim // 2
-        cos = cos[0][:, None]  # (T, 1, D)
-        sin = torch.cat((-sin[0][:, None, :half], sin[0][:, None, half:]), dim=2)  # rotation's sign
         for index in range(first, last):
             layer = self._layers[index]
             qkv = layer.qkv(layer.before(x)).view(tokens, heads + 2 * kv_heads, dim)
@@ -103,6 +101,30 @@ class LlamaDecoder:
             y = layer.between(x)
             x = layer.down.plus(layer.up.times(y, layer.gate.silu(y)), x)
         return x
+
+
+class _Rotation:
+    """Rotary positions, kept in a table where they do not depend on the length of the text."""
+
+    def __init__(self, rotary: Any) -> None:
+        self._rotary = rotary
+        self._fixed = getattr(rotary, "rope_type", "dynamic") not in ("dynamic", "longrope")
+        self._table: torch.Tensor | None = None  # (positions, 2, 1, D)
+
+    def __call__(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and signed sines (T, 1, D), in the dtype of ``x``, for ``positions`` (1, T)."""
+        if not self._fixed:
+            return self._compute(x, positions).unbind(1)  # type: ignore[return-value]  # two
+        last = int(positions.max())
+        if self._table is None or last >= len(self._table):
+            self._table = self._compute(x, torch.arange(max(256, 2 * last), device=x.device)[None])
+        return self._table.index_select(0, positions[0]).unbind(1)  # type: ignore[return-value]  # two
+
+    def _compute(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        cos, sin = self._rotary(x[None], positions)  # (1, T, D)
+        half = cos.shape[2] // 2
+        signed = torch.cat((-sin[0, :, :half], sin[0, :, half:]), dim=1)
+        return torch.stack((cos[0], signed), dim=1)[:, :, None]
 
 
 def _norm(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:

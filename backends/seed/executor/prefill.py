@@ -8,7 +8,7 @@ import numpy as np
 
 from ..kv_cache.page_table import PageTable
 from ..kv_cache.radix_tree import RadixNode
-from .forward_batch import Segment
+from .segment import Segment
 
 
 class PrefillChunk:

@@ -18,7 +18,8 @@ from transformers import AttentionInterface
 
 from ...models.torch_private import attention_with_lse, find_attention_kernel
 from ..kv_cache.pool import SlotPool
-from .forward_batch import ForwardBatch, PrivateSegment, SharedPrefix
+from .attention_call import AttentionCall
+from .forward_batch import ForwardBatch, SharedPrefix
 
 NAME = "treeagent_forest"
 
@@ -73,12 +74,33 @@ def attend_forest(
     """Store ``new`` keys and values (T, 2, h, D), attend with ``query`` (T, H, D); result (T, h, G, D)."""
     plan, entries = forest.plan, forest.pool.entries[layer]  # (slots, 2, h, D)
     entries.index_copy_(0, plan.slots, new)
+    if plan.lanes is not None:
+        plan.lanes.copy(layer, entries)
     query = query.view(len(query), entries.shape[2], -1, query.shape[2])  # (T, h, G, D)
-    own = [_attend_private(query, part, entries, scale) for part in plan.private]
-    out, lse = own[0] if len(own) == 1 else (torch.cat([o for o, _ in own]), torch.cat([w for _, w in own]))
-    for part in plan.shared:
-        here = slice(part.first, part.last)
-        merge(out[here], lse[here], *_attend_shared(query[here], part, entries, scale))
+    padded = query if plan.padded is None else query.index_select(0, plan.padded)  # (P, h, G, D)
+    own: list[tuple[torch.Tensor, torch.Tensor]] = []
+    first = 0
+    for call in plan.calls:
+        last = first + call.shape[0] * call.shape[1]
+        own.append(_attend_private(padded[first:last], call, *call.keys(layer, entries), scale))
+        first = last
+    out = own[0][0] if len(own) == 1 else torch.cat([part for part, _ in own])  # (P, h, G, D)
+    if plan.real is not None:
+        out = out.index_select(0, plan.real)
+    if plan.shared:
+        lse = own[0][1] if len(own) == 1 else torch.cat([part for _, part in own])  # (P, h, G)
+        if plan.real is not None:
+            lse = lse.index_select(0, plan.real)
+        for part in plan.shared:
+            here = part.tokens
+            if isinstance(here, slice):
+                merge(out[here], lse[here], *_attend_shared(query[here], part, entries, scale))
+            else:
+                some = out.index_select(0, here)
+                merge(
+                    some, lse.index_select(0, here), *_attend_shared(query.index_select(0, here), part, entries, scale)
+                )
+                out.index_copy_(0, here, some)
     return out
 
 
@@ -89,17 +111,13 @@ def merge(out: torch.Tensor, lse: torch.Tensor, other: torch.Tensor, other_lse: 
 
 
 def _attend_private(
-    query: torch.Tensor, part: PrivateSegment, entries: torch.Tensor, scale: float
+    q: torch.Tensor, call: AttentionCall, k: torch.Tensor, v: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens of each segment over its private keys: (N, h, G, D) and the log-sum-exp (N, h, G) of N tokens."""
-    spans, n, most = part.shape
-    _, _, heads, dim = entries.shape
-    group = query.shape[2]
-    held = entries.index_select(0, part.keys).view(spans, most, 2, heads, dim)
-    k, v = held[:, :, 0].transpose(1, 2), held[:, :, 1].transpose(1, 2)  # (B, h, K, D)
-    q = query[part.first : part.last] if part.tokens is None else query.index_select(0, part.tokens)
+    """Queries (B * n, h, G, D) over private keys ``k``, ``v`` (B, h, K, D): (B * n, h, G, D) and log-sum-exp."""
+    _, heads, group, dim = q.shape
+    spans, n, _ = call.shape
     q = q.reshape(spans, n, heads, group, dim)
-    if part.mask is None:  # one head at a time: the causal kernel skips half of the scores
+    if call.mask is None:  # one head at a time: the causal kernel skips half of the scores
         q = q.permute(0, 2, 3, 1, 4).reshape(spans, heads * group, n, dim)
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         out, lse = attend(q, k, v, None, scale, causal=True)  # (B, H, n, D), (B, H, n)
@@ -107,13 +125,10 @@ def _attend_private(
         lse = lse.view(spans, heads, group, n).permute(0, 3, 1, 2)
     else:
         q = q.transpose(1, 2).reshape(spans, heads, n * group, dim)
-        out, lse = attend(q, k, v, part.fold(group), scale)  # (B, h, n * G, D), (B, h, n * G)
+        out, lse = attend(q, k, v, call.fold(group), scale)  # (B, h, n * G, D), (B, h, n * G)
         out = out.reshape(spans, heads, n, group, dim).transpose(1, 2)
         lse = lse.reshape(spans, heads, n, group).transpose(1, 2)
-    out, lse = out.reshape(spans * n, heads, group, dim), lse.reshape(spans * n, heads, group)
-    if part.real is None:
-        return out, lse
-    return out.index_select(0, part.real), lse.index_select(0, part.real)
+    return out.reshape(spans * n, heads, group, dim), lse.reshape(spans * n, heads, group)
 
 
 def _attend_shared(

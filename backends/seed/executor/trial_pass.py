@@ -10,9 +10,9 @@ import numpy as np
 
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_tree import RadixNode
-from .forward_batch import Segment
 from .model_runner import ModelRunner
 from .pass_work import PassWork
+from .segment import Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,9 @@ def trial_segments(runner: ModelRunner, trial: TrialPass) -> Iterator[list[Segme
         held.append(slots)
         deepest = max(1, context - common - private)  # of a short context the rest of a chain begins anew
         parents = None if trial.prompt or new == 1 else [i - 1 if i % deepest else -1 for i in range(new)]
-        wanted = range(new - 1, new) if trial.prompt else range(new)
+        wanted, owner = (range(new - 1, new), None) if trial.prompt else (range(new), object())
         before = np.concatenate((table, slots[:private]))
-        segments.append(Segment([1] * new, slots[private:], before, node, parents, wanted))
+        segments.append(Segment([1] * new, slots[private:], before, node, parents, wanted, owner))
     try:
         yield segments
     finally:

@@ -20,8 +20,9 @@ from ...models.loader import Model, explained
 from ...models.torch_private import supports_custom_attention
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
-from .forward_batch import Segment, make_forward_batch
+from .forward_batch import make_forward_batch
 from .hf_model import decoder_of
+from .segment import Segment
 from .tree_attention import UnsupportedAttention
 
 PROBE = 12

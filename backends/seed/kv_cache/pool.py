@@ -15,12 +15,16 @@ FIRST = 512
 """Slots of a new pool."""
 GROWTH = 1.15
 """Factor by which a full pool grows: what is allocated stays near the peak."""
+RESERVED = 4
+"""Slots reserved for each that is allocated when tensors are replaced; on a CPU they take memory once they are written.
+
+Growing within them copies nothing and leaves no gaps of every size behind."""
 
 
 class SlotPool:
     """Keys and values of one model, per layer one tensor ``(slots, 2, kv_heads, head_dim)``.
 
-    The pool grows on demand up to ``limit`` slots. Growing copies the tensors, but a slot keeps its number.
+    The pool grows on demand up to ``limit`` slots. Growing may copy the tensors, but a slot keeps its number.
     """
 
     def __init__(self, layers: list[tuple[int, int]], dtype: torch.dtype, device: torch.device, limit: int) -> None:
@@ -28,6 +32,7 @@ class SlotPool:
         self.limit = limit
         self.entries = [torch.empty(0, 2, heads, dim, dtype=dtype, device=device) for heads, dim in layers]
         """Per layer; key and value of a token stand side by side, so that one gather brings both."""
+        self._reserved = list(self.entries)
         self.peak = 0
         """The most slots that were in use at one time."""
         self._mask = bytearray()
@@ -85,9 +90,12 @@ class SlotPool:
     def _grow(self, needed: int) -> None:
         capacity = min(self.limit, max(FIRST, needed, int(self.capacity * GROWTH)))
         capacity = max(capacity, *map(len, self.entries))  # a growth that failed half-way has left some longer
+        reserved = min(self.limit, RESERVED * capacity) if self.entries[0].device.type == "cpu" else capacity
         for layer, old in enumerate(self.entries):
-            grown = old.new_empty(capacity, *old.shape[1:])
-            grown[: len(old)] = old
-            self.entries[layer] = grown
+            if len(self._reserved[layer]) < capacity:
+                grown = old.new_empty(max(reserved, capacity), *old.shape[1:])
+                grown[: len(old)] = old
+                self._reserved[layer] = grown
+            self.entries[layer] = self._reserved[layer][:capacity]
         self._mask = self._mask + b"\1" * (capacity - self.capacity)
         self._free = np.frombuffer(self._mask, dtype=np.bool_)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from treeagent.errors import TreeagentError
 
-from ..executor.forward_batch import Segment
 from ..executor.logits import Logits
+from ..executor.segment import Segment
 from ..kv_cache.page_table import PageTable
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_tree import RadixCache
@@ -159,15 +159,17 @@ class GenerationJob(Job):
     def segments(self, slots: Sequence[Slots]) -> list[Segment]:
         """Of every sequence the last token and the draft."""
         parts = zip(self.sequences, self.next_drafts(), self.branches, slots, strict=True)
-        return [_segment(*part) for part in parts]
+        alone = len(self.branches) == 1  # branches of beams fork and end too soon for lanes
+        return [_segment(*part, alone) for part in parts]
 
     def next_drafts(self) -> list[Draft]:
         """For each sequence its draft, perhaps empty."""
         return [Draft() for _ in self.sequences] if self.drafts is None else self.drafts
 
 
-def _segment(sequence: SequenceState, draft: Draft, branch: PageTable, slots: Slots) -> Segment:
+def _segment(sequence: SequenceState, draft: Draft, branch: PageTable, slots: Slots, alone: bool) -> Segment:
     """The last token (slot 0) and the draft (slots 1 ...)."""
     parents = [-1, *(parent + 1 for parent in draft.parents)]
     tokens = [sequence.tokens[-1], *draft.tokens]
-    return Segment(tokens, slots, branch.table, branch.node, parents if len(draft) else None, range(1 + len(draft)))
+    wanted, owner = range(1 + len(draft)), branch if alone else None
+    return Segment(tokens, slots, branch.table, branch.node, parents if len(draft) else None, wanted, owner)

@@ -10,7 +10,7 @@ import torch
 from treeagent.errors import BackendError
 
 from ...sampling.sampler import NOT_FINITE
-from ..executor.forward_batch import Segment
+from ..executor.segment import Segment
 from ..kv_cache.pool import Slots
 from .jobs import Committed, Job, JobOutput
 from .metrics import Counters

@@ -25,13 +25,13 @@ class AcceptanceEstimator:
     """Verified tokens whose parent was accepted."""
     _expected: list[float] = field(default_factory=lambda: [0.0] * BINS)
     """Their summed confidence."""
+    _overall: float = 1.0
+    """Accepted tokens for each expected one, over all confidences, at most 1: a bad drafter is bad at every one."""
 
     def probability(self, confidence: float) -> float:
         """The probability that a token of such a confidence is accepted once its parent is."""
         interval = _interval(confidence)
-        # a bad drafter is bad at every confidence
-        overall = min(1.0, (sum(self._hits) + PRIOR) / (sum(self._expected) + PRIOR)) * confidence
-        return (self._hits[interval] + PRIOR * overall) / (self._trials[interval] + PRIOR)
+        return (self._hits[interval] + PRIOR * self._overall * confidence) / (self._trials[interval] + PRIOR)
 
     def acceptance(self, start: float = START) -> float:
         """The recent acceptance rate over all confidences; ``start`` is its value before any outcome."""
@@ -51,6 +51,7 @@ class AcceptanceEstimator:
             self._hits[interval] += accepted
             self._trials[interval] += 1
             self._expected[interval] += confidence
+        self._overall = min(1.0, (sum(self._hits) + PRIOR) / (sum(self._expected) + PRIOR))
 
 
 def _interval(confidence: float) -> int:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ...executor.forward_batch import Segment
 from ...executor.model_runner import ModelRunner
 from ...executor.prefill import PrefillChunk
+from ...executor.segment import Segment
 from ...kv_cache.page_table import PageTable
 from ...kv_cache.pool import Slots
 from ...records import Draft, SequenceState

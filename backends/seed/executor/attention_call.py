@@ -1,0 +1,91 @@
+"""One call of the attention kernel over the private keys of several segments, padded to the largest of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .segment import Segment
+
+
+@dataclass(slots=True, eq=False)
+class AttentionCall:
+    """B segments of up to n tokens with up to K private keys."""
+
+    shape: tuple[int, int, int]
+    """B, n, K."""
+    mask: torch.Tensor | None
+    """(B, 1, n, K) added to the scores: 0 or minus infinity; None where token i sees the first i + 1 keys."""
+    slots: torch.Tensor | None
+    """(B * K) slots of the keys; None where the segments have lanes."""
+    lanes: Sequence[torch.Tensor] = ()
+    """Per layer the keys and values (B or more, 2, h, K or more, D), side by side."""
+    folded: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def keys(self, layer: int, entries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values (B, h, K, D) each, read in place or gathered from the ``entries`` (slots, 2, h, D)."""
+        count, _, most = self.shape
+        if self.slots is None:
+            held = self.lanes[layer][:count, :, :, :most]
+            return held[:, 0], held[:, 1]
+        held = entries.index_select(0, self.slots).view(count, most, *entries.shape[1:])
+        return held[:, :, 0].transpose(1, 2), held[:, :, 1].transpose(1, 2)
+
+    def fold(self, group: int) -> torch.Tensor | None:
+        """The mask for ``group`` query heads per key head, folded into the token axis: (B, 1, n * group, K)."""
+        if group == 1 or self.mask is None or self.mask.shape[2] == 1:
+            return self.mask  # broadcast over the heads
+        if group not in self.folded:
+            self.folded[group] = self.mask.repeat_interleave(group, dim=2)
+        return self.folded[group]
+
+
+def gathered_call(
+    spans: Sequence[Segment], depths: Sequence[int], dtype: torch.dtype, device: torch.device
+) -> AttentionCall:
+    """A call for segments whose keys are gathered; the first ``depths`` keys of each are attended to elsewhere."""
+    n = max(len(span.tokens) for span in spans)
+    most = max(private_keys(span, depth) for span, depth in zip(spans, depths, strict=True))
+    keys = np.empty((len(spans), most), dtype=np.int64)
+    for row, (span, depth) in enumerate(zip(spans, depths, strict=True)):
+        own = len(span.context) - depth
+        end = own + len(span.tokens)
+        keys[row, :own], keys[row, own:end], keys[row, end:] = span.context[depth:], span.slots, span.slots[0]
+    causal = n > 1 and all(
+        len(span.context) == depth and span.parents is None for span, depth in zip(spans, depths, strict=True)
+    )
+    mask = None if causal else call_mask(spans, depths, n, most).to(device=device, dtype=dtype)
+    return AttentionCall((len(spans), n, most), mask, torch.from_numpy(keys.ravel()).to(device))
+
+
+def lane_call(
+    spans: Sequence[Segment], depths: Sequence[int], lanes: Sequence[torch.Tensor], dtype: torch.dtype
+) -> AttentionCall:
+    """A call for the segments of the first lanes, in their order."""
+    n = max(len(span.tokens) for span in spans)
+    most = max(private_keys(span, depth) for span, depth in zip(spans, depths, strict=True))
+    mask = call_mask(spans, depths, n, most).to(device=lanes[0].device, dtype=dtype)
+    return AttentionCall((len(spans), n, most), mask, None, lanes)
+
+
+def call_mask(spans: Sequence[Segment], depths: Sequence[int], n: int, most: int) -> torch.Tensor:
+    """Additive mask (B, 1, n, K) over the private keys of each segment: 0 or minus infinity, in float32."""
+    before = np.array([len(span.context) - depth for span, depth in zip(spans, depths, strict=True)])  # (B,)
+    seen: NDArray[np.bool_] = np.arange(most) <= before[:, None]  # (B, K): the context, and the first new token
+    if n > 1:
+        seen = np.repeat(seen[:, None], n, axis=1)
+        for row, span in enumerate(spans):
+            new, start = len(span.tokens), before[row]
+            if new > 1:  # padded rows see the first new token
+                seen[row, :new, start : start + new] = span.visible()
+    mask = np.where(seen, np.float32(0), np.float32(-np.inf))
+    return torch.from_numpy(mask).view(len(spans), 1, n, most)
+
+
+def private_keys(span: Segment, depth: int) -> int:
+    """Keys that the segment attends to after the first ``depth``."""
+    return len(span.context) - depth + len(span.tokens)
