@@ -58,6 +58,7 @@ class Sample:
         """Another sample that has taken the same tokens."""
         twin = copy(self)
         twin.tokens = list(self.tokens)
+        twin._drafted = None if self._drafted is None else list(self._drafted)
         twin._text = None if self._text is None else self._text.fork()
         return twin
 
@@ -66,8 +67,10 @@ class Sample:
 
         Called before every step where a drafter is in use, also with 0.
         """
+        if self._drafted is None:
+            self._drafted = []
         at = len(self.tokens)
-        self._drafted = [*(self._drafted or ()), *range(at, at + count)]
+        self._drafted += range(at, at + count)
 
     def finish_as(self, chosen: Sample, logprob: float, generated: int) -> None:
         """End with the tokens and completion of a finished fork, of ``generated`` tokens in all forks."""

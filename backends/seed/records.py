@@ -125,3 +125,7 @@ class Draft:
             self.by,
             self.bound,
         )
+
+
+NO_DRAFT = Draft()
+"""Nothing is proposed; shared, and never changed."""

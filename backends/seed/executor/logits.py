@@ -47,7 +47,8 @@ class Logits:
         if not rows:
             return []
         device = self._tensor.device
-        chosen = self._tensor[torch.as_tensor(rows, device=device)]
+        every = list(rows) == list(range(len(self._tensor)))
+        chosen = self._tensor if every else self._tensor[torch.as_tensor(rows, device=device)]
         wide = chosen if chosen.dtype == torch.float64 else chosen.float()
         picked = wide.gather(1, torch.as_tensor(tokens, device=device)[:, None])[:, 0]
         values: list[float] = (picked - wide.logsumexp(dim=1)).tolist()

@@ -117,8 +117,7 @@ class RadixCache:
         slots (len(tokens),) that hold the tokens now.
         """
         node.ref_count -= 1
-        held = slots.copy()
-        done = 0
+        held, done = slots, 0
         while done < len(tokens) and (child := node.children.get(tokens[done])) is not None:
             shared = _common(child.tokens[: child.computed], tokens, done)
             if shared == 0:  # scheduled for another sequence and not computed yet: use the computed slot
@@ -126,6 +125,8 @@ class RadixCache:
             if shared < len(child.tokens):
                 child = self._split(child, shared)
             self.pool.free(slots[done : done + shared])
+            if not done:
+                held = slots.copy()
             held[done : done + shared] = child.slots
             done += shared
             node = child

@@ -66,15 +66,18 @@ class DecodeJob(GenerationJob):
         if self.drafts is not None:
             self.sample.mark_drafted(len(verification.accepted))
         new: list[int] = []
+        accept = self.sample.accept
         for token, logprob in zip(verification.tokens, logprobs, strict=True):
             new.append(token)
-            self.sample.accept(token, self._eos, logprob)
+            accept(token, self._eos, logprob)
             if self.sample.completion is not None:
                 break
-        held = [0, *(node + 1 for node in verification.accepted[: len(new) - 1])]
-        branch.extend([self.sequence.tokens[-1], *new[:-1]], slots[held])
-        if len(slots) > len(held):
+        if draft.tokens:
+            held = [0, *(node + 1 for node in verification.accepted[: len(new) - 1])]
+            branch.extend([self.sequence.tokens[-1], *new[:-1]], slots[held])
             branch.give_back(np.delete(slots, held))
+        else:
+            branch.extend(self.sequence.tokens[-1:], slots)
         self.sequence.append(new)
         self.drafts, self.last_round = None, counters.rounds
         outcomes = counters.count(draft, verification, len(new))

@@ -16,7 +16,7 @@ from ..executor.segment import Segment
 from ..kv_cache.page_table import PageTable
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_tree import RadixCache
-from ..records import Draft, SequenceState
+from ..records import NO_DRAFT, Draft, SequenceState
 from ..verifiers.base import DraftCheck, Verification
 from .metrics import Counters
 
@@ -94,6 +94,11 @@ class Job(ABC):
         return sum(self.widths)
 
     @property
+    def reserved(self) -> int:
+        """Tokens of its next pass, and the memory to keep for drafts that must not be dropped."""
+        return self.width if self.drafts is None else self.width + sum(draft.bound for draft in self.drafts)
+
+    @property
     def drafted(self) -> list[int]:
         """For each branch the number of drafted tokens of its next pass."""
         return [0] * len(self.widths) if self.drafts is None else [len(draft) for draft in self.drafts]
@@ -130,7 +135,7 @@ class Job(ABC):
     def drop_drafts(self) -> None:
         """Go without drafts in the next pass."""
         if self.drafts is not None:
-            self.drafts = [Draft() for _ in self.sequences]
+            self.drafts = [NO_DRAFT] * len(self.sequences)
 
     def join(self, cache: RadixCache) -> None:
         """Add its branches to the prefix cache. Raises OutOfMemory, with those branches that found room."""
@@ -152,6 +157,11 @@ class GenerationJob(Job):
         """The last token of every sequence."""
         return [1] * len(self.sequences)
 
+    @property
+    def width(self) -> int:
+        """The last token of every sequence."""
+        return len(self.sequences)
+
     def prompts(self) -> list[list[int]]:
         """Of every sequence all tokens but the last."""
         return [sequence.tokens[:-1] for sequence in self.sequences]
@@ -164,12 +174,17 @@ class GenerationJob(Job):
 
     def next_drafts(self) -> list[Draft]:
         """For each sequence its draft, perhaps empty."""
-        return [Draft() for _ in self.sequences] if self.drafts is None else self.drafts
+        return [NO_DRAFT] * len(self.sequences) if self.drafts is None else self.drafts
+
+
+_FIRST = range(1)
 
 
 def _segment(sequence: SequenceState, draft: Draft, branch: PageTable, slots: Slots, alone: bool) -> Segment:
     """The last token (slot 0) and the draft (slots 1 ...)."""
+    owner = branch if alone else None
+    if not draft.tokens:
+        return Segment(sequence.tokens[-1:], slots, branch.table, branch.node, None, _FIRST, owner)
     parents = [-1, *(parent + 1 for parent in draft.parents)]
     tokens = [sequence.tokens[-1], *draft.tokens]
-    wanted, owner = range(1 + len(draft)), branch if alone else None
-    return Segment(tokens, slots, branch.table, branch.node, parents if len(draft) else None, wanted, owner)
+    return Segment(tokens, slots, branch.table, branch.node, parents, range(len(tokens)), owner)

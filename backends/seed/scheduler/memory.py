@@ -21,6 +21,8 @@ def make_room(cache: RadixCache, live: Sequence[Job]) -> bool:
 
     Where that is not enough, slots that branches hold in reserve are freed, and the result is False.
     """
+    if sum(job.reserved for job in live) <= cache.pool.room:
+        return True
     try:
         needs = [need for job in live for need in zip(job.branches, job.widths, job.bounds, strict=True)]
         cache.make_room(sum(branch.slots_needed(width + bound) for branch, width, bound in needs))
@@ -32,7 +34,10 @@ def make_room(cache: RadixCache, live: Sequence[Job]) -> bool:
 
 def evict_for_drafts(cache: RadixCache, live: Sequence[Job]) -> None:
     """Evict cached prefixes for drafts, where drafts take a small part of the memory."""
-    pool, wanted = cache.pool, sum(job.width for job in live) + HEADROOM
+    pool = cache.pool
+    if pool.room >= pool.limit // 8:
+        return
+    wanted = sum(job.width for job in live) + HEADROOM
     if pool.room < wanted <= pool.limit // 8:
         cache.evict(wanted - pool.room)
 

@@ -99,14 +99,16 @@ class Counters:
         for place, tokens in enumerate(exits):
             self.draft_exits[min(place, DEPTHS - 1)] += tokens
 
-    def count(self, draft: Draft, verification: Verification, committed: int) -> list[tuple[float, bool]]:
+    def count(self, draft: Draft, verification: Verification, committed: int) -> Sequence[tuple[float, bool]]:
         """Count a verified draft, of which so many tokens were ``committed``.
 
         Returns (confidence, accepted) of every drafted token whose parent was accepted.
         """
-        accepted = set(verification.accepted)
         self.tokens += committed
         self.row_passes += 1
+        if not draft.tokens:
+            return ()
+        accepted = set(verification.accepted)
         self.drafted += len(draft)
         self.accepted += len(accepted)
         outcomes = []

@@ -150,7 +150,7 @@ class Scheduler:
         """
         cache = self.runner.forest
         while not make_room(cache, self.live):
-            if sum(job.width + sum(job.bounds) for job in self.live) > cache.pool.room:
+            if sum(job.reserved for job in self.live) > cache.pool.room:
                 job = self.live.pop()
                 self._release(job, keep=True)
                 self.waiting.appendleft(job)
@@ -161,7 +161,7 @@ class Scheduler:
 
     def _draft(self, ready: Sequence[Job]) -> Sequence[Job]:
         """Store drafts in the jobs; returns those that are verified in this pass: under ``fcfs`` one, else all."""
-        room = self.runner.forest.pool.room - sum(job.width + sum(job.bounds) for job in ready)
+        room = self.runner.forest.pool.room - sum(job.reserved for job in ready)
         together = self.policy != "fcfs"
         drafting = [job for job in ready if job.sequences and (together or job.drafts is None)]
         drafts = self.speculator.draft([job.sequences for job in drafting], room, together=together)

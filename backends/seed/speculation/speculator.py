@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..drafters.base import Drafter, RoundLoad, VerifiedDraft
 from ..executor.logits import Logits
 from ..executor.pass_cost import PassCost
-from ..records import BeamGroup, Draft, SequenceState
+from ..records import NO_DRAFT, BeamGroup, Draft, SequenceState
 from ..verifiers.base import DraftCheck, Verification
 from .calibration import AcceptanceEstimator
 from .gate import Gate
@@ -83,7 +83,7 @@ class Speculator:
         """
         if self.drafter is None:
             return []
-        drafts = [[Draft() for _ in rows] for rows in targets]
+        drafts = [[NO_DRAFT] * len(rows) for rows in targets]
         single = [i for i, rows in enumerate(targets) if rows[0].group is None]
         groups, room = self._groups_that_fit(self.drafter, targets, room)
         verified = len(single) if together else 1

@@ -28,6 +28,8 @@ class DraftCheck:
 
     def rows(self, verification: Verification) -> list[int]:
         """Row of the logits that each token of its verification was drawn from."""
+        if not verification.accepted:
+            return [self.first]
         return [self.first, *(self.first + 1 + node for node in verification.accepted)]
 
 

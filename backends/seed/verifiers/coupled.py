@@ -18,10 +18,15 @@ class Coupled(Verifier):
     def verify(self, checks: Sequence[DraftCheck], logits: Logits) -> list[Verification | None]:
         """See :class:`Verifier`."""
         verifications: list[Verification | None] = [None] * len(checks)
-        children = [check.children() for check in checks]
-        accepted: list[list[int]] = [[] for _ in checks]
-        tokens: list[list[int]] = [[] for _ in checks]
-        walking = list(range(len(checks)))
+        plain = [i for i, check in enumerate(checks) if not check.draft.tokens]
+        first = [checks[i].first for i in plain]
+        own = sample_target([checks[i].row for i in plain], first, [0] * len(plain), logits)
+        for i, token in zip(plain, own, strict=True):
+            verifications[i] = None if token is None else Verification((), (token,))
+        walking = [i for i, check in enumerate(checks) if check.draft.tokens]
+        children = {i: checks[i].children() for i in walking}
+        accepted: dict[int, list[int]] = {i: [] for i in walking}
+        tokens: dict[int, list[int]] = {i: [] for i in walking}
         while walking:  # one turn per level: the choices of all branches that got this far are made together
             chosen = sample_target(
                 [checks[i].row for i in walking],
@@ -56,8 +61,11 @@ def sample_target(
 
     None where the logits are not finite.
     """
-    chosen: list[int | None] = [None] * len(rows)
     best, finite = logits.best()
+    if all(row.sampling.temperature == 0 for row in rows) and finite[at].all():
+        greedy: list[int | None] = best[at].tolist()
+        return greedy
+    chosen: list[int | None] = [None] * len(rows)
     sampled = []
     for i, (row, place) in enumerate(zip(rows, at, strict=True)):
         if not finite[place]:
