@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from seed_tools import FAMILIES, MIX, Naive, ask, clean, fixed_costs, save_model, told
 from torch import nn
 
-from treeagent.backends.models import torch_private
+from treeagent.backends.models import int8_network, torch_private
 from treeagent.backends.models.int8 import Int8Linear
 from treeagent.backends.models.loader import load_model
 from treeagent.backends.seed.backend import SeedBackend
@@ -120,6 +121,59 @@ def test_both_local_backends_have_the_same_8_bit_texts(folder: str, naive: Naive
     """So that ``compare`` works for int8."""
     plain = TransformersBackend(folder, device="cpu", dtype="int8")
     assert told(ask(plain, *MIX)) == naive.expected(MIX)
+
+
+def in_company(network: Any) -> bool:
+    """Whether the logits of a text, alone and left-padded beside longer ones, are the same.
+
+    Bit by bit in float32, and up to 1e-12 where all but the 8-bit products is in float64.
+    """
+    generator = torch.Generator().manual_seed(3)
+    texts = [torch.randint(5, 60, (length,), generator=generator) for length in (9, 17, 31, 40, 58, 12)]
+    width, atol = max(map(len, texts)), 1e-12 if network.dtype == torch.float64 else 0.0
+    ids, mask = (torch.zeros(len(texts), width, dtype=torch.long) for _ in range(2))
+    for row, text in enumerate(texts):
+        ids[row, width - len(text) :], mask[row, width - len(text) :] = text, 1
+    with torch.inference_mode():
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        together = network(input_ids=ids, attention_mask=mask, position_ids=positions).logits
+        return all(
+            torch.allclose(network(input_ids=text[None]).logits[0], logits[width - len(text) :], rtol=0, atol=atol)
+            for text, logits in zip(texts, together, strict=True)
+        )
+
+
+@pytest.mark.parametrize("family", ["llama", "llama-mha", "qwen3", "gpt-neox"])
+def test_logits_are_the_same_in_any_company(tmp_path: Path, family: str) -> None:
+    """Bit by bit, for texts of other lengths and a padded batch."""
+    assert in_company(load_model(Path(save_model(tmp_path / "model", FAMILIES[family])), "int8", CPU).network)
+
+
+def test_logits_would_not_be_with_attention_in_float32(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broken twin of the test before."""
+    monkeypatch.setattr(int8_network.ToFloat64, "forward", lambda self, x: self.linear(x))
+    assert not in_company(load_model(Path(folder), "int8", CPU).network)
+
+
+@pytest.mark.parametrize("module", [int8_network.RowNorm(torch.rand(577), 1e-5), int8_network.RowSilu()], ids=str)
+def test_norm_and_activation_of_a_row_stand_alone(module: nn.Module) -> None:
+    """Bit by bit in any batch, and equal to the definition in float64."""
+    x = 4 * torch.randn(90, 577, generator=torch.Generator().manual_seed(1))
+    together, wide = module(x), module(x.double())
+    for size in (1, 2, 7, 32):
+        assert torch.equal(together, torch.cat([module(x[i : i + size].clone()) for i in range(0, 90, size)]))
+    assert torch.allclose(together.double(), wide, rtol=1e-5, atol=1e-7)
+    if isinstance(module, int8_network.RowSilu):
+        assert torch.allclose(wide, nn.functional.silu(x.double()), rtol=1e-12)
+
+
+def test_torch_that_rounds_by_the_batch_is_not_trusted(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then everything but the 8-bit products is in float64."""
+    assert int8_network.rows_stand_alone()
+    monkeypatch.setattr(int8_network, "rows_stand_alone", lambda: False)
+    model = load_model(Path(folder), "int8", CPU)
+    assert model.network.dtype == torch.float64
+    assert in_company(model.network)
 
 
 @pytest.mark.parametrize("family", ["llama-mha", "qwen3", "gpt-neox"])

@@ -6,9 +6,8 @@ x of activations is divided by its largest absolute value a, and then has the fi
     y[o] = a / 127 * s[o] * sum_i round(127 x[i] / a) round(w[o, i] / s[o]) + bias[o],
 
 with the sum in exact integer arithmetic, so that a row's output does not depend on the rows beside it. One rounding
-difference before a product can move an activation by a whole step, and that changes tokens. A target model therefore
-computes everything else in float64, where batches differ by 1e-16, and so has the same tokens in any batch. A draft
-computes the rest in float32.
+difference before a product can move an activation by a whole step, and that changes tokens: :mod:`.int8_network` says
+how the rest of a network computes.
 """
 
 from __future__ import annotations
@@ -75,26 +74,45 @@ class Int8Linear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., in) to (..., out), in the dtype of ``x``."""
         rows = x.reshape(-1, self.in_features)
-        largest = rows.abs().amax(dim=1, keepdim=True).clamp_min_(torch.finfo(torch.float32).tiny)  # (N, 1)
-        if self._packed is None and self._integers is not None:
-            self._packed = pack_int8(self._integers, self.scales)
-            if self._packed is not None:
-                self._integers = None  # the packed weight holds them
+        largest = _largest(rows)
         out = self._sums((rows / largest).float()).to(x.dtype).mul_(largest)  # (N, out)
         if self.bias is not None:
             out += self.bias
         return out.view(*x.shape[:-1], self.out_features)
 
+    def consume(self, rows: torch.Tensor) -> torch.Tensor:
+        """:meth:`forward` of contiguous ``rows`` (N, in) in float32, which are overwritten."""
+        largest = _largest(rows)
+        out = self._sums(rows.div_(largest)).mul_(largest)  # (N, out)
+        return out if self.bias is None else out.add_(self.bias)
+
+    def negated(self) -> Int8Linear:
+        """The layer whose outputs have the other sign, bit for bit."""
+        return Int8Linear(-self.integers, self.scales, None if self.bias is None else -self.bias)
+
     def _sums(self, rows: torch.Tensor) -> torch.Tensor:
-        """The products (N, out) of ``rows`` (N, in) with values from -1 to 1, without the bias."""
+        """The products (N, out) of ``rows`` (N, in) with values from -1 to 1, without the bias.
+
+        Rows of zeros have been divided by zero: their product is any finite number, and :meth:`forward` multiplies it
+        by zero.
+        """
+        if self._packed is None and self._integers is not None:
+            self._packed = pack_int8(self._integers, self.scales)
+            if self._packed is not None:
+                self._integers = None  # the packed weight holds them
         if self._packed is not None:
             return packed_int8_linear(rows, self._packed, LARGEST)
-        rounded, weight = torch.round(rows * LARGEST), self.integers
+        rounded, weight = torch.round(rows * LARGEST).nan_to_num_(), self.integers
         total = torch.zeros(len(rows), self.out_features, dtype=torch.float64)
         for first in range(0, self.in_features, _EXACT):  # each part is exact in float32
             part = slice(first, first + _EXACT)
             total += rounded[:, part] @ weight[:, part].float().T
         return (total * self.scales.double() / LARGEST).float()
+
+
+def _largest(rows: torch.Tensor) -> torch.Tensor:
+    """The largest absolute value (N, 1) of each row (N, in)."""
+    return rows.abs().amax(dim=1, keepdim=True)
 
 
 def quantize(network: nn.Module) -> None:

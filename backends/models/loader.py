@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from treeagent.errors import ModelError
 
 from .int8 import UnsupportedLinear, quantize
+from .int8_network import make_target
 from .torch_private import is_stateful, supports_sdpa
 
 DTYPES = {
@@ -27,7 +28,7 @@ DTYPES = {
 }
 
 INT8 = "int8"
-"""Linear layers in 8 bits and the rest in float64, see :mod:`.int8`."""
+"""Linear layers in 8 bits and logits that do not depend on the batch, see :mod:`.int8_network`."""
 INT8_DRAFT = "int8+float32"
 """The same with the rest in float32; for draft models, whose rounding may depend on the batch."""
 DTYPE_NAMES = (*DTYPES, INT8)
@@ -59,6 +60,8 @@ class Model:
     """Names of the arguments of the model's forward."""
     parameters: int
     """Number of weights, tied ones once."""
+    attention_dtype: torch.dtype
+    """Of queries, keys and values; with 8-bit layers another one than that of the network."""
     window: int | None = None
     """The sliding window that an engine has cut the context to; None where the context is the model's own."""
 
@@ -82,7 +85,7 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
         source["quantization_config"] = transformers.GgufConfig(dequantize=True)
     with explained(where, "its weights"), no_progress_bar():
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            **source, dtype=_torch_dtype(dtype), attn_implementation=attention, output_loading_info=True
+            **source, dtype=DTYPES.get(dtype, torch.float32), attn_implementation=attention, output_loading_info=True
         )
     network, report = loaded
     if missing := sorted(report["missing_keys"]):
@@ -100,8 +103,9 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
         )
     network = network.to(device).eval()
     parameters = sum(parameter.numel() for parameter in network.parameters())
+    attention_dtype = network.dtype
     if dtype in (INT8, INT8_DRAFT):
-        _quantize(where, network, device)
+        attention_dtype = _quantize(where, network, device, draft=dtype == INT8_DRAFT)
     ends: set[int] = set()
     with explained(where, "its configuration"):  # an attribute that differs between layers raises when it is read
         text_config = config.get_text_config(decoder=True)
@@ -109,25 +113,24 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
             end = getattr(holder, "eos_token_id", None)
             ends.update([end] if isinstance(end, int) else end or [])
         context = getattr(text_config, "max_position_embeddings", None)
-    return Model(network, device, frozenset(ends), context, arguments, parameters)
+    return Model(network, device, frozenset(ends), context, arguments, parameters, attention_dtype)
 
 
-def _torch_dtype(dtype: str) -> torch.dtype:
-    """Of the numbers that are not in 8 bits."""
-    return {INT8: torch.float64, INT8_DRAFT: torch.float32}.get(dtype) or DTYPES[dtype]
-
-
-def _quantize(where: Path | str, network: Any, device: torch.device) -> None:
-    """Put 8-bit layers into a network. Raises ModelError."""
+def _quantize(where: Path | str, network: Any, device: torch.device, *, draft: bool) -> torch.dtype:
+    """Put 8-bit layers into a network; the dtype of its attention. Raises ModelError."""
     if device.type != "cpu":
         raise ModelError(f"dtype=int8 runs on the CPU only, not on {device}. Use bfloat16 or float16 there.")
     try:
+        if not draft:
+            return make_target(network)
         quantize(network)
     except UnsupportedLinear as error:
         raise ModelError(
             f"the model {where} ({type(network).__name__}) cannot run in int8: {error}. Only torch.nn.Linear is "
             "replaced; use dtype=float32 or bfloat16."
         ) from error
+    dtype: torch.dtype = network.dtype
+    return dtype
 
 
 def _source(where: Path | str) -> dict[str, Any]:

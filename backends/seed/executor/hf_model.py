@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ...models.int8_network import LLAMA_FAMILY
 from ..kv_cache.pool import SlotPool
 from .forward_batch import ForwardBatch
 from .llama import LlamaDecoder
@@ -24,12 +25,10 @@ from .tree_attention import NAME, AttentionContext, register
 Decoder = Callable[[ForwardBatch, SlotPool], torch.Tensor]
 """Logits (R, V) of a pass."""
 
-FAMILY = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
-
 
 def decoder_of(network: Any) -> Decoder:
     """The quickest way to run a model, which is changed in place. Raises ValueError when its attention is fixed."""
-    if type(network).__name__ in FAMILY and LlamaDecoder.fits(network):
+    if type(network).__name__ in LLAMA_FAMILY and LlamaDecoder.fits(network):
         return LlamaDecoder(network)
     register()
     network.set_attn_implementation(NAME)

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from ...models.int8 import Int8Linear
+from ...models.int8_network import SILU, RowNorm, RowSilu
 from ..kv_cache.pool import SlotPool
 from .forward_batch import ForwardBatch
+from .int8_layer import Int8Layer
 from .packed_linear import is_plain, make_product
 from .tree_attention import AttentionContext, attend_forest
 
@@ -33,6 +35,16 @@ class _Layer:
         self.down = make_product([mlp.down_proj])
         layer.self_attn = layer.mlp = None  # frees the plain weights
 
+    def project(self, x: torch.Tensor) -> torch.Tensor:
+        """Queries, keys and values side by side for ``x`` (T, E)."""
+        return self.qkv(self.before(x))
+
+    def finish(self, attended: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """The layer's output (T, E) from what its attention gave (T, heads * D) and its input."""
+        x = self.out.plus(attended, x)
+        y = self.between(x)
+        return self.down.plus(self.up.times(y, self.gate.silu(y)), x)
+
 
 class LlamaDecoder:
     """Llama, Mistral, Qwen2, Qwen3: pre-norm, rotary positions, gated SiLU."""
@@ -41,7 +53,7 @@ class LlamaDecoder:
         model, config = network.model, network.config
         self._embed = model.embed_tokens
         self._rotation = _Rotation(model.rotary_emb)
-        self._layers = [_Layer(layer) for layer in model.layers]
+        self._layers = [Int8Layer(layer) if Int8Layer.fits(layer) else _Layer(layer) for layer in model.layers]
         self._norm = _norm(model.norm)
         self._head = make_product([network.lm_head])
         if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):
@@ -51,6 +63,10 @@ class LlamaDecoder:
     @staticmethod
     def fits(network: Any) -> bool:
         """Whether all layers have the parts that are expected, and no others that matter."""
+        if all(Int8Layer.fits(layer) for layer in network.model.layers):
+            return all(
+                isinstance(layer.mlp.act_fn, RowSilu) or _is_silu(layer.mlp.act_fn) for layer in network.model.layers
+            )
         attentions = [(layer.self_attn, layer.mlp) for layer in network.model.layers]
         linears = [
             getattr(module, name, None)
@@ -59,10 +75,7 @@ class LlamaDecoder:
             for name in names.split()
         ]
         plain = all(is_plain(linear) or isinstance(linear, Int8Linear) for linear in [*linears, network.lm_head])
-        activations = all(
-            isinstance(mlp.act_fn, nn.SiLU) or type(mlp.act_fn).__name__ == "SiLUActivation" for _, mlp in attentions
-        )
-        return plain and activations
+        return plain and all(_is_silu(mlp.act_fn) for _, mlp in attentions)
 
     def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
         """Logits (R, V)."""
@@ -84,12 +97,12 @@ class LlamaDecoder:
         """The output (T, E) of layer ``last - 1`` for the input ``x`` (T, E) of layer ``first``."""
         forest = AttentionContext(plan, pool)
         tokens, heads, kv_heads = len(x), self._heads, self._kv_heads
-        cos, sin = self._rotation(x, plan.positions)  # (T, 1, D)
+        cos, sin = self._rotation(x, plan.positions, pool.entries[first].dtype)  # (T, 1, D)
         dim = cos.shape[2]
         half = dim // 2
         for index in range(first, last):
             layer = self._layers[index]
-            qkv = layer.qkv(layer.before(x)).view(tokens, heads + 2 * kv_heads, dim)
+            qkv = layer.project(x).view(tokens, heads + 2 * kv_heads, dim)
             rotated = qkv[:, : heads + kv_heads]  # (T, H + h, D)
             if layer.q_norm is not None and layer.k_norm is not None:
                 torch.cat((layer.q_norm(rotated[:, :heads]), layer.k_norm(rotated[:, heads:])), dim=1, out=rotated)
@@ -97,9 +110,7 @@ class LlamaDecoder:
             rotated.mul_(cos).addcmul_(swapped, sin)
             new = qkv[:, heads:].view(tokens, 2, kv_heads, dim)  # keys and values lie side by side
             attended = attend_forest(qkv[:, :heads], new, index, forest, layer.scale)
-            x = layer.out.plus(attended.reshape(tokens, heads * dim), x)
-            y = layer.between(x)
-            x = layer.down.plus(layer.up.times(y, layer.gate.silu(y)), x)
+            x = layer.finish(attended.reshape(tokens, heads * dim), x)
         return x
 
 
@@ -111,13 +122,16 @@ class _Rotation:
         self._fixed = getattr(rotary, "rope_type", "dynamic") not in ("dynamic", "longrope")
         self._table: torch.Tensor | None = None  # (positions, 2, 1, D)
 
-    def __call__(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and signed sines (T, 1, D), in the dtype of ``x``, for ``positions`` (1, T)."""
+    def __call__(
+        self, x: torch.Tensor, positions: torch.Tensor, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and signed sines (T, 1, D) for ``positions`` (1, T), computed in the dtype of ``x``."""
         if not self._fixed:
-            return self._compute(x, positions).unbind(1)  # type: ignore[return-value]  # two
+            return self._compute(x, positions).to(dtype).unbind(1)  # type: ignore[return-value]  # two
         last = int(positions.max())
         if self._table is None or last >= len(self._table):
-            self._table = self._compute(x, torch.arange(max(256, 2 * last), device=x.device)[None])
+            known = torch.arange(max(256, 2 * last), device=x.device)[None]
+            self._table = self._compute(x, known).to(dtype)
         return self._table.index_select(0, positions[0]).unbind(1)  # type: ignore[return-value]  # two
 
     def _compute(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -129,6 +143,8 @@ class _Rotation:
 
 def _norm(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     """The layer's root-mean-square norm, x / sqrt(mean(x^2) + epsilon) * weight, in half of torch's operations."""
+    if isinstance(module, RowNorm):
+        return module
     if module.weight.dtype == torch.float64:  # transformers computes norms in float32 then, and so must we
         return module  # type: ignore[no-any-return]
     dtype, root = module.weight.dtype, math.sqrt(len(module.weight))
@@ -140,3 +156,7 @@ def _norm(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
         return x.div(length.hypot_(offset)).mul_(weight).to(dtype)
 
     return norm
+
+
+def _is_silu(activation: nn.Module) -> bool:
+    return type(activation).__name__ in SILU

@@ -41,7 +41,8 @@ class Weights:
         self.model = model
         self.where = where
         self.device = model.device
-        self.dtype: torch.dtype = model.network.dtype
+        self.dtype = model.attention_dtype
+        """Of keys and values."""
         with explained(where, "its configuration"):  # an attribute that differs between layers raises when it is read
             config = model.network.config.get_text_config(decoder=True)
             _check(where, model, config)

@@ -1,0 +1,134 @@
+"""How a network with 8-bit layers computes everything between them, so that a token's logits are the same in any batch.
+
+Where a row could be rounded differently beside other rows, one activation in front of an 8-bit product would move by a
+whole step, and that changes tokens. There are two ways out:
+
+* The Llama family computes in float32 what is computed row by row or number by number, with operations whose results
+  do not depend on the batch (:class:`RowNorm`, :class:`RowSilu`). Queries, keys, values and attention, whose sums are
+  cut differently in every batch, are in float64: their differences of 1e-16 vanish when the result is rounded.
+* Every other network computes all of it in float64.
+
+A draft may depend on its batch, so it computes everything in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from .int8 import Int8Linear, quantize
+
+LLAMA_FAMILY = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
+"""Networks of transformers that consist of pre-norms, rotary positions and gated SiLU."""
+SILU = ("SiLU", "SiLUActivation")
+"""Names of the classes of that activation."""
+
+
+class RowNorm(nn.Module):
+    """The root-mean-square norm x / sqrt(mean(x^2) + epsilon) * weight of rows (..., E), in their own dtype."""
+
+    def __init__(self, weight: torch.Tensor, epsilon: float) -> None:
+        """``weight`` (E,)."""
+        super().__init__()
+        root = math.sqrt(len(weight))
+        self._weight = weight.detach().float() * root
+        self._offset = self._weight.new_tensor(root * math.sqrt(epsilon))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., E)."""
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # (..., 1)
+        return x.div(length.hypot_(self._offset)).mul_(self._weight)
+
+
+class RowSilu(nn.Module):
+    """x / (1 + exp(-x)); torch's own function rounds the last numbers of a block in another way than the others."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Any shape."""
+        return x / x.neg().exp_().add_(1)
+
+
+class ToFloat64(nn.Module):
+    """An 8-bit layer that computes in float32 and whose outputs are wanted in float64."""
+
+    def __init__(self, linear: Int8Linear) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., in) to (..., out)."""
+        y: torch.Tensor = self.linear(x)
+        return y.double()
+
+
+class FromFloat64(nn.Module):
+    """An 8-bit layer that computes in float32 and whose inputs are in float64."""
+
+    def __init__(self, linear: Int8Linear) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., in) to (..., out)."""
+        y: torch.Tensor = self.linear(x.float())
+        return y
+
+
+def make_target(network: Any) -> torch.dtype:
+    """Replace the linear layers of a network in float32, so that its logits do not depend on the batch.
+
+    Returns the dtype of its keys and values. Raises UnsupportedLinear.
+    """
+    quantize(network)
+    if type(network).__name__ not in LLAMA_FAMILY or not _has_family_parts(network) or not rows_stand_alone():
+        network.double()
+        return torch.float64
+    for layer in network.model.layers:
+        attention = layer.self_attn
+        for parent, name in (
+            (layer, "input_layernorm"),
+            (layer, "post_attention_layernorm"),
+            (attention, "q_norm"),
+            (attention, "k_norm"),
+        ):
+            if hasattr(parent, name):
+                _replace(parent, name, _row_norm)
+        for name in ("q_proj", "k_proj", "v_proj"):
+            _replace(attention, name, ToFloat64)
+        _replace(attention, "o_proj", FromFloat64)
+        _replace(layer.mlp, "act_fn", lambda _: RowSilu())
+    _replace(network.model, "norm", _row_norm)
+    return torch.float64
+
+
+def _replace(parent: nn.Module, name: str, make: Callable[[Any], nn.Module]) -> None:
+    """Put a module made of the present one in its place."""
+    setattr(parent, name, make(getattr(parent, name)))
+
+
+def _row_norm(norm: Any) -> RowNorm:
+    return RowNorm(norm.weight, norm.variance_epsilon)
+
+
+def _has_family_parts(network: Any) -> bool:
+    """Whether all activations are SiLU; a configuration may name another one."""
+    return all(type(layer.mlp.act_fn).__name__ in SILU for layer in network.model.layers)
+
+
+@cache
+def rows_stand_alone() -> bool:
+    """Whether this build of torch computes the same for a row in a batch as for the row alone, bit by bit."""
+    x = torch.linspace(-9, 9, 41 * 197).mul_(7).sin_().mul_(5).view(41, 197)
+    norm, silu = RowNorm(torch.linspace(0.5, 2, 197), 1e-5), RowSilu()
+
+    def alone(function: nn.Module, rows: int) -> bool:
+        return torch.equal(
+            function(x), torch.cat([function(x[first : first + rows].clone()) for first in range(0, 41, rows)])
+        )
+
+    return all(alone(function, rows) for function in (norm, silu) for rows in (1, 2, 3, 16))
