@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,11 @@ from seed_tools import (
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.config import EngineConfig, ResearchOptions
 from treeagent.backends.seed.executor import profiler as timing
-from treeagent.backends.seed.executor.cost_table import CostTable
+from treeagent.backends.seed.executor.forward_batch import Segment
 from treeagent.backends.seed.executor.model_runner import ModelRunner
+from treeagent.backends.seed.executor.pass_cost import PassCost
+from treeagent.backends.seed.executor.pass_work import PassWork
+from treeagent.backends.seed.executor.trial_pass import TrialPass
 from treeagent.errors import ConfigError, UnknownNameError
 
 pytestmark = pytest.mark.usefixtures("fixed_times")
@@ -117,50 +120,54 @@ def test_passes_are_measured_once_and_the_times_kept(
     when the machine was busy with other things is measured again when it is not.
     """
     pace = [1.0]
-    really = timing._time
+    really = timing.run_trial
 
-    def clock(runner: ModelRunner, rows: int, drafted: int) -> float:
-        really(runner, rows, drafted)
-        return pace[0] * (rows + drafted)
+    def clock(runner: ModelRunner, segments: Sequence[Segment]) -> tuple[PassWork, float]:
+        work, _ = really(runner, segments)
+        return work, pace[0] * work.tokens
 
-    monkeypatch.setattr(timing, "_time", clock)
+    monkeypatch.setattr(timing, "run_trial", clock)
     times: list[int] = []
-    measure = CostTable.measure
+    measure = timing.measure_passes
 
-    def spy(run: Callable[[int, int], float]) -> CostTable:
+    def spy(run: Callable[[TrialPass], tuple[PassWork, float]]) -> list[tuple[PassWork, float]]:
         times.append(1)
         return measure(run)
 
-    def load(backend: SeedBackend) -> CostTable:
+    def load(backend: SeedBackend) -> PassCost:
         backend.load()
         assert scheduler(backend).runner.forest.pool.used == 0
         return scheduler(backend).speculator.cost
 
-    monkeypatch.setattr(timing, "profile_cost_table", MEASURED)
-    monkeypatch.setattr(CostTable, "measure", spy)
+    monkeypatch.setattr(timing, "profile_cost", MEASURED)
+    monkeypatch.setattr(timing, "measure_passes", spy)
     monkeypatch.setenv("TREEAGENT_CACHE", str(tmp_path / "cache"))
     first = load(SeedBackend(str(pair / "model"), device="cpu"))
-    assert load(SeedBackend(str(pair / "model"), device="cpu", max_rows=3)) == first
+    assert load(SeedBackend(str(pair / "model"), device="cpu", max_rows=3)).table == first.table
     assert len(times) == 1
     pace[0] = 3.0  # busier than it was
-    assert load(SeedBackend(str(pair / "model"), device="cpu")) == first
+    busy = load(SeedBackend(str(pair / "model"), device="cpu"))
+    assert busy.table == first.table
+    assert busy(1) == pytest.approx(3 * first(1))
     pace[0] = 0.5
-    assert load(SeedBackend(str(pair / "model"), device="cpu"))(1) == first(1) / 2
+    assert load(SeedBackend(str(pair / "model"), device="cpu"))(1) == pytest.approx(first(1) / 2)
     assert len(times) == 2
     [kept] = tmp_path.glob("cache/costs/*")
-    kept.write_text("{")
-    load(SeedBackend(str(pair / "model"), device="cpu"))
-    assert len(times) == 3
+    whole = json.loads(kept.read_text())
+    for number, damaged in enumerate(("{", "[]", json.dumps(whole | {"rates": [-1.0] * 6}), '{"tokens": [1]}'), 3):
+        kept.write_text(damaged)
+        load(SeedBackend(str(pair / "model"), device="cpu"))
+        assert len(times) == number
     monkeypatch.setenv("TREEAGENT_CACHE", str(kept))
     load(SeedBackend(str(pair / "model"), device="cpu"))
-    assert len(times) == 4
+    assert len(times) == 7
 
 
 def test_passes_can_be_measured_with_little_memory(
     pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, naive: Naive
 ) -> None:
     """An engine with just enough memory for its requests loads, though the largest measured passes need more."""
-    monkeypatch.setattr(timing, "profile_cost_table", MEASURED)
+    monkeypatch.setattr(timing, "profile_cost", MEASURED)
     monkeypatch.setenv("TREEAGENT_CACHE", str(tmp_path))
     slot = 2 * 2 * 2 * 8 * 8
     backend = SeedBackend(str(pair / "model"), device="cpu", dtype="float64", kv_memory=90 * slot / 1e6)

@@ -107,7 +107,7 @@ def _import_failure(error: Exception, kind: str, name: str, text: str, distribut
 def task_files() -> dict[str, Traversable]:
     """Every registered YAML task by name; where two packages have one of the same name, the first package counts."""
     files: dict[str, Traversable] = {}
-    packages = [entry for entry in metadata.entry_points(group=_TASKS) if not entry.attr]
+    packages = [entry for entry in _entry_points(_TASKS, tuple(sys.path)) if not entry.attr]
     for entry in sorted(packages, key=lambda entry: entry.value):
         try:
             folder = resources.files(entry.value)
@@ -128,7 +128,7 @@ def is_task_folder(folder: Path) -> bool:
 
 def task_classes() -> dict[str, metadata.EntryPoint]:
     """Every registered task that is a Python class, by name, not imported."""
-    return {entry.name: entry for entry in metadata.entry_points(group=_TASKS) if entry.attr}
+    return {entry.name: entry for entry in _entry_points(_TASKS, tuple(sys.path)) if entry.attr}
 
 
 def task_names() -> list[str]:

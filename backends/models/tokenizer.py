@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from treeagent.reasoning import Thinking
 from treeagent.text import clean
 
 from .loader import _source, explained
+from .token_codec import TokenCodec
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,10 @@ class ChatTokenizer:
     """Whether prompts are sent through the model's chat template, as one user message."""
     thinking: Thinking | None = None
     """Marks of the thinking that is cut off completions."""
+    _codec: TokenCodec = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_codec", TokenCodec(self.tokenizer))  # the class is frozen
 
     def prompt(self, prompt: str) -> list[int]:
         """Token ids of a prompt, never empty. Raises BackendError when there is no token to begin with."""
@@ -60,12 +65,11 @@ class ChatTokenizer:
 
     def _encode(self, text: str) -> list[int]:
         """Token ids; a chat template writes special tokens itself. A lone surrogate is read as U+FFFD."""
-        return list(self.tokenizer(clean(text), add_special_tokens=not self.chat)["input_ids"])
+        return self._codec.encode(clean(text), add_special_tokens=not self.chat)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens; special tokens have none."""
-        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
+        return self._codec.decode(tokens)
 
 
 def _common(given: Sequence[int], whole: Sequence[int]) -> int:

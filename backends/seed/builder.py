@@ -104,7 +104,7 @@ class EngineBuilder:
         model = replace(weights.model, context=weights.context, window=weights.window)
         self.draft.load(config, tokenizer, runner, memory)
         research = config.research
-        speculator = Speculator(profiler.profile_cost_table(runner, config.dtype), research.draft_tokens)
+        speculator = Speculator(profiler.profile_cost(runner, config.dtype), research.draft_tokens)
         self.draft.profile(config)
         scheduler = Scheduler(
             runner,

@@ -7,8 +7,8 @@ from .drafters.model.beam_depth import START as BEAMS_START
 from .drafters.model.beam_depth import BeamDepthPolicy
 from .drafters.model.drafter import DraftPolicies
 from .drafters.model.prefill_policy import PrefillPolicy
-from .executor.cost_table import CostTable
 from .executor.model_runner import ModelRunner
+from .executor.pass_cost import PassCost
 from .records import BEAMS, MODEL
 from .speculation.calibration import AcceptanceEstimator
 from .speculation.goodput import best_chain
@@ -18,16 +18,16 @@ from .speculation.speculator import DEPTH, Speculator
 class ModelDraftCost:
     """The decisions of one draft model, see :class:`DraftPolicies`."""
 
-    def __init__(self, runner: ModelRunner, speculator: Speculator, cost: CostTable) -> None:
+    def __init__(self, runner: ModelRunner, speculator: Speculator, cost: PassCost) -> None:
         """``cost`` holds the seconds of full passes of the draft model; those of the target are the speculator's."""
         self._runner = runner
         self._speculator = speculator
-        self._cost = cost
+        self._cost = cost.beside(speculator.cost)
         self._target = speculator.cost
 
     def policies(self, *, dynamic: bool) -> DraftPolicies:
         """The depth of chains, or for ``dynamic`` trees the check of each level, and the prefill of new prompts."""
-        prefill = PrefillPolicy(self.seconds, self.saved)
+        prefill = PrefillPolicy(self.prompt_seconds, self.saved)
         if dynamic:
             return DraftPolicies(level_pays=self.level_pays, prefill=prefill)
         return DraftPolicies(chain_depth=self.chain_depth, prefill=prefill)
@@ -38,8 +38,12 @@ class ModelDraftCost:
         return BeamDepthPolicy(self._target, self.seconds, lambda: acceptance(BEAMS).acceptance(BEAMS_START))
 
     def seconds(self, nodes: float) -> float:
-        """Expected seconds of a draft pass at the recent mean exit depth."""
+        """Expected seconds of a draft pass at the recent mean exit depth, at the machine's recent speed."""
         return self._cost(nodes) * self._runner.relative_cost
+
+    def prompt_seconds(self, tokens: int) -> float:
+        """Expected seconds of a draft pass over a prompt."""
+        return self._cost.prompt(tokens) * self._runner.relative_cost
 
     def chain_depth(self, rows: int, load: RoundLoad) -> int:
         """The number of levels with the highest goodput."""

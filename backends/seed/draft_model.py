@@ -22,7 +22,7 @@ from .executor.model_runner import ModelRunner
 
 if TYPE_CHECKING:
     from .config import EngineConfig
-    from .executor.cost_table import CostTable
+    from .executor.pass_cost import PassCost
     from .executor.weights import WeightCache
 
 
@@ -44,7 +44,7 @@ class SharedDraftModel:
     def __init__(self, weights: WeightCache) -> None:
         self.runner: ModelRunner | None = None
         """None until it is loaded, and without a draft model."""
-        self.cost: CostTable | None = None
+        self.cost: PassCost | None = None
         """Seconds of its passes through all layers; None where ``draft_tokens`` is given, and before profiling."""
         self._weights = weights
         self._users: WeakSet[DraftModelUser] = WeakSet()
@@ -86,7 +86,7 @@ class SharedDraftModel:
         if self.runner is None or self._profiled:
             return
         if config.research.draft_tokens is None:
-            self.cost = profiler.profile_cost_table(self.runner, config.draft_precision)
+            self.cost = profiler.profile_cost(self.runner, config.draft_precision)
         if isinstance(self.runner, EarlyExitRunner):
             spec = ExitSpec.parse(config.exit or ADAPTIVE)
             if spec.layers is None:

@@ -40,12 +40,26 @@ def task_texts() -> dict[str, str]:
     return {path.stem: path.read_text() for path in sorted(Path(folder).glob("*.yaml"))}
 
 
+@cache
+def task_values() -> dict[str, Any]:
+    """What the shipped task files hold, by name."""
+    return {name: yaml.safe_load(text) for name, text in task_texts().items()}
+
+
+@cache
+def shipped_task(name: str) -> YamlTask:
+    """A shipped task, loaded once."""
+    task = treeagent.Task.load(name)
+    assert isinstance(task, YamlTask)
+    return task
+
+
 def task_case(draw: random.Random, folder: Path) -> None:
     """A mutated task file is read, validated, and searched with when it loads."""
     name = draw.choice(sorted(task_texts()))
     text = task_texts()[name]
     if draw.random() < 0.5:
-        text = yaml.safe_dump(mutated_value(draw, yaml.safe_load(text)), allow_unicode=draw.random() < 0.5)
+        text = yaml.safe_dump(mutated_value(draw, task_values()[name]), allow_unicode=draw.random() < 0.5)
     else:
         text = mutated_text(draw, text)
     path = folder / "task.yaml"
@@ -151,8 +165,7 @@ def data_case(draw: random.Random, folder: Path) -> None:
 
 def completion_case(draw: random.Random, folder: Path) -> None:
     """Confused completions to a shipped task end as a result, whose journal is strict JSON and resumes equally."""
-    name = draw.choice(sorted(task_texts()))
-    task = treeagent.Task.load(name)
+    task = shipped_task(draw.choice(sorted(task_texts())))
     example = draw.choice(list(task.examples))
     own = [*task.labels, example, *example.split(), "4 + 6 = 10 (left: 5 10 10)", "pick up a", "Answer: 24", "1", "2"]
     seeds = draw.getrandbits(32)

@@ -22,6 +22,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 SECONDS = 10.0
@@ -32,6 +33,7 @@ FIRST_CASE = 60.0
 """Time limit of a worker's first case, which imports and loads what its kind needs."""
 
 
+@cache
 def targets() -> dict[str, Callable[[random.Random, Path], None]]:
     """The kinds of cases by name; each takes its own random numbers and an empty folder."""
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]

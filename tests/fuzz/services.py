@@ -72,7 +72,7 @@ def _request(draw: random.Random, place: int) -> Request | ScoreRequest:
         top_k=draw.choice((None, None, 1, 5, 10**6)),
         top_p=draw.choice((None, None, 0.9, 1e-12, 1.0)),
         min_p=draw.choice((None, None, 0.1, 1.0)),
-        max_tokens=draw.choice((1, 4, 12, 300)),
+        max_tokens=draw.choice((1, 2, 4, 12) * 12 + (40, 300)),
         stop=tuple(draw.choice((*WORDS, *TEXTS[:20])) for _ in range(draw.choice((0, 0, 1, 6)))),
     )
     return Request(prompt, Key(draw.choice((0, 2**63)), "propose", str(place)), sampling, draw.choice((1, 1, 2, 5)))

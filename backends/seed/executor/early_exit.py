@@ -161,6 +161,7 @@ class EarlyExitRunner(ModelRunner):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.passes += 1
+        self.work = plan.work
         self.seconds += time.perf_counter() - began
         return logits, plan.rows
 

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_tree import RadixNode
+from .buckets import partition
+from .pass_work import PassWork
 
 SHARED_LEAST = 1500
 """Keys (span by span) that attending to a shared prefix once must save before it pays: below that the second attention
 call costs more than gathering the keys for every span (measured, 2 cores: break-even between 4 and 6 rows of 360)."""
-
-SPREAD = 4
-"""Spans whose lengths differ by more than this factor do not share an attention call, where short ones are padded."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +39,11 @@ class Segment:
     """For a tree, the index of each token's parent (-1: none); None for a chain."""
     wanted: Sequence[int] = ()
     """Tokens whose logits are wanted, ascending."""
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Tokens of the context, new tokens, and those whose logits are wanted."""
+        return len(self.context), len(self.tokens), len(self.wanted)
 
     def depths(self) -> list[int]:
         """Distance of each token from the context's end, 0 for the first."""
@@ -116,6 +120,8 @@ class ForwardBatch:
     private: list[PrivateSegment]
     rows: list[range]
     """For each span, in the caller's order, its rows among the R."""
+    work: PassWork
+    """What there is to compute."""
 
 
 def make_forward_batch(spans: Sequence[Segment], dtype: torch.dtype, device: torch.device) -> ForwardBatch:
@@ -127,10 +133,11 @@ def make_forward_batch(spans: Sequence[Segment], dtype: torch.dtype, device: tor
     start = 0
     for depth, members in groups:
         first = start
-        for bucket in _buckets(spans, members, depth):
-            chosen = [spans[i] for i in bucket]
+        sizes = [(len(spans[i].tokens), _keys(spans[i], depth)) for i in members]
+        for bucket in partition(sizes):
+            chosen = [spans[members[i]] for i in bucket]
             private.append(_private(chosen, depth, start, dtype, device))
-            packed += bucket
+            packed += [members[i] for i in bucket]
             start += sum(len(span.tokens) for span in chosen)
         if depth:
             shared.append(SharedPrefix(first, start, _slice(spans[members[0]].context[:depth], device)))
@@ -153,6 +160,7 @@ def make_forward_batch(spans: Sequence[Segment], dtype: torch.dtype, device: tor
         shared,
         private,
         rows,
+        PassWork.of((depth, [spans[i].size for i in members]) for depth, members in groups),
     )
 
 
@@ -201,24 +209,9 @@ def group_by_prefix(spans: Sequence[Segment]) -> list[tuple[int, list[int]]]:
     return groups
 
 
-def _buckets(spans: Sequence[Segment], members: Sequence[int], depth: int) -> list[list[int]]:
-    """Members with similar numbers of new tokens and private keys, so that little is padded."""
-    sizes = {i: (len(spans[i].tokens), len(spans[i].context) - depth + len(spans[i].tokens)) for i in members}
-    buckets: list[list[int]] = []
-    for i in sorted(members, key=lambda i: sizes[i], reverse=True):
-        for bucket in buckets:
-            widest, longest = sizes[bucket[0]][0], max(sizes[j][1] for j in (bucket[0], bucket[-1]))
-            new, keys = sizes[i]
-            if (
-                (widest <= SPREAD * new or widest <= 2 * SPREAD)
-                and longest <= SPREAD * (keys + 16)
-                and keys <= SPREAD * (longest + 16)
-            ):
-                bucket.append(i)
-                break
-        else:
-            buckets.append([i])
-    return buckets
+def _keys(span: Segment, depth: int) -> int:
+    """Keys that the segment attends to after the first ``depth``."""
+    return len(span.context) - depth + len(span.tokens)
 
 
 def _private(
@@ -227,7 +220,7 @@ def _private(
     """One attention call for spans that stand side by side in the pass, from token ``first`` on."""
     lengths = [len(span.tokens) for span in chosen]
     n, total = max(lengths), sum(lengths)
-    most = max(len(span.context) - depth + len(span.tokens) for span in chosen)
+    most = max(_keys(span, depth) for span in chosen)
     causal = n > 1 and all(len(span.context) == depth and span.parents is None for span in chosen)
     keys = np.empty((len(chosen), most), dtype=np.int64)
     for row, span in enumerate(chosen):

@@ -10,6 +10,7 @@ import torch
 
 from ..kv_cache.radix_tree import RadixCache
 from .forward_batch import Segment, make_forward_batch
+from .pass_work import PassWork
 from .weights import Weights
 
 CACHED = 16 * 2**20
@@ -33,6 +34,8 @@ class ModelRunner:
         self.seconds = 0.0
         """Time spent in passes."""
         self.passes = 0
+        self.work = PassWork()
+        """What the last pass computed."""
         self.exit_counts: list[int] = []
         """Tokens by the exit that their logits came from; empty for a model without exits."""
         self.forest = self._new_cache()
@@ -82,5 +85,6 @@ class ModelRunner:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.passes += 1
+        self.work = plan.work
         self.seconds += time.perf_counter() - began
         return logits, plan.rows

@@ -5,45 +5,119 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ...models import catalog
-from .cost_table import REPEATS, CostTable
+from .cost_table import CostTable
 from .early_exit import EarlyExitRunner
-from .forward_batch import Segment
 from .model_runner import ModelRunner
+from .pass_cost import PassCost
+from .pass_work import PassWork
+from .trial_pass import TrialPass, make_slots, run_trial, trial_segments
 
-COSTS = 4
+COSTS = 5
 """Version of the measurement; tables of another version are measured again."""
 
-MEASURED_CONTEXT = (256, 32)
-"""Shared and private context tokens of each row in a measured pass."""
+TRIALS = (
+    TrialPass(1),
+    TrialPass(4),
+    TrialPass(16),
+    TrialPass(16, private=112),
+    TrialPass(4, nodes=7),
+    TrialPass(32),
+    TrialPass(1, private=800, nodes=3),
+    TrialPass(16, shared=1024),
+    TrialPass(16, nodes=3),
+    TrialPass(2),
+    TrialPass(8),
+    TrialPass(64),
+    TrialPass(1, nodes=15),
+    TrialPass(32, private=16, shared=256, groups=4),
+    TrialPass(1, nodes=63, prompt=True),
+    TrialPass(4, private=300, nodes=7),
+    TrialPass(128, private=12),
+    TrialPass(32, nodes=3),
+    TrialPass(256, private=6),
+)
+"""What is measured, in this order: on a slow machine the last ones are left out."""
+
+REPEATS = 2
+"""The least of so many times is taken, as other programs make a pass longer and never shorter."""
+
+ENOUGH = 2.5
+"""Seconds after which no more passes are measured."""
 
 STALE = 1.5
 """A stored table is measured again if a pass of one row is faster by this factor: the machine was busy at that time."""
 
-EXIT_ROWS = 4
-"""Rows of the passes that compare exits."""
+EXIT_ROWS, EXIT_REPEATS = 4, 5
+"""Rows of the passes that compare exits, and how often both are made."""
 
 
 def profile_exits(runner: EarlyExitRunner) -> tuple[float, float]:
     """Seconds of passes that end at the first exit, and of those that end at the last."""
-    last = len(runner.exits) - 1
-    with runner.profiling():  # the two alternate, because other load may disturb a part of the measurement
-        pairs = [(_time_exit(runner, 0), _time_exit(runner, last)) for _ in range(2 * REPEATS)]
-    return min(first for first, _ in pairs), min(whole for _, whole in pairs)
+    last, trial = len(runner.exits) - 1, TrialPass(EXIT_ROWS)
+    times: dict[int, list[float]] = {0: [], last: []}
+    with runner.profiling():
+        make_slots(runner, [trial])
+        with trial_segments(runner, trial) as segments:
+            for _ in range(EXIT_REPEATS):  # the two alternate, because other load may disturb a part of it
+                for number, seconds in times.items():
+                    with runner.ending(number):
+                        seconds.append(run_trial(runner, segments)[1])
+    return min(times[0]), min(times[last])
 
 
-def _time_exit(runner: EarlyExitRunner, number: int) -> float:
-    with runner.ending(number):
-        return _time(runner, EXIT_ROWS, 0)
+def profile_cost(runner: ModelRunner, dtype: str) -> PassCost:
+    """Seconds of passes by what they compute, from a table in the user's cache or measured and stored there."""
+    path = catalog.cache_folder() / "costs" / f"{_digest(runner, dtype)}.json"
+    stored = _read(path)
+    with runner.profiling():
+        if stored is not None:
+            make_slots(runner, TRIALS[:1])
+            work, seconds = _measure(runner, TrialPass(1), 2)
+            speed = seconds / stored.predict(work)
+            if speed > 1 / STALE:
+                return PassCost(stored, speed)
+        make_slots(runner, TRIALS)
+        table = CostTable.fit(measure_passes(lambda trial: _measure(runner, trial, 1)))
+    _write(path, table)
+    return PassCost(table)
 
 
-def profile_cost_table(runner: ModelRunner, dtype: str) -> CostTable:
-    """Seconds of passes by size, read from the user's cache or measured and stored there."""
+def measure_passes(run: Callable[[TrialPass], tuple[PassWork, float]]) -> list[tuple[PassWork, float]]:
+    """What each of the trials computes, and the least seconds that it took.
+
+    All trials are run in turn before any is run again, so that no disturbance spoils all times of one of them.
+    """
+    least: list[tuple[PassWork, float]] = []
+    run(TRIALS[0])  # the first pass of a process is slow
+    began = time.perf_counter()
+    for _ in range(REPEATS):
+        for place, trial in enumerate(TRIALS):
+            if time.perf_counter() - began > ENOUGH and len(least) > 1:
+                return least
+            work, seconds = run(trial)
+            if place == len(least):
+                least.append((work, seconds))
+            elif place < len(least):
+                least[place] = work, min(seconds, least[place][1])
+    return least
+
+
+def _measure(runner: ModelRunner, trial: TrialPass, repeats: int) -> tuple[PassWork, float]:
+    """What a trial computes, and the least seconds of so many passes."""
+    with trial_segments(runner, trial) as segments:
+        times = [run_trial(runner, segments) for _ in range(repeats)]
+    return times[0][0], min(seconds for _, seconds in times)
+
+
+def _digest(runner: ModelRunner, dtype: str) -> str:
+    """Names the model's shape, the precision and the machine."""
     config = json.dumps(runner.weights.model.network.config.to_dict(), sort_keys=True, default=str)
     machine = (
         runner.device.type,
@@ -53,59 +127,27 @@ def profile_cost_table(runner: ModelRunner, dtype: str) -> CostTable:
         _processor(runner.device),
     )
     subject = (COSTS, config, runner.layers, dtype, machine)
-    digest = hashlib.blake2b(repr(subject).encode(), digest_size=12).hexdigest()
-    path = catalog.cache_folder() / "costs" / f"{digest}.json"
-    stored = _read(path)
-    with runner.profiling():
-        if stored is not None and stored(1) < STALE * min(_time(runner, 1, 0) for _ in range(1 + REPEATS)):
-            return stored
-        measured = CostTable.measure(lambda rows, drafted: _time(runner, rows, drafted))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps({"rows": measured.rows, "seconds": measured.seconds}))
-        part.replace(path)
-    except OSError:
-        pass  # the next run measures again
-    return measured
-
-
-def _time(runner: ModelRunner, rows: int, drafted: int) -> float:
-    """Seconds of one pass over ``rows`` sequences, each with one new token and a chain of ``drafted`` tokens."""
-    forest = runner.forest
-    longest = runner.context or sum(MEASURED_CONTEXT) + 8
-    common, own = (max(1, min(length, longest // 4)) for length in MEASURED_CONTEXT)
-    own = min(own, longest - common - 1)
-    deepest = longest - common - own  # levels that have a position; of a short context the rest of a chain begins anew
-    node, _ = forest.match_prefix([1] * common)
-    node.mark_computed(common)  # the time does not depend on the values
-    for entries in forest.pool.entries:
-        entries.zero_()
-    table = np.concatenate([above.slots for above in node.path()])
-    # Real drafts differ in length: every second sequence has none, the others twice the length.
-    lengths = [1 + drafted] if rows == 1 else [1 + (2 * drafted if row % 2 else 0) for row in range(rows)]
-    slots = forest.allocate(sum(lengths) + rows * own)
-    segments = []
-    for row, length in enumerate(lengths):
-        start = row * own + sum(lengths[:row])
-        context = np.concatenate((table, slots[start : start + own]))
-        new = slots[start + own : start + own + length]
-        parents = None if length <= deepest else [i - 1 if i % deepest else -1 for i in range(length)]
-        segments.append(Segment([1] * length, new, context, node, parents, range(length)))
-    before = runner.seconds
-    runner.forward(segments)
-    seconds = runner.seconds - before
-    forest.pool.free(slots)
-    forest.release(node, keep=True)
-    return seconds
+    return hashlib.blake2b(repr(subject).encode(), digest_size=12).hexdigest()
 
 
 def _read(path: Path) -> CostTable | None:
+    """The stored table; None where there is none, or a damaged one."""
     try:
         data = json.loads(path.read_text())
-        return CostTable(tuple(data["rows"]), tuple(map(tuple, data["seconds"])))
+        table = CostTable(*(tuple(map(float, data[name])) for name in ("tokens", "seconds", "rates")))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return table if table.valid else None
+
+
+def _write(path: Path, table: CostTable) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps({"tokens": table.tokens, "seconds": table.seconds, "rates": table.rates}))
+        part.replace(path)
+    except OSError:
+        pass  # the next run measures again
 
 
 def _processor(device: torch.device) -> str:

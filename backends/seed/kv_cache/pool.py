@@ -30,7 +30,10 @@ class SlotPool:
         """Per layer; key and value of a token stand side by side, so that one gather brings both."""
         self.peak = 0
         """The most slots that were in use at one time."""
+        self._mask = bytearray()
+        """For each slot 1 where it is free, else 0: ``bytearray.find`` finds free runs in microseconds."""
         self._free: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        """The same memory as an array."""
         self._used = 0
 
     def lift_limit(self) -> None:
@@ -63,17 +66,12 @@ class SlotPool:
             raise MemoryError(f"{count} slots requested, {self.room} left")
         if self._used + count > self.capacity:
             self._grow(self._used + count)
-        free = np.flatnonzero(self._free)
-        slots = free[:count]
-        if count > 1 and slots[-1] - slots[0] != count - 1:  # the lowest ones are scattered: look for a run
-            starts = np.flatnonzero(free[count - 1 :] - free[: len(free) - count + 1] == count - 1)
-            if len(starts):
-                slots = free[starts[0] : starts[0] + count]
+        start = self._mask.find(b"\1" * count)
+        slots: Slots = np.arange(start, start + count) if start >= 0 else np.flatnonzero(self._free)[:count]
         self._free[slots] = False
         self._used += count
         self.peak = max(self.peak, self._used)
-        taken: Slots = slots.copy()
-        return taken
+        return slots
 
     def free(self, slots: Slots) -> None:
         """Give slots back."""
@@ -91,6 +89,5 @@ class SlotPool:
             grown = old.new_empty(capacity, *old.shape[1:])
             grown[: len(old)] = old
             self.entries[layer] = grown
-        free = np.ones(capacity, dtype=np.bool_)
-        free[: self.capacity] = self._free
-        self._free = free
+        self._mask = self._mask + b"\1" * (capacity - self.capacity)
+        self._free = np.frombuffer(self._mask, dtype=np.bool_)

@@ -73,7 +73,8 @@ class DecodeJob(GenerationJob):
                 break
         held = [0, *(node + 1 for node in verification.accepted[: len(new) - 1])]
         branch.extend([self.sequence.tokens[-1], *new[:-1]], slots[held])
-        branch.give_back(np.delete(slots, held))
+        if len(slots) > len(held):
+            branch.give_back(np.delete(slots, held))
         self.sequence.append(new)
         self.drafts, self.last_round = None, counters.rounds
         outcomes = counters.count(draft, verification, len(new))

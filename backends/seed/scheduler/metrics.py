@@ -10,6 +10,7 @@ from treeagent.backend import Round
 
 from ..records import Draft
 from ..verifiers.base import Verification
+from . import ratio_bins
 
 DEPTHS = 16
 """Draft positions, and exits of a draft model, that are counted apart."""
@@ -46,9 +47,11 @@ class Counters:
     draft_exits: list[int] = field(default_factory=lambda: [0] * DEPTHS)
     """Tokens that ended at each exit of the draft model, prompts not counted."""
     predicted_seconds: float = 0.0
-    """Time of verifying passes by the cost table."""
+    """Time of verifying passes as predicted from what they computed."""
     verified_seconds: float = 0.0
     """Their measured time. Passes that also computed prompts are left out of both."""
+    ratios: list[int] = field(default_factory=lambda: [0] * ratio_bins.SIZE)
+    """The same passes by measured over predicted time."""
     preempted: int = 0
     """Jobs whose keys and values were freed for want of memory, and computed again later."""
 
@@ -78,8 +81,9 @@ class Counters:
         self.rounds += 1
         self.read += prompt_tokens
 
-    def add_prediction(self, predicted: float, seconds: float) -> None:
+    def add_prediction(self, rows: int, predicted: float, seconds: float) -> None:
         """Count the predicted and the measured time of a pass without prompt tokens."""
+        self.ratios[ratio_bins.place(rows, seconds / predicted)] += 1
         self.predicted_seconds += predicted
         self.verified_seconds += seconds
 
@@ -141,6 +145,8 @@ class Counters:
         left = sum(self.draft_exits)
         exits = max((i + 1 for i, tokens in enumerate(self.draft_exits) if tokens), default=0)
         reached = max((i + 1 for i, tried in enumerate(self.tried_by_position) if tried), default=0)
+        kinds = ratio_bins.by_rows(self.ratios)
+        every = [sum(counts) for counts in zip(*kinds, strict=True)]
         outside = self.seconds - self.target_seconds - self.draft_seconds
         return {
             "tokens": self.tokens,
@@ -164,6 +170,8 @@ class Counters:
             "draft_exits": [_ratio(tokens, left) for tokens in self.draft_exits[:exits]],
             "overhead": _ratio(outside, self.seconds),
             "measured_over_predicted": _ratio(self.verified_seconds, self.predicted_seconds),
+            "measured_over_predicted_quantiles": [ratio_bins.quantile(every, share) for share in (0.1, 0.5, 0.9)],
+            "measured_over_predicted_by_rows": [ratio_bins.quantile(counts, 0.5) for counts in kinds],
             "preempted": self.preempted,
         }
 

@@ -136,9 +136,9 @@ class Scheduler:
         logits, rows = self.runner.forward([*prefill.spans, *segments])
         self.counters.add_pass(prefill.tokens)
         if not prefill.spans and ready:
-            drafted = sum(sum(job.drafted) for job in ready)
-            predicted = self.speculator.cost(sum(job.width for job in ready), drafted)
-            self.counters.add_prediction(predicted, self.runner.seconds - before)
+            seconds = self.runner.seconds - before
+            predicted = self.speculator.cost.record(self.runner.work, seconds)
+            self.counters.add_prediction(int(self.runner.work.spans), predicted, seconds)
         prefill.done()
         own_rows = iter(rows[len(prefill.spans) :])
         self._commit(ready, slots, [[next(own_rows) for _ in job.branches] for job in ready], Logits(logits))

@@ -1,6 +1,6 @@
 """Chooses how many drafted tokens a pass verifies, by expected tokens per second (goodput, arXiv 2406.14066).
 
-A pass over R rows with k drafted nodes takes t(R, k) seconds, from a table measured once per model and machine, and is
+A pass over R rows with k drafted nodes takes t(R, k) seconds, as predicted by :mod:`..executor.pass_cost`, and is
 expected to give R + sum of v_i tokens, v_i being the probability that node i is reached and accepted. The nodes of
 highest v are taken as long as the ratio grows; a child never has a higher v than its parent, so what is taken is a
 forest (OPT-Tree, Wang et al., arXiv 2406.17276, applied to all rows at once). Zero nodes is a valid result.
@@ -13,9 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from ..drafters.base import EMPTY_LOAD, RoundLoad
-from ..executor.cost_table import CostTable
+from ..executor.pass_cost import PassCost
 from ..records import Draft
+
+SLOPES = np.array((1, 2, 4, 8, 16, 32, 64))
+"""Numbers of drafted nodes for which the cost of a node is looked up."""
 
 
 def values(draft: Draft, probability: Callable[[float], float]) -> list[float]:
@@ -26,17 +31,20 @@ def values(draft: Draft, probability: Callable[[float], float]) -> list[float]:
     return reached
 
 
-def floor(cost: CostTable, rows: int, most: int) -> float:
+def floor(cost: PassCost, rows: int, most: int) -> float:
     """The least value of a node that still raises tokens per second, in a pass over ``rows`` rows."""
+    nodes = SLOPES[: np.searchsorted(SLOPES, most, side="right")]
+    if not len(nodes):
+        return math.inf
     plain = cost(rows)
-    slopes = [(cost(rows, nodes) - plain) / nodes for nodes in (1, 2, 4, 8, 16, 32, 64) if nodes <= most]
-    return min(slopes, default=math.inf) * rows / plain
+    slopes = (cost.each(rows, nodes) - plain) / nodes
+    return float(slopes.min()) * rows / plain
 
 
 def select(
     drafts: Sequence[Draft],
     node_values: Sequence[list[float]],
-    cost: CostTable,
+    cost: PassCost,
     most: int | None = None,
     others: RoundLoad = EMPTY_LOAD,
 ) -> list[Draft]:
@@ -45,24 +53,22 @@ def select(
     ``drafts`` of all rows of a pass but ``others``, whose nodes are verified in any case; ``node_values``: for each
     draft the value of each of its nodes.
     """
-    order = sorted(
-        ((value, -node, i) for i, own in enumerate(node_values) for node, value in enumerate(own)), reverse=True
-    )[:most]
-    rows = len(drafts) + others.rows
-    gain = len(drafts) + others.tokens
-    best, rate = 0, gain / cost(rows, others.nodes)
-    for count, (value, _, _) in enumerate(order, start=1):
-        gain += value
-        if gain / cost(rows, others.nodes + count) > rate:
-            best, rate = count, gain / cost(rows, others.nodes + count)
+    sizes = [len(own) for own in node_values]
+    every = np.array([value for own in node_values for value in own])
+    owner = np.repeat(np.arange(len(drafts)), sizes)
+    node = np.concatenate([np.arange(size) for size in sizes]) if drafts else owner
+    order = np.lexsort((-owner, node, -every))[:most]  # of equals parents stand first
+    gains = len(drafts) + others.tokens + np.concatenate(([0.0], np.cumsum(every[order])))
+    seconds = cost.each(len(drafts) + others.rows, others.nodes + np.arange(len(gains)))
+    best = order[: int(np.argmax(gains / seconds))]
     taken: list[list[int]] = [[] for _ in drafts]
-    for _, node, i in order[:best]:
-        taken[i].append(-node)
+    for i, own in zip(owner[best].tolist(), node[best].tolist(), strict=True):
+        taken[i].append(own)
     return [draft.keep(sorted(nodes)) for draft, nodes in zip(drafts, taken, strict=True)]
 
 
 def best_chain(
-    target: CostTable,
+    target: PassCost,
     draft: Callable[[float], float],
     acceptance: float,
     rows: int,
@@ -75,12 +81,9 @@ def best_chain(
     the greatest depth. ``others``: rows of the same pass that are drafted for otherwise.
     Returns the depth, and its tokens per second as a multiple of those without drafts.
     """
-    everyone = rows + others.rows
-    plain = (rows + others.tokens) / target(everyone, others.nodes)
-    best, rate, tokens = 0, plain, 1.0
-    for depth in range(1, most + 1):
-        tokens += acceptance**depth
-        seconds = target(everyone, rows * depth + others.nodes) + depth * draft(rows)
-        if (rows * tokens + others.tokens) / seconds > rate:
-            best, rate = depth, (rows * tokens + others.tokens) / seconds
-    return best, rate / plain
+    everyone, depths = rows + others.rows, np.arange(most + 1)
+    tokens = rows * np.cumsum(float(acceptance) ** depths) + others.tokens
+    seconds = target.each(everyone, rows * depths + others.nodes) + depths * draft(rows)
+    rates = tokens / seconds
+    best = int(np.argmax(rates))
+    return best, float(rates[best] / rates[0])

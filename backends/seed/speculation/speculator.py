@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..drafters.base import Drafter, RoundLoad, VerifiedDraft
-from ..executor.cost_table import CostTable
 from ..executor.logits import Logits
+from ..executor.pass_cost import PassCost
 from ..records import BeamGroup, Draft, SequenceState
 from ..verifiers.base import DraftCheck, Verification
 from .calibration import AcceptanceEstimator
@@ -37,7 +37,7 @@ class Speculator:
     Its methods take sequences as records and return drafts; the caller stores them.
     """
 
-    def __init__(self, cost: CostTable, draft_tokens: int | None = None) -> None:
+    def __init__(self, cost: PassCost, draft_tokens: int | None = None) -> None:
         self.cost = cost
         """Seconds of the target's passes."""
         self.draft_tokens = draft_tokens

@@ -1,0 +1,112 @@
+"""Predicts the seconds of the next passes: a fitted table, the contexts of recent passes, and the machine's speed.
+
+The table is fitted once and kept. What rows read in a pass is taken from the last pass of about as many rows. How fast
+the machine is at this time, perhaps because of other programs, is the median of measured over predicted seconds of
+recent passes. Predictions decide what is drafted, and never what is generated.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cost_table import CostTable
+from .pass_work import PassWork
+
+RECENT = 25
+"""Passes that the drift is the median of."""
+FIRST = 3
+"""Passes that the speed at the start counts for."""
+MOST = 8.0
+"""Passes of more than this ratio, or less than its inverse, count as if they had this one."""
+USUAL = PassWork(tokens=1, spans=1, wanted=1, private=33, common=256, pairs=33, shared=256, groups=1)
+"""The contexts that are assumed before the first pass."""
+
+
+class RecentPasses:
+    """What recent passes of a target show: the contexts of its rows, and the machine's speed."""
+
+    def __init__(self) -> None:
+        self.drift = 1.0
+        """How much longer passes take now than at the start."""
+        self.count = 0
+        """Passes so far."""
+        self._ratios = deque([1.0] * FIRST, maxlen=RECENT)
+        self._works: dict[int, PassWork] = {}
+        """The last pass of each magnitude of rows."""
+
+    def add(self, work: PassWork, ratio: float) -> None:
+        """A pass took ``ratio`` times as long as it would have taken at the start."""
+        self._ratios.append(min(max(ratio, 1 / MOST), MOST))
+        self.drift = sorted(self._ratios)[len(self._ratios) // 2]
+        self._works[int(work.spans).bit_length()] = work
+        self.count += 1
+
+    def like(self, rows: float) -> PassWork:
+        """The last pass with about as many rows."""
+        if not self._works:
+            return USUAL
+        magnitude = int(rows).bit_length()
+        return self._works[min(self._works, key=lambda known: (abs(known - magnitude), known))]
+
+
+class PassCost:
+    """Seconds of one model's passes, for a caller that knows rows and drafted nodes only."""
+
+    def __init__(self, table: CostTable, speed: float = 1.0, recent: RecentPasses | None = None) -> None:
+        """``speed``: seconds that passes take at the start over those of the table.
+
+        ``recent``: passes of another model, the target of which this one is the draft model.
+        """
+        self.table = table
+        self._speed = speed
+        self._recent = recent or RecentPasses()
+        self._count = -1
+        self._lines: dict[float, tuple[float, float]] = {}
+        """By rows: seconds beside those by tokens, without drafted nodes and for each of them."""
+
+    def __call__(self, rows: float, nodes: float = 0.0) -> float:
+        """Seconds of a pass of ``rows`` rows, one new token each, and ``nodes`` drafted nodes among them."""
+        fixed, each = self._line(rows)
+        return max(self.scale * (self.table.by_tokens(rows + nodes) + fixed + each * nodes), 1e-9)
+
+    def each(self, rows: float, nodes: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """The same for several numbers of nodes (n,)."""
+        fixed, each = self._line(rows)
+        seconds = self.table.by_each((rows + nodes).astype(np.float64)) + fixed + each * nodes
+        return np.maximum(self.scale * seconds, 1e-9)
+
+    def prompt(self, tokens: float) -> float:
+        """Seconds of a pass over the tokens of a prompt, of which the last one's logits are wanted."""
+        work = PassWork(tokens, 1, 1, private=tokens, pairs=tokens * tokens)
+        return max(self.scale * self.table.predict(work), 1e-9)
+
+    @property
+    def scale(self) -> float:
+        """Seconds that passes take now over those of the table."""
+        return self._speed * self._recent.drift
+
+    def record(self, work: PassWork, seconds: float) -> float:
+        """Learn from a measured pass. Returns its seconds as they were predicted before."""
+        start = self._speed * self.table.predict(work)
+        predicted = start * self._recent.drift
+        self._recent.add(work, seconds / start)
+        return predicted
+
+    def beside(self, target: PassCost) -> PassCost:
+        """The same model as the draft model of a target: its contexts and the machine's speed are the target's."""
+        return PassCost(self.table, self._speed, target._recent)  # of the same class
+
+    def _line(self, rows: float) -> tuple[float, float]:
+        if self._count != self._recent.count:
+            self._count = self._recent.count
+            self._lines.clear()
+        line = self._lines.get(rows)
+        if line is None:
+            like = self._recent.like(rows)
+            fixed, more = (self.table.by_counts(like.with_load(rows, nodes)) for nodes in (0, 1))
+            line = self._lines[rows] = fixed, more - fixed
+        return line
