@@ -80,6 +80,7 @@ def _modes(report: Report) -> list[Column]:
         ("outside passes", lambda row: _number(row["figures"].get("overhead"), ".0%")),
         ("measured / predicted", lambda row: _number(row["figures"].get("measured_over_predicted"), ".2f")),
         ("peak memory, MiB", lambda row: _number(row.get("peak_bytes"), ",.0f", 2**-20)),
+        ("while loading, MiB", lambda row: _number(row.get("load_peak_bytes"), ",.0f", 2**-20)),
         ("KV peak, MiB", lambda row: _number(row["figures"].get("kv_peak_bytes"), ",.1f", 2**-20)),
         ("first difference", _difference),
     ]
@@ -172,6 +173,11 @@ def _caption(report: Report, rows: Sequence[Row]) -> list[str]:
         f"{runs[0].upper()}{runs[1:]}, cold cache{warm}, on {where}, torch {machine['torch']}, "
         f"transformers {machine['transformers']}, {report['began'][:10]}.",
     ]
+    if versions := sorted({row["figures"]["version"] for row in rows if "version" in row["figures"]}):
+        flags = ", ".join(machine["cpu_flags"] or ["unknown"])
+        lines.append(f"Other engines: {'; '.join(versions)}; the processor's instructions: {flags}.")
+    if settings.get("isolate"):
+        lines.append("Every mode has a process of its own, and its memory is that of this process.")
     if not settings["scaling"]:
         interval = ", with its 95 % interval" if settings["repeat"] >= 3 and len(settings["branches"]) == 1 else ""
         lines.append(f"The speed-up is over `{settings['baseline']}` in the same repeat{interval}.")
