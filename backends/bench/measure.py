@@ -121,7 +121,7 @@ class PlanMeasurement:
                 measurement = replace(measurement, score=score)
         except TreeagentError as error:
             self._broken[mode.name] = str(error)
-            self._pool.drop(mode, plan.settings.dtype)
+            self._pool.drop(mode, plan.dtype(mode))
             self._progress.say(f"  {mode.name}: {error}")
             if len(self._broken) == len(plan.modes):
                 raise
@@ -131,7 +131,7 @@ class PlanMeasurement:
 
     def _opened(self, mode: Mode, tokenizer: ChatTokenizer) -> ModeRunner:
         """The mode's runner, loaded and warmed up."""
-        runner, new = self._pool.get(mode, self.plan.settings.dtype)
+        runner, new = self._pool.get(mode, self.plan.dtype(mode))
         if new:
             runner.open()
             runner.cold(self.plan, ())

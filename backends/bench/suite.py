@@ -34,15 +34,20 @@ class GridMeasurement:
 
     def __init__(self, grid: BenchGrid, *, quiet: bool = False) -> None:
         settings = grid.settings
-        if settings.dtype not in DTYPE_NAMES:
-            raise ConfigError(f"no dtype is called {settings.dtype!r}.{did_you_mean(settings.dtype, DTYPE_NAMES)}")
+        for dtype in (settings.dtype, *(mode.dtype for mode in grid.modes if mode.dtype is not None)):
+            if dtype not in DTYPE_NAMES:
+                raise ConfigError(f"no dtype is called {dtype!r}.{did_you_mean(dtype, DTYPE_NAMES)}")
+        for name, peer in settings.peers.items():
+            for place in filter(None, (peer.python, peer.model)):
+                if not place.exists():
+                    raise ConfigError(f"--peers {name}: there is no {place} (looked from {Path.cwd()})")
         for model in (settings.model, settings.draft):
             if model is not None:
                 models.check_name(model)
         self.device = find_device(settings.device)
         self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         """Processes of the machine that ran or waited in the minute before the first run."""
-        self._grid = grid
+        self.grid = grid
         self._progress = StepBoard(steps=sum(plan.steps for plan in grid.plans), quiet=quiet)
         self._pool = RunnerPool(settings, self.device)
         keep = len(grid.plans) > 1 and not settings.reopen
@@ -62,7 +67,7 @@ class GridMeasurement:
         """Run everything. Raises TreeagentError if nothing at all could run; other failures are in the results."""
         last: TreeagentError | None = None
         try:
-            for plan, part in zip(self._grid.plans, self._parts, strict=True):
+            for plan, part in zip(self.grid.plans, self._parts, strict=True):
                 if len(self._parts) > 1:
                     self._progress.say(f"{plan.workload}, temperature {plan.sampling.temperature:g}, seed {plan.seed}")
                 try:
@@ -71,7 +76,7 @@ class GridMeasurement:
                     last = error
                     self._progress.say(f"  nothing could run here: {error}")
         finally:
-            self._pool.close(networks=self._grid.settings.reopen)
+            self._pool.close(networks=self.grid.settings.reopen)
         if last is not None and not self.measured:
             raise last
 
@@ -82,7 +87,7 @@ class GridMeasurement:
             part = next(part for part in self._parts if part.plan is result.plan)
             return part.explained(difference)
 
-        return summarise(self._grid, self.results, explained if explain else None)
+        return summarise(self.grid, self.results, explained if explain else None)
 
 
 def run_grid(grid: BenchGrid, *, json: Path | None, plot: Path | None, quiet: bool) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from treeagent.errors import ConfigError, UnknownNameError, did_you_mean
 
+PEER = "peer"
+"""Family of the modes that run another engine, in a process of an environment of its own."""
 LOOKUP = 8
 """Tokens that transformers copies from the prompt at a time; the same in every published table."""
 
@@ -20,13 +22,23 @@ class Mode:
     what: str
     """A short description."""
     family: str
-    """``serial``, ``batched`` or ``continuous`` (transformers' generate), ``plain`` or ``seed`` (backends)."""
+    """``serial``, ``batched`` or ``continuous`` (transformers' generate), ``plain`` or ``seed`` (backends), ``peer``
+    (another engine)."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Of transformers' generate, or of the backend."""
+    """Of transformers' generate, of the backend or of the other engine."""
     drafts: bool = False
     """Whether it cannot run without a draft model."""
     num_beams: int = 1
     """Beams of every request; 1: it samples."""
+    dtype: str | None = None
+    """Type of numbers; None: that of the benchmark."""
+    at_once: int | None = None
+    """Most prompts that are sent together; None: as the benchmark says."""
+
+    @property
+    def engine(self) -> str:
+        """The name without options."""
+        return self.name.partition("@")[0]
 
     @property
     def keyed(self) -> bool:
@@ -55,9 +67,14 @@ _ALL = (
     Mode("seed-serial", "serial speculation: one branch after another", "seed", {"policy": "serial"}),
     Mode("seed-serial-nodraft", "serial decoding on the engine's kernels and cache", "seed",
          {"policy": "serial", "drafter": "none"}),
+    Mode("vllm-cpu", "vLLM on a CPU, with its prefix cache", PEER),
+    Mode("openvino", "OpenVINO GenAI, with its prefix cache", PEER),
+    Mode("llamacpp", "llama.cpp's server, with its prefix cache", PEER),
 )  # fmt: skip
 MODES = {mode.name: mode for mode in _ALL}
 """Every mode by its name."""
+PEERS = tuple(mode.name for mode in _ALL if mode.family == PEER)
+"""Those that run other engines."""
 
 OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "draft": str, "drafter": str, "exit": str, "policy": str, "verify": str, "draft_tokens": int,
@@ -66,23 +83,42 @@ OPTIONS: Mapping[str, Callable[[str], Any]] = {
 }  # fmt: skip
 """Options of the engine that a mode's name may have."""
 
+
+def _count(text: str) -> int:
+    """A whole number from 1. Raises ValueError."""
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
+
+
 BEAMS = "num_beams"
 """A further option, for the engine and for the plain backend."""
+COMMON: Mapping[str, Callable[[str], Any]] = {"dtype": str, "at_once": _count}
+"""Options of every mode."""
+PEER_OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {"openvino": {"lookup": _count}}
+"""Options of other engines, by mode."""
 HOPELESS = "seed-hopeless"
 """Runs only if it is named."""
 SERIAL, PLAIN = "transformers-serial", "backend-transformers"
 """The default references of greedy and of sampled tokens."""
 
 
-def chosen(names: Sequence[str] | None, draft: str | None) -> tuple[Mode, ...]:
-    """The modes of these names, in this order; without names all that can run. Raises ConfigError."""
+def chosen(names: Sequence[str] | None, draft: str | None, peers: Collection[str] = ()) -> tuple[Mode, ...]:
+    """The modes of these names, in this order; without names all that can run, with other engines only ``peers``.
+
+    Raises ConfigError.
+    """
     if names is None:
-        return tuple(mode for mode in _ALL if mode.name != HOPELESS and (draft is not None or not mode.drafts))
+        able = (mode for mode in _ALL if mode.family != PEER or mode.name in peers)
+        return tuple(mode for mode in able if mode.name != HOPELESS and (draft is not None or not mode.drafts))
     if not names:
         raise ConfigError(f"--modes names no mode. Valid: {', '.join(MODES)}.")
     modes = [find(name) for name in dict.fromkeys(names)]
     if draft is None and (missing := [mode.name for mode in modes if mode.drafts]):
         raise ConfigError(f"{', '.join(missing)}: this needs a draft model; give one with --draft, such as mini-draft")
+    if absent := [mode.engine for mode in modes if mode.family == PEER and mode.engine not in peers]:
+        name = absent[0]
+        raise ConfigError(f"{name} needs an environment of its own; name its Python with --peers {name}=PYTHON")
     return tuple(modes)
 
 
@@ -97,33 +133,31 @@ def find(name: str) -> Mode:
     mode = MODES[base]
     if not suffixes:
         return mode
-    extra = dict(map(_option, suffixes))
-    beams = extra.pop(BEAMS, 1)
-    if base == HOPELESS or (mode.family != "seed" and (extra or mode.family != "plain")):
-        raise ConfigError(
-            f"mode {base} takes no such options as {name!r}; modes of the engine do, such as seed@policy=fcfs, and "
-            f"{PLAIN}@{BEAMS}=4"
-        )
-    mode = replace(mode, num_beams=beams)
+    taken: dict[str, Callable[[str], Any]] = {**COMMON, **PEER_OPTIONS.get(base, {})}
+    taken |= OPTIONS if mode.family == "seed" and base != HOPELESS else {}
+    taken |= {BEAMS: int} if mode.family in ("plain", "seed") and base != HOPELESS else {}
+    extra = dict(_option(base, suffix, taken) for suffix in suffixes)
+    common = {name: extra.pop(name) for name in (BEAMS, *COMMON) if name in extra}
     options = {**mode.options, **extra}
-    drafter = options.get("drafter", "auto")
-    if drafter != "auto":
+    drafts = mode.drafts
+    if mode.family == "seed" and (drafter := options.get("drafter", "auto")) != "auto" and base != HOPELESS:
         from ...seed.drafters.registry import DrafterSpec  # noqa: PLC0415  # torch
 
-        mode = replace(mode, drafts=DrafterSpec.parse(drafter).model is not None and "draft" not in options)
-    return replace(mode, name=name, what=f"{mode.what}; {', '.join(suffixes)}", options=options)
+        drafts = DrafterSpec.parse(drafter).model is not None and "draft" not in options
+    return replace(
+        mode, name=name, what=f"{mode.what}; {', '.join(suffixes)}", options=options, drafts=drafts, **common
+    )
 
 
-def _option(text: str) -> tuple[str, Any]:
-    """``NAME=VALUE`` of the engine. Raises ConfigError."""
+def _option(mode: str, text: str, taken: Mapping[str, Callable[[str], Any]]) -> tuple[str, Any]:
+    """``NAME=VALUE`` of a mode. Raises ConfigError."""
     name, _, value = text.partition("=")
-    known: dict[str, Callable[[str], Any]] = {**OPTIONS, BEAMS: int}
-    if name not in known:
+    if name not in taken:
         raise ConfigError(
-            f"{text!r} is no option of a mode.{did_you_mean(name, known)} Expected NAME=VALUE with one of: "
-            f"{', '.join(known)}."
+            f"mode {mode} takes no option {text!r}.{did_you_mean(name, taken)} Expected NAME=VALUE with one of: "
+            f"{', '.join(taken)}."
         )
     try:
-        return name, known[name](value)
+        return name, taken[name](value)
     except ValueError:
         raise ConfigError(f"{text!r}: expected a number") from None

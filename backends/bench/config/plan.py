@@ -6,21 +6,34 @@ as plans: a plan is one set of prompts at one temperature.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from treeagent.backend import Key, Sampling
 from treeagent.errors import ConfigError, UnknownNameError
 
 from ..workloads import prompts as workload
 from .methods import BASELINE, SUITES, TEMPERATURES, WORKLOADS, Method, select_methods
-from .modes import PLAIN, SERIAL, Mode, chosen, find
+from .modes import PEER, PLAIN, SERIAL, Mode, chosen, find
+
+PromptKind = TypeVar("PromptKind")
 
 EXACT = ("float32", "float64")
 """Types of numbers in which every lossless way to decode gives the same tokens, but for ties."""
 DOUBLINGS = tuple(2**power for power in range(9))
 """Branches of ``--scaling``: 1 to 256."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEnvironment:
+    """Where another engine is installed."""
+
+    python: Path
+    """The interpreter of its environment."""
+    model: Path | None = None
+    """The model in the engine's own format; None: the benchmark's model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,10 @@ class BenchSettings:
     """Seed of the prompts that the drafters' tables learn from before each run, untimed."""
     sequential: bool = False
     """Whether prompts are sent one at a time instead of all at once."""
+    isolate: bool = False
+    """Whether every mode runs in a process of its own."""
+    peers: Mapping[str, PeerEnvironment] = field(default_factory=dict)
+    """Other engines by mode."""
     reopen: bool = False
     """Whether a mode is loaded anew for every run, so that no two are in memory."""
     scaling: bool = False
@@ -95,6 +112,15 @@ class BenchPlan:
     repeats: tuple[int, ...]
     """Numbers of the repeats that use these prompts, from 0."""
 
+    def dtype(self, mode: Mode) -> str:
+        """The type of numbers of a mode."""
+        return mode.dtype or self.settings.dtype
+
+    def batches(self, mode: Mode, prompts: Sequence[PromptKind]) -> list[Sequence[PromptKind]]:
+        """The prompts in the groups that a mode sends together."""
+        size = mode.at_once or (1 if self.settings.sequential else len(prompts))
+        return [prompts[start : start + size] for start in range(0, len(prompts), size)]
+
     def comparable(self, mode: Mode) -> bool:
         """Whether the mode draws the same tokens as the reference by design."""
         beams = 1 if self.reference is None else find(self.reference).num_beams
@@ -102,7 +128,7 @@ class BenchPlan:
 
     def exact(self, mode: Mode) -> bool:
         """Whether any difference from the reference is an error."""
-        return self.comparable(mode) and self.settings.dtype in EXACT
+        return self.comparable(mode) and self.dtype(mode) in EXACT and mode.family != PEER
 
     @property
     def scored(self) -> bool:
@@ -163,12 +189,14 @@ def make_grid(options: BenchOptions) -> BenchGrid:
     if not workloads:
         raise ConfigError(f"--workload names no kind. Valid: {', '.join(workload.KINDS)}.")
     temperatures = tuple(dict.fromkeys((0.0,) if options.temperatures is None else options.temperatures))
-    modes = chosen(["seed"] if scaling and options.modes is None else options.modes, draft)
+    modes = chosen(["seed"] if scaling and options.modes is None else options.modes, draft, options.settings.peers)
     baseline = options.baseline
     if baseline is None:
         baseline = SERIAL if any(mode.name == SERIAL for mode in modes) else modes[0].name
     elif all(mode.name != baseline for mode in modes):
-        modes = (*chosen([baseline], draft), *modes)
+        modes = (*chosen([baseline], draft, options.settings.peers), *modes)
+    if max(temperatures) > 0 and (greedy := [mode.name for mode in modes if mode.family == PEER]):
+        raise ConfigError(f"{', '.join(greedy)}: other engines are measured at temperature 0 only")
     reference = _reference(options, sampled=max(temperatures) > 0)
     texts = None if options.prompts_file is None else workload.read_prompts(options.prompts_file)
     branches = _branches(options, None if texts is None else len(texts))
@@ -225,7 +253,7 @@ def _reference(options: BenchOptions, *, sampled: bool) -> str | None:
             f"--reference {reference} cannot be compared with at a temperature above 0: it draws noise of its own. "
             f"Expected {PLAIN} or a mode of the engine."
         )
-    chosen([reference], options.settings.draft)
+    chosen([reference], options.settings.draft, options.settings.peers)
     return reference if options.check else None
 
 

@@ -20,6 +20,8 @@ from .rows import GridCell
 from .runs import digest
 from .verdict import auto_verdict
 
+FLAGS = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
+"""Instructions that decide which kernels an engine takes."""
 FORMAT = 2
 """Version of the file that ``--json`` writes."""
 
@@ -28,6 +30,7 @@ def to_json(grid: BenchGrid, cells: Sequence[GridCell], machine: dict[str, Any],
     """Everything that was measured, cell by cell, and what it was measured on."""
     settings = asdict(grid.settings)
     del settings["device"], settings["threads"]  # the machine has what they resolved to
+    settings["peers"] = {name: peer.model and peer.model.name for name, peer in grid.settings.peers.items()}
     sampling = asdict(grid.sampling)
     del sampling["temperature"]  # each cell has its own
     reference = None
@@ -75,7 +78,8 @@ def machine(settings: BenchSettings, device: torch.device, load: float | None) -
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cores": cores,
-        "cpu": _cpu(),
+        "cpu": _cpu("model name") or platform.processor() or None,
+        "cpu_flags": sorted({*(_cpu("flags") or "").split()} & FLAGS) or None,
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "threads": settings.threads or torch.get_num_threads(),
@@ -88,10 +92,9 @@ def machine(settings: BenchSettings, device: torch.device, load: float | None) -
     }
 
 
-def _cpu() -> str | None:
+def _cpu(field: str) -> str | None:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, None) or platform.processor() or None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), None)

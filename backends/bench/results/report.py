@@ -47,6 +47,8 @@ def table(grid: BenchGrid, cells: Sequence[GridCell]) -> Table:
         ("accepted", lambda row: number(row.accepted, ".0f", 100, unit=" %")),
         ("MBSU", lambda row: number(row.mbsu, ".2f")),
         ("overhead", lambda row: number(row.overhead, ".1f", 100, unit=" %")),
+        ("peak memory", lambda row: number(row.peak_bytes, ",.0f", 2**-20, unit=" MiB")),
+        ("while loading", lambda row: number(row.load_peak_bytes, ",.0f", 2**-20, unit=" MiB")),
         ("KV peak", lambda row: number(row.kv_peak_bytes, ",.1f", 2**-20, unit=" MiB")),
     ]
     columns += [(name, text) for name, text in optional if any(text(row) != NOTHING for row in rows)]

@@ -80,6 +80,10 @@ class BenchRow:
     """Mean share of the time outside passes."""
     kv_peak_bytes: int | None = None
     """The largest."""
+    peak_bytes: int | None = None
+    """The most resident memory of the process during a run."""
+    load_peak_bytes: int | None = None
+    """The most until the model was loaded; None where modes share a process."""
     score: Estimate | None = None
     """Summed natural-log probability of an output under the model; None: no mode has beams."""
     beams: bool = False
@@ -186,6 +190,8 @@ def _row(
         mbsu=statistics.fmean(mbsu) if mbsu else None,
         overhead=statistics.fmean(overhead) if overhead else None,
         kv_peak_bytes=max(map(int, _values(medians, "kv_peak_bytes")), default=None),
+        peak_bytes=max((run.peak_bytes for run in done if run.peak_bytes is not None), default=None),
+        load_peak_bytes=max((run.load_peak_bytes for run in done if run.load_peak_bytes is not None), default=None),
         score=estimate([statistics.fmean(each) for each in scores if each]),
         beams=mode.num_beams > 1,
         figures={} if middle is None else middle.figures,

@@ -34,6 +34,8 @@ class BenchRun:
             **head,
             "seconds": self.measurement.seconds,
             "cpu_seconds": self.measurement.cpu_seconds,
+            "peak_bytes": self.measurement.peak_bytes,
+            "load_peak_bytes": self.measurement.load_peak_bytes,
             "score": self.measurement.score,
             "tokens": self.measurement.tokens,
             "digest": digest(self.measurement.outputs),

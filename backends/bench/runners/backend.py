@@ -60,13 +60,11 @@ class BackendRunner(ModeRunner):
             return reply
 
         figures, stopwatch = backend.meter(), Stopwatch()
-        if plan.settings.sequential:
-            replies = [await ask(request) for request in requests]
-        else:
-            replies = await asyncio.gather(*map(ask, requests))
-        seconds, cpu_seconds = stopwatch.stop()
+        batches = plan.batches(self._mode, requests)
+        replies = [reply for batch in batches for reply in await asyncio.gather(*map(ask, batch))]
+        times = stopwatch.stop()
         outputs = tuple(_tokens(self._mode.name, prompt, reply) for prompt, reply in zip(prompts, replies, strict=True))
-        return Measurement(outputs, seconds, figures(), cpu_seconds)
+        return Measurement(outputs, figures=figures(), **times)
 
 
 class SeedRunner(BackendRunner):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..config.plan import BenchPlan
+from ..peers.worker import peak_bytes, reset_peak
 
 Tokens = tuple[int, ...]
 """Token ids that follow a prompt, end-of-text token excluded."""
@@ -35,6 +36,10 @@ class Measurement:
     """Wall-clock time, prefill included."""
     figures: Mapping[str, Any] = field(default_factory=dict)
     """Figures of the backend (``Backend.meter``); empty if it has none."""
+    peak_bytes: int | None = None
+    """Peak resident memory of the process during the run; None where the system cannot tell."""
+    load_peak_bytes: int | None = None
+    """The same until its model was loaded; None where modes share a process."""
     cpu_seconds: float | None = None
     """Processor time of all threads together. If it is less than ``seconds`` on a CPU, other processes used the
     machine, and the run is unreliable."""
@@ -48,14 +53,17 @@ class Measurement:
 
 
 class Stopwatch:
-    """Measures the time since its construction."""
+    """Measures time and peak memory since its construction."""
 
     def __init__(self) -> None:
+        self._known = reset_peak()
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
-    def stop(self) -> tuple[float, float]:
-        """Seconds of wall-clock time and of processor time."""
-        return time.perf_counter() - self._wall, time.process_time() - self._cpu
+    def stop(self) -> dict[str, Any]:
+        """The figures of a :class:`Measurement` that are measured here, by name."""
+        seconds, cpu_seconds = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        peak = peak_bytes() if self._known else None
+        return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_bytes": peak}
 
 
 class ModeRunner(ABC):

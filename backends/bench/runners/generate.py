@@ -83,13 +83,12 @@ class GenerateRunner(ModeRunner):
     def _run(self, plan: BenchPlan, prompts: Sequence[Prompt], tick: Tick, max_tokens: int | None) -> Measurement:
         model, limit = self._ready(), max_tokens or plan.sampling.max_tokens
         _check_fits(prompts, limit, model.context)
-        parts = [[prompt] for prompt in prompts] if plan.settings.sequential else [list(prompts)]
         torch.manual_seed(plan.seed)
         with _explained(self._mode.name), _silent(), self._session(plan, model, prompts, limit, tick) as complete:
             stopwatch = Stopwatch()
-            rows = [row for part in parts for row in complete(part)]
-            seconds, cpu_seconds = stopwatch.stop()
-        return Measurement(tuple(cut(row, model.eos) for row in rows), seconds, cpu_seconds=cpu_seconds)
+            rows = [row for part in plan.batches(self._mode, prompts) for row in complete(part)]
+            times = stopwatch.stop()
+        return Measurement(tuple(cut(row, model.eos) for row in rows), **times)
 
     def close(self) -> None:
         """Drop the references to model and draft."""

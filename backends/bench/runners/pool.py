@@ -8,12 +8,13 @@ import torch
 
 from ...models.loader import Model
 from ...seed.executor.weights import WeightCache
-from ..config.modes import Mode
+from ..config.modes import PEER, Mode
 from ..config.plan import BenchSettings
-from .backend import backend_runner
 from .base import ModeRunner
-from .continuous import ContinuousRunner
-from .generate import GenerateRunner, Networks
+from .families import make_runner
+from .generate import Networks
+from .isolated import IsolatedRunner
+from .peer import PeerRunner
 
 
 class RunnerPool:
@@ -50,7 +51,8 @@ class RunnerPool:
             gc.collect()
 
     def _make(self, mode: Mode, dtype: str) -> ModeRunner:
-        if mode.family in ("plain", "seed"):
-            return backend_runner(mode, self._settings, dtype, self._weights)
-        family = ContinuousRunner if mode.family == "continuous" else GenerateRunner
-        return family(mode, self._settings, self._networks, dtype)
+        if mode.family == PEER:
+            return PeerRunner(mode, self._settings, dtype, self.network)
+        if self._settings.isolate:
+            return IsolatedRunner(mode, self._settings, dtype, self._networks.device)
+        return make_runner(mode, self._settings, dtype, self._networks, self._weights)
