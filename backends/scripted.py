@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from treeagent import yaml_text
+from treeagent.aio import Pace
 from treeagent.backend import Backend, Completion, Reply, Request, ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError, ConfigError, NotRecordedError, Problem
 from treeagent.patterns import Deadline, Pattern, PatternLimitError
@@ -46,6 +47,7 @@ class ScriptedBackend(Backend):
         self._scores = scores
         self._order = order
         self._used = 0
+        self._pace: Pace | None = None
 
     @classmethod
     def open(cls, model: str | None, options: Mapping[str, Any]) -> ScriptedBackend:
@@ -71,6 +73,7 @@ class ScriptedBackend(Backend):
 
         backend = cls(answer)
         backend.model = model
+        backend._pace = Pace()  # patterns may take their second
         return backend
 
     async def generate(self, request: Request) -> Reply:
@@ -79,7 +82,8 @@ class ScriptedBackend(Backend):
         place, self._used = self._used, self._used + 1  # taken before anything is awaited: call order counts
         if self._order is not None:
             await self._order(request)
-        answer = self._answer(request, place)
+        pace = self._pace
+        answer = self._answer(request, place) if pace is None else await pace.in_thread(self._answer, request, place)
         dealt = [answer] if isinstance(answer, str) else list(answer)
         if not dealt:
             raise NotRecordedError(f"the script has an empty list for {_first_line(request.prompt)!r}")

@@ -37,7 +37,7 @@ class BestFirst(TreeSearch):
         while frontier:
             if frontier[0].terminal:
                 answered = await explorer.finish([frontier.pop(0)])
-                if answered is not None and (explorer.verified(answered) or not explorer.task.can_verify):
+                if answered is not None and (await explorer.verify(answered) or not explorer.task.can_verify):
                     return answered
                 fallback = fallback or answered
                 continue

@@ -32,6 +32,6 @@ class BFS(TreeSearch):
             grown = await explorer.grow(open_thoughts, role=self.by, n=self.k)
             finished = [thought for thought in beam if thought.terminal]
             beam = ranked([*finished, *(child for children in grown for child in children)])[: self.b]
-            if any(thought.terminal and explorer.verified(thought) for thought in beam):
+            if [thought for thought in beam if thought.terminal and await explorer.verify(thought)]:
                 break
         return await explorer.finish(beam)

@@ -38,7 +38,7 @@ class DFS(TreeSearch):
             thought = stack.pop()
             if thought.terminal:
                 answered = await explorer.finish([thought])
-                if answered is not None and (explorer.verified(answered) or not explorer.task.can_verify):
+                if answered is not None and (await explorer.verify(answered) or not explorer.task.can_verify):
                     return answered
                 fallback = fallback or answered
                 continue

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le
 
-from treeagent import ConfigError, EvaluationContext, Evaluator, Judgement, Task, Thought
+from treeagent import ConfigError, EvaluationContext, Evaluator, Judgement, Task, Thought, aio
 
 from .labels import read_label, read_vote
 
@@ -162,10 +162,11 @@ class TaskVerifier(Evaluator):
             raise ConfigError(f"the evaluator 'verifier' needs a checker that verifies; task {task.name!r} has none")
 
     async def judge(self, thoughts: Sequence[Thought], context: EvaluationContext) -> list[Judgement]:
-        """No request is made."""
+        """No request is made; the check runs in a thread, so that limits of time hold."""
+        pace = aio.Pace()
         return [
             Judgement(
-                float(bool(context.task.verify(context.input, context.steps(thought), None)))
+                float(bool(await pace.in_thread(context.task.verify, context.input, context.steps(thought), None)))
                 if thought.terminal
                 else None
             )

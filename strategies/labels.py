@@ -42,7 +42,15 @@ _LEAD = re.compile(
     r"i'm|judgement)(?= |$))*$",
     re.I,
 )
-_TRAIL = re.compile(r"^(?: ?(?:points?|stars?|marks?))?[^\w?/%+~-]*$", re.I)
+_UNSAID = re.compile(
+    r"\b(?:worst|weakest|poorest|least|second.best|runner-up)\b"
+    r"|\b(?:not|never|untrue|false|max(?:imum)?|min(?:imum)?|at (?:most|least)|up to)\W*$",
+    re.I,
+)
+"""The end of a title that takes back what follows, or only bounds it."""
+_CORRECTED = re.compile(r"(?m)^\W*(?:no|wait|actually|correction|corrected|sorry|oops|hm+|scratch)\b[^\n]*", re.I)
+"""A line that takes back what was said before it."""
+_TRAIL = re.compile(r"^(?: ?(?:points?|stars?|marks?))?[^\w?/%+~$\u00b0\u20ac\u00a3\u00a5\u2030-]*$", re.I)
 _REASON = re.compile(
     r"^[\s.,;:!()-]*(?:because|since|as|for|due|given|the|this|that|these|those|they|it|its|we can|which|explanation|"
     r"reason|reasoning|justification|proof|here|with|no|not|there|[0-9])",
@@ -158,6 +166,8 @@ def _statement(vocabulary: Vocabulary, line: str, end: int) -> Statement | None:
     title = line[: stated.end()] if stated else (re.match(r"[^:]{1,60}:(?=[^:]*$)", line) or [""])[0]
     inside = vocabulary.mentions(title)
     rest = line[len(title) :]
+    if _UNSAID.search(title) and vocabulary.mentions(rest):
+        return Statement(None, final, end)
     if title and not inside:
         label = _alone(vocabulary, rest) or _leading(vocabulary, rest) if stated else _alone(vocabulary, rest)
         if label is not None:
@@ -223,6 +233,8 @@ def _agreed(vocabulary: Vocabulary, text: str, statements: Sequence[Statement]) 
     for mention in vocabulary.mentions(rest):
         if not mention.numeric and mention.denied == (mention.label == last.label):
             return None, last.end
+    if any(vocabulary.mentions(line[0]) for line in _CORRECTED.finditer(rest)):
+        return None, last.end
     for found in _SAID.finditer(rest):
         said = vocabulary.mentions(rest[found.end() : found.end() + 40].split("\n")[0])
         if said and said[0].label not in (None, last.label):
@@ -260,7 +272,7 @@ def _next(text: str, start: int, mentions: Sequence[Mention]) -> list[Mention]:
 def _said(text: str, mentions: Sequence[Mention]) -> str | None:
     """The label said first, where those after it do not contradict."""
     first, rest = mentions[0], text[mentions[0].end :]
-    if first.denied or re.match(r",? ?(?:and|or|&|,|/|-) ?(?:\w+ )?[0-9]", rest, re.I):
+    if first.denied or re.match(r",? ?(?:and|or|&|,|/|-|maybe|perhaps|possibly|if not) ?(?:\w+ )?[0-9]", rest, re.I):
         return None
     for mention in mentions[1:]:
         same = mention.label == first.label

@@ -90,9 +90,9 @@ class MCTS(TreeSearch):
                 values += [child.value for child in children if child.value is not None]
                 self._back_up(leaf, min(values, default=0.0))
             done += len(leaves)
-            solved = [child for children in grown for child in children if child.terminal and explorer.verified(child)]
-            for child in solved:
-                if (answered := await explorer.finish([child])) and explorer.verified(answered):
+            ends = [child for children in grown for child in children if child.terminal]
+            for child in [child for child in ends if await explorer.verify(child)]:
+                if (answered := await explorer.finish([child])) and await explorer.verify(answered):
                     return answered
         return await explorer.finish(self._best(root, explorer)[: self.candidates])
 

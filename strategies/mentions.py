@@ -23,7 +23,10 @@ _NEGATORS = (
 )
 _HEDGES = (
     "almost|nearly|probably|both|might|may|could|perhaps|maybe|possibly|if|unless|whether|about|around|roughly|"
-    "approximately|over|under|above|below|between|either|more than|at most|up to"
+    "approximately|over|under|above|below|between|either|more than|at most|up to|near|close to|next to|somewhere|"
+    "minimum|maximum|min|max|virtually|practically|quasi|seemingly|equally|"
+    "rarely|seldom|formerly|previously|once|too|allegedly|supposedly|so-called|they say|some say|some would say|"
+    "worst|weakest|poorest|second best|second-best|runner-up"
 )
 _APOSTROPHE = r"\b\w{1,10}n't\b"
 _CLAUSE = re.compile(
@@ -35,7 +38,15 @@ _CLAUSE = re.compile(
 _AFTER = re.compile(r"[,.:;!?()\n](?![0-9])| - | (?:because|since|as|so|but) ", re.IGNORECASE)
 _CERTAIN = re.compile(r"\b(?:no|without(?: any| a)?|beyond(?: any| a)?) (?:doubt|question)\b", re.IGNORECASE)
 _DENIED_AFTER = re.compile(
-    r" ?[:=,.!;-]{1,3} ?(?:not?|false|never)\b(?! \w)| (?:at (?:most|least)|or (?:more|less|so|higher|lower))\b",
+    r" ?[:=,.!;-]{1,3} ?(?:not?|false|never)\b(?! \w)| ?[\u274c\u2717\u2718\u2716\U0001f44e]"
+    r"| (?:at (?:most|least|best|worst)|tops|or (?:more|less|so|higher|lower))\b"
+    r"| to (?:say|tell|know|judge|determine|decide|assess|evaluate|predict|fail|miss|lose|be (?:wrong|false))\b",
+    re.IGNORECASE,
+)
+_DENIED_BEFORE = re.compile(
+    r"(?:^|[^\w!])[!~\u00ac\u2260] ?$|[\u274c\u2717\u2718\u2716\U0001f44e] ?$"  # signs for "not"
+    r"|[\u4e0d\u975e\u7121\u65e0\u6ca1\u672a] ?$|(?<!100)% ?$|\b(?:all|any|each|every|these|those) (?:of )?(?:the )?$"
+    r"|\b(?:make|makes|made|making|as) $|(?:^|[.!?\n] ?)to be $",  # "make sure", "as likely as not", "to be sure, ..."
     re.IGNORECASE,
 )
 _STANCE = re.compile(r"\b(?:i am|i'm|we are|we're|i feel)(?: \w{1,12})? $", re.IGNORECASE)
@@ -130,7 +141,9 @@ class Vocabulary:
         stop = _AFTER.search(tail)
         after = tail[: stop.start() if stop else None]
         asked = re.match(r"[^.!\n?]*\?", tail) is not None
-        if asked or _DENIED_AFTER.match(tail) or self._negators.search(before) or self._negators.search(after):
+        if asked or _DENIED_BEFORE.search(head) or _DENIED_AFTER.match(tail):
+            return True
+        if self._negators.search(before) or self._negators.search(after):
             return True
         if self._hedges.search(before) or re.search(r"\bunless\b", tail[:200], re.IGNORECASE):
             return True

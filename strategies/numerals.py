@@ -14,9 +14,16 @@ ORDINALS = {word: number for number, word in enumerate(_PLACES, 1)}
 
 _NUMBER = r"[-+]?(?:[0-9]{1,40}(?:[.,][0-9]{1,40})?|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,2})?"
 _THOUSANDS = re.compile(r"[-+]?[1-9][0-9]{0,2}(?:,[0-9]{3})+")
-_FORM = re.compile(rf"(?P<number>{_NUMBER})(?:(?P<percent>%)|/(?P<whole>[0-9]{{1,40}}))?")
-_OUT_OF = re.compile(r"([0-9]) ?(?:/|\(?(?:out )?of) ?([0-9])", re.IGNORECASE)
-_WORDS_OUT_OF = re.compile(rf"\b({'|'.join(WORDS)}) out of ({'|'.join(WORDS)})\b", re.IGNORECASE)
+_FORM = re.compile(rf"(?P<number>{_NUMBER})(?:(?P<percent>%)|/(?P<whole>[0-9]{{1,40}})(?:[.,]0{{1,9}})?)?")
+_OUT_OF = re.compile(
+    r"([0-9]) ?(?:(?:points?|stars?|marks?) )?(?:/|\(?(?:out )?of(?: an? (?:possible|maximum of|total of|max of))?"
+    r"|(?:von|sur|de|su)(?= 10)) ?([0-9])",
+    re.IGNORECASE,
+)
+_WORD_OR_NUMBER = rf"{'|'.join(WORDS)}|[0-9]{{1,3}}"
+_WORDS_OUT_OF = re.compile(
+    rf"(?<![\w.,-])({_WORD_OR_NUMBER})(?: \(?out of |/)({_WORD_OR_NUMBER})(?![\w/])", re.IGNORECASE
+)
 _MINUS = re.compile(r"\b(?:minus|negative) (?=[0-9])", re.IGNORECASE)
 _PERCENT = re.compile(r"([0-9]) ?(?:%|percent\b|per cent\b)", re.IGNORECASE)
 
@@ -27,8 +34,14 @@ def joined(text: str) -> str:
     Expects single blanks.
     """
     text = _MINUS.sub("-", text)
-    text = _WORDS_OUT_OF.sub(lambda found: "/".join(str(WORDS[word.lower()]) for word in found.groups()), text)
+    text = _WORDS_OUT_OF.sub(
+        lambda found: "/".join(str(WORDS.get(word.lower(), word)) for word in found.groups()), text
+    )
     return _PERCENT.sub(r"\1%", _OUT_OF.sub(r"\1/\2", text))
+
+
+def _digits(word: str) -> str:
+    return str(WORDS.get(word.lower(), word))
 
 
 def value(number: str) -> Fraction | None:

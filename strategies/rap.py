@@ -68,8 +68,8 @@ class RAP(TreeSearch):
                     step.children = [Step(child, child.value) for child in grown]
                     rewards += [child.value for child in grown if child.value is not None]
                     for child in grown:
-                        solved = child.terminal and explorer.verified(child)
-                        if solved and (answered := await explorer.finish([child])) and explorer.verified(answered):
+                        solved = child.terminal and await explorer.verify(child)
+                        if solved and (answered := await explorer.finish([child])) and await explorer.verify(answered):
                             return answered
                 if not step.children:
                     break

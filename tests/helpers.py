@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import subprocess
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +107,22 @@ class Oracle(Backend):
             steps = re.findall(r"(?m)^(\S+) ([-+*/]) (\S+) = (\S+) \(left", prompt)
             return f" {spell(steps)} = 24"
         return " 1"
+
+
+def write_end(gate: Path, process: subprocess.Popen[Any], seconds: float = 60.0) -> int:
+    """The file descriptor for writing to a FIFO, once a process reads from it; fails when that process ends instead."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            return os.open(gate, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # else nobody reads yet
+                raise
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.01)
+            raise AssertionError(f"the process ended with {process.returncode} and did not open {gate}")
+    process.kill()
+    raise AssertionError(f"the process did not open {gate} in {seconds:g} s")
 
 
 def spell(steps: list[tuple[str, str, str, str]]) -> str:

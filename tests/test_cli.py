@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import write_end
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -232,7 +233,7 @@ def blocked(tmp_path: Path, at: int) -> tuple[subprocess.Popen[str], Path, int]:
     os.mkfifo(gate)
     options = ["--set", f"backend.gate={gate}", "--set", f"backend.at={at}", "--set", f"backend.log={tmp_path / 'log'}"]
     process = spawn("solve", *ORACLE, *options, "--json", "--journal", str(journal))
-    end = os.open(gate, os.O_WRONLY)  # returns once the request has opened the other end
+    end = write_end(gate, process)  # returns once the request has opened the other end
     gate.unlink()  # a resumed run finds no gate
     return process, journal, end
 

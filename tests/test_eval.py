@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Oracle
+from helpers import Oracle, write_end
 from hypothesis import given
 from hypothesis import strategies as st
 from test_cli import call
@@ -343,9 +343,10 @@ def test_a_killed_evaluation_goes_on_without_repeating_or_losing_a_problem(hands
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     stopping = ["--set", f"backend.gate={gate}", "--set", "backend.at=150"]
     process = subprocess.Popen([sys.executable, "-m", "treeagent", *words, *stopping], env=environment)
-    with gate.open("w"):  # opens when that request is made
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    end = write_end(gate, process)  # returns when that request is made
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    os.close(end)
     made = log.read_text().splitlines()
     assert len(made) == 150
     _, known, _ = read(out / "outcomes.jsonl")

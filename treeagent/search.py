@@ -76,8 +76,14 @@ class Explorer(Protocol):
     async def finish(self, candidates: Sequence[Thought]) -> Thought | None:
         """Have each candidate's answer written; the first that the task verifies, else the first that has one."""
 
+    async def verify(self, thought: Thought) -> bool:
+        """Whether the task's own check says that this thought solves the input; False where it cannot tell.
+
+        The check runs in a thread: limits of time and Ctrl-C end a search whose check takes long.
+        """
+
     def verified(self, thought: Thought) -> bool:
-        """Whether the task's own check says that this thought solves the input; False where it cannot tell."""
+        """What :meth:`verify` says, at once; for a thought that has been checked. Others hold up the search."""
 
     def steps(self, thought: Thought) -> list[str]:
         """The texts from the first step to this thought."""

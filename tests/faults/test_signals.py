@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import write_end
 from test_cli import ORACLE, blocked, call, spawn
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO and signals of POSIX")
@@ -73,7 +74,7 @@ def test_eval_and_compare_stop_as_well(command: str, name: str, tmp_path: Path) 
         "compare": ["-b", "helpers:Oracle,helpers:Oracle"],
     }[command]
     process = spawn(command, "-t", "game24", *words, *stop)
-    end = os.open(gate, os.O_WRONLY)  # returns once that request has been made
+    end = write_end(gate, process)  # returns once that request has been made
     gate.unlink()
     process.send_signal(number(name))
     os.close(end)
@@ -109,7 +110,7 @@ def test_a_process_that_ignores_sighup_goes_on(tmp_path: Path) -> None:
         ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *command], env=env, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    end = os.open(gate, os.O_WRONLY)
+    end = write_end(gate, process)
     process.send_signal(signal.SIGHUP)
     os.close(end)
     out, _ = process.communicate(timeout=60)

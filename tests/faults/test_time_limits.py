@@ -171,6 +171,17 @@ def test_a_search_with_a_limit_of_seconds_ends_in_time() -> None:
     assert max(later - earlier for earlier, later in pairwise(beats)) < 1
 
 
+def test_the_patterns_of_a_script_do_not_hold_up_the_event_loop(tmp_path: Path) -> None:
+    """A rule that takes its whole second is matched beside the loop, and the limit of seconds ends the search."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("- {match: '(\\w|\\w\\w)+\\?[.!]', text: a}\n")
+    task = YamlTask(TASK.replace("I {{ input }}", HOSTILE), PATH)
+    agent = Agent(task, "io", backend="scripted", model=str(rules), budget=Budget(seconds=0.2))
+    began = time.monotonic()
+    assert agent.solve("go").ended == "seconds"
+    assert time.monotonic() - began < 0.9  # the pattern's own limit is a second
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_the_first_ctrl_c_ends_a_hostile_search_with_its_best_attempt(tmp_path: Path) -> None:
     """The command stops at once, prints what it has, and does not wait for the match."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from typing import Annotated, Any
@@ -59,6 +60,13 @@ class _Group(TyperGroup):
             raise typer.Exit(INTERRUPTED) from error
         except (EOFError, BrokenPipeError) as error:  # click would exit with 1, which means "no answer"
             raise RuntimeError(f"unexpected {type(error).__name__}") from error
+        except OSError as error:  # of a path that was given: too long, not permitted, a folder in the place of a file
+            if not isinstance(error.filename, str | bytes | os.PathLike):
+                raise
+            name = os.fsdecode(error.filename)
+            name = name if len(name) <= 200 else f"{name[:200]}..."
+            say(f"Error: cannot use {name!r}: {error.strerror}")
+            raise typer.Exit(WRONG) from error
 
 
 def _code(error: TreeagentError) -> int:

@@ -102,6 +102,8 @@ def _journal_paths(journal: Path | None, count: int) -> list[Path | None]:
     """A file for each input. Raises JournalError before the first search where a file exists already."""
     if journal is None or count == 1:
         return [journal] * count
+    if not journal.name:
+        raise JournalError(f"{journal} is no path of a file")
     paths = [journal.with_name(f"{journal.stem}.{number}{journal.suffix}") for number in range(1, count + 1)]
     for path in paths:
         if path.exists() and path.stat().st_size:
@@ -128,7 +130,8 @@ def _search_and_print(
     _print(agent, result, as_json=as_json)
     if result.ended == "interrupted":
         return INTERRUPTED
-    return UNSOLVED if result.answer is None or result.solved is False else SOLVED
+    unchecked = result.solved is None and agent.task.can_verify  # the check took longer than the search was given
+    return UNSOLVED if result.answer is None or result.solved is False or unchecked else SOLVED
 
 
 def _print(agent: Agent, result: Result, *, as_json: bool) -> None:

@@ -42,6 +42,8 @@ def view(
     from ..viewer.run_data import run_data
 
     journals = [path for path in (run, other) if path is not None]
+    if output is None and not run.name:
+        raise ConfigError(f"{run} is no journal: give the path of a file")
     target = output or run.with_suffix(".html")
     if target.exists() and any(target.samefile(path) for path in journals if path.exists()):
         raise ConfigError(f"{target} is a journal: give the page another name with --out")

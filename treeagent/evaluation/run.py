@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from .. import aio
 from ..errors import InputError, JournalError, PluginError, TreeagentError
 from ..plugin_boundary import PluginBoundary, at_input
 from ..runtime import factory, journal
@@ -18,6 +19,8 @@ from ..runtime.result import Result
 from ..stop_signals import STOP_SIGNALS
 from ..taskfile.dataset import Data, DataRow
 from .outcomes import Outcome, Outcomes
+
+T = TypeVar("T")
 
 FILE = "outcomes.jsonl"
 """File of the outcomes in the folder of an evaluation."""
@@ -114,12 +117,27 @@ class Evaluation:
     async def _solve(self, row: DataRow) -> Outcome:
         path = self.journals / f"{row.number:06}.jsonl"
         try:
-            result = await self.agent.run(row.input, journal=path, resume=_can_resume(path)).result()
-            right = self._verdict(row, result)
-            values = known_values(self.agent, result)
+            run = await self._within(lambda: self.agent.run(row.input, journal=path, resume=_can_resume(path)))
+            result = await run.result()
+            right = await self._within(self._verdict, row, result)
+            values = await self._within(known_values, self.agent, result)
         except TreeagentError as error:  # what concerns the disk also fails where the outcome is written
             return Outcome(row.number, row.input, error=str(error))
         return Outcome.of(row.number, result, right, values)
+
+    async def _within(self, function: Callable[..., T], *arguments: Any) -> T:
+        """What the task's own code returns, in a thread; within the limit of seconds where the search has one.
+
+        Raises TreeagentError, also where the code takes longer. It goes on in its thread, for nobody can stop it.
+        """
+        limit = self.agent.budget.seconds
+        seconds = None if limit is None else max(limit, 1.0)
+        try:
+            return await asyncio.wait_for(aio.Pace().in_thread(function, *arguments), seconds)
+        except asyncio.TimeoutError:
+            name = self.agent.task.name
+            late = TimeoutError(f"its code was still running after {seconds:g} s")
+            raise PluginError("task", name, late) from None
 
     def _verdict(self, row: DataRow, result: Result) -> bool | None:
         """The verdict of the gold answer, else of the task; None where neither can tell.

@@ -196,10 +196,7 @@ class TreeExplorer:
     # Answering
 
     async def attempt(self, role: str, n: int) -> list[Thought]:
-        """``n`` complete attempts from the root by the prompt ``io`` or ``cot``: terminal thoughts with their answers.
-
-        Attempts are requested one by one, so that a budget that ends early keeps those that it paid for.
-        """
+        """See :meth:`treeagent.Explorer.attempt`."""
         n = self._ledger.take_nodes(n)  # before anything is paid
         visit = self._visits.get(self.root.id, 0)
         self._visits[self.root.id] = visit + n
@@ -237,7 +234,7 @@ class TreeExplorer:
         answered = await aio.gather((self._answer(thought) for thought in candidates), deferred=BudgetExhausted)
         if self.task.can_verify:
             for thought in answered:
-                if self.verified(thought):
+                if await self.verify(thought):
                     return thought
         return next((thought for thought in answered if thought.answer is not None), None)
 
@@ -259,8 +256,12 @@ class TreeExplorer:
         self._emit(Event("answer", {"id": thought.id, "answer": answer}))
         return self.tree.update(thought, answer=answer)
 
-    def verified(self, thought: Thought) -> bool:
+    async def verify(self, thought: Thought) -> bool:
         """Whether the task's own check says that this thought solves the input; False where it cannot tell."""
+        return bool(await self._pace.in_thread(self.verdict, thought, self.tree[thought.id].answer))
+
+    def verified(self, thought: Thought) -> bool:
+        """What :meth:`verify` says, at once."""
         return bool(self.verdict(thought, self.tree[thought.id].answer))
 
     def verdict(self, thought: Thought, answer: str | None) -> bool | None:

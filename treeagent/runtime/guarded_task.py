@@ -18,6 +18,7 @@ class GuardedTask:
 
     def __init__(self, task: Task, input: str) -> None:
         self._task, self._input = task, input
+        self._verdicts: dict[tuple[tuple[str, ...], str | None], bool | None] = {}
         self._inside = PluginBoundary("task", task.name, at_input(input))
 
     def root(self) -> Thought:
@@ -60,10 +61,13 @@ class GuardedTask:
             return None if answer is None else of_type(answer, str, "path_answer")
 
     def verify(self, steps: Sequence[str], answer: str | None) -> bool | None:
-        """See :meth:`treeagent.Task.verify`."""
-        with self._inside:
-            verdict = self._task.verify(self._input, steps, answer)
-            return None if verdict is None else bool(verdict)
+        """See :meth:`treeagent.Task.verify`; the same steps and answer are checked once."""
+        case = tuple(steps), answer
+        if case not in self._verdicts:
+            with self._inside:
+                verdict = self._task.verify(self._input, steps, answer)
+                self._verdicts[case] = None if verdict is None else bool(verdict)
+        return self._verdicts[case]
 
 
 def of_type(value: Any, cls: type[T], method: str) -> T:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .. import aio
 from ..backend import Backend, Round
 from ..errors import JournalError, PluginError, TreeagentError
 from ..evaluator import Evaluator
@@ -28,6 +29,8 @@ from .thought_judge import JudgedBy
 Handler = Callable[[Event], None]
 T = TypeVar("T")
 
+_CHECK_SECONDS = 3.0
+"""How long the task's checks of an interrupted search may take; what is not known by then stays unknown."""
 _VERIFIED_AT_MOST = 5
 """How many final states an interrupted search may check, as many as a finished beam of the default width."""
 
@@ -118,7 +121,7 @@ class Run:
                     self._journal.close()
                     self._journal = None  # it cannot be written; the result still goes to the caller
                 self._emit(Event("failed", {"error": str(error)}))
-            result, fault = self._result(thought, ended)
+            result, fault = await self._result(thought, ended)
             failure = failure or fault
             self._emit(Event("end", result.to_json()))
         finally:
@@ -192,16 +195,18 @@ class Run:
             self._begun = True
             self._emit(Event("resumed", {"budget": asdict(self._setup.budget)}) if self._resumed else self._header())
 
-    def _best(self, *, cut: bool) -> Thought | None:
+    async def _best(self, check: Callable[..., Awaitable[Any]] | None) -> Thought | None:
         """The best thought so far: one with an answer, else the best terminal, else the deepest.
 
-        One that verifies goes first, but only in a search that was cut short: the others have had their say.
+        One that verifies goes first, but only in a search that was cut short, which gives its ``check``: the others
+        have had their say.
         """
         tree = self._explorer.tree
         terminal = ranked(thought for thought in tree if thought.terminal)
-        for thought in terminal[:_VERIFIED_AT_MOST] if cut else ():
-            if self._explorer.verified(thought):
-                return thought
+        if check is not None:
+            for thought in terminal[:_VERIFIED_AT_MOST]:
+                if await check(self._explorer.verified, thought):
+                    return thought
         answered = [thought for thought in terminal if thought.answer is not None]
         others = [thought for thought in tree if thought.parent is not None]
         deepest = max((thought.depth for thought in others), default=0)
@@ -209,35 +214,47 @@ class Run:
             iter([*answered, *terminal, *ranked(thought for thought in others if thought.depth == deepest)]), None
         )
 
-    def _result(self, thought: Thought | None, ended: str) -> tuple[Result, TreeagentError | None]:
-        """The result, and the first error of the task or the backend on the way to it; what it concerns is unknown."""
+    async def _result(self, thought: Thought | None, ended: str) -> tuple[Result, TreeagentError | None]:
+        """The result, and the first error of the task or the backend on the way to it; what it concerns is unknown.
+
+        The task's checks run in threads, which cannot be stopped: those of a search that was cut short are waited for
+        as long as :data:`_CHECK_SECONDS` says.
+        """
         setup, explorer = self._setup, self._explorer
         failures: list[TreeagentError] = []
+        pace, until = aio.Pace(), time.monotonic() + _CHECK_SECONDS
 
-        def attempt(part: Callable[[], T], otherwise: T) -> T:
+        async def check(function: Callable[..., T], *arguments: Any) -> T | None:
             try:
-                return part()
+                seconds = None if ended == "finished" else max(until - time.monotonic(), 0.1)
+                return await asyncio.wait_for(pace.in_thread(function, *arguments), seconds)
             except TreeagentError as error:
                 failures.append(error)
-                return otherwise
+            except asyncio.TimeoutError:
+                pass
+            return None
 
-        thought = thought or attempt(lambda: self._best(cut=ended != "finished"), None)
-        thought = thought or attempt(lambda: self._best(cut=False), None)
+        thought = thought or await self._best(None if ended == "finished" else check)
         steps: list[str] = []
         answer = None
         if thought is not None:
             best = explorer.tree[thought.id]
             steps, answer = explorer.steps(best), best.answer
             if answer is None and best.terminal and ended != "finished" and not setup.task.has("answer"):
-                answer = attempt(lambda: explorer.path_answer(best), None)  # a template needs no budget
+                answer = await check(explorer.path_answer, best)  # a template needs no budget
             thought = best
         solved: bool | None = False
         if thought is not None and answer is not None:
-            solved = attempt(lambda: explorer.verdict(best, answer), None)
+            solved = await check(explorer.verdict, best, answer)
+        figures: dict[str, Any] = {}
+        try:
+            figures = self._figures()
+        except TreeagentError as error:
+            failures.append(error)
         result = Result(
             self.input, answer, solved if setup.task.can_verify else None, tuple(steps), ended, self._ledger.spent,
             time.monotonic() - self._began, setup.seed, explorer.counts, explorer.tree, thought, setup.settings,
-            attempt(self._figures, {}), explorer.cut_off, explorer.refusal,
+            figures, explorer.cut_off, explorer.refusal,
         )  # fmt: skip
         return result, next(iter(failures), None)
 
