@@ -30,6 +30,7 @@ from treeagent.backends.seed.drafters.base import Drafter
 from treeagent.backends.seed.drafters.model.drafter import ModelDrafter
 from treeagent.backends.seed.drafters.tables.ngram import NgramDrafter
 from treeagent.backends.seed.drafters.tables.stand import StandDrafter
+from treeagent.backends.seed.drafters.tables.suffix import SuffixDrafter
 from treeagent.backends.seed.drafters.tables.token_recycling import RecyclingDrafter
 from treeagent.backends.seed.executor import profiler as timing
 from treeagent.backends.seed.executor.cost_table import CostTable
@@ -328,6 +329,7 @@ class Bench:
             "ngram": NgramDrafter(),
             "recycling": RecyclingDrafter(coupled=True),
             "stand": StandDrafter(coupled=True),
+            "suffix": SuffixDrafter(),
         }
         if isinstance(drafter, Drafter) or drafter in without_model:
             made = drafter if isinstance(drafter, Drafter) else without_model[drafter]

@@ -16,7 +16,18 @@ from treeagent.backends.seed.speculation import gate
 
 POLICIES = ("rounds", "fcfs", "serial")
 DRAFTERS = (
-    *("none", "ngram", "recycling", "stand", "model", "ngram+model", "rsd-c:2x2", "rsd-s:3x2", "ngram+dynamic"),
+    *(
+        "none",
+        "ngram",
+        "recycling",
+        "stand",
+        "suffix",
+        "model",
+        "ngram+model",
+        "rsd-c:2x2",
+        "rsd-s:3x2",
+        "ngram+dynamic",
+    ),
     *("stand+dynamic", "trees"),
 )
 

@@ -19,6 +19,7 @@ from .drafters.model.beam_tree import BeamShape, size_of
 from .drafters.model.drafter import ModelDrafter
 from .drafters.tables.ngram import NgramDrafter
 from .drafters.tables.stand import StandDrafter
+from .drafters.tables.suffix import SuffixDrafter
 from .drafters.tables.token_recycling import RecyclingDrafter
 from .executor import profiler
 from .executor.model_runner import ModelRunner
@@ -147,4 +148,6 @@ def _table(name: str, *, coupled: bool) -> Drafter:
     """An empty table."""
     if name == "recycling":
         return RecyclingDrafter(coupled=coupled)
+    if name == "suffix":
+        return SuffixDrafter()
     return StandDrafter(coupled=coupled) if name == "stand" else NgramDrafter()

@@ -75,6 +75,10 @@ class Drafter(ABC):
         """The most nodes of a draft of ``depth`` levels that must not be cut, because they are random draws."""
         return 0
 
+    def warm(self, tokens: Sequence[int]) -> bool:
+        """Learn a text of an earlier run; False for a drafter that learns nothing from texts."""
+        return False
+
     def observe(self, row: SequenceState, start: int) -> None:
         """Take note of newly committed tokens ``row.tokens[start:]`` (first of all the prompt)."""
 

@@ -13,7 +13,7 @@ from treeagent.errors import ConfigError, did_you_mean
 from .base import MOST_LEVELS, MOST_NODES
 from .model.tree_shapes import BranchingTree, Chain, DynamicTree, Shape, StochasticBeam
 
-TABLES = ("ngram", "recycling", "stand")
+TABLES = ("ngram", "recycling", "stand", "suffix")
 """What drafts without a model."""
 MODEL = ("model", "dynamic", "rsd-c", "rsd-s", "mcsd")
 """What a draft model can draft."""
