@@ -57,7 +57,7 @@ class _TokenBytes(dict[int, bytes]):
         text = self._core.decode([token], skip_special_tokens=True)
         known = text.encode()
         if "\ufffd" in text:  # a part of a character
-            word = self._core.id_to_token(token)
+            word = self._core.id_to_token(token) or ""
             alphabet = _byte_of_character()
             known = bytes(alphabet[each] for each in word) if alphabet.keys() >= set(word) else word.encode()
         self[token] = known
