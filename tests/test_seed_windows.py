@@ -9,13 +9,14 @@ import pytest
 import torch
 import transformers
 from device import DEVICE
-from seed_tools import DRAFTED, GPT2, SHAPE, Naive, ask, save_model, told
+from seed_tools import GPT2, SHAPE, Naive, ask, save_model, told
 
 from treeagent.backend import Key, Request, Sampling
 from treeagent.backends.models.loader import load_model
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.executor.model_runner import ModelRunner
-from treeagent.backends.seed.executor.profiler import _time
+from treeagent.backends.seed.executor.profiler import TRIALS
+from treeagent.backends.seed.executor.trial_pass import make_slots, run_trial, trial_segments
 from treeagent.backends.seed.executor.weights import Weights
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import ModelError, RequestRefusedError
@@ -59,8 +60,11 @@ def test_passes_that_are_measured_stay_within_the_context(make: Any, length: int
     weights = Weights(load_model(Path(save_model(tmp_path, make(length))), "float32", torch.device(DEVICE)), tmp_path)
     runner = ModelRunner(weights, 10**7)
     with runner.profiling():
-        assert _time(runner, 1, max(DRAFTED)) > 0
-        assert _time(runner, 3, 8) > 0
+        make_slots(runner, TRIALS)
+        for trial in TRIALS:
+            with trial_segments(runner, trial) as segments:
+                assert all(len(own.context) + max(own.depths()) < length for own in segments)
+                assert run_trial(runner, segments)[1] > 0
 
 
 @pytest.mark.parametrize(("config", "kind"), [(mistral(1), "sliding window"), (gpt2(1), "context")])

@@ -36,7 +36,7 @@ class TrialPass:
         for row in range(self.rows):
             share = 2 if self.rows == 1 else 1 + 2 * (row // 2 % 2)
             new = 1 + (self.nodes if self.rows == 1 else 2 * self.nodes * (row % 2))
-            yield min(max(1, share * self.private // 2), max(1, room - new)), new
+            yield min(max(1, share * self.private // 2), max(0, room - new)), new
 
     def tokens(self) -> int:
         """New tokens of all rows."""
@@ -68,7 +68,8 @@ def trial_segments(runner: ModelRunner, trial: TrialPass) -> Iterator[list[Segme
         slots = forest.allocate(private + new)
         held.append(slots)
         deepest = max(1, context - common - private)  # of a short context the rest of a chain begins anew
-        parents = None if trial.prompt or new == 1 else [i - 1 if i % deepest else -1 for i in range(new)]
+        chain = new == 1 or (trial.prompt and new <= deepest)
+        parents = None if chain else [i - 1 if i % deepest else -1 for i in range(new)]
         wanted, owner = (range(new - 1, new), None) if trial.prompt else (range(new), object())
         before = np.concatenate((table, slots[:private]))
         segments.append(Segment([1] * new, slots[private:], before, node, parents, wanted, owner))
