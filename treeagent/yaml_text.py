@@ -47,7 +47,7 @@ def compose(text: str, path: Path | None) -> yaml.Node | None:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError([Problem(path, line, "", f"not valid YAML: the character {error.character:#x}")]) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # Overflow: "\UFFFFFFFF"
         raise ConfigError([Problem(path, None, "", f"not valid YAML: {error}")]) from error
     return node
 

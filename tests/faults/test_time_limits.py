@@ -251,6 +251,12 @@ def test_a_call_in_a_thread_gives_what_the_function_gives() -> None:
     gate.set()
 
 
+def test_a_character_beyond_unicode_is_a_fault_of_the_file() -> None:
+    """PyYAML raises OverflowError for it."""
+    [(_, _, message)] = problems(TASK.replace('"go"', r'"\UFFFFFFFF"'))
+    assert message.startswith("not valid YAML")
+
+
 def test_a_deadline_is_used_up_once() -> None:
     """After its time nothing more begins."""
     deadline = Deadline(0.0)

@@ -105,7 +105,20 @@ def draw(path: Path, title: str, outcomes: list[Outcome], summary: Summary) -> N
         levels.plot(value, good / whole, "o", color="black", markersize=3 + min(12.0, whole**0.5))
     levels.set(title="share of good thoughts by value", xlabel="evaluator's value", ylim=(-0.05, 1.05))
     figure.suptitle(title)
+    figure.supxlabel("\n".join(_not_drawn(outcomes, summary)), fontsize="small")
     figure.savefig(path)
+
+
+def _not_drawn(outcomes: list[Outcome], summary: Summary) -> list[str]:
+    """What the plots leave out because it is unknown, and what was lost, in a line each."""
+    unpriced = sum(outcome.tokens is None for outcome in outcomes if outcome.right is not None)
+    return [
+        f"{summary.run:,} of {summary.wanted:,} problems run: {summary.failed:,} failed and {summary.ungraded:,} "
+        f"without a gold answer are not in the accuracy, {summary.unanswered:,} without any answer",
+        f"{summary.unparsed:,} steps and {summary.judgements_unparsed:,} judgements unparsed, "
+        f"{shown(summary.truncated)} completions cut off, {shown(summary.refused)} refused, {unpriced:,} problems with "
+        "unknown tokens not drawn",
+    ]
 
 
 def _seconds(value: float | None) -> str:
