@@ -10,6 +10,7 @@ import torch
 from seed_tools import FAMILIES, MIX, Naive, ask, clean, fixed_costs, save_model, told
 from torch import nn
 
+from treeagent.backends.bench.agreement import agreement, continuations
 from treeagent.backends.models import int8_network, torch_private
 from treeagent.backends.models.int8 import Int8Linear
 from treeagent.backends.models.loader import load_model
@@ -222,3 +223,14 @@ def test_a_model_whose_layers_cannot_be_replaced_is_refused(tmp_path: Path) -> N
     model = save_model(tmp_path / "gpt2", FAMILIES["gpt2"])
     with pytest.raises(ModelError, match=r"GPT2LMHeadModel.*int8.*Conv1D"):
         load_model(Path(model), "int8", CPU)
+
+
+def test_agreement_of_a_model_with_itself_and_with_its_8_bit_layers(folder: str) -> None:
+    """All positions of the continuations are counted, and only the model itself agrees in all of them."""
+    reference, eight = load_model(Path(folder), "float32", CPU), load_model(Path(folder), "int8", CPU)
+    texts = continuations(reference, [[5, 9, 12], [7, 30]], 12)
+    itself, other = agreement(reference, reference, texts), agreement(reference, eight, texts)
+    assert itself.positions == other.positions == sum(len(drawn) for _, drawn in texts)
+    assert itself.greedy == 1
+    assert all(overlap == pytest.approx(1, abs=1e-6) for overlap in itself.overlap.values())
+    assert all(0.5 < overlap < 1 - 1e-6 for overlap in other.overlap.values())
