@@ -73,7 +73,7 @@ class EngineParts:
             "kv_tokens": pool.used,
             "kv_peak_tokens": pool.peak,
             "kv_allocated_tokens": pool.capacity,
-            "kv_peak_bytes": pool.peak * pool.slot_bytes + runner.lanes.peak,
+            "kv_peak_bytes": pool.peak * pool.slot_bytes,
         }
 
     def _memory_bound_speedup(self, counters: Counters) -> float | None:

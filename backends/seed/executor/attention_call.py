@@ -20,18 +20,13 @@ class AttentionCall:
     """B, n, K."""
     mask: torch.Tensor | None
     """(B, 1, n, K) added to the scores: 0 or minus infinity; None where token i sees the first i + 1 keys."""
-    slots: torch.Tensor | None
-    """(B * K) slots of the keys; None where the segments have lanes."""
-    lanes: Sequence[torch.Tensor] = ()
-    """Per layer the keys and values (B or more, 2, h, K or more, D), side by side."""
+    slots: torch.Tensor
+    """(B * K) slots of the keys."""
     folded: dict[int, torch.Tensor] = field(default_factory=dict)
 
-    def keys(self, layer: int, entries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values (B, h, K, D) each, read in place or gathered from the ``entries`` (slots, 2, h, D)."""
+    def keys(self, entries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values (B, h, K, D) each, gathered from the ``entries`` (slots, 2, h, D) of a layer."""
         count, _, most = self.shape
-        if self.slots is None:
-            held = self.lanes[layer][:count, :, :, :most]
-            return held[:, 0], held[:, 1]
         held = entries.index_select(0, self.slots).view(count, most, *entries.shape[1:])
         return held[:, :, 0].transpose(1, 2), held[:, :, 1].transpose(1, 2)
 
@@ -44,10 +39,10 @@ class AttentionCall:
         return self.folded[group]
 
 
-def gathered_call(
+def make_call(
     spans: Sequence[Segment], depths: Sequence[int], dtype: torch.dtype, device: torch.device
 ) -> AttentionCall:
-    """A call for segments whose keys are gathered; the first ``depths`` keys of each are attended to elsewhere."""
+    """A call for segments; the first ``depths`` keys of each are attended to elsewhere."""
     n = max(len(span.tokens) for span in spans)
     most = max(private_keys(span, depth) for span, depth in zip(spans, depths, strict=True))
     keys = np.empty((len(spans), most), dtype=np.int64)
@@ -60,16 +55,6 @@ def gathered_call(
     )
     mask = None if causal else call_mask(spans, depths, n, most).to(device=device, dtype=dtype)
     return AttentionCall((len(spans), n, most), mask, torch.from_numpy(keys.ravel()).to(device))
-
-
-def lane_call(
-    spans: Sequence[Segment], depths: Sequence[int], lanes: Sequence[torch.Tensor], dtype: torch.dtype
-) -> AttentionCall:
-    """A call for the segments of the first lanes, in their order."""
-    n = max(len(span.tokens) for span in spans)
-    most = max(private_keys(span, depth) for span, depth in zip(spans, depths, strict=True))
-    mask = call_mask(spans, depths, n, most).to(device=lanes[0].device, dtype=dtype)
-    return AttentionCall((len(spans), n, most), mask, None, lanes)
 
 
 def call_mask(spans: Sequence[Segment], depths: Sequence[int], n: int, most: int) -> torch.Tensor:

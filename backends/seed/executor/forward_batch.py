@@ -1,8 +1,7 @@
 """One target pass over a forest: the new tokens of all branches packed in a row, and the calls of their attention.
 
 A pass packs the segments of a round in one row of T tokens. A prefix that several segments share is attended to once
-for all of them (cascade attention) and merged with each one's private part by log-sum-exp. Private keys are read from
-lanes where a branch has one, and gathered from their slots elsewhere.
+for all of them (cascade attention) and merged with each one's private part by log-sum-exp.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ import torch
 
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_tree import RadixNode
-from .attention_call import AttentionCall, gathered_call, lane_call, private_keys
+from .attention_call import AttentionCall, make_call, private_keys
 from .buckets import partition
-from .lanes import LanePlan, Lanes
 from .pass_work import PassWork
 from .segment import Segment
 
@@ -55,34 +53,25 @@ class ForwardBatch:
     """(P,) tokens of the pass that are the queries, the padding repeating some token; None when nothing is padded."""
     real: torch.Tensor | None
     """(T,) where each token stands among the P; None when nothing is padded."""
-    lanes: LanePlan | None
     rows: list[range]
     """For each span, in the caller's order, its rows among the R."""
     work: PassWork
     """What there is to compute."""
 
 
-def make_forward_batch(
-    spans: Sequence[Segment], dtype: torch.dtype, device: torch.device, lanes: Lanes | None = None
-) -> ForwardBatch:
-    """Pack spans so that those of similar size stand side by side, those with ``lanes`` in the order of their lanes."""
+def make_forward_batch(spans: Sequence[Segment], dtype: torch.dtype, device: torch.device) -> ForwardBatch:
+    """Pack spans so that those of similar size stand side by side."""
     groups = group_by_prefix(spans)
     depths = [0] * len(spans)
     for depth, members in groups:
         for i in members:
             depths[i] = depth
-    plan = None if lanes is None else lanes.plan(spans, depths)
     buckets: list[list[int]] = []
     calls: list[AttentionCall] = []
-    rest = set(range(len(spans)))
-    for members, layers in () if plan is None else plan.calls:
-        calls.append(lane_call([spans[i] for i in members], [depths[i] for i in members], layers, dtype))
-        buckets.append(members)
-        rest.difference_update(members)
-    alone = [i for _, members in groups for i in members if i in rest]
-    for places in partition([(len(spans[i].tokens), private_keys(spans[i], depths[i])) for i in alone]):
-        members = [alone[place] for place in places]
-        calls.append(gathered_call([spans[i] for i in members], [depths[i] for i in members], dtype, device))
+    order = [i for _, members in groups for i in members]
+    for places in partition([(len(spans[i].tokens), private_keys(spans[i], depths[i])) for i in order]):
+        members = [order[place] for place in places]
+        calls.append(make_call([spans[i] for i in members], [depths[i] for i in members], dtype, device))
         buckets.append(members)
     packed = [i for members in buckets for i in members]
     starts = [0] * len(spans)
@@ -115,7 +104,6 @@ def make_forward_batch(
         calls,
         padded,
         real,
-        plan,
         rows,
         PassWork.of((depth, [spans[i].size for i in members]) for depth, members in groups),
     )

@@ -10,7 +10,6 @@ import torch
 
 from ..kv_cache.radix_tree import RadixCache
 from .forward_batch import make_forward_batch
-from .lanes import Lanes
 from .pass_work import PassWork
 from .segment import Segment
 from .weights import Weights
@@ -41,7 +40,6 @@ class ModelRunner:
         self.exit_counts: list[int] = []
         """Tokens by the exit that their logits came from; empty for a model without exits."""
         self.forest = self._new_cache()
-        self.lanes = Lanes(self.forest.pool, memory)
 
     @property
     def layers(self) -> int:
@@ -64,7 +62,6 @@ class ModelRunner:
     def reset_cache(self) -> None:
         """Replace the cache of keys and values by an empty one."""
         self.forest = self._new_cache()
-        self.lanes = Lanes(self.forest.pool, self.memory)
 
     @contextmanager
     def profiling(self) -> Iterator[None]:
@@ -84,9 +81,8 @@ class ModelRunner:
     def forward(self, spans: Sequence[Segment]) -> tuple[torch.Tensor, list[range]]:
         """Logits (R, V) of the wanted tokens of all segments, and for each segment its rows among the R."""
         began = time.perf_counter()
-        plan = make_forward_batch(spans, self.dtype, self.device, self.lanes)
+        plan = make_forward_batch(spans, self.dtype, self.device)
         logits = self.weights.decoder(plan, self.forest.pool)
-        self.lanes.done()
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.passes += 1

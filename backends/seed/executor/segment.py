@@ -30,8 +30,6 @@ class Segment:
     """For a tree, the index of each token's parent (-1: none); None for a chain."""
     wanted: Sequence[int] = ()
     """Tokens whose logits are wanted, ascending."""
-    owner: object | None = None
-    """Whose next pass goes on where this one ends, so that its keys are worth keeping side by side; None: unknown."""
 
     @property
     def size(self) -> tuple[int, int, int]:

@@ -74,15 +74,13 @@ def attend_forest(
     """Store ``new`` keys and values (T, 2, h, D), attend with ``query`` (T, H, D); result (T, h, G, D)."""
     plan, entries = forest.plan, forest.pool.entries[layer]  # (slots, 2, h, D)
     entries.index_copy_(0, plan.slots, new)
-    if plan.lanes is not None:
-        plan.lanes.copy(layer, entries)
     query = query.view(len(query), entries.shape[2], -1, query.shape[2])  # (T, h, G, D)
     padded = query if plan.padded is None else query.index_select(0, plan.padded)  # (P, h, G, D)
     own: list[tuple[torch.Tensor, torch.Tensor]] = []
     first = 0
     for call in plan.calls:
         last = first + call.shape[0] * call.shape[1]
-        own.append(_attend_private(padded[first:last], call, *call.keys(layer, entries), scale))
+        own.append(_attend_private(padded[first:last], call, *call.keys(entries), scale))
         first = last
     out = own[0][0] if len(own) == 1 else torch.cat([part for part, _ in own])  # (P, h, G, D)
     if plan.real is not None:

@@ -70,9 +70,9 @@ def trial_segments(runner: ModelRunner, trial: TrialPass) -> Iterator[list[Segme
         deepest = max(1, context - common - private)  # of a short context the rest of a chain begins anew
         chain = new == 1 or (trial.prompt and new <= deepest)
         parents = None if chain else [i - 1 if i % deepest else -1 for i in range(new)]
-        wanted, owner = (range(new - 1, new), None) if trial.prompt else (range(new), object())
+        wanted = range(new - 1, new) if trial.prompt else range(new)
         before = np.concatenate((table, slots[:private]))
-        segments.append(Segment([1] * new, slots[private:], before, node, parents, wanted, owner))
+        segments.append(Segment([1] * new, slots[private:], before, node, parents, wanted))
     try:
         yield segments
     finally:

@@ -169,8 +169,7 @@ class GenerationJob(Job):
     def segments(self, slots: Sequence[Slots]) -> list[Segment]:
         """Of every sequence the last token and the draft."""
         parts = zip(self.sequences, self.next_drafts(), self.branches, slots, strict=True)
-        alone = len(self.branches) == 1  # branches of beams fork and end too soon for lanes
-        return [_segment(*part, alone) for part in parts]
+        return [_segment(*part) for part in parts]
 
     def next_drafts(self) -> list[Draft]:
         """For each sequence its draft, perhaps empty."""
@@ -180,11 +179,10 @@ class GenerationJob(Job):
 _FIRST = range(1)
 
 
-def _segment(sequence: SequenceState, draft: Draft, branch: PageTable, slots: Slots, alone: bool) -> Segment:
+def _segment(sequence: SequenceState, draft: Draft, branch: PageTable, slots: Slots) -> Segment:
     """The last token (slot 0) and the draft (slots 1 ...)."""
-    owner = branch if alone else None
     if not draft.tokens:
-        return Segment(sequence.tokens[-1:], slots, branch.table, branch.node, None, _FIRST, owner)
+        return Segment(sequence.tokens[-1:], slots, branch.table, branch.node, None, _FIRST)
     parents = [-1, *(parent + 1 for parent in draft.parents)]
     tokens = [sequence.tokens[-1], *draft.tokens]
-    return Segment(tokens, slots, branch.table, branch.node, parents, range(len(tokens)), owner)
+    return Segment(tokens, slots, branch.table, branch.node, parents, range(len(tokens)))
