@@ -95,6 +95,7 @@ OTHER_LIBRARIES = {
     "mlp",
     "self_attn",
     "lm_head",
+    "encode_special_tokens",
     "generation_config",
     "layers",
     "num_hidden_layers",
