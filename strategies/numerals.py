@@ -40,10 +40,6 @@ def joined(text: str) -> str:
     return _PERCENT.sub(r"\1%", _OUT_OF.sub(r"\1/\2", text))
 
 
-def _digits(word: str) -> str:
-    return str(WORDS.get(word.lower(), word))
-
-
 def value(number: str) -> Fraction | None:
     """The exact value of a plain number; None for any other text."""
     if _THOUSANDS.fullmatch(number):
