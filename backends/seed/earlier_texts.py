@@ -152,10 +152,11 @@ def _tokens(
 
 
 def _are_of(tokens: Sequence[int], text: str, tokenizer: ChatTokenizer, vocabulary: int) -> bool:
-    """Whether a text was written in these tokens by a model with this tokenizer; a stop string cuts the text's end."""
+    """Whether a text was written in these tokens by a model with this tokenizer."""
     if max(tokens) >= vocabulary:
         return False
-    return _bare(text) in _bare(tokenizer.decode(tokens))
+    said, read = _bare(text), _bare(tokenizer.decode(tokens))
+    return said in read or (bool(read) and said.startswith(read))  # a stop string cuts either inside a token
 
 
 def _bare(text: str) -> str:
