@@ -25,13 +25,15 @@ class SeedBackend(LocalBackend):
             ``none`` and tables alone.
         draft_dtype: type of the draft model's weights; None: int8 for a twin, else the target's.
         drafter: ``auto`` (``ngram``, with ``draft`` also the model), ``none``, a table (``ngram``, ``recycling``,
-            ``stand``), a shape of the model's drafts (``model``: a chain, ``dynamic``, ``rsd-c:2x2``, ``rsd-s:3x2``,
-            ``mcsd:2x2``), both as in ``ngram+model``, or a function that makes a :class:`Drafter`.
+            ``stand``, ``suffix``), a shape of the model's drafts (``model``: a chain, ``dynamic``, ``rsd-c:2x2``,
+            ``rsd-s:3x2``, ``mcsd:2x2``), both as in ``ngram+model``, or a function that makes a :class:`Drafter`.
         exit: early exit of a draft model with several exits. ``adaptive``: a token ends at the first exit where its
             largest probability exceeds 0.8, or another threshold (``adaptive:0.5``). A number: all tokens end after so
             many layers. None: ``adaptive``, at those exits that save time.
         verify: ``coupled`` (the text is plain decoding's, token for token) or ``recursive`` rejection (the text has
             the same distribution). ``rejection`` is another name of the latter.
+        drafts_from: a folder with journals of earlier runs, whose texts the table learns at load, whatever their
+            prompt, search or model was. No output depends on it.
         device, dtype, threads, chat, thinking: as of every local backend.
         kv_memory: megabytes (10^6 bytes) of keys and values, for the target and for the draft model each.
         shelf: engines that are given the same one hold the weights of each model once.
@@ -50,6 +52,7 @@ class SeedBackend(LocalBackend):
         "exit": str,
         "policy": str,
         "verify": str,
+        "drafts_from": str,
         "draft_tokens": int,
         "beam_draft": str,
         "beam_threshold": float,
@@ -70,6 +73,7 @@ class SeedBackend(LocalBackend):
         exit: str | None = None,
         policy: str = "rounds",
         verify: str = "coupled",
+        drafts_from: str | None = None,
         draft_tokens: int | None = None,
         beam_draft: str | None = None,
         beam_threshold: float | None = None,
@@ -94,6 +98,7 @@ class SeedBackend(LocalBackend):
             drafter=drafter,
             exit=exit,
             verify=verify,
+            drafts_from=drafts_from,
             kv_memory=kv_memory,
             policy=policy,
             draft_tokens=draft_tokens,
@@ -125,6 +130,12 @@ class SeedBackend(LocalBackend):
         values = {"device": self.device, "threads": self.threads, "chat": self.chat, "thinking": self.thinking}
         values |= self.config.options()
         return {option: values[option] for option in self.options}
+
+    def describe(self) -> dict[str, Any]:
+        """See :meth:`LocalBackend.describe`; ``drafts_from`` is left out, as it changes no output."""
+        description = super().describe()
+        description["options"].pop("drafts_from", None)
+        return description
 
     def with_model(self, model: str) -> SeedBackend:
         """An engine of another target with the same options and the same draft model, which is in memory once.

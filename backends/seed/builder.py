@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from treeagent.errors import ConfigError
 
 from ..models import catalog
 from ..models.loader import Model
@@ -21,6 +23,7 @@ from .drafters.tables.ngram import NgramDrafter
 from .drafters.tables.stand import StandDrafter
 from .drafters.tables.suffix import SuffixDrafter
 from .drafters.tables.token_recycling import RecyclingDrafter
+from .earlier_texts import read_earlier_texts
 from .executor import profiler
 from .executor.model_runner import ModelRunner
 from .scheduler.metrics import Counters
@@ -45,6 +48,8 @@ class EngineParts:
     jobs: JobFactory
     scheduler: Scheduler
     draft: SharedDraftModel
+    texts: Sequence[Sequence[int]] = ()
+    """Texts of earlier runs, which every new drafter learns."""
 
     @property
     def draft_runner(self) -> ModelRunner | None:
@@ -59,7 +64,8 @@ class EngineParts:
             self.draft_runner.reset_cache()
         if tables:
             speculator = scheduler.speculator
-            speculator.start(build_drafter(self.config, self.draft, speculator, scheduler.runner.vocabulary))
+            drafter = build_drafter(self.config, self.draft, speculator, scheduler.runner.vocabulary)
+            speculator.start(warmed(drafter, self.texts))
             if self.draft_runner is not None:
                 self.draft_runner.reset_statistics()
 
@@ -118,8 +124,18 @@ class EngineBuilder:
         )
         beams = CoupledBeams() if config.coupled else BeamRejection(research.beam_threshold, research.beam_min)
         jobs = JobFactory(tokenizer, model, beams, single_beam=research.beam_survivors == 1)
-        speculator.start(build_drafter(config, self.draft, speculator, runner.vocabulary))
-        return EngineParts(config, jobs, scheduler, self.draft)
+        folder = config.drafts_from
+        texts = () if folder is None else read_earlier_texts(folder, tokenizer, runner.vocabulary)
+        speculator.start(warmed(build_drafter(config, self.draft, speculator, runner.vocabulary), texts))
+        return EngineParts(config, jobs, scheduler, self.draft, texts)
+
+
+def warmed(drafter: Drafter | None, texts: Sequence[Sequence[int]]) -> Drafter | None:
+    """A drafter that has learnt texts of earlier runs. Raises ConfigError for one that learns nothing from texts."""
+    for text in texts:
+        if drafter is not None and not drafter.warm(text):
+            raise ConfigError(f"drafter {drafter.name!r} learns nothing from texts. Leave drafts_from out.")
+    return drafter
 
 
 def build_drafter(

@@ -11,7 +11,8 @@ from treeagent.errors import ConfigError, did_you_mean
 from ..models.loader import DTYPE_NAMES, INT8, INT8_DRAFT
 from .drafters.base import Drafter
 from .drafters.model.beam_tree import size_of
-from .drafters.registry import DrafterSpec
+from .drafters.registry import LEARNS_FROM_TEXTS, DrafterSpec
+from .earlier_texts import journals_in
 from .executor.early_exit import ExitSpec
 from .verifiers.beam_rejection import check_beams
 from .verifiers.rejection import VERIFIERS
@@ -70,6 +71,8 @@ class EngineConfig:
     save time."""
     verify: str = "coupled"
     """``coupled`` or ``recursive`` (also called ``rejection``)."""
+    drafts_from: str | None = None
+    """A folder with journals of earlier runs, whose texts the token table learns at load."""
     kv_memory: float = 2000.0
     """Megabytes (10^6 bytes) of keys and values, for the target and for the draft model each."""
     research: ResearchOptions = field(default_factory=ResearchOptions)
@@ -126,6 +129,13 @@ class EngineConfig:
 
     def _check_drafter(self) -> None:
         spec, name = self.drafter_spec, self.drafter_name
+        if self.drafts_from is not None:
+            journals_in(self.drafts_from)
+            if isinstance(self.drafter, str) and spec.table not in LEARNS_FROM_TEXTS:
+                raise ConfigError(
+                    f"drafts_from is for the tables {' and '.join(LEARNS_FROM_TEXTS)}; drafter {name!r} has neither. "
+                    "Leave drafts_from out, or give drafter=ngram."
+                )
         if self.draft is None and spec.model:
             raise ConfigError(f"drafter {name!r} needs a draft model: give draft, such as draft=mini-draft for mini")
         if self.draft is not None and not spec.model:

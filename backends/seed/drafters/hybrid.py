@@ -69,6 +69,10 @@ class HybridDrafter(Drafter):
         """Update the table with all drafts, including those of the model."""
         self.table.learn(verified)
 
+    def warm(self, tokens: Sequence[int]) -> bool:
+        """See :class:`Drafter`; the table learns."""
+        return self.table.warm(tokens)
+
     def observe(self, row: SequenceState, start: int) -> None:
         """Pass committed tokens to both."""
         self.table.observe(row, start)

@@ -15,6 +15,8 @@ from .model.tree_shapes import BranchingTree, Chain, DynamicTree, Shape, Stochas
 
 TABLES = ("ngram", "recycling", "stand", "suffix")
 """What drafts without a model."""
+LEARNS_FROM_TEXTS = ("ngram", "suffix")
+"""Tables that learn from texts alone; the others need the target's logits."""
 MODEL = ("model", "dynamic", "rsd-c", "rsd-s", "mcsd")
 """What a draft model can draft."""
 NAMES = ("auto", "none", *TABLES, *MODEL, *(f"{table}+{name}" for table in TABLES for name in MODEL))

@@ -174,6 +174,11 @@ class NgramDrafter(BestFirstDrafter):
             sequence.guess = guess.children.get(token)
             self._learn(sequence, token, shared=True, own=True)
 
+    def warm(self, tokens: Sequence[int]) -> bool:
+        """See :class:`Drafter`."""
+        self._read(_SequenceEvidence(self._greedy, None), tokens, len(tokens))
+        return True
+
     def forget(self, row: SequenceState) -> None:
         """Drop the sequence's own evidence; what all sequences share stays."""
         self._evidence.pop(row, None)
@@ -189,14 +194,18 @@ class NgramDrafter(BestFirstDrafter):
         sequence = (
             _SequenceEvidence(self._sampled, Noise(row.stream)) if sampled else _SequenceEvidence(self._greedy, None)
         )
+        self._read(sequence, row.tokens, row.prompt - TAIL)
+        self._evidence[row] = sequence
+        return sequence
+
+    def _read(self, sequence: _SequenceEvidence, tokens: Sequence[int], own: int) -> None:
+        """Read a text; from the token ``own`` on it is evidence of the sequence's own, too."""
         known = True  # while all of the text so far has begun another text
-        for i, token in enumerate(row.tokens):
+        for i, token in enumerate(tokens):
             if known:
                 prefix = hash((sequence.prefix, token))
                 known = prefix in self._new_prefixes or prefix in self._old_prefixes
-            self._learn(sequence, token, shared=not known, own=i >= row.prompt - TAIL)
-        self._evidence[row] = sequence
-        return sequence
+            self._learn(sequence, token, shared=not known, own=i >= own)
 
     def _learn(self, sequence: _SequenceEvidence, token: int, shared: bool, own: bool) -> None:
         """Append a token to a sequence's text, and to the followers of the contexts before it."""
