@@ -22,7 +22,7 @@ from treeagent import Task, Thought
 from treeagent.backend import Sampling
 from treeagent.backends.bench import measure
 from treeagent.backends.bench.command import bench
-from treeagent.backends.bench.config.modes import HOPELESS, MODES, PLAIN, SERIAL
+from treeagent.backends.bench.config.modes import HOPELESS, MODES, PEER, PLAIN, SERIAL
 from treeagent.backends.bench.config.plan import BenchOptions, BenchSettings, make_grid
 from treeagent.backends.bench.equality import TokenDifference, first_difference
 from treeagent.backends.bench.measure import order
@@ -199,9 +199,9 @@ def test_what_cannot_be_run_is_refused_in_one_line(folder, words, said):
 
 
 def test_defaults():
-    """Without a draft no mode that needs one, and the hopeless one on demand; serial decoding is the baseline."""
+    """Without a draft no mode that needs one, the hopeless one and other engines on demand; serial is the baseline."""
     usual = made()
-    wanted = [name for name in MODES if name != HOPELESS]
+    wanted = [name for name, mode in MODES.items() if name != HOPELESS and mode.family != PEER]
     assert [mode.name for mode in usual.modes] == [name for name in wanted if not MODES[name].drafts]
     assert (usual.baseline, usual.reference, usual.branches) == (SERIAL, SERIAL, (16,))
     assert [mode.name for mode in made(draft="mini-draft").modes] == wanted

@@ -25,7 +25,8 @@ TEXTS = [
 
 
 def _mini() -> Any:
-    return transformers.AutoTokenizer.from_pretrained(Path(catalog.resolve("mini")))
+    folder = Path(catalog.resolve("mini"))
+    return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def _byte_pieces() -> Any:

@@ -44,7 +44,7 @@ def test_the_fuzzer_reports_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
         def case(_draw: Random, _folder: Path) -> None:
             raise error
 
-        monkeypatch.setattr("files.outcomes_case", case)
+        monkeypatch.setattr("fuzz.targets", lambda: {"outcomes": case})
         return run_case("outcomes", 0)
 
     assert "ZeroDivisionError" in (raising(ZeroDivisionError()) or "")
