@@ -35,7 +35,10 @@ def cost(calls: list[tuple[int, int, int]]) -> float:
 @pytest.mark.sampled(20)
 @pytest.mark.parametrize("seed", range(20))
 def test_buckets_cost_little_more_than_the_best_of_them(seed: int) -> None:
-    """Not more than one call for all, than a call for each, or than calls for lengths of the same power of two."""
+    """Hardly more than one call for all, than a call for each, or than calls for lengths of one power of two.
+
+    Lengths are looked at in classes, of which the largest counts for all: that may cost a few percent.
+    """
     chance = random.Random(seed)
     most = chance.choice([60, 400, 3000])
     sizes = [(chance.randint(1, most), chance.choice([1, 1, 2, 4, 9])) for _ in range(chance.randint(1, 70))]
@@ -45,7 +48,7 @@ def test_buckets_cost_little_more_than_the_best_of_them(seed: int) -> None:
     ]
     rivals = [alone, *([(len(part), max(n for _, n, _ in part), max(k for *_, k in part)) for part in parts]
                        for parts in ([alone], powers))]  # fmt: skip
-    assert cost(shapes(sizes)) <= min(map(cost, rivals))
+    assert cost(shapes(sizes)) <= 1.1 * min(map(cost, rivals))
 
 
 def test_short_branches_of_many_lengths_are_hardly_padded() -> None:
