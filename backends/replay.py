@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from treeagent.backend import Backend, Reply, Request, ScoreRequest, Scores
+from treeagent.backend import Backend
 from treeagent.errors import BackendError, ConfigError, NotRecordedError, RequestRefusedError
+from treeagent.reply import Reply, Scores
+from treeagent.request import Request, ScoreRequest
 from treeagent.runtime import journal
 
 

@@ -11,9 +11,11 @@ import yaml
 
 from treeagent import yaml_text
 from treeagent.aio import Pace
-from treeagent.backend import Backend, Completion, Reply, Request, ScoreRequest, Scores, Usage
+from treeagent.backend import Backend
 from treeagent.errors import BackendError, ConfigError, NotRecordedError, Problem
 from treeagent.patterns import Deadline, Pattern, PatternLimitError
+from treeagent.reply import Completion, Reply, Scores, Usage
+from treeagent.request import Request, ScoreRequest
 
 Answer = str | Sequence[str]
 Answers = Callable[[Request], Answer] | Mapping[str, Answer] | Sequence[Answer]

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from seed_tools import Naive, request
 from toy_laws import TARGET
 
-from treeagent.backend import Completion, Reply, Request, Sampling
 from treeagent.backends.local import beam_search as beams
 from treeagent.backends.local.beam_search import WHICH, stream_of
 from treeagent.backends.local.detokenizer import decode_after
 from treeagent.backends.local.sample import Sample
 from treeagent.backends.sampling.philox import RESIDUAL, TEXT, gumbel, gumbel_rows, uniforms
 from treeagent.backends.sampling.sampler import choose_rows, warp
+from treeagent.reply import Completion, Reply
+from treeagent.request import Request, Sampling
 
 BEAMS = [
     request(0, 30, 2, num_beams=3, max_tokens=12),

@@ -11,12 +11,12 @@ from typing import Any
 
 from bench_tables import upgraded
 
-from treeagent.backend import Sampling
 from treeagent.backends.bench.config.methods import Method
 from treeagent.backends.bench.config.modes import find
 from treeagent.backends.bench.config.plan import BenchGrid, BenchSettings
 from treeagent.backends.bench.results.plot import draw
 from treeagent.backends.bench.results.rows import BenchRow, GridCell
+from treeagent.request import Sampling
 
 DOCS = Path(__file__).parents[1] / "docs"
 PICTURES = {"bench.png": "bench-cpu-float32.json", "bench-seeds.png": "bench-seeds.json"}

@@ -19,7 +19,7 @@ import transformers
 from device import DEVICE
 from tiny_model import CONTEXT, tokenizer
 
-from treeagent.backend import Backend, Key, Reply, Request, Sampling
+from treeagent.backend import Backend
 from treeagent.backends.local import model_thread as worker
 from treeagent.backends.local.detokenizer import decode_after
 from treeagent.backends.models.loader import Model, load_model
@@ -40,6 +40,8 @@ from treeagent.backends.seed.executor.pass_cost import PassCost
 from treeagent.backends.seed.executor.pass_work import PassWork
 from treeagent.backends.seed.records import Draft, SequenceState
 from treeagent.backends.seed.scheduler.scheduler import Scheduler
+from treeagent.reply import Reply
+from treeagent.request import Key, Request, Sampling
 
 Open = Callable[..., SeedBackend]
 """Opens and loads an engine with options."""

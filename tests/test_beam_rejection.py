@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_laws import CUT, GUESSED, NUCLEUS, TARGET, WARM, Table, p_value
 
-from treeagent.backend import Sampling
 from treeagent.backends.local.beam_search import BeamSearch
 from treeagent.backends.seed.drafters.base import EMPTY_LOAD
 from treeagent.backends.seed.drafters.model.beam_tree import BeamGrowth, BeamShape
@@ -22,6 +21,7 @@ from treeagent.backends.seed.records import BeamGroup, BeamLayer, Draft, Sequenc
 from treeagent.backends.seed.verifiers.beam_coupled import BeamVerifier, BeamWalk, CoupledBeams
 from treeagent.backends.seed.verifiers.beam_rejection import BeamRejection
 from treeagent.backends.seed.verifiers.beam_width import survival, width_of
+from treeagent.request import Sampling
 
 RUNS = 4000
 """Of a test of a law."""

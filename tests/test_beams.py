@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from seed_tools import Naive, ask, request
 from toy_laws import CUT, GUESSED, NUCLEUS, TARGET, WARM, p_value
 
-from treeagent.backend import Completion, Key, Reply, Request, Sampling, Usage
 from treeagent.backends.local.beam_search import BeamSearch, Hypothesis, Joint, Pick, best
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import BackendError
+from treeagent.reply import Completion, Reply, Usage
+from treeagent.request import Key, Request, Sampling
 from treeagent.runtime.journal import completion_event, reply_from
 
 

@@ -19,7 +19,6 @@ from tiny_model import save_tiny_model
 from typer.testing import CliRunner
 
 from treeagent import Task, Thought
-from treeagent.backend import Sampling
 from treeagent.backends.bench import measure
 from treeagent.backends.bench.command import bench
 from treeagent.backends.bench.config.modes import HOPELESS, MODES, PEER, PLAIN, SERIAL
@@ -38,6 +37,7 @@ from treeagent.backends.seed.executor.weights import WeightCache
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.display.board import StepBoard
 from treeagent.errors import ConfigError, TreeagentError, UnknownNameError
+from treeagent.request import Sampling
 
 PROMPTS = ["24", "Numbers: 4 5 6 steps", "a longer prompt, so that rows are padded: abc abc", "xyz xyz xyz"]
 TRANSFORMERS = [name for name in MODES if name.startswith("transformers-")]

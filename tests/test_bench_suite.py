@@ -19,7 +19,6 @@ from rich.console import Console
 from seed_tools import fixed_costs
 from typer.testing import CliRunner, Result
 
-from treeagent.backend import Sampling
 from treeagent.backends.bench.command import bench
 from treeagent.backends.bench.config.methods import BASELINE, METHODS, NODES, OWN, Method, exits, select_methods
 from treeagent.backends.bench.config.modes import PLAIN, find
@@ -37,6 +36,7 @@ from treeagent.backends.bench.workloads import texts
 from treeagent.backends.models import catalog as models
 from treeagent.backends.seed.drafters.registry import DrafterSpec, size
 from treeagent.errors import BackendError, ConfigError, TreeagentError, UnknownNameError
+from treeagent.request import Sampling
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(bench)

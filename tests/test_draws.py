@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from toy_laws import softmax
 
-from treeagent.backend import Sampling
 from treeagent.backends.sampling import gumbel_top_k as draws
 from treeagent.backends.sampling.gumbel_top_k import softmax_rows, top_draws_rows, warp_rows
 from treeagent.backends.sampling.philox import DRAFT, TEXT, gumbel
 from treeagent.backends.sampling.sampler import choose, warp
 from treeagent.backends.seed.drafters.model.tree_shapes import BranchingTree, Chain, DynamicTree, Shape, StochasticBeam
 from treeagent.backends.seed.records import Draft, SequenceState
+from treeagent.request import Sampling
 
 SETTINGS = [
     Sampling(temperature=0.0),

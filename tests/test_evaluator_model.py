@@ -12,9 +12,11 @@ from helpers import Oracle
 from seed_tools import MIX, SHAPE, Naive, ask, clean, fixed_costs, idle, save_model, told
 
 from treeagent import Agent, Budget
-from treeagent.backend import Backend, Key, Reply, Request, ScoreRequest, Scores
+from treeagent.backend import Backend
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.errors import BackendError, ConfigError, ModelError
+from treeagent.reply import Reply, Scores
+from treeagent.request import Key, Request, ScoreRequest
 from treeagent.runtime.budget import Ledger
 
 

@@ -9,8 +9,9 @@ import pytest
 from device import DEVICE
 from seed_tools import MIX, Naive, Open, Trees, ask, request
 
-from treeagent.backend import Completion, Request
 from treeagent.backends.transformers.backend import TransformersBackend
+from treeagent.reply import Completion
+from treeagent.request import Request
 
 pytestmark = pytest.mark.usefixtures("fixed_times")
 

@@ -15,11 +15,12 @@ import pytest
 from openai_server import Answer, Asked, Handler, Model, Server, error
 
 from treeagent import Agent, Budget, extras
-from treeagent.backend import Key, Request, Sampling, ScoreRequest, Usage
 from treeagent.backends.openai.backend import OpenAIBackend
 from treeagent.backends.openai.protocol import SEED_BITS
 from treeagent.backends.openai.server_kinds import KINDS
 from treeagent.errors import BackendError, ConfigError, ModelError
+from treeagent.reply import Usage
+from treeagent.request import Key, Request, Sampling, ScoreRequest
 
 Listen = Callable[[Handler], Server]
 

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from openai_server import Answer, Asked, Model, Server, Time, error
 
-from treeagent.backend import Key, Reply, Request, Sampling
 from treeagent.backends.openai.backend import OpenAIBackend
 from treeagent.errors import BackendError, ConfigError
+from treeagent.reply import Reply
+from treeagent.request import Key, Request, Sampling
 
 SECRET = "sk-very-secret-0123456789abcdef"  # noqa: S105  # of no use anywhere
 REQUEST = Request("Numbers: 4 5", Key(1, "propose", "0"), Sampling(temperature=0.7, max_tokens=4))

@@ -13,11 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from treeagent import Agent
-from treeagent.backend import Key, Request, Sampling, ScoreRequest
 from treeagent.backends.openai.backend import OpenAIBackend
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.cli import app
 from treeagent.errors import BackendError
+from treeagent.request import Key, Request, Sampling, ScoreRequest
 from treeagent.testing import BackendContract
 from treeagent.testing.backend import SCORINGS
 

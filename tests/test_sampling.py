@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from treeagent.backend import Key, Sampling
 from treeagent.backends.sampling import sampler as sampling
 from treeagent.backends.sampling.philox import gumbel
 from treeagent.backends.sampling.sampler import choose, choose_rows, survivors, warp
 from treeagent.errors import BackendError
+from treeagent.request import Key, Sampling
 
 ONES = 0xFFFFFFFF
 

@@ -7,10 +7,11 @@ import json
 
 import pytest
 
-from treeagent.backend import Completion, Key, Reply, Request, Sampling, ScoreRequest, Scores, Usage
 from treeagent.backends.replay import ReplayBackend
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.errors import ConfigError, JournalError, NotRecordedError
+from treeagent.reply import Completion, Reply, Scores, Usage
+from treeagent.request import Key, Request, Sampling, ScoreRequest
 from treeagent.runtime.journal import FORMAT, completion_event, scores_event
 
 KEY = Key(0, "propose", "0")

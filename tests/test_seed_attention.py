@@ -14,7 +14,6 @@ import transformers
 from seed_tools import FAMILIES, HEAD, SHAPE, Naive, ask, fixed_costs, request, save_model, tokenizer_size, told
 from torch import nn
 
-from treeagent.backend import Key, Request, Sampling, ScoreRequest
 from treeagent.backends.local import model_thread as worker
 from treeagent.backends.models.loader import load_model
 from treeagent.backends.seed.backend import SeedBackend
@@ -36,6 +35,7 @@ from treeagent.backends.seed.executor.segment import Segment
 from treeagent.backends.seed.executor.weights import Weights
 from treeagent.backends.seed.kv_cache.page_table import PageTable
 from treeagent.errors import BackendError, ModelError
+from treeagent.request import Key, Request, Sampling, ScoreRequest
 
 Folders = Callable[[str], str]
 

@@ -11,11 +11,12 @@ import pytest
 from beam_tools import BEAMS, expected, same
 from seed_tools import FEW, MIX, Bench, Naive, ask, clean, draft_with_the_target, idle, request, scheduler, under_way
 
-from treeagent.backend import Reply, Request
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.drafters.model.drafter import ModelDrafter
 from treeagent.backends.seed.scheduler.metrics import Counters
 from treeagent.errors import ConfigError
+from treeagent.reply import Reply
+from treeagent.request import Request
 
 POLICIES = ("rounds", "fcfs", "serial")
 Open = Callable[..., Bench]

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from seed_tools import COSTS, DRAFT_COSTS, fixed_costs, table
 
-from treeagent.backend import Sampling
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.drafters.base import Drafter, RoundLoad
 from treeagent.backends.seed.drafters.model.beam_depth import BeamDepthPolicy, BeamLoad
@@ -25,6 +24,7 @@ from treeagent.backends.seed.speculation.calibration import AcceptanceEstimator
 from treeagent.backends.seed.speculation.gate import BRIEF_TRIAL, LONGEST, TRIAL, Gate
 from treeagent.backends.seed.speculation.goodput import best_chain, floor, select, values
 from treeagent.backends.seed.speculation.speculator import Speculator
+from treeagent.request import Sampling
 
 TIMES = st.lists(st.floats(1e-4, 0.5), min_size=40, max_size=40)
 """What a machine that is disturbed at random measures."""

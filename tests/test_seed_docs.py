@@ -23,7 +23,6 @@ from seed_tools import fixed_costs
 from test_cli import call
 from test_readme import BLOCK
 
-from treeagent.backend import Round
 from treeagent.backends.bench.config.modes import MODES
 from treeagent.backends.bench.results.record import machine, to_json
 from treeagent.backends.models.loader import DTYPES, Model
@@ -35,6 +34,7 @@ from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.backends.seed.executor.weights import Weights
 from treeagent.backends.seed.verifiers.rejection import VERIFIERS
 from treeagent.errors import ModelError
+from treeagent.reply import Round
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

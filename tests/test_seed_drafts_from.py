@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from seed_tools import MIX, Naive, Open, ask, idle, told
 
-from treeagent.backend import Reply
 from treeagent.backends.seed import earlier_texts
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.earlier_texts import read_earlier_texts
 from treeagent.errors import ConfigError
+from treeagent.reply import Reply
 from treeagent.runtime.journal import completion_event
 
 RUN = {"type": "run", "t": 0.0, "format": 1, "input": "", "seed": 0, "budget": {}, "settings": {}}

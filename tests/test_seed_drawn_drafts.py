@@ -15,7 +15,6 @@ import torch
 from device import DEVICE
 from seed_tools import Open, ask, clean, request, scheduler, tokenizer_size
 
-from treeagent.backend import Request
 from treeagent.backends.seed.drafters.hybrid import HybridDrafter
 from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.backends.seed.executor.segment import Segment
@@ -23,6 +22,7 @@ from treeagent.backends.seed.kv_cache.pool import Slots
 from treeagent.backends.seed.records import Draft, SequenceState
 from treeagent.backends.seed.scheduler.jobs import GenerationJob
 from treeagent.backends.seed.speculation.speculator import Speculator
+from treeagent.request import Request
 
 pytestmark = pytest.mark.usefixtures("fixed_times")
 

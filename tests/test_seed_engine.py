@@ -27,11 +27,11 @@ from seed_tools import (
 )
 
 from treeagent import Agent
-from treeagent.backend import Key, Request, Sampling, ScoreRequest
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.scheduler.decode_job import DecodeJob
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import BackendError
+from treeagent.request import Key, Request, Sampling, ScoreRequest
 from treeagent.strategies.bfs import BFS
 
 pytestmark = pytest.mark.usefixtures("fixed_times")

@@ -33,7 +33,6 @@ from seed_tools import (
 )
 from tiny_model import tokenizer
 
-from treeagent.backend import Key, Request, Sampling, ScoreRequest
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.drafters.tables.ngram import NgramDrafter
 from treeagent.backends.seed.executor.model_runner import ModelRunner
@@ -41,6 +40,7 @@ from treeagent.backends.seed.kv_cache.pool import SlotPool
 from treeagent.backends.seed.kv_cache.radix_tree import RadixCache
 from treeagent.backends.seed.verifiers.coupled import Coupled
 from treeagent.errors import BackendError, ModelError, RequestRefusedError
+from treeagent.request import Key, Request, Sampling, ScoreRequest
 
 pytestmark = pytest.mark.usefixtures("fixed_times")
 

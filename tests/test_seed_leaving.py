@@ -27,8 +27,8 @@ from seed_tools import (
     under_way,
 )
 
-from treeagent.backend import Key, Request, Sampling, ScoreRequest
 from treeagent.backends.seed.backend import SeedBackend
+from treeagent.request import Key, Request, Sampling, ScoreRequest
 from treeagent.runtime.journal import read
 
 pytestmark = pytest.mark.usefixtures("fixed_times")

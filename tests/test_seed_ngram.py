@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from treeagent.backend import Sampling
 from treeagent.backends.sampling.philox import gumbel
 from treeagent.backends.seed.drafters.tables import ngram
 from treeagent.backends.seed.drafters.tables.gumbel import Noise
 from treeagent.backends.seed.drafters.tables.ngram import NgramDrafter
 from treeagent.backends.seed.records import Draft, SequenceState
+from treeagent.request import Sampling
 
 RHYME = [31, 41, 59, 26, 53, 58, 97, 93, 23, 84, 62, 64, 33, 83, 27, 95]
 NEVER = 2.0

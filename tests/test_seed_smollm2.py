@@ -11,10 +11,10 @@ import transformers
 from device import DEVICE
 from seed_tools import ask, idle
 
-from treeagent.backend import Key, Request, Sampling
 from treeagent.backends.local import model_thread as worker
 from treeagent.backends.models import catalog as models
 from treeagent.backends.seed.backend import SeedBackend
+from treeagent.request import Key, Request, Sampling
 
 FOLDER = next(named for named in models.list_models() if named.name == "smollm2")
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from test_seed_ngram import Source
 from toy_laws import CUT, WARM, Law, Shaped, joint, p_value, texts
 
-from treeagent.backend import Sampling
 from treeagent.backends.seed.drafters.model.tree_shapes import Chain
 from treeagent.backends.seed.drafters.tables.suffix import SuffixDrafter
 from treeagent.backends.seed.drafters.tables.suffix_automaton import ROOT, SuffixAutomaton
 from treeagent.backends.seed.records import Draft, SequenceState
 from treeagent.backends.seed.verifiers.coupled import Coupled
 from treeagent.backends.seed.verifiers.rejection import Rejection
+from treeagent.request import Sampling
 
 RHYME = [31, 41, 59, 26, 53, 58, 97, 93, 23, 84, 62, 64, 33, 83, 27, 95]
 

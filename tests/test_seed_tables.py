@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from seed_tools import MIX, Naive, Open, Trees, ask, idle, scheduler, told
 from toy_laws import CUT, WARM, joint, p_value, texts
 
-from treeagent.backend import Sampling
 from treeagent.backends.sampling.philox import gumbel
 from treeagent.backends.seed.drafters.base import VerifiedDraft
 from treeagent.backends.seed.drafters.tables import stand
@@ -24,6 +23,7 @@ from treeagent.backends.seed.drafters.tables.token_recycling import WIDTH, Recyc
 from treeagent.backends.seed.executor.logits import Logits
 from treeagent.backends.seed.records import Draft, SequenceState
 from treeagent.backends.seed.verifiers.rejection import Rejection
+from treeagent.request import Sampling
 
 DRAFTERS = (RecyclingDrafter, StandDrafter)
 Law = dict[int, float]

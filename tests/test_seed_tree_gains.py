@@ -14,7 +14,6 @@ import pytest
 import torch
 from toy_laws import Law
 
-from treeagent.backend import Sampling
 from treeagent.backends.sampling.gumbel_top_k import softmax_rows
 from treeagent.backends.seed.drafters.model.tree_shapes import BranchingTree, Shape
 from treeagent.backends.seed.executor.logits import Logits
@@ -22,6 +21,7 @@ from treeagent.backends.seed.records import SequenceState
 from treeagent.backends.seed.verifiers.base import DraftCheck, Verifier
 from treeagent.backends.seed.verifiers.coupled import Coupled
 from treeagent.backends.seed.verifiers.rejection import Rejection
+from treeagent.request import Sampling
 
 V = 40
 PASSES = 3000

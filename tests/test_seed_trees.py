@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from seed_tools import Naive, Open, ask, clean, request, scheduler, told
 from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, TARGET, WARM, Law, Shaped, joint, p_value, texts
 
-from treeagent.backend import Sampling
 from treeagent.backends.sampling.gumbel_top_k import softmax_rows, warp_rows
 from treeagent.backends.sampling.philox import DRAFT, gumbel
 from treeagent.backends.sampling.sampler import choose, warp
@@ -33,6 +32,7 @@ from treeagent.backends.seed.verifiers.base import DraftCheck
 from treeagent.backends.seed.verifiers.coupled import Coupled
 from treeagent.backends.seed.verifiers.rejection import Rejection
 from treeagent.errors import ConfigError
+from treeagent.request import Sampling
 
 TREES = 20_000
 """Texts of a test of a law: a pair's chance is then known to 0.3 % of the whole."""

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, WARM, Law, Shaped, V, joint, p_value, softmax, texts
 
-from treeagent.backend import Sampling
 from treeagent.backends.sampling.sampler import choose, warp
 from treeagent.backends.seed.drafters.base import Drafter
 from treeagent.backends.seed.drafters.hybrid import HybridDrafter
@@ -23,6 +22,7 @@ from treeagent.backends.seed.verifiers import rejection as verify
 from treeagent.backends.seed.verifiers.base import DraftCheck, Verifier
 from treeagent.backends.seed.verifiers.coupled import Coupled
 from treeagent.backends.seed.verifiers.rejection import Rejection
+from treeagent.request import Sampling
 
 
 class Likeliest(Drafter):

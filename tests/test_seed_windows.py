@@ -11,7 +11,6 @@ import transformers
 from device import DEVICE
 from seed_tools import GPT2, SHAPE, Naive, ask, save_model, told
 
-from treeagent.backend import Key, Request, Sampling
 from treeagent.backends.models.loader import load_model
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.executor.model_runner import ModelRunner
@@ -20,6 +19,7 @@ from treeagent.backends.seed.executor.trial_pass import make_slots, run_trial, t
 from treeagent.backends.seed.executor.weights import Weights
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import ModelError, RequestRefusedError
+from treeagent.request import Key, Request, Sampling
 
 
 def mistral(window: int, context: int = 512) -> Any:

@@ -14,7 +14,6 @@ from device import DEVICE
 from safetensors.torch import load_file, save_file
 from tiny_model import CONTEXT, save_tiny_model, tokenizer
 
-from treeagent.backend import Completion, Key, Request, Sampling, ScoreRequest
 from treeagent.backends.local.detokenizer import IncrementalDetokenizer, decode_after
 from treeagent.backends.models import catalog as models
 from treeagent.backends.sampling.sampler import choose
@@ -22,6 +21,8 @@ from treeagent.backends.transformers import backend as backend_module
 from treeagent.backends.transformers import generate as decoding
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import BackendError, ConfigError, ModelError, RequestRefusedError, UnknownNameError
+from treeagent.reply import Completion
+from treeagent.request import Key, Request, Sampling, ScoreRequest
 
 PROMPTS = ["24", "Numbers: 4 5 6\nSteps:\n", "a much longer prompt, so that the rows are padded: " + "abc " * 9]
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from treeagent.backend import Sampling
 from treeagent.backends.sampling import gumbel_top_k as draws
 from treeagent.backends.sampling.philox import DRAFT, TEXT, uniforms
 from treeagent.backends.sampling.sampler import choose_rows, survivors, warp
@@ -22,6 +21,7 @@ from treeagent.backends.seed.records import Draft, SequenceState
 from treeagent.backends.seed.speculation.speculator import verified_drafts
 from treeagent.backends.seed.verifiers import coupled
 from treeagent.backends.seed.verifiers.base import DraftCheck, Verifier
+from treeagent.request import Sampling
 
 Law = NDArray[np.float64]
 

@@ -8,13 +8,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _NAMES = {
-    "backend": "Backend Completion Key Reply Request Round Sampling ScoreRequest Scores Usage",
+    "backend": "Backend",
     "checker": "Checker",
     "errors": (
         "BackendError CapabilityError ConfigError InputError JournalError MissingExtraError ModelError "
         "NotRecordedError PluginError RequestRefusedError TreeagentError UnknownNameError"
     ),
     "evaluator": "EvaluationContext Evaluator",
+    "reply": "Completion OnText Partial Reply Round Scores Usage",
+    "request": "Key Request Sampling ScoreRequest",
     "runtime.agent": "Agent",
     "runtime.budget": "Budget",
     "runtime.journal": "Event Journal",

@@ -1,6 +1,6 @@
 """What type checkers read in place of ``__init__.py``, which imports these names on first use."""
 
-from .backend import Backend, Completion, Key, Reply, Request, Round, Sampling, ScoreRequest, Scores, Usage
+from .backend import Backend
 from .checker import Checker
 from .errors import (
     BackendError,
@@ -17,6 +17,8 @@ from .errors import (
     UnknownNameError,
 )
 from .evaluator import EvaluationContext, Evaluator
+from .reply import Completion, OnText, Partial, Reply, Round, Scores, Usage
+from .request import Key, Request, Sampling, ScoreRequest
 from .runtime.agent import Agent
 from .runtime.budget import Budget
 from .runtime.journal import Event, Journal
@@ -32,8 +34,8 @@ __version__: str
 __all__ = [
     "Agent", "Backend", "BackendError", "Budget", "CapabilityError", "Checker", "Completion", "ConfigError",
     "DataSource", "EvaluationContext", "Evaluator", "Event", "Explorer", "InputError", "Journal", "JournalError",
-    "Judgement", "Key", "MissingExtraError", "ModelError", "NotRecordedError", "PluginError", "ProposedStep",
-    "Reply", "Request", "RequestRefusedError", "Result", "Round", "Run", "Sampling", "ScoreRequest", "Scores",
-    "Search", "Task", "Thought", "Tree", "TreeagentError", "UnknownNameError", "Usage", "YamlTask", "__version__",
-    "ranked",
+    "Judgement", "Key", "MissingExtraError", "ModelError", "NotRecordedError", "OnText", "Partial", "PluginError",
+    "ProposedStep", "Reply", "Request", "RequestRefusedError", "Result", "Round", "Run", "Sampling", "ScoreRequest",
+    "Scores", "Search", "Task", "Thought", "Tree", "TreeagentError", "UnknownNameError", "Usage", "YamlTask",
+    "__version__", "ranked",
 ]  # fmt: skip

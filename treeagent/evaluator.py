@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from .thought import Judgement, Thought
 
 if TYPE_CHECKING:
-    from .backend import Reply, Scores
+    from .reply import Reply, Scores
     from .task import Task
 
 

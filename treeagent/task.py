@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from . import registry
-from .backend import Sampling
 from .errors import ConfigError, InputError, Problem, did_you_mean
+from .request import Sampling
 from .text import strip_breaks
 from .thought import Thought
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from treeagent import extras
-from treeagent.backend import Sampling
 from treeagent.cli.arguments import check_writable
 from treeagent.errors import ConfigError, UnknownNameError
+from treeagent.request import Sampling
 
 from .config.methods import SUITES
 from .config.modes import MODES, PEERS

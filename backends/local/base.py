@@ -9,10 +9,12 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
-from treeagent.backend import Backend, Reply, Request, ScoreRequest, Scores, Usage
+from treeagent.backend import Backend
 from treeagent.errors import BackendError, ConfigError, RequestRefusedError, did_you_mean
 from treeagent.options import as_json, read_options
 from treeagent.reasoning import DEFAULT_MARKS, Thinking
+from treeagent.reply import Reply, Scores, Usage
+from treeagent.request import Request, ScoreRequest
 
 from ..models import catalog
 from ..models.loader import DTYPE_NAMES, Model, load_model

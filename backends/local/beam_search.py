@@ -27,8 +27,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from treeagent.backend import Sampling
 from treeagent.errors import BackendError
+from treeagent.request import Sampling
 
 from ..sampling.gumbel_top_k import top_draws_rows
 from ..sampling.philox import TEXT, Floats, gumbel_rows

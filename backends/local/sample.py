@@ -6,8 +6,9 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 
-from treeagent.backend import Completion, Sampling
 from treeagent.reasoning import Thinking
+from treeagent.reply import Completion
+from treeagent.request import Sampling
 
 from .detokenizer import CONTEXT, Decode, IncrementalDetokenizer, decode_after
 

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from treeagent import aio, extras
-from treeagent.backend import Backend, Completion, Reply, Request, ScoreRequest, Scores, Usage
+from treeagent.backend import Backend
 from treeagent.errors import BackendError, RequestRefusedError
 from treeagent.options import as_json, read_options
 from treeagent.reasoning import DEFAULT_MARKS, Thinking
+from treeagent.reply import Completion, Reply, Scores, Usage
+from treeagent.request import Request, ScoreRequest
 
 from .loop_thread import run_in_thread
 from .metrics import ClientMetrics

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from treeagent.backend import Completion, Request, Usage
+from treeagent.reply import Completion, Usage
+from treeagent.request import Request
 
 from .dialect import RequestDialect
 from .probe import Server

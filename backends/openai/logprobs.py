@@ -17,8 +17,9 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from treeagent import aio
-from treeagent.backend import ScoreRequest, Scores, Usage
 from treeagent.errors import BackendError
+from treeagent.reply import Scores, Usage
+from treeagent.request import ScoreRequest
 
 from .answers import Rejected
 from .probe import Server

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from treeagent.backend import Completion, Sampling, Usage
 from treeagent.errors import BackendError
+from treeagent.reply import Completion, Usage
+from treeagent.request import Sampling
 
 from .replies import CompletionReply, PositionLogProbs, ReplyChoice, ReplyLogProbs, read_reply
 

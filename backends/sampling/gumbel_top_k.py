@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from treeagent.backend import Sampling
+from treeagent.request import Sampling
 
 from .philox import CHUNK, GUMBEL_MAX, TEXT, Floats, Words, noise_of_blocks
 from .sampler import SLACK, survivors

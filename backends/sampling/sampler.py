@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from treeagent.backend import Sampling
 from treeagent.errors import BackendError
+from treeagent.request import Sampling
 
 from .philox import CHUNK, GUMBEL_MAX, TEXT, Floats, Mask, Words, noise_of_blocks, philox
 

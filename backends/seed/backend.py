@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from treeagent.backend import Reply, Request, Round, ScoreRequest, Scores
 from treeagent.reasoning import DEFAULT_MARKS
+from treeagent.reply import Reply, Round, Scores
+from treeagent.request import Request, ScoreRequest
 
 from ..local.base import LocalBackend
 from .builder import EngineBuilder, EngineParts

@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from treeagent.backend import Reply, Request, Round, ScoreRequest, Scores
 from treeagent.errors import BackendError, TreeagentError
+from treeagent.reply import Reply, Round, Scores
+from treeagent.request import Request, ScoreRequest
 
 from ..local import model_thread
 from ..local.heap import trim_heap

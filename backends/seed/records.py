@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from treeagent.backend import Sampling
+from treeagent.request import Sampling
 
 from ..local.beam_search import BeamSearch, Hypothesis, Pick
 

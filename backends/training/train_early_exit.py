@@ -95,7 +95,8 @@ def read_texts(paths: Sequence[Path], tokenizer: Any, length: int) -> list[list[
 
 def own_texts(model: str, kinds: Sequence[str], count: int, group: int, device: str | None) -> list[list[Text]]:
     """What the model writes after about ``count`` built-in prompts, in groups of one kind of prompt."""
-    from treeagent.backend import Key, Reply, Request, Sampling  # noqa: PLC0415
+    from treeagent.reply import Reply  # noqa: PLC0415
+    from treeagent.request import Key, Request, Sampling  # noqa: PLC0415
 
     from ..seed.backend import SeedBackend  # noqa: PLC0415
 

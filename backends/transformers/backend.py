@@ -6,9 +6,10 @@ import gc
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, TypeVar
 
-from treeagent.backend import Reply, Request, ScoreRequest, Scores
 from treeagent.errors import BackendError, ConfigError
 from treeagent.reasoning import DEFAULT_MARKS
+from treeagent.reply import Reply, Scores
+from treeagent.request import Request, ScoreRequest
 
 from ..local import model_thread
 from ..local.base import LocalBackend, Pairs, pairs, reply_of, samples, scores_of

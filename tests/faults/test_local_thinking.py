@@ -6,12 +6,13 @@ import asyncio
 
 import pytest
 
-from treeagent.backend import Completion, Key, Request, Sampling
 from treeagent.backends.local.sample import Sample
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import ConfigError, RequestRefusedError
 from treeagent.reasoning import Thinking
+from treeagent.reply import Completion
+from treeagent.request import Key, Request, Sampling
 
 MARKS = Thinking("<think>", "</think>")
 EOS = frozenset({0})

@@ -9,11 +9,11 @@ import pytest
 from openai_server import Answer, Model, Server, Time
 from typer.testing import CliRunner
 
-from treeagent.backend import Key, Request, Sampling
 from treeagent.backends.openai.backend import OpenAIBackend
 from treeagent.backends.openai.proxies import proxy_for
 from treeagent.cli import app
 from treeagent.errors import BackendError, ConfigError
+from treeagent.request import Key, Request, Sampling
 
 REMOTE = "https://api.example.com/v1"
 

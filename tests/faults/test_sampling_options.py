@@ -12,9 +12,9 @@ from helpers import Oracle
 from typer.testing import CliRunner
 
 from treeagent import Agent, Backend, Reply, Request
-from treeagent.backend import Sampling
 from treeagent.cli import app
 from treeagent.errors import ConfigError
+from treeagent.request import Sampling
 from treeagent.task import Task
 from treeagent.thought import Thought
 

@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openai_server import Time
 
-from treeagent.backend import Key, Reply, Request, Sampling, ScoreRequest, Scores
 from treeagent.backends.openai.backend import OpenAIBackend
 from treeagent.errors import BackendError
+from treeagent.reply import Reply, Scores
+from treeagent.request import Key, Request, Sampling, ScoreRequest
 
 EXAMPLES = int(os.environ.get("SERVER_FUZZ", "150"))
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)

@@ -14,9 +14,10 @@ import pytest
 from openai_server import Answer, Asked, Handler, Model, Server, Time, error
 
 from treeagent import Agent
-from treeagent.backend import Completion, Key, Reply, Request, Sampling, ScoreRequest
 from treeagent.backends.openai.backend import OpenAIBackend
 from treeagent.errors import BackendError, CapabilityError, ModelError, RequestRefusedError
+from treeagent.reply import Completion, Reply
+from treeagent.request import Key, Request, Sampling, ScoreRequest
 
 SECRET = "sk-very-secret-0123456789abcdef"  # noqa: S105  # of no use anywhere
 DECLARED: dict[str, Any] = {"server": "vllm", "chat": True, "score": "none"}

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from treeagent import Agent, EvaluationContext, Evaluator, Judgement, Result, Thought, YamlTask
-from treeagent.backend import Request, ScoreRequest, Scores, Usage
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.jsonl import strict
+from treeagent.reply import Scores, Usage
+from treeagent.request import Request, ScoreRequest
 from treeagent.strategies.evaluators import Choice, Likelihood, Reward
 
 LETTERS = """

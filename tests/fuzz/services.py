@@ -13,8 +13,10 @@ from typing import Any
 
 from mutations import TEXTS, mutated_bytes, mutated_value, pieces
 
-from treeagent.backend import Backend, Key, Reply, Request, Sampling, ScoreRequest, Scores
+from treeagent.backend import Backend
 from treeagent.errors import TreeagentError
+from treeagent.reply import Reply, Scores
+from treeagent.request import Key, Request, Sampling, ScoreRequest
 
 WORDS = ("Numbers: 4 5 6 10", "steps", "sure", "abc", "xyz", "left: 24", "\n", " ")
 

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from ..backend import Backend, Completion, Reply, Request, Round, ScoreRequest, Scores
+from ..backend import Backend
+from ..reply import Completion, Reply, Round, Scores
+from ..request import Request, ScoreRequest
 from ..runtime.result import Result
 
 CLOSE = 1e-3

@@ -12,8 +12,9 @@ import asyncio
 from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
-from ..backend import Request, ScoreRequest, Usage
 from ..errors import ConfigError
+from ..reply import Usage
+from ..request import Request, ScoreRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from .. import aio
-from ..backend import Reply
 from ..errors import RequestRefusedError
+from ..reply import Reply
 from ..search import Count
 from ..task import Task
 from ..text import strip_breaks

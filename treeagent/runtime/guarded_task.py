@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from ..backend import Sampling
 from ..plugin_boundary import PluginBoundary, at_input
+from ..request import Sampling
 from ..task import ProposedStep, Task
 from ..thought import Thought
 

@@ -17,8 +17,8 @@ from typing import Any, TextIO
 from pydantic import ValidationError
 
 from .. import file_lock, jsonl
-from ..backend import Completion, Reply, Round, Scores, Usage
 from ..errors import JournalError
+from ..reply import Completion, Reply, Round, Scores, Usage
 from . import journal_schema
 from .journal_schema import RecordedRun
 

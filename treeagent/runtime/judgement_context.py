@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..backend import Reply, Scores
 from ..errors import RequestRefusedError
+from ..reply import Reply, Scores
 from ..task import Task
 from ..thought import Thought, Tree
 from .request_broker import EVALUATOR

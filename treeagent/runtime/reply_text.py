@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .. import text
-from ..backend import Completion, Reply
+from ..reply import Completion, Reply
 
 
 def received(reply: Reply, max_tokens: int) -> Reply:

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ..backend import Backend, Completion, Reply, Request, ScoreRequest, Scores, Usage
+from ..backend import Backend
 from ..errors import RequestRefusedError
 from ..plugin_boundary import PluginBoundary
+from ..reply import Completion, Reply, Scores, Usage
+from ..request import Request, ScoreRequest
 from .budget import Ledger
 from .guarded_task import of_type
 from .journal import Event, completion_event, refused_event, scores_event

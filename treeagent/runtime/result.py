@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..backend import Usage
+from ..reply import Usage
 from ..thought import Thought, Tree
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .. import aio
-from ..backend import Backend, Round
+from ..backend import Backend
 from ..errors import JournalError, PluginError, TreeagentError
 from ..evaluator import Evaluator
 from ..plugin_boundary import PluginBoundary, at_input
+from ..reply import Round
 from ..search import Search
 from ..task import Task
 from ..text import argument

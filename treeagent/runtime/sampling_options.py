@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..backend import Sampling
 from ..errors import ConfigError, did_you_mean
+from ..request import Sampling
 from ..taskfile.schema import SamplingSpec
 
 Changes = dict[str, dict[str, Any]]

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import aio
-from ..backend import Completion, Key, Reply, Request, ScoreRequest, Scores
 from ..errors import RequestRefusedError
+from ..reply import Completion, Reply, Scores
+from ..request import Key, Request, ScoreRequest
 from ..thought import Thought, Tree
 from .guarded_task import GuardedTask
 from .request_broker import GENERATOR, RequestBroker

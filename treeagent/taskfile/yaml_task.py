@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..backend import Sampling
 from ..checker import Checker, load_checker
 from ..errors import ConfigError, InputError, Problem, did_you_mean
 from ..patterns import Pattern, PatternLimitError
+from ..request import Sampling
 from ..task import DEFAULT_SAMPLING, ROLES, DataSource, ProposedStep, Scalar, Task
 from ..text import strip_breaks
 from ..thought import Thought

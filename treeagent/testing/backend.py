@@ -8,7 +8,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from ..backend import Backend, Key, Reply, Request, Sampling, ScoreRequest
+from ..backend import Backend
+from ..reply import Reply
+from ..request import Key, Request, Sampling, ScoreRequest
 
 KNOWN = {"generate", "score", "seed", "chat", "beams"}
 """Every capability that there is."""

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar
 
-from ..backend import Request, ScoreRequest
 from ..errors import CapabilityError
 from ..evaluator import Evaluator
 from ..options import build
+from ..request import Request, ScoreRequest
 from ..runtime.result import Result
 from ..search import Explorer, Search
 from ..task import Task

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from ..backend import Backend, Completion, Key, Reply, Request, ScoreRequest, Scores, Usage
+from ..backend import Backend
+from ..reply import Completion, Reply, Scores, Usage
+from ..request import Key, Request, ScoreRequest
 from ..runtime.agent import Agent
 from ..runtime.result import Result
 from ..task import Task

@@ -7,9 +7,11 @@ import json
 import tempfile
 from pathlib import Path
 
-from ..backend import Backend, Completion, Reply, Request, Sampling, ScoreRequest, Scores, Usage
+from ..backend import Backend
 from ..errors import BackendError, ConfigError, InputError
 from ..registry import load, names
+from ..reply import Completion, Reply, Scores, Usage
+from ..request import Request, Sampling, ScoreRequest
 from ..runtime.agent import Agent
 from ..runtime.journal import read
 from ..runtime.journal_tree import rebuild

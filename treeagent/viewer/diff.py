@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..backend import Reply, Scores
 from ..comparison.same_tree import CLOSE, Divergence, first_difference
+from ..reply import Reply, Scores
 from ..runtime.journal import reply_from, scores_from
 from ..thought import Thought, Tree
 from .run_data import RunData

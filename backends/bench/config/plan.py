@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from treeagent.backend import Key, Sampling
 from treeagent.errors import ConfigError, UnknownNameError
+from treeagent.request import Key, Sampling
 
 from ..workloads import prompts as workload
 from .methods import BASELINE, SUITES, TEMPERATURES, WORKLOADS, Method, select_methods

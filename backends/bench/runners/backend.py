@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from treeagent.backend import Backend, Reply, Request
+from treeagent.backend import Backend
 from treeagent.errors import BackendError
+from treeagent.reply import Reply
+from treeagent.request import Request
 
 from ...seed.drafters.base import Drafter
 from ...seed.drafters.tables.ngram import NgramDrafter

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from treeagent.backend import Round
+from treeagent.reply import Round
 
 from ..records import Draft
 from ..verifiers.base import Verification

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from treeagent.backend import Request, ScoreRequest
+from treeagent.request import Request, ScoreRequest
 
 from ...local.base import pairs, reply_of, samples, scores_of
 from ...local.beam_search import BeamSearch

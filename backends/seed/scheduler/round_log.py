@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from weakref import ref
 
-from treeagent.backend import Round
+from treeagent.reply import Round
 
 from .metrics import Counters
 

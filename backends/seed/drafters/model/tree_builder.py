@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from treeagent.backend import Sampling
+from treeagent.request import Sampling
 
 from ....sampling.gumbel_top_k import top_draws_rows, warp_rows
 from ....sampling.philox import DRAFT, PURPOSES, TEXT, Floats

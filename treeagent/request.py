@@ -1,0 +1,90 @@
+"""Requests of a search to a backend: what determines an answer, and the key of its noise."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+
+KEY_FORMAT = 1
+"""Version of the key encoding; a change changes every sampled result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Names a request by its place in the search, never by the order in which things happened.
+
+    All noise and all seeds derive from the key, so neither completion order nor batch composition can change a tree.
+    """
+
+    seed: int
+    """The run's seed."""
+    role: str
+    """The prompt's role: ``propose``, ``sample``, ``value``, ``answer`` ..."""
+    place: str
+    """Path of sibling indices of the node (``0.3.1``) for generations; state key for evaluations."""
+    visit: int = 0
+    """How often this node has been expanded before; a second visit gets fresh noise."""
+
+    def stream(self, sample: int) -> int:
+        """64-bit key of one sample's random stream: a hash of length-prefixed fields (no collisions by joining)."""
+        digest = hashlib.blake2b(digest_size=8)
+        for part in (KEY_FORMAT, self.seed, self.role, self.place, self.visit, sample):
+            data = str(part).encode()
+            digest.update(len(data).to_bytes(4, "little") + data)
+        return int.from_bytes(digest.digest(), "little")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a completion is drawn from the model."""
+
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    max_tokens: int = 256
+    """Per completion."""
+    stop: tuple[str, ...] = ()
+    """The completion ends before the first of these strings, which is not part of it."""
+    num_beams: int = 1
+    """Above 1 a completion is the most likely of so many beams, drawn from their joint law (at temperature 0 by beam
+    search); temperature, top_k, top_p and min_p then act on the joint law. Needs the capability ``beams``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request for ``n`` completions of one prompt."""
+
+    prompt: str
+    key: Key
+    sampling: Sampling = field(default_factory=Sampling)
+    n: int = 1
+    priority: float = field(default=1.0, compare=False)
+    """Probability that a search will use the answer: 1 for what it has asked for, less for a request sent early.
+
+    A backend serves higher ones first. It decides when the answer comes, never what it is."""
+
+    @property
+    def id(self) -> str:
+        """Digest of everything that determines the answer, so not of the priority; a journal's key."""
+        sampling = asdict(self.sampling)
+        if self.sampling.num_beams == 1:
+            del sampling["num_beams"]  # journals from before there were beams stay valid
+        parts = (self.prompt, sorted(asdict(self.key).items()), sorted(sampling.items()), self.n)
+        return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """A request for the log-likelihood of each continuation of one prompt."""
+
+    prompt: str
+    continuations: tuple[str, ...]
+    priority: float = field(default=1.0, compare=False)
+    """As :attr:`Request.priority`."""
+
+    @property
+    def id(self) -> str:
+        """Digest of everything that determines the answer."""
+        return hashlib.blake2b(repr((self.prompt, self.continuations)).encode(), digest_size=12).hexdigest()
