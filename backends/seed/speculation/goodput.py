@@ -31,14 +31,18 @@ def values(draft: Draft, probability: Callable[[float], float]) -> list[float]:
     return reached
 
 
-def floor(cost: PassCost, rows: int, most: int) -> float:
-    """The least value of a node that still raises tokens per second, in a pass over ``rows`` rows."""
+def floor(cost: PassCost, rows: int, most: int, drafting: float = 0.0, speedup: float = 1.0) -> float:
+    """The least value of a node that still raises tokens per second, in a pass over ``rows`` rows.
+
+    ``drafting``: seconds that proposing a node takes; ``speedup``: tokens per second as a multiple of those without
+    drafts. A node must be worth the tokens that its seconds would give otherwise.
+    """
     nodes = SLOPES[: np.searchsorted(SLOPES, most, side="right")]
     if not len(nodes):
         return math.inf
     plain = cost(rows)
     slopes = (cost.each(rows, nodes) - plain) / nodes
-    return float(slopes.min()) * rows / plain
+    return (float(slopes.min()) + drafting) * speedup * rows / plain
 
 
 def select(

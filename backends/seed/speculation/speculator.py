@@ -13,6 +13,7 @@ from ..executor.pass_cost import PassCost
 from ..records import NO_DRAFT, BeamGroup, Draft, SequenceState
 from ..verifiers.base import DraftCheck, Verification
 from .calibration import AcceptanceEstimator
+from .draft_pace import DraftPace
 from .gate import Gate
 from .goodput import floor, select, values
 
@@ -51,13 +52,14 @@ class Speculator:
         """Whether the drafter was called in the last round that had single sequences."""
         self._learning = 0.0
         """Seconds that the drafter took to learn from the last pass."""
+        self._pace = DraftPace()
 
     def start(self, drafter: Drafter | None) -> None:
         """Continue with another drafter, without statistics. No sequence may be live."""
         self.drafter, self.gate = drafter, Gate()
         self._estimators.clear()
         self._observed.clear()
-        self._active, self._learning = False, 0.0
+        self._active, self._learning, self._pace = False, 0.0, DraftPace()
 
     def estimator(self, by: str) -> AcceptanceEstimator:
         """The acceptance of drafts of one kind, see :attr:`Draft.by`."""
@@ -99,7 +101,7 @@ class Speculator:
         for i in single:
             self.observe_committed(targets[i][0])
         rows = [row for i in (*single, *groups) for row in targets[i]]
-        proposed = iter(self.drafter.propose(rows, floor, depth))
+        proposed = iter(self._propose(self.drafter, rows, floor, depth))
         proposals = [next(proposed) for _ in single]
         for i in groups:
             drafts[i] = [next(proposed) for _ in targets[i]]
@@ -112,6 +114,13 @@ class Speculator:
             chosen = self._select(proposals, verified, room, seconds, together=together)
             for i, draft in zip(single, chosen, strict=True):
                 drafts[i] = [draft]
+        return drafts
+
+    def _propose(self, drafter: Drafter, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
+        began, passes = time.perf_counter(), drafter.seconds
+        drafts = drafter.propose(rows, floor, depth)
+        own = time.perf_counter() - began - (drafter.seconds - passes)
+        self._pace.record_proposal(own, sum(map(len, drafts)))
         return drafts
 
     def _groups_that_fit(
@@ -135,7 +144,7 @@ class Speculator:
             return None
         if most is not None:
             return 0.0, depth
-        least = floor(self.cost, verified, room)
+        least = floor(self.cost, verified, room, self._pace.node_seconds, self._pace.speedup)
         return (least, depth) if least < 1 and self.gate.open() else None
 
     def _nodes_drawn(self, drafter: Drafter, depth: int) -> int:
@@ -226,7 +235,9 @@ class Speculator:
         part = verified / len(chosen)
         gain = sum(sum(self._values(draft)) for draft in chosen)
         total = self.cost(verified, sum(map(len, chosen)) * part) + seconds * part + self._learning
-        self.gate.learn(verified + gain * part, total, verified, self.cost(verified))
+        plain = self.cost(verified)
+        self._pace.record_speedup((verified + gain * part) / total * plain / verified)
+        self.gate.learn(verified + gain * part, total, verified, plain)
 
 
 def _group(rows: Sequence[SequenceState]) -> BeamGroup:
