@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 
 KEY_FORMAT = 1
 """Version of the key encoding; a change changes every sampled result."""
@@ -68,10 +68,10 @@ class Request:
     @property
     def id(self) -> str:
         """Digest of everything that determines the answer, so not of the priority; a journal's key."""
-        sampling = asdict(self.sampling)
+        sampling = _items(self.sampling)
         if self.sampling.num_beams == 1:
-            del sampling["num_beams"]  # journals from before there were beams stay valid
-        parts = (self.prompt, sorted(asdict(self.key).items()), sorted(sampling.items()), self.n)
+            sampling.remove(("num_beams", 1))  # journals from before there were beams stay valid
+        parts = (self.prompt, _items(self.key), sampling, self.n)
         return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 
 
@@ -88,3 +88,11 @@ class ScoreRequest:
     def id(self) -> str:
         """Digest of everything that determines the answer."""
         return hashlib.blake2b(repr((self.prompt, self.continuations)).encode(), digest_size=12).hexdigest()
+
+
+def _items(record: Key | Sampling) -> list[tuple[str, object]]:
+    """Names and values of the fields, in the order of the names."""
+    return [(name, getattr(record, name)) for name in _NAMES[type(record)]]
+
+
+_NAMES = {kind: sorted(item.name for item in fields(kind)) for kind in (Key, Sampling)}
