@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -102,7 +103,7 @@ class FallbackBackend(Backend):
                     self._first.check_model()
                     self._first.load()
             except UnsupportedModelError as error:
-                reason = error.reason
+                reason = _reason(error)
             self._settle(reason)
         with self._boundary(self.running):
             self.running.load()
@@ -117,7 +118,7 @@ class FallbackBackend(Backend):
                     await asyncio.to_thread(self._first.check_model)
                     await self._first.aload()
             except UnsupportedModelError as error:
-                reason = error.reason
+                reason = _reason(error)
             self._settle(reason)
         with self._boundary(self.running):
             await self.running.aload()
@@ -158,7 +159,7 @@ class FallbackBackend(Backend):
             if self.settled:
                 return
             if reason is not None:
-                gc.collect()  # the first one's weights hang on the frames of its error, and may fill the memory
+                gc.collect()  # networks refer to themselves, and two copies of the weights may not fit
                 try:
                     with self._boundary(self._first, self._fallback):
                         running = self._open_fallback(self._first.model)
@@ -183,3 +184,12 @@ class FallbackBackend(Backend):
     @staticmethod
     def _boundary(backend: Backend, name: str | None = None) -> PluginBoundary:
         return PluginBoundary("backend", name or backend.name)
+
+
+def _reason(error: UnsupportedModelError) -> str:
+    """Its reason; the weights that its frames hold are let go."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    return error.reason
