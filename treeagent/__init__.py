@@ -12,7 +12,7 @@ _NAMES = {
     "checker": "Checker",
     "errors": (
         "BackendError CapabilityError ConfigError InputError JournalError MissingExtraError ModelError "
-        "NotRecordedError PluginError RequestRefusedError TreeagentError UnknownNameError"
+        "NotRecordedError PluginError RequestRefusedError TreeagentError UnknownNameError UnsupportedModelError"
     ),
     "evaluator": "EvaluationContext Evaluator",
     "reply": "Completion OnText Partial Reply Round Scores Usage",

@@ -15,6 +15,7 @@ from .errors import (
     RequestRefusedError,
     TreeagentError,
     UnknownNameError,
+    UnsupportedModelError,
 )
 from .evaluator import EvaluationContext, Evaluator
 from .reply import Completion, OnText, Partial, Reply, Round, Scores, Usage
@@ -36,6 +37,6 @@ __all__ = [
     "DataSource", "EvaluationContext", "Evaluator", "Event", "Explorer", "InputError", "Journal", "JournalError",
     "Judgement", "Key", "MissingExtraError", "ModelError", "NotRecordedError", "OnText", "Partial", "PluginError",
     "ProposedStep", "Reply", "Request", "RequestRefusedError", "Result", "Round", "Run", "Sampling", "ScoreRequest",
-    "Scores", "Search", "Task", "Thought", "Tree", "TreeagentError", "UnknownNameError", "Usage", "YamlTask",
-    "__version__", "ranked",
+    "Scores", "Search", "Task", "Thought", "Tree", "TreeagentError", "UnknownNameError", "UnsupportedModelError",
+    "Usage", "YamlTask", "__version__", "ranked",
 ]  # fmt: skip

@@ -23,6 +23,8 @@ class Backend(ABC):
 
     name: ClassVar[str]
     """The name it is registered under."""
+    fallback: ClassVar[str | None] = None
+    """The registered backend that runs the models which this one cannot run, where the user names no backend."""
     capabilities: frozenset[str] = frozenset({"generate"})
     model: str | None = None
     """The model's name for reports, None when there is none."""
@@ -84,8 +86,18 @@ class Backend(ABC):
         """
         return self.capabilities
 
+    def check_model(self) -> None:
+        """Raise UnsupportedModelError where :attr:`fallback` had better run the model, as far as its files say.
+
+        Called before :meth:`load`, in a worker thread, and only where the user names no backend. It reads no weights,
+        and leaves damaged files to :meth:`load`. Raises BackendError.
+        """
+
     def load(self) -> None:
-        """Load the model before the first request; called in a worker thread. Raises BackendError."""
+        """Load the model before the first request; called in a worker thread.
+
+        Raises BackendError, and UnsupportedModelError for a model that another backend may run.
+        """
 
     async def aload(self) -> None:
         """As :meth:`load`, in a worker thread; override it where loading can be cancelled. Raises BackendError."""

@@ -10,6 +10,7 @@
     ├── CapabilityError      the backend cannot do what the search or the evaluator needs
     ├── BackendError         a request could not be answered
     │   ├── ModelError       a model could not be loaded or fetched
+    │   │   └── UnsupportedModelError this backend cannot run this model; another backend may
     │   ├── RequestRefusedError this one request is refused (content filter, context length); others can be answered
     │   └── NotRecordedError a replayed or scripted backend has no answer for a request
     ├── PluginError          a search, evaluator, task, checker or backend raised an exception of its own
@@ -91,6 +92,15 @@ class BackendError(TreeagentError):
 
 class ModelError(BackendError):
     """A model could not be found, loaded or fetched."""
+
+
+class UnsupportedModelError(ModelError):
+    """The backend cannot run this model, which is whole: another backend may (:attr:`Backend.fallback`)."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        """``reason`` is the part of the message that says why, a clause without a full stop."""
+        self.reason = reason
+        super().__init__(message)
 
 
 class RequestRefusedError(BackendError):

@@ -3,11 +3,15 @@
 OpenMP keeps a team of threads for every thread that computes; as soon as teams together outnumber the cores, they sleep
 and wake at every product instead of waiting ready (measured: passes of 30 ms took 40). So all models run in one thread,
 and two backends of one process do not slow each other down.
+
+A forked process has none of its parent's threads, so it starts one of its own. Backends that were idle at the fork go
+on there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -46,3 +50,13 @@ def run(function: Callable[[], Result]) -> Result:
 
 def _begin() -> None:
     _thread.runs_models = True
+
+
+def _forget() -> None:
+    """Forget the thread of the parent of this process, and a lock that it may have held."""
+    global _executor, _creation  # one of each for the process
+    _executor, _creation = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -39,12 +39,18 @@ class NamedModel:
 
 
 def cache_folder() -> Path:
-    """Where fetched models are kept: $TREEAGENT_CACHE, $XDG_CACHE_HOME/treeagent or ~/.cache/treeagent."""
+    """Where fetched models are kept: $TREEAGENT_CACHE, $XDG_CACHE_HOME/treeagent or ~/.cache/treeagent.
+
+    Without any of them a path that cannot exist: nothing is kept, and a fetch is an error.
+    """
     if own := os.environ.get("TREEAGENT_CACHE"):
         return Path(own)
     if shared := os.environ.get("XDG_CACHE_HOME"):
         return Path(shared) / "treeagent"
-    return Path.home() / ".cache" / "treeagent"
+    try:
+        return Path.home() / ".cache" / "treeagent"
+    except RuntimeError:  # neither $HOME nor an entry of the user, as in a container
+        return Path(os.devnull) / "treeagent"
 
 
 def list_models() -> list[NamedModel]:

@@ -10,10 +10,12 @@ from treeagent.reply import Reply, Round, Scores
 from treeagent.request import Request, ScoreRequest
 
 from ..local.base import LocalBackend
+from ..models import catalog
 from .builder import EngineBuilder, EngineParts
 from .config import EngineConfig
 from .drafters.base import Drafter
 from .engine_core import EngineCore
+from .executor.architecture import check_files
 from .executor.weights import WeightCache
 
 
@@ -45,6 +47,7 @@ class SeedBackend(LocalBackend):
     """
 
     name = "seed"
+    fallback = "transformers"
     options: ClassVar = {
         **LocalBackend.options,
         "draft": str,
@@ -146,6 +149,10 @@ class SeedBackend(LocalBackend):
         other = type(self)(model, **(self.option_values() | {"drafter": self.config.drafter}))
         other._use(self.builder)
         return other
+
+    def check_model(self) -> None:
+        """See :class:`treeagent.Backend`; a model whose texts a sliding window would limit is left to the fallback."""
+        check_files(catalog.resolve(self.model), self.model)
 
     def load(self) -> None:
         """Load the models and measure their passes now rather than at the first request. Raises ModelError."""

@@ -72,20 +72,21 @@ def evaluate(
         arguments.check_writable(plot, "--plot")
 
     from ..evaluation.outcomes import read
-    from ..evaluation.run import FILE, JOURNALS, Evaluation, open_outcomes, settings_of
+    from ..evaluation.run import FILE, JOURNALS, Evaluation, open_outcomes, recorded_backend, settings_of
     from ..evaluation.summary import compared, summary
     from ..runtime.agent import Agent
     from ..taskfile import dataset
     from . import eval_report
     from .eval_progress import eval_progress
+    from .metrics_text import backends
 
     task = run.load_task(search.task)
     problems = dataset.load(task, start, None if limit is None else start + limit, data_file)
     others = None if against is None else read(against / FILE)[1].values()
     agent = Agent(
-        task, search.search, backend=backend.backend, model=backend.model, evaluator=search.evaluator,
-        evaluator_model=backend.evaluator_model, options=options, seed=run.seed, budget=budget,
-        legality=not run.no_legality, allow_code=run.allow_code, fsync=fsync,
+        task, search.search, backend=backend.backend or recorded_backend(out), model=backend.model,
+        evaluator=search.evaluator, evaluator_model=backend.evaluator_model, options=options, seed=run.seed,
+        budget=budget, legality=not run.no_legality, allow_code=run.allow_code, fsync=fsync,
     )  # fmt: skip
     agent.find_models()
     settings = settings_of(agent, problems, seed=run.seed, budget=budget)
@@ -102,7 +103,7 @@ def evaluate(
     if plot is not None:
         _draw(plot, title, outcomes, total)
     if output.as_json:
-        report = {"settings": settings, **total.to_json()}
+        report = {"settings": store.settings, **total.to_json()}
         report |= {
             "rows_without_gold": problems.ungraded,
             "at_once": at_once,
@@ -112,7 +113,8 @@ def evaluate(
         report["against"] = None if comparison is None else {"folder": str(against), **asdict(comparison)}
         typer.echo(strict(report))
     else:
-        echo(eval_report.report(title, total, this_run.seconds, this_run.engine))
+        titles = [f"{task.name}, {search.search}", *backends(store.settings)]
+        echo(eval_report.report("\n".join(titles), total, this_run.seconds, this_run.engine))
         if problems.ungraded:
             echo(f"{problems.ungraded:,} of {len(problems.rows):,} rows have no gold answer")
         if against is not None:

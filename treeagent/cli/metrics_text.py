@@ -27,6 +27,19 @@ def paragraph(title: str, figures: Mapping[str, Any]) -> list[str]:
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
+def backends(settings: Mapping[str, Any]) -> list[str]:
+    """A line on the backend that ran and its model, and one on the evaluator's where that is recorded by itself."""
+    lines = []
+    for title, key in (("backend", "backend"), ("evaluator's backend", "evaluator_model")):
+        if isinstance(ran := settings.get(key), Mapping):
+            first = ran.get("instead_of")
+            why = "" if first is None else f", as {first['name']} cannot run it: {first['reason']}"
+            lines.append(f"{title} {ran['name']}" + (f", model {ran['model']}" if ran["model"] else "") + why)
+        elif ran is not None:
+            lines.append(f"evaluator's model {ran}")
+    return lines
+
+
 class Lost(Protocol):
     """Counts of what a model's completions did not give."""
 

@@ -38,11 +38,22 @@ class SearchOptions:
 class BackendOptions:
     """The backend of a command that runs only one."""
 
-    backend: Annotated[str, typer.Option("--backend", "-b", help="A registered backend, or module:Class.")] = (
-        "transformers"
-    )
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            "--backend",
+            "-b",
+            help="A registered backend, or module:Class. Default: seed, and transformers for a model that seed cannot "
+            "run.",
+        ),
+    ] = None
     model: arguments.ModelName = None
     evaluator_model: arguments.EvaluatorModel = None
+
+    @property
+    def label(self) -> str:
+        """What is loaded, for the progress view."""
+        return " ".join(filter(None, (self.backend, self.model))) or "the model"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

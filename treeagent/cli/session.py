@@ -18,7 +18,7 @@ from ..stop_signals import STOP_SIGNALS
 from ..text import lines as split_lines
 from ..text import strip_breaks
 from .arguments import say
-from .metrics_text import paragraph
+from .metrics_text import backends, paragraph
 
 if TYPE_CHECKING:
     from ..runtime.agent import Agent
@@ -87,6 +87,7 @@ def _bill(result: Result) -> list[str]:
     ended = "" if result.ended == "finished" else f"Stopped early: {_WHY.get(result.ended, result.ended)}."
     return [
         *([ended] if ended else []),
+        *backends(result.settings),
         f"{usage.calls:,} calls, {prompt} prompt + {completion} completion tokens, {result.seconds:.1f} s, "
         f"dollars {dollars}",
         f"{counts.thoughts:,} thoughts, {counts.duplicates:,} duplicates merged, {counts.illegal:,} illegal dropped, "

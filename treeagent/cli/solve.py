@@ -54,7 +54,7 @@ def solve(
     journals = _journal_paths(journal, len(inputs))
     progress = view(quiet=output.quiet, live=live)
     with progress:
-        progress.begin(f"loading {backend.backend} {backend.model or ''}".rstrip())
+        progress.begin(f"loading {backend.label}")
         agent = Agent(
             search.task, search.search, backend=backend.backend, model=backend.model, evaluator=search.evaluator,
             evaluator_model=backend.evaluator_model, options=options, variables=variables, seed=run.seed,

@@ -86,6 +86,8 @@ class Outcomes:
         """Begin a file, or continue one with equal ``settings``. Raises JournalError."""
         self.path = path
         self.known: dict[int, Outcome] = {}
+        self.settings = settings
+        """Those of the first line."""
         header = {"type": "eval", "format": FORMAT, "settings": settings}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,12 +102,12 @@ class Outcomes:
 
     def _begin(self, header: dict[str, Any]) -> None:
         """Write the first line, or read the file and cut off a torn last line. Raises JournalError and OSError."""
-        if jsonl.torn_at_once(self.path, '{"type": "eval", '):
+        if torn_at_once(self.path):
             self._file.truncate(0)
             jsonl.append(self._file, header)
             return
-        recorded, self.known, end = read(self.path)
-        _check_settings(self.path, recorded, json.loads(json.dumps(header["settings"])))
+        self.settings, self.known, end = read(self.path)
+        _check_settings(self.path, self.settings, json.loads(json.dumps(header["settings"])))
         self._file.truncate(end)
         self._file.seek(end)
 
@@ -125,6 +127,11 @@ class Outcomes:
     def close(self) -> None:
         """Close the file."""
         file_lock.close(self._file)
+
+
+def torn_at_once(path: Path) -> bool:
+    """Whether a file holds no whole line of an evaluation. Raises OSError."""
+    return jsonl.torn_at_once(path, '{"type": "eval", ')
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[int, Outcome], int]:
@@ -160,6 +167,8 @@ def _outcome(record: dict[str, Any], place: str) -> Outcome:
 def _check_settings(path: Path, recorded: dict[str, Any], settings: dict[str, Any], where: str = "") -> None:
     """Raise JournalError at the first setting in which two evaluations differ."""
     for key in dict.fromkeys((*recorded, *settings)):
+        if key == "instead_of":  # why the backend was chosen, which no outcome depends on
+            continue
         before, now = recorded.get(key), settings.get(key)
         if same_value(before, now):
             continue

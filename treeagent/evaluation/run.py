@@ -18,7 +18,7 @@ from ..runtime.budget import Budget
 from ..runtime.result import Result
 from ..stop_signals import STOP_SIGNALS
 from ..taskfile.dataset import Data, DataRow
-from .outcomes import Outcome, Outcomes
+from .outcomes import Outcome, Outcomes, read, torn_at_once
 
 T = TypeVar("T")
 
@@ -158,6 +158,19 @@ def settings_of(agent: Agent, problems: Data, *, seed: int, budget: Budget) -> d
         "task": agent.task.name, "task_text": agent.task.digest,
         "data": {"rows": [row.number for row in problems.rows], "digest": problems.digest},
     }  # fmt: skip
+
+
+def recorded_backend(folder: Path | None) -> str | None:
+    """The backend that an evaluation was begun with where its user named none; None for one that is not begun.
+
+    Only the default backend and its fallback count: any other is named by the user who continues. Raises JournalError.
+    """
+    path = None if folder is None else folder / FILE
+    if path is None or not path.exists() or torn_at_once(path):
+        return None
+    backend = read(path)[0].get("backend")
+    name = backend.get("name") if isinstance(backend, dict) else None
+    return name if name in factory.default_backends() else None
 
 
 def open_outcomes(folder: Path, settings: dict[str, Any]) -> Outcomes:

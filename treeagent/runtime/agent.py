@@ -27,10 +27,12 @@ class Agent:
     Args:
         task: a registered name, a path to a YAML file, ``module:Class`` (with ``allow_code``), or a Task.
         search: a registered name (``bfs``), ``module:Class``, or a Search.
-        backend: a registered name, ``module:Class``, or a Backend.
+        backend: a registered name, ``module:Class``, or a Backend. None: ``seed``, and ``transformers`` for a model
+            that ``seed`` cannot run, which a warning of the logger ``treeagent`` says and :attr:`settings` record.
         model: a model of the backend; its own default when None.
         evaluator_model: another model for the evaluator's requests, on a backend of the same kind (``seed`` shares its
-            draft model between the two), or a Backend for them; None: the generator's.
+            draft model between the two; without a named backend each model has the one that can run it), or a Backend
+            for them; None: the generator's.
         evaluator: a registered name, ``module:Class``, or an Evaluator; the task's own choice when None.
         options: options by name; the prefixes ``evaluator.`` and ``backend.`` reach those two, and
             ``sampling.ROLE.FIELD`` changes how the completions of a role are drawn.
@@ -50,7 +52,7 @@ class Agent:
         task: str | Path | Task,
         search: str | Search = "bfs",
         *,
-        backend: str | Backend = "transformers",
+        backend: str | Backend | None = None,
         model: str | None = None,
         evaluator: str | Evaluator | None = None,
         evaluator_model: str | Backend | None = None,
@@ -116,9 +118,9 @@ class Agent:
         )  # fmt: skip
 
     def find_models(self) -> None:
-        """Load a backend whose model only loading shows, so that :attr:`settings` name it. Raises BackendError."""
+        """Load a backend where only loading shows what runs, so that :attr:`settings` name it. Raises BackendError."""
         for used in dict.fromkeys((self.backend, self.judging)):
-            if used.model is None:
+            if factory.shown_by_loading(used):
                 used.load()
         factory.name_models(self.settings, self.backend, self.judging)
 
@@ -193,6 +195,7 @@ class Agent:
         )
         version = run.settings.task_version
         agent = cls(run.settings.task, run.settings.search.name, allow_code=allow_code, **{**arguments, **changes})
+        factory.keep_reasons(agent.settings, run.settings)
         if agent.settings["task_version"] != version:
             raise ConfigError(
                 f"the journal was written with version {version} of task {agent.task.name!r}, "

@@ -18,7 +18,11 @@ from ..search import Search
 from ..task import Task
 from ..taskfile import loader
 from .budget import Budget
-from .journal_schema import BackendSettings, NamedSettings, RecordedRun
+from .fallback_backend import FallbackBackend
+from .journal_schema import BackendSettings, NamedSettings, RecordedRun, RunSettings
+
+DEFAULT_BACKEND = "seed"
+"""The backend where the user names none; its :attr:`Backend.fallback` runs the models that it cannot run."""
 
 
 def agent_arguments(
@@ -46,10 +50,10 @@ def agent_arguments(
     if opens_backend:
         confirmed = _confirmed(source, "backend", settings.backend, repeated)
         options |= {f"backend.{key}": value for key, value in confirmed.items()}
-        arguments = {"backend": settings.backend.name, "model": settings.backend.model}
+        arguments = {"backend": _name_of(settings.backend), "model": settings.backend.model}
     if isinstance(judging, BackendSettings):
         confirmed = _confirmed(source, "evaluator_model", judging, repeated)
-        judging_backend: str | Backend | None = open_backend(judging.name, judging.model, confirmed)
+        judging_backend: str | Backend | None = open_backend(_name_of(judging), judging.model, confirmed)
     else:
         judging_backend = judging
     if unused := [f"{part}.{name}" for part, values in repeated.items() for name in values]:
@@ -67,6 +71,11 @@ def agent_arguments(
         "budget": Budget(**run.budget.model_dump()),
         "legality": settings.legality,
     }
+
+
+def _name_of(backend: BackendSettings) -> str | None:
+    """The name that opens a recorded backend again; None for the default one where it had not loaded its model yet."""
+    return None if backend.name == DEFAULT_BACKEND and backend.fallback is not None else backend.name
 
 
 def _by_part(trusted: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -128,8 +137,10 @@ def open_plugin(kind: str, plugin: Any, options: dict[str, Any]) -> Any:
     return plugin
 
 
-def open_backend(backend: str | Backend, model: str | None, options: dict[str, Any]) -> Backend:
-    """A backend from its name; an object is returned as it is. Raises ConfigError."""
+def open_backend(backend: str | Backend | None, model: str | None, options: dict[str, Any]) -> Backend:
+    """A backend from its name; an object is returned as it is, and None is the default. Raises ConfigError."""
+    if backend is None:
+        return _open_default(model, options)
     if isinstance(backend, Backend):
         if model is not None or options:
             raise ConfigError("the backend is given as an object, so model and backend options belong to the object")
@@ -140,6 +151,29 @@ def open_backend(backend: str | Backend, model: str | None, options: dict[str, A
         if not isinstance(opened, Backend):
             raise TypeError(f"open returned {type(opened).__name__}, expected a Backend")
     return _named(opened, backend)
+
+
+def default_backends() -> list[str]:
+    """What may run where the user names no backend: the default one, and its fallback where it has one."""
+    fallback = _class("backend", DEFAULT_BACKEND).fallback
+    return [DEFAULT_BACKEND, *([fallback] if fallback is not None else [])]
+
+
+def _open_default(model: str | None, options: dict[str, Any]) -> Backend:
+    """The default backend, which its fallback replaces where it cannot run the model. Raises ConfigError."""
+    _, *others = default_backends()
+    if not others:
+        return open_backend(DEFAULT_BACKEND, model, options)
+    [fallback] = others
+    try:
+        first = open_backend(DEFAULT_BACKEND, model, options)
+    except ConfigError as error:
+        try:
+            open_backend(fallback, model, options)
+        except ConfigError:
+            raise error from None
+        raise ConfigError(f"{error} The backend {fallback!r} takes these options; name it to use them.") from error
+    return FallbackBackend(first, fallback, lambda model: open_backend(fallback, model, options))
 
 
 def _named(backend: Backend, called: str) -> Backend:
@@ -203,11 +237,29 @@ def check_capabilities(backend: Backend, needs: frozenset[str], who: str, *, loa
         )
 
 
+def shown_by_loading(backend: Backend) -> bool:
+    """Whether only loading shows what runs: the name of its model, or which of two backends."""
+    return backend.model is None or (isinstance(backend, FallbackBackend) and not backend.settled)
+
+
 def name_models(settings: dict[str, Any], backend: Backend, judging: Backend) -> None:
-    """Write into the settings of an agent the names of models that only loading has shown."""
+    """Write into the settings of an agent what only loading has shown: models, and backends that replace others."""
+    replaced = any(isinstance(used, FallbackBackend) and used.refusal is not None for used in (backend, judging))
     for key, used in (("backend", backend), ("evaluator_model", judging)):
-        if isinstance(settings[key], dict) and settings[key]["model"] is None:
-            settings[key] = used.describe()
+        recorded = settings[key]
+        undecided = isinstance(recorded, dict) and (recorded["model"] is None or "fallback" in recorded)
+        if undecided or (isinstance(recorded, str) and replaced):  # a name alone is one on the generator's backend
+            settings[key] = description(used)
+
+
+def keep_reasons(settings: dict[str, Any], recorded: RunSettings) -> None:
+    """Write into the settings of an agent why the backends of its journal replaced others."""
+    for key, before in (("backend", recorded.backend), ("evaluator_model", recorded.evaluator_model)):
+        now = settings[key]
+        if not isinstance(before, BackendSettings) or before.instead_of is None:
+            continue
+        if isinstance(now, dict) and now["name"] == before.name:
+            settings[key] = {**now, "instead_of": before.instead_of.model_dump()}
 
 
 def meters(backend: Backend, judging: Backend) -> Callable[[], dict[str, Any]]:

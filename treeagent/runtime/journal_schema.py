@@ -214,12 +214,22 @@ class NamedSettings(BaseModel):
         return self
 
 
+class ReplacedBackend(_Form):
+    """The default backend where it could not run the model."""
+
+    name: str
+    reason: str
+
+
 class BackendSettings(_Form):
     """A backend, as :meth:`treeagent.Backend.describe` has it."""
 
     name: str
     model: str | None
     options: dict[str, Any]
+    fallback: str | None = None
+    """What would run a model that this one cannot run, in a line that was written before that was known."""
+    instead_of: ReplacedBackend | None = None
 
 
 class RunSettings(_Form):

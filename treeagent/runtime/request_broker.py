@@ -43,14 +43,14 @@ class RequestBroker:
     ) -> None:
         """``backends`` are the generator's and the evaluator's; ``where`` names the input in errors."""
         self._backends, self._ledger, self._known, self._emit = backends, ledger, known, emit
-        self._inside = [PluginBoundary("backend", backend.name, where) for backend in backends]
+        self._where = where
 
     async def complete(self, request: Request, role: str, thought: int, place: int = GENERATOR) -> tuple[str, Reply]:
         """The request's id, which a short budget may change, and its reply.
 
         Raises BudgetExhausted, RequestRefusedError, which the journal holds then, BackendError and PluginError.
         """
-        backend, inside = self._backends[place], self._inside[place]
+        backend, inside = self._at(place)
         with inside:
             copies = backend.prompt_copies(request)
         request, ticket = await self._ledger.admit(request, place, copies)
@@ -73,7 +73,7 @@ class RequestBroker:
 
     async def score(self, request: ScoreRequest, role: str, thought: int) -> tuple[str, Scores]:
         """The request's id and log-likelihoods from the evaluator's backend. Raises what :meth:`complete` raises."""
-        backend, inside = self._backends[EVALUATOR], self._inside[EVALUATOR]
+        backend, inside = self._at(EVALUATOR)
         with inside:
             copies = backend.prompt_copies(request)
         ticket = await self._ledger.admit_score(request, EVALUATOR, copies)
@@ -95,6 +95,11 @@ class RequestBroker:
         )
         self._emit(event)
         return request.id, scores
+
+    def _at(self, place: int) -> tuple[Backend, PluginBoundary]:
+        """The backend of a place, and the boundary that names it; which one runs may be known since the last load."""
+        backend = self._backends[place]
+        return backend, PluginBoundary("backend", backend.name, self._where)
 
     def _refuse_known(self, request: str) -> None:
         """Raises RequestRefusedError again for a request whose refusal the journal holds."""

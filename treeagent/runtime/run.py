@@ -104,8 +104,8 @@ class Run:
         self._began = time.monotonic()
         failure: TreeagentError | None = None
         try:
-            if all(used.model is not None for used in (self._setup.backend, self._setup.judging)):
-                self._begin()  # else loading shows the model, which the first line names
+            if not any(map(factory.shown_by_loading, (self._setup.backend, self._setup.judging))):
+                self._begin()  # else loading shows the model or the backend, which the first line names
             thought, ended = None, "finished"
             try:
                 thought = self._solved_at_start() or await self._search()

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -142,13 +143,14 @@ def _read(path: Path) -> CostTable | None:
 
 
 def _write(path: Path, table: CostTable) -> None:
+    part = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
         part.write_text(json.dumps({"tokens": table.tokens, "seconds": table.seconds, "rates": table.rates}))
         part.replace(path)
-    except OSError:
-        pass  # the next run measures again
+    except OSError:  # the next run measures again
+        with suppress(OSError):
+            part.unlink()
 
 
 def _processor(device: torch.device) -> str:
