@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from treeagent.reply import OnText
+
 RequestType = TypeVar("RequestType")
 
 QUIET_TURNS = 8
@@ -23,6 +25,8 @@ class PendingRequest(Generic[RequestType]):
 
     request: RequestType
     future: asyncio.Future[Any]
+    on_text: OnText | None = None
+    """Receives texts as they grow, in the loop's thread; None where the request is not streamed."""
     _cancelled: bool = False
 
     def is_wanted(self) -> bool:
@@ -79,12 +83,12 @@ class RequestQueue(Generic[RequestType]):
         self._submit = submit
         self._waiting: dict[asyncio.AbstractEventLoop, list[PendingRequest[RequestType]]] = {}
 
-    async def ask(self, request: RequestType) -> Any:
+    async def ask(self, request: RequestType, on_text: OnText | None = None) -> Any:
         """The reply to a request; a cancelled caller's request is dropped without effect on any other."""
         loop = asyncio.get_running_loop()
         for closed in [other for other in list(self._waiting) if other.is_closed()]:
             self._waiting.pop(closed, None)
-        pending = PendingRequest(request, loop.create_future())
+        pending = PendingRequest(request, loop.create_future(), on_text)
         if loop in self._waiting:
             self._waiting[loop].append(pending)
         else:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from treeagent.reasoning import DEFAULT_MARKS
-from treeagent.reply import Reply, Round, Scores
+from treeagent.reply import OnText, Reply, Round, Scores
 from treeagent.request import Request, ScoreRequest
 
 from ..local.base import LocalBackend
@@ -154,6 +154,10 @@ class SeedBackend(LocalBackend):
     async def generate(self, request: Request) -> Reply:
         """Complete a prompt. Raises BackendError."""
         return await self.core.generate(request)
+
+    async def stream(self, request: Request, on_text: OnText) -> Reply:
+        """As :meth:`generate`; texts are handed out after every round, those of beams when they are complete."""
+        return await self.core.generate(request, on_text)
 
     async def score(self, request: ScoreRequest) -> Scores:
         """Score continuations, which are tokenised together with the prompt. Raises BackendError."""

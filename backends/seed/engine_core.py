@@ -13,12 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 from treeagent.errors import BackendError, TreeagentError
-from treeagent.reply import Reply, Round, Scores
+from treeagent.reply import OnText, Reply, Round, Scores
 from treeagent.request import Request, ScoreRequest
 
 from ..local import model_thread
 from ..local.heap import trim_heap
 from ..local.request_queue import RequestQueue
+from ..local.text_streams import TextStreams
 from .builder import EngineParts
 from .config import EngineConfig
 from .draft_model import SharedDraftModel
@@ -55,6 +56,7 @@ class EngineCore:
         self._inbox: deque[EngineRequest] = deque()
         self._deferred: deque[Callable[[], None]] = deque()
         """Replies, which are delivered at the end of the round."""
+        self._streams = TextStreams()
         self._lock = threading.Lock()
         """Guards ``_inbox`` and ``_working``."""
         self._working = False
@@ -72,9 +74,9 @@ class EngineCore:
         with self._lock:
             return self._working
 
-    async def generate(self, request: Request) -> Reply:
-        """Complete a prompt. Raises BackendError."""
-        reply: Reply = await self._queue.ask(request)
+    async def generate(self, request: Request, on_text: OnText | None = None) -> Reply:
+        """Complete a prompt, and hand out its texts after every round if asked to. Raises BackendError."""
+        reply: Reply = await self._queue.ask(request, on_text)
         return reply
 
     async def score(self, request: ScoreRequest) -> Scores:
@@ -149,6 +151,7 @@ class EngineCore:
                 self._round(parts)
         except BaseException as error:  # noqa: BLE001  # the thread's boundary: the models could not be loaded
             self._fail_inbox(error)
+        self._streams.hand_out()
         while self._deferred:
             self._deferred.popleft()()
         with self._lock:
@@ -164,7 +167,7 @@ class EngineCore:
         """Turn the requests of the inbox into jobs."""
         for request in self._take_inbox():
             try:
-                for job in parts.jobs.jobs(request, self._deferred.append):
+                for job in parts.jobs.jobs(request, self._deferred.append, self._streams):
                     parts.scheduler.submit(job)
             except BaseException as error:  # noqa: BLE001  # the thread's boundary: this request fails alone
                 request.fail(self._backend_error(error))

@@ -12,6 +12,7 @@ from treeagent.request import Request, ScoreRequest
 from ...local.base import pairs, reply_of, samples, scores_of
 from ...local.beam_search import BeamSearch
 from ...local.request_queue import PendingRequest
+from ...local.text_streams import TextStreams
 from ...models.loader import Model
 from ...models.tokenizer import ChatTokenizer
 from ..verifiers.beam_coupled import BeamVerifier
@@ -33,12 +34,12 @@ class JobFactory:
         self._tokenizer, self._model = tokenizer, model
         self._beams, self._single_beam = beams, single_beam
 
-    def jobs(self, pending: EngineRequest, defer: Defer) -> Iterator[Job]:
+    def jobs(self, pending: EngineRequest, defer: Defer, streams: TextStreams) -> Iterator[Job]:
         """The jobs of a request. Raises BackendError for a request that makes no sense."""
         if isinstance(pending.request, ScoreRequest):
             yield from self._scoring(pending, pending.request, defer)
         else:
-            yield from self._generation(pending, pending.request, defer)
+            yield from self._generation(pending, pending.request, defer, streams)
 
     def _scoring(self, pending: EngineRequest, request: ScoreRequest, defer: Defer) -> Iterator[Job]:
         tokens = pairs(request, self._tokenizer, self._model)
@@ -53,8 +54,11 @@ class JobFactory:
         else:
             answer([0.0] * len(tokens))  # nothing to compute
 
-    def _generation(self, pending: EngineRequest, request: Request, defer: Defer) -> Iterator[Job]:
+    def _generation(
+        self, pending: EngineRequest, request: Request, defer: Defer, streams: TextStreams
+    ) -> Iterator[Job]:
         requested = samples(request, self._tokenizer, self._model, pending.is_wanted)
+        streams.add(pending, requested)
         unfinished = len(requested)
 
         def finished() -> None:
