@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 
 from treeagent.errors import BackendError, ConfigError
 from treeagent.reasoning import DEFAULT_MARKS
-from treeagent.reply import Reply, Scores
+from treeagent.reply import OnText, Reply, Scores
 from treeagent.request import Request, ScoreRequest
 
 from ..local import model_thread
@@ -16,6 +16,7 @@ from ..local.base import LocalBackend, Pairs, pairs, reply_of, samples, scores_o
 from ..local.heap import trim_heap
 from ..local.request_queue import PendingRequest
 from ..local.sample import Sample
+from ..local.text_streams import TextStreams
 from ..models.loader import Model
 from .batcher import Batcher
 from .beam_generate import decode_beams
@@ -61,6 +62,11 @@ class TransformersBackend(LocalBackend):
         reply: Reply = await self._batcher.ask(request)
         return reply
 
+    async def stream(self, request: Request, on_text: OnText) -> Reply:
+        """As :meth:`generate`; texts are handed out after every step, those of beams when they are complete."""
+        reply: Reply = await self._batcher.ask(request, on_text)
+        return reply
+
     async def score(self, request: ScoreRequest) -> Scores:
         """Score continuations, which are tokenised together with the prompt. Raises BackendError."""
         scores: Scores = await self._batcher.ask(request)
@@ -85,19 +91,20 @@ class TransformersBackend(LocalBackend):
         text, model = self._tokenizer(), self._network()
         scorings: list[tuple[PendingRequest[Request | ScoreRequest], Pairs]] = []
         generations: dict[Sample, _Generation] = {}
+        streams = TextStreams()
         for pending in requests:
             try:
                 if isinstance(pending.request, ScoreRequest):
                     scorings.append((pending, pairs(pending.request, text, model)))
                 else:
-                    generation = _Generation(pending, samples(pending.request, text, model, pending.is_wanted))
+                    generation = _Generation(pending, samples(pending.request, text, model, pending.is_wanted), streams)
                     generations.update((sample, generation) for sample in generation.samples)
             except BackendError as error:  # this request fails alone
                 pending.fail(error)
         self._score(model, scorings)
         plain = [sample for sample in generations if sample.sampling.num_beams == 1]
         for chunk in _chunks(plain, self.max_batch):
-            decode(model, chunk, lambda sample: generations[sample].finished())
+            decode(model, chunk, lambda sample: generations[sample].finished(), streams.hand_out)
         for chunk in _by_beams([sample for sample in generations if sample.sampling.num_beams > 1], self.max_batch):
             decode_beams(model, chunk, lambda sample: generations[sample].finished())
 
@@ -111,15 +118,19 @@ class TransformersBackend(LocalBackend):
 class _Generation:
     """The samples of one request, which is answered when the last of them is complete."""
 
-    def __init__(self, pending: PendingRequest[Request | ScoreRequest], samples: list[Sample]) -> None:
+    def __init__(
+        self, pending: PendingRequest[Request | ScoreRequest], samples: list[Sample], streams: TextStreams
+    ) -> None:
         self.samples = samples
-        self._pending = pending
+        self._pending, self._streams = pending, streams
+        streams.add(pending, samples)
         self._unfinished = len(samples)
 
     def finished(self) -> None:
         """One more sample is complete."""
         self._unfinished -= 1
         if self._unfinished == 0:
+            self._streams.hand_out()  # before the reply
             self._pending.answer(reply_of(self.samples))
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from treeagent.errors import BackendError, TreeagentError
+from treeagent.reply import OnText
 
 from ..local import model_thread
 from ..local.request_queue import PendingRequest, RequestType, when_quiet
@@ -38,13 +39,13 @@ class Batcher(Generic[RequestType]):
         self._who = who
         self._queues: dict[asyncio.AbstractEventLoop, _LoopQueue[RequestType]] = {}
 
-    async def ask(self, request: RequestType) -> Any:
+    async def ask(self, request: RequestType, on_text: OnText | None = None) -> Any:
         """The answer to a request; a cancelled caller's request is dropped and has no effect on others."""
         loop = asyncio.get_running_loop()
         for other in [other for other in list(self._queues) if other.is_closed()]:
             self._queues.pop(other, None)
         queue = self._queues.setdefault(loop, _LoopQueue())
-        pending = PendingRequest(request, loop.create_future())
+        pending = PendingRequest(request, loop.create_future(), on_text)
         queue.waiting.append(pending)
         self._collect(loop, queue)
         try:
