@@ -163,6 +163,10 @@ class SeedBackend(LocalBackend):
         """Score continuations, which are tokenised together with the prompt. Raises BackendError."""
         return await self.core.score(request)
 
+    def raise_priority(self, request: Request | ScoreRequest) -> None:
+        """See :meth:`treeagent.Backend.raise_priority`; it holds from the next round on."""
+        self.core.raise_priority(request)
+
     async def aclose(self) -> None:
         """Wait for the last round, then free models, keys and values; the next request loads them again."""
         await self.core.aclose()

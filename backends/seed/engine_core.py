@@ -58,8 +58,10 @@ class EngineCore:
         """Replies, which are delivered at the end of the round."""
         self._streams = TextStreams()
         self._lock = threading.Lock()
-        """Guards ``_inbox`` and ``_working``."""
+        """Guards ``_inbox``, ``_working`` and ``_resting``."""
         self._working = False
+        self._resting = False
+        """Only early requests are left, and no round runs before the loops that await replies have taken the last."""
         self._trimmed = 0
         """Number of the round after which the heap was trimmed last."""
 
@@ -83,6 +85,11 @@ class EngineCore:
         """Score continuations. Raises BackendError."""
         scores: Scores = await self._queue.ask(request)
         return scores
+
+    def raise_priority(self, request: Request | ScoreRequest) -> None:
+        """Serve pending requests of this id like one of the given priority."""
+        if self._queue.early.raise_priority(request):
+            self._wake()
 
     def load(self) -> None:
         """Load the models and measure their passes. Raises ModelError."""
@@ -128,7 +135,8 @@ class EngineCore:
         """Queue requests, and start the rounds if none are running. Called from any event loop's thread."""
         with self._lock:
             self._inbox.extend(requests)
-            start, self._working = not self._working, True
+            start = not self._working or self._resting
+            self._working, self._resting = True, False
         if start:
             self._schedule_round()
 
@@ -152,16 +160,33 @@ class EngineCore:
         except BaseException as error:  # noqa: BLE001  # the thread's boundary: the models could not be loaded
             self._fail_inbox(error)
         self._streams.hand_out()
+        replied = bool(self._deferred)
         while self._deferred:
             self._deferred.popleft()()
         with self._lock:
             self._working = bool(self._inbox) or (self.parts is not None and self.parts.scheduler.busy)
-            more = self._working
+            self._resting = replied and self._only_early() and self._queue.call_when_quiet(self._wake)
+            more = self._working and not self._resting
         if more:
             self._schedule_round()
-        elif self.parts is not None and abs(self.parts.scheduler.counters.rounds - self._trimmed) >= TRIM_ROUNDS:
+        elif (
+            not self._working
+            and self.parts is not None
+            and abs(self.parts.scheduler.counters.rounds - self._trimmed) >= TRIM_ROUNDS
+        ):
             self._trimmed = self.parts.scheduler.counters.rounds
             trim_heap()
+
+    def _only_early(self) -> bool:
+        """Whether a search that has just had a reply may ask for more than what is left, which was sent early."""
+        return not self._inbox and self.parts is not None and self.parts.scheduler.only_early
+
+    def _wake(self) -> None:
+        """Run rounds again; nothing if they are running. May be called from any thread."""
+        with self._lock:
+            start, self._resting = self._resting, False
+        if start:
+            self._schedule_round()
 
     def _admit(self, parts: EngineParts) -> None:
         """Turn the requests of the inbox into jobs."""
@@ -192,6 +217,7 @@ class EngineCore:
     def _release(self) -> bool:
         """Free the models unless there is work; whether they are free."""
         if self.working:
+            self._wake()  # a loop that was to do so may be closed
             return False
         self.parts = None
         self._draft.release()

@@ -199,6 +199,7 @@ class BackendContract:
         if "seed" not in backend.capabilities:
             return
         scorings = self.scorings if "score" in backend.capabilities else ()
+        everything: list[Request | ScoreRequest] = [*self.requests, *scorings]
 
         async def run() -> None:
             plain = [await backend.generate(request) for request in self.requests]
@@ -213,10 +214,8 @@ class BackendContract:
                 scored = [asyncio.ensure_future(backend.score(request)) for request in early_scorings]
                 await asyncio.sleep(0)
                 if raised:
-                    for request in early:
-                        backend.raise_priority(request)
-                    for scoring in early_scorings:
-                        backend.raise_priority(scoring)
+                    for wanted in everything:
+                        backend.raise_priority(wanted)
                 assert await asyncio.gather(*certain) == plain[::2]
                 assert await asyncio.gather(*guesses) == plain
                 assert list(map(_rounded, await asyncio.gather(*scored))) == list(map(_rounded, scores))

@@ -45,12 +45,15 @@ class JobFactory:
         tokens = pairs(request, self._tokenizer, self._model)
         continuations = [continuation for _, continuation in tokens]
 
+        def priority() -> float:
+            return pending.priority
+
         def answer(sums: list[float]) -> None:
             scores = scores_of(tokens, sums)
             defer(lambda: pending.answer(scores))
 
         if any(continuations):
-            yield ScoreJob(tokens[0][0], continuations, answer, pending.fail, pending.is_wanted)
+            yield ScoreJob(tokens[0][0], continuations, answer, pending.fail, pending.is_wanted, priority)
         else:
             answer([0.0] * len(tokens))  # nothing to compute
 
@@ -68,9 +71,12 @@ class JobFactory:
                 reply = reply_of(requested)
                 defer(lambda: pending.answer(reply))
 
+        def priority() -> float:
+            return pending.priority
+
         for sample in requested:
             if sample.sampling.num_beams > 1:
                 run = BeamSearch(sample, self._model.eos)
-                yield BeamJob(run, self._beams, finished, pending.fail, single=self._single_beam)
+                yield BeamJob(run, self._beams, finished, pending.fail, priority, single=self._single_beam)
             else:
-                yield DecodeJob(sample, self._model.eos, finished, pending.fail)
+                yield DecodeJob(sample, self._model.eos, finished, pending.fail, priority)
