@@ -32,6 +32,8 @@ class PendingRequest(Generic[RequestType]):
     """Receives texts as they grow, in the loop's thread; None where the request is not streamed."""
     priority: float = field(init=False)
     """As of the request, until it is raised."""
+    texts: dict[int, str] = field(default_factory=dict)
+    """What was handed out of each completion; used by the thread that hands out."""
     _cancelled: bool = False
 
     def __post_init__(self) -> None:

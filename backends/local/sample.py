@@ -139,13 +139,12 @@ class TextReader:
         """``own`` takes the tokens of a sample that has no ``text`` of its own, as nothing stops it."""
         self._sample, self._text, self._own, self._thinking = sample, text, own, thinking
         self._pushed = 0  # tokens that ``own`` has taken
-        self._last = ""
         self._tokens = 0
 
     def read(self, index: int) -> Partial | None:
         """What the sample has, as completion number ``index``; None where nothing was added since the last call.
 
-        The last one has the whole text. None, too, from where thinking takes back what was read.
+        The last one has the whole text.
         """
         sample, completion = self._sample, self._sample.completion
         tokens = len(sample.tokens) + sample.other_tokens
@@ -153,9 +152,6 @@ class TextReader:
             return None
         self._tokens = tokens
         text = self._stable() if completion is None else completion.text
-        if not text.startswith(self._last):
-            return None
-        self._last = text
         return Partial(index, text, tokens, whole=completion is not None)
 
     def _stable(self) -> str:

@@ -55,8 +55,14 @@ class _RequestText:
         return self.pending.is_wanted() and bool(self._readers)
 
     def read(self) -> list[Partial]:
-        """What was added since the last call."""
-        parts = [part for index, reader in self._readers.items() if (part := reader.read(index)) is not None]
+        """What was added since the last call; nothing where thinking takes back what was handed out.
+
+        Nothing, too, of a text that is generated again, before there is more of it than the first time.
+        """
+        known = self.pending.texts
+        read = [part for index, reader in self._readers.items() if (part := reader.read(index)) is not None]
+        parts = [part for part in read if part.text.startswith(known.get(part.sample, ""))]
+        known.update((part.sample, part.text) for part in parts)
         for index in [index for index in self._readers if self._samples[index].completion is not None]:
             del self._readers[index]
         return parts

@@ -17,12 +17,10 @@ from .metrics import Counters
 class Admission:
     """The queued and live jobs of one target. Jobs that were sent early are apart, and take nothing from the others."""
 
-    def __init__(
-        self, runner: ModelRunner, speculator: Speculator, counters: Counters, *, max_rows: int, serial: bool
-    ) -> None:
-        """``serial``: one job at a time."""
+    def __init__(self, runner: ModelRunner, speculator: Speculator, counters: Counters, max_rows: int) -> None:
+        """``max_rows`` as in :class:`..config.ResearchOptions`."""
         self._runner, self._speculator, self._counters = runner, speculator, counters
-        self.max_rows = 1 if serial else max_rows
+        self.max_rows = max_rows
         self.waiting: deque[Job] = deque()
         self.live: list[Job] = []
         """In order of admission."""
@@ -66,17 +64,21 @@ class Admission:
             self.early.live.append(self.live.pop(0))  # others have come
             self._full = False
 
-    def admit(self) -> None:
-        """First come, first served, as far as rows and memory go; without any, the likeliest early one."""
+    def admit(self, *, serial: bool = False) -> None:
+        """First come, first served, as far as rows and memory go; without any, the likeliest early one.
+
+        ``serial``: one job at a time.
+        """
+        most = 1 if serial else self.max_rows
         if not self.live and not self.waiting and (best := self.early.take_best()) is not None:
             self.waiting.append(best)
-        while self.waiting and self._has_room():
+        while self.waiting and self._has_room(most):
             job = self.waiting.popleft()
             self.live.append(job)  # from here on it fails with the round, or it would fail the next one too
             if not job.branches and not self._join(job):
                 break
         if not self._full:
-            self.early.admit(self.live, self._speculator.cost, self.max_rows)
+            self.early.admit(self.live, self._speculator.cost, most)
 
     def _join(self, job: Job) -> bool:
         """Give memory to the last live job, which is queued again or fails where there is none; False: stop here."""
@@ -98,10 +100,10 @@ class Admission:
             self._counters.add_prompt(branch.length, branch.reused)
         return True
 
-    def _has_room(self) -> bool:
+    def _has_room(self, most: int) -> bool:
         """Whether the next queued job may join: the only job always may, however many branches it needs."""
         rows = sum(job.rows for job in self.live)
-        return not self.live or (not self._full and rows + self.waiting[0].rows <= self.max_rows)
+        return not self.live or (not self._full and rows + self.waiting[0].rows <= most)
 
     def make_room(self) -> None:
         """Ensure that every live branch can take its next token, and any drafts of it that must not be dropped.

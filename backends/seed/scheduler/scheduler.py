@@ -51,7 +51,7 @@ class Scheduler:
         self.policy = policy
         self.chunk = chunk
         self.counters = Counters()
-        self.jobs = Admission(runner, speculator, self.counters, max_rows=max_rows, serial=policy == "serial")
+        self.jobs = Admission(runner, speculator, self.counters, max_rows)
 
     def submit(self, job: Job) -> None:
         """Queue a job; it fails at once when it could never fit into memory."""
@@ -76,7 +76,7 @@ class Scheduler:
         """One round. After an exception :meth:`fail` must be called: the jobs in it are lost."""
         timer = RoundTimer(self.runner, self.speculator)
         self.jobs.sort()
-        self.jobs.admit()
+        self.jobs.admit(serial=self.policy == "serial")
         if self.live:
             self._pass()
         timer.stop(self.counters)
