@@ -24,11 +24,11 @@ from .loop_thread import run_in_thread
 from .metrics import ClientMetrics
 from .options import check, checked_url, is_azure, read_key
 from .retry import RetryClock
+from .slots import Urgencies
 
 if TYPE_CHECKING:
     from .client import Arrived, Client
     from .dialect import RequestDialect
-    from .drawing import DrawPlan
     from .probe import Server
     from .protocol import Answer
     from .tokens import TokenCache
@@ -94,6 +94,7 @@ class OpenAIBackend(Backend):
         self._server_info: Server | None = None
         self._probe_locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
         self._separate_samples = deterministic  # one request for each sample
+        self._urgencies = Urgencies()
         self._dialect: RequestDialect | None = None
         self._label_tokens: TokenCache | None = None
 
@@ -155,29 +156,36 @@ class OpenAIBackend(Backend):
 
     async def generate(self, request: Request) -> Reply:
         """Complete a prompt. Raises BackendError."""
-        return await self._complete(request, None)
+        with self._urgencies.serving(request):
+            return await self._complete(request, None)
 
     async def stream(self, request: Request, on_text: OnText) -> Reply:
         """As :meth:`generate`, with the server's events; a server that sends none is asked for whole replies."""
-        return await self._complete(request, on_text)
+        with self._urgencies.serving(request):
+            return await self._complete(request, on_text)
+
+    def raise_priority(self, request: Request | ScoreRequest) -> None:
+        """See :meth:`treeagent.Backend.raise_priority`."""
+        self._urgencies.raise_priority(request)
 
     async def _complete(self, request: Request, on_text: OnText | None) -> Reply:
         if request.n < 1:
             raise BackendError(f"a request must ask for at least 1 completion, not {request.n}")
-        from .drawing import DrawPlan  # noqa: PLC0415  # httpx is imported with it
+        from .drawing import DrawPlan, draw  # noqa: PLC0415  # httpx is imported with it
 
         server = await self._server()
+        dialect = self._request_dialect() if self.stop_strings == "auto" else None
         # All greedy samples are equal; vLLM refuses to draw two of them.
         count = request.n if request.sampling.temperature > 0 else 1
         samples: list[Completion] = []
         costs: list[Usage] = []
         one_request = count > 1 and server.kind.samples_together and not self._separate_samples
         if one_request:
-            samples, cost = await self._draw(request, server, DrawPlan(count, 0, on_text))
+            samples, cost = await draw(request, server, self._post, DrawPlan(count, 0, on_text), dialect)
             costs.append(cost)
         rest = range(len(samples), count)
         for drawn, cost in await aio.gather(
-            self._draw(request, server, DrawPlan(1, sample, on_text)) for sample in rest
+            draw(request, server, self._post, DrawPlan(1, sample, on_text), dialect) for sample in rest
         ):
             samples += drawn[:1]
             costs.append(cost)
@@ -200,16 +208,10 @@ class OpenAIBackend(Backend):
         if self._label_tokens is None:
             self._label_tokens = TokenCache()
         tops = self.top_logprobs or server.kind.top_logprobs
-        scores, missing = await score(request, server, tops, self._ask, self._label_tokens)
+        with self._urgencies.serving(request):
+            scores, missing = await score(request, server, tops, self._ask, self._label_tokens)
         self._metrics.count("labels_out_of_reach", missing)
         return scores
-
-    async def _draw(self, request: Request, server: Server, plan: DrawPlan) -> tuple[list[Completion], Usage]:
-        """Draw samples; none where they are to be drawn together and the server refuses that. Raises BackendError."""
-        from .drawing import draw  # noqa: PLC0415
-
-        dialect = self._request_dialect() if self.stop_strings == "auto" else None
-        return await draw(request, server, self._post, plan, dialect)
 
     async def _ask(self, path: str, body: dict[str, Any]) -> Answer:
         """Send a body with the model's name and return the reply. Raises BackendError."""

@@ -21,6 +21,7 @@ from .event_stream import CONTENT_TYPE, EventStream, read_events
 from .metrics import ClientMetrics
 from .proxies import ServerProxy, proxy_for
 from .retry import RetryClock, TransientError, back_off
+from .slots import Slots
 
 Arrived: TypeAlias = "Callable[[EventStream], None]"
 
@@ -50,7 +51,7 @@ class _Session:
     """Connections and slots of one event loop."""
 
     client: httpx.AsyncClient
-    slots: asyncio.Semaphore
+    slots: Slots
     holder: AsyncGenerator[None, None]
 
 
@@ -130,7 +131,8 @@ class Client:
             left = limits.patience - (clock.monotonic() - began)
             return await self._attempt(session, HttpRequest(method, url, body, arrived), left)
 
-        async with session.slots:
+        async def attempts() -> dict[str, Any]:
+            nonlocal began
             began = clock.monotonic()  # the wait for a slot does not count
             try:
                 return await retrying(attempt)
@@ -145,6 +147,8 @@ class Client:
             except BackendError:
                 self._metrics.count("failed")
                 raise
+
+        return await session.slots.run(attempts)
 
     async def aclose(self) -> None:
         """Close the connections of this event loop."""
@@ -244,7 +248,7 @@ class Client:
         # asyncio.run closes asynchronous generators before it closes their loop, and the connections with this one.
         holder = _until_closed(client)
         await anext(holder)  # does not suspend: no other task of this loop can come between
-        session = _Session(client, asyncio.Semaphore(self._limits.concurrency), holder)
+        session = _Session(client, Slots(self._limits.concurrency), holder)
         with self._lock:
             self._sessions[loop] = session
         return session
