@@ -1,12 +1,12 @@
 """Jobs whose results may turn out not to be wanted, as their requests were sent before a search asked for them.
 
 They take part in a pass where that pays: an early row is taken in while the time that it adds to the pass is less than
-what its token saves, times the chance that it is wanted. A token that is there already saves the other rows' share of a
-later pass, t(R) / R of R rows; on one row that is a whole pass, on many hardly more than the row itself adds. All early
-rows together lengthen a pass by half at most, as chances may be estimated wrongly. Drafts of the other rows are decided
-first, and early rows have none; their prompts are computed in chunks that keep to the same rule. A job that is not
-taken in keeps its keys and values until memory is needed. Where no other job is live, the likeliest early one takes the
-place of one, see :class:`.admission.Admission`.
+what its token saves, times the chance that it is wanted. A token that is there already saves a row's share of a later
+pass, t(R) / R of R rows that are certain: beside one row a whole pass, beside many hardly more than the row itself adds.
+All early rows together lengthen a pass by half at most, as chances may be estimated wrongly. Drafts of the other rows
+are decided first; those of early rows, and chunks of their prompts, keep to the same rule. A job that is not taken in
+keeps its keys and values until memory is needed. Where no other job is live, the likeliest early one takes the place of
+one, see :class:`.admission.Admission`.
 """
 
 from __future__ import annotations
@@ -96,8 +96,13 @@ class EarlyJobs:
                 spare.add(job.rows, job.width)
                 held += job.width
 
-    def take_in(self, ready: Sequence[Job], prefill: PrefillChunk, cost: PassCost, max_rows: int) -> list[Job]:
-        """The early jobs that the next pass verifies beside ``ready`` ones; adds prompts to ``prefill``."""
+    def take_in(
+        self, ready: Sequence[Job], prefill: PrefillChunk, cost: PassCost, max_rows: int
+    ) -> tuple[list[Job], Spare]:
+        """The early jobs that the next pass verifies beside ``ready`` ones, and the time that is left for their drafts.
+
+        Their prompts are added to ``prefill``.
+        """
         branches = sum(len(job.branches) for job in ready)
         held = sum(job.width + sum(job.drafted) for job in ready)
         spare = Spare(cost, branches, len(prefill.spans) + branches, prefill.tokens + held)
@@ -118,7 +123,7 @@ class EarlyJobs:
                 started.add(job)
         self._counters.add_early(len(chosen), sum(1 for job in self._running - started if job in self.live))
         self._running = started
-        return chosen
+        return chosen, spare
 
     def _likeliest(self, spare: Spare, max_rows: int) -> Iterator[Job]:
         """The jobs that pay, likeliest first, as long as ``spare`` grows by those that are used."""
@@ -166,10 +171,15 @@ class Spare:
         self._seconds = self._after(0, 0)
         self._most = (1 + SLOWDOWN) * self._seconds
 
+    @property
+    def least_value(self) -> float:
+        """The least probability that a drafted node must have to pay."""
+        return (self._after(0, 1) - self._seconds) / self._saving
+
     def affords(self, rows: int, tokens: int, chance: float) -> bool:
-        """Whether so many rows with so many tokens pay."""
+        """Whether so many rows with so many tokens pay, or so many tokens more where there is no row."""
         seconds = self._after(rows, tokens)
-        return seconds <= self._most and seconds - self._seconds <= chance * self._saving * rows
+        return seconds <= self._most and seconds - self._seconds <= chance * self._saving * max(1, rows)
 
     def prompt(self, tokens: int, chance: float) -> int:
         """How many of a prompt's tokens pay."""

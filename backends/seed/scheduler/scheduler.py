@@ -18,10 +18,10 @@ from ..executor.logits import Logits
 from ..executor.model_runner import ModelRunner
 from ..executor.prefill import PrefillChunk
 from ..kv_cache.pool import Slots
-from ..records import NO_DRAFT
 from ..speculation.speculator import Speculator
 from ..verifiers.base import Verifier, log_probabilities
 from .admission import Admission
+from .early_drafts import draft_early
 from .jobs import Job, JobOutput
 from .memory import allocate
 from .metrics import Counters
@@ -100,8 +100,10 @@ class Scheduler:
         computed = set(prefill.ready)
         ready = self._draft([job for job in self.live if computed.issuperset(job.branches)])
         if self.jobs.early.busy and self.policy == "rounds":
-            early = self.jobs.early.take_in(ready, prefill, self.speculator.cost, self.jobs.max_rows)
-            ready = [*ready, *(self._without_draft(job) for job in early)]
+            early, spare = self.jobs.early.take_in(ready, prefill, self.speculator.cost, self.jobs.max_rows)
+            held = sum(job.reserved + sum(job.drafted) for job in (*ready, *early))
+            draft_early(early, spare, self.speculator, self.runner.forest.pool.room - held)
+            ready = [*ready, *early]
         slots = allocate(ready, self.live)
         segments = [part for job, own in zip(ready, slots, strict=True) for part in job.segments(own)]
         before = self.runner.seconds
@@ -124,12 +126,6 @@ class Scheduler:
         for job, own in zip(drafting, drafts, strict=False):  # none without a drafter
             job.take_drafts(own)
         return ready if together else sorted(ready, key=lambda job: job.last_round)[:1]
-
-    def _without_draft(self, job: Job) -> Job:
-        """The job, with empty drafts where drafts are made at all."""
-        if self.speculator.drafter is not None and job.sequences:
-            job.take_drafts([NO_DRAFT] * len(job.sequences))
-        return job
 
     def _commit(
         self, ready: Sequence[Job], slots: Sequence[list[Slots]], rows: Sequence[list[range]], logits: Logits
