@@ -2,7 +2,7 @@
 
 They take part in a pass where that pays: an early row is taken in while the time that it adds to the pass is less than
 what its token saves, times the chance that it is wanted. A token that is there already saves a row's share of a later
-pass, t(R) / R of R rows that are certain: beside one row a whole pass, beside many hardly more than the row itself adds.
+pass, t(R) / R of R rows that are certain: beside one row a whole pass, beside many hardly more than the row adds.
 All early rows together lengthen a pass by half at most, as chances may be estimated wrongly. Drafts of the other rows
 are decided first; those of early rows, and chunks of their prompts, keep to the same rule. A job that is not taken in
 keeps its keys and values until memory is needed. Where no other job is live, the likeliest early one takes the place of
