@@ -8,9 +8,11 @@ from typing import Any
 
 from treeagent.backend import Backend
 from treeagent.errors import BackendError, ConfigError, NotRecordedError, RequestRefusedError
-from treeagent.reply import Reply, Scores
+from treeagent.reply import OnText, Reply, Scores
 from treeagent.request import Request, ScoreRequest
 from treeagent.runtime import journal
+
+from .scripted import hand_out
 
 
 class ReplayBackend(Backend):
@@ -50,6 +52,12 @@ class ReplayBackend(Backend):
         """The recorded reply. Raises NotRecordedError, and RequestRefusedError where the request was refused."""
         if (reply := self._replies.get(request.id)) is None:
             raise self._missing("completion", request)
+        return reply
+
+    async def stream(self, request: Request, on_text: OnText) -> Reply:
+        """As :meth:`generate`; each turn of the event loop brings one word."""
+        reply = await self.generate(request)
+        await hand_out(reply, on_text)
         return reply
 
     async def score(self, request: ScoreRequest) -> Scores:

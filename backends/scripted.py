@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from treeagent.aio import Pace
 from treeagent.backend import Backend
 from treeagent.errors import BackendError, ConfigError, NotRecordedError, Problem
 from treeagent.patterns import Deadline, Pattern, PatternLimitError
-from treeagent.reply import Completion, Reply, Scores, Usage
+from treeagent.reply import Completion, OnText, Partial, Reply, Scores, Usage
 from treeagent.request import Request, ScoreRequest
 
 Answer = str | Sequence[str]
@@ -93,6 +94,12 @@ class ScriptedBackend(Backend):
         words = sum(len(completion.text.split()) for completion in completions)
         return Reply(completions, Usage(calls=1, prompt_tokens=len(request.prompt.split()), completion_tokens=words))
 
+    async def stream(self, request: Request, on_text: OnText) -> Reply:
+        """As :meth:`generate`; each turn of the event loop brings one word."""
+        reply = await self.generate(request)
+        await hand_out(reply, on_text)
+        return reply
+
     async def score(self, request: ScoreRequest) -> Scores:
         """Score with the ``scores`` function."""
         if self._scores is None:
@@ -119,6 +126,18 @@ class ScriptedBackend(Backend):
         if place < len(self._answers):
             return self._answers[place]
         raise NotRecordedError(f"the script's {len(self._answers)} answers are used up")
+
+
+async def hand_out(reply: Reply, on_text: OnText) -> None:
+    """Hand out a reply's texts word by word, of all completions in turn, one word in each turn of the event loop."""
+    ends = [[match.end() for match in re.finditer(r"\S+\s*", one.text)] or [0] for one in reply.completions]
+    for turn in range(max(map(len, ends), default=0)):
+        for sample, (completion, own) in enumerate(zip(reply.completions, ends, strict=True)):
+            if turn < len(own):
+                last = turn == len(own) - 1
+                text = completion.text if last else completion.text[: own[turn]]
+                on_text(Partial(sample, text, turn + 1 if completion.text else 0, whole=last))
+                await asyncio.sleep(0)
 
 
 def _end(text: str, request: Request) -> Completion:

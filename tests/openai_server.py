@@ -137,6 +137,29 @@ def error(status: int, message: str, **headers: str) -> Answer:
     return Answer({"error": {"message": message, "type": "x", "code": None}}, status, sent)
 
 
+def events(reply: dict[str, Any], *, cut: int | None = None, done: bool = True, size: int = 3) -> Answer:
+    """A reply as a stream: pieces of ``size`` characters of all choices in turn, then ends, usage and ``[DONE]``.
+
+    Only the first ``cut`` events are sent where it is given.
+    """
+    chat = "message" in reply["choices"][0]
+    parts: list[dict[str, Any]] = []
+    texts = {one["index"]: one["message"]["content"] if chat else one["text"] for one in reply["choices"]}
+    for at in range(0, max(map(len, texts.values())), size):
+        for index, text in texts.items():
+            piece = text[at : at + size]
+            parts.append({"index": index, **({"delta": {"content": piece}} if chat else {"text": piece})})
+    for one in reply["choices"]:
+        end = {"delta": {}} if chat else {"text": ""}
+        parts.append({"index": one["index"], **end, "finish_reason": one["finish_reason"]})
+    lines = [json.dumps({"choices": [part], "usage": None}) for part in parts]
+    if "usage" in reply:
+        lines.append(json.dumps({"choices": [], "usage": reply["usage"]}))
+    lines += ["[DONE]"] * done
+    body = "".join(f": ping\n\ndata: {line}\r\n\r\n" for line in lines[:cut])
+    return Answer(body.encode(), headers={"content-type": "text/event-stream; charset=utf-8"})
+
+
 WORDS = ("sure", "likely", "impossible", "4", "steps", "+")
 
 
@@ -145,11 +168,11 @@ class Model:
 
     def __init__(
         self, owner: str = "vllm", *, chat: bool = True, completions: bool = True, echo: bool = True, n: bool = True,
-        usage: bool = True, logprobs: bool = True, models: tuple[str, ...] = ("toy",),
+        usage: bool = True, logprobs: bool = True, streams: bool = True, models: tuple[str, ...] = ("toy",),
     ) -> None:  # fmt: skip
         self.owner, self.models = owner, models
         self.chat, self.completions, self.echo = chat, completions, echo
-        self.n, self.usage, self.logprobs = n, usage, logprobs
+        self.n, self.usage, self.logprobs, self.streams = n, usage, logprobs, streams
 
     def __call__(self, asked: Asked) -> Answer:
         """The answer of a healthy server."""
@@ -190,6 +213,8 @@ class Model:
         if self.usage:
             words = sum(len(row) if isinstance(row, list) else len(row.split()) for row in rows)
             answer["usage"] = {"prompt_tokens": max(1, words), "completion_tokens": body["max_tokens"] * len(choices)}
+        if body.get("stream") and self.streams:
+            return events(answer)
         return Answer(answer)
 
     def text(self, prompt: Any, body: dict[str, Any], sample: int) -> str:

@@ -96,7 +96,7 @@ def test_beams_count_as_rows(bench: Open, monkeypatch: pytest.MonkeyPatch) -> No
     """With few rows a group joins when all its beams may; one that is wider than that runs alone."""
     one = bench("llama")
     backend = one.set_up("none")
-    monkeypatch.setattr(one.scheduler, "max_rows", 3)
+    monkeypatch.setattr(one.scheduler.jobs, "max_rows", 3)
     before = one.scheduler.counters.copy()
     assert same(ask(backend, *ALL), expected(one.naive, ALL))
     one.settle()

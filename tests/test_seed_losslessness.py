@@ -180,7 +180,7 @@ def test_company_and_order_change_no_text(bench: Open, how: str) -> None:
     assert told(ask(backend, *MIX)) == expected
     one.set_up(drafter(one, how, seed=3))
     few = pytest.MonkeyPatch()
-    few.setattr(one.scheduler, "max_rows", 3)
+    few.setattr(one.scheduler.jobs, "max_rows", 3)
     try:
         assert told(ask(backend, *MIX)) == expected
         idle(backend)

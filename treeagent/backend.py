@@ -52,8 +52,9 @@ class Backend(ABC):
     async def stream(self, request: Request, on_text: OnText) -> Reply:
         """As :meth:`generate`, and hands out texts as they grow; a backend that can do so overrides it.
 
-        ``on_text`` is called in the thread of the caller's event loop, before this method returns. Text that a stop
-        string may still take back is not handed out. Raises BackendError.
+        ``on_text`` is called in the thread of the caller's event loop, before this method returns, and not after the
+        caller was cancelled. Text that a stop string may still take back is not handed out, nor is thinking. The reply
+        is that of :meth:`generate`. Raises BackendError.
         """
         return await self.generate(request)
 

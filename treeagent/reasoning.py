@@ -8,6 +8,7 @@ that begins within thinking, because the chat template has opened it, and holds 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .errors import ConfigError
@@ -16,6 +17,15 @@ DEFAULT_MARKS = "<think> </think>"
 """Marks of DeepSeek-R1, Qwen 3, QwQ and most open reasoning models."""
 NO_MARKS = "none"
 """Stands for no marks: nothing is separated."""
+
+
+def without_begun(text: str, words: Sequence[str]) -> str:
+    """The text without an end that one of the words begins with."""
+    longest = max(map(len, words), default=0)
+    for at in range(max(0, len(text) - longest + 1), len(text)):
+        if any(word.startswith(text[at:]) for word in words):
+            return text[:at]
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,20 @@ class Thinking:
         spans = [(start, end) for start, end in spans if text[start:end].strip()]
         reasoning = "\n".join(filter(None, (thought.strip("\r\n") for thought in thoughts)))
         return ThoughtSplit("".join(text[start:end] for start, end in spans), reasoning, tuple(spans))
+
+    def settled(self, text: str) -> str:
+        """What the model says in a text that still grows, as far as it stays so.
+
+        A closing mark that nothing has opened is not reckoned with: it would make thinking of all text before it.
+        """
+        known = without_begun(text, (self.opening, self.closing))
+        if self.opened and self.closing not in known:
+            return ""
+        begin = known.rfind(self.closing) + 1
+        if (opening := known.find(self.opening, begin)) >= 0:
+            known = known[:opening]
+        said = self.split(known).text
+        return said if said.strip() else ""  # blanks before thinking are dropped
 
     def answer_start(self, text: str) -> int | None:
         """Where in a text that still grows the search for stop strings begins; None while thinking is open.

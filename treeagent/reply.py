@@ -62,9 +62,12 @@ class Partial:
     sample: int
     """Index of the completion."""
     text: str
-    """From its start. Later ones of the same completion begin with it, and so does the whole text."""
+    """From its start. Later ones of the same completion begin with it, and so does the whole text; except where a model
+    closes thinking that nothing opened: then there is no later one, and the whole text is what follows the mark."""
     tokens: int | None = None
     """Tokens drawn so far; None when the backend does not report them."""
+    whole: bool = False
+    """Whether the completion is complete, with this text; another one of the request may still grow."""
 
 
 OnText: TypeAlias = "Callable[[Partial], None]"

@@ -7,8 +7,9 @@ from copy import copy
 from dataclasses import replace
 
 from treeagent.reasoning import Thinking
-from treeagent.reply import Completion
+from treeagent.reply import Completion, Partial
 from treeagent.request import Sampling
+from treeagent.stable_text import stable_text
 
 from .detokenizer import CONTEXT, Decode, IncrementalDetokenizer, decode_after
 
@@ -54,6 +55,10 @@ class Sample:
     def open(self) -> bool:
         """Whether it needs another token."""
         return self.completion is None and self._wanted()
+
+    def reader(self) -> TextReader:
+        """A reader of the text while it grows."""
+        return TextReader(self, self._text, IncrementalDetokenizer(self._decode, self.prompt, ()), self._thinking)
 
     def fork(self) -> Sample:
         """Another sample that has taken the same tokens."""
@@ -119,3 +124,41 @@ class Sample:
 
     def _confirmed(self, length: int) -> tuple[int, ...] | None:
         return None if self._drafted is None else tuple(place for place in self._drafted if place < length)
+
+
+class TextReader:
+    """Reads the text of one sample while it grows."""
+
+    def __init__(
+        self,
+        sample: Sample,
+        text: IncrementalDetokenizer | None,
+        own: IncrementalDetokenizer,
+        thinking: Thinking | None,
+    ) -> None:
+        """``own`` takes the tokens of a sample that has no ``text`` of its own, as nothing stops it."""
+        self._sample, self._text, self._own, self._thinking = sample, text, own, thinking
+        self._pushed = 0  # tokens that ``own`` has taken
+        self._tokens = 0
+
+    def read(self, index: int) -> Partial | None:
+        """What the sample has, as completion number ``index``; None where nothing was added since the last call.
+
+        The last one has the whole text.
+        """
+        sample, completion = self._sample, self._sample.completion
+        tokens = len(sample.tokens) + sample.other_tokens
+        if completion is None and (tokens == self._tokens or sample.sampling.num_beams > 1):
+            return None
+        self._tokens = tokens
+        text = self._stable() if completion is None else completion.text
+        return Partial(index, text, tokens, whole=completion is not None)
+
+    def _stable(self) -> str:
+        text = self._text
+        if text is None:
+            text = self._own
+            for token in self._sample.tokens[self._pushed :]:
+                text.push(token)
+            self._pushed = len(self._sample.tokens)
+        return stable_text(text.text, self._sample.sampling.stop, self._thinking)

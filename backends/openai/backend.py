@@ -14,19 +14,20 @@ from weakref import WeakKeyDictionary
 
 from treeagent import aio, extras
 from treeagent.backend import Backend
-from treeagent.errors import BackendError, RequestRefusedError
+from treeagent.errors import BackendError
 from treeagent.options import as_json, read_options
 from treeagent.reasoning import DEFAULT_MARKS, Thinking
-from treeagent.reply import Completion, Reply, Scores, Usage
+from treeagent.reply import Completion, OnText, Reply, Scores, Usage
 from treeagent.request import Request, ScoreRequest
 
 from .loop_thread import run_in_thread
 from .metrics import ClientMetrics
 from .options import check, checked_url, is_azure, read_key
 from .retry import RetryClock
+from .slots import Urgencies
 
 if TYPE_CHECKING:
-    from .client import Client
+    from .client import Arrived, Client
     from .dialect import RequestDialect
     from .probe import Server
     from .protocol import Answer
@@ -93,6 +94,7 @@ class OpenAIBackend(Backend):
         self._server_info: Server | None = None
         self._probe_locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
         self._separate_samples = deterministic  # one request for each sample
+        self._urgencies = Urgencies()
         self._dialect: RequestDialect | None = None
         self._label_tokens: TokenCache | None = None
 
@@ -154,19 +156,37 @@ class OpenAIBackend(Backend):
 
     async def generate(self, request: Request) -> Reply:
         """Complete a prompt. Raises BackendError."""
+        with self._urgencies.serving(request):
+            return await self._complete(request, None)
+
+    async def stream(self, request: Request, on_text: OnText) -> Reply:
+        """As :meth:`generate`, with the server's events; a server that sends none is asked for whole replies."""
+        with self._urgencies.serving(request):
+            return await self._complete(request, on_text)
+
+    def raise_priority(self, request: Request | ScoreRequest) -> None:
+        """See :meth:`treeagent.Backend.raise_priority`."""
+        self._urgencies.raise_priority(request)
+
+    async def _complete(self, request: Request, on_text: OnText | None) -> Reply:
         if request.n < 1:
             raise BackendError(f"a request must ask for at least 1 completion, not {request.n}")
+        from .drawing import DrawPlan, draw  # noqa: PLC0415  # httpx is imported with it
+
         server = await self._server()
+        dialect = self._request_dialect() if self.stop_strings == "auto" else None
         # All greedy samples are equal; vLLM refuses to draw two of them.
         count = request.n if request.sampling.temperature > 0 else 1
         samples: list[Completion] = []
         costs: list[Usage] = []
         one_request = count > 1 and server.kind.samples_together and not self._separate_samples
         if one_request:
-            samples, cost = await self._draw_together(request, server)
+            samples, cost = await draw(request, server, self._post, DrawPlan(count, 0, on_text), dialect)
             costs.append(cost)
         rest = range(len(samples), count)
-        for drawn, cost in await aio.gather(self._draw(request, server, 1, sample) for sample in rest):
+        for drawn, cost in await aio.gather(
+            draw(request, server, self._post, DrawPlan(1, sample, on_text), dialect) for sample in rest
+        ):
             samples += drawn[:1]
             costs.append(cost)
         if one_request and rest:
@@ -188,47 +208,34 @@ class OpenAIBackend(Backend):
         if self._label_tokens is None:
             self._label_tokens = TokenCache()
         tops = self.top_logprobs or server.kind.top_logprobs
-        scores, missing = await score(request, server, tops, self._ask, self._label_tokens)
+        with self._urgencies.serving(request):
+            scores, missing = await score(request, server, tops, self._ask, self._label_tokens)
         self._metrics.count("labels_out_of_reach", missing)
         return scores
-
-    async def _draw_together(self, request: Request, server: Server) -> tuple[list[Completion], Usage]:
-        """Draw all samples in one request; returns none where the server refuses it."""
-        from .answers import Rejected  # noqa: PLC0415
-
-        try:
-            return await self._draw(request, server, request.n, 0)
-        except RequestRefusedError:
-            raise
-        except Rejected as error:
-            if error.status not in (400, 422):
-                raise
-            return [], Usage()  # a request for one sample shows whether n was the reason
-
-    async def _draw(self, request: Request, server: Server, n: int, sample: int) -> tuple[list[Completion], Usage]:
-        """Draw ``n`` samples, with the noise of sample number ``sample``. Raises BackendError."""
-        from .drawing import draw  # noqa: PLC0415
-
-        dialect = self._request_dialect() if self.stop_strings == "auto" else None
-        return await draw(request, server, self._post, n, sample, dialect)
 
     async def _ask(self, path: str, body: dict[str, Any]) -> Answer:
         """Send a body with the model's name and return the reply. Raises BackendError."""
         answer, _ = await self._post(path, body)
         return answer
 
-    async def _post(self, path: str, body: dict[str, Any], role: str | None = None) -> tuple[Answer, dict[str, Any]]:
+    async def _post(
+        self, path: str, body: dict[str, Any], role: str | None = None, arrived: Arrived | None = None
+    ) -> tuple[Answer, dict[str, Any]]:
         """The reply to a body with the model's name, and the body as the server takes it. Raises BackendError."""
         from .answers import Rejected  # noqa: PLC0415
         from .dialect import sampling_advice  # noqa: PLC0415
+        from .event_stream import FIELDS  # noqa: PLC0415
         from .probe import with_model_names  # noqa: PLC0415
 
         server, dialect = await self._server(), self._request_dialect()
-        body = {"model": server.model, **body}
+        body = {"model": server.model, **body, **(FIELDS if arrived else {})}
         while True:
             adapted = dialect.adapted(body)
             try:
-                return await self._send("POST", path, adapted), adapted
+                answer = await self._send("POST", path, adapted, arrived if "stream" in adapted else None)
+                if "stream" in adapted and "usage" not in answer.data:
+                    dialect.keep_whole()  # a budget needs token counts
+                return answer, adapted
             except Rejected as error:
                 if dialect.learn(adapted, error):
                     continue
@@ -244,11 +251,13 @@ class OpenAIBackend(Backend):
                 self._dialect = RequestDialect(keeps_seed=self.deterministic, sends_stop=self.stop_strings != "client")
             return self._dialect
 
-    async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> Answer:
+    async def _send(
+        self, method: str, path: str, body: dict[str, Any] | None, arrived: Arrived | None = None
+    ) -> Answer:
         from .protocol import Answer  # noqa: PLC0415
 
         root = self.base_url.removesuffix("/v1") if path.startswith("/") else f"{self.base_url}/"
-        return Answer(await self._connected().send(method, root + path, body), root + path)
+        return Answer(await self._connected().send(method, root + path, body, arrived), root + path)
 
     def _connected(self) -> Client:
         from .answers import Credentials  # noqa: PLC0415

@@ -6,9 +6,9 @@ import asyncio
 import json
 import ssl
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
@@ -17,9 +17,13 @@ from treeagent.errors import BackendError, ConfigError
 
 from .answers import Credentials, HttpReply, read_answer
 from .body import EncodingError, OversizeError, read_body, reply_limit
+from .event_stream import CONTENT_TYPE, EventStream, read_events
 from .metrics import ClientMetrics
 from .proxies import ServerProxy, proxy_for
 from .retry import RetryClock, TransientError, back_off
+from .slots import Slots
+
+Arrived: TypeAlias = "Callable[[EventStream], None]"
 
 KEEP_ALIVE = 4.0
 """Seconds to keep an idle connection: less than the 5 of uvicorn and llama.cpp, so that it closes first."""
@@ -47,8 +51,30 @@ class _Session:
     """Connections and slots of one event loop."""
 
     client: httpx.AsyncClient
-    slots: asyncio.Semaphore
+    slots: Slots
     holder: AsyncGenerator[None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """What is sent in every attempt."""
+
+    method: str
+    url: str
+    body: dict[str, Any] | None
+    arrived: Arrived | None
+    """Takes the events of a streamed reply; None where the reply is read at once."""
+
+    @property
+    def content(self) -> bytes | None:
+        """The body as bytes."""
+        return None if self.body is None else json.dumps(self.body).encode()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of a body; events are asked for uncompressed, as a compressor would hold them back."""
+        headers = {"Content-Type": "application/json"}
+        return headers if self.arrived is None else {**headers, "Accept": "*/*", "Accept-Encoding": "identity"}
 
 
 class Client:
@@ -64,8 +90,12 @@ class Client:
         self._tls: ssl.SSLContext | None = None
         self._paused_until = 0.0  # no request is sent before this time
 
-    async def send(self, method: str, url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def send(
+        self, method: str, url: str, body: dict[str, Any] | None = None, arrived: Arrived | None = None
+    ) -> dict[str, Any]:
         """Send a request and return the JSON object of the reply, without the key and without lone surrogates.
+
+        ``arrived`` is called with what every event of a streamed reply adds; an attempt that fails begins anew.
 
         Raises Rejected when the server refuses it, BackendError when it is unreachable, too slow or sends a reply that
         is too long, and ConfigError when the environment names an impossible proxy.
@@ -98,9 +128,11 @@ class Client:
         async def attempt() -> dict[str, Any]:
             nonlocal tries
             tries += 1
-            return await self._attempt(session, method, url, body, limits.patience - (clock.monotonic() - began))
+            left = limits.patience - (clock.monotonic() - began)
+            return await self._attempt(session, HttpRequest(method, url, body, arrived), left)
 
-        async with session.slots:
+        async def attempts() -> dict[str, Any]:
+            nonlocal began
             began = clock.monotonic()  # the wait for a slot does not count
             try:
                 return await retrying(attempt)
@@ -116,6 +148,8 @@ class Client:
                 self._metrics.count("failed")
                 raise
 
+        return await session.slots.run(attempts)
+
     async def aclose(self) -> None:
         """Close the connections of this event loop."""
         with self._lock:
@@ -123,11 +157,9 @@ class Client:
         if session is not None:
             await session.holder.aclose()
 
-    async def _attempt(
-        self, session: _Session, method: str, url: str, body: dict[str, Any] | None, left: float
-    ) -> dict[str, Any]:
+    async def _attempt(self, session: _Session, request: HttpRequest, left: float) -> dict[str, Any]:
         """One attempt. Raises TransientError or Rejected."""
-        clock = self._clock
+        clock, url, body = self._clock, request.url, request.body
         pause = self._paused_until - clock.monotonic()
         if pause > left:
             raise TransientError("the server's rate limit", limited=True, wait=pause)
@@ -138,10 +170,9 @@ class Client:
         self._metrics.count("requests")
         self._metrics.begin_request()
         began, latency = clock.monotonic(), None
-        content = None if body is None else json.dumps(body).encode()
-        limit = reply_limit(body, len(content or b""))
+        limit = reply_limit(body, len(request.content or b""))
         try:
-            reply = await clock.within(self._exchange(session.client, method, url, content, limit), seconds)
+            reply = await clock.within(self._exchange(session.client, request, limit), seconds)
             latency = clock.monotonic() - began
         except (TimeoutError, asyncio.TimeoutError) as error:
             raise TransientError(f"no answer within {seconds:g} s") from error
@@ -168,20 +199,25 @@ class Client:
             self._pause(pause_after)
         return payload
 
-    async def _exchange(
-        self, client: httpx.AsyncClient, method: str, url: str, content: bytes | None, limit: int
-    ) -> HttpReply:
+    async def _exchange(self, client: httpx.AsyncClient, sent: HttpRequest, limit: int) -> HttpReply:
         """Send a body and read the reply, at most ``limit`` bytes of it."""
         query = self._credentials.query
         request = client.build_request(
-            method,
-            url if query is None else f"{url}?{query}",
-            content=content,
-            headers=None if content is None else {"Content-Type": "application/json"},
+            sent.method,
+            sent.url if query is None else f"{sent.url}?{query}",
+            content=sent.content,
+            headers=None if sent.content is None else sent.headers,
         )
         response = await client.send(request, stream=True)
         try:
-            body = await read_body(response.aiter_raw(), response.headers.get("content-encoding", ""), limit)
+            encoding = response.headers.get("content-encoding", "")
+            if sent.arrived is not None and response.status_code < 400 and _is_stream(response):
+                events = await read_events(response.aiter_raw(), limit, sent.arrived)
+                if not events.complete:
+                    raise TransientError("the stream of the reply broke off before its end")
+                body = events.body()
+            else:
+                body = await read_body(response.aiter_raw(), encoding, limit)
         finally:
             await response.aclose()
         return HttpReply(response.status_code, response.reason_phrase, response.headers, body)
@@ -212,7 +248,7 @@ class Client:
         # asyncio.run closes asynchronous generators before it closes their loop, and the connections with this one.
         holder = _until_closed(client)
         await anext(holder)  # does not suspend: no other task of this loop can come between
-        session = _Session(client, asyncio.Semaphore(self._limits.concurrency), holder)
+        session = _Session(client, Slots(self._limits.concurrency), holder)
         with self._lock:
             self._sessions[loop] = session
         return session
@@ -245,6 +281,12 @@ async def _until_closed(client: httpx.AsyncClient) -> AsyncGenerator[None, None]
         yield
     finally:
         await client.aclose()
+
+
+def _is_stream(response: httpx.Response) -> bool:
+    """Whether the reply comes as events; a server that cannot stream sends it at once."""
+    kind = str(response.headers.get("content-type", ""))
+    return kind.partition(";")[0].strip().lower() == CONTENT_TYPE
 
 
 def _asked_for(body: dict[str, Any] | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from .answers import Rejected
@@ -15,6 +16,7 @@ class RequestDialect:
         """``keeps_seed``: a refusal of seeds is an error; ``sends_stop``: stop strings go to the server."""
         self._keeps_seed = keeps_seed
         self._accepts_seed = True
+        self._streams = True
         self._max_tokens_field = "max_tokens"  # max_completion_tokens for newer models of OpenAI
         self.sends_stop = sends_stop
         """Whether stop strings go to the server; they are looked for in the reply in any case."""
@@ -23,9 +25,16 @@ class RequestDialect:
         """Send no more stop strings: they would end thinking."""
         self.sends_stop = False
 
+    def keep_whole(self) -> None:
+        """Ask for no more streams."""
+        self._streams = False
+
     def adapted(self, body: dict[str, Any]) -> dict[str, Any]:
         """The body as this server takes it."""
-        left_out = {"seed": not self._accepts_seed, "stop": not self.sends_stop}
+        whole = not self._streams
+        left_out = {
+            "seed": not self._accepts_seed, "stop": not self.sends_stop, "stream": whole, "stream_options": whole
+        }  # fmt: skip
         return {
             self._max_tokens_field if name == "max_tokens" else name: value
             for name, value in body.items()
@@ -43,6 +52,8 @@ class RequestDialect:
             self._accepts_seed = False
         elif "stop" in sent and _is_refused("stop", message):
             self.keep_stop()
+        elif "stream" in sent and _STREAM.search(message):
+            self.keep_whole()
         else:
             return False
         return True
@@ -57,6 +68,9 @@ def sampling_advice(sent: dict[str, Any], error: Rejected, role: str) -> str:
                 f"--set sampling.{role}.{name}=1"
             )
     return ""
+
+
+_STREAM = re.compile(r"\bstream(?:s|ed|ing|_options)?\b", re.IGNORECASE)
 
 
 def _is_refused(field: str, message: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from treeagent.reasoning import DEFAULT_MARKS
-from treeagent.reply import Reply, Round, Scores
+from treeagent.reply import OnText, Reply, Round, Scores
 from treeagent.request import Request, ScoreRequest
 
 from ..local.base import LocalBackend
@@ -162,9 +162,17 @@ class SeedBackend(LocalBackend):
         """Complete a prompt. Raises BackendError."""
         return await self.core.generate(request)
 
+    async def stream(self, request: Request, on_text: OnText) -> Reply:
+        """As :meth:`generate`; texts are handed out after every round, those of beams when they are complete."""
+        return await self.core.generate(request, on_text)
+
     async def score(self, request: ScoreRequest) -> Scores:
         """Score continuations, which are tokenised together with the prompt. Raises BackendError."""
         return await self.core.score(request)
+
+    def raise_priority(self, request: Request | ScoreRequest) -> None:
+        """See :meth:`treeagent.Backend.raise_priority`; it holds from the next round on."""
+        self.core.raise_priority(request)
 
     async def aclose(self) -> None:
         """Wait for the last round, then free models, keys and values; the next request loads them again."""

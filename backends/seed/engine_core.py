@@ -13,12 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 from treeagent.errors import BackendError, TreeagentError
-from treeagent.reply import Reply, Round, Scores
+from treeagent.reply import OnText, Reply, Round, Scores
 from treeagent.request import Request, ScoreRequest
 
 from ..local import model_thread
 from ..local.heap import trim_heap
 from ..local.request_queue import RequestQueue
+from ..local.text_streams import TextStreams
 from .builder import EngineParts
 from .config import EngineConfig
 from .draft_model import SharedDraftModel
@@ -55,9 +56,12 @@ class EngineCore:
         self._inbox: deque[EngineRequest] = deque()
         self._deferred: deque[Callable[[], None]] = deque()
         """Replies, which are delivered at the end of the round."""
+        self._streams = TextStreams()
         self._lock = threading.Lock()
-        """Guards ``_inbox`` and ``_working``."""
+        """Guards ``_inbox``, ``_working`` and ``_resting``."""
         self._working = False
+        self._resting = False
+        """Only early requests are left, and no round runs before the loops that await replies have taken the last."""
         self._trimmed = 0
         """Number of the round after which the heap was trimmed last."""
 
@@ -72,15 +76,20 @@ class EngineCore:
         with self._lock:
             return self._working
 
-    async def generate(self, request: Request) -> Reply:
-        """Complete a prompt. Raises BackendError."""
-        reply: Reply = await self._queue.ask(request)
+    async def generate(self, request: Request, on_text: OnText | None = None) -> Reply:
+        """Complete a prompt, and hand out its texts after every round if asked to. Raises BackendError."""
+        reply: Reply = await self._queue.ask(request, on_text)
         return reply
 
     async def score(self, request: ScoreRequest) -> Scores:
         """Score continuations. Raises BackendError."""
         scores: Scores = await self._queue.ask(request)
         return scores
+
+    def raise_priority(self, request: Request | ScoreRequest) -> None:
+        """Serve pending requests of this id like one of the given priority."""
+        if self._queue.early.raise_priority(request):
+            self._wake()
 
     def load(self) -> None:
         """Load the models and measure their passes. Raises ModelError."""
@@ -126,7 +135,8 @@ class EngineCore:
         """Queue requests, and start the rounds if none are running. Called from any event loop's thread."""
         with self._lock:
             self._inbox.extend(requests)
-            start, self._working = not self._working, True
+            start = not self._working or self._resting
+            self._working, self._resting = True, False
         if start:
             self._schedule_round()
 
@@ -149,22 +159,40 @@ class EngineCore:
                 self._round(parts)
         except BaseException as error:  # noqa: BLE001  # the thread's boundary: the models could not be loaded
             self._fail_inbox(error)
+        self._streams.hand_out()
+        replied = bool(self._deferred)
         while self._deferred:
             self._deferred.popleft()()
         with self._lock:
             self._working = bool(self._inbox) or (self.parts is not None and self.parts.scheduler.busy)
-            more = self._working
+            self._resting = replied and self._only_early() and self._queue.call_when_quiet(self._wake)
+            more = self._working and not self._resting
         if more:
             self._schedule_round()
-        elif self.parts is not None and abs(self.parts.scheduler.counters.rounds - self._trimmed) >= TRIM_ROUNDS:
+        elif (
+            not self._working
+            and self.parts is not None
+            and abs(self.parts.scheduler.counters.rounds - self._trimmed) >= TRIM_ROUNDS
+        ):
             self._trimmed = self.parts.scheduler.counters.rounds
             trim_heap()
+
+    def _only_early(self) -> bool:
+        """Whether a search that has just had a reply may ask for more than what is left, which was sent early."""
+        return not self._inbox and self.parts is not None and self.parts.scheduler.only_early
+
+    def _wake(self) -> None:
+        """Run rounds again; nothing if they are running. May be called from any thread."""
+        with self._lock:
+            start, self._resting = self._resting, False
+        if start:
+            self._schedule_round()
 
     def _admit(self, parts: EngineParts) -> None:
         """Turn the requests of the inbox into jobs."""
         for request in self._take_inbox():
             try:
-                for job in parts.jobs.jobs(request, self._deferred.append):
+                for job in parts.jobs.jobs(request, self._deferred.append, self._streams):
                     parts.scheduler.submit(job)
             except BaseException as error:  # noqa: BLE001  # the thread's boundary: this request fails alone
                 request.fail(self._backend_error(error))
@@ -189,6 +217,7 @@ class EngineCore:
     def _release(self) -> bool:
         """Free the models unless there is work; whether they are free."""
         if self.working:
+            self._wake()  # a loop that was to do so may be closed
             return False
         self.parts = None
         self._draft.release()

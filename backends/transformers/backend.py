@@ -8,20 +8,23 @@ from typing import ClassVar, TypeVar
 
 from treeagent.errors import BackendError, ConfigError
 from treeagent.reasoning import DEFAULT_MARKS
-from treeagent.reply import Reply, Scores
+from treeagent.reply import OnText, Reply, Scores
 from treeagent.request import Request, ScoreRequest
 
 from ..local import model_thread
-from ..local.base import LocalBackend, Pairs, pairs, reply_of, samples, scores_of
+from ..local.base import LocalBackend, Pairs, pairs, samples, scores_of
 from ..local.heap import trim_heap
-from ..local.request_queue import PendingRequest
 from ..local.sample import Sample
 from ..models.loader import Model
 from .batcher import Batcher
 from .beam_generate import decode_beams
 from .generate import decode, score
+from .generation import Batch, Generation, Pending, choose
 
 Item = TypeVar("Item")
+
+FREE_ROWS = {"cpu": 4, "cuda": 32}
+"""By device the rows of a batch that take hardly longer than one; early requests fill a batch up to so many."""
 
 
 class TransformersBackend(LocalBackend):
@@ -50,7 +53,7 @@ class TransformersBackend(LocalBackend):
             raise ConfigError(f"max_batch must be at least 1, not {max_batch}")
         self.max_batch = max_batch
         self._loaded: Model | None = None
-        self._batcher: Batcher[Request | ScoreRequest] = Batcher(self._run, f"the model {model}")
+        self._batcher: Batcher[Request | ScoreRequest] = Batcher(self._run, self._choose, f"the model {model}")
 
     def load(self) -> None:
         """Load the model now rather than at the first request. Raises ModelError."""
@@ -61,10 +64,19 @@ class TransformersBackend(LocalBackend):
         reply: Reply = await self._batcher.ask(request)
         return reply
 
+    async def stream(self, request: Request, on_text: OnText) -> Reply:
+        """As :meth:`generate`; texts are handed out after every step, those of beams when they are complete."""
+        reply: Reply = await self._batcher.ask(request, on_text)
+        return reply
+
     async def score(self, request: ScoreRequest) -> Scores:
         """Score continuations, which are tokenised together with the prompt. Raises BackendError."""
         scores: Scores = await self._batcher.ask(request)
         return scores
+
+    def raise_priority(self, request: Request | ScoreRequest) -> None:
+        """See :meth:`treeagent.Backend.raise_priority`; it holds from the next step or batch on."""
+        self._batcher.early.raise_priority(request)
 
     async def aclose(self) -> None:
         """Forget the model, so that its memory can be freed; the next request loads it again."""
@@ -79,48 +91,40 @@ class TransformersBackend(LocalBackend):
                 self._loaded = self._load()
             return self._loaded
 
-    def _run(self, requests: list[PendingRequest[Request | ScoreRequest]]) -> None:
-        """Answer a batch of requests; called in a worker thread, one batch at a time."""
+    def _choose(self, waiting: list[Pending]) -> list[Pending]:
+        """The requests of the next batch; called in the event loop."""
+        return choose(waiting, min(self.max_batch, FREE_ROWS[self._device.type]))
+
+    def _run(self, requests: list[Pending]) -> list[Pending]:
+        """Answer a batch of requests, but those that it returns; called in a worker thread, one batch at a time."""
         self._set_threads()
         text, model = self._tokenizer(), self._network()
-        scorings: list[tuple[PendingRequest[Request | ScoreRequest], Pairs]] = []
-        generations: dict[Sample, _Generation] = {}
+        scorings: list[tuple[Pending, Pairs]] = []
+        batch = Batch(lambda: self._batcher.certain_waiting)
+        generations: dict[Sample, Generation] = {}
         for pending in requests:
             try:
                 if isinstance(pending.request, ScoreRequest):
                     scorings.append((pending, pairs(pending.request, text, model)))
                 else:
-                    generation = _Generation(pending, samples(pending.request, text, model, pending.is_wanted))
+                    generation = batch.add(pending)
+                    generation.start(samples(pending.request, text, model, generation.is_wanted))
                     generations.update((sample, generation) for sample in generation.samples)
             except BackendError as error:  # this request fails alone
                 pending.fail(error)
         self._score(model, scorings)
         plain = [sample for sample in generations if sample.sampling.num_beams == 1]
         for chunk in _chunks(plain, self.max_batch):
-            decode(model, chunk, lambda sample: generations[sample].finished())
+            decode(model, chunk, lambda sample: generations[sample].finished(), batch.streams.hand_out)
         for chunk in _by_beams([sample for sample in generations if sample.sampling.num_beams > 1], self.max_batch):
             decode_beams(model, chunk, lambda sample: generations[sample].finished())
+        return batch.set_aside()
 
-    def _score(self, model: Model, scorings: list[tuple[PendingRequest[Request | ScoreRequest], Pairs]]) -> None:
+    def _score(self, model: Model, scorings: list[tuple[Pending, Pairs]]) -> None:
         everything = [pair for _, tokens in scorings for pair in tokens]
         sums = iter([value for chunk in _chunks(everything, self.max_batch) for value in score(model, chunk)])
         for pending, tokens in scorings:
             pending.answer(scores_of(tokens, [next(sums) for _ in tokens]))
-
-
-class _Generation:
-    """The samples of one request, which is answered when the last of them is complete."""
-
-    def __init__(self, pending: PendingRequest[Request | ScoreRequest], samples: list[Sample]) -> None:
-        self.samples = samples
-        self._pending = pending
-        self._unfinished = len(samples)
-
-    def finished(self) -> None:
-        """One more sample is complete."""
-        self._unfinished -= 1
-        if self._unfinished == 0:
-            self._pending.answer(reply_of(self.samples))
 
 
 def _by_beams(items: Sequence[Sample], size: int) -> Iterator[list[Sample]]:

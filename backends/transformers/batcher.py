@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from treeagent.errors import BackendError, TreeagentError
+from treeagent.reply import OnText
 
 from ..local import model_thread
-from ..local.request_queue import PendingRequest, RequestType, when_quiet
+from ..local.request_queue import EarlyRequests, PendingRequest, RequestType, when_quiet
 
 
 @dataclass(slots=True, eq=False)
@@ -30,28 +31,42 @@ class _LoopQueue(Generic[RequestType]):
 class Batcher(Generic[RequestType]):
     """Answers requests by calling ``run`` with a list of requests in the models' thread, one batch at a time.
 
-    ``run`` answers or fails every request; an exception that it raises fails those that are left, as BackendError.
+    ``run`` answers or fails every request but those that it returns, which wait for another batch; an exception that it
+    raises fails those that are left, as BackendError. ``choose`` takes from the waiting requests those that it is
+    called with.
     """
 
-    def __init__(self, run: Callable[[list[PendingRequest[RequestType]]], None], who: str) -> None:
-        self._run = run
+    def __init__(
+        self,
+        run: Callable[[list[PendingRequest[RequestType]]], list[PendingRequest[RequestType]]],
+        choose: Callable[[list[PendingRequest[RequestType]]], list[PendingRequest[RequestType]]],
+        who: str,
+    ) -> None:
+        self._run, self._choose = run, choose
+        self.early: EarlyRequests[RequestType] = EarlyRequests()
         self._who = who
         self._queues: dict[asyncio.AbstractEventLoop, _LoopQueue[RequestType]] = {}
 
-    async def ask(self, request: RequestType) -> Any:
+    async def ask(self, request: RequestType, on_text: OnText | None = None) -> Any:
         """The answer to a request; a cancelled caller's request is dropped and has no effect on others."""
         loop = asyncio.get_running_loop()
         for other in [other for other in list(self._queues) if other.is_closed()]:
             self._queues.pop(other, None)
         queue = self._queues.setdefault(loop, _LoopQueue())
-        pending = PendingRequest(request, loop.create_future())
+        pending = PendingRequest(request, loop.create_future(), on_text)
         queue.waiting.append(pending)
         self._collect(loop, queue)
-        try:
-            return await pending.future
-        except asyncio.CancelledError:
-            pending.cancel()
-            raise
+        with self.early.holding(pending):
+            try:
+                return await pending.future
+            except asyncio.CancelledError:
+                pending.cancel()
+                raise
+
+    @property
+    def certain_waiting(self) -> bool:
+        """Whether a request waits that is wanted for certain; may be called from any thread."""
+        return any(not one.early and one.is_wanted() for queue in list(self._queues.values()) for one in queue.waiting)
 
     def _collect(self, loop: asyncio.AbstractEventLoop, queue: _LoopQueue[RequestType]) -> None:
         if queue.busy:
@@ -60,13 +75,16 @@ class Batcher(Generic[RequestType]):
         when_quiet(loop, queue.waiting, lambda: self._start(loop, queue))
 
     def _start(self, loop: asyncio.AbstractEventLoop, queue: _LoopQueue[RequestType]) -> None:
-        batch = [pending for pending in queue.waiting if pending.is_wanted()]
-        queue.waiting.clear()
+        waiting = [pending for pending in queue.waiting if pending.is_wanted()]
+        batch = self._choose(waiting)
+        queue.waiting[:] = [pending for pending in waiting if pending not in batch]
 
-        def ended(work: asyncio.Future[None]) -> None:
+        def ended(work: asyncio.Future[list[PendingRequest[RequestType]]]) -> None:
             error = None if work.cancelled() else work.exception()
+            aside = [] if work.cancelled() or error else work.result()
+            queue.waiting[:0] = [pending for pending in aside if pending.is_wanted()]
             for pending in batch:
-                if not pending.future.done():
+                if not pending.future.done() and pending not in aside:
                     pending.fail(self._explain(error))
             queue.busy = False
             if queue.waiting:
@@ -80,9 +98,9 @@ class Batcher(Generic[RequestType]):
             queue.busy = False
             self._queues.pop(loop, None)
 
-    def _work(self, batch: list[PendingRequest[RequestType]]) -> None:
-        if wanted := [pending for pending in batch if pending.is_wanted()]:  # some may be cancelled after the wait
-            self._run(wanted)
+    def _work(self, batch: list[PendingRequest[RequestType]]) -> list[PendingRequest[RequestType]]:
+        wanted = [pending for pending in batch if pending.is_wanted()]  # some may be cancelled after the wait
+        return self._run(wanted) if wanted else []
 
     def _explain(self, error: BaseException | None) -> BaseException:
         if isinstance(error, TreeagentError):

@@ -21,8 +21,13 @@ from ..sampling.sampler import choose_rows
 
 
 @torch.inference_mode()
-def decode(model: Model, samples: Sequence[Sample], finished: Callable[[Sample], None]) -> None:
-    """Complete all samples as one batch, calling ``finished`` with each as soon as it is complete."""
+def decode(
+    model: Model, samples: Sequence[Sample], finished: Callable[[Sample], None], stepped: Callable[[], None]
+) -> None:
+    """Complete all samples as one batch, calling ``finished`` with each as soon as it is complete.
+
+    ``stepped`` is called after every step.
+    """
     rows = [sample for sample in samples if sample.open]
     if not rows:
         return
@@ -48,6 +53,7 @@ def decode(model: Model, samples: Sequence[Sample], finished: Callable[[Sample],
             sample.accept(token, model.eos, logprob)
             if sample.completion is not None:
                 finished(sample)
+        stepped()
         live = [row for row in live if rows[row].open]
         if not live:
             return

@@ -6,10 +6,11 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from ..backend import Backend
-from ..reply import Reply
+from ..reply import Partial, Reply, Scores
 from ..request import Key, Request, Sampling, ScoreRequest
 
 KNOWN = {"generate", "score", "seed", "chat", "beams"}
@@ -140,6 +141,106 @@ class BackendContract:
 
         asyncio.run(run())
 
+    def test_texts_are_handed_out_as_they_grow(self) -> None:
+        """What ``stream`` hands out, in the loop's thread and before it returns, grows to the text of the reply."""
+        backend = self.open()
+
+        async def run() -> None:
+            here = threading.get_ident()
+            for request in self.requests:
+                parts: list[tuple[Partial, int]] = []
+
+                def keep(part: Partial, parts: list[tuple[Partial, int]] = parts) -> None:
+                    parts.append((part, threading.get_ident()))
+
+                reply = await backend.stream(request, keep)
+                count = len(parts)
+                if "seed" in backend.capabilities:
+                    assert reply == await backend.generate(request)
+                assert {thread for _, thread in parts} <= {here}
+                texts = [""] * request.n
+                for part, _ in parts:
+                    assert part.text.startswith(texts[part.sample])
+                    texts[part.sample] = part.text
+                    if part.whole:
+                        assert part.text == reply.completions[part.sample].text
+                for text, completion in zip(texts, reply.completions, strict=True):
+                    assert completion.text.startswith(text)
+                await asyncio.sleep(0)
+                assert len(parts) == count
+
+        asyncio.run(run())
+
+    def test_nothing_is_handed_out_after_cancellation(self) -> None:
+        """A cancelled request hands out no more text, not even what was on its way."""
+        backend = self.open()
+
+        async def run() -> None:
+            late: list[Partial] = []
+            tasks: list[asyncio.Future[Reply]] = []
+
+            def stop(part: Partial) -> None:
+                if started and tasks[0].cancel():
+                    started.clear()
+                else:
+                    late.append(part)
+
+            started = [True]
+            tasks.append(asyncio.ensure_future(backend.stream(self.requests[0], stop)))
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await backend.generate(self.requests[1])  # time for what might be on its way
+            assert not late
+
+        asyncio.run(run())
+
+    def test_a_priority_changes_no_answer(self) -> None:
+        """A request sent early is answered as one that is wanted for certain, raised later, beside others or alone."""
+        backend = self.open()
+        if "seed" not in backend.capabilities:
+            return
+        scorings = self.scorings if "score" in backend.capabilities else ()
+        everything: list[Request | ScoreRequest] = [*self.requests, *scorings]
+
+        async def run() -> None:
+            plain = [await backend.generate(request) for request in self.requests]
+            scores = [await backend.score(request) for request in scorings]
+            early = [replace(request, priority=0.1 + 0.2 * i) for i, request in enumerate(self.requests)]
+            early_scorings = [replace(request, priority=0.3) for request in scorings]
+            assert [await backend.generate(request) for request in early] == plain
+            assert [_rounded(await backend.score(request)) for request in early_scorings] == list(map(_rounded, scores))
+            for raised in (False, True):
+                certain = [asyncio.ensure_future(backend.generate(request)) for request in self.requests[::2]]
+                guesses = [asyncio.ensure_future(backend.generate(request)) for request in early]
+                scored = [asyncio.ensure_future(backend.score(request)) for request in early_scorings]
+                await asyncio.sleep(0)
+                if raised:
+                    for wanted in everything:
+                        backend.raise_priority(wanted)
+                assert await asyncio.gather(*certain) == plain[::2]
+                assert await asyncio.gather(*guesses) == plain
+                assert list(map(_rounded, await asyncio.gather(*scored))) == list(map(_rounded, scores))
+
+        asyncio.run(run())
+
+    def test_a_raise_of_an_unknown_request_does_nothing(self) -> None:
+        """``raise_priority`` takes a request that is not there, is answered already or was cancelled."""
+        backend = self.open()
+
+        async def run() -> None:
+            early = replace(self.requests[0], priority=0.5)
+            backend.raise_priority(early)
+            backend.raise_priority(self.scorings[0])
+            await backend.generate(early)
+            backend.raise_priority(early)
+            task = asyncio.ensure_future(backend.generate(early))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            backend.raise_priority(early)
+            assert len((await backend.generate(self.requests[0])).completions) == self.requests[0].n
+
+        asyncio.run(run())
+
     def test_its_meter_gives_plain_figures(self) -> None:
         """Figures are plain JSON, before the first request too; several meters may run, each be read several times."""
         backend = self.open()
@@ -164,3 +265,8 @@ class BackendContract:
         scorings = self.scorings if "score" in backend.capabilities else []
         generate = [backend.generate(request) for request in self.requests]
         return list(await asyncio.gather(*generate, *(backend.score(request) for request in scorings)))
+
+
+def _rounded(scores: Scores) -> Scores:
+    """Without what float rounding changes."""
+    return replace(scores, logprobs=tuple(round(value, 3) for value in scores.logprobs))

@@ -20,9 +20,20 @@ class PrefillChunk:
         self.ready: list[PageTable] = []
         self._taken: dict[RadixNode, int] = {}
         self.tokens = 0
+        self.add(branches, limit)
+
+    def add(self, branches: Iterable[PageTable], limit: int) -> int:
+        """Add the prompts of more page tables, at most ``limit`` tokens; returns the number of tokens added."""
+        before = self.tokens
         for branch in branches:
-            if all(self._take(node, limit - self.tokens) for node in branch.missing()):
+            if all(self._take(node, limit + before - self.tokens) for node in branch.missing()):
                 self.ready.append(branch)
+        return self.tokens - before
+
+    def missing(self, branches: Iterable[PageTable]) -> int:
+        """Uncomputed prompt tokens of page tables that this pass does not compute."""
+        nodes = {node for branch in branches for node in branch.missing()}
+        return sum(len(node.tokens) - node.computed - self._taken.get(node, 0) for node in nodes)
 
     def _take(self, node: RadixNode, room: int) -> bool:
         """Add the rest of a node, or at most ``room`` tokens of it; whether the node is then complete."""

@@ -31,11 +31,12 @@ class BeamJob(GenerationJob):
         verifier: BeamVerifier,
         finished: Callable[[], None],
         failed: Callable[[BaseException], None],
+        priority: Callable[[], float] = lambda: 1.0,
         *,
         single: bool = False,
     ) -> None:
-        """``single``: only the best beam is continued after a pass."""
-        super().__init__(failed)
+        """``single``: only the best beam is continued after a pass; ``priority`` as in :class:`Job`."""
+        super().__init__(failed, priority)
         self.run, self.single = run, single
         self.group = BeamGroup(run)
         self.group.rows = self.sequences = [self._sequence(beam) for beam in run.live()]

@@ -25,9 +25,10 @@ class DecodeJob(GenerationJob):
         eos: frozenset[int],
         finished: Callable[[], None],
         failed: Callable[[BaseException], None],
+        priority: Callable[[], float] = lambda: 1.0,
     ) -> None:
-        """``eos``: ids of the tokens that end a text."""
-        super().__init__(failed)
+        """``eos``: ids of the tokens that end a text; ``priority`` as in :class:`Job`."""
+        super().__init__(failed, priority)
         self.sample = sample
         self.sequence = SequenceState(
             list(sample.prompt), len(sample.prompt), sample.sampling, sample.stream, sample.limit

@@ -56,9 +56,11 @@ class Committed:
 class Job(ABC):
     """A piece of work, with branches of the prefix cache while it is live."""
 
-    def __init__(self, failed: Callable[[BaseException], None]) -> None:
+    def __init__(self, failed: Callable[[BaseException], None], priority: Callable[[], float] = lambda: 1.0) -> None:
+        """``priority``: probability that the result will be used, which may be raised."""
         self.failed = failed
         """Sends an error in place of the reply."""
+        self._priority = priority
         self.branches: list[PageTable] = []
         """Empty while the job is queued, and after it was preempted."""
         self.sequences: list[SequenceState] = []
@@ -67,6 +69,16 @@ class Job(ABC):
         """For each sequence what is to be verified in its next pass; None before it was drafted for."""
         self.last_round = 0
         """Number of the round in which it was verified last."""
+
+    @property
+    def priority(self) -> float:
+        """Probability that the result will be used; 1 for one that is asked for."""
+        return self._priority()
+
+    @property
+    def early(self) -> bool:
+        """Whether the result may turn out not to be used."""
+        return self._priority() < 1
 
     @property
     @abstractmethod

@@ -54,6 +54,12 @@ class Counters:
     """The same passes by measured over predicted time."""
     preempted: int = 0
     """Jobs whose keys and values were freed for want of memory, and computed again later."""
+    early_rows: int = 0
+    """Rows of requests sent early, verified beside others, summed over rounds."""
+    early_set_aside: int = 0
+    """How often such a row was left out of a pass after it had been in one."""
+    early_tokens_wasted: int = 0
+    """Tokens of early requests that were cancelled before they were wanted for certain."""
 
     def copy(self) -> Counters:
         """As they are now."""
@@ -75,6 +81,15 @@ class Counters:
     def add_preemption(self) -> None:
         """Count a preempted job."""
         self.preempted += 1
+
+    def add_early(self, rows: int, set_aside: int) -> None:
+        """Count the early rows in a pass, and those that were in the last one and not in this."""
+        self.early_rows += rows
+        self.early_set_aside += set_aside
+
+    def add_early_waste(self, tokens: int) -> None:
+        """Count the tokens of an early request that was given up."""
+        self.early_tokens_wasted += tokens
 
     def add_pass(self, prompt_tokens: int) -> None:
         """Count a target pass that computed so many prompt tokens."""
@@ -175,6 +190,9 @@ class Counters:
             "measured_over_predicted_quantiles": [ratio_bins.quantile(every, share) for share in (0.1, 0.5, 0.9)],
             "measured_over_predicted_by_rows": [ratio_bins.quantile(counts, 0.5) for counts in kinds],
             "preempted": self.preempted,
+            "early_rows": self.early_rows,
+            "early_set_aside": self.early_set_aside,
+            "early_tokens_wasted": self.early_tokens_wasted,
         }
 
 

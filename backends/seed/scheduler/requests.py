@@ -12,6 +12,7 @@ from treeagent.request import Request, ScoreRequest
 from ...local.base import pairs, reply_of, samples, scores_of
 from ...local.beam_search import BeamSearch
 from ...local.request_queue import PendingRequest
+from ...local.text_streams import TextStreams
 from ...models.loader import Model
 from ...models.tokenizer import ChatTokenizer
 from ..verifiers.beam_coupled import BeamVerifier
@@ -33,28 +34,34 @@ class JobFactory:
         self._tokenizer, self._model = tokenizer, model
         self._beams, self._single_beam = beams, single_beam
 
-    def jobs(self, pending: EngineRequest, defer: Defer) -> Iterator[Job]:
+    def jobs(self, pending: EngineRequest, defer: Defer, streams: TextStreams) -> Iterator[Job]:
         """The jobs of a request. Raises BackendError for a request that makes no sense."""
         if isinstance(pending.request, ScoreRequest):
             yield from self._scoring(pending, pending.request, defer)
         else:
-            yield from self._generation(pending, pending.request, defer)
+            yield from self._generation(pending, pending.request, defer, streams)
 
     def _scoring(self, pending: EngineRequest, request: ScoreRequest, defer: Defer) -> Iterator[Job]:
         tokens = pairs(request, self._tokenizer, self._model)
         continuations = [continuation for _, continuation in tokens]
+
+        def priority() -> float:
+            return pending.priority
 
         def answer(sums: list[float]) -> None:
             scores = scores_of(tokens, sums)
             defer(lambda: pending.answer(scores))
 
         if any(continuations):
-            yield ScoreJob(tokens[0][0], continuations, answer, pending.fail, pending.is_wanted)
+            yield ScoreJob(tokens[0][0], continuations, answer, pending.fail, pending.is_wanted, priority)
         else:
             answer([0.0] * len(tokens))  # nothing to compute
 
-    def _generation(self, pending: EngineRequest, request: Request, defer: Defer) -> Iterator[Job]:
+    def _generation(
+        self, pending: EngineRequest, request: Request, defer: Defer, streams: TextStreams
+    ) -> Iterator[Job]:
         requested = samples(request, self._tokenizer, self._model, pending.is_wanted)
+        streams.add(pending, requested)
         unfinished = len(requested)
 
         def finished() -> None:
@@ -64,9 +71,12 @@ class JobFactory:
                 reply = reply_of(requested)
                 defer(lambda: pending.answer(reply))
 
+        def priority() -> float:
+            return pending.priority
+
         for sample in requested:
             if sample.sampling.num_beams > 1:
                 run = BeamSearch(sample, self._model.eos)
-                yield BeamJob(run, self._beams, finished, pending.fail, single=self._single_beam)
+                yield BeamJob(run, self._beams, finished, pending.fail, priority, single=self._single_beam)
             else:
-                yield DecodeJob(sample, self._model.eos, finished, pending.fail)
+                yield DecodeJob(sample, self._model.eos, finished, pending.fail, priority)

@@ -11,20 +11,24 @@ Everything here runs in the models' thread.
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Sequence
 
 from ..executor.logits import Logits
 from ..executor.model_runner import ModelRunner
 from ..executor.prefill import PrefillChunk
 from ..kv_cache.pool import Slots
-from ..kv_cache.radix_tree import OutOfMemory
 from ..speculation.speculator import Speculator
 from ..verifiers.base import Verifier, log_probabilities
+from .admission import Admission
+from .early_drafts import draft_early
 from .jobs import Job, JobOutput
-from .memory import allocate, evict_for_drafts, make_room, too_large
+from .memory import allocate
 from .metrics import Counters
 from .round_timer import RoundTimer
+
+EARLY_CHUNK = 64
+"""Prompt tokens of a pass without other jobs than early ones: a request that comes meanwhile waits for its end."""
 
 
 class Scheduler:
@@ -45,91 +49,61 @@ class Scheduler:
         self.speculator = speculator
         self.verifier = verifier
         self.policy = policy
-        self.max_rows = max_rows
         self.chunk = chunk
         self.counters = Counters()
-        self.waiting: deque[Job] = deque()
-        self.live: list[Job] = []
-        """In order of admission."""
-        self._full = False
-        """Memory ran out: no job is admitted until one ends."""
+        self.jobs = Admission(runner, speculator, self.counters, max_rows)
 
     def submit(self, job: Job) -> None:
         """Queue a job; it fails at once when it could never fit into memory."""
-        if job.most > self.runner.forest.pool.limit:
-            job.failed(too_large(job, self.runner))
-        else:
-            self.waiting.append(job)
+        self.jobs.submit(job)
+
+    @property
+    def live(self) -> list[Job]:
+        """The live jobs in order of admission, without early ones that run beside others."""
+        return self.jobs.live
 
     @property
     def busy(self) -> bool:
         """Whether any job is queued or live."""
-        return bool(self.live or self.waiting)
+        return self.jobs.busy
+
+    @property
+    def only_early(self) -> bool:
+        """Whether there are jobs, all of them sent early."""
+        return self.jobs.only_early
 
     def round(self) -> None:
         """One round. After an exception :meth:`fail` must be called: the jobs in it are lost."""
         timer = RoundTimer(self.runner, self.speculator)
-        self._drop_cancelled()
-        self._admit()
+        self.jobs.sort()
+        self.jobs.admit(serial=self.policy == "serial")
         if self.live:
             self._pass()
         timer.stop(self.counters)
 
     def fail(self, error: BaseException, *, everything: bool = False) -> None:
         """Fail all live jobs with the cause, and with ``everything`` the queued ones too."""
-        jobs, self.live = self.live, []
-        if everything:
-            jobs += self.waiting
-            self.waiting.clear()
+        jobs = self.jobs.clear(everything=everything)
         for job in jobs:  # first of all, as what broke may break again
             job.failed(error)
         self.runner.reset_cache()  # wherever it happened, no slot is lost
-        self._full = False
         for job in jobs:
-            self._release(job, keep=False)
-
-    # Admit.
-
-    def _drop_cancelled(self) -> None:
-        """Remove jobs whose results are not awaited any more."""
-        for job in [job for job in self.live if not job.open]:
-            self._remove(job, keep=False)
-        if any(not job.open for job in self.waiting):
-            self.waiting = deque(job for job in self.waiting if job.open)
-
-    def _admit(self) -> None:
-        """First come, first served, as far as rows and memory go."""
-        while self.waiting and self._has_room():
-            job = self.waiting.popleft()
-            self.live.append(job)  # from here on it fails with the round, or it would fail the next one too
-            try:
-                job.join(self.runner.forest)
-            except OutOfMemory:
-                self._full = True
-                self.live.pop()
-                job.leave(keep=True)
-                if not self.live:
-                    job.failed(too_large(job, self.runner))
-                    continue
-                self.waiting.appendleft(job)
-                return
-            for branch in job.branches:
-                self.counters.add_prompt(branch.length, branch.reused)
-
-    def _has_room(self) -> bool:
-        """Whether the next queued job may join: the only job always may, however many branches it needs."""
-        most = 1 if self.policy == "serial" else self.max_rows
-        rows = sum(job.rows for job in self.live)
-        return not self.live or (not self._full and rows + self.waiting[0].rows <= most)
+            self.jobs.release(job, keep=False)
 
     # Draft, verify, commit.
 
     def _pass(self) -> None:
         """Draft for the jobs whose prompts are computed, verify their drafts in one target pass, commit."""
-        self._make_room()
-        prefill = PrefillChunk([branch for job in self.live for branch in job.branches], self.chunk)
+        self.jobs.make_room()
+        chunk = min(self.chunk, EARLY_CHUNK) if self.only_early else self.chunk
+        prefill = PrefillChunk([branch for job in self.live for branch in job.branches], chunk)
         computed = set(prefill.ready)
         ready = self._draft([job for job in self.live if computed.issuperset(job.branches)])
+        if self.jobs.early.busy and self.policy == "rounds":
+            early, spare = self.jobs.early.take_in(ready, prefill, self.speculator.cost, self.jobs.max_rows)
+            held = sum(job.reserved + sum(job.drafted) for job in (*ready, *early))
+            draft_early(early, spare, self.speculator, self.runner.forest.pool.room - held)
+            ready = [*ready, *early]
         slots = allocate(ready, self.live)
         segments = [part for job, own in zip(ready, slots, strict=True) for part in job.segments(own)]
         before = self.runner.seconds
@@ -142,22 +116,6 @@ class Scheduler:
         prefill.done()
         own_rows = iter(rows[len(prefill.spans) :])
         self._commit(ready, slots, [[next(own_rows) for _ in job.branches] for job in ready], Logits(logits))
-
-    def _make_room(self) -> None:
-        """Ensure that every live branch can take its next token, and any drafts of it that must not be dropped.
-
-        The youngest jobs are preempted if need be; their drafts, too, were given up whatever they turned out to be.
-        """
-        cache = self.runner.forest
-        while not make_room(cache, self.live):
-            if sum(job.reserved for job in self.live) > cache.pool.room:
-                job = self.live.pop()
-                self._release(job, keep=True)
-                self.waiting.appendleft(job)
-                self.counters.add_preemption()
-                self._full = True
-        if self.speculator.drafter is not None and not self._full:
-            evict_for_drafts(cache, self.live)
 
     def _draft(self, ready: Sequence[Job]) -> Sequence[Job]:
         """Store drafts in the jobs; returns those that are verified in this pass: under ``fcfs`` one, else all."""
@@ -189,18 +147,8 @@ class Scheduler:
             self.speculator.forget(committed.removed)
             if committed.error is not None:
                 job.failed(committed.error)
-                self._remove(job, keep=False)
+                self.jobs.remove(job, keep=False)
             elif committed.ended:
-                self._remove(job, keep=True)
+                self.jobs.remove(job, keep=True)
                 job.finished()
         self.speculator.record_outcomes(outcomes)
-
-    def _remove(self, job: Job, *, keep: bool) -> None:
-        self._release(job, keep=keep)
-        self.live.remove(job)
-        self._full = False
-
-    def _release(self, job: Job, *, keep: bool) -> None:
-        """Give up a job's branches; ``keep`` leaves its tokens cached until memory is needed."""
-        job.leave(keep=keep)
-        self.speculator.forget(job.sequences)

@@ -26,9 +26,12 @@ class ScoreJob(Job):
         answer: Callable[[list[float]], None],
         failed: Callable[[BaseException], None],
         wanted: Callable[[], bool],
+        priority: Callable[[], float] = lambda: 1.0,
     ) -> None:
-        """``answer`` takes the summed log-probabilities (C,) of the continuations; ``wanted`` as in :class:`Sample`."""
-        super().__init__(failed)
+        """``answer`` takes the summed log-probabilities (C,) of the continuations; ``wanted`` as in :class:`Sample`,
+        ``priority`` as in :class:`Job`.
+        """
+        super().__init__(failed, priority)
         self._prompt = list(prompt)
         self._answer, self._wanted = answer, wanted
         self._sums: list[float] = []
