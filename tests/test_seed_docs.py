@@ -25,7 +25,7 @@ from test_readme import BLOCK
 
 from treeagent.backends.bench.config.modes import MODES
 from treeagent.backends.bench.results.record import machine, to_json
-from treeagent.backends.models.loader import DTYPES, Model
+from treeagent.backends.models.model import DTYPES, Model
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.config import POLICIES
 from treeagent.backends.seed.drafters.registry import NAMES

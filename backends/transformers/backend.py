@@ -16,7 +16,7 @@ from ..local.base import LocalBackend, Pairs, pairs, reply_of, samples, scores_o
 from ..local.heap import trim_heap
 from ..local.request_queue import PendingRequest
 from ..local.sample import Sample
-from ..models.loader import Model
+from ..models.model import Model
 from .batcher import Batcher
 from .beam_generate import decode_beams
 from .generate import decode, score

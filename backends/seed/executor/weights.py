@@ -16,7 +16,9 @@ import torch
 from treeagent.errors import ModelError
 
 from ...models.int8 import Int8Linear
-from ...models.loader import Model, explained
+from ...models.llama_network import LlamaNetwork
+from ...models.model import Model
+from ...models.sources import setting, size_setting
 from ...models.torch_private import supports_custom_attention
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
@@ -43,21 +45,21 @@ class Weights:
         self.device = model.device
         self.dtype = model.attention_dtype
         """Of keys and values."""
-        with explained(where, "its configuration"):  # an attribute that differs between layers raises when it is read
-            config = model.network.config.get_text_config(decoder=True)
-            _check(where, model, config)
-            heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-            dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.layers = [(heads, dim)] * config.num_hidden_layers
+        config = model.config
+        _check(where, model)
+        heads = size_setting(where, config, "num_attention_heads")
+        kv_heads = setting(where, config, "num_key_value_heads", int) or heads
+        dim = setting(where, config, "head_dim", int) or size_setting(where, config, "hidden_size") // heads
+        self.layers = [(kv_heads, dim)] * size_setting(where, config, "num_hidden_layers")
         """Key-value heads and their dimension, by layer."""
-        self.window = _window(model.context, config)
+        self.window = _window(where, model)
         """The sliding window that texts are limited to; None where the model's own context is the limit."""
         self.context = model.context if self.window is None else self.window
         """The most tokens of a text; None when the model does not say."""
         if self.context is not None and self.context < 2:
             kind = "context" if self.window is None else "sliding window"
             raise self.refusal(f"its {kind} of {self.context} holds no prompt with a completion")
-        self.vocabulary = int(config.vocab_size)
+        self.vocabulary = size_setting(where, config, "vocab_size")
         """Size of a row of logits."""
         self._eight = any(isinstance(module, Int8Linear) for module in model.network.modules())
         self.parameters = model.parameters
@@ -157,29 +159,35 @@ def _refusal(where: Path | str, network: Any, why: str) -> ModelError:
     )
 
 
-def _check(where: Path | str, model: Model, config: Any) -> None:
+def _check(where: Path | str, model: Model) -> None:
     network = model.network
     why = None
+    if isinstance(network, LlamaNetwork):
+        return
     if not supports_custom_attention(network):
         why = "its attention cannot be replaced (it does not use transformers' attention interface)"
     elif "logits_to_keep" not in model.arguments or "position_ids" not in model.arguments:
         why = "its forward takes no position_ids or no logits_to_keep"
     else:
-        strange = set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
+        strange = set(setting(where, model.config, "layer_types", list, tuple) or []) - {
+            "full_attention",
+            "sliding_attention",
+        }
         if strange:
             why = f"it has layers of another kind ({', '.join(sorted(strange))})"
     if why is not None:
         raise _refusal(where, network, why)
 
 
-def _window(stated: int | None, config: Any) -> int | None:
+def _window(where: Path | str, model: Model) -> int | None:
     """The window, where layers slide and it is shorter than the stated context.
 
     A sliding layer attends to all keys within its window, so texts are limited to the shortest window.
     """
-    kinds = getattr(config, "layer_types", None)
-    window = getattr(config, "sliding_window", None)
-    slides = "sliding_attention" in kinds if kinds is not None else getattr(config, "use_sliding_window", True)
-    if window is None or not slides or (stated is not None and stated <= int(window)):
+    kinds = setting(where, model.config, "layer_types", list, tuple)
+    window: int | None = setting(where, model.config, "sliding_window", int)
+    uses = setting(where, model.config, "use_sliding_window", bool)
+    slides = "sliding_attention" in kinds if kinds is not None else uses is not False
+    if window is None or not slides or (model.context is not None and model.context <= window):
         return None
-    return int(window)
+    return window

@@ -12,7 +12,7 @@ from treeagent.request import Request, ScoreRequest
 from ...local.base import pairs, reply_of, samples, scores_of
 from ...local.beam_search import BeamSearch
 from ...local.request_queue import PendingRequest
-from ...models.loader import Model
+from ...models.model import Model
 from ...models.tokenizer import ChatTokenizer
 from ..verifiers.beam_coupled import BeamVerifier
 from .beam_job import BeamJob
