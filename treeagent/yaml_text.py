@@ -80,7 +80,7 @@ class _Loader(yaml.SafeLoader):
         self._values = self._depth = 0
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
-        tag = super().resolve(kind, value, implicit)
+        tag: str = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
         if kind is yaml.ScalarNode and implicit[0] and tag in _NUMBERS and not _NUMBERS[tag].fullmatch(value):
             tag = self.DEFAULT_SCALAR_TAG
         return tag
