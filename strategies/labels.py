@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .mentions import Mention, Vocabulary
+from .mentions import Mention, Vocabulary, taken_back
 from .numerals import WORDS
 from .reply_text import plain, with_ordinals
 
@@ -129,6 +129,8 @@ def _read(vocabulary: Vocabulary, text: str, *, cut: bool) -> str | None:
         label, end = _agreed(vocabulary, text, statements)
     else:
         label, end = _from_prose(vocabulary, text)
+    if label is not None and taken_back(text, end, label):
+        return None
     if label is not None and cut and end >= len(text.rstrip(" .,")):
         longer = any(other != label and other.lower().startswith(label.lower()) for other in vocabulary.labels)
         if longer or (vocabulary.scale and text.endswith((".", ","))):

@@ -59,6 +59,12 @@ _CHOICE_BEFORE = re.compile(r"\b(?:plan|choice|option|number)[ #]{1,2}$", re.IGN
 _UNEQUAL = re.compile(r"[<>~\u2248\u2264\u2265\u00b1] ?$")
 _DASH = re.compile(r"(?:^|\n) ?- $")
 _UNITS_AFTER = re.compile(r" (?!(?:points|stars|marks|is|as|was|this|thus|plus)\b)[a-z]{2,20}s\b", re.IGNORECASE)
+_DOUBTED = re.compile(
+    r"\b(?:i|we)(?:'m|'re| am| are| was| were| may be| might be| could be| can be)?(?: \w{1,12})?"
+    r" (?:wrong|mistaken|unsure|uncertain|in error|in doubt|just guessing|only guessing|guessing)\b",
+    re.I,
+)
+"""A judge that takes back what it has said before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,3 +166,9 @@ def _words(alternatives: str, names: set[str]) -> re.Pattern[str]:
     """Any of the words but those that are labels."""
     kept = "|".join(word for word in alternatives.split("|") if word not in names)
     return re.compile(rf"\b(?:{kept})\b|{_APOSTROPHE}", re.IGNORECASE)
+
+
+def taken_back(text: str, end: int, label: str) -> bool:
+    """Whether the judge doubts itself in the line of the label that ends at ``end``, or after it."""
+    doubt = _DOUBTED.search(text, text.rfind("\n", 0, end) + 1)
+    return doubt is not None and doubt[0].split()[-1].lower() != label.lower()

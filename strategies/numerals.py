@@ -14,6 +14,8 @@ ORDINALS = {word: number for number, word in enumerate(_PLACES, 1)}
 
 _NUMBER = r"[-+]?(?:[0-9]{1,40}(?:[.,][0-9]{1,40})?|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,2})?"
 _THOUSANDS = re.compile(r"[-+]?[1-9][0-9]{0,2}(?:,[0-9]{3})+")
+_EITHER = re.compile(r"[-+]?[1-9][0-9]{0,2}\.[0-9]{3}")
+"""A thousand and more where points group digits, less than a thousand elsewhere."""
 _FORM = re.compile(rf"(?P<number>{_NUMBER})(?:(?P<percent>%)|/(?P<whole>[0-9]{{1,40}})(?:[.,]0{{1,9}})?)?")
 _OUT_OF = re.compile(
     r"([0-9]) ?(?:(?:points?|stars?|marks?) )?(?:/|\(?(?:out )?of(?: an? (?:possible|maximum of|total of|max of))?"
@@ -61,9 +63,12 @@ class Scale:
         """The label that a written number names for certain; None for a number that is no label.
 
         A fraction is read where its denominator is the highest label (``2/10`` on a scale up to 10), and on a scale up
-        to 1. A percentage is read on scales up to 100 and up to 1.
+        to 1. A percentage is read on scales up to 100 and up to 1. ``10.000`` is ten thousand where points group
+        digits, and is not read where that is a label as well as ten.
         """
         number = value(word)
+        if number is not None and _EITHER.fullmatch(word) and number * 1000 in self._labels:
+            return None if number in self._labels else self._labels[number * 1000]
         if number is not None:
             return self._labels.get(number)
         form = _FORM.fullmatch(word)

@@ -22,7 +22,8 @@ from tiny_model import CONTEXT, tokenizer
 from treeagent.backend import Backend
 from treeagent.backends.local import model_thread as worker
 from treeagent.backends.local.detokenizer import decode_after
-from treeagent.backends.models.loader import Model, load_model
+from treeagent.backends.models.loader import load_model
+from treeagent.backends.models.model import Model
 from treeagent.backends.models.tokenizer import ChatTokenizer, load_tokenizer
 from treeagent.backends.sampling.sampler import choose
 from treeagent.backends.seed.backend import SeedBackend

@@ -25,7 +25,7 @@ from test_readme import BLOCK
 
 from treeagent.backends.bench.config.modes import MODES
 from treeagent.backends.bench.results.record import machine, to_json
-from treeagent.backends.models.loader import DTYPES, Model
+from treeagent.backends.models.model import DTYPES, Model
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.config import POLICIES
 from treeagent.backends.seed.drafters.registry import NAMES
@@ -301,9 +301,8 @@ def test_a_family_runs_or_is_refused_as_the_table_says(family: str) -> None:
     network = hf.AutoModelForCausalLM.from_config(config).eval()
     arguments = frozenset(inspect.signature(network.forward).parameters)
     context = getattr(config, "max_position_embeddings", None)
-    model = Model(
-        network, torch.device("cpu"), frozenset({0}), context, arguments, network.num_parameters(), network.dtype
-    )
+    device, text = torch.device("cpu"), config.get_text_config(decoder=True)
+    model = Model(network, text, device, frozenset({0}), context, arguments, network.num_parameters(), network.dtype)
     runs, how = stated()[family]
     if runs == "no":
         with pytest.raises(ModelError, match=re.escape(how)):

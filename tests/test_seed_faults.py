@@ -127,7 +127,7 @@ def poisoned(opened: Open) -> SeedBackend:
     """A model that is lost in nan as soon as it reads the word "xyz"."""
     backend = opened()
     word = tokenizer().convert_tokens_to_ids("xyz")
-    scheduler(backend).runner.weights.model.network.get_input_embeddings().weight.data[word] = torch.nan
+    scheduler(backend).runner.weights.model.network.model.embed_tokens.weight.data[word] = torch.nan
     return backend
 
 
@@ -250,7 +250,7 @@ def test_a_draft_model_whose_logits_are_not_finite_drafts_nothing(pair: Path, op
     backend = opened(draft=str(pair / "model-draft"), drafter="model", draft_tokens=3)
     assert backend.core.parts is not None
     assert backend.core.parts.draft_runner is not None
-    backend.core.parts.draft_runner.weights.model.network.get_input_embeddings().weight.data[:] = torch.nan
+    backend.core.parts.draft_runner.weights.model.network.model.embed_tokens.weight.data[:] = torch.nan
     assert told(ask(backend, *MIX)) == naive.expected(MIX)
     clean(backend)
 

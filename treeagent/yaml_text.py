@@ -63,12 +63,27 @@ def construct(node: yaml.Node) -> Any:
         ) from error  # PyYAML's own constructors raise whatever Python's do
 
 
+_INT = re.compile(r"[-+]?0b[01_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+")
+_FLOAT = re.compile(
+    r"[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
+"""Plain words that are numbers. YAML 1.1 has two forms more, that nobody means: 010 is 8, and 1:30 is 90."""
+_NUMBERS = {"tag:yaml.org,2002:int": _INT, "tag:yaml.org,2002:float": _FLOAT}
+
+
 class _Loader(yaml.SafeLoader):
-    """Counts values and depth while it composes; nothing is constructed."""
+    """Counts values and depth while it composes; nothing is constructed. Octal and base-60 numbers are words."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._values = self._depth = 0
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        tag: str = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+        if kind is yaml.ScalarNode and implicit[0] and tag in _NUMBERS and not _NUMBERS[tag].fullmatch(value):
+            tag = self.DEFAULT_SCALAR_TAG
+        return tag
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         self._values += 1

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 import torch
 
 from ..models import catalog
-from ..models.loader import Model, load_model
+from ..models.loader import load_model
+from ..models.model import Model
 from ..models.tokenizer import load_tokenizer
 from ..transformers import generate
 from .workloads.prompts import KINDS, MINI, builtin_prompts

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..models.loader import Model
+from ..models.model import Model
 from ..sampling.philox import gumbel
 from ..sampling.sampler import warp
 from ..transformers import generate as decoding

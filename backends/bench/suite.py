@@ -16,7 +16,7 @@ from treeagent.jsonl import strict
 
 from ..local.base import find_device
 from ..models import catalog as models
-from ..models.loader import DTYPE_NAMES
+from ..models.model import DTYPE_NAMES
 from .config.plan import BenchGrid
 from .equality import TokenDifference
 from .measure import PlanMeasurement

@@ -17,7 +17,7 @@ from treeagent.reply import Reply, Scores, Usage
 from treeagent.request import Request, ScoreRequest
 
 from ..models import catalog
-from ..models.loader import DTYPE_NAMES, Model, load_model
+from ..models.model import DTYPE_NAMES, Model
 from ..models.tokenizer import ChatTokenizer, load_tokenizer
 from ..sampling import sampler
 from .sample import Sample
@@ -95,6 +95,8 @@ class LocalBackend(Backend):
             return self._text
 
     def _load(self) -> Model:
+        from ..models.loader import load_model  # noqa: PLC0415  # imports networks that not every engine needs
+
         return load_model(catalog.resolve(self.model), self.dtype, self._device)
 
     def _set_threads(self) -> None:

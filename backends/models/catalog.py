@@ -184,7 +184,8 @@ def convert(gguf: Path, folder: Path) -> None:
     import torch  # noqa: PLC0415  # this module is imported where names are listed: without torch
     import transformers  # noqa: PLC0415
 
-    from .loader import NO_CODE, explained, no_progress_bar  # noqa: PLC0415
+    from .loader import no_progress_bar  # noqa: PLC0415
+    from .sources import NO_CODE, explained  # noqa: PLC0415
 
     model: Any
     where = {**NO_CODE, "pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}

@@ -23,8 +23,10 @@ from torch import nn
 
 from .int8 import Int8Linear, quantize
 
-LLAMA_FAMILY = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
-"""Networks of transformers that consist of pre-norms, rotary positions and gated SiLU."""
+LLAMA_FAMILY = frozenset(
+    {"LlamaForCausalLM", "LlamaNetwork", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}
+)
+"""Networks of transformers, and :class:`.llama_network.LlamaNetwork`, of pre-norms, rotary positions and gated SiLU."""
 SILU = ("SiLU", "SiLUActivation")
 """Names of the classes of that activation."""
 

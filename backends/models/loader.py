@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,69 +15,24 @@ from transformers.utils import logging as transformers_logging
 
 from treeagent.errors import ModelError
 
-from .int8 import UnsupportedLinear, quantize
-from .int8_network import make_target
+from .model import CACHES, DTYPES, Model
+from .precision import network_dtype
+from .sources import explained, setting, source_of
 from .torch_private import is_stateful, supports_sdpa
-
-DTYPES = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
-INT8 = "int8"
-"""Linear layers in 8 bits and logits that do not depend on the batch, see :mod:`.int8_network`."""
-INT8_DRAFT = "int8+float32"
-"""The same with the rest in float32; for draft models, whose rounding may depend on the batch."""
-DTYPE_NAMES = (*DTYPES, INT8)
-NO_CODE: dict[str, Any] = {"trust_remote_code": False}
-"""Given to every loading function of transformers, which asks on standard input where it is left out."""
-
-NEEDS_CODE = "trust_remote_code=True"
-"""In the message of transformers about a model that brings code."""
 
 PARAMETERS_PER_BYTE = 10
 """More than any quantisation stores."""
 
-CACHES = ("cache", "past_key_values")
-"""Names of the attention cache, that of transformers 5.24 first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A causal language model ready to run."""
-
-    network: Any
-    """The transformers model, in evaluation mode."""
-    device: torch.device
-    eos: frozenset[int]
-    """Token ids that end a text."""
-    context: int | None
-    """The most tokens of prompt and completion together; None when its configuration has no limit."""
-    arguments: frozenset[str]
-    """Names of the arguments of the model's forward."""
-    parameters: int
-    """Number of weights, tied ones once."""
-    attention_dtype: torch.dtype
-    """Of queries, keys and values; with 8-bit layers another one than that of the network."""
-    window: int | None = None
-    """The sliding window that an engine has cut the context to; None where the context is the model's own."""
-
-    @property
-    def cache(self) -> str:
-        """Name of the attention cache among the forward's arguments and results."""
-        return next(name for name in CACHES if name in self.arguments)
-
 
 def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
     """The model of a folder, a .gguf file or a hub id, on a device. Raises ModelError."""
-    source = _source(where)
+    source = source_of(where)
     with explained(where, "its configuration"):
         config = transformers.AutoConfig.from_pretrained(**source)
-        _check_causal(where, config)
-        _check_size(where, config)
-        attention = _attention_of(config)
+        text = config.get_text_config(decoder=True)
+    _check_causal(where, config)
+    _check_size(where, text)
+    attention = _attention_of(where, config)
     if "gguf_file" not in source:
         source["config"] = config  # with it, an attention that config.json names does not prevail over ours
     else:
@@ -101,55 +55,30 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
             f"the model {where} ({type(network).__name__}) keeps no attention cache that can be batched here. "
             "Expected a transformer, such as Llama, Qwen, Mistral, Gemma or GPT-2."
         )
+    with explained(where, "its configuration"):
+        decoder = network.config.get_text_config(decoder=True)
+    ends = _ends(where, network.generation_config) | _ends(where, text)
+    context = setting(where, text, "max_position_embeddings", int)
     network = network.to(device).eval()
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    attention_dtype = network.dtype
-    if dtype in (INT8, INT8_DRAFT):
-        attention_dtype = _quantize(where, network, device, draft=dtype == INT8_DRAFT)
-    ends: set[int] = set()
-    with explained(where, "its configuration"):  # an attribute that differs between layers raises when it is read
-        text_config = config.get_text_config(decoder=True)
-        for holder in (network.generation_config, text_config):
-            end = getattr(holder, "eos_token_id", None)
-            ends.update([end] if isinstance(end, int) else end or [])
-        context = getattr(text_config, "max_position_embeddings", None)
-    return Model(network, device, frozenset(ends), context, arguments, parameters, attention_dtype)
+    attention_dtype = network_dtype(where, network, dtype, device)
+    return Model(network, decoder, device, ends, context, arguments, parameters, attention_dtype)
 
 
-def _quantize(where: Path | str, network: Any, device: torch.device, *, draft: bool) -> torch.dtype:
-    """Put 8-bit layers into a network; the dtype of its attention. Raises ModelError."""
-    if device.type != "cpu":
-        raise ModelError(f"dtype=int8 runs on the CPU only, not on {device}. Use bfloat16 or float16 there.")
-    try:
-        if not draft:
-            return make_target(network)
-        quantize(network)
-    except UnsupportedLinear as error:
-        raise ModelError(
-            f"the model {where} ({type(network).__name__}) cannot run in int8: {error}. Only torch.nn.Linear is "
-            "replaced; use dtype=float32 or bfloat16."
-        ) from error
-    dtype: torch.dtype = network.dtype
-    return dtype
-
-
-def _source(where: Path | str) -> dict[str, Any]:
-    """What transformers loads a model, its configuration and its tokenizer from; code beside them is never run."""
-    if isinstance(where, Path) and where.is_file():
-        return {**NO_CODE, "pretrained_model_name_or_path": str(where.parent), "gguf_file": where.name}
-    if isinstance(where, Path) and not (where / "config.json").is_file():
-        raise ModelError(
-            f"the folder {where} is no model: it has no config.json. Expected a folder as written by transformers' "
-            "save_pretrained (config.json, *.safetensors, tokenizer files), or the path of a .gguf file."
-        )
-    return {**NO_CODE, "pretrained_model_name_or_path": str(where)}
+def _ends(where: Path | str, config: Any) -> frozenset[int]:
+    """The tokens that end a text by a configuration; there may be no configuration. Raises ModelError."""
+    end = setting(where, config, "eos_token_id", int, list)
+    tokens = [end] if isinstance(end, int) else end or []
+    if not all(isinstance(token, int) for token in tokens):
+        raise ModelError(f"the model {where} has eos_token_id {end!r} in its configuration, expected numbers of tokens")
+    return frozenset(tokens)
 
 
 def _check_causal(where: Path | str, config: Any) -> None:
     """Refuse models that do not continue a text, which transformers would load with random or missing parts."""
-    kinds = getattr(config, "architectures", None) or []
+    kinds = [str(kind) for kind in setting(where, config, "architectures", list) or []]
     said = f"its config.json says {', '.join(kinds) or config.model_type}"
-    if getattr(config, "is_encoder_decoder", False):
+    if setting(where, config, "is_encoder_decoder", bool):
         raise ModelError(
             f"the model {where} is an encoder-decoder model ({said}). Only decoder-only language models can run here: "
             "Llama, Qwen, Mistral, Gemma, GPT-2 and their like."
@@ -163,19 +92,18 @@ def _check_causal(where: Path | str, config: Any) -> None:
         )
 
 
-def _attention_of(config: Any) -> str:
+def _attention_of(where: Path | str, config: Any) -> str:
     """The attention to ask for by name: one that ``config.json`` names could be code of a hub repository."""
-    network = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    with explained(where, "its architecture"):  # imports the module of the network
+        network = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     return "sdpa" if supports_sdpa(network) else "eager"
 
 
-def _check_size(where: Path | str, config: Any) -> None:
+def _check_size(where: Path | str, text: Any) -> None:
     """Refuse a local configuration of far more parameters than there are weights: it would only fill memory."""
-    text = config.get_text_config(decoder=True)
-    width, layers, words, inner = (
-        number if isinstance(number := getattr(text, name, 0), int) else 0
-        for name in ("hidden_size", "num_hidden_layers", "vocab_size", "intermediate_size")
-    )
+    names = ("hidden_size", "num_hidden_layers", "vocab_size", "intermediate_size")
+    values = [setting(where, text, name, object) for name in names]
+    width, layers, words, inner = (value if isinstance(value, int) else 0 for value in values)  # may be a list by layer
     files = [where] if isinstance(where, Path) and where.is_file() else []
     if isinstance(where, Path) and where.is_dir():
         files = [path for path in where.iterdir() if path.suffix in (".safetensors", ".bin")]
@@ -186,32 +114,6 @@ def _check_size(where: Path | str, config: Any) -> None:
             f"the model {where} cannot be whole: its configuration says at least {at_least:,} parameters, its weights "
             f"have {size:,} bytes"
         )
-
-
-@contextmanager
-def explained(where: Path | str, part: str) -> Iterator[None]:
-    """Turn what transformers, huggingface_hub, safetensors or gguf raise while they read a model into a ModelError.
-
-    For a missing, damaged or foreign model they raise errors of nearly every kind.
-    """
-    try:
-        yield
-    except ModelError:
-        raise
-    except Exception as error:
-        if NEEDS_CODE in str(error):
-            raise ModelError(
-                f"the model {where} brings Python code of its own ('auto_map' in its config.json or "
-                "tokenizer_config.json), which is not run. Expected an architecture that transformers knows by itself."
-            ) from error
-        reason = " ".join(str(error).split()) or type(error).__name__
-        reason = reason if len(reason) <= 300 else reason[:300] + " ..."
-        if isinstance(where, Path):
-            raise ModelError(f"cannot load the model {where}: {part} cannot be read ({reason})") from error
-        raise ModelError(
-            f"cannot load the model {where!r}: no such folder here, and {part} cannot be had from the Hugging Face hub "
-            f"({reason}). Check the spelling and the network, or give a local folder; 'mini' needs neither."
-        ) from error
 
 
 @contextmanager

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import transformers
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from treeagent.errors import BackendError, ModelError
 from treeagent.reasoning import Thinking
 from treeagent.text import clean
 
-from .loader import _source, explained
+from .llama_checkpoint import plain_config
+from .sources import explained, source_of
 from .token_codec import TokenCodec
 
 
@@ -72,6 +74,25 @@ class ChatTokenizer:
         return self._codec.decode(tokens)
 
 
+def _is_plain(where: Path | str) -> bool:
+    """Whether transformers' own choice is known without its choosing, which imports its networks: 60 MiB, 1.5 s."""
+    if isinstance(where, str) or plain_config(where) is None:
+        return False
+    try:
+        return _TokenizerFile.model_validate_json((where / "tokenizer_config.json").read_bytes()).auto_map is None
+    except (OSError, ValidationError):
+        return False
+
+
+class _TokenizerFile(BaseModel):
+    """What is read of ``tokenizer_config.json``."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    tokenizer_class: Literal["TokenizersBackend"]
+    auto_map: Any = None
+
+
 def _common(given: Sequence[int], whole: Sequence[int]) -> int:
     """How many tokens the two have in common at their beginning."""
     pairs = zip(given, whole, strict=False)
@@ -80,8 +101,10 @@ def _common(given: Sequence[int], whole: Sequence[int]) -> int:
 
 def load_tokenizer(where: Path | str, chat: bool | None = None) -> ChatTokenizer:
     """The tokenizer of a folder, a .gguf file or a hub id, without its chat template if so asked. Raises ModelError."""
+    source = source_of(where)
+    reader: Any = transformers.PreTrainedTokenizerFast if _is_plain(where) else transformers.AutoTokenizer
     with explained(where, "its tokenizer"):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(**_source(where))
+        tokenizer = reader.from_pretrained(**source)
     template = bool(getattr(tokenizer, "chat_template", None))
     if chat and not template:
         raise ModelError(f"the model {where} has no chat template. Leave the option 'chat' out, or use a chat model.")

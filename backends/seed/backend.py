@@ -11,6 +11,8 @@ from treeagent.request import Request, ScoreRequest
 
 from ..local.base import LocalBackend
 from ..models import catalog
+from ..models.decoder import load_decoder
+from ..models.model import Model
 from .builder import EngineBuilder, EngineParts
 from .config import EngineConfig
 from .drafters.base import Drafter
@@ -122,6 +124,9 @@ class SeedBackend(LocalBackend):
 
     def _build(self) -> EngineParts:
         return self.builder.build(self.config, self._tokenizer(), self._load, self._device)
+
+    def _load(self) -> Model:
+        return load_decoder(catalog.resolve(self.model), self.dtype, self._device)
 
     @property
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # as of every local backend

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from treeagent.errors import ConfigError
 
 from ..models import catalog
-from ..models.loader import Model
+from ..models.model import Model
 from ..models.tokenizer import ChatTokenizer
 from .config import EngineConfig
 from .draft_cost import ModelDraftCost

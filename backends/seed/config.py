@@ -8,7 +8,7 @@ from typing import Any
 
 from treeagent.errors import ConfigError, did_you_mean
 
-from ..models.loader import DTYPE_NAMES, INT8, INT8_DRAFT
+from ..models.model import DTYPE_NAMES, INT8, INT8_DRAFT
 from .drafters.base import Drafter
 from .drafters.model.beam_tree import size_of
 from .drafters.registry import LEARNS_FROM_TEXTS, DrafterSpec

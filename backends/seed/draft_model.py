@@ -13,7 +13,7 @@ from weakref import WeakSet
 from treeagent.errors import ModelError
 
 from ..models import catalog
-from ..models.loader import load_model
+from ..models.decoder import load_decoder
 from ..models.tokenizer import ChatTokenizer, load_tokenizer
 from .executor import profiler
 from .executor.early_exit import ADAPTIVE, EarlyExitRunner, ExitSpec
@@ -104,8 +104,8 @@ class SharedDraftModel:
     ) -> ModelRunner:
         """A runner with the exits that ``config.exit`` names. Raises ModelError."""
         dtype = config.draft_precision
-        weights = self._weights.take(where, dtype, target.device, lambda: load_model(where, dtype, target.device))
-        exits = exits_of(weights.model.network.config)
+        weights = self._weights.take(where, dtype, target.device, lambda: load_decoder(where, dtype, target.device))
+        exits = exits_of(weights.model.config)
         if config.exit is None and len(exits) == 1:
             return ModelRunner(weights, memory)
         spec = ExitSpec.parse(config.exit or ADAPTIVE)

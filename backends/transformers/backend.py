@@ -15,7 +15,7 @@ from ..local import model_thread
 from ..local.base import LocalBackend, Pairs, pairs, samples, scores_of
 from ..local.heap import trim_heap
 from ..local.sample import Sample
-from ..models.loader import Model
+from ..models.model import Model
 from .batcher import Batcher
 from .beam_generate import decode_beams
 from .generate import decode, score

@@ -13,7 +13,7 @@ import torch
 
 from ..local.beam_search import BeamSearch, Hypothesis, Joint
 from ..local.sample import Sample
-from ..models.loader import Model
+from ..models.model import Model
 from ..sampling.philox import Floats
 from .generate import forward, host, prefill
 

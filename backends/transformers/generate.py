@@ -15,7 +15,7 @@ import torch
 from treeagent.errors import BackendError
 
 from ..local.sample import Sample
-from ..models.loader import Model
+from ..models.model import Model
 from ..sampling.philox import Floats
 from ..sampling.sampler import choose_rows
 

@@ -216,3 +216,23 @@ def test_votes_are_read_for_certain_or_not_at_all() -> None:
         (text, read) for vote, texts in VOTES_READ.items() for text in texts if (read := read_vote(text, 3)) != vote
     ]
     assert wrong == []
+
+
+def test_a_judge_that_takes_its_label_back_is_not_read() -> None:
+    """In the sentence of the label or after it; what it said before the label does not count."""
+    labels = list(WORDS)
+    for text in (
+        "Sure: 4*6. But likely I am wrong.", "Sure, but I may be wrong.", "Answer: sure, but I might be mistaken",
+        "likely\nBut I could be wrong.", "Likely. I'm just guessing.",
+    ):  # fmt: skip
+        assert read_label(text, labels) is None, text
+    assert read_label("I was wrong before.\nAnswer: sure", labels) == "sure"
+    assert read_label("I am unsure", ["certain", "unsure"]) == "unsure"
+
+
+def test_a_number_grouped_by_points_is_read_where_one_reading_is_a_label() -> None:
+    """``10.000`` is ten with three decimals, or ten thousand in many countries."""
+    assert read_label("Score: 10.000", TEN) == "10"
+    assert read_label("10.000", ["1", "10000"]) == "10000"
+    assert read_label("10.000", ["10", "10000"]) is None
+    assert read_label("1,000", TEN) is None  # a comma that groups digits is no decimal comma

@@ -15,8 +15,11 @@ import transformers
 from tiny_model import save_tiny_model
 
 from treeagent import ModelError
+from treeagent.backends.models import loader, tokenizer
 from treeagent.backends.models.loader import load_model
 from treeagent.backends.models.tokenizer import load_tokenizer
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.executor import weights
 from treeagent.backends.seed.executor.weights import Weights
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +77,7 @@ def test_no_attention_of_the_folders_choice_is_fetched(key: str, value: str, fol
 def test_every_load_forbids_code_and_names_its_attention(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the three loading functions of transformers are given, and no call elsewhere that does without."""
     calls: dict[str, dict[str, Any]] = {}
-    for name in ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer"):
+    for name in ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer", "PreTrainedTokenizerFast"):
         kind, load = getattr(transformers, name), getattr(transformers, name).from_pretrained
 
         def recorded(*words: Any, name: str = name, load: Any = load, **options: Any) -> Any:
@@ -83,9 +86,13 @@ def test_every_load_forbids_code_and_names_its_attention(folder: Path, monkeypat
 
         monkeypatch.setattr(kind, "from_pretrained", recorded)
     load_model(folder, "float32", CPU)
+    load_tokenizer(folder)  # by the class that its configuration names
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    calls["plain"] = calls.pop("PreTrainedTokenizerFast")
     load_tokenizer(folder)
+    calls.pop("PreTrainedTokenizerFast", None)  # called by transformers
     assert {name: options["trust_remote_code"] for name, options in calls.items()} == dict.fromkeys(calls, False)
-    assert len(calls) == 3
+    assert len(calls) == 4
     assert calls["AutoModelForCausalLM"]["attn_implementation"] == "sdpa"
     sources = [
         path for part in ("treeagent", "backends", "tests", "docs", "examples") for path in (ROOT / part).rglob("*")
@@ -93,9 +100,7 @@ def test_every_load_forbids_code_and_names_its_attention(folder: Path, monkeypat
     for path in sources:
         if path.suffix in (".py", ".md") and path != Path(__file__):
             for call in re.findall(r"from_pretrained\(.*?\)", path.read_text(encoding="utf-8"), re.DOTALL):
-                assert (
-                    "trust_remote_code=False" in call or "**source" in call or "**where" in call or "**_source" in call
-                )
+                assert "trust_remote_code=False" in call or "**source" in call or "**where" in call
 
 
 @pytest.mark.parametrize(
@@ -151,3 +156,41 @@ def test_a_gguf_file_with_absurd_counts_is_a_model_error(content: bytes, tmp_pat
         load_model(file, "float32", CPU)
     with pytest.raises(ModelError, match=r"cannot load the model .*model\.gguf"):
         load_tokenizer(file)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(loader, "_check_causal"), (loader, "_check_size"), (loader, "_ends"), (loader, "supports_sdpa"),
+     (loader, "network_dtype"), (weights, "_window"), (weights, "_check"), (tokenizer, "_is_plain")],
+)  # fmt: skip
+def test_a_fault_of_this_project_is_not_told_as_the_models(
+    module: Any, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It surfaces as what it is."""
+    edit(folder / "config.json", a_key_of_tomorrow=1)  # so that transformers loads it
+
+    def faulty(*_: Any) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(module, name, faulty)
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        SeedBackend(str(folder), device="cpu").load()
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        ("config.json", {"architectures": "LlamaForCausalLM"}, "architectures"),
+        ("config.json", {"num_hidden_layers": "two"}, "num_hidden_layers"),
+        ("config.json", {"eos_token_id": ["x"]}, "eos_token_id"),
+        ("config.json", {"max_position_embeddings": [1]}, "max_position_embeddings"),
+        ("config.json", {"rope_parameters": 3}, "rope_parameters"),
+    ],
+)
+def test_a_value_of_another_type_is_told_with_its_name(
+    part: str, change: dict[str, Any], said: str, folder: Path
+) -> None:
+    """As the model's fault, and of no other kind than ModelError."""
+    edit(folder / part, **change)
+    with pytest.raises(ModelError, match=said):
+        SeedBackend(str(folder), device="cpu").load()

@@ -41,6 +41,12 @@ def test_a_sound_task_gets_no_warning(tmp_path: Path) -> None:
 
 
 WARNED = [
+    (
+        "answer:",
+        "evaluate: {labels: {Sure: 1.0, no way: 0.5, sure: 0.0}}\nanswer:",
+        "8:evaluate.labels.sure",
+        "differs from 'Sure' in nothing but case or blanks",
+    ),
     # old, new, place, message
     ("Now {{ input }}", "Now {input}", "6:prompts.propose", "{input} stays as it is; a field is written {{ input }}"),
     ("Now {{ input }}", "Now {input}", "6:prompts.propose", "the prompt is the same for every example"),
@@ -106,7 +112,10 @@ REFUSED = [
     ),
     ('value: "V {{ state }}"', "value: {{ state }}", "6:prompts.value", "put the template in quotes"),
     ('["1 2", "3 4"]', "[12]", "4:input.examples.0", "12 is a number in YAML: write '12'"),
-    ('["1 2", "3 4"]', "[1:30]", "4:input.examples.0", "1:30 is a number in YAML: write '1:30'"),
+    ("depth: 1", "depth: 010", "5:depth", "should be a valid integer (got '010')"),
+    ("depth: 1", "depth: 1:30", "5:depth", "should be a valid integer (got '1:30')"),
+    ("answer:", "evaluate: {labels: {a: 010, b: -1:30.5}}\nanswer:", "8:evaluate.labels.a", "(got '010')"),
+    ("answer:", "evaluate: {labels: {a: 010, b: -1:30.5}}\nanswer:", "8:evaluate.labels.b", "(got '-1:30.5')"),
     ('["1 2", "3 4"]', "[no]", "4:input.examples.0", "yes and no are true and false in YAML: write 'no'"),
     ('["1 2", "3 4"]', "[2024-01-01]", "4:input.examples.0", "a date in YAML: write '2024-01-01'"),
     (

@@ -97,7 +97,13 @@ def _patterns(task: YamlTask) -> Iterator[Problem]:
 
 
 def _evaluator(task: YamlTask) -> Iterator[Problem]:
-    """An evaluator that the file names and cannot use."""
+    """An evaluator that the file names and cannot use, and labels that a judge cannot tell apart."""
+    known: dict[str, str] = {}
+    for label in task.labels:
+        other = known.setdefault(" ".join(label.casefold().split()), label)
+        if other != label:
+            message = f"differs from {other!r} in nothing but case or blanks, and a judge's reply is read in any case"
+            yield task.keys.problem(("evaluate", "labels", label), message)
     if "by" in task.spec.evaluate.model_fields_set and not unknown_evaluator(task) and ":" not in task.evaluator:
         try:
             registry.load("evaluator", task.evaluator)().check(task)

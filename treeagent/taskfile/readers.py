@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -123,13 +124,23 @@ def _json(content: bytes, path: Path) -> Iterator[Record]:
 def _parsed(text: str, path: Path, line: int | None = None) -> Any:
     """The value of a JSON text. Raises ConfigError; ``line`` is the text's own where it is one of several."""
     try:
-        return json.loads(text, object_pairs_hook=_mapping)
+        return json.loads(text, object_pairs_hook=_mapping, parse_float=_number)
     except json.JSONDecodeError as error:
         raise ConfigError([Problem(path, line or error.lineno, "", f"not JSON: {error.msg}")]) from error
+    except OverflowError as error:
+        raise ConfigError([Problem(path, line, "", str(error))]) from error
     except ValueError as error:  # a number of thousands of digits; a doubled key
         raise ConfigError([Problem(path, line, "", f"not JSON: {error}")]) from error
     except RecursionError as error:
         raise ConfigError([Problem(path, line, "", "not JSON that can be read: it is nested too deeply")]) from error
+
+
+def _number(text: str) -> float:
+    """A number with a point or an exponent. Raises OverflowError for one that Python would read as infinity."""
+    number = float(text)
+    if math.isinf(number):
+        raise OverflowError(f"the number {text:.40} is beyond the largest of 1.8e308; write it as a text")
+    return number
 
 
 def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -153,6 +164,7 @@ def _numbered(rows: Iterable[Any], path: Path) -> Iterator[Record]:
 
 def _csv(content: bytes, path: Path) -> Iterator[Record]:
     reader = csv.DictReader(io.StringIO(_text(content, path), newline=""), strict=True)  # lines end at LF, CRLF, CR
+    limit = csv.field_size_limit(DATA_BYTES)  # the module's own of 128 KiB is less than a long text
     try:
         _check_once(reader.fieldnames or [], "column")
         for row in reader:
@@ -162,6 +174,8 @@ def _csv(content: bytes, path: Path) -> Iterator[Record]:
             yield _record(row, path, reader.line_num)
     except (csv.Error, ValueError) as error:
         raise ConfigError([Problem(path, reader.reader.line_num, "", f"not CSV: {error}")]) from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _parquet(content: bytes, path: Path) -> Iterator[Record]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import ContinuousBatchingConfig
 
-from ...models.loader import Model
+from ...models.model import Model
 from ..config.plan import BenchPlan
 from .base import Prompt, Tick
 from .generate import Complete, GenerateRunner

@@ -14,7 +14,8 @@ from treeagent.errors import BackendError, ConfigError
 
 from ...local import model_thread as worker
 from ...models import catalog as models
-from ...models.loader import Model, load_model
+from ...models.loader import load_model
+from ...models.model import Model
 from ..config.modes import Mode
 from ..config.plan import BenchPlan, BenchSettings
 from .base import Measurement, ModeRunner, Prompt, Stopwatch, Tick, Tokens

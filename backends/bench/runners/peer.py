@@ -14,7 +14,7 @@ import torch
 from treeagent.errors import BackendError
 
 from ...models import catalog as models
-from ...models.loader import Model
+from ...models.model import Model
 from ...models.tokenizer import load_tokenizer
 from ..config.modes import Mode
 from ..config.plan import BenchPlan, BenchSettings, PeerEnvironment

@@ -6,7 +6,7 @@ import gc
 
 import torch
 
-from ...models.loader import Model
+from ...models.model import Model
 from ...seed.executor.weights import WeightCache
 from ..config.modes import PEER, Mode
 from ..config.plan import BenchSettings

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers.models.auto import modeling_auto
 
 from treeagent.errors import ModelError, UnsupportedModelError
 
 from ...models.int8_network import LLAMA_FAMILY
-from ...models.loader import NO_CODE, explained
+from ...models.sources import explained, setting, source_of
 from ...models.torch_private import supports_custom_attention
 
 
@@ -23,16 +22,13 @@ def check_files(where: Path | str, model: str) -> None:
     Raises UnsupportedModelError also for a model whose texts the engine would limit to a sliding window, and ModelError
     where the hub cannot be reached. Files that are missing or damaged are left to the loader.
     """
-    source = {**NO_CODE, "pretrained_model_name_or_path": str(where)}
-    if isinstance(where, Path) and where.is_file():
-        source |= {"pretrained_model_name_or_path": str(where.parent), "gguf_file": where.name}
     try:
         with explained(where, "its configuration"):
-            whole = transformers.AutoConfig.from_pretrained(**source)
+            whole = transformers.AutoConfig.from_pretrained(**source_of(where))
             config = whole.get_text_config(decoder=True)
-            why = _shown_by(whole, config)
-            context = getattr(config, "max_position_embeddings", None)
-            window = window_of(context, config)
+        why = _shown_by(where, whole, config)
+        context = setting(where, config, "max_position_embeddings", int)
+        window = window_of(where, context, config)
     except ModelError:
         if isinstance(where, Path):
             return
@@ -44,35 +40,40 @@ def check_files(where: Path | str, model: str) -> None:
         raise UnsupportedModelError(f"the model {model} cannot run in the seed engine: {why}", why)
 
 
-def fault_of(network: Any, arguments: AbstractSet[str], config: Any) -> str | None:
+def fault_of(where: Path | str, network: Any, arguments: AbstractSet[str], config: Any) -> str | None:
     """Why a network, or a class of networks, with these arguments of its forward cannot run; None where it may."""
     if not supports_custom_attention(network):
         return "its attention cannot be replaced (it does not use transformers' attention interface)"
     if not {"logits_to_keep", "position_ids"} <= arguments:
         return "its forward takes no position_ids or no logits_to_keep"
-    strange = set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
+    kinds = set(setting(where, config, "layer_types", list, tuple) or [])
+    strange = kinds - {"full_attention", "sliding_attention"}
     return f"it has layers of another kind ({', '.join(sorted(strange))})" if strange else None
 
 
-def window_of(stated: int | None, config: Any) -> int | None:
+def window_of(where: Path | str, stated: int | None, config: Any) -> int | None:
     """The window, where layers slide and it is shorter than the stated context.
 
     A sliding layer attends to all keys within its window, so texts are limited to the shortest window.
     """
-    kinds = getattr(config, "layer_types", None)
-    window = getattr(config, "sliding_window", None)
-    slides = "sliding_attention" in kinds if kinds is not None else getattr(config, "use_sliding_window", True)
-    if window is None or not slides or (stated is not None and stated <= int(window)):
+    kinds = setting(where, config, "layer_types", list, tuple)
+    window: int | None = setting(where, config, "sliding_window", int)
+    uses = setting(where, config, "use_sliding_window", bool)
+    slides = "sliding_attention" in kinds if kinds is not None else uses is not False
+    if window is None or not slides or (stated is not None and stated <= window):
         return None
-    return int(window)
+    return window
 
 
-def _shown_by(config: Any, text: Any) -> str | None:
+def _shown_by(where: Path | str, config: Any, text: Any) -> str | None:
     """What :func:`fault_of` says of the class that a configuration names; None for one without a class here."""
-    kinds = set(getattr(config, "architectures", None) or [])
+    kinds = set(setting(where, config, "architectures", list, tuple) or [])
     if not kinds - LLAMA_FAMILY:
         return None  # the import of such a class takes longer than all of this
-    network: Any = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    from transformers.models.auto import modeling_auto  # noqa: PLC0415  takes seconds, and Llama models need none of it
+
+    with explained(where, "the class of its network"):
+        network: Any = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if not hasattr(network, "forward"):
         return None
-    return fault_of(network, set(inspect.signature(network.forward).parameters), text)
+    return fault_of(where, network, set(inspect.signature(network.forward).parameters), text)

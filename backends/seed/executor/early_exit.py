@@ -73,7 +73,7 @@ class EarlyExitRunner(ModelRunner):
 
     def __init__(self, weights: Weights, memory: int, layers: int | None = None) -> None:
         """With ``layers`` every pass ends there. Raises ModelError if the model has no such exit."""
-        self.exits = exits_of(weights.model.network.config)
+        self.exits = exits_of(weights.model.config)
         """Numbers of layers after which tokens may exit, ascending."""
         if layers is not None and layers not in self.exits:
             known, where = ", ".join(map(str, self.exits)), weights.where
@@ -236,7 +236,7 @@ class EarlyExitRunner(ModelRunner):
         """Extend the arrays by slot to the size of the pool."""
         missing = self.forest.pool.capacity - len(self._depth)
         if missing > 0:
-            width = self.weights.model.network.config.hidden_size
+            width = self.weights.model.config.hidden_size
             new = torch.empty(missing, width, dtype=self.dtype, device=self.device)
             self._states = torch.cat((self._states.to(new).view(-1, width), new))  # first, because memory may run out
             self._depth = np.concatenate((self._depth, np.zeros(missing, dtype=np.int8)))

@@ -120,7 +120,7 @@ def _measure(runner: ModelRunner, trial: TrialPass) -> tuple[PassWork, float]:
 
 def _digest(runner: ModelRunner, dtype: str) -> str:
     """Names the model's shape, the precision and the machine."""
-    config = json.dumps(runner.weights.model.network.config.to_dict(), sort_keys=True, default=str)
+    config = json.dumps(runner.weights.model.config.to_dict(), sort_keys=True, default=str)
     machine = (
         runner.device.type,
         torch.get_num_threads(),

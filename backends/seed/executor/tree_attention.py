@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AttentionInterface
 
 from ...models.torch_private import attention_with_lse, find_attention_kernel
 from ..kv_cache.pool import SlotPool
@@ -38,6 +37,8 @@ class UnsupportedAttention(Exception):
 
 def register() -> None:
     """Add :func:`forest_attention` to transformers' attention interface, under :data:`NAME`."""
+    from transformers import AttentionInterface  # noqa: PLC0415  # imports the networks of transformers
+
     AttentionInterface.register(NAME, forest_attention)
 
 

@@ -16,7 +16,9 @@ import torch
 from treeagent.errors import ModelError, UnsupportedModelError
 
 from ...models.int8 import Int8Linear
-from ...models.loader import Model, explained
+from ...models.llama_network import LlamaNetwork
+from ...models.model import Model
+from ...models.sources import setting, size_setting
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
 from .architecture import fault_of, window_of
@@ -43,22 +45,24 @@ class Weights:
         self.device = model.device
         self.dtype = model.attention_dtype
         """Of keys and values."""
-        with explained(where, "its configuration"):  # an attribute that differs between layers raises when it is read
-            config = model.network.config.get_text_config(decoder=True)
-            if (why := fault_of(model.network, model.arguments, config)) is not None:
+        config = model.config
+        if not isinstance(model.network, LlamaNetwork):
+            why = fault_of(where, model.network, model.arguments, config)
+            if why is not None:
                 raise self.refusal(why)
-            heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-            dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.layers = [(heads, dim)] * config.num_hidden_layers
+        heads = size_setting(where, config, "num_attention_heads")
+        kv_heads = setting(where, config, "num_key_value_heads", int) or heads
+        dim = setting(where, config, "head_dim", int) or size_setting(where, config, "hidden_size") // heads
+        self.layers = [(kv_heads, dim)] * size_setting(where, config, "num_hidden_layers")
         """Key-value heads and their dimension, by layer."""
-        self.window = window_of(model.context, config)
+        self.window = window_of(where, model.context, config)
         """The sliding window that texts are limited to; None where the model's own context is the limit."""
         self.context = model.context if self.window is None else self.window
         """The most tokens of a text; None when the model does not say."""
         if self.context is not None and self.context < 2:
             kind = "context" if self.window is None else "sliding window"
             raise self.refusal(f"its {kind} of {self.context} holds no prompt with a completion")
-        self.vocabulary = int(config.vocab_size)
+        self.vocabulary = size_setting(where, config, "vocab_size")
         """Size of a row of logits."""
         self._eight = any(isinstance(module, Int8Linear) for module in model.network.modules())
         self.parameters = model.parameters

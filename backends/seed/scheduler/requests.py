@@ -13,7 +13,7 @@ from ...local.base import pairs, reply_of, samples, scores_of
 from ...local.beam_search import BeamSearch
 from ...local.request_queue import PendingRequest
 from ...local.text_streams import TextStreams
-from ...models.loader import Model
+from ...models.model import Model
 from ...models.tokenizer import ChatTokenizer
 from ..verifiers.beam_coupled import BeamVerifier
 from .beam_job import BeamJob
