@@ -14,7 +14,7 @@ from treeagent.aio import Pace
 from treeagent.backend import Backend
 from treeagent.errors import BackendError, ConfigError, NotRecordedError, Problem
 from treeagent.patterns import Deadline, Pattern, PatternLimitError
-from treeagent.reply import Completion, Reply, Scores, Usage
+from treeagent.reply import Completion, OnText, Partial, Reply, Scores, Usage
 from treeagent.request import Request, ScoreRequest
 
 Answer = str | Sequence[str]
@@ -80,6 +80,10 @@ class ScriptedBackend(Backend):
 
     async def generate(self, request: Request) -> Reply:
         """Answer from the script. Raises NotRecordedError."""
+        return await self.stream(request, lambda written: None)
+
+    async def stream(self, request: Request, on_text: OnText) -> Reply:
+        """As :meth:`generate`; each text is handed out line by line, once it is its turn. Raises NotRecordedError."""
         self.requests.append(request)
         place, self._used = self._used, self._used + 1  # taken before anything is awaited: call order counts
         if self._order is not None:
@@ -90,6 +94,11 @@ class ScriptedBackend(Backend):
         if not dealt:
             raise NotRecordedError(f"the script has an empty list for {_first_line(request.prompt)!r}")
         completions = tuple(_end(dealt[i % len(dealt)], request) for i in range(request.n))
+        for sample, completion in enumerate(completions):
+            lines = completion.text.splitlines(keepends=True)
+            for number in range(1, len(lines) + 1):
+                written = "".join(lines[:number])
+                on_text(Partial(sample, written, len(written.split())))
         words = sum(len(completion.text.split()) for completion in completions)
         return Reply(completions, Usage(calls=1, prompt_tokens=len(request.prompt.split()), completion_tokens=words))
 

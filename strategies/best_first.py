@@ -7,6 +7,7 @@ equal values the newest is first: evaluators have few labels, and on a plateau t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from annotated_types import Ge
@@ -43,9 +44,14 @@ class BestFirst(TreeSearch):
                 continue
             batch = [thought for thought in frontier[: self.parallel] if not thought.terminal][:left]
             left -= len(batch)
-            grown = await explorer.grow(batch, role=self.by, n=self.k)
             frontier = [thought for thought in frontier if thought not in batch]
+            explorer.likely(frontier[:left], after=partial(self._order, frontier) if left else None)
+            grown = await explorer.grow(batch, role=self.by, n=self.k)
             frontier = ranked([*(child for children in grown for child in children), *frontier])
             if not left:
                 frontier = [thought for thought in frontier if thought.terminal][: self.candidates]
         return fallback
+
+    @staticmethod
+    def _order(frontier: list[Thought], below: list[Thought]) -> list[Thought]:
+        return ranked([*below, *frontier])

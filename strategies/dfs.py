@@ -7,7 +7,9 @@ tree already are merged.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from annotated_types import Ge
@@ -42,9 +44,18 @@ class DFS(TreeSearch):
                     return answered
                 fallback = fallback or answered
                 continue
+            explorer.likely(reversed(stack), after=partial(self._preorder, thought))
             [children] = await explorer.grow([thought], role=self.by, n=self.k)
-            promising = [child for child in children if child.value is None or child.value >= self.threshold]
-            ordered = ranked(promising)
+            ordered = self._promising(children)
             stack.extend(reversed(ordered[: self.width]))
             stack[:0] = reversed(ordered[self.width :])  # merged states come up once: keep them for the very end
         return fallback
+
+    def _promising(self, children: Sequence[Thought]) -> list[Thought]:
+        return ranked(child for child in children if child.value is None or child.value >= self.threshold)
+
+    def _preorder(self, thought: Thought, below: list[Thought]) -> Iterator[Thought]:
+        """The order in which the search comes to the thoughts below one, by what is known of them."""
+        for child in self._promising([other for other in below if other.parent == thought.id])[: self.width]:
+            yield child
+            yield from self._preorder(child, below)

@@ -21,6 +21,7 @@ class Greedy(TreeSearch):
         """The answer of the one path, if it comes to an end."""
         path = [explorer.root]
         while path and not path[0].terminal:
+            explorer.likely((), after=ranked_deepest)
             [children] = await explorer.grow(path, role=self.by, n=self.k)
             path = ranked(children)[:1]
         return await explorer.finish(path)

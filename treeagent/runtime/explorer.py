@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .. import aio
 from ..errors import RequestRefusedError
 from ..reply import Reply
-from ..search import Count
+from ..search import After, Count
 from ..task import Task
 from ..thought import Thought
 from .answer_writer import AnswerWriter
 from .budget import BudgetExhausted, Ledger
 from .guarded_task import GuardedTask
+from .lookahead import Lookahead
+from .outlook import Growth, Outlook
 from .request_broker import RequestBroker
 from .result import CutOff
 from .task_requests import TaskRequests
@@ -50,6 +52,8 @@ class TreeExplorer:
         self._places = TreePlaces(self.root)
         self._answers = AnswerWriter(task, self._guarded, self._record, self._places, self._requests, ledger)
         self._pace, self._reading = aio.Pace(), asyncio.Lock()
+        outlook = Outlook(self.tree, self._places, legality=legality)
+        self._ahead = Lookahead(task, self._guarded, input, outlook, judge, broker.early, seed)
 
     # Growing
 
@@ -79,15 +83,26 @@ class TreeExplorer:
         await aio.gather((self._judge(group) for group in groups if group), deferred=BudgetExhausted)
         return [self.tree[thought.id] for thought in thoughts]
 
+    def likely(
+        self, thoughts: Iterable[Thought], *, after: After | None = None, role: str | None = None, n: int | None = None
+    ) -> None:
+        """See :meth:`treeagent.Explorer.likely`."""
+        self._ahead.likely(thoughts, after, role, n)
+
     async def _grow(
         self, thoughts: Sequence[Thought], role: str | None, n: Count, most: Count, *, apart: bool, judge: bool
     ) -> list[list[Thought]]:
         role = role or ("propose" if self.task.has("propose") else "sample")
         judge_each = self._judge if judge and self._judge is not None and not self._judge.together else None
-        expansions = list(zip(thoughts, _for_each(n, thoughts), _for_each(most, thoughts), strict=True))
-        requests = [
-            asyncio.ensure_future(self._ask_for_steps(thought, role, count)) for thought, count, _ in expansions
-        ]
+        growths = self._ahead.begin(
+            [
+                Growth(thought, role, count, limit, apart, judge, self._places.visit(thought))
+                for thought, count, limit in zip(
+                    thoughts, _for_each(n, thoughts), _for_each(most, thoughts), strict=True
+                )
+            ]
+        )
+        requests = [asyncio.ensure_future(self._ask_for_steps(growth)) for growth in growths]
         judging: list[asyncio.Future[None]] = []
         grown: list[list[Thought]] = [[] for _ in thoughts]
         exhausted: BudgetExhausted | None = None
@@ -101,7 +116,8 @@ class TreeExplorer:
                 if reply is None:
                     continue  # refused: the branch ends here
                 async with self._reading:  # reply by reply, so that no thread's speed decides on numbers
-                    grown[place] = await self._read(thoughts[place], role, *reply, expansions[place][2], apart=apart)
+                    grown[place] = await self._read(growths[place], *reply)
+                self._ahead.read(growths[place], grown[place])
                 if judge_each is not None:
                     judging += [asyncio.ensure_future(judge_each([child])) for child in grown[place]]
             if exhausted is not None:
@@ -114,20 +130,28 @@ class TreeExplorer:
             raise
         finally:
             await aio.cancel([*requests, *judging])
+            self._ahead.end(growths)
         return [[self.tree[child.id] for child in children] for children in grown]
 
-    async def _ask_for_steps(self, thought: Thought, role: str, n: int | None) -> tuple[str, Reply] | None:
+    async def _ask_for_steps(self, growth: Growth) -> tuple[str, Reply] | None:
         """The request's id and its reply; None for a refused request, which is counted and in the journal."""
-        visit = self._places.visit(thought)
+        thought = growth.parent
         try:
-            return await self._requests.complete(role, thought, thought.place, visit=visit, n=n)
+            id, reply = await self._requests.complete(
+                growth.role, thought, thought.place, visit=growth.visit, n=growth.n
+            )
         except RequestRefusedError:
             return None
+        self._ahead.hear_all(growth, reply)
+        return id, reply
 
-    async def _read(
-        self, parent: Thought, role: str, request: str, reply: Reply, most: int | None, *, apart: bool
-    ) -> list[Thought]:
+    async def close(self) -> None:
+        """End all that was begun early; to be called when the search has ended in any way."""
+        await self._ahead.close()
+
+    async def _read(self, growth: Growth, request: str, reply: Reply) -> list[Thought]:
         """The new thoughts of a reply; unparsed, illegal and duplicate steps are counted and dropped unjudged."""
+        parent, role, most, apart = growth.parent, growth.role, growth.most, growth.apart
         steps = self.steps(parent)
         children: list[Thought] = []
         for sample, completion in enumerate(reply.completions):

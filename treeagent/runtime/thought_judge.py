@@ -9,11 +9,11 @@ from ..errors import RequestRefusedError
 from ..evaluator import Evaluator
 from ..plugin_boundary import PluginBoundary, at_input
 from ..task import Task
-from ..thought import Judgement, Thought, Tree
+from ..thought import Judgement, Thought
 from .budget import BudgetExhausted
 from .guarded_task import of_type
 from .judgement_context import JudgementContext
-from .task_requests import TaskRequests
+from .task_requests import TaskRequests, ThoughtsById
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class ThoughtJudge:
         by: JudgedBy,
         task: Task,
         input: str,
-        tree: Tree,
+        tree: ThoughtsById,
         requests: TaskRequests,
         record: Callable[[Thought, Judgement, Sequence[str]], None],
     ) -> None:

@@ -1,0 +1,302 @@
+"""Asks early for what a search will probably ask for: reads replies while they are written, and follows its hints.
+
+It sees the tree and changes nothing of it. What it asks for goes to the early requests alone; what goes wrong in it
+ends that guess.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from .. import aio
+from ..errors import TreeagentError
+from ..plugin_boundary import PluginBoundary, at_input
+from ..reply import Partial, Reply
+from ..request import Key
+from ..search import After
+from ..task import Task
+from ..text import clean
+from ..thought import Judgement, Thought
+from .early_broker import EarlyBroker
+from .early_requests import EarlyRequests, NotAnsweredError
+from .guarded_task import GuardedTask
+from .outlook import Growth, Lost, Outlook
+from .result import Counts
+from .task_requests import TaskRequests
+from .thought_judge import JudgedBy, ThoughtJudge
+
+
+@dataclass(frozen=True, slots=True)
+class _Hints:
+    """What a search says before it grows thoughts."""
+
+    thoughts: Sequence[Thought] = ()
+    after: After | None = None
+    role: str | None = None
+    n: int | None = None
+
+
+class Lookahead:
+    """The guesses of one search. Without early requests each method returns at once."""
+
+    def __init__(
+        self, task: Task, guarded: GuardedTask, input: str, outlook: Outlook, judge: JudgedBy | None,
+        early: EarlyRequests, seed: int,
+    ) -> None:  # fmt: skip
+        self._guarded, self._outlook, self._early, self._seed = guarded, outlook, early, seed
+        self._has_answers = task.has("answer")
+        self._judge = (
+            None if judge is None
+            else ThoughtJudge(judge, task, input, outlook, self._requests("judgement"), self._foresee)
+        )  # fmt: skip
+        self._inside = PluginBoundary("search", "its hints", at_input(input))
+        self._hints, self._next_hints = _Hints(), _Hints()
+        self._running: list[Growth] = []
+        self._unread: dict[Growth, None] = {}
+        self._guesses: dict[tuple[str, int], asyncio.Task[None]] = {}
+        """Judgements and answers that are asked for early, by kind and the thought's id at that time."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._worker: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._pace = aio.Pace()
+
+    def _requests(self, kind: str) -> TaskRequests:
+        return TaskRequests(self._guarded, self._outlook, self._seed, EarlyBroker(self._early, kind), Counts())
+
+    # What the explorer reports
+
+    def likely(self, thoughts: Iterable[Thought], after: After | None, role: str | None, n: int | None) -> None:
+        """Hints for the next expansions."""
+        if not self._early.most:
+            return
+        try:
+            with self._inside:
+                named = [thought for thought in islice(thoughts, 8 * self._early.most) if isinstance(thought, Thought)]
+                self._next_hints = _Hints(named, after, role, n)
+        except TreeagentError:
+            self._early.count_error()
+
+    def begin(self, growths: Sequence[Growth]) -> list[Growth]:
+        """The search has asked for expansions; returns them, those that were asked for early in place of the same."""
+        if not self._early.most:
+            return list(growths)
+        if not self._running:
+            self._hints, self._next_hints = self._next_hints, _Hints()
+        begun = [self._begun(growth) for growth in growths]
+        self._running += begun
+        self._unread |= dict.fromkeys(begun)
+        self._go_on()
+        return begun
+
+    def _begun(self, growth: Growth) -> Growth:
+        early = self._outlook.growths.get((growth.parent.id, growth.visit))
+        if early is not None and (early.role, early.n) == (growth.role, growth.n):
+            early.parent, early.most, early.apart = growth.parent, growth.most, growth.apart
+            early.judged, early.real = growth.judged, True
+            return early
+        if early is not None:
+            self._give_up(self._outlook.drop(early))
+        growth.real = True
+        self._outlook.open(growth)
+        self._listen(growth)
+        return growth
+
+    def hear_all(self, growth: Growth, reply: Reply) -> None:
+        """The complete reply to an expansion, which may have to wait for others before it is read for real."""
+        if self._early.most and not growth.settled:
+            growth.texts = {
+                sample: completion.text
+                for sample, completion in enumerate(reply.completions)
+                if completion.finish != "refused"
+            }
+            growth.whole = True
+            self._unread[growth] = None
+            self._go_on()
+
+    def read(self, growth: Growth, children: Sequence[Thought]) -> None:
+        """The reply to an expansion has been read for real."""
+        if self._early.most:
+            self._give_up(self._outlook.settle(growth, children))
+            self._go_on()
+
+    def end(self, growths: Sequence[Growth]) -> None:
+        """Expansions are over; until the next ones begin, running guesses go on and no others are made."""
+        self._running = [growth for growth in self._running if growth not in growths]
+        for growth in growths:
+            self._outlook.close(growth)
+            self._early.listeners.pop(self._key(growth), None)
+
+    async def close(self) -> None:
+        """End all guesses, and wait until they have ended."""
+        worker = [] if self._worker is None else [self._worker]
+        await aio.cancel([*worker, *self._tasks])
+        await self._early.close()
+
+    # Reading ahead
+
+    def _listen(self, growth: Growth) -> None:
+        self._early.listeners[self._key(growth)] = partial(self._hear, growth)
+
+    def _key(self, growth: Growth) -> Key:
+        return Key(self._seed, growth.role, growth.parent.place, growth.visit)
+
+    def _hear(self, growth: Growth, written: Partial) -> None:
+        if growth.settled or growth.whole:
+            return
+        try:
+            text = self._guarded.whole_steps(growth.role, clean(written.text))
+        except TreeagentError:
+            self._early.count_error()
+            return
+        if len(text) > len(growth.texts.get(written.sample, "")):
+            growth.texts[written.sample] = text
+            self._unread[growth] = None
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._worker is None:
+            self._worker = asyncio.ensure_future(self._work())
+        self._wake.set()
+
+    async def _work(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._unread:
+                growth = next(iter(self._unread))
+                del self._unread[growth]
+                await self._read_ahead(growth)
+            self._plan()
+
+    async def _read_ahead(self, growth: Growth) -> None:
+        parent = growth.parent
+        for sample, text in sorted(growth.texts.items()):
+            if growth.settled or growth.steps.get(sample, (None,))[0] == text:
+                continue
+            try:
+                steps = await self._pace.in_thread(
+                    self._guarded.read_thoughts, growth.role, text, parent, self._outlook.steps(parent)
+                )
+            except TreeagentError:
+                self._early.count_error()
+                return
+            growth.steps[sample] = text, steps
+        if growth.settled:
+            return
+        self._give_up(self._outlook.number(growth))
+        if self._judge is None or not growth.judged:
+            return
+        if not self._judge.together:
+            for child in growth.children:
+                self._guess("judgement", child, self._judged([child]))
+        elif growth.whole and not growth.real and growth.children:
+            self._guess("judgement", growth.children[0], self._judged(growth.children))
+
+    def _guess(self, kind: str, thought: Thought, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        if (kind, thought.id) in self._guesses:
+            work.close()
+        else:
+            self._guesses[kind, thought.id] = self._start(work)
+        return self._guesses[kind, thought.id]
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(self._guarded_guess(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _guarded_guess(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except NotAnsweredError:
+            pass
+        except TreeagentError:
+            self._early.count_error()
+
+    async def _judged(self, children: Sequence[Thought]) -> None:
+        if self._judge is not None:
+            await self._judge(children)
+
+    def _foresee(self, thought: Thought, judgement: Judgement, requests: Sequence[str]) -> None:
+        self._outlook.judge(thought.id, judgement)
+        self._go_on()
+
+    # Following the hints
+
+    def _plan(self) -> None:
+        """Ask early for what the search names, the likeliest first, and give up what it names no longer."""
+        if not self._running:
+            return
+        kept: list[asyncio.Task[None]] = []
+        seen: set[int] = set()
+        for thought, kind in self._named():
+            if len(kept) == self._early.most:
+                break
+            if thought.id not in seen:
+                seen.add(thought.id)
+                task = self._answered(thought) if thought.terminal else self._expanded(thought, kind)
+                kept += [] if task is None or task.done() else [task]
+        for growth in list(self._outlook.growths.values()):
+            if not growth.real and growth.task is not None and not growth.task.done() and growth.task not in kept:
+                self._give_up(self._outlook.drop(growth))
+
+    def _named(self) -> list[tuple[Thought, str]]:
+        """What the search would expand next, with the kind of hint; unknown thoughts are left out."""
+        named: list[tuple[Any, str]] = []
+        if self._hints.after is not None:
+            below = self._outlook.below(self._running)
+            try:
+                with self._inside:
+                    for thought in islice(self._hints.after(below), len(below) + 8 * self._early.most):
+                        named.append((thought, "child" if thought.id >= 0 else "piece"))
+            except TreeagentError:
+                self._early.count_error()
+                self._hints = replace(self._hints, after=None)
+        named += [(thought, "next") for thought in self._hints.thoughts]
+        known = [
+            (self._outlook[thought.id], kind)
+            for thought, kind in named
+            if isinstance(thought, Thought) and thought.id in self._outlook
+        ]
+        unjudged = self._judge is None or not self._running[0].judged
+        return [(thought, kind) for thought, kind in known if thought.judgement or unjudged or kind == "next"]
+
+    def _expanded(self, thought: Thought, kind: str) -> asyncio.Task[None] | None:
+        """The early request for an expansion; None where it needs none or the search has asked for it."""
+        growth = self._outlook.growths.get((thought.id, 0))
+        if growth is None and not self._outlook.visits(thought):
+            hints, growth = self._hints, self._running[0].continued(thought)
+            growth.role, growth.n = hints.role or growth.role, growth.n if hints.n is None else hints.n
+            self._outlook.open(growth)
+            self._listen(growth)
+            growth.task = self._start(self._expand(growth, kind))
+        return None if growth is None or growth.real else growth.task
+
+    async def _expand(self, growth: Growth, kind: str) -> None:
+        parent, requests = growth.parent, self._requests(kind)
+        _, reply = await requests.complete(growth.role, parent, parent.place, visit=growth.visit, n=growth.n)
+        self.hear_all(growth, reply)
+
+    def _answered(self, thought: Thought) -> asyncio.Task[None] | None:
+        """The early request for an answer; None where there is one or no model writes it."""
+        if thought.answer is not None or not self._has_answers:
+            return None
+        return self._guess("answer", thought, self._answer(thought))
+
+    async def _answer(self, thought: Thought) -> None:
+        await self._requests("answer").complete("answer", thought, thought.place, n=1)
+
+    def _give_up(self, lost: Sequence[Lost]) -> None:
+        for each in lost:
+            if isinstance(each, Growth):
+                tasks = [each.task]
+            else:
+                tasks = [self._guesses.get((kind, each.id)) for kind in ("judgement", "answer")]
+            for task in tasks:
+                if task is not None:
+                    task.cancel()
