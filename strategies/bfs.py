@@ -31,13 +31,13 @@ class BFS(TreeSearch):
         while any(not thought.terminal for thought in beam):
             open_thoughts = [thought for thought in beam if not thought.terminal]
             finished = [thought for thought in beam if thought.terminal]
-            explorer.likely((), after=partial(self._beam, finished, open_thoughts[0].depth + 1))
+            next_beam = partial(self._next_beam, finished, open_thoughts[0].depth + 1)
+            explorer.likely((), after=next_beam)
             grown = await explorer.grow(open_thoughts, role=self.by, n=self.k)
-            beam = ranked([*finished, *(child for children in grown for child in children)])[: self.b]
+            beam = next_beam([child for children in grown for child in children])
             if [thought for thought in beam if thought.terminal and await explorer.verify(thought)]:
                 break
         return await explorer.finish(beam)
 
-    def _beam(self, finished: list[Thought], depth: int, below: list[Thought]) -> list[Thought]:
-        """The next beam by what is known of it."""
+    def _next_beam(self, finished: list[Thought], depth: int, below: list[Thought]) -> list[Thought]:
         return ranked([*finished, *(thought for thought in below if thought.depth == depth)])[: self.b]

@@ -127,10 +127,9 @@ class EarlyRequests:
             self._ledger.release_early(entry.ticket)  # the search pays for it
         self._fill_soon()
         try:
-            if not entry.ended.is_set():
-                with self._inside[entry.place]:
-                    self._backends[entry.place].raise_priority(entry.request)
-                await entry.ended.wait()
+            with self._inside[entry.place]:
+                self._backends[entry.place].raise_priority(entry.request)
+            await entry.ended.wait()
         finally:
             if not entry.ended.is_set() and entry.task is not None:
                 await aio.cancel([entry.task])

@@ -7,7 +7,7 @@ ends that guess.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -193,9 +193,9 @@ class Lookahead:
             return
         if not self._judge.together:
             for child in growth.children:
-                self._guess("judgement", child, self._judged([child]))
+                self._guess("judgement", child, self._judge([child]))
         elif growth.whole and not growth.real and growth.children:
-            self._guess("judgement", growth.children[0], self._judged(growth.children))
+            self._guess("judgement", growth.children[0], self._judge(growth.children))
 
     def _guess(self, kind: str, thought: Thought, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         if (kind, thought.id) in self._guesses:
@@ -217,10 +217,6 @@ class Lookahead:
             pass
         except TreeagentError:
             self._early.count_error()
-
-    async def _judged(self, children: Sequence[Thought]) -> None:
-        if self._judge is not None:
-            await self._judge(children)
 
     def _foresee(self, thought: Thought, judgement: Judgement, requests: Sequence[str]) -> None:
         self._outlook.judge(thought.id, judgement)
@@ -245,26 +241,26 @@ class Lookahead:
             if not growth.real and growth.task is not None and not growth.task.done() and growth.task not in kept:
                 self._give_up(self._outlook.drop(growth))
 
-    def _named(self) -> list[tuple[Thought, str]]:
+    def _named(self) -> Iterator[tuple[Thought, str]]:
         """What the search would expand next, with the kind of hint; unknown thoughts are left out."""
-        named: list[tuple[Any, str]] = []
-        if self._hints.after is not None:
-            below = self._outlook.below(self._running)
-            try:
-                with self._inside:
-                    for thought in islice(self._hints.after(below), len(below) + 8 * self._early.most):
-                        named.append((thought, "child" if thought.id >= 0 else "piece"))
-            except TreeagentError:
-                self._early.count_error()
-                self._hints = replace(self._hints, after=None)
-        named += [(thought, "next") for thought in self._hints.thoughts]
-        known = [
-            (self._outlook[thought.id], kind)
-            for thought, kind in named
-            if isinstance(thought, Thought) and thought.id in self._outlook
-        ]
+        hints, below = self._hints, self._outlook.below(self._running)
         unjudged = self._judge is None or not self._running[0].judged
-        return [(thought, kind) for thought, kind in known if thought.judgement or unjudged or kind == "next"]
+        try:
+            with self._inside:
+                after = () if hints.after is None else hints.after(below)
+                for named in islice(after, len(below) + 8 * self._early.most):
+                    thought = self._known(named)
+                    if thought is not None and (thought.judgement is not None or unjudged):
+                        yield thought, "child" if thought.id >= 0 else "piece"
+        except TreeagentError:
+            self._early.count_error()
+            self._hints = replace(hints, after=None)
+        yield from ((thought, "next") for named in hints.thoughts if (thought := self._known(named)) is not None)
+
+    def _known(self, named: object) -> Thought | None:
+        """What is known of a thought that a search names; None where it is none of the tree."""
+        known = isinstance(named, Thought) and isinstance(named.id, int) and named.id in self._outlook
+        return self._outlook[named.id] if isinstance(named, Thought) and known else None
 
     def _expanded(self, thought: Thought, kind: str) -> asyncio.Task[None] | None:
         """The early request for an expansion; None where it needs none or the search has asked for it."""
