@@ -11,23 +11,20 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import TypeAlias
 
 from .. import aio
 from ..backend import Backend
 from ..errors import TreeagentError
 from ..plugin_boundary import PluginBoundary
-from ..reply import OnText, Partial, Reply, Scores, Usage
+from ..reply import OnText, Partial, Usage
 from ..request import Key, Request, ScoreRequest
 from .budget import BudgetExhausted, Ledger, Reservation
+from .early_entry import Answer, AnyRequest, EarlyEntry
 from .early_figures import Chances, Speculated
 from .journal import Event, early_event
 from .reply_text import checked_reply, checked_scores
-
-AnyRequest: TypeAlias = Request | ScoreRequest
-Answer: TypeAlias = Reply | Scores
 
 
 class NotAnsweredError(BudgetExhausted):
@@ -35,38 +32,6 @@ class NotAnsweredError(BudgetExhausted):
 
     def __init__(self) -> None:
         super().__init__("early requests")
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """A request that was sent early, or that the search has asked for."""
-
-    request: AnyRequest
-    kind: str
-    place: int
-    number: int
-    real: bool = False
-    """Whether the search has asked for it."""
-    waiting: int = 0
-    """Guesses that await it."""
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
-    """None before it is sent early, and where it never is."""
-    answer: Answer | None = None
-    began: float = 0.0
-    seconds: float | None = None
-    tokens: dict[int, int | None] = field(default_factory=dict)
-    """Tokens written so far, by sample."""
-    ticket: Reservation | None = None
-
-    @property
-    def usage(self) -> Usage:
-        """Its cost as far as it is known."""
-        if self.answer is not None:
-            return self.answer.usage
-        tokens = list(self.tokens.values())
-        written = [number for number in tokens if number is not None]
-        return Usage(1, None, sum(written) if tokens and len(written) == len(tokens) else None)
 
 
 class EarlyRequests:
@@ -77,19 +42,21 @@ class EarlyRequests:
         backends: Sequence[Backend],
         ledger: Ledger,
         chances: Chances,
+        known: Callable[[str], Answer | None],
         where: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``where`` names the input in errors; ``clock`` gives the seconds since the run began."""
+        """``known`` are a journal's answers by request id; ``clock`` gives the seconds since the run began."""
         self.most = 0
         """How many may run; 0: none, and every request of the search goes to the backend as it is."""
         self.listeners: dict[Key, OnText] = {}
         """Who hears what a generation has written so far, by its key."""
-        self._backends, self._ledger, self._chances, self._clock = backends, ledger, chances, clock
+        self._backends, self._ledger, self._chances = backends, ledger, chances
+        self._known, self._clock = known, clock
         self._inside = [PluginBoundary("backend", backend.name, where) for backend in backends]
-        self._entries: dict[str, _Entry] = {}
-        self._queue: list[_Entry] = []
-        self._running: set[_Entry] = set()
+        self._entries: dict[str, EarlyEntry] = {}
+        self._queue: list[EarlyEntry] = []
+        self._running: set[EarlyEntry] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._filling = self._closed = False
         self._hits: Counter[str] = Counter()
@@ -120,7 +87,7 @@ class EarlyRequests:
             entry.ended.set()
         return entry.answer
 
-    async def _joined(self, entry: _Entry) -> Answer | None:
+    async def _joined(self, entry: EarlyEntry) -> Answer | None:
         """The answer of an early request that has become real; None where it failed."""
         self._running.discard(entry)
         if entry.ticket is not None:
@@ -144,6 +111,8 @@ class EarlyRequests:
 
         Where nobody awaits it any more, it is cancelled.
         """
+        if (known := self._known(request.id)) is not None:
+            return known
         entry = self._entries.get(request.id)
         if entry is None:
             if self._closed:
@@ -162,8 +131,8 @@ class EarlyRequests:
             raise NotAnsweredError
         return entry.answer
 
-    def _entry(self, request: AnyRequest, kind: str, place: int, *, real: bool) -> _Entry:
-        return _Entry(request, kind, place, len(self._entries), real)
+    def _entry(self, request: AnyRequest, kind: str, place: int, *, real: bool) -> EarlyEntry:
+        return EarlyEntry(request, kind, place, len(self._entries), real)
 
     def _fill_soon(self) -> None:
         """Send what waits, once all that is asked for in this turn of the loop is known."""
@@ -191,7 +160,7 @@ class EarlyRequests:
         """A guess has ended with an error."""
         self._errors += 1
 
-    def _reserved(self, entry: _Entry) -> Reservation | None:
+    def _reserved(self, entry: EarlyEntry) -> Reservation | None:
         """None where the budget has no room for it, or the backend cannot say how much it needs."""
         try:
             with self._inside[entry.place]:
@@ -201,7 +170,7 @@ class EarlyRequests:
             return None
         return self._ledger.reserve_early(entry.request, entry.place, copies)
 
-    async def _run(self, entry: _Entry) -> None:
+    async def _run(self, entry: EarlyEntry) -> None:
         request = replace(entry.request, priority=self._chances[entry.kind])
         heard = self._listener(request)
 
@@ -220,7 +189,7 @@ class EarlyRequests:
         except TreeagentError:
             self._errors += 1
 
-    def _end(self, entry: _Entry, task: asyncio.Task[None]) -> None:
+    def _end(self, entry: EarlyEntry, task: asyncio.Task[None]) -> None:
         """What follows when the task of an early request has ended in any way."""
         self._tasks.discard(task)
         self._running.discard(entry)
@@ -244,7 +213,7 @@ class EarlyRequests:
 
     # What becomes of it
 
-    def _cancel(self, entry: _Entry) -> None:
+    def _cancel(self, entry: EarlyEntry) -> None:
         """Give up an early request that has not ended."""
         if entry.task is None:
             self._queue.remove(entry)
@@ -254,14 +223,14 @@ class EarlyRequests:
             entry.task.cancel()
         entry.ended.set()
 
-    def _miss(self, entry: _Entry) -> None:
+    def _miss(self, entry: EarlyEntry) -> None:
         del self._entries[entry.request.id]
         self._wasted += entry.usage
         if entry.ticket is not None:
             self._ledger.book_early(entry.ticket, entry.usage)
         self._settled(entry, hit=False)
 
-    def _settled(self, entry: _Entry, *, hit: bool) -> None:
+    def _settled(self, entry: EarlyEntry, *, hit: bool) -> None:
         self._chances.learn(entry.kind, hit=hit)
         (self._hits if hit else self._misses)[entry.kind] += 1
         seconds = self._clock() - entry.began if entry.seconds is None else entry.seconds

@@ -29,6 +29,10 @@ class KnownAnswers:
     refusals: Mapping[str, str] = field(default_factory=dict)
     """Messages of the requests that were refused."""
 
+    def answer(self, request: str) -> Reply | Scores | None:
+        """The answer to the request of this id."""
+        return self.replies.get(request) or self.scores.get(request)
+
 
 class RequestBroker:
     """The backends of one search, its ledger, and the answers that its journal holds already."""

@@ -59,7 +59,7 @@ class Run:
         known = KnownAnswers() if held is None else KnownAnswers(held.replies, held.scores, held.refusals)
         backends = (setup.backend, setup.judging)
         where = at_input(self.input)
-        self._early = EarlyRequests(backends, self._ledger, setup.chances, where, self._seconds)
+        self._early = EarlyRequests(backends, self._ledger, setup.chances, known.answer, where, self._seconds)
         broker = RequestBroker(backends, self._ledger, self._early, known, self._emit, where)
         judge = None if setup.evaluator is None else JudgedBy(setup.evaluator, setup.name_of("evaluator"))
         self._explorer = TreeExplorer(
