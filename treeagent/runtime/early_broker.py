@@ -17,13 +17,15 @@ class EarlyBroker:
 
     early: EarlyRequests
     kind: str
+    chance: float
+    """That the search will ask for it."""
 
     async def complete(self, request: Request, role: str, thought: int, place: int = GENERATOR) -> tuple[str, Reply]:
         """See RequestBroker. Raises NotAnsweredError."""
-        reply = checked_reply(await self.early.ahead(request, self.kind, place))
+        reply = checked_reply(await self.early.ahead(request, self.kind, place, self.chance))
         return request.id, received(reply, request.sampling.max_tokens)
 
     async def score(self, request: ScoreRequest, role: str, thought: int) -> tuple[str, Scores]:
         """See RequestBroker. Raises NotAnsweredError."""
-        scores = await self.early.ahead(request, self.kind, EVALUATOR)
+        scores = await self.early.ahead(request, self.kind, EVALUATOR, self.chance)
         return request.id, checked_scores(scores, len(request.continuations))

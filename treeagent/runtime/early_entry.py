@@ -22,6 +22,8 @@ class EarlyEntry:
     kind: str
     place: int
     number: int
+    chance: float = 1.0
+    """That the search will ask for it."""
     real: bool = False
     """Whether the search has asked for it."""
     waiting: int = 0

@@ -10,12 +10,13 @@ from ..reply import Usage
 
 AUTOMATIC = 8
 """How many early requests run at a time where the user names no number."""
-PRIORS = {"judgement": 0.9, "child": 0.6, "piece": 0.5, "next": 0.3, "answer": 0.6}
+PRIORS = {"judgement": 0.95, "later": 0.6, "child": 0.7, "piece": 0.5, "sibling": 0.35, "next": 0.3, "answer": 0.6}
 """Kinds of early requests, with the chance that one is asked for, before anything is known.
 
-``judgement``: of a thought that is read ahead. ``piece``: expansion of a thought of a list that is being written.
-``child``: expansion of the thought that the search would expand after the running ones. ``next``: expansion of another
-one that it named. ``answer``: of a finished thought."""
+``judgement``: of a thought that is read ahead from a reply that the search has asked for. ``later``: of one that is
+read from an early reply. ``child``: expansion of the thought that the search would expand after the running ones.
+``piece``: the same, of a thought that is read ahead. ``sibling``: expansion of the one after that. ``next``: of a
+thought that was known before. ``answer``: of a finished thought."""
 _WEIGHT = 8.0
 """How many observations a prior counts as."""
 

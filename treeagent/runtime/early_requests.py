@@ -26,6 +26,9 @@ from .early_figures import Chances, Speculated
 from .journal import Event, early_event
 from .reply_text import checked_reply, checked_scores
 
+_WORTH_IT = 0.1
+"""Least chance of a request that is sent early."""
+
 
 class NotAnsweredError(BudgetExhausted):
     """An early request has no answer: it failed, did not fit the budget, or its search has ended."""
@@ -51,7 +54,8 @@ class EarlyRequests:
         """How many may run; 0: none, and every request of the search goes to the backend as it is."""
         self.listeners: dict[Key, OnText] = {}
         """Who hears what a generation has written so far, by its key."""
-        self._backends, self._ledger, self._chances = backends, ledger, chances
+        self.chances = chances
+        self._backends, self._ledger = backends, ledger
         self._known, self._clock = known, clock
         self._inside = [PluginBoundary("backend", backend.name, where) for backend in backends]
         self._entries: dict[str, EarlyEntry] = {}
@@ -80,7 +84,8 @@ class EarlyRequests:
             elif (answer := await self._joined(entry)) is not None:
                 return answer
         if entry is None or entry.task is not None:
-            entry = self._entries[request.id] = self._entry(request, "", place, real=True)
+            entry = self._entries[request.id] = self._entry(request, "", place)
+            entry.real = True
         try:
             entry.answer = await self._ask(request, place, self._listener(request))
         finally:
@@ -106,7 +111,7 @@ class EarlyRequests:
 
     # What is asked early
 
-    async def ahead(self, request: AnyRequest, kind: str, place: int) -> Answer:
+    async def ahead(self, request: AnyRequest, kind: str, place: int, chance: float) -> Answer:
         """The answer to a request that the search may make later. Raises NotAnsweredError.
 
         Where nobody awaits it any more, it is cancelled.
@@ -115,9 +120,9 @@ class EarlyRequests:
             return known
         entry = self._entries.get(request.id)
         if entry is None:
-            if self._closed:
+            if self._closed or chance < _WORTH_IT:
                 raise NotAnsweredError
-            entry = self._entries[request.id] = self._entry(request, kind, place, real=False)
+            entry = self._entries[request.id] = self._entry(request, kind, place, chance)
             self._queue.append(entry)
             self._fill_soon()
         entry.waiting += 1
@@ -131,8 +136,8 @@ class EarlyRequests:
             raise NotAnsweredError
         return entry.answer
 
-    def _entry(self, request: AnyRequest, kind: str, place: int, *, real: bool) -> EarlyEntry:
-        return EarlyEntry(request, kind, place, len(self._entries), real)
+    def _entry(self, request: AnyRequest, kind: str, place: int, chance: float = 1.0) -> EarlyEntry:
+        return EarlyEntry(request, kind, place, len(self._entries), chance)
 
     def _fill_soon(self) -> None:
         """Send what waits, once all that is asked for in this turn of the loop is known."""
@@ -142,7 +147,7 @@ class EarlyRequests:
 
     def _fill(self) -> None:
         self._filling = False
-        self._queue.sort(key=lambda entry: (-self._chances[entry.kind], entry.number))
+        self._queue.sort(key=lambda entry: (-entry.chance, entry.number))
         while self._queue and len(self._running) < self.most and not self._closed:
             entry = self._queue.pop(0)
             entry.ticket = self._reserved(entry)
@@ -171,7 +176,7 @@ class EarlyRequests:
         return self._ledger.reserve_early(entry.request, entry.place, copies)
 
     async def _run(self, entry: EarlyEntry) -> None:
-        request = replace(entry.request, priority=self._chances[entry.kind])
+        request = replace(entry.request, priority=entry.chance)
         heard = self._listener(request)
 
         def on_text(written: Partial) -> None:
@@ -231,7 +236,7 @@ class EarlyRequests:
         self._settled(entry, hit=False)
 
     def _settled(self, entry: EarlyEntry, *, hit: bool) -> None:
-        self._chances.learn(entry.kind, hit=hit)
+        self.chances.learn(entry.kind, hit=hit)
         (self._hits if hit else self._misses)[entry.kind] += 1
         seconds = self._clock() - entry.began if entry.seconds is None else entry.seconds
         self._events.append(early_event(entry.request, entry.kind, hit, entry.began, seconds, entry.usage))

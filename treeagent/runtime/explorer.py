@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from .. import aio
 from ..errors import RequestRefusedError
+from ..plugin_boundary import at_input
 from ..reply import Reply
 from ..search import After, Count
 from ..task import Task
@@ -14,6 +15,7 @@ from ..thought import Thought
 from .answer_writer import AnswerWriter
 from .budget import BudgetExhausted, Ledger
 from .guarded_task import GuardedTask
+from .guesses import Guesses
 from .lookahead import Lookahead
 from .outlook import Growth, Outlook
 from .request_broker import RequestBroker
@@ -53,7 +55,8 @@ class TreeExplorer:
         self._answers = AnswerWriter(task, self._guarded, self._record, self._places, self._requests, ledger)
         self._pace, self._reading = aio.Pace(), asyncio.Lock()
         outlook = Outlook(self.tree, self._places, legality=legality)
-        self._ahead = Lookahead(task, self._guarded, input, outlook, judge, broker.early, seed)
+        guesses = Guesses(task, self._guarded, input, outlook, judge, broker.early, seed)
+        self._ahead = Lookahead(self._guarded, outlook, guesses, broker.early, seed, at_input(input))
 
     # Growing
 

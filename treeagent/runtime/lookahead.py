@@ -7,28 +7,23 @@ ends that guess.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any
 
 from .. import aio
 from ..errors import TreeagentError
-from ..plugin_boundary import PluginBoundary, at_input
+from ..plugin_boundary import PluginBoundary
 from ..reply import Partial, Reply
 from ..request import Key
 from ..search import After
-from ..task import Task
 from ..text import clean
 from ..thought import Judgement, Thought
-from .early_broker import EarlyBroker
-from .early_requests import EarlyRequests, NotAnsweredError
+from .early_requests import EarlyRequests
 from .guarded_task import GuardedTask
-from .outlook import Growth, Lost, Outlook
-from .result import Counts
-from .task_requests import TaskRequests
-from .thought_judge import JudgedBy, ThoughtJudge
+from .guesses import Guesses
+from .outlook import Growth, Outlook
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +40,18 @@ class Lookahead:
     """The guesses of one search. Without early requests each method returns at once."""
 
     def __init__(
-        self, task: Task, guarded: GuardedTask, input: str, outlook: Outlook, judge: JudgedBy | None,
-        early: EarlyRequests, seed: int,
-    ) -> None:  # fmt: skip
-        self._guarded, self._outlook, self._early, self._seed = guarded, outlook, early, seed
-        self._has_answers = task.has("answer")
-        self._judge = (
-            None if judge is None
-            else ThoughtJudge(judge, task, input, outlook, self._requests("judgement"), self._foresee)
-        )  # fmt: skip
-        self._inside = PluginBoundary("search", "its hints", at_input(input))
+        self, guarded: GuardedTask, outlook: Outlook, guesses: Guesses, early: EarlyRequests, seed: int, where: str
+    ) -> None:
+        """``where`` names the input in errors."""
+        self._guarded, self._outlook, self._guesses = guarded, outlook, guesses
+        self._early, self._seed = early, seed
+        self._inside = PluginBoundary("search", "its hints", where)
         self._hints, self._next_hints = _Hints(), _Hints()
         self._running: list[Growth] = []
         self._unread: dict[Growth, None] = {}
-        self._guesses: dict[tuple[str, int], asyncio.Task[None]] = {}
-        """Judgements and answers that are asked for early, by kind and the thought's id at that time."""
-        self._tasks: set[asyncio.Task[None]] = set()
         self._worker: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._pace = aio.Pace()
-
-    def _requests(self, kind: str) -> TaskRequests:
-        return TaskRequests(self._guarded, self._outlook, self._seed, EarlyBroker(self._early, kind), Counts())
 
     # What the explorer reports
 
@@ -97,10 +82,10 @@ class Lookahead:
         early = self._outlook.growths.get((growth.parent.id, growth.visit))
         if early is not None and (early.role, early.n) == (growth.role, growth.n):
             early.parent, early.most, early.apart = growth.parent, growth.most, growth.apart
-            early.judged, early.real = growth.judged, True
+            early.judged, early.real, early.chance = growth.judged, True, 1.0
             return early
         if early is not None:
-            self._give_up(self._outlook.drop(early))
+            self._guesses.give_up(self._outlook.drop(early))
         growth.real = True
         self._outlook.open(growth)
         self._listen(growth)
@@ -121,7 +106,7 @@ class Lookahead:
     def read(self, growth: Growth, children: Sequence[Thought]) -> None:
         """The reply to an expansion has been read for real."""
         if self._early.most:
-            self._give_up(self._outlook.settle(growth, children))
+            self._guesses.give_up(self._outlook.settle(growth, children))
             self._go_on()
 
     def end(self, growths: Sequence[Growth]) -> None:
@@ -134,7 +119,8 @@ class Lookahead:
     async def close(self) -> None:
         """End all guesses, and wait until they have ended."""
         worker = [] if self._worker is None else [self._worker]
-        await aio.cancel([*worker, *self._tasks])
+        await aio.cancel(worker)
+        await self._guesses.close()
         await self._early.close()
 
     # Reading ahead
@@ -188,35 +174,8 @@ class Lookahead:
             growth.steps[sample] = text, steps
         if growth.settled:
             return
-        self._give_up(self._outlook.number(growth))
-        if self._judge is None or not growth.judged:
-            return
-        if not self._judge.together:
-            for child in growth.children:
-                self._guess("judgement", child, self._judge([child]))
-        elif growth.whole and not growth.real and growth.children:
-            self._guess("judgement", growth.children[0], self._judge(growth.children))
-
-    def _guess(self, kind: str, thought: Thought, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        if (kind, thought.id) in self._guesses:
-            work.close()
-        else:
-            self._guesses[kind, thought.id] = self._start(work)
-        return self._guesses[kind, thought.id]
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(self._guarded_guess(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _guarded_guess(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except NotAnsweredError:
-            pass
-        except TreeagentError:
-            self._early.count_error()
+        self._guesses.give_up(self._outlook.number(growth))
+        self._guesses.judgements(growth, self._foresee)
 
     def _foresee(self, thought: Thought, judgement: Judgement, requests: Sequence[str]) -> None:
         self._outlook.judge(thought.id, judgement)
@@ -228,23 +187,39 @@ class Lookahead:
         """Ask early for what the search names, the likeliest first, and give up what it names no longer."""
         if not self._running:
             return
-        kept: list[asyncio.Task[None]] = []
+        kept: dict[int, asyncio.Task[None]] = {}
         seen: set[int] = set()
         for thought, kind in self._named():
             if len(kept) == self._early.most:
                 break
             if thought.id not in seen:
                 seen.add(thought.id)
-                task = self._answered(thought) if thought.terminal else self._expanded(thought, kind)
-                kept += [] if task is None or task.done() else [task]
+                chain = all(id == thought.parent for id in kept) or list(kept)[-1] == thought.parent
+                task = self._ask(thought, kind if chain or kind == "next" else "sibling")
+                if task is not None and not task.done():
+                    kept[thought.id] = task
         for growth in list(self._outlook.growths.values()):
-            if not growth.real and growth.task is not None and not growth.task.done() and growth.task not in kept:
-                self._give_up(self._outlook.drop(growth))
+            if growth.guessed and growth.task not in kept.values():
+                self._guesses.give_up(self._outlook.drop(growth))
+
+    def _ask(self, thought: Thought, kind: str) -> asyncio.Task[None] | None:
+        """The early request for what the search does with a thought; None where it has asked for that itself."""
+        above = self._outlook.chance(thought)
+        if thought.terminal:
+            return self._guesses.answer(thought, above)
+        growth = self._outlook.growths.get((thought.id, 0))
+        if growth is None and not self._outlook.visits(thought):
+            chance = above * self._early.chances[kind]
+            growth = self._running[0].continued(thought, self._hints.role, self._hints.n, chance)
+            self._outlook.open(growth)
+            self._listen(growth)
+            self._guesses.expand(growth, kind, self.hear_all)
+        return None if growth is None or growth.real else growth.task
 
     def _named(self) -> Iterator[tuple[Thought, str]]:
         """What the search would expand next, with the kind of hint; unknown thoughts are left out."""
         hints, below = self._hints, self._outlook.below(self._running)
-        unjudged = self._judge is None or not self._running[0].judged
+        unjudged = self._guesses.judge is None or not self._running[0].judged
         try:
             with self._inside:
                 after = () if hints.after is None else hints.after(below)
@@ -261,38 +236,3 @@ class Lookahead:
         """What is known of a thought that a search names; None where it is none of the tree."""
         known = isinstance(named, Thought) and isinstance(named.id, int) and named.id in self._outlook
         return self._outlook[named.id] if isinstance(named, Thought) and known else None
-
-    def _expanded(self, thought: Thought, kind: str) -> asyncio.Task[None] | None:
-        """The early request for an expansion; None where it needs none or the search has asked for it."""
-        growth = self._outlook.growths.get((thought.id, 0))
-        if growth is None and not self._outlook.visits(thought):
-            hints, growth = self._hints, self._running[0].continued(thought)
-            growth.role, growth.n = hints.role or growth.role, growth.n if hints.n is None else hints.n
-            self._outlook.open(growth)
-            self._listen(growth)
-            growth.task = self._start(self._expand(growth, kind))
-        return None if growth is None or growth.real else growth.task
-
-    async def _expand(self, growth: Growth, kind: str) -> None:
-        parent, requests = growth.parent, self._requests(kind)
-        _, reply = await requests.complete(growth.role, parent, parent.place, visit=growth.visit, n=growth.n)
-        self.hear_all(growth, reply)
-
-    def _answered(self, thought: Thought) -> asyncio.Task[None] | None:
-        """The early request for an answer; None where there is one or no model writes it."""
-        if thought.answer is not None or not self._has_answers:
-            return None
-        return self._guess("answer", thought, self._answer(thought))
-
-    async def _answer(self, thought: Thought) -> None:
-        await self._requests("answer").complete("answer", thought, thought.place, n=1)
-
-    def _give_up(self, lost: Sequence[Lost]) -> None:
-        for each in lost:
-            if isinstance(each, Growth):
-                tasks = [each.task]
-            else:
-                tasks = [self._guesses.get((kind, each.id)) for kind in ("judgement", "answer")]
-            for task in tasks:
-                if task is not None:
-                    task.cancel()

@@ -31,6 +31,8 @@ class Growth:
     visit: int = 0
     start: int = 0
     """Sibling index of its first child."""
+    chance: float = 1.0
+    """That the search will ask for it."""
     real: bool = False
     """Whether the search has asked for it."""
     settled: bool = False
@@ -45,9 +47,20 @@ class Growth:
     task: asyncio.Task[None] | None = None
     """Of an expansion that is asked for early."""
 
-    def continued(self, parent: Thought) -> Growth:
+    def continued(self, parent: Thought, role: str | None, n: int | None, chance: float) -> Growth:
         """The expansion of another thought in the same manner, asked for early."""
-        return Growth(parent, self.role, self.n, None, self.apart, self.judged)
+        return Growth(
+            parent, role or self.role, self.n if n is None else n, None, self.apart, self.judged, chance=chance
+        )
+
+    def begin(self, task: asyncio.Task[None]) -> None:
+        """It is asked for early by a task."""
+        self.task = task
+
+    @property
+    def guessed(self) -> bool:
+        """Whether it is being asked for early and the search has not asked for it."""
+        return not self.real and self.task is not None and not self.task.done()
 
 
 class Outlook:
@@ -95,6 +108,10 @@ class Outlook:
     def visits(self, thought: Thought) -> int:
         """How often the search has expanded a thought."""
         return self._places.visits(thought) if thought.id >= 0 else 0
+
+    def chance(self, thought: Thought) -> float:
+        """That the reply which a thought was read from will be read for real."""
+        return next((growth.chance for growth in self.growths.values() if growth.parent.id == thought.parent), 1.0)
 
     def open(self, growth: Growth) -> None:
         """Enter an expansion."""

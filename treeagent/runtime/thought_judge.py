@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from ..errors import RequestRefusedError
 from ..evaluator import Evaluator
@@ -14,6 +15,9 @@ from .budget import BudgetExhausted
 from .guarded_task import of_type
 from .judgement_context import JudgementContext
 from .task_requests import TaskRequests, ThoughtsById
+
+Record: TypeAlias = "Callable[[Thought, Judgement, Sequence[str]], None]"
+"""Gets a thought with its judgement and the ids of the evaluator's requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class ThoughtJudge:
         input: str,
         tree: ThoughtsById,
         requests: TaskRequests,
-        record: Callable[[Thought, Judgement, Sequence[str]], None],
+        record: Record,
     ) -> None:
         """``record`` gets each thought with its judgement and the ids of the evaluator's requests."""
         self._evaluator, self._record = by.evaluator, record
