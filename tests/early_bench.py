@@ -89,7 +89,7 @@ def main() -> None:
                 plain, early = plain + time_before, early + time_after
                 spent += before.usage.completion_tokens or 0
                 assert after.speculated is not None
-                wasted += after.speculated.usage.completion_tokens or 0
+                wasted += after.speculated.tokens_at_least
                 for kind, number in after.speculated.hits.items():
                     hits.setdefault(kind, [0, 0])[0] += number
                 for kind, number in after.speculated.misses.items():

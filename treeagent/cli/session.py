@@ -22,6 +22,7 @@ from .metrics_text import paragraph
 
 if TYPE_CHECKING:
     from ..runtime.agent import Agent
+    from ..runtime.early_figures import Speculated
     from ..runtime.result import Result
     from ..runtime.run import Run
     from ..thought import Thought
@@ -91,7 +92,20 @@ def _bill(result: Result) -> list[str]:
         f"dollars {dollars}",
         f"{counts.thoughts:,} thoughts, {counts.duplicates:,} duplicates merged, {counts.illegal:,} illegal dropped, "
         f"{counts.unparsed:,} unparsed, {counts.judgements_unparsed:,} judgements unparsed",
+        *_speculated(result.speculated),
         *_lacking(result),
+    ]
+
+
+def _speculated(figures: Speculated | None) -> list[str]:
+    """How many requests were sent early, and what those cost that the search did not ask for."""
+    if figures is None or figures.hit_rate is None:
+        return []
+    hits, misses = sum(figures.hits.values()), sum(figures.misses.values())
+    vain = figures.usage.tokens
+    cost = f"{vain:,}" if vain is not None else f"at least {figures.tokens_at_least:,}"
+    return [
+        f"{hits:,} of {hits + misses:,} requests that were sent early were asked for; the others cost {cost} tokens"
     ]
 
 

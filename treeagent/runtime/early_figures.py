@@ -48,6 +48,8 @@ class Speculated:
     """Those that it did not ask for, cancelled ones included, by kind."""
     usage: Usage = field(default_factory=Usage)
     """Cost of the misses. A cancelled request costs what it had written; what its prompt cost is unknown."""
+    tokens_at_least: int = 0
+    """The part of it that is known, in tokens."""
     errors: int = 0
     """Guesses that ended with an error of a backend or a plug-in; none of them reached the search."""
 
@@ -67,5 +69,6 @@ class Speculated:
             "calls": self.usage.calls,
             "prompt_tokens": self.usage.prompt_tokens,
             "completion_tokens": self.usage.completion_tokens,
+            "tokens_at_least": self.tokens_at_least,
             "errors": self.errors,
         }

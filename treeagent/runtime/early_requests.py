@@ -65,7 +65,7 @@ class EarlyRequests:
         self._filling = self._closed = False
         self._hits: Counter[str] = Counter()
         self._misses: Counter[str] = Counter()
-        self._wasted = Usage()
+        self._wasted, self._wasted_at_least = Usage(), 0
         self._errors = 0
         self._events: list[Event] = []
         ledger.press(self._release)
@@ -230,7 +230,9 @@ class EarlyRequests:
 
     def _miss(self, entry: EarlyEntry) -> None:
         del self._entries[entry.request.id]
-        self._wasted += entry.usage
+        usage = entry.usage
+        self._wasted += usage
+        self._wasted_at_least += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
         if entry.ticket is not None:
             self._ledger.book_early(entry.ticket, entry.usage)
         self._settled(entry, hit=False)
@@ -269,4 +271,4 @@ class EarlyRequests:
         if not self.most:
             return None
         hits, misses = (dict(sorted(counts.items())) for counts in (self._hits, self._misses))
-        return Speculated(hits, misses, self._wasted, self._errors)
+        return Speculated(hits, misses, self._wasted, self._wasted_at_least, self._errors)

@@ -235,5 +235,5 @@ def solve(backend: Backend, search: Any, evaluator: Any = "value", **more: Any) 
 
 
 def essence(result: Result) -> dict[str, Any]:
-    """The part of a result that must not depend on the order in which replies arrive: all of it but the seconds."""
-    return {**result.to_json(), "tree": result.tree.to_json(), "seconds": None}
+    """What must not depend on the order in which replies arrive: all but the seconds and the early requests."""
+    return {**result.to_json(), "tree": result.tree.to_json(), "seconds": None, "speculated": None}
