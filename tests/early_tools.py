@@ -75,7 +75,7 @@ def story(events: list[Event]) -> Any:
 
 def real(result: Result) -> dict[str, Any]:
     """The part of a result that must not depend on early requests: all but the seconds and their own figures."""
-    return {**essence(result), "speculated": None, "settings": None}
+    return essence(result)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

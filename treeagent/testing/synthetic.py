@@ -236,4 +236,6 @@ def solve(backend: Backend, search: Any, evaluator: Any = "value", **more: Any) 
 
 def essence(result: Result) -> dict[str, Any]:
     """What must not depend on the order in which replies arrive: all but the seconds and the early requests."""
-    return {**result.to_json(), "tree": result.tree.to_json(), "seconds": None, "speculated": None}
+    settings = {name: value for name, value in result.settings.items() if name != "speculate"}
+    others = {"settings": settings, "seconds": None, "speculated": None}
+    return {**result.to_json(), "tree": result.tree.to_json(), **others}
