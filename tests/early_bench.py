@@ -1,19 +1,29 @@
 """Length of the critical path with and without early requests, by a backend whose time is that of its tokens.
 
-Every completion of ``mini`` takes one unit a token, all in flight at the same time, and a row more costs nothing. So the figures are those of an engine with room for every guess, up to ``speculate`` at once.
-Run it as ``python tests/early_bench.py [SPECULATE ...]``.
+Every completion of ``mini`` takes one unit a token, all in flight at the same time, and a row more costs nothing. So
+the figures are those of an engine with room for every guess, up to ``speculate`` at once. The bound is the time with
+as many early requests as there can be, each sent when the prompt of it can first be known: nothing can be faster
+without another tree. Run it as ``python tests/early_bench.py [SPECULATE ...]``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 from early_tools import VirtualLoop
 
 from treeagent import Agent, Backend, OnText, Partial, Reply, Request, Result, Search, aio
-,
+from treeagent.registry import load
+from treeagent.strategies.best_first import BestFirst
+from treeagent.strategies.bfs import BFS
+from treeagent.strategies.dfs import DFS
+from treeagent.strategies.mcts import MCTS
+
+HANDS = ["4 9 10 13", "1 5 8 9", "2 3 7 12", "3 3 8 8", "1 2 4 12", "5 6 7 8", "2 7 8 9", "1 4 8 8"]
+SEARCHES: dict[str, Search] = {
+    "dfs": DFS(),
     "best-first": BestFirst(),
     "mcts": MCTS(parallel=1, simulations=12),
     "bfs": BFS(),
@@ -54,9 +64,7 @@ class TokenTime(Backend):
         return reply
 
 
-def run(
-    search: Search, hand: str, speculate: int, inner: Backend, texts: dict[str, Reply], **how: Any
-) -> tuple[Result, float]:
+def run(search: Search, hand: str, speculate: int, inner: Backend, texts: dict[str, Reply]) -> tuple[Result, float]:
     """The result, and the units of time that it took."""
     backend = TokenTime(inner, texts)
     loop = VirtualLoop()
@@ -69,7 +77,7 @@ def run(
 
 def main() -> None:
     """Print the table."""
-    setattr(aio, "_AT_ONCE", 60.0)  # a thread that reads a reply must not let the loop's time pass
+    aio._AT_ONCE = 60.0  # a thread that reads a reply must not let the loop's time pass
     inner, texts = load("backend", "seed").open("mini", {}), {}
     for name, search in SEARCHES.items():
         for speculate in map(int, sys.argv[1:] or ["8"]):
