@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 
 KEY_FORMAT = 1
 """Version of the key encoding; a change changes every sampled result."""
@@ -52,6 +52,9 @@ class Sampling:
     search); temperature, top_k, top_p and min_p then act on the joint law. Needs the capability ``beams``."""
 
 
+_KEY, _SAMPLING = (sorted(field.name for field in fields(record)) for record in (Key, Sampling))
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request for ``n`` completions of one prompt."""
@@ -68,10 +71,11 @@ class Request:
     @property
     def id(self) -> str:
         """Digest of everything that determines the answer, so not of the priority; a journal's key."""
-        sampling = asdict(self.sampling)
+        key = [(name, getattr(self.key, name)) for name in _KEY]
+        sampling = [(name, getattr(self.sampling, name)) for name in _SAMPLING]
         if self.sampling.num_beams == 1:
-            del sampling["num_beams"]  # journals from before there were beams stay valid
-        parts = (self.prompt, sorted(asdict(self.key).items()), sorted(sampling.items()), self.n)
+            sampling.remove(("num_beams", 1))  # journals from before there were beams stay valid
+        parts = (self.prompt, key, sampling, self.n)
         return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 
 
