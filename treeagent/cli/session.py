@@ -18,11 +18,10 @@ from ..stop_signals import STOP_SIGNALS
 from ..text import lines as split_lines
 from ..text import strip_breaks
 from .arguments import say
-from .metrics_text import paragraph
+from .metrics_text import early, paragraph
 
 if TYPE_CHECKING:
     from ..runtime.agent import Agent
-    from ..runtime.early_figures import Speculated
     from ..runtime.result import Result
     from ..runtime.run import Run
     from ..thought import Thought
@@ -82,7 +81,7 @@ def report(task: str, result: Result) -> str:
 
 
 def _bill(result: Result) -> list[str]:
-    usage, counts = result.usage, result.counts
+    usage, counts, guesses = result.usage, result.counts, result.speculated
     prompt, completion = (_known(amount) for amount in (usage.prompt_tokens, usage.completion_tokens))
     dollars = "unknown" if usage.dollars is None else f"{usage.dollars:.4f}"
     ended = "" if result.ended == "finished" else f"Stopped early: {_WHY.get(result.ended, result.ended)}."
@@ -92,20 +91,12 @@ def _bill(result: Result) -> list[str]:
         f"dollars {dollars}",
         f"{counts.thoughts:,} thoughts, {counts.duplicates:,} duplicates merged, {counts.illegal:,} illegal dropped, "
         f"{counts.unparsed:,} unparsed, {counts.judgements_unparsed:,} judgements unparsed",
-        *_speculated(result.speculated),
+        *(
+            ()
+            if guesses is None
+            else early(sum(guesses.hits.values()), sum(guesses.misses.values()), guesses.tokens_at_least)
+        ),
         *_lacking(result),
-    ]
-
-
-def _speculated(figures: Speculated | None) -> list[str]:
-    """How many requests were sent early, and what those cost that the search did not ask for."""
-    if figures is None or figures.hit_rate is None:
-        return []
-    hits, misses = sum(figures.hits.values()), sum(figures.misses.values())
-    vain = figures.usage.tokens
-    cost = f"{vain:,}" if vain is not None else f"at least {figures.tokens_at_least:,}"
-    return [
-        f"{hits:,} of {hits + misses:,} requests that were sent early were asked for; the others cost {cost} tokens"
     ]
 
 
