@@ -76,7 +76,5 @@ def early(hits: int | None, misses: int | None, tokens: int | None) -> list[str]
     """How many requests were sent early, and what those cost that nobody asked for; nothing where none were."""
     if not hits and not misses:
         return []
-    sent = (hits or 0) + (misses or 0)
-    return [
-        f"{hits or 0:,} of {sent:,} requests sent early were asked for, the others cost {tokens or 0:,} tokens or more"
-    ]
+    sent, cost = (hits or 0) + (misses or 0), f"the others cost {tokens or 0:,} tokens or more"
+    return [f"{hits or 0:,} of {sent:,} requests sent early were asked for, {cost}"]
