@@ -80,10 +80,6 @@ class ScriptedBackend(Backend):
 
     async def generate(self, request: Request) -> Reply:
         """Answer from the script. Raises NotRecordedError."""
-        return await self.stream(request, lambda written: None)
-
-    async def stream(self, request: Request, on_text: OnText) -> Reply:
-        """As :meth:`generate`; each text is handed out line by line, once it is its turn. Raises NotRecordedError."""
         self.requests.append(request)
         place, self._used = self._used, self._used + 1  # taken before anything is awaited: call order counts
         if self._order is not None:
@@ -94,13 +90,18 @@ class ScriptedBackend(Backend):
         if not dealt:
             raise NotRecordedError(f"the script has an empty list for {_first_line(request.prompt)!r}")
         completions = tuple(_end(dealt[i % len(dealt)], request) for i in range(request.n))
-        for sample, completion in enumerate(completions):
+        words = sum(len(completion.text.split()) for completion in completions)
+        return Reply(completions, Usage(calls=1, prompt_tokens=len(request.prompt.split()), completion_tokens=words))
+
+    async def stream(self, request: Request, on_text: OnText) -> Reply:
+        """As :meth:`generate`; each text is handed out line by line, once it is there. Raises NotRecordedError."""
+        reply = await self.generate(request)
+        for sample, completion in enumerate(reply.completions):
             lines = completion.text.splitlines(keepends=True)
             for number in range(1, len(lines) + 1):
                 written = "".join(lines[:number])
                 on_text(Partial(sample, written, len(written.split())))
-        words = sum(len(completion.text.split()) for completion in completions)
-        return Reply(completions, Usage(calls=1, prompt_tokens=len(request.prompt.split()), completion_tokens=words))
+        return reply
 
     async def score(self, request: ScoreRequest) -> Scores:
         """Score with the ``scores`` function."""

@@ -77,9 +77,9 @@ def compare(
     specs = [spec.strip() for spec in backends.split(",") if spec.strip()]
     options, variables = run.option_values(), run.task_variables()
     numbers = options.pop("speculate", run.speculate).split(",")
-    entrants = {f"{spec} speculate={number}" if len(numbers) > 1 else spec: (spec, number)
-                for spec in specs for number in numbers}  # fmt: skip
-    if len(entrants) < 2:
+    pairs = [(spec, number.strip()) for spec in specs for number in numbers]
+    names = [f"{spec} speculate={number}" if len(numbers) > 1 else spec for spec, number in pairs]
+    if len(names) < 2:
         expected = "two or more, separated by commas, such as transformers,replay:run.jsonl"
         raise ConfigError(f"--backends {backends}: expected {expected}")
     arguments.reach_local_code(search.search, search.evaluator, *specs, allow_code=run.allow_code)
@@ -104,7 +104,7 @@ def compare(
     }
 
     def enter(name: str) -> tuple[Agent, ExchangeRecorder]:
-        spec, number = entrants[name]
+        spec, number = dict(zip(names, pairs, strict=True))[name]
         recorder = ExchangeRecorder(_open_backend(spec, model, backend_options))
         agent = Agent(
             task, search.search, backend=recorder, evaluator=search.evaluator, options=search_options, seed=run.seed,
@@ -114,9 +114,8 @@ def compare(
 
     progress = session.view(quiet=output.quiet)
     race = Race(
-        list(entrants), enter, data, lambda agent, text: session.run(agent, text, progress), progress.begin, repeat,
-        warm,
-    )  # fmt: skip
+        names, enter, data, lambda agent, text: session.run(agent, text, progress), progress.begin, repeat, warm
+    )
     with progress:
         progress.begin(f"opening {', '.join(specs)}")
         result = race.run()
