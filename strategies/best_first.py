@@ -6,6 +6,7 @@ equal values the newest is first: evaluators have few labels, and on a plateau t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -45,7 +46,7 @@ class BestFirst(TreeSearch):
             batch = [thought for thought in frontier[: self.parallel] if not thought.terminal][:left]
             left -= len(batch)
             frontier = [thought for thought in frontier if thought not in batch]
-            explorer.likely(frontier[:left], after=partial(self._order, frontier) if left else None)
+            explorer.likely((), after=partial(self._order, frontier) if left else None)
             grown = await explorer.grow(batch, role=self.by, n=self.k)
             frontier = ranked([*(child for children in grown for child in children), *frontier])
             if not left:
@@ -53,5 +54,9 @@ class BestFirst(TreeSearch):
         return fallback
 
     @staticmethod
-    def _order(frontier: list[Thought], below: list[Thought]) -> list[Thought]:
-        return ranked([*below, *frontier])
+    def _order(frontier: list[Thought], below: list[Thought]) -> Iterator[Thought]:
+        """The thoughts that the search comes to by what is known, up to the first that may end it."""
+        for thought in ranked([*below, *frontier]):
+            yield thought
+            if thought.terminal and thought.value is not None:
+                return

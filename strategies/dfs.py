@@ -44,7 +44,7 @@ class DFS(TreeSearch):
                     return answered
                 fallback = fallback or answered
                 continue
-            explorer.likely(reversed(stack), after=partial(self._preorder, thought))
+            explorer.likely((), after=partial(self._preorder, [*stack, thought]))
             [children] = await explorer.grow([thought], role=self.by, n=self.k)
             ordered = self._promising(children)
             stack.extend(reversed(ordered[: self.width]))
@@ -54,8 +54,12 @@ class DFS(TreeSearch):
     def _promising(self, children: Sequence[Thought]) -> list[Thought]:
         return ranked(child for child in children if child.value is None or child.value >= self.threshold)
 
-    def _preorder(self, thought: Thought, below: list[Thought]) -> Iterator[Thought]:
-        """The order in which the search comes to the thoughts below one, by what is known of them."""
-        for child in self._promising([other for other in below if other.parent == thought.id])[: self.width]:
-            yield child
-            yield from self._preorder(child, below)
+    def _preorder(self, stack: list[Thought], below: list[Thought]) -> Iterator[Thought]:
+        """The thoughts that the search comes to by what is known, up to the first that may end it."""
+        while stack:
+            thought = stack[-1]
+            yield thought
+            if thought.terminal and thought.value is not None:
+                return
+            children = self._promising([other for other in below if other.parent == thought.id])
+            stack = [*stack[:-1], *reversed(children[: self.width])]

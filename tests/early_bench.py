@@ -21,7 +21,7 @@ from treeagent.strategies.bfs import BFS
 from treeagent.strategies.dfs import DFS
 from treeagent.strategies.mcts import MCTS
 
-HANDS = ["4 9 10 13", "1 5 8 9", "2 3 7 12", "3 3 8 8", "1 2 4 12", "5 6 7 8", "2 7 8 9", "1 4 8 8"]
+HANDS = ["4 9 10 13", "1 5 8 9", "2 3 7 12", "1 4 8 8"]
 SEARCHES: dict[str, Search] = {
     "dfs": DFS(),
     "best-first": BestFirst(),
@@ -88,7 +88,7 @@ def main() -> None:
                 after, time_after = run(search, hand, speculate, inner, texts)
                 assert (before.tree.to_json(), before.usage) == (after.tree.to_json(), after.usage)
                 plain, early = plain + time_before, early + time_after
-                spent += before.usage.completion_tokens or 0
+                spent += before.usage.tokens or 0
                 assert after.speculated is not None
                 wasted += after.speculated.tokens_at_least
                 for kind, number in after.speculated.hits.items():
@@ -97,7 +97,7 @@ def main() -> None:
                     hits.setdefault(kind, [0, 0])[1] += number
             kinds = ", ".join(f"{kind} {hit}/{hit + miss}" for kind, (hit, miss) in sorted(hits.items()))
             print(f"{name:10} speculate={speculate}: {plain:6.0f} -> {early:6.0f} units, {plain / early:.2f}x; "
-                  f"wasted {wasted / spent:.0%} of {spent:.0f}; {kinds}", flush=True)  # fmt: skip
+                  f"at least {wasted / spent:.0%} of {spent:.0f} tokens in vain; {kinds}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

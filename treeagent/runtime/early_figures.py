@@ -10,7 +10,7 @@ from ..reply import Usage
 
 AUTOMATIC = 8
 """How many early requests run at a time where the user names no number."""
-PRIORS = {"judgement": 0.95, "later": 0.6, "child": 0.7, "piece": 0.5, "sibling": 0.35, "next": 0.3, "answer": 0.6}
+PRIORS = {"judgement": 0.95, "later": 0.6, "child": 0.7, "piece": 0.5, "sibling": 0.25, "next": 0.3, "answer": 0.6}
 """Kinds of early requests, with the chance that one is asked for, before anything is known.
 
 ``judgement``: of a thought that is read ahead from a reply that the search has asked for. ``later``: of one that is
