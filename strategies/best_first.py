@@ -46,7 +46,7 @@ class BestFirst(TreeSearch):
             batch = [thought for thought in frontier[: self.parallel] if not thought.terminal][:left]
             left -= len(batch)
             frontier = [thought for thought in frontier if thought not in batch]
-            explorer.likely((), after=partial(self._order, frontier) if left else None)
+            explorer.likely((), after=partial(self._order, batch, frontier) if left else None)
             grown = await explorer.grow(batch, role=self.by, n=self.k)
             frontier = ranked([*(child for children in grown for child in children), *frontier])
             if not left:
@@ -54,9 +54,12 @@ class BestFirst(TreeSearch):
         return fallback
 
     @staticmethod
-    def _order(frontier: list[Thought], below: list[Thought]) -> Iterator[Thought]:
+    def _order(grown: list[Thought], frontier: list[Thought], below: list[Thought]) -> Iterator[Thought]:
         """The thoughts that the search comes to by what is known, up to the first that may end it."""
-        for thought in ranked([*below, *frontier]):
-            yield thought
-            if thought.terminal and thought.value is not None:
+        while grown:
+            ids = {thought.id for thought in grown}
+            frontier = ranked([*(thought for thought in below if thought.parent in ids), *frontier])
+            grown, frontier = frontier[:1], frontier[1:]
+            yield from grown
+            if any(thought.terminal and thought.value is not None for thought in grown):
                 return

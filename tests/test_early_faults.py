@@ -255,6 +255,16 @@ def test_a_journal_with_hits_and_misses_is_resumed_from_any_line(search: Search,
         assert real(result) == real(whole)
 
 
+def test_a_finished_run_is_resumed_without_a_request(tmp_path: Path) -> None:
+    """Nothing is sent early while the journal answers all that the search asks for."""
+    path = tmp_path / "run.jsonl"
+    whole = solve(KeyedBackend(TREE, 1), DFS(threshold=0.0), journal=path, speculate=8)
+    backend = KeyedBackend(TREE, 2)
+    again = Agent(task(), DFS(threshold=0.0), backend=backend, speculate=8).run("r", journal=path, resume=True)
+    assert real(asyncio.run(again.result())) == real(whole)
+    assert backend.requests == []
+
+
 def test_the_events_of_early_requests_add_up(tmp_path: Path) -> None:
     """The journal has one event for each early request that ran; the result has their sums."""
     events: list[Event] = []

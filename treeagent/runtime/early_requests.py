@@ -63,6 +63,7 @@ class EarlyRequests:
         self._running: set[EarlyEntry] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._filling = self._closed = False
+        self._asked = False  # nothing is sent early while a journal answers all that the search asks for
         self._hits: Counter[str] = Counter()
         self._misses: Counter[str] = Counter()
         self._wasted, self._wasted_at_least = Usage(), 0
@@ -76,6 +77,7 @@ class EarlyRequests:
         """The answer to a request of the search, joined where it was sent early. Raises what the backend raises."""
         if not self.most:
             return await self._ask(request, place, None)
+        self._asked = True
         entry = self._entries.get(request.id)
         if entry is not None and not entry.real:
             entry.real = True
@@ -120,7 +122,7 @@ class EarlyRequests:
             return known
         entry = self._entries.get(request.id)
         if entry is None:
-            if self._closed or chance < _WORTH_IT:
+            if self._closed or not self._asked or chance < _WORTH_IT:
                 raise NotAnsweredError
             entry = self._entries[request.id] = self._entry(request, kind, place, chance)
             self._queue.append(entry)

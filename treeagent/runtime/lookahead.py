@@ -198,8 +198,9 @@ class Lookahead:
                 task = self._ask(thought, kind if chain or kind == "next" else "sibling")
                 if task is not None and not task.done():
                     kept[thought.id] = task
+        above = self._outlook.above(kept)  # what a guess hangs on is kept with it
         for growth in list(self._outlook.growths.values()):
-            if growth.guessed and growth.task not in kept.values():
+            if growth.guessed and growth.task not in kept.values() and growth.parent.id not in above:
                 self._guesses.give_up(self._outlook.drop(growth))
 
     def _ask(self, thought: Thought, kind: str) -> asyncio.Task[None] | None:

@@ -7,7 +7,7 @@ the reply is read for real, it becomes the real thought, or it and all below it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TypeAlias
@@ -104,6 +104,16 @@ class Outlook:
             self._foreseen[real] = judgement
         elif id in self._provisional:
             self._provisional[id] = replace(self._provisional[id], judgement=judgement)
+
+    def above(self, ids: Iterable[int]) -> set[int]:
+        """The ids of all thoughts that some thoughts follow."""
+        above: set[int] = set()
+        for id in ids:
+            parent = self[id].parent
+            while parent is not None and parent not in above:
+                above.add(parent)
+                parent = self[parent].parent
+        return above
 
     def visits(self, thought: Thought) -> int:
         """How often the search has expanded a thought."""
