@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from treeagent import Search, Task
+from treeagent import Search, Task, Thought, ranked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,3 +33,10 @@ class TreeSearch(ExpandingSearch):
 
     k: Annotated[int, Ge(1)] | None = None
     """Completions per expansion; the task's own number when None."""
+
+
+def best_line(thought: Thought, below: list[Thought]) -> Iterator[Thought]:
+    """The best child of a thought, the best child of that, and so on, as far as they are known."""
+    while children := ranked(other for other in below if other.parent == thought.id):
+        thought = children[0]
+        yield thought

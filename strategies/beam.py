@@ -10,11 +10,12 @@ depending on the scale of the scores. ``prod`` suits evaluators whose scores are
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from annotated_types import Ge
 
-from treeagent import ConfigError, Explorer, Task, Thought
+from treeagent import ConfigError, Explorer, Task, Thought, Tree
 
 from .base import TreeSearch
 from .path_scores import PathScore, best_paths
@@ -41,9 +42,13 @@ class Beam(TreeSearch):
         """The answer of the best path after the last level."""
         beam = [explorer.root]
         while open_thoughts := [thought for thought in beam if not thought.terminal]:
-            grown = await explorer.grow(open_thoughts, role=self.by, n=self.k)
             finished = [thought for thought in beam if thought.terminal]
-            beam = best_paths(
-                [*finished, *(child for children in grown for child in children)], explorer.tree, self.score
-            )[: self.b]
+            next_beam = partial(self._next_beam, explorer.tree, finished, open_thoughts[0].depth + 1)
+            explorer.likely((), after=next_beam)
+            grown = await explorer.grow(open_thoughts, role=self.by, n=self.k)
+            beam = next_beam([child for children in grown for child in children])
         return await explorer.finish(beam)
+
+    def _next_beam(self, tree: Tree, finished: list[Thought], depth: int, below: list[Thought]) -> list[Thought]:
+        steps = [thought for thought in below if thought.depth == depth]
+        return best_paths([*finished, *steps], tree, self.score)[: self.b]

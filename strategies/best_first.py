@@ -6,7 +6,9 @@ equal values the newest is first: evaluators have few labels, and on a plateau t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from annotated_types import Ge
@@ -43,9 +45,21 @@ class BestFirst(TreeSearch):
                 continue
             batch = [thought for thought in frontier[: self.parallel] if not thought.terminal][:left]
             left -= len(batch)
-            grown = await explorer.grow(batch, role=self.by, n=self.k)
             frontier = [thought for thought in frontier if thought not in batch]
+            explorer.likely((), after=partial(self._order, batch, frontier) if left else None)
+            grown = await explorer.grow(batch, role=self.by, n=self.k)
             frontier = ranked([*(child for children in grown for child in children), *frontier])
             if not left:
                 frontier = [thought for thought in frontier if thought.terminal][: self.candidates]
         return fallback
+
+    @staticmethod
+    def _order(grown: list[Thought], frontier: list[Thought], below: list[Thought]) -> Iterator[Thought]:
+        """The thoughts that the search comes to by what is known, up to the first that may end it."""
+        while grown:
+            ids = {thought.id for thought in grown}
+            frontier = ranked([*(thought for thought in below if thought.parent in ids), *frontier])
+            grown, frontier = frontier[:1], frontier[1:]
+            yield from grown
+            if any(thought.terminal and thought.value is not None for thought in grown):
+                return

@@ -9,6 +9,7 @@ a beam never holds a state twice.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from annotated_types import Ge
@@ -29,9 +30,14 @@ class BFS(TreeSearch):
         beam = [explorer.root]
         while any(not thought.terminal for thought in beam):
             open_thoughts = [thought for thought in beam if not thought.terminal]
-            grown = await explorer.grow(open_thoughts, role=self.by, n=self.k)
             finished = [thought for thought in beam if thought.terminal]
-            beam = ranked([*finished, *(child for children in grown for child in children)])[: self.b]
+            next_beam = partial(self._next_beam, finished, open_thoughts[0].depth + 1)
+            explorer.likely((), after=next_beam)
+            grown = await explorer.grow(open_thoughts, role=self.by, n=self.k)
+            beam = next_beam([child for children in grown for child in children])
             if [thought for thought in beam if thought.terminal and await explorer.verify(thought)]:
                 break
         return await explorer.finish(beam)
+
+    def _next_beam(self, finished: list[Thought], depth: int, below: list[Thought]) -> list[Thought]:
+        return ranked([*finished, *(thought for thought in below if thought.depth == depth)])[: self.b]

@@ -7,7 +7,9 @@ tree already are merged.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from annotated_types import Ge
@@ -42,9 +44,22 @@ class DFS(TreeSearch):
                     return answered
                 fallback = fallback or answered
                 continue
+            explorer.likely((), after=partial(self._preorder, [*stack, thought]))
             [children] = await explorer.grow([thought], role=self.by, n=self.k)
-            promising = [child for child in children if child.value is None or child.value >= self.threshold]
-            ordered = ranked(promising)
+            ordered = self._promising(children)
             stack.extend(reversed(ordered[: self.width]))
             stack[:0] = reversed(ordered[self.width :])  # merged states come up once: keep them for the very end
         return fallback
+
+    def _promising(self, children: Sequence[Thought]) -> list[Thought]:
+        return ranked(child for child in children if child.value is None or child.value >= self.threshold)
+
+    def _preorder(self, stack: list[Thought], below: list[Thought]) -> Iterator[Thought]:
+        """The thoughts that the search comes to by what is known, up to the first that may end it."""
+        while stack:
+            thought = stack[-1]
+            yield thought
+            if thought.terminal and thought.value is not None:
+                return
+            children = self._promising([other for other in below if other.parent == thought.id])
+            stack = [*stack[:-1], *reversed(children[: self.width])]

@@ -7,10 +7,11 @@ baseline for wider beams and for backtracking.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from treeagent import Explorer, Thought, ranked
 
-from .base import TreeSearch
+from .base import TreeSearch, best_line
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Greedy(TreeSearch):
         """The answer of the one path, if it comes to an end."""
         path = [explorer.root]
         while path and not path[0].terminal:
+            explorer.likely((), after=partial(best_line, path[0]))
             [children] = await explorer.grow(path, role=self.by, n=self.k)
             path = ranked(children)[:1]
         return await explorer.finish(path)

@@ -14,46 +14,16 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from functools import partial
+from itertools import islice
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
 from treeagent import Explorer, Thought, ranked
 
 from .base import TreeSearch
-
-
-@dataclass(eq=False, slots=True)
-class Node:
-    """Statistics of a thought."""
-
-    thought: Thought
-    parent: Node | None
-    tie: float
-    """Random, drawn when the node is made: the seed alone breaks ties."""
-    children: list[Node] | None = None
-    """None until expanded."""
-    visits: int = 0
-    rated: int = 0
-    """Visits with a known value; an unparsed judgement does not count as 0."""
-    total: float = 0.0
-    """Sum of the known values."""
-    pending: int = 0
-    """Simulations under way through this node: the virtual loss."""
-    closed: bool = False
-    """Finished, or nothing left to expand below."""
-
-    @property
-    def mean(self) -> float:
-        """Mean of the known values; below any value where none is known."""
-        return self.total / self.rated if self.rated else -math.inf
-
-    def upwards(self) -> Iterator[Node]:
-        """This node and its ancestors."""
-        node: Node | None = self
-        while node is not None:
-            yield node
-            node = node.parent
+from .mcts_node import Node
 
 
 @dataclass(frozen=True)
@@ -79,22 +49,47 @@ class MCTS(TreeSearch):
         values: list[float] = []
         done = 0
         while done < self.simulations and not root.closed:
-            leaves: list[Node] = []
-            while len(leaves) < min(self.parallel, self.simulations - done) and (leaf := self._select(root, values)):
-                leaves.append(leaf)
-                for node in leaf.upwards():
-                    node.pending += 1
+            leaves = list(islice(self._picked(root, values), min(self.parallel, self.simulations - done)))
+            done += len(leaves)
+            explorer.likely(
+                (), after=partial(self._later, self.simulations - done, root, leaves, values, rng.getstate())
+            )
             grown = await explorer.grow([leaf.thought for leaf in leaves], role=self.by, n=self.k)
             for leaf, children in zip(leaves, grown, strict=True):
-                leaf.children = [Node(child, leaf, rng.random(), closed=child.terminal) for child in children]
-                values += [child.value for child in children if child.value is not None]
-                self._back_up(leaf, min(values, default=0.0))
-            done += len(leaves)
+                self._add(leaf, children, values, rng)
             ends = [child for children in grown for child in children if child.terminal]
             for child in [child for child in ends if await explorer.verify(child)]:
                 if (answered := await explorer.finish([child])) and await explorer.verify(answered):
                     return answered
         return await explorer.finish(self._best(root, explorer)[: self.candidates])
+
+    def _picked(self, root: Node, values: list[float]) -> Iterator[Node]:
+        """Leaves to expand together, each with a virtual loss on its way."""
+        while leaf := self._select(root, values):
+            for node in leaf.upwards():
+                node.pending += 1
+            yield leaf
+
+    def _add(self, leaf: Node, children: list[Thought], values: list[float], rng: random.Random) -> None:
+        leaf.children = [Node(child, leaf, rng.random(), closed=child.terminal) for child in children]
+        values += [child.value for child in children if child.value is not None]
+        self._back_up(leaf, min(values, default=0.0))
+
+    def _later(
+        self, left: int, root: Node, leaves: list[Node], values: list[float], state: Any, below: list[Thought]
+    ) -> Iterator[Thought]:
+        """The leaves to come if no further children came: the search itself, on a copy of its statistics."""
+        root, values, rng = root.copied(), values.copy(), random.Random()
+        rng.setstate(state)
+        known = {child.parent for child in below}
+        running = [copy for leaf in leaves if (copy := root.find(leaf.thought.id))]
+        while left > 0 and running:
+            for leaf in running:
+                if leaf.thought.id in known:
+                    self._add(leaf, [child for child in below if child.parent == leaf.thought.id], values, rng)
+            running = list(islice(self._picked(root, values), min(self.parallel, left)))
+            left -= len(running)
+            yield from (leaf.thought for leaf in running)
 
     def _select(self, node: Node, values: list[float]) -> Node | None:
         """The leaf that UCT leads to, passing over closed nodes and leaves that are being expanded already."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Annotated
 
@@ -24,7 +25,7 @@ from annotated_types import Ge
 
 from treeagent import Explorer, Thought
 
-from .base import TreeSearch
+from .base import TreeSearch, best_line
 from .path_scores import best_paths
 
 
@@ -64,6 +65,7 @@ class RAP(TreeSearch):
             while not path[-1].thought.terminal:
                 step = path[-1]
                 if step.children is None:
+                    explorer.likely((), after=partial(best_line, step.thought))
                     [grown] = await explorer.grow([step.thought], role=self.by, n=self.k)
                     step.children = [Step(child, child.value) for child in grown]
                     rewards += [child.value for child in grown if child.value is not None]

@@ -10,15 +10,16 @@ is the best finished thought's (best-of-N), not that of a vote weighted by rewar
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from annotated_types import Ge, Gt
 
 from treeagent import Explorer, Thought, ranked
 
+from .allotment import allotment
 from .base import ExpandingSearch
 
 
@@ -40,30 +41,29 @@ class Rebase(ExpandingSearch):
         finished: list[Thought] = []
         values: list[float] = []
         while level:
+            if role == "propose":  # else the number of samples, which is part of the request, depends on all shares
+                explorer.likely((), after=partial(self._next_level, level[0].depth + 1, finished, values))
             grown = await explorer.grow(level, role=role, n=shares if role == "sample" else None, most=shares)
             children = [child for siblings in grown for child in siblings]
+            allotted = self._shares(children, finished, values)
             values += [child.value for child in children if child.value is not None]
             finished += [child for child in children if child.terminal]
-            growing = [child for child in children if not child.terminal]
-            spread = (max(values) - min(values) if values else 0.0) or 1.0
-            rewards = [child.value for child in growing]
-            allotted = allotment(rewards, max(self.n - len(finished), 0), self.temperature * spread)
-            chosen = [(child, share) for child, share in zip(growing, allotted, strict=True) if share]
-            level, shares = [child for child, _ in chosen], [share for _, share in chosen]
+            level, shares = list(allotted), list(allotted.values())
         return await explorer.finish(ranked(finished)[: self.candidates])
 
+    def _shares(
+        self, children: Sequence[Thought], finished: Sequence[Thought], before: Sequence[float]
+    ) -> dict[Thought, int]:
+        """Each unfinished child that gets a share, with its share."""
+        values = [*before, *(child.value for child in children if child.value is not None)]
+        growing = [child for child in children if not child.terminal]
+        spread = (max(values) - min(values) if values else 0.0) or 1.0
+        budget = max(self.n - len(finished) - (len(children) - len(growing)), 0)
+        allotted = allotment([child.value for child in growing], budget, self.temperature * spread)
+        return {child: share for child, share in zip(growing, allotted, strict=True) if share}
 
-def allotment(rewards: Sequence[float | None], budget: int, temperature: float) -> list[int]:
-    """Whole shares of a budget by the softmax of rewards; they sum to it, and no reward gets more than a higher one.
-
-    A thought of unknown reward gets a share only where no reward is known at all, an equal one then.
-    """
-    known = [reward for reward in rewards if reward is not None]
-    best = max(known, default=0.0)
-    weights = [float(not known) if reward is None else math.exp((reward - best) / temperature) for reward in rewards]
-    quotas = [budget * weight / sum(weights) for weight in weights]
-    shares = [int(quota) for quota in quotas]
-    rest = [(quota - share, reward or 0.0) for quota, share, reward in zip(quotas, shares, rewards, strict=True)]
-    for place in sorted(range(len(rest)), key=lambda place: rest[place], reverse=True)[: budget - sum(shares)]:
-        shares[place] += 1
-    return shares
+    def _next_level(
+        self, depth: int, finished: list[Thought], values: list[float], below: list[Thought]
+    ) -> list[Thought]:
+        shares = self._shares([thought for thought in below if thought.depth == depth], finished, values)
+        return sorted(shares, key=lambda thought: -shares[thought])

@@ -13,13 +13,14 @@ from synthetic import TreeBackend, best, named, optimum, solve, task, trees
 from test_searches import inner, verifying, widest
 
 from treeagent import ConfigError, Request, Result, Search, Thought
+from treeagent.strategies.allotment import allotment
 from treeagent.strategies.beam import Beam
 from treeagent.strategies.best_first import BestFirst
 from treeagent.strategies.bfs import BFS
 from treeagent.strategies.dvts import DVTS
 from treeagent.strategies.greedy import Greedy
 from treeagent.strategies.rap import RAP, Step
-from treeagent.strategies.rebase import Rebase, allotment
+from treeagent.strategies.rebase import Rebase
 
 short = settings(max_examples=25, deadline=None)
 

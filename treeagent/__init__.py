@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "backend": "Backend",
     "checker": "Checker",
+    "data_source": "DataSource",
     "errors": (
         "BackendError CapabilityError ConfigError InputError JournalError MissingExtraError ModelError "
         "NotRecordedError PluginError RequestRefusedError TreeagentError UnknownNameError UnsupportedModelError"
@@ -23,7 +24,7 @@ _NAMES = {
     "runtime.result": "Result",
     "runtime.run": "Run",
     "search": "Explorer Search",
-    "task": "DataSource ProposedStep Task",
+    "task": "ProposedStep Task",
     "taskfile.yaml_task": "YamlTask",
     "thought": "Judgement Thought Tree ranked",
 }

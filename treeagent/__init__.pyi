@@ -2,6 +2,7 @@
 
 from .backend import Backend
 from .checker import Checker
+from .data_source import DataSource
 from .errors import (
     BackendError,
     CapabilityError,
@@ -26,7 +27,7 @@ from .runtime.journal import Event, Journal
 from .runtime.result import Result
 from .runtime.run import Run
 from .search import Explorer, Search
-from .task import DataSource, ProposedStep, Task
+from .task import ProposedStep, Task
 from .taskfile.yaml_task import YamlTask
 from .thought import Judgement, Thought, Tree, ranked
 

@@ -52,6 +52,9 @@ class Sampling:
     search); temperature, top_k, top_p and min_p then act on the joint law. Needs the capability ``beams``."""
 
 
+_KEY, _SAMPLING = (sorted(field.name for field in fields(record)) for record in (Key, Sampling))
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request for ``n`` completions of one prompt."""
@@ -68,10 +71,11 @@ class Request:
     @property
     def id(self) -> str:
         """Digest of everything that determines the answer, so not of the priority; a journal's key."""
-        sampling = _items(self.sampling)
+        key = [(name, getattr(self.key, name)) for name in _KEY]
+        sampling = [(name, getattr(self.sampling, name)) for name in _SAMPLING]
         if self.sampling.num_beams == 1:
             sampling.remove(("num_beams", 1))  # journals from before there were beams stay valid
-        parts = (self.prompt, _items(self.key), sampling, self.n)
+        parts = (self.prompt, key, sampling, self.n)
         return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 
 
@@ -88,11 +92,3 @@ class ScoreRequest:
     def id(self) -> str:
         """Digest of everything that determines the answer."""
         return hashlib.blake2b(repr((self.prompt, self.continuations)).encode(), digest_size=12).hexdigest()
-
-
-def _items(record: Key | Sampling) -> list[tuple[str, object]]:
-    """Names and values of the fields, in the order of the names."""
-    return [(name, getattr(record, name)) for name in _NAMES[type(record)]]
-
-
-_NAMES = {kind: sorted(item.name for item in fields(kind)) for kind in (Key, Sampling)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 
 Count: TypeAlias = "int | Sequence[int] | None"
 """A number for all thoughts, one number a thought, or None for the default."""
+
+
+After: TypeAlias = "Callable[[list[Thought]], Iterable[Thought]]"
+"""From the thoughts below those that are being expanded, as far as they are known, to those that the search would
+expand next if no others came, in order. Thoughts of later expansions come first, and those that the search would have
+expanded already are among them. It must change nothing."""
 
 
 class Explorer(Protocol):
@@ -57,6 +63,16 @@ class Explorer(Protocol):
         ``sample``; None: ``propose`` if the task has it. ``n`` is the number of completions, None the task's, and
         ``most`` that of the children read from them, None all. With ``apart`` a state is a duplicate only within its
         branch, which is all that is below the same first step.
+        """
+
+    def likely(
+        self, thoughts: Iterable[Thought], *, after: After | None = None, role: str | None = None, n: int | None = None
+    ) -> None:
+        """Say before :meth:`grow` what will probably be expanded after it; a hint without obligation.
+
+        ``thoughts`` are those that are known already, the likeliest first; ``after`` finds others while the running
+        expansions show their children, which goes first. ``role`` and ``n`` are those of the later expansions, None:
+        as in the running ones. Backends may answer such requests early. It changes nothing but the time.
         """
 
     async def expand(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from . import registry
+from .data_source import DataSource
 from .errors import ConfigError, InputError, Problem, did_you_mean
 from .request import Sampling
 from .text import strip_breaks
@@ -55,23 +56,6 @@ class ProposedStep:
     """None, ``unparsed`` (not in the form of a step) or ``illegal``."""
     reason: str | None = None
     """Why it could not be read, where the text alone does not show it: a limit, or a fault of the task."""
-
-
-@dataclass(frozen=True, slots=True)
-class DataSource:
-    """The file that holds more inputs of a task. It names the gold answers and does not hold them."""
-
-    file: str
-    """A path relative to ``folder``, or ``hf://datasets/OWNER/NAME[@REVISION]/PATH``."""
-    folder: Path = Path()
-    sha256: str | None = None
-    """Checksum of the file; a file with another one is refused."""
-    input: str = "{{ line }}"
-    """Template over a row's fields."""
-    gold: str | None = None
-    """Template for the gold answer, None where the file has none."""
-    confined: bool = False
-    """Whether the file must lie in ``folder`` once links are followed, as that of a task file from elsewhere must."""
 
 
 class Task(ABC):
@@ -217,6 +201,13 @@ class Task(ABC):
 
         Illegal and unreadable steps are returned with their fault, so that they can be counted.
         """
+
+    def whole_steps(self, role: str, completion: str) -> str:
+        """The part of a growing completion whose steps no further text changes; empty where that cannot be told.
+
+        A search calls this often and outside of a thread, to read a list of steps while it is being written.
+        """
+        return ""
 
     def read_answer(self, completion: str) -> str | None:
         """The answer in a completion of ``answer``, ``io`` or ``cot``; None when there is none."""

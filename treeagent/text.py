@@ -92,6 +92,12 @@ def split(text: str, separator: str) -> list[str]:
     return re.split(_LINE_END.join(map(re.escape, separator.split("\n"))), text)
 
 
+def split_off(text: str, separator: str) -> str:
+    """The text up to its last separator, which is part of it; a line break in the separator is as in :func:`split`."""
+    last = split(text, separator)[-1]
+    return text[: len(text) - len(last)]
+
+
 def strip_breaks(text: str) -> str:
     """The text without the line breaks before and after it; blanks stay."""
     return text.strip("\r\n")

@@ -71,6 +71,14 @@ Variables = Annotated[
 NoLegality = Annotated[
     bool, typer.Option("--no-legality", help="Keep illegal thoughts, to measure the effect of the filter.")
 ]
+Speculate = Annotated[
+    str,
+    typer.Option(
+        metavar="N|auto",
+        help="Run at most N requests before the search asks for them; the tree stays the same. 0: none. auto: some, "
+        "on a local backend without limits of tokens.",
+    ),
+]
 AllowCode = Annotated[
     bool,
     typer.Option("--allow-code", help="Allow Python code outside the registry that a task or a journal names."),

@@ -30,7 +30,7 @@ def compare(
         typer.Option(
             "--backends", "-b", metavar="A,B",
             help="Two or more, each NAME[:MODEL] or module:Class[:MODEL]; e.g. transformers:mini,replay:run.jsonl. "
-            "The first one is the reference.",
+            "The first one is the reference. With --set speculate=0,auto each runs once for each value.",
         ),
     ],
     search: SearchOptions,
@@ -75,10 +75,13 @@ def compare(
     Exit codes: 0 equal trees; 1 a difference, which is printed; the others as for 'solve'.
     """
     specs = [spec.strip() for spec in backends.split(",") if spec.strip()]
-    if len(specs) < 2:
+    options, variables = run.option_values(), run.task_variables()
+    numbers = options.pop("speculate", run.speculate).split(",")
+    pairs = [(spec, number.strip()) for spec in specs for number in numbers]
+    names = [f"{spec} speculate={number}" if len(numbers) > 1 else spec for spec, number in pairs]
+    if len(names) < 2:
         expected = "two or more, separated by commas, such as transformers,replay:run.jsonl"
         raise ConfigError(f"--backends {backends}: expected {expected}")
-    options, variables = run.option_values(), run.task_variables()
     arguments.reach_local_code(search.search, search.evaluator, *specs, allow_code=run.allow_code)
     if plot is not None:
         _check_plot(plot, repeat)
@@ -100,17 +103,18 @@ def compare(
         name.removeprefix("backend."): value for name, value in options.items() if name not in search_options
     }
 
-    def enter(spec: str) -> tuple[Agent, ExchangeRecorder]:
+    def enter(name: str) -> tuple[Agent, ExchangeRecorder]:
+        spec, number = dict(zip(names, pairs, strict=True))[name]
         recorder = ExchangeRecorder(_open_backend(spec, model, backend_options))
         agent = Agent(
             task, search.search, backend=recorder, evaluator=search.evaluator, options=search_options, seed=run.seed,
-            budget=budget, legality=not run.no_legality,
+            budget=budget, legality=not run.no_legality, speculate=number,
         )  # fmt: skip
         return agent, recorder
 
     progress = session.view(quiet=output.quiet)
     race = Race(
-        specs, enter, data, lambda agent, text: session.run(agent, text, progress), progress.begin, repeat, warm
+        names, enter, data, lambda agent, text: session.run(agent, text, progress), progress.begin, repeat, warm
     )
     with progress:
         progress.begin(f"opening {', '.join(specs)}")

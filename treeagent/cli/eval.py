@@ -86,7 +86,8 @@ def evaluate(
     agent = Agent(
         task, search.search, backend=backend.backend or recorded_backend(out), model=backend.model,
         evaluator=search.evaluator, evaluator_model=backend.evaluator_model, options=options, seed=run.seed,
-        budget=budget, legality=not run.no_legality, allow_code=run.allow_code, fsync=fsync,
+        budget=budget, legality=not run.no_legality, allow_code=run.allow_code,
+        speculate=run.speculate, fsync=fsync,
     )  # fmt: skip
     agent.find_models()
     settings = settings_of(agent, problems, seed=run.seed, budget=budget)

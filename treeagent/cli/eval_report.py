@@ -10,7 +10,7 @@ from ..display.text import printable
 from ..evaluation.outcomes import Outcome
 from ..evaluation.statistics import Paired
 from ..evaluation.summary import Summary
-from .metrics_text import lost, paragraph, shown
+from .metrics_text import early, lost, paragraph, shown
 
 
 def report(title: str, summary: Summary, seconds: float | None, engine: Mapping[str, Any]) -> str:
@@ -26,6 +26,7 @@ def report(title: str, summary: Summary, seconds: float | None, engine: Mapping[
         f"{summary.thoughts:,} thoughts, {shown(summary.duplicates)} duplicates merged, {summary.illegal:,} illegal, "
         f"{summary.unparsed:,} unparsed",
         f"{summary.judged:,} judged, {summary.judgements_unparsed:,} judgements unparsed",
+        *early(summary.early_hits, summary.early_misses, summary.early_tokens),
         *lost(summary),
     ]
     if set(summary.ended) - {"finished"}:

@@ -83,3 +83,11 @@ def shown(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "unknown" if value is None else str(value)
     return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100 else f"{value:.3g}"
+
+
+def early(hits: int | None, misses: int | None, tokens: int | None) -> list[str]:
+    """How many requests were sent early, and what those cost that nobody asked for; nothing where none were."""
+    if not hits and not misses:
+        return []
+    sent, cost = (hits or 0) + (misses or 0), f"the others cost {tokens or 0:,} tokens or more"
+    return [f"{hits or 0:,} of {sent:,} requests sent early were asked for, {cost}"]

@@ -18,7 +18,7 @@ from ..stop_signals import STOP_SIGNALS
 from ..text import lines as split_lines
 from ..text import strip_breaks
 from .arguments import say
-from .metrics_text import backends, paragraph
+from .metrics_text import backends, early, paragraph
 
 if TYPE_CHECKING:
     from ..runtime.agent import Agent
@@ -81,7 +81,7 @@ def report(task: str, result: Result) -> str:
 
 
 def _bill(result: Result) -> list[str]:
-    usage, counts = result.usage, result.counts
+    usage, counts, guesses = result.usage, result.counts, result.speculated
     prompt, completion = (_known(amount) for amount in (usage.prompt_tokens, usage.completion_tokens))
     dollars = "unknown" if usage.dollars is None else f"{usage.dollars:.4f}"
     ended = "" if result.ended == "finished" else f"Stopped early: {_WHY.get(result.ended, result.ended)}."
@@ -92,6 +92,11 @@ def _bill(result: Result) -> list[str]:
         f"dollars {dollars}",
         f"{counts.thoughts:,} thoughts, {counts.duplicates:,} duplicates merged, {counts.illegal:,} illegal dropped, "
         f"{counts.unparsed:,} unparsed, {counts.judgements_unparsed:,} judgements unparsed",
+        *(
+            ()
+            if guesses is None
+            else early(sum(guesses.hits.values()), sum(guesses.misses.values()), guesses.tokens_at_least)
+        ),
         *_lacking(result),
     ]
 

@@ -58,7 +58,8 @@ def solve(
         agent = Agent(
             search.task, search.search, backend=backend.backend, model=backend.model, evaluator=search.evaluator,
             evaluator_model=backend.evaluator_model, options=options, variables=variables, seed=run.seed,
-            budget=budget, legality=not run.no_legality, allow_code=run.allow_code, fsync=fsync,
+            budget=budget, legality=not run.no_legality, allow_code=run.allow_code,
+            speculate=run.speculate, fsync=fsync,
         )  # fmt: skip
     code = SOLVED
     for text, path in zip(inputs, journals, strict=True):

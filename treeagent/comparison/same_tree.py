@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from ..backend import Backend
-from ..reply import Completion, Reply, Round, Scores
+from ..reply import Completion, OnText, Reply, Round, Scores
 from ..request import Request, ScoreRequest
 from ..runtime.result import Result
 
@@ -81,6 +81,20 @@ class ExchangeRecorder(Backend):
         exchange.reply = reply = await self.inner.generate(request)
         return reply
 
+    async def stream(self, request: Request, on_text: OnText) -> Reply:
+        """The inner backend's reply. Raises BackendError."""
+        exchange = Exchange(request)
+        self.exchanges.append(exchange)
+        exchange.reply = reply = await self.inner.stream(request, on_text)
+        return reply
+
+    def raise_priority(self, request: Request | ScoreRequest) -> None:
+        """The search has asked for what was sent early."""
+        for exchange in self.exchanges:
+            if exchange.id == request.id:
+                exchange.request = request
+        self.inner.raise_priority(request)
+
     async def score(self, request: ScoreRequest) -> Scores:
         """The inner backend's scores. Raises BackendError."""
         exchange = Exchange(request)
@@ -113,9 +127,9 @@ class ExchangeRecorder(Backend):
         return self.inner.describe()
 
     def take(self) -> list[Exchange]:
-        """Remove and return the exchanges since the last call."""
+        """Remove and return the exchanges since the last call, without those that the search has not asked for."""
         exchanges, self.exchanges = self.exchanges, []
-        return exchanges
+        return [exchange for exchange in exchanges if exchange.request.priority == 1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,16 +58,25 @@ class Outcome:
     empty: int | None = None
     refused: int | None = None
     missing: int | None = None
+    early_hits: int | None = None
+    """Requests that were sent early and asked for later; None where none are sent, and in files of before."""
+    early_misses: int | None = None
+    """Those that were not asked for."""
+    early_tokens: int | None = None
+    """What these are known to have cost, at least."""
 
     @classmethod
     def of(cls, number: int, result: Result, right: bool | None, values: Sequence[tuple[float, bool]]) -> Outcome:
         """From a finished search."""
-        usage, counts = result.usage, result.counts
+        usage, counts, early = result.usage, result.counts, result.speculated
+        guesses = () if early is None else (
+            sum(early.hits.values()), sum(early.misses.values()), early.tokens_at_least
+        )  # fmt: skip
         return cls(
             number, result.input, result.answer, right, result.ended, None, round(result.seconds, 4), usage.calls,
             usage.prompt_tokens, usage.completion_tokens, usage.dollars, counts.thoughts, counts.unparsed,
             counts.illegal, counts.judged, counts.judgements_unparsed, tuple(values), counts.duplicates,
-            counts.truncated, counts.empty, counts.refused, counts.missing,
+            counts.truncated, counts.empty, counts.refused, counts.missing, *guesses,
         )  # fmt: skip
 
     @property

@@ -47,6 +47,10 @@ class Summary:
     empty: int | None
     refused: int | None
     missing: int | None
+    early_hits: int | None
+    """This and the next two are unknown where no requests are sent early."""
+    early_misses: int | None
+    early_tokens: int | None
     judged: int
     judgements_unparsed: int
     ranking: Ranking
@@ -86,6 +90,9 @@ def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
         empty=total(*(outcome.empty for outcome in fine)),
         refused=total(*(outcome.refused for outcome in fine)),
         missing=total(*(outcome.missing for outcome in fine)),
+        early_hits=total(*(outcome.early_hits for outcome in fine)) if fine else None,
+        early_misses=total(*(outcome.early_misses for outcome in fine)) if fine else None,
+        early_tokens=total(*(outcome.early_tokens for outcome in fine)) if fine else None,
         judged=sum(outcome.judged for outcome in fine),
         judgements_unparsed=sum(outcome.judgements_unparsed for outcome in fine),
         ranking=ranking([outcome.values for outcome in fine]),

@@ -17,8 +17,9 @@ from . import factory
 from .budget import Budget, Ledger
 from .journal import Event, recorded_run
 from .result import Result
-from .run import Handler, Run, Setup
+from .run import Handler, Run
 from .sampling_options import read_changes
+from .setup import Setup
 
 
 class Agent:
@@ -41,6 +42,8 @@ class Agent:
         budget: upper limits of each run; None: no limits.
         legality: False keeps illegal thoughts, to measure the effect of the filter.
         allow_code: permit code outside the registry that the task or its file names.
+        speculate: how many requests may run before the search asks for them, because it probably will; the result is
+            the same. 0: none; ``auto``: some on a local backend without limits of tokens.
         fsync: wait until each line of a journal is on the disk, so that a power cut loses none.
 
     Raises ConfigError, UnknownNameError or CapabilityError at once; asks no server anything. A capability that a server
@@ -62,9 +65,12 @@ class Agent:
         budget: Budget | None = None,
         legality: bool = True,
         allow_code: bool = False,
+        speculate: int | str = "auto",
         fsync: bool = False,
     ) -> None:
-        own, evaluator_options, backend_options, sampling_options = factory.split_options(options or {})
+        options = dict(options or {})
+        early = factory.early_requests(options.pop("speculate", speculate))
+        own, evaluator_options, backend_options, sampling_options = factory.split_options(options)
         self.seed, self.budget, self.legality = seed, budget or Budget(), legality
         self.task: Task = (
             task if isinstance(task, Task) else Task.load(task, variables=variables, allow_code=allow_code)
@@ -96,6 +102,7 @@ class Agent:
             else evaluator_model,
             "legality": legality,
             **({"sampling": changes} if changes else {}),
+            **({} if early is None else {"speculate": early}),
         }
         inner = [("task", self.task.name, self.task)]
         with PluginBoundary("search", self.settings["search"]["name"], "its check of the task", inner=inner):
@@ -114,7 +121,7 @@ class Agent:
             )
         self._setup = Setup(
             self.task, self.search, self.evaluator, self.backend, self.judging, seed, self.budget, legality,
-            self.settings, fsync,
+            self.settings, fsync, early,
         )  # fmt: skip
 
     def find_models(self) -> None:

@@ -9,6 +9,7 @@ nodes or dollars ends a search at the same place every time; one in seconds does
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
@@ -79,6 +80,9 @@ class Ledger:
         self._real: dict[Price, Usage] = dict.fromkeys(self._prices, Usage())
         self._charged = self._real.copy()  # like _real, but the largest cost where a backend reports none
         self._open: list[Reservation] = []
+        self._early: dict[Reservation, Usage] = {}
+        self._give_up: Callable[[], bool] = bool
+        self._pressed = False
         self._settled = asyncio.Event()  # only the caller that holds the turn awaits it
         self._turn = asyncio.Lock()  # fair: callers get it in the order in which they asked
 
@@ -93,8 +97,7 @@ class Ledger:
         ``place`` says which of the prices is asked, ``copies`` how often the prompt may be counted. Raises
         BudgetExhausted when not even a short completion fits.
         """
-        prompt = copies * (len(request.prompt.encode()) + _TEMPLATE_TOKENS)  # a byte-level token is at least one byte
-        wanted = request.sampling.max_tokens * request.n
+        prompt, wanted = _worst(request, copies).prompt_tokens or 0, request.sampling.max_tokens * request.n
         least = min(request.sampling.max_tokens, _SHORTEST) * request.n
         async with self._turn:
             room = await self._room(prompt, least, wanted, self._prices[place])
@@ -105,8 +108,7 @@ class Ledger:
 
     async def admit_score(self, request: ScoreRequest, place: int = 0, copies: int = 1) -> Reservation:
         """Reserve the worst case of a scoring. Raises BudgetExhausted."""
-        size = copies * (len(request.prompt.encode()) + _TEMPLATE_TOKENS)
-        size += sum(len(text.encode()) for text in request.continuations)
+        size = _worst(request, copies).prompt_tokens or 0
         async with self._turn:
             await self._room(size, 0, 0, self._prices[place])
             return self._reserve(Usage(1, size, 0), self._prices[place])
@@ -114,13 +116,40 @@ class Ledger:
     def settle(self, ticket: Reservation, usage: Usage | None) -> None:
         """Book the real cost; None for a request that failed or was cancelled: a call of unknown cost."""
         real = Usage() if usage is None else usage
-        known = (real.prompt_tokens, real.completion_tokens)
-        worst = (ticket.worst.prompt_tokens, ticket.worst.completion_tokens)
-        self._real[ticket.price] += Usage(1, *known)
-        self._charged[ticket.price] += Usage(
-            1, *(limit if tokens is None else tokens for tokens, limit in zip(known, worst, strict=True))
-        )
+        self._real[ticket.price] += Usage(1, real.prompt_tokens, real.completion_tokens)
+        self._charged[ticket.price] += _charged(real, ticket.worst)
         self._open.remove(ticket)
+        self._settled.set()
+
+    def press(self, give_up: Callable[[], bool]) -> None:
+        """``give_up`` ends the early requests that run, and says whether there were any.
+
+        It is called where they are in the way of a request of the search; none is admitted from then on.
+        """
+        self._give_up = give_up
+
+    def reserve_early(self, request: Request | ScoreRequest, place: int = 0, copies: int = 1) -> Reservation | None:
+        """Reserve the worst case of an early request, for which limits of calls do not count; None: no room."""
+        worst, limits, price = _worst(request, copies), self.budget, self._prices[place]
+        ticket = Reservation(worst, price)
+        if limits.tokens is None and limits.dollars is None:
+            return ticket
+        wanted = worst.completion_tokens or 0
+        fits = self._fits(worst.prompt_tokens or 0, wanted, wanted, price, early=True) == (wanted, None)
+        if self._pressed or self._refused is not None or not fits:
+            return None
+        self._early[ticket] = worst
+        return ticket
+
+    def book_early(self, ticket: Reservation, usage: Usage) -> None:
+        """What an early request has cost; unknown tokens are charged at worst. It stands unless it is released."""
+        if ticket in self._early:
+            self._early[ticket] = _charged(usage, ticket.worst)
+            self._settled.set()
+
+    def release_early(self, ticket: Reservation) -> None:
+        """Forget an early request: the search has asked for it, and its reservation covers both."""
+        self._early.pop(ticket, None)
         self._settled.set()
 
     def take_nodes(self, wanted: int) -> int:
@@ -139,6 +168,10 @@ class Ledger:
             if self._refused is not None:
                 raise BudgetExhausted(self._refused)
             room, short = self._fits(prompt, least, wanted, price)
+            if (short is not None or room < wanted) and not self._pressed and self._early:
+                self._pressed = True
+                self._give_up()
+                continue
             if short is None and (room >= wanted or not self._open):
                 return room
             if short is not None and not self._open:
@@ -147,12 +180,16 @@ class Ledger:
             self._settled.clear()
             await self._settled.wait()
 
-    def _fits(self, prompt: int, least: int, wanted: int, price: Price) -> tuple[int, str | None]:
+    def _fits(
+        self, prompt: int, least: int, wanted: int, price: Price, *, early: bool = False
+    ) -> tuple[int, str | None]:
         books = self._charged.copy()
+        for ticket, usage in self._early.items():
+            books[ticket.price] += replace(usage, calls=0)
         for ticket in self._open:
             books[ticket.price] += ticket.worst
         held, limits, room = _sum(books), self.budget, wanted
-        if limits.calls is not None and held.calls + 1 > limits.calls:
+        if limits.calls is not None and held.calls + 1 > limits.calls and not early:
             return 0, "calls"
         if limits.tokens is not None:
             room = min(room, limits.tokens - (held.tokens or 0) - prompt)
@@ -174,6 +211,21 @@ class Ledger:
     def _exhausted(self, limit: str) -> BudgetExhausted:
         self.cut = self.cut or limit
         return BudgetExhausted(limit)
+
+
+def _worst(request: Request | ScoreRequest, copies: int) -> Usage:
+    """The largest possible cost: a byte-level token is at least one byte."""
+    prompt = copies * (len(request.prompt.encode()) + _TEMPLATE_TOKENS)
+    if isinstance(request, ScoreRequest):
+        return Usage(1, prompt + sum(len(text.encode()) for text in request.continuations), 0)
+    return Usage(1, prompt, request.sampling.max_tokens * request.n)
+
+
+def _charged(real: Usage, worst: Usage) -> Usage:
+    """The real cost of a request, the largest possible one where it is unknown."""
+    prompt = worst.prompt_tokens if real.prompt_tokens is None else real.prompt_tokens
+    completion = worst.completion_tokens if real.completion_tokens is None else real.completion_tokens
+    return Usage(1, prompt, completion)
 
 
 def _sum(books: dict[Price, Usage]) -> Usage:

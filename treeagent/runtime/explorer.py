@@ -1,27 +1,29 @@
-"""Grows thoughts, has them judged and answered, for one search; keeps its tree, and reports what happens as events."""
+"""Grows thoughts and has them judged, for one search; keeps its tree, and reports what happens as events."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
 
 from .. import aio
 from ..errors import RequestRefusedError
+from ..plugin_boundary import at_input
 from ..reply import Reply
-from ..search import Count
+from ..search import After, Count
 from ..task import Task
-from ..text import strip_breaks
-from ..thought import Judgement, Thought, Tree
+from ..thought import Thought
+from .answer_writer import AnswerWriter
 from .budget import BudgetExhausted, Ledger
 from .guarded_task import GuardedTask
-from .journal import Event
+from .guesses import Guesses
+from .lookahead import Lookahead
+from .outlook import Growth, Outlook
 from .request_broker import RequestBroker
-from .result import Counts, CutOff
-from .task_requests import TaskRequests, first_completion
+from .result import CutOff
+from .task_requests import TaskRequests
 from .thought_judge import JudgedBy, ThoughtJudge
-
-Emit = Callable[[Event], None]
+from .tree_places import TreePlaces
+from .tree_record import Emit, TreeRecord
 
 
 class TreeExplorer:
@@ -42,19 +44,19 @@ class TreeExplorer:
         self.task, self.input, self.seed = task, input, seed
         self._guarded = GuardedTask(task, input)
         self.root = self._guarded.root()
-        self.tree = Tree(self.root)
-        self.counts = Counts()
+        self._record = TreeRecord(self.root, emit)
+        self.tree, self.counts = self._record.tree, self._record.counts
         self._requests = TaskRequests(self._guarded, self.tree, seed, broker, self.counts)
         self._judge = (
-            None if judge is None else ThoughtJudge(judge, task, input, self.tree, self._requests, self._record)
+            None if judge is None else ThoughtJudge(judge, task, input, self.tree, self._requests, self._record.judged)
         )
-        self._ledger, self._emit = ledger, emit
-        self._legality = legality
-        self._keys: set[tuple[int | None, str]] = set()
-        self._visits: dict[int, int] = {}
-        self._siblings: dict[int, int] = {}
-        self._attempts: set[int] = set()
+        self._ledger, self._legality = ledger, legality
+        self._places = TreePlaces(self.root)
+        self._answers = AnswerWriter(task, self._guarded, self._record, self._places, self._requests, ledger)
         self._pace, self._reading = aio.Pace(), asyncio.Lock()
+        outlook = Outlook(self.tree, self._places, legality=legality)
+        guesses = Guesses(task, self._guarded, input, outlook, judge, broker.early, seed)
+        self._ahead = Lookahead(self._guarded, outlook, guesses, broker.early, seed, at_input(input))
 
     # Growing
 
@@ -84,15 +86,26 @@ class TreeExplorer:
         await aio.gather((self._judge(group) for group in groups if group), deferred=BudgetExhausted)
         return [self.tree[thought.id] for thought in thoughts]
 
+    def likely(
+        self, thoughts: Iterable[Thought], *, after: After | None = None, role: str | None = None, n: int | None = None
+    ) -> None:
+        """See :meth:`treeagent.Explorer.likely`."""
+        self._ahead.likely(thoughts, after, role, n)
+
     async def _grow(
         self, thoughts: Sequence[Thought], role: str | None, n: Count, most: Count, *, apart: bool, judge: bool
     ) -> list[list[Thought]]:
         role = role or ("propose" if self.task.has("propose") else "sample")
         judge_each = self._judge if judge and self._judge is not None and not self._judge.together else None
-        expansions = list(zip(thoughts, _for_each(n, thoughts), _for_each(most, thoughts), strict=True))
-        requests = [
-            asyncio.ensure_future(self._ask_for_steps(thought, role, count)) for thought, count, _ in expansions
-        ]
+        growths = self._ahead.begin(
+            [
+                Growth(thought, role, count, limit, apart, judge, self._places.visit(thought))
+                for thought, count, limit in zip(
+                    thoughts, _for_each(n, thoughts), _for_each(most, thoughts), strict=True
+                )
+            ]
+        )
+        requests = [asyncio.ensure_future(self._ask_for_steps(growth)) for growth in growths]
         judging: list[asyncio.Future[None]] = []
         grown: list[list[Thought]] = [[] for _ in thoughts]
         exhausted: BudgetExhausted | None = None
@@ -106,7 +119,8 @@ class TreeExplorer:
                 if reply is None:
                     continue  # refused: the branch ends here
                 async with self._reading:  # reply by reply, so that no thread's speed decides on numbers
-                    grown[place] = await self._read(thoughts[place], role, *reply, expansions[place][2], apart=apart)
+                    grown[place] = await self._read(growths[place], *reply)
+                self._ahead.read(growths[place], grown[place])
                 if judge_each is not None:
                     judging += [asyncio.ensure_future(judge_each([child])) for child in grown[place]]
             if exhausted is not None:
@@ -119,24 +133,28 @@ class TreeExplorer:
             raise
         finally:
             await aio.cancel([*requests, *judging])
+            self._ahead.end(growths)
         return [[self.tree[child.id] for child in children] for children in grown]
 
-    async def _ask_for_steps(self, thought: Thought, role: str, n: int | None) -> tuple[str, Reply] | None:
-        visit = self._visits.get(thought.id, 0)
-        self._visits[thought.id] = visit + 1
-        return await self._complete(role, thought, visit, n)
-
-    async def _complete(self, role: str, thought: Thought, visit: int, n: int | None) -> tuple[str, Reply] | None:
+    async def _ask_for_steps(self, growth: Growth) -> tuple[str, Reply] | None:
         """The request's id and its reply; None for a refused request, which is counted and in the journal."""
+        thought = growth.parent
         try:
-            return await self._requests.complete(role, thought, thought.place, visit=visit, n=n)
+            id, reply = await self._requests.complete(
+                growth.role, thought, thought.place, visit=growth.visit, n=growth.n
+            )
         except RequestRefusedError:
             return None
+        self._ahead.hear_all(growth, reply)
+        return id, reply
 
-    async def _read(
-        self, parent: Thought, role: str, request: str, reply: Reply, most: int | None, *, apart: bool
-    ) -> list[Thought]:
+    async def close(self) -> None:
+        """End all that was begun early; to be called when the search has ended in any way."""
+        await self._ahead.close()
+
+    async def _read(self, growth: Growth, request: str, reply: Reply) -> list[Thought]:
         """The new thoughts of a reply; unparsed, illegal and duplicate steps are counted and dropped unjudged."""
+        parent, role, most, apart = growth.parent, growth.role, growth.most, growth.apart
         steps = self.steps(parent)
         children: list[Thought] = []
         for sample, completion in enumerate(reply.completions):
@@ -144,129 +162,51 @@ class TreeExplorer:
                 continue
             proposed = await self._pace.in_thread(self._guarded.read_thoughts, role, completion.text, parent, steps)
             if not proposed and not completion.text.strip():
-                self.counts.unparsed += 1
+                self._record.count(unparsed=1)
             for step in proposed:
                 if len(children) == most:
                     return children
-                index = self._siblings.get(parent.id, 0)
-                self._siblings[parent.id] = index + 1
+                index = self._places.index(parent)
                 fault = step.fault
                 if fault == "illegal" and not self._legality:
-                    self.counts.illegal += 1  # kept, but counted
+                    self._record.count(illegal=1)  # kept
                     fault = None
                 path = (*parent.path, index)
-                branch = path[0] if apart else None
-                if fault is None and ((branch, step.key) in self._keys or step.key == self.root.key):
+                if fault is None and self._places.is_taken(step.key, path[0] if apart else None):
                     fault = "duplicate"
                 if fault is not None:
-                    self._drop(parent, index, step.text, fault, step.reason)
+                    self._record.drop(parent, index, step, fault)
                     continue
                 self._ledger.take_nodes(1)
-                self._keys |= {(None, step.key), (path[0], step.key)}
+                self._places.take(step.key, path[0])
                 child = Thought(
                     len(self.tree), parent.id, step.text, step.state, step.key, parent.depth + 1,
                     path, step.terminal, request=request, sample=sample,
                 )  # fmt: skip
-                self._add(child)
-                children.append(child)
+                children.append(self._record.add(child))
         return children
-
-    def _drop(self, parent: Thought, index: int, text: str, why: str, reason: str | None = None) -> None:
-        if why == "duplicate":
-            self.counts.duplicates += 1
-        elif why == "illegal":
-            self.counts.illegal += 1
-        else:
-            self.counts.unparsed += 1
-        event = {"id": parent.id, "index": index, "text": text, "why": why, "reason": reason}
-        self._emit(Event("dropped", event))
-
-    def _add(self, thought: Thought) -> None:
-        self.tree.add(thought)
-        self.counts.thoughts += 1
-        fields = ("id", "parent", "text", "state", "depth", "path", "terminal", "request", "sample")
-        self._emit(Event("thought", {name: getattr(thought, name) for name in fields}))
-
-    def _record(self, thought: Thought, judgement: Judgement, requests: Sequence[str]) -> None:
-        self.tree.update(thought, judgement=judgement)
-        self.counts.judged += 1
-        self.counts.judgements_unparsed += judgement.unparsed
-        self._emit(Event("judged", {"id": thought.id, **asdict(judgement), "requests": list(requests)}))
 
     # Answering
 
     async def attempt(self, role: str, n: int) -> list[Thought]:
         """See :meth:`treeagent.Explorer.attempt`."""
-        n = self._ledger.take_nodes(n)  # before anything is paid
-        visit = self._visits.get(self.root.id, 0)
-        self._visits[self.root.id] = visit + n
-        tasks = [asyncio.ensure_future(self._complete(role, self.root, visit + i, 1)) for i in range(n)]
-        attempts: list[Thought] = []
-        try:
-            for index, task in enumerate(tasks):
-                reply = await task
-                completion = None if reply is None else first_completion(reply[1])
-                if reply is None or completion is None:
-                    continue
-                text = strip_breaks(completion.text)
-                answer = await self._pace.in_thread(self._guarded.read_answer, text)
-                thought = Thought(
-                    len(self.tree), self.root.id, text, self.root.state, f"{role} {visit + index}", 1,
-                    (visit + index,), True, answer, request=reply[0], sample=0,
-                )  # fmt: skip
-                self._attempts.add(thought.id)
-                self._add(thought)
-                if answer is None:
-                    self.counts.unparsed += 1
-                else:
-                    self._emit(Event("answer", {"id": thought.id, "answer": answer}))
-                attempts.append(thought)
-        except BudgetExhausted:
-            await asyncio.gather(*tasks, return_exceptions=True)
-            if not attempts:
-                raise
-        finally:
-            await aio.cancel(tasks)
-        return attempts
+        return await self._answers.attempt(role, n)
 
     async def finish(self, candidates: Sequence[Thought]) -> Thought | None:
         """Have each candidate's answer written; the first that the task verifies, else the first that has one."""
-        answered = await aio.gather((self._answer(thought) for thought in candidates), deferred=BudgetExhausted)
-        if self.task.can_verify:
-            for thought in answered:
-                if await self.verify(thought):
-                    return thought
-        return next((thought for thought in answered if thought.answer is not None), None)
-
-    async def _answer(self, thought: Thought) -> Thought:
-        thought = self.tree[thought.id]  # the caller's record may be older than the answer
-        if thought.answer is not None or thought.id in self._attempts:
-            return thought
-        if self.task.has("answer"):
-            reply = await self._complete("answer", thought, 0, 1)
-            completion = None if reply is None else first_completion(reply[1])
-            if completion is None:
-                return thought
-            answer = await self._pace.in_thread(self._guarded.read_answer, completion.text)
-        else:
-            answer = self.path_answer(thought)
-        if answer is None:
-            self.counts.unparsed += 1
-            return thought
-        self._emit(Event("answer", {"id": thought.id, "answer": answer}))
-        return self.tree.update(thought, answer=answer)
+        return await self._answers.finish(candidates)
 
     async def verify(self, thought: Thought) -> bool:
         """Whether the task's own check says that this thought solves the input; False where it cannot tell."""
-        return bool(await self._pace.in_thread(self.verdict, thought, self.tree[thought.id].answer))
+        return await self._answers.verify(thought)
 
     def verified(self, thought: Thought) -> bool:
         """What :meth:`verify` says, at once."""
-        return bool(self.verdict(thought, self.tree[thought.id].answer))
+        return bool(self._answers.verdict(thought, self.tree[thought.id].answer))
 
     def verdict(self, thought: Thought, answer: str | None) -> bool | None:
         """The task's verdict on an answer; None when it cannot tell. Raises PluginError."""
-        return self._guarded.verify(self.steps(thought), answer)
+        return self._answers.verdict(thought, answer)
 
     def path_answer(self, thought: Thought) -> str | None:
         """The answer of a path without a model. Raises ConfigError and PluginError."""

@@ -70,6 +70,7 @@ def agent_arguments(
         "seed": run.seed,
         "budget": Budget(**run.budget.model_dump()),
         "legality": settings.legality,
+        "speculate": "auto" if settings.speculate is None else settings.speculate,
     }
 
 
@@ -122,6 +123,19 @@ def split_options(options: Mapping[str, Any]) -> tuple[Options, Options, Options
                 f"{did_you_mean(prefix, _PREFIXES)}"
             )
     return own, parts["evaluator"], parts["backend"], parts["sampling"]
+
+
+def early_requests(number: int | str) -> int | None:
+    """How many requests may run early; None for ``auto``. Raises ConfigError."""
+    if number == "auto":
+        return None
+    try:
+        whole = int(number)
+        if isinstance(number, bool) or whole < 0:
+            raise ValueError
+    except ValueError:
+        raise ConfigError(f"speculate: expected 'auto', 0 or a whole number above it, got {number!r}") from None
+    return whole
 
 
 def open_plugin(kind: str, plugin: Any, options: dict[str, Any]) -> Any:

@@ -48,6 +48,11 @@ class GuardedTask:
                     of_type(text, str, "read_thoughts")
             return proposed
 
+    def whole_steps(self, role: str, completion: str) -> str:
+        """See :meth:`treeagent.Task.whole_steps`."""
+        with self._inside:
+            return of_type(self._task.whole_steps(role, completion), str, "whole_steps")
+
     def read_answer(self, completion: str) -> str | None:
         """See :meth:`treeagent.Task.read_answer`."""
         with self._inside:

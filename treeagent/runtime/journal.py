@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from .. import file_lock, jsonl
 from ..errors import JournalError
 from ..reply import Completion, Reply, Round, Scores, Usage
+from ..request import Request, ScoreRequest
 from . import journal_schema
 from .journal_schema import RecordedRun
 
@@ -36,7 +37,7 @@ class Event:
 
     type: str
     """``run``, ``resumed``, ``completion``, ``scores``, ``refused``, ``rounds``, ``thought``, ``dropped``, ``judged``,
-    ``answer``, ``failed`` or ``end``."""
+    ``answer``, ``early``, ``failed`` or ``end``."""
     data: dict[str, Any]
     """The event's own fields, ready for JSON."""
     place: str = field(default="", compare=False, repr=False)
@@ -198,6 +199,23 @@ def scores_event(
 def refused_event(request_id: str, role: str, prompt: str, error: str, *, thought: int | None = None) -> Event:
     """The event that makes a refusal repeatable; ``role`` is that of the prompt."""
     return Event("refused", {"id": request_id, "role": role, "prompt": prompt, "error": error, "thought": thought})
+
+
+def early_event(
+    request: Request | ScoreRequest, kind: str, hit: bool, began: float, seconds: float, usage: Usage
+) -> Event:
+    """What became of an early request; it began ``began`` seconds after the run, and ran for so many seconds."""
+    return Event("early", {
+        "id": request.id,
+        "kind": kind,
+        "hit": hit,
+        "role": request.key.role if isinstance(request, Request) else "score",
+        "place": request.key.place if isinstance(request, Request) else None,
+        "began": round(began, 4),
+        "seconds": round(seconds, 4),
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+    })  # fmt: skip
 
 
 def rounds_event(rounds: Sequence[Round], began: float, model: str | None) -> Event:

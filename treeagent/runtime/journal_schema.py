@@ -153,6 +153,20 @@ class AnswerLine(_Form):
     answer: str | None
 
 
+class EarlyLine(_Form):
+    """A request that was sent before the search asked for it, or would have."""
+
+    id: str
+    kind: str
+    hit: bool
+    began: float
+    seconds: float
+    role: str | None = None
+    place: str | None = None
+    prompt_tokens: Whole | None = None
+    completion_tokens: Whole | None = None
+
+
 class FailedLine(_Form):
     """The backend failed."""
 
@@ -190,6 +204,7 @@ LINES: dict[str, type[_Form]] = {
     "dropped": DroppedLine,
     "judged": JudgedLine,
     "answer": AnswerLine,
+    "early": EarlyLine,
     "failed": FailedLine,
     "end": EndLine,
 }
@@ -244,6 +259,7 @@ class RunSettings(_Form):
     evaluator_model: BackendSettings | str | None = None
     sampling: dict[str, dict[str, Any]] = {}
     legality: bool
+    speculate: Whole | None = None
 
 
 class RecordedLimits(_Form):

@@ -8,15 +8,15 @@ from dataclasses import replace
 from ..errors import RequestRefusedError
 from ..reply import Reply, Scores
 from ..task import Task
-from ..thought import Thought, Tree
+from ..thought import Thought
 from .request_broker import EVALUATOR
-from .task_requests import TaskRequests
+from .task_requests import TaskRequests, ThoughtsById
 
 
 class JudgementContext:
     """Sends an evaluator's requests, and records their ids."""
 
-    def __init__(self, task: Task, input: str, tree: Tree, requests: TaskRequests) -> None:
+    def __init__(self, task: Task, input: str, tree: ThoughtsById, requests: TaskRequests) -> None:
         self.task, self.input = task, input
         self._tree, self._requests = tree, requests
         self.answered: list[str] = []

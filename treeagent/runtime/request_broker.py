@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from ..backend import Backend
 from ..errors import RequestRefusedError
 from ..plugin_boundary import PluginBoundary
-from ..reply import Completion, Reply, Scores, Usage
+from ..reply import Reply, Scores
 from ..request import Request, ScoreRequest
 from .budget import Ledger
-from .guarded_task import of_type
+from .early_requests import EarlyRequests
 from .journal import Event, completion_event, refused_event, scores_event
-from .reply_text import received
+from .reply_text import checked_reply, checked_scores, received
 
 GENERATOR, EVALUATOR = 0, 1
 """Places of the generator's backend and price, and of the evaluator's."""
@@ -29,6 +29,10 @@ class KnownAnswers:
     refusals: Mapping[str, str] = field(default_factory=dict)
     """Messages of the requests that were refused."""
 
+    def answer(self, request: str) -> Reply | Scores | None:
+        """The answer to the request of this id."""
+        return self.replies.get(request) or self.scores.get(request)
+
 
 class RequestBroker:
     """The backends of one search, its ledger, and the answers that its journal holds already."""
@@ -37,11 +41,13 @@ class RequestBroker:
         self,
         backends: tuple[Backend, Backend],
         ledger: Ledger,
+        early: EarlyRequests,
         known: KnownAnswers,
         emit: Callable[[Event], None],
         where: str,
     ) -> None:
         """``backends`` are the generator's and the evaluator's; ``where`` names the input in errors."""
+        self.early = early
         self._backends, self._ledger, self._known, self._emit = backends, ledger, known, emit
         self._where = where
 
@@ -60,7 +66,7 @@ class RequestBroker:
                 self._refuse_known(request.id)
                 began = time.monotonic()
                 with inside:
-                    reply = _checked_reply(await backend.generate(request))
+                    reply = checked_reply(await self.early.answer(request, place))
                 seconds = time.monotonic() - began
         except RequestRefusedError as refusal:
             self._emit(refused_event(request.id, role, request.prompt, str(refusal), thought=thought))
@@ -69,6 +75,7 @@ class RequestBroker:
             self._ledger.settle(ticket, None if reply is None else reply.usage)
         reply = received(reply, request.sampling.max_tokens)
         self._emit(completion_event(request.id, role, request.prompt, reply, thought=thought, seconds=seconds))
+        self.tell_early()
         return request.id, reply
 
     async def score(self, request: ScoreRequest, role: str, thought: int) -> tuple[str, Scores]:
@@ -83,7 +90,7 @@ class RequestBroker:
                 self._refuse_known(request.id)
                 began = time.monotonic()
                 with inside:
-                    scores = _checked_scores(await backend.score(request), len(request.continuations))
+                    scores = checked_scores(await self.early.answer(request, EVALUATOR), len(request.continuations))
                 seconds = time.monotonic() - began
         except RequestRefusedError as refusal:
             self._emit(refused_event(request.id, role, request.prompt, str(refusal), thought=thought))
@@ -94,6 +101,7 @@ class RequestBroker:
             request.id, request.prompt, scores, request.continuations, thought=thought, seconds=seconds
         )
         self._emit(event)
+        self.tell_early()
         return request.id, scores
 
     def _at(self, place: int) -> tuple[Backend, PluginBoundary]:
@@ -101,28 +109,12 @@ class RequestBroker:
         backend = self._backends[place]
         return backend, PluginBoundary("backend", backend.name, self._where)
 
+    def tell_early(self) -> None:
+        """Report what became of early requests since the last time."""
+        for event in self.early.events():
+            self._emit(event)
+
     def _refuse_known(self, request: str) -> None:
         """Raises RequestRefusedError again for a request whose refusal the journal holds."""
         if (message := self._known.refusals.get(request)) is not None:
             raise RequestRefusedError(message)
-
-
-def _checked_reply(reply: Reply) -> Reply:
-    """The reply itself. Raises TypeError for one that breaks the contract of a backend."""
-    of_type(of_type(reply, Reply, "generate").usage, Usage, "generate")
-    for completion in reply.completions:
-        of_type(of_type(completion, Completion, "generate").text, str, "generate")
-        for token in completion.tokens or ():
-            of_type(token, int, "generate")
-    return reply
-
-
-def _checked_scores(scores: Scores, count: int) -> Scores:
-    """The scores themselves. Raises TypeError or ValueError for scores that break the contract of a backend."""
-    of_type(of_type(scores, Scores, "score").usage, Usage, "score")
-    for logprob in scores.logprobs:
-        if not isinstance(logprob, (float, int)):
-            raise TypeError(f"score returned a log-probability of type {type(logprob).__name__}, expected float")
-    if not len(scores.logprobs) == len(scores.lengths) == count:
-        raise ValueError(f"score returned {len(scores.logprobs)} log-probabilities for {count} continuations")
-    return scores

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..reply import Usage
 from ..thought import Thought, Tree
+from .early_figures import Speculated
 
 
 @dataclass(slots=True)
@@ -84,6 +85,8 @@ class Result:
     """Completions that ended at the task's ``max_tokens``, by role; those that a budget shortened are not in it."""
     refusal: str | None = field(default=None, repr=False)
     """The message of the first refused request."""
+    speculated: Speculated | None = field(default=None, repr=False)
+    """Requests that were sent before the search asked for them; None where none are. ``usage`` is without them."""
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``treeagent solve --json`` prints."""
@@ -99,6 +102,7 @@ class Result:
             "seed": self.seed,
             "counts": asdict(self.counts),
             "cut_off": {role: asdict(number) for role, number in self.cut_off.items()},
+            "speculated": None if self.speculated is None else self.speculated.to_json(),
             "settings": self.settings,
             "engine": self.engine,
         }

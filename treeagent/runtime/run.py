@@ -5,26 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .. import aio
-from ..backend import Backend
 from ..errors import JournalError, PluginError, TreeagentError
-from ..evaluator import Evaluator
 from ..plugin_boundary import PluginBoundary, at_input
 from ..reply import Round
-from ..search import Search
-from ..task import Task
 from ..text import argument
 from ..thought import Thought, ranked
 from . import factory
-from .budget import Budget, BudgetExhausted, Ledger
+from .budget import BudgetExhausted, Ledger
+from .early_requests import EarlyRequests
 from .explorer import TreeExplorer
 from .journal import FORMAT, Event, Journal, rounds_event
 from .request_broker import KnownAnswers, RequestBroker
 from .result import Result
+from .setup import Setup
 from .thought_judge import JudgedBy
 
 Handler = Callable[[Event], None]
@@ -34,30 +32,6 @@ _CHECK_SECONDS = 3.0
 """How long the task's checks of an interrupted search may take; what is not known by then stays unknown."""
 _VERIFIED_AT_MOST = 5
 """How many final states an interrupted search may check, as many as a finished beam of the default width."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What an agent solves inputs with."""
-
-    task: Task
-    search: Search
-    evaluator: Evaluator | None
-    backend: Backend
-    judging: Backend
-    """The evaluator's backend."""
-    seed: int
-    budget: Budget
-    legality: bool
-    """Whether illegal thoughts are dropped."""
-    settings: dict[str, Any]
-    """What a journal records of it."""
-    fsync: bool = False
-    """Whether each line of a journal waits for the disk."""
-
-    def name_of(self, kind: str) -> str:
-        """What the settings call the search or the evaluator."""
-        return str(self.settings[kind]["name"])
 
 
 class Run:
@@ -84,7 +58,9 @@ class Run:
         held = self._journal
         known = KnownAnswers() if held is None else KnownAnswers(held.replies, held.scores, held.refusals)
         backends = (setup.backend, setup.judging)
-        broker = RequestBroker(backends, self._ledger, known, self._emit, at_input(self.input))
+        where = at_input(self.input)
+        self._early = EarlyRequests(backends, self._ledger, setup.chances, known.answer, where, self._seconds)
+        broker = RequestBroker(backends, self._ledger, self._early, known, self._emit, where)
         judge = None if setup.evaluator is None else JudgedBy(setup.evaluator, setup.name_of("evaluator"))
         self._explorer = TreeExplorer(
             setup.task, self.input, judge, broker, self._ledger, setup.seed, self._emit, legality=setup.legality
@@ -150,6 +126,7 @@ class Run:
         self._figures = factory.meters(backend, judging)
         with PluginBoundary("backend", backend.name):
             self._rounds = [(used.model, used.rounds()) for used in dict.fromkeys((backend, judging))]
+        self._early.most = self._setup.early_requests()
         self._searching = asyncio.ensure_future(self._run_search())
         if self._stopping is not None:
             self._searching.cancel()
@@ -168,7 +145,10 @@ class Run:
         task = self._setup.task
         name, inner = self._setup.name_of("search"), [("task", task.name, task)]
         with PluginBoundary("search", name, at_input(self.input), passing=[BudgetExhausted], inner=inner):
-            thought = await self._setup.search.run(self._explorer)
+            try:
+                thought = await self._setup.search.run(self._explorer)
+            finally:
+                await self._explorer.close()
             return None if thought is None else self._explorer.tree[thought.id]
 
     async def _load(self) -> None:
@@ -189,6 +169,9 @@ class Run:
         if setup.evaluator is not None:
             who = f"the evaluator {setup.settings['evaluator']['name']!r}"
             factory.check_capabilities(setup.judging, setup.evaluator.needs, who, loaded=True)
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
 
     def _begin(self) -> None:
         """Write the first line, unless it is there."""
@@ -252,10 +235,12 @@ class Run:
             figures = self._figures()
         except TreeagentError as error:
             failures.append(error)
+        for event in self._early.events():
+            self._emit(event)
         result = Result(
             self.input, answer, solved if setup.task.can_verify else None, tuple(steps), ended, self._ledger.spent,
-            time.monotonic() - self._began, setup.seed, explorer.counts, explorer.tree, thought, setup.settings,
-            figures, explorer.cut_off, explorer.refusal,
+            self._seconds(), setup.seed, explorer.counts, explorer.tree, thought, setup.settings,
+            figures, explorer.cut_off, explorer.refusal, self._early.figures,
         )  # fmt: skip
         return result, next(iter(failures), None)
 
@@ -280,7 +265,7 @@ class Run:
     def _record(self, event: Event) -> None:
         self._begin()
         if self._journal is not None:
-            self._journal.write(event, time.monotonic() - self._began)
+            self._journal.write(event, self._seconds())
         if self._on_event is not None:
             try:
                 with PluginBoundary("event handler", getattr(self._on_event, "__qualname__", "on_event")):

@@ -5,22 +5,41 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from .. import aio
 from ..errors import RequestRefusedError
 from ..reply import Completion, Reply, Scores
 from ..request import Key, Request, ScoreRequest
-from ..thought import Thought, Tree
+from ..thought import Thought
 from .guarded_task import GuardedTask
-from .request_broker import GENERATOR, RequestBroker
+from .request_broker import GENERATOR
 from .result import Counts, CutOff
+
+
+class ThoughtsById(Protocol):
+    """Where thoughts are looked up."""
+
+    def __getitem__(self, id: int, /) -> Thought: ...
+
+    def steps(self, thought: Thought) -> list[str]:
+        """The texts from the first step to a thought."""
+
+
+class Broker(Protocol):
+    """Who sends requests; returns their ids with the answers."""
+
+    async def complete(self, request: Request, role: str, thought: int, place: int = GENERATOR) -> tuple[str, Reply]:
+        """The request's id, which a short budget may change, and its reply."""
+
+    async def score(self, request: ScoreRequest, role: str, thought: int) -> tuple[str, Scores]:
+        """The request's id and log-likelihoods."""
 
 
 class TaskRequests:
     """Builds requests from a task and the thoughts of a tree, sends them, and counts what their replies lack."""
 
-    def __init__(self, task: GuardedTask, tree: Tree, seed: int, broker: RequestBroker, counts: Counts) -> None:
+    def __init__(self, task: GuardedTask, tree: ThoughtsById, seed: int, broker: Broker, counts: Counts) -> None:
         self._task, self._tree, self._seed, self._broker, self._counts = task, tree, seed, broker, counts
         self._pace, self._turn = aio.Pace(), asyncio.Lock()
         self._cut_off: dict[str, CutOff] = {}

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from ..errors import RequestRefusedError
 from ..evaluator import Evaluator
 from ..plugin_boundary import PluginBoundary, at_input
 from ..task import Task
-from ..thought import Judgement, Thought, Tree
+from ..thought import Judgement, Thought
 from .budget import BudgetExhausted
 from .guarded_task import of_type
 from .judgement_context import JudgementContext
-from .task_requests import TaskRequests
+from .task_requests import TaskRequests, ThoughtsById
+
+Record: TypeAlias = "Callable[[Thought, Judgement, Sequence[str]], None]"
+"""Gets a thought with its judgement and the ids of the evaluator's requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,9 @@ class ThoughtJudge:
         by: JudgedBy,
         task: Task,
         input: str,
-        tree: Tree,
+        tree: ThoughtsById,
         requests: TaskRequests,
-        record: Callable[[Thought, Judgement, Sequence[str]], None],
+        record: Record,
     ) -> None:
         """``record`` gets each thought with its judgement and the ids of the evaluator's requests."""
         self._evaluator, self._record = by.evaluator, record

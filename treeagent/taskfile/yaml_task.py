@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..checker import Checker, load_checker
+from ..data_source import DataSource
 from ..errors import ConfigError, InputError, Problem, did_you_mean
 from ..patterns import Pattern, PatternLimitError
 from ..request import Sampling
-from ..task import DEFAULT_SAMPLING, ROLES, DataSource, ProposedStep, Scalar, Task
-from ..text import strip_breaks
+from ..task import DEFAULT_SAMPLING, ROLES, ProposedStep, Scalar, Task
+from ..text import split_off, strip_breaks
 from ..thought import Thought
 from . import templates, validation
 from .input_reader import read_input
@@ -184,6 +185,10 @@ class YamlTask(Task):
         """The steps a completion proposes, in order; ``sample`` proposes one."""
         reader = StepReader(self.spec, self._pattern, self.checker, self._variables, self.keys)
         return reader.read(role, completion, input, parent, steps)
+
+    def whole_steps(self, role: str, completion: str) -> str:
+        """Up to the last separator: what follows it may grow."""
+        return split_off(completion, self.spec.thought.separator)
 
     def read_answer(self, completion: str) -> str | None:
         """The last answer in a completion; None when there is none, or where its pattern takes too long."""

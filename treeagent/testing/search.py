@@ -79,6 +79,14 @@ class SearchContract:
                 assert budget.calls is None or result.usage.calls <= budget.calls
                 assert budget.nodes is None or len(result.tree) - 1 <= budget.nodes
 
+    def test_requests_that_are_sent_early_change_nothing(self) -> None:
+        """Hints are hints: the tree, the answer, the usage and the cuts are those of a run without early requests."""
+        for tree in self.trees:
+            for budget in (Budget(), Budget(calls=7, nodes=5)):
+                expected = essence(self._run(tree, budget=budget))
+                for order in range(2):
+                    assert essence(self._run(tree, order=order, budget=budget, speculate=4)) == expected
+
     def test_a_run_resumed_from_its_journal_ends_the_same(self) -> None:
         """After any interruption the rest of the tree grows as if nothing had happened."""
         for tree in self.trees[:3]:
@@ -118,5 +126,5 @@ class SearchContract:
 
     def _resumed(self, tree: Node, path: Path) -> Result:
         """The result of a run that goes on from a journal."""
-        agent = Agent(task(), self.search(), backend=TreeBackend(tree), evaluator=self.evaluator)
+        agent = Agent(task(), self.search(), backend=TreeBackend(tree), evaluator=self.evaluator, speculate=0)
         return asyncio.run(agent.run("r", journal=path, resume=True).result())

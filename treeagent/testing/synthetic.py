@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from ..backend import Backend
-from ..reply import Completion, Reply, Scores, Usage
+from ..reply import Completion, OnText, Partial, Reply, Scores, Usage
 from ..request import Key, Request, ScoreRequest
 from ..runtime.agent import Agent
 from ..runtime.result import Result
@@ -132,6 +132,7 @@ class TreeBackend(Backend):
         self._answer = answer
         self._order = None if order is None else random.Random(order)
         self._waiting: list[asyncio.Future[None]] = []
+        self._written: dict[tuple[str, int], str] = {}
         self._moving = False
 
     def prompts(self, start: str) -> list[str]:
@@ -140,8 +141,25 @@ class TreeBackend(Backend):
 
     async def generate(self, request: Request) -> Reply:
         """The answer from the tree."""
+        return await self.stream(request, lambda written: None)
+
+    async def stream(self, request: Request, on_text: OnText) -> Reply:
+        """The answer from the tree; with an ``order`` its texts grow by random pieces, each in a turn of its own."""
         self.requests.append(request)
+        reply = self._reply(request)
+        if self._order is not None and reply.completions:
+            for _ in range(self._order.randrange(4)):
+                await self._my_turn()
+                sample = self._order.randrange(len(reply.completions))
+                text = reply.completions[sample].text
+                written = text[: self._order.randrange(len(text) + 1)]
+                if len(written) >= len(self._written.get((request.id, sample), "")):
+                    self._written[request.id, sample] = written
+                    on_text(Partial(sample, written, len(written.split())))
         await self._my_turn()
+        return reply
+
+    def _reply(self, request: Request) -> Reply:
         text = self._answer(request)
         texts = [self._text(request, sample) if text is None else text for sample in range(request.n)]
         words = [text.split() for text in texts]
@@ -207,13 +225,17 @@ class TreeBackend(Backend):
 def solve(backend: Backend, search: Any, evaluator: Any = "value", **more: Any) -> Result:
     """The result of one search for the task's first example, here the tree's root.
 
-    ``more`` are arguments of :class:`Agent` and of :meth:`Agent.solve`.
+    ``more`` are arguments of :class:`Agent` and of :meth:`Agent.solve`; nothing is asked early unless they say so, so
+    that the backend's ``requests`` are those of the search.
     """
+    more.setdefault("speculate", 0)
     how = {key: more.pop(key) for key in ("journal", "on_event") if key in more}
     used = more.pop("task", None) or _plain_task()
     return Agent(used, search, backend=backend, evaluator=evaluator, **more).solve(used.examples[0], **how)
 
 
 def essence(result: Result) -> dict[str, Any]:
-    """The part of a result that must not depend on the order in which replies arrive: all of it but the seconds."""
-    return {**result.to_json(), "tree": result.tree.to_json(), "seconds": None}
+    """What must not depend on the order in which replies arrive: all but the seconds and the early requests."""
+    settings = {name: value for name, value in result.settings.items() if name != "speculate"}
+    others = {"settings": settings, "seconds": None, "speculated": None}
+    return {**result.to_json(), "tree": result.tree.to_json(), **others}

@@ -1,0 +1,54 @@
+"""The statistics that Monte Carlo tree search keeps of a thought."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from treeagent import Thought
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """Statistics of a thought."""
+
+    thought: Thought
+    parent: Node | None
+    tie: float
+    """Random, drawn when the node is made: the seed alone breaks ties."""
+    children: list[Node] | None = None
+    """None until expanded."""
+    visits: int = 0
+    rated: int = 0
+    """Visits with a known value; an unparsed judgement does not count as 0."""
+    total: float = 0.0
+    """Sum of the known values."""
+    pending: int = 0
+    """Simulations under way through this node: the virtual loss."""
+    closed: bool = False
+    """Finished, or nothing left to expand below."""
+
+    @property
+    def mean(self) -> float:
+        """Mean of the known values; below any value where none is known."""
+        return self.total / self.rated if self.rated else -math.inf
+
+    def upwards(self) -> Iterator[Node]:
+        """This node and its ancestors."""
+        node: Node | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+    def copied(self, parent: Node | None = None) -> Node:
+        """A copy of this node and of all below it, to try things out."""
+        node = replace(self, parent=parent)
+        if self.children is not None:
+            node.children = [child.copied(node) for child in self.children]
+        return node
+
+    def find(self, id: int) -> Node | None:
+        """The node of a thought at or below this one."""
+        below = (node for child in self.children or () if (node := child.find(id)) is not None)
+        return self if self.thought.id == id else next(below, None)

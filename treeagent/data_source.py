@@ -1,0 +1,23 @@
+"""Where the inputs of a task are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """The file that holds more inputs of a task. It names the gold answers and does not hold them."""
+
+    file: str
+    """A path relative to ``folder``, or ``hf://datasets/OWNER/NAME[@REVISION]/PATH``."""
+    folder: Path = Path()
+    sha256: str | None = None
+    """Checksum of the file; a file with another one is refused."""
+    input: str = "{{ line }}"
+    """Template over a row's fields."""
+    gold: str | None = None
+    """Template for the gold answer, None where the file has none."""
+    confined: bool = False
+    """Whether the file must lie in ``folder`` once links are followed, as that of a task file from elsewhere must."""

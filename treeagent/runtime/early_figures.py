@@ -1,0 +1,74 @@
+"""Figures of early requests: how many the search asked for later, what the others cost, and how likely a kind is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..reply import Usage
+
+AUTOMATIC = 8
+"""How many early requests run at a time where the user names no number."""
+PRIORS = {"judgement": 0.95, "later": 0.6, "child": 0.7, "piece": 0.5, "sibling": 0.25, "next": 0.3, "answer": 0.6}
+"""Kinds of early requests, with the chance that one is asked for, before anything is known.
+
+``judgement``: of a thought that is read ahead from a reply that the search has asked for. ``later``: of one that is
+read from an early reply. ``child``: expansion of the thought that the search would expand after the running ones.
+``piece``: the same, of a thought that is read ahead. ``sibling``: expansion of the one after that. ``next``: of a
+thought that was known before. ``answer``: of a finished thought."""
+_WEIGHT = 8.0
+"""How many observations a prior counts as."""
+
+
+class Chances:
+    """How often early requests of a kind were asked for later, learnt from search to search."""
+
+    def __init__(self) -> None:
+        self._hits: Counter[str] = Counter()
+        self._all: Counter[str] = Counter()
+
+    def __getitem__(self, kind: str) -> float:
+        """From 0 to 1."""
+        return (self._hits[kind] + _WEIGHT * PRIORS[kind]) / (self._all[kind] + _WEIGHT)
+
+    def learn(self, kind: str, *, hit: bool) -> None:
+        """Count one more."""
+        self._hits[kind] += hit
+        self._all[kind] += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Speculated:
+    """Requests that were sent early. What hits cost is in the usage of the run; what misses cost is here alone."""
+
+    hits: dict[str, int] = field(default_factory=dict)
+    """Early requests that the search asked for later, by kind."""
+    misses: dict[str, int] = field(default_factory=dict)
+    """Those that it did not ask for, cancelled ones included, by kind."""
+    usage: Usage = field(default_factory=Usage)
+    """Cost of the misses. A cancelled request costs what it had written; what its prompt cost is unknown."""
+    tokens_at_least: int = 0
+    """The part of it that is known, in tokens."""
+    errors: int = 0
+    """Guesses that ended with an error of a backend or a plug-in; none of them reached the search."""
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Hits per early request; None without any."""
+        hits, misses = sum(self.hits.values()), sum(self.misses.values())
+        return hits / (hits + misses) if hits + misses else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The part ``speculated`` of a result."""
+        rate = self.hit_rate
+        return {
+            "hits": self.hits,
+            "misses": self.misses,
+            "hit_rate": None if rate is None else round(rate, 4),
+            "calls": self.usage.calls,
+            "prompt_tokens": self.usage.prompt_tokens,
+            "completion_tokens": self.usage.completion_tokens,
+            "tokens_at_least": self.tokens_at_least,
+            "errors": self.errors,
+        }

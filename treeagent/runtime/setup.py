@@ -1,0 +1,53 @@
+"""What an agent solves inputs with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..backend import Backend
+from ..evaluator import Evaluator
+from ..search import Search
+from ..task import Task
+from .budget import Budget
+from .early_figures import AUTOMATIC, Chances
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What an agent solves inputs with."""
+
+    task: Task
+    search: Search
+    evaluator: Evaluator | None
+    backend: Backend
+    judging: Backend
+    """The evaluator's backend."""
+    seed: int
+    budget: Budget
+    legality: bool
+    """Whether illegal thoughts are dropped."""
+    settings: dict[str, Any]
+    """What a journal records of it."""
+    fsync: bool = False
+    """Whether each line of a journal waits for the disk."""
+    speculate: int | None = None
+    """How many requests may run before the search asks for them; None: as the backend and the limits suggest."""
+    chances: Chances = field(default_factory=Chances)
+    """What the agent's searches have learnt about such requests."""
+
+    def early_requests(self) -> int:
+        """How many requests may run before the search asks for them; to be called when the backends are loaded.
+
+        Without a number of the user none where tokens have a price or a limit, or where an answer depends on more
+        than its request: what is guessed in vain would be paid for, or would not be the answer of a later request.
+        """
+        if self.speculate is not None:
+            return self.speculate
+        limited = self.budget.tokens is not None or self.budget.dollars is not None
+        free = all(used.price is None and "seed" in used.capabilities for used in (self.backend, self.judging))
+        return AUTOMATIC if free and not limited else 0
+
+    def name_of(self, kind: str) -> str:
+        """What the settings call the search or the evaluator."""
+        return str(self.settings[kind]["name"])

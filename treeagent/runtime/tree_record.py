@@ -1,0 +1,61 @@
+"""The tree of one search, its counts, and the events that tell of every change to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from ..task import ProposedStep
+from ..thought import Judgement, Thought, Tree
+from .journal import Event
+from .result import Counts
+
+Emit = Callable[[Event], None]
+
+
+class TreeRecord:
+    """Changes the tree; each change is counted and reported as an event."""
+
+    def __init__(self, root: Thought, emit: Emit) -> None:
+        self.tree = Tree(root)
+        self.counts = Counts()
+        self._emit = emit
+
+    def add(self, thought: Thought) -> Thought:
+        """A new thought."""
+        self.tree.add(thought)
+        self.counts.thoughts += 1
+        fields = ("id", "parent", "text", "state", "depth", "path", "terminal", "request", "sample")
+        self._emit(Event("thought", {name: getattr(thought, name) for name in fields}))
+        return thought
+
+    def count(self, *, unparsed: int = 0, illegal: int = 0) -> None:
+        """Count what leaves no other trace: completions without a step, and illegal steps that are kept."""
+        self.counts.unparsed += unparsed
+        self.counts.illegal += illegal
+
+    def drop(self, parent: Thought, index: int, step: ProposedStep, why: str) -> None:
+        """A step that does not get into the tree: ``duplicate``, ``illegal`` or ``unparsed``."""
+        if why == "duplicate":
+            self.counts.duplicates += 1
+        elif why == "illegal":
+            self.counts.illegal += 1
+        else:
+            self.counts.unparsed += 1
+        event = {"id": parent.id, "index": index, "text": step.text, "why": why, "reason": step.reason}
+        self._emit(Event("dropped", event))
+
+    def judged(self, thought: Thought, judgement: Judgement, requests: Sequence[str]) -> None:
+        """The judgement of a thought, with the ids of the evaluator's requests."""
+        self.tree.update(thought, judgement=judgement)
+        self.counts.judged += 1
+        self.counts.judgements_unparsed += judgement.unparsed
+        self._emit(Event("judged", {"id": thought.id, **asdict(judgement), "requests": list(requests)}))
+
+    def answered(self, thought: Thought, answer: str | None) -> Thought:
+        """The answer of a thought, which is in its record already where an attempt has it; None is no answer."""
+        if answer is None:
+            self.counts.unparsed += 1
+            return thought
+        self._emit(Event("answer", {"id": thought.id, "answer": answer}))
+        return self.tree.update(thought, answer=answer)
