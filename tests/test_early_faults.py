@@ -73,7 +73,7 @@ class Hinting(Search):
         return await explorer.finish([thought for thought in explorer.tree if thought.terminal])
 
 
-@pytest.mark.parametrize("hint", NONSENSE, ids=str)
+@pytest.mark.parametrize("hint", NONSENSE, ids=range(len(NONSENSE)))
 def test_hints_that_are_nonsense_harm_nothing(hint: tuple[Any, Any]) -> None:
     """Unknown thoughts, thousands, the same twice, no thoughts at all, endless ones, and a function that raises."""
     search = Hinting(*hint)

@@ -19,7 +19,7 @@ from ..task import Task
 from ..taskfile import loader
 from .budget import Budget
 from .fallback_backend import FallbackBackend
-from .journal_schema import BackendSettings, NamedSettings, RecordedRun, RunSettings
+from .recorded_run import BackendSettings, NamedSettings, RecordedRun, RunSettings
 
 DEFAULT_BACKEND = "seed"
 """The backend where the user names none; its :attr:`Backend.fallback` runs the models that it cannot run."""

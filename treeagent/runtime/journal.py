@@ -21,7 +21,7 @@ from ..errors import JournalError
 from ..reply import Completion, Reply, Round, Scores, Usage
 from ..request import Request, ScoreRequest
 from . import journal_schema
-from .journal_schema import RecordedRun
+from .recorded_run import RecordedRun
 
 FORMAT = 1
 """Version of the journal format, in its first line."""

@@ -17,11 +17,13 @@ Seconds = Annotated[float, Field(ge=0)]
 Scalar = str | bool | int | float
 
 
-class _Form(BaseModel):
+class Form(BaseModel):
+    """A record of which unknown fields are let through."""
+
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
 
-class UsageForm(_Form):
+class UsageForm(Form):
     """The cost of a request."""
 
     calls: Whole = 0
@@ -30,7 +32,7 @@ class UsageForm(_Form):
     dollars: float | None = None
 
 
-class CompletionForm(_Form):
+class CompletionForm(Form):
     """One sampled text."""
 
     text: str
@@ -42,8 +44,8 @@ class CompletionForm(_Form):
     reasoning: str | None = None
 
 
-class RunLine(_Form):
-    """The first line. What ``resume`` needs of it is checked by :class:`RecordedRun`."""
+class RunLine(Form):
+    """The first line. What ``resume`` needs of it is checked by :class:`.recorded_run.RecordedRun`."""
 
     format: Whole
     input: str = ""
@@ -52,13 +54,13 @@ class RunLine(_Form):
     settings: dict[str, Any] = {}
 
 
-class ResumedLine(_Form):
+class ResumedLine(Form):
     """A process has taken up the run."""
 
     budget: dict[str, int | float | None] = {}
 
 
-class CompletionLine(_Form):
+class CompletionLine(Form):
     """A request for completions was answered."""
 
     id: str
@@ -70,7 +72,7 @@ class CompletionLine(_Form):
     seconds: Seconds | None = None
 
 
-class ScoresLine(_Form):
+class ScoresLine(Form):
     """A request for log-likelihoods was answered."""
 
     id: str
@@ -90,7 +92,7 @@ class ScoresLine(_Form):
         return self
 
 
-class RefusedLine(_Form):
+class RefusedLine(Form):
     """A backend refused a request."""
 
     id: str
@@ -100,7 +102,7 @@ class RefusedLine(_Form):
     thought: Whole | None = None
 
 
-class RoundsLine(_Form):
+class RoundsLine(Form):
     """Rounds of an engine, in columns."""
 
     model: str | None
@@ -113,7 +115,7 @@ class RoundsLine(_Form):
     tokens: list[Whole]
 
 
-class ThoughtLine(_Form):
+class ThoughtLine(Form):
     """A step is in the tree."""
 
     id: Annotated[int, Field(ge=1, lt=2**63)]
@@ -127,7 +129,7 @@ class ThoughtLine(_Form):
     sample: Whole
 
 
-class DroppedLine(_Form):
+class DroppedLine(Form):
     """A piece of a completion is not in the tree."""
 
     id: Whole
@@ -136,7 +138,7 @@ class DroppedLine(_Form):
     why: str
 
 
-class JudgedLine(_Form):
+class JudgedLine(Form):
     """An evaluator has valued a thought."""
 
     id: Whole
@@ -146,14 +148,14 @@ class JudgedLine(_Form):
     requests: list[str] | None = None
 
 
-class AnswerLine(_Form):
+class AnswerLine(Form):
     """A thought has an answer."""
 
     id: Whole
     answer: str | None
 
 
-class EarlyLine(_Form):
+class EarlyLine(Form):
     """A request that was sent before the search asked for it, or would have."""
 
     id: str
@@ -167,20 +169,20 @@ class EarlyLine(_Form):
     completion_tokens: Whole | None = None
 
 
-class FailedLine(_Form):
+class FailedLine(Form):
     """The backend failed."""
 
     error: str
 
 
-class EndUsage(_Form):
+class EndUsage(Form):
     """The cost of a run."""
 
     calls: Whole
     tokens: Whole | None
 
 
-class EndLine(_Form):
+class EndLine(Form):
     """The run ended."""
 
     thought: Whole | None
@@ -208,78 +210,6 @@ LINES: dict[str, type[_Form]] = {
     "failed": FailedLine,
     "end": EndLine,
 }
-
-
-class NamedSettings(BaseModel):
-    """A search or an evaluator: its name, and its options beside it."""
-
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Everything but the name."""
-        return dict(self.model_extra or {})
-
-    @model_validator(mode="after")
-    def _plain(self) -> NamedSettings:
-        dotted = [name for name in self.options if "." in name]  # would be read as an option of another part
-        if dotted:
-            raise ValueError(f"an option's name has no dot, so not {dotted[0]!r}")
-        return self
-
-
-class ReplacedBackend(_Form):
-    """The default backend where it could not run the model."""
-
-    name: str
-    reason: str
-
-
-class BackendSettings(_Form):
-    """A backend, as :meth:`treeagent.Backend.describe` has it."""
-
-    name: str
-    model: str | None
-    options: dict[str, Any]
-    fallback: str | None = None
-    """What would run a model that this one cannot run, in a line that was written before that was known."""
-    instead_of: ReplacedBackend | None = None
-
-
-class RunSettings(_Form):
-    """What a run was done with."""
-
-    task: str
-    task_version: int
-    variables: dict[str, Scalar]
-    search: NamedSettings
-    evaluator: NamedSettings | None
-    backend: BackendSettings
-    evaluator_model: BackendSettings | str | None = None
-    sampling: dict[str, dict[str, Any]] = {}
-    legality: bool
-    speculate: Whole | None = None
-
-
-class RecordedLimits(_Form):
-    """A budget."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-    calls: Whole | None = None
-    tokens: Whole | None = None
-    seconds: Seconds | None = None
-    nodes: Whole | None = None
-    dollars: Seconds | None = None
-
-
-class RecordedRun(_Form):
-    """What an agent is made from again: the first line, with the limits of the last time it was resumed."""
-
-    input: str
-    seed: int
-    budget: RecordedLimits
-    settings: RunSettings
 
 
 def fault(form: type[BaseModel], data: Any) -> str | None:
