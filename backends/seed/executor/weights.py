@@ -17,9 +17,9 @@ from treeagent.errors import ModelError, UnsupportedModelError
 
 from ...models.int8 import Int8Linear
 from ...models.loader import Model, explained
+from ...models.torch_private import supports_custom_attention
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
-from .architecture import fault_of, window_of
 from .forward_batch import make_forward_batch
 from .hf_model import decoder_of
 from .segment import Segment
@@ -45,13 +45,12 @@ class Weights:
         """Of keys and values."""
         with explained(where, "its configuration"):  # an attribute that differs between layers raises when it is read
             config = model.network.config.get_text_config(decoder=True)
-            if (why := fault_of(model.network, model.arguments, config)) is not None:
-                raise self.refusal(why)
+            _check(where, model, config)
             heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
             dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.layers = [(heads, dim)] * config.num_hidden_layers
         """Key-value heads and their dimension, by layer."""
-        self.window = window_of(model.context, config)
+        self.window = _window(model.context, config)
         """The sliding window that texts are limited to; None where the model's own context is the limit."""
         self.context = model.context if self.window is None else self.window
         """The most tokens of a text; None when the model does not say."""
@@ -75,12 +74,7 @@ class Weights:
 
     def refusal(self, why: str) -> UnsupportedModelError:
         """What is said of it where it cannot run."""
-        kind = type(self.model.network).__name__
-        return UnsupportedModelError(
-            f"the model {self.where} ({kind}) cannot run in the seed engine: {why}. Expected a decoder with standard "
-            "attention, such as Llama, Qwen, Mistral or GPT-2; --backend transformers runs it plainly.",
-            why,
-        )
+        return _refusal(self.where, self.model.network, why)
 
     def new_pool(self, memory: int, layers: int | None = None) -> SlotPool:
         """A pool for keys and values of at most so many bytes, of the first layers only if so asked."""
@@ -156,3 +150,39 @@ def _count(module: Any) -> int:
         return 0
     eights = sum(layer.size for layer in module.modules() if isinstance(layer, Int8Linear))
     return eights + sum(parameter.numel() for parameter in module.parameters())
+
+
+def _refusal(where: Path | str, network: Any, why: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"the model {where} ({type(network).__name__}) cannot run in the seed engine: {why}. Expected a decoder with "
+        "standard attention, such as Llama, Qwen, Mistral or GPT-2; --backend transformers runs it plainly.",
+        why,
+    )
+
+
+def _check(where: Path | str, model: Model, config: Any) -> None:
+    network = model.network
+    why = None
+    if not supports_custom_attention(network):
+        why = "its attention cannot be replaced (it does not use transformers' attention interface)"
+    elif "logits_to_keep" not in model.arguments or "position_ids" not in model.arguments:
+        why = "its forward takes no position_ids or no logits_to_keep"
+    else:
+        strange = set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
+        if strange:
+            why = f"it has layers of another kind ({', '.join(sorted(strange))})"
+    if why is not None:
+        raise _refusal(where, network, why)
+
+
+def _window(stated: int | None, config: Any) -> int | None:
+    """The window, where layers slide and it is shorter than the stated context.
+
+    A sliding layer attends to all keys within its window, so texts are limited to the shortest window.
+    """
+    kinds = getattr(config, "layer_types", None)
+    window = getattr(config, "sliding_window", None)
+    slides = "sliding_attention" in kinds if kinds is not None else getattr(config, "use_sliding_window", True)
+    if window is None or not slides or (stated is not None and stated <= int(window)):
+        return None
+    return int(window)
