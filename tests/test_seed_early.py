@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from device import DEVICE
-from seed_tools import COSTS, scheduler
+from seed_tools import COSTS, Trees, scheduler
 from tiny_model import save_tiny_model
 
 from treeagent.backends.seed.backend import SeedBackend
@@ -96,6 +96,33 @@ def test_answers_are_the_same_with_early_requests(folder: str, options: dict[str
     asyncio.run(run())
     backend.check()
     assert not scheduler(backend).busy
+
+
+@pytest.mark.parametrize("hit", [0.5, 1.0])
+def test_drafts_of_early_rows_change_no_answer(folder: str, hit: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An early row is drafted for beside a certain one, and its text is the same, whatever part of a draft is kept."""
+    wanted = [request("c", 100), *(request(f"e{i}", 40) for i in range(4))]
+    plain = SeedBackend(folder, device=DEVICE, dtype="float64", drafter="none")
+    expected = [asyncio.run(plain.generate(one)) for one in wanted]
+    truth = {one.key.stream(0): reply.completions[0].tokens or () for one, reply in zip(wanted, expected, strict=True)}
+    backend = SeedBackend(folder, device=DEVICE, dtype="float64", drafter=lambda: Trees(truth, hit=hit))
+    backend.load()
+    drafted: list[int] = []
+    original = Scheduler._commit
+
+    def commit(self: Scheduler, ready: Sequence[object], *rest: object) -> None:
+        drafted.extend(sum(job.drafted) for job in ready[1:] if job.early)  # type: ignore[attr-defined]
+        original(self, ready, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Scheduler, "_commit", commit)
+
+    async def run() -> list[Reply]:
+        early = [replace(one, priority=0.8) for one in wanted[1:]]
+        return await asyncio.gather(*(backend.generate(one) for one in [wanted[0], *early]))
+
+    assert asyncio.run(run()) == expected
+    assert sum(drafted) > 0
+    backend.check()
 
 
 def test_early_rows_join_where_a_row_is_cheap(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:

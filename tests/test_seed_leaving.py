@@ -66,13 +66,13 @@ def test_a_cancelled_request_frees_its_memory_at_once(
     long = Request("4 " * 50, Key(0, "propose", "2"), Sampling(temperature=0.2, max_tokens=100), 4)
     live: list[int] = []
     tokens: list[int] = []
-    drop = scheduler(backend)._drop_cancelled
+    drop = scheduler(backend).jobs.sort
 
     def dropped() -> None:
         drop()
         tokens.append(scheduler(backend).runner.forest.tokens)
 
-    monkeypatch.setattr(scheduler(backend), "_drop_cancelled", dropped)
+    monkeypatch.setattr(scheduler(backend).jobs, "sort", dropped)
 
     async def run() -> list[Any]:
         tasks = [asyncio.ensure_future(backend.generate(asked)) for asked in (long, MIX[0])]
@@ -96,7 +96,7 @@ def test_a_cancelled_request_frees_its_memory_at_once(
 def test_nothing_remains_of_a_cancelled_search(backend: SeedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of its requests at once, those still waiting for a row too: not a slot is in use any more."""
     backend.reset()
-    monkeypatch.setattr(scheduler(backend), "max_rows", 3)
+    monkeypatch.setattr(scheduler(backend).jobs, "max_rows", 3)
     there, go = held(backend, monkeypatch, at=3)
 
     async def search() -> None:
