@@ -116,3 +116,14 @@ def test_a_process_that_ignores_sighup_goes_on(tmp_path: Path) -> None:
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "(solved)" in out
+
+
+@pytest.mark.parametrize("start", [["-m", "treeagent"], ["-c", "from treeagent.__main__ import main; main()"]])
+def test_ctrl_c_while_the_command_line_is_imported_is_a_plain_end(start: list[str], tmp_path: Path) -> None:
+    """It ends by the signal and says nothing."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        pytest.skip("this process ignores Ctrl-C, and so do its children")
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, *start, "--help"], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
