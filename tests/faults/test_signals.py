@@ -116,3 +116,29 @@ def test_a_process_that_ignores_sighup_goes_on(tmp_path: Path) -> None:
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "(solved)" in out
+
+
+@pytest.mark.parametrize("start", [["-m", "treeagent"], ["-c", "from treeagent.__main__ import main; main()"]])
+def test_ctrl_c_while_the_command_line_is_imported_is_a_plain_end(start: list[str], tmp_path: Path) -> None:
+    """It ends by the signal and says nothing."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        pytest.skip("this process ignores Ctrl-C, and so do its children")
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, *start, "--help"], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_an_interrupt_that_a_library_swallows_is_an_interrupt(name: str, tmp_path: Path) -> None:
+    """Its import fails in a way of its own then, which is not the user's fault."""
+    (tmp_path / "swallowing.py").write_text(
+        f"import os, signal\ntry:\n    os.kill(os.getpid(), signal.{name})\n    print(*range(1000))\n"
+        "except BaseException:\n    raise ImportError('cannot load module more than once per process') from None\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "treeagent", "solve", "-t", "game24", "-b", "swallowing:Backend", "-i", "1 2 3 4"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + number(name)
+    assert "Interrupted." in done.stderr
+    assert "more than once" not in done.stderr

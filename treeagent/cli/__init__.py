@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..errors import BackendError, InputError, PluginError, TreeagentError
+from ..errors import BackendError, ConfigError, InputError, PluginError, TreeagentError
 from ..stop_signals import STOP_SIGNALS, interrupt
 from . import compare, export, models, plugins, solve, tasks, view
 from . import eval as eval_command
@@ -48,9 +48,14 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises typer.Exit with the documented code instead of a TreeagentError."""
+        before = STOP_SIGNALS.first
         try:
             return super().invoke(ctx)
         except TreeagentError as error:
+            if isinstance(error, ConfigError) and STOP_SIGNALS.first not in (None, before):
+                # a library has caught the interrupt while it was imported, and failed in another way
+                say("Interrupted.")
+                raise typer.Exit(INTERRUPTED) from error
             if isinstance(error, OutputError):
                 _say_context(error)
             say(f"Error: {error}")
