@@ -71,7 +71,7 @@ class MCTS(TreeSearch):
             yield leaf
 
     def _add(self, leaf: Node, children: list[Thought], values: list[float], rng: random.Random) -> None:
-        leaf.children = [Node(child, leaf, rng.random(), closed=child.terminal) for child in children]
+        leaf.expand([Node(child, leaf, rng.random(), closed=child.terminal) for child in children])
         values += [child.value for child in children if child.value is not None]
         self._back_up(leaf, min(values, default=0.0))
 
@@ -113,7 +113,7 @@ class MCTS(TreeSearch):
         known = [child.thought.value for child in children if child.thought.value is not None]
         for child in children:
             if child.thought.value is not None:
-                child.total, child.rated = child.thought.value, 1
+                child.rate(child.thought.value)
         value = max(known) if known else (worst if not children else None)
         for node in leaf.upwards():
             node.pending -= 1

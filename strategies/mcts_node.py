@@ -41,6 +41,14 @@ class Node:
             yield node
             node = node.parent
 
+    def expand(self, children: list[Node]) -> None:
+        """Its children are known."""
+        self.children = children
+
+    def rate(self, value: float) -> None:
+        """Its own judgement is its first sample."""
+        self.total, self.rated = value, 1
+
     def copied(self, parent: Node | None = None) -> Node:
         """A copy of this node and of all below it, to try things out."""
         node = replace(self, parent=parent)

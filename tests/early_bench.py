@@ -1,9 +1,8 @@
 """Length of the critical path with and without early requests, by a backend whose time is that of its tokens.
 
 Every completion of ``mini`` takes one unit a token, all in flight at the same time, and a row more costs nothing. So
-the figures are those of an engine with room for every guess, up to ``speculate`` at once. The bound is the time with
-as many early requests as there can be, each sent when the prompt of it can first be known: nothing can be faster
-without another tree. Run it as ``python tests/early_bench.py [SPECULATE ...]``.
+the figures are those of an engine with room for every guess, up to ``speculate`` at once. Run it
+as ``python tests/early_bench.py [SPECULATE ...]``.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import asyncio
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from early_tools import VirtualLoop
+from early_tools import VirtualLoop, units
 
 from treeagent import Agent, Backend, OnText, Partial, Reply, Request, Result, Search, aio
 from treeagent.registry import load
@@ -51,10 +50,10 @@ class TokenTime(Backend):
             with ThreadPoolExecutor(1) as thread:  # waits here, so that the loop's time stands still meanwhile
                 self._texts[request.id] = thread.submit(asyncio.run, self._inner.generate(request)).result()
         reply = self._texts[request.id]
-        await asyncio.sleep(1)
+        await units(1)
         longest = max((len(completion.tokens or ()) for completion in reply.completions), default=0)
         for token in range(longest):
-            await asyncio.sleep(1)
+            await units(1)
             self.tokens += 1
             if self._streams:
                 for sample, completion in enumerate(reply.completions):

@@ -97,3 +97,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Seconds of this loop."""
         return self._now
+
+
+async def units(number: float) -> None:
+    """Let so much of the loop's time pass."""
+    loop = asyncio.get_running_loop()
+    passed = loop.create_future()
+    timer = loop.call_later(number, passed.set_result, None)
+    try:
+        await passed
+    finally:
+        timer.cancel()

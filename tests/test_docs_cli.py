@@ -115,7 +115,10 @@ def test_the_events_of_a_journal_are_documented(tmp_path):
         if line.startswith("| `"):
             _, name, fields, *_ = line.split("|")
             listed[name.strip(" `")] = set(re.findall(r"`(\w+)`", fields))
-    kinds = (["-e", "value"], ["-e", "choice"], ["--set", "backend.fail_at=3"], ["--set", "backend.refuse_at=3"])
+    kinds = (
+        ["-e", "value"], ["-e", "choice"], ["--set", "backend.fail_at=3"], ["--set", "backend.refuse_at=3"],
+        ["--speculate", "4"],
+    )  # fmt: skip
     engine = ["-t", "game24", "-i", "4 5 6 10", "-b", "seed", "--set", "backend.device=cpu", "--max-calls", "3"]
     written: dict[str, set[str]] = {}
     for number, words in enumerate([*([*ORACLE, *kind] for kind in kinds), engine]):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from early_tools import KeyedBackend, VirtualLoop, real
+from early_tools import KeyedBackend, VirtualLoop, real, units
 from synthetic import TreeBackend, essence, solve, task
 
 from treeagent import (
@@ -139,7 +139,7 @@ class Clocked(TreeBackend):
         try:
             text = ""
             for line in reply.completions[0].text.splitlines(keepends=True):
-                await asyncio.sleep(len(line.split()) * 1)
+                await units(len(line.split()))
                 text += line
                 on_text(Partial(0, text, len(text.split())))
                 if self.fails and request.prompt == self.fails:
@@ -185,7 +185,7 @@ def test_a_half_piece_is_never_read() -> None:
             self.requests.append(request)
             reply = self._reply(request)
             for end in range(len(reply.completions[0].text)):
-                await asyncio.sleep(1)
+                await units(1)
                 on_text(Partial(0, reply.completions[0].text[:end]))
             return reply
 
