@@ -195,7 +195,7 @@ class EndLine(Form):
     engine: dict[str, Any] = {}
 
 
-LINES: dict[str, type[_Form]] = {
+LINES: dict[str, type[Form]] = {
     "run": RunLine,
     "resumed": ResumedLine,
     "completion": CompletionLine,

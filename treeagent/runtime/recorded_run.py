@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .journal_schema import Form, Scalar, Seconds, Whole
 
@@ -56,7 +56,7 @@ class RunSettings(Form):
     evaluator: NamedSettings | None
     backend: BackendSettings
     evaluator_model: BackendSettings | str | None = None
-    sampling: dict[str, dict[str, Any]] = {}
+    sampling: dict[str, dict[str, Any]] = Field(default_factory=dict)
     legality: bool
     speculate: Whole | None = None
 
