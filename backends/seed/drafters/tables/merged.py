@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from ...records import Draft, SequenceState
 from .best_first import BestFirstDrafter, best_first
+from .gumbel import noise_of
 from .log_odds import LogOddsCalibration
 from .ngram import ORDER, NgramDrafter, WeightedGuess
 from .suffix import Match, SuffixDrafter
@@ -127,8 +128,10 @@ class MergedDrafter(BestFirstDrafter):
     def observe(self, row: SequenceState, start: int) -> None:
         """Read a new sequence whole; compare every further token with its guess, then learn it."""
         if row not in self._guesses:
-            self._ngram.observe(row, start)
-            self._suffix.observe(row, start)
+            noise = noise_of(row)  # one for both, as it keeps its values
+            self._ngram.join(row, noise)
+            self._suffix.join(row, noise)
+            self._suffix.renew(row, len(row.tokens))
             self._guesses[row] = None
             return
         merging, guess = self._merging(row), self._guesses[row]

@@ -26,7 +26,7 @@ from operator import mul
 
 from ...records import Draft, SequenceState
 from .best_first import BestFirstDrafter, best_first, contest_threshold
-from .gumbel import Noise
+from .gumbel import Noise, noise_of
 from .log_odds import LogOddsCalibration
 
 ORDER = 6
@@ -175,7 +175,7 @@ class NgramDrafter(BestFirstDrafter):
     def observe(self, row: SequenceState, start: int) -> None:
         """Read a new sequence whole; compare every further token with its guess, then learn it."""
         if row not in self._evidence:
-            self._join(row)
+            self.join(row, noise_of(row))
             start = len(row.tokens)
         sequence = self._evidence[row]
         for i in range(start, len(row.tokens)):
@@ -213,12 +213,12 @@ class NgramDrafter(BestFirstDrafter):
         for held in (self._new, self._old, self._new_prefixes, self._old_prefixes, self._evidence):
             held.clear()
 
-    def _join(self, row: SequenceState) -> None:
-        """Read a new sequence: its prompt, and the tokens it had before it was preempted."""
-        sampled = row.sampling.temperature > 0
-        sequence = (
-            _SequenceEvidence(self._sampled, Noise(row.stream)) if sampled else _SequenceEvidence(self._greedy, None)
-        )
+    def join(self, row: SequenceState, noise: Noise | None) -> None:
+        """Read a new sequence: its prompt, and the tokens it had before it was preempted.
+
+        ``noise``: the target's, of a sampled sequence.
+        """
+        sequence = _SequenceEvidence(self._greedy if noise is None else self._sampled, noise)
         self._read(sequence, row.tokens, row.prompt - TAIL)
         self._evidence[row] = sequence
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from ...records import Draft, SequenceState
 from .best_first import BestFirstDrafter, best_first
-from .gumbel import Noise
+from .gumbel import Noise, noise_of
 from .suffix_automaton import NONE, ROOT, SuffixAutomaton
 from .suffix_mixture import Level, SuffixGuess, SuffixMixture
 
@@ -64,6 +64,8 @@ class SuffixDrafter(BestFirstDrafter):
         self._spare: SuffixAutomaton | None = None
         self._greedy, self._sampled = SuffixMixture(), SuffixMixture()
         self._evidence: dict[SequenceState, _SuffixEvidence] = {}
+        self._last_read: tuple[SuffixAutomaton | None, list[int], int] = None, [], ROOT
+        """Of the sequence that was read last: where, its tokens then, and their state."""
 
     def __len__(self) -> int:
         """How many states are held, the empty text's left out."""
@@ -72,7 +74,7 @@ class SuffixDrafter(BestFirstDrafter):
     def observe(self, row: SequenceState, start: int) -> None:
         """Read a new sequence whole; compare every further token with its guess, then learn it."""
         if row not in self._evidence:
-            self._join(row)
+            self.join(row, noise_of(row))
             start = len(row.tokens)
         sequence = self._evidence[row]
         for i in range(start, len(row.tokens)):
@@ -143,13 +145,17 @@ class SuffixDrafter(BestFirstDrafter):
     def close(self) -> None:
         """Drop all texts."""
         self._automaton, self._spare = SuffixAutomaton(), None
+        self._last_read = None, [], ROOT
         self._evidence.clear()
 
-    def _join(self, row: SequenceState) -> None:
-        """Read a new sequence whole."""
-        sampled = row.sampling.temperature > 0
-        sequence = _SuffixEvidence(self._sampled if sampled else self._greedy, Noise(row.stream) if sampled else None)
-        sequence.last = _read(self._automaton, row.tokens)
+    def join(self, row: SequenceState, noise: Noise | None) -> None:
+        """Read a new sequence whole. ``noise``: the target's, of a sampled sequence."""
+        sequence = _SuffixEvidence(self._greedy if noise is None else self._sampled, noise)
+        automaton, tokens, last = self._last_read
+        if automaton is not self._automaton or tokens != row.tokens:  # else read before: another sample of a prompt
+            last = _read(self._automaton, row.tokens)
+            self._last_read = self._automaton, list(row.tokens), last
+        sequence.last = last
         self._evidence[row] = sequence
 
     def _turn(self) -> None:
