@@ -29,6 +29,7 @@ from treeagent.backends.sampling.sampler import choose
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.drafters.base import Drafter
 from treeagent.backends.seed.drafters.model.drafter import ModelDrafter
+from treeagent.backends.seed.drafters.tables.merged import MergedDrafter
 from treeagent.backends.seed.drafters.tables.ngram import NgramDrafter
 from treeagent.backends.seed.drafters.tables.stand import StandDrafter
 from treeagent.backends.seed.drafters.tables.suffix import SuffixDrafter
@@ -333,6 +334,7 @@ class Bench:
             "recycling": RecyclingDrafter(coupled=True),
             "stand": StandDrafter(coupled=True),
             "suffix": SuffixDrafter(),
+            "merged": MergedDrafter(),
         }
         if isinstance(drafter, Drafter) or drafter in without_model:
             made = drafter if isinstance(drafter, Drafter) else without_model[drafter]

@@ -47,7 +47,7 @@ def folder(tmp_path: Path, replies: Sequence[Reply]) -> str:
     return write(tmp_path, RUN, *(line(asked.prompt, reply) for asked, reply in zip(MIX, replies, strict=True)))
 
 
-@pytest.mark.parametrize("drafter", ["ngram", "suffix"])
+@pytest.mark.parametrize("drafter", ["ngram", "suffix", "merged"])
 def test_known_texts_are_drafted_at_once_and_change_no_token(
     opened: Open, naive: Naive, folder: str, drafter: str
 ) -> None:
@@ -135,7 +135,7 @@ def test_a_folder_of_no_use_is_one_clear_line(tmp_path: Path, opened: Open) -> N
         SeedBackend("mini", drafts_from=str(tmp_path))
     folder = write(tmp_path, RUN)
     for drafter in ("none", "stand"):
-        with pytest.raises(ConfigError, match="drafts_from is for the tables ngram and suffix"):
+        with pytest.raises(ConfigError, match="drafts_from is for the tables ngram, suffix, merged"):
             SeedBackend("mini", drafts_from=folder, drafter=drafter)
     with pytest.raises(ConfigError, match="nothing to learn from: no journal there holds a completion"):
         opened(drafts_from=folder)

@@ -19,6 +19,7 @@ from .drafters.hybrid import HybridDrafter
 from .drafters.model.beam_tree import DEPTH as BEAM_DEPTH
 from .drafters.model.beam_tree import BeamShape, size_of
 from .drafters.model.drafter import ModelDrafter
+from .drafters.tables.merged import MergedDrafter
 from .drafters.tables.ngram import NgramDrafter
 from .drafters.tables.stand import StandDrafter
 from .drafters.tables.suffix import SuffixDrafter
@@ -166,4 +167,6 @@ def _table(name: str, *, coupled: bool) -> Drafter:
         return RecyclingDrafter(coupled=coupled)
     if name == "suffix":
         return SuffixDrafter()
+    if name == "merged":
+        return MergedDrafter()
     return StandDrafter(coupled=coupled) if name == "stand" else NgramDrafter()

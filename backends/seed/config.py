@@ -113,7 +113,7 @@ class EngineConfig:
             return "own"
         if self.drafter != "auto":
             return self.drafter
-        return "ngram" if self.draft is None else "ngram+model"
+        return "merged" if self.draft is None else "merged+model"
 
     @property
     def drafter_spec(self) -> DrafterSpec:
@@ -133,8 +133,8 @@ class EngineConfig:
             journals_in(self.drafts_from)
             if isinstance(self.drafter, str) and spec.table not in LEARNS_FROM_TEXTS:
                 raise ConfigError(
-                    f"drafts_from is for the tables {' and '.join(LEARNS_FROM_TEXTS)}; drafter {name!r} has neither. "
-                    "Leave drafts_from out, or give drafter=ngram."
+                    f"drafts_from is for the tables {', '.join(LEARNS_FROM_TEXTS)}; drafter {name!r} has none of them. "
+                    "Leave drafts_from out, or give drafter=merged."
                 )
         if self.draft is None and spec.model:
             raise ConfigError(f"drafter {name!r} needs a draft model: give draft, such as draft=mini-draft for mini")

@@ -13,9 +13,9 @@ from treeagent.errors import ConfigError, did_you_mean
 from .base import MOST_LEVELS, MOST_NODES
 from .model.tree_shapes import BranchingTree, Chain, DynamicTree, Shape, StochasticBeam
 
-TABLES = ("ngram", "recycling", "stand", "suffix")
+TABLES = ("ngram", "recycling", "stand", "suffix", "merged")
 """What drafts without a model."""
-LEARNS_FROM_TEXTS = ("ngram", "suffix")
+LEARNS_FROM_TEXTS = ("ngram", "suffix", "merged")
 """Tables that learn from texts alone; the others need the target's logits."""
 MODEL = ("model", "dynamic", "rsd-c", "rsd-s", "mcsd")
 """What a draft model can draft."""

@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from math import exp
 from operator import mul
 
 from ...records import Draft, SequenceState
 from .best_first import BestFirstDrafter, best_first, contest_threshold
-from .gumbel import Noise
+from .gumbel import Noise, noise_of
 from .log_odds import LogOddsCalibration
 
 ORDER = 6
@@ -51,35 +52,32 @@ LOUDEST = 4.0
 ODDS = [[math.log((c + SMOOTHING) / (n - c + SMOOTHING)) for c in range(n + 1)] for n in range(WINDOW + 1)]
 """[n][c]: log-odds of a token that is c of n followers."""
 
-Followers = tuple[int, ...]
-"""Tokens that came after a context, the latest last. The garbage collector does not revisit tuples of ints."""
+Followers = str
+"""Tokens that came after a context, as characters, the latest last: str counts them faster than a tuple of ints."""
 
 
 Scored = list[tuple[float, int, list[float]]]
 """Candidates: score, token, and the evidence that the weights multiply."""
 
 
-class _WeightedGuess:
+class WeightedGuess:
     """Candidates for the next token of one text, the likeliest first."""
 
     __slots__ = ("chances", "children", "confidences", "evidence", "places", "text", "tokens", "weights")
 
-    def __init__(self, text: str, weights: list[float], scored: Scored) -> None:
-        scored.sort(reverse=True)
-        powers = [math.exp(min(max(score, -LIMIT), LIMIT)) for score, _, _ in scored]
-        total = 1 + sum(powers)  # 1 for something else, of score 0
+    def __init__(self, text: str, weights: list[float]) -> None:
         self.text = text
         self.weights = weights
-        self.tokens = [token for _, token, _ in scored]
-        self.evidence = [evidence for _, _, evidence in scored]
+        self.tokens: list[int] = []
+        self.evidence: list[list[float]] = []
         """Per candidate, what the weights multiply."""
-        self.chances = [power / total for power in powers]
+        self.chances: list[float] = []
         """Per candidate, its probability in the mixture."""
-        self.places = [LogOddsCalibration.place(chance) for chance in self.chances]
+        self.places: list[float] = []
         """The same as places in a calibration."""
         self.confidences: list[float] = []
         """Per candidate, the calibrated probability."""
-        self.children: dict[int, _WeightedGuess] = {}
+        self.children: dict[int, WeightedGuess] = {}
         """Guesses after each candidate, made while drafting, to be compared with committed tokens."""
 
 
@@ -101,13 +99,26 @@ class _Mixture:
         bias = (-1.0, -1.0, -0.3)[n] if n < 3 else 0.0
         return [bias, 0.3, *[0.1, 0.1, 0.1, 0.1, 0.25, 0.6][ORDER - n :], 0.3]
 
-    def calibrate(self, places: Sequence[float]) -> list[float]:
-        """Confidences of a guess's candidates by their places in the calibration."""
-        confidences = [self.first.confidence(place) for place in places[:1]]
-        confidences += [min(self.rest.confidence(place), 1 - confidences[0]) for place in places[1:]]
-        return confidences
+    def fill(self, guess: WeightedGuess, scored: Scored) -> None:
+        """Set the candidates of a guess, with probabilities and confidences."""
+        if len(scored) > 1:
+            scored.sort(reverse=True)
+        powers = [exp(min(max(entry[0], -LIMIT), LIMIT)) for entry in scored]
+        total = 1 + sum(powers)  # 1 for something else, of score 0
+        calibration, rest = self.first, 1.0
+        for (_, token, evidence), power in zip(scored, powers, strict=True):
+            chance = power / total
+            place = LogOddsCalibration.place(chance)
+            confidence = min(calibration.confidence(place), rest)
+            guess.tokens.append(token)
+            guess.evidence.append(evidence)
+            guess.chances.append(chance)
+            guess.places.append(place)
+            guess.confidences.append(confidence)
+            if calibration is self.first:
+                calibration, rest = self.rest, 1 - confidence
 
-    def learn(self, guess: _WeightedGuess, token: int) -> None:
+    def learn(self, guess: WeightedGuess, token: int) -> None:
         """Update the calibration by the token that came, and take one gradient step on the log-likelihood."""
         calibration, weights = self.first, guess.weights
         for i, candidate in enumerate(guess.tokens):
@@ -133,7 +144,7 @@ class _SequenceEvidence:
         """Hash of all tokens."""
         self.own: dict[str, Followers] = {}
         """What followed each token in this sequence."""
-        self.guess: _WeightedGuess | None = None
+        self.guess: WeightedGuess | None = None
         """The guess for the next token, where it is already made."""
 
 
@@ -163,16 +174,30 @@ class NgramDrafter(BestFirstDrafter):
 
     def observe(self, row: SequenceState, start: int) -> None:
         """Read a new sequence whole; compare every further token with its guess, then learn it."""
-        sequence = self._evidence.get(row)
-        if sequence is None:
-            sequence = self._join(row)
+        if row not in self._evidence:
+            self.join(row, noise_of(row))
             start = len(row.tokens)
+        sequence = self._evidence[row]
         for i in range(start, len(row.tokens)):
             token = row.tokens[i]
             guess = sequence.guess or self._guess(sequence, sequence.text, i - row.prompt)
-            sequence.mixture.learn(guess, token)
             sequence.guess = guess.children.get(token)
-            self._learn(sequence, token, shared=True, own=True)
+            self.advance(row, token, guess)
+
+    def text(self, row: SequenceState) -> str:
+        """The end of an observed sequence, as :meth:`guess` takes it."""
+        return self._evidence[row].text
+
+    def guess(self, row: SequenceState, text: str, position: int) -> WeightedGuess:
+        """Candidates for ``position`` of the generated tokens of an observed sequence, after ``text``."""
+        return self._guess(self._evidence[row], text[-ORDER:], position)
+
+    def advance(self, row: SequenceState, token: int, guess: WeightedGuess | None) -> None:
+        """Learn a committed token of an observed sequence, and compare it with the guess where one was made."""
+        sequence = self._evidence[row]
+        if guess is not None:
+            sequence.mixture.learn(guess, token)
+        self._learn(sequence, token, shared=True, own=True)
 
     def warm(self, tokens: Sequence[int]) -> bool:
         """See :class:`Drafter`."""
@@ -188,15 +213,14 @@ class NgramDrafter(BestFirstDrafter):
         for held in (self._new, self._old, self._new_prefixes, self._old_prefixes, self._evidence):
             held.clear()
 
-    def _join(self, row: SequenceState) -> _SequenceEvidence:
-        """Read a new sequence: its prompt, and the tokens it had before it was preempted."""
-        sampled = row.sampling.temperature > 0
-        sequence = (
-            _SequenceEvidence(self._sampled, Noise(row.stream)) if sampled else _SequenceEvidence(self._greedy, None)
-        )
+    def join(self, row: SequenceState, noise: Noise | None) -> None:
+        """Read a new sequence: its prompt, and the tokens it had before it was preempted.
+
+        ``noise``: the target's, of a sampled sequence.
+        """
+        sequence = _SequenceEvidence(self._greedy if noise is None else self._sampled, noise)
         self._read(sequence, row.tokens, row.prompt - TAIL)
         self._evidence[row] = sequence
-        return sequence
 
     def _read(self, sequence: _SequenceEvidence, tokens: Sequence[int], own: int) -> None:
         """Read a text; from the token ``own`` on it is evidence of the sequence's own, too."""
@@ -209,69 +233,92 @@ class NgramDrafter(BestFirstDrafter):
 
     def _learn(self, sequence: _SequenceEvidence, token: int, shared: bool, own: bool) -> None:
         """Append a token to a sequence's text, and to the followers of the contexts before it."""
-        text, new, old = sequence.text, self._new, self._old
+        text, new, character = sequence.text, self._new, chr(token)
         if shared:
-            for n in range(1, len(text) + 1):
-                context = text[-n:]
-                followers = new.get(context) or old.get(context) or ()
-                new[context] = (*followers[1 - WINDOW :], token)
+            old = self._old
+            for start in range(len(text)):
+                context = text[start:]
+                followers = new.get(context) or old.get(context, "")
+                new[context] = followers[1 - WINDOW :] + character
         if own and text:
-            sequence.own[text[-1]] = (*sequence.own.get(text[-1], ())[1 - OWN_WINDOW :], token)
-        sequence.text = text[1 - ORDER :] + chr(token)
-        sequence.prefix = hash((sequence.prefix, token))
-        self._new_prefixes.add(sequence.prefix)
+            sequence.own[text[-1]] = sequence.own.get(text[-1], "")[1 - OWN_WINDOW :] + character
+        sequence.text = text[1 - ORDER :] + character
+        sequence.prefix = prefix = hash((sequence.prefix, token))
+        self._new_prefixes.add(prefix)
         if len(new) >= self.contexts or len(self._new_prefixes) >= self.contexts:
             self._old, self._new = new, {}
             self._old_prefixes, self._new_prefixes = self._new_prefixes, set()
 
-    def _guess(self, sequence: _SequenceEvidence, text: str, position: int) -> _WeightedGuess:
+    def _guess(self, sequence: _SequenceEvidence, text: str, position: int) -> WeightedGuess:
         """Candidates for ``position`` of the generated tokens, after ``text``."""
         new, old, known = self._new, self._old, []  # followers of the contexts of 1, 2 ... tokens
-        for n in range(1, len(text) + 1):
-            followers = new.get(text[-n:]) or old.get(text[-n:])
+        for start in range(len(text) - 1, -1, -1):
+            context = text[start:]
+            followers = new.get(context) or old.get(context)
             if followers is None:
                 break
             known.append(followers)
         weights = sequence.mixture.weights[len(known)]
-        candidates: dict[int, None] = {}
+        candidates, before = "", ""
         for followers in reversed(known):
-            candidates[followers[-1]] = None
-            if followers.count(followers[-1]) < len(followers):
-                ranked = sorted(dict.fromkeys(followers[::-1]), key=followers.count, reverse=True)  # ties: the latest
-                candidates[ranked[0]] = candidates[ranked[1]] = None
+            if followers == before:
+                continue  # the same evidence as that of a longer context
+            before = followers
+            for character in _usual(followers):
+                if character not in candidates:
+                    candidates += character
             if len(candidates) >= CANDIDATES:
                 break
         own = sequence.own.get(text[-1:])
         if own is not None:
-            candidates[own[-1]] = None
+            if own[-1] not in candidates:
+                candidates += own[-1]
             known.append(own)
-        odds = [(ODDS[len(followers)], followers) for followers in known]
-        scored = []
-        for token in candidates:
-            evidence = [1.0, 0.0]
-            evidence += [table[followers.count(token)] for table, followers in odds]
-            scored.append((sum(map(mul, weights, evidence)), token, evidence))
+        odds = [(ODDS[len(followers)], followers.count) for followers in known]
+        scored: Scored = []
+        for character in candidates:
+            evidence = [1.0, 0.0, *[table[count(character)] for table, count in odds]]
+            scored.append((sum(map(mul, weights, evidence)), ord(character), evidence))
         if sequence.noise is not None:
             scored = _with_noise(scored, weights[1], sequence.noise, position)
-        guess = _WeightedGuess(text, weights, scored)
-        guess.confidences = sequence.mixture.calibrate(guess.places)
+        guess = WeightedGuess(text, weights)
+        sequence.mixture.fill(guess, scored)
         return guess
 
     def _draft(self, row: SequenceState, floor: float, depth: int) -> Draft:
         """See :class:`BestFirstDrafter`; empty for a sequence that was not observed."""
-        evidence = self._evidence.get(row)
-        if evidence is None:
+        sequence = self._evidence.get(row)
+        if sequence is None:
             return Draft()
-        evidence.guess = evidence.guess or self._guess(evidence, evidence.text, row.position)
+        if sequence.guess is None:
+            sequence.guess = self._guess(sequence, sequence.text, row.position)
 
-        def after(guess: _WeightedGuess, token: int, level: int) -> _WeightedGuess:
+        def after(guess: WeightedGuess, token: int, level: int) -> WeightedGuess:
             following = guess.children.get(token)
             if following is None:
                 text = guess.text[1 - ORDER :] + chr(token)
-                following = guess.children[token] = self._guess(evidence, text, row.position + level)
+                following = guess.children[token] = self._guess(sequence, text, row.position + level)
             return following
 
-        return best_first(evidence.guess, after, floor, depth)
+        return best_first(sequence.guess, after, floor, depth)
+
+
+def _usual(followers: Followers) -> str:
+    """The latest follower, and where they differ the two most frequent; of equals the later."""
+    last = followers[-1]
+    most = followers.count(last)
+    if most == len(followers):
+        return last
+    first, second, least = last, "", 0
+    for character in dict.fromkeys(followers[-2::-1]):
+        if character == last:
+            continue
+        count = followers.count(character)
+        if count > most:
+            first, second, most, least = character, first, count, most
+        elif count > least:
+            second, least = character, count
+    return last + first + second
 
 
 def _with_noise(scored: Scored, weight: float, noise: Noise, position: int) -> Scored:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from ...records import Draft, SequenceState
 from .best_first import BestFirstDrafter, best_first
-from .gumbel import Noise
+from .gumbel import Noise, noise_of
 from .suffix_automaton import NONE, ROOT, SuffixAutomaton
 from .suffix_mixture import Level, SuffixGuess, SuffixMixture
 
@@ -28,6 +28,9 @@ LEVELS = 3
 """Suffixes that predict; four predict little better for a third more work."""
 SURE = 16
 """Tokens of a match that, followed by one token only, predicts alone."""
+
+Match = tuple[int, int]
+"""The automaton's state of a text that occurs elsewhere, and its tokens."""
 
 
 class _SuffixEvidence:
@@ -61,6 +64,8 @@ class SuffixDrafter(BestFirstDrafter):
         self._spare: SuffixAutomaton | None = None
         self._greedy, self._sampled = SuffixMixture(), SuffixMixture()
         self._evidence: dict[SequenceState, _SuffixEvidence] = {}
+        self._last_read: tuple[SuffixAutomaton | None, list[int], int] = None, [], ROOT
+        """Of the sequence that was read last: where, its tokens then, and their state."""
 
     def __len__(self) -> int:
         """How many states are held, the empty text's left out."""
@@ -68,25 +73,62 @@ class SuffixDrafter(BestFirstDrafter):
 
     def observe(self, row: SequenceState, start: int) -> None:
         """Read a new sequence whole; compare every further token with its guess, then learn it."""
-        sequence = self._evidence.get(row)
-        if sequence is None:
-            sampled = row.sampling.temperature > 0
-            sequence = _SuffixEvidence(
-                self._sampled if sampled else self._greedy, Noise(row.stream) if sampled else None
-            )
-            sequence.last = _read(self._automaton, row.tokens)
-            self._evidence[row] = sequence
+        if row not in self._evidence:
+            self.join(row, noise_of(row))
             start = len(row.tokens)
+        sequence = self._evidence[row]
         for i in range(start, len(row.tokens)):
             token = row.tokens[i]
             guess = sequence.guess or self._guess(sequence, *self._match(sequence), i - row.prompt)
-            sequence.mixture.learn(guess, token)
             sequence.guess = guess.children.get(token)
-            automaton = self._automaton
-            sequence.last = automaton.extend(sequence.last, token)
-            automaton.count_end(sequence.last)
+            self.advance(row, token, guess)
         sequence.guess = None
-        self._renew(row, sequence, start)
+        self.renew(row, start)
+
+    def match(self, row: SequenceState) -> Match:
+        """The longest match of an observed sequence."""
+        return self._match(self._evidence[row])
+
+    def further(self, match: Match, token: int) -> Match:
+        """The longest match after one more token."""
+        automaton = self._automaton
+        state, length = match
+        while not (reached := automaton.step(state, token)):
+            if state == ROOT:
+                return match
+            state = automaton.link[state]
+            length = automaton.length[state]
+        length += 1
+        if automaton.token[reached] == NONE:
+            reached = automaton.longest(reached)
+            length = automaton.length[reached]
+        return reached, length
+
+    def guess(self, row: SequenceState, match: Match, position: int) -> SuffixGuess:
+        """Candidates for ``position`` of the generated tokens of an observed sequence, after a match."""
+        return self._guess(self._evidence[row], *match, position)
+
+    def advance(self, row: SequenceState, token: int, guess: SuffixGuess | None) -> None:
+        """Learn a committed token of an observed sequence, and compare it with the guess where one was made."""
+        sequence, automaton = self._evidence[row], self._automaton
+        if guess is not None:
+            sequence.mixture.learn(guess, token)
+        sequence.last = automaton.extend(sequence.last, token)
+        automaton.count_end(sequence.last)
+
+    def renew(self, row: SequenceState, start: int) -> None:
+        """Read the tokens from ``start`` on into the automaton that comes next, if there is one."""
+        sequence = self._evidence[row]
+        self._turn()
+        spare = self._spare
+        if spare is None:
+            return
+        if sequence.spare == NONE:
+            sequence.spare = _read(spare, row.tokens)
+        else:
+            for token in row.tokens[start:]:
+                sequence.spare = spare.extend(sequence.spare, token)
+                spare.count_end(sequence.spare)
 
     def warm(self, tokens: Sequence[int]) -> bool:
         """See :meth:`Drafter.warm`."""
@@ -103,20 +145,18 @@ class SuffixDrafter(BestFirstDrafter):
     def close(self) -> None:
         """Drop all texts."""
         self._automaton, self._spare = SuffixAutomaton(), None
+        self._last_read = None, [], ROOT
         self._evidence.clear()
 
-    def _renew(self, row: SequenceState, sequence: _SuffixEvidence, start: int) -> None:
-        """Read the same into the automaton that comes next, if there is one."""
-        self._turn()
-        spare = self._spare
-        if spare is None:
-            return
-        if sequence.spare == NONE:
-            sequence.spare = _read(spare, row.tokens)
-        else:
-            for token in row.tokens[start:]:
-                sequence.spare = spare.extend(sequence.spare, token)
-                spare.count_end(sequence.spare)
+    def join(self, row: SequenceState, noise: Noise | None) -> None:
+        """Read a new sequence whole. ``noise``: the target's, of a sampled sequence."""
+        sequence = _SuffixEvidence(self._greedy if noise is None else self._sampled, noise)
+        automaton, tokens, last = self._last_read
+        if automaton is not self._automaton or tokens != row.tokens:  # else read before: another sample of a prompt
+            last = _read(self._automaton, row.tokens)
+            self._last_read = self._automaton, list(row.tokens), last
+        sequence.last = last
+        self._evidence[row] = sequence
 
     def _turn(self) -> None:
         """Begin another automaton where this one is half full, and change to it where it is full."""
@@ -127,7 +167,7 @@ class SuffixDrafter(BestFirstDrafter):
         if self._spare is None and 2 * len(self._automaton) >= self.states:
             self._spare = SuffixAutomaton()
 
-    def _match(self, sequence: _SuffixEvidence) -> tuple[int, int]:
+    def _match(self, sequence: _SuffixEvidence) -> Match:
         """State and tokens of the longest match of a sequence."""
         state = self._automaton.longest(sequence.last)
         return state, self._automaton.length[state]
@@ -163,19 +203,10 @@ class SuffixDrafter(BestFirstDrafter):
         sequence = self._evidence.get(row)
         if sequence is None:
             return Draft()
-        automaton = self._automaton
 
         def after(guess: SuffixGuess, token: int, level: int) -> SuffixGuess:
-            state, length = guess.state, guess.length
-            while not (reached := automaton.step(state, token)):
-                state = automaton.link[state]
-                length = automaton.length[state]
-            length += 1
-            if automaton.token[reached] == NONE:
-                reached = automaton.longest(reached)
-                length = automaton.length[reached]
-            following = self._guess(sequence, reached, length, row.position + level)
-            guess.children[token] = following
+            match = self.further((guess.state, guess.length), token)
+            following = guess.children[token] = self._guess(sequence, *match, row.position + level)
             return following
 
         sequence.guess = self._guess(sequence, *self._match(sequence), row.position)
