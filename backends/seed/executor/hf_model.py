@@ -17,6 +17,7 @@ import torch
 
 from ...models.int8_network import LLAMA_FAMILY
 from ..kv_cache.pool import SlotPool
+from .compiled_decoder import compiled
 from .forward_batch import ForwardBatch
 from .llama import LlamaDecoder
 from .packed_linear import pack
@@ -29,7 +30,8 @@ Decoder = Callable[[ForwardBatch, SlotPool], torch.Tensor]
 def decoder_of(network: Any) -> Decoder:
     """The quickest way to run a model, which is changed in place. Raises ValueError when its attention is fixed."""
     if type(network).__name__ in LLAMA_FAMILY and LlamaDecoder.fits(network):
-        return LlamaDecoder(network)
+        decoder, _ = compiled(network)
+        return LlamaDecoder(network) if decoder is None else decoder
     register()
     network.set_attn_implementation(NAME)
     pack(network)

@@ -52,7 +52,7 @@ class LlamaDecoder:
     def __init__(self, network: Any) -> None:
         model, config = network.model, network.config
         self._embed = model.embed_tokens
-        self._rotation = _Rotation(model.rotary_emb)
+        self._rotation = Rotation(model.rotary_emb)
         self._layers = [Int8Layer(layer) if Int8Layer.fits(layer) else _Layer(layer) for layer in model.layers]
         self._norm = _norm(model.norm)
         self._head = make_product([network.lm_head])
@@ -114,7 +114,7 @@ class LlamaDecoder:
         return x
 
 
-class _Rotation:
+class Rotation:
     """Rotary positions, kept in a table where they do not depend on the length of the text."""
 
     def __init__(self, rotary: Any) -> None:

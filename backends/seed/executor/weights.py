@@ -20,6 +20,7 @@ from ...models.loader import Model, explained
 from ...models.torch_private import supports_custom_attention
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
+from .compiled_decoder import CompiledDecoder
 from .forward_batch import make_forward_batch
 from .hf_model import decoder_of
 from .segment import Segment
@@ -70,6 +71,8 @@ class Weights:
                 self.decoder = decoder_of(model.network)
             except ValueError as error:
                 raise self.refusal(str(error)) from error
+            self.in_place = isinstance(self.decoder, CompiledDecoder)
+            """Whether attention reads keys and values where they lie."""
             self._probe(*plain)
 
     def refusal(self, why: str) -> ModelError:
@@ -111,7 +114,7 @@ class Weights:
         )
         try:
             for span in spans:
-                logits = self.decoder(make_forward_batch([span], self.dtype, self.device), pool)
+                logits = self.decoder(make_forward_batch([span], self.dtype, self.device, self.in_place), pool)
         except UnsupportedAttention as error:
             raise self.refusal(str(error)) from error
         except (TypeError, RuntimeError, AttributeError, IndexError) as error:
