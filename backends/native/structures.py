@@ -75,7 +75,8 @@ class PackedLinear:
             step = torch.tensor(1 / LARGEST, dtype=torch.float32)
             scale = F.pad(torch.cat([layer.scales for layer in eights]).mul(step), (0, above))
         else:
-            weight = F.pad(torch.cat([layer.weight.detach() for layer in layers]), (0, 0, 0, above))  # type: ignore[misc]
+            plain = [layer.weight.detach() for layer in layers if isinstance(layer, nn.Linear)]
+            weight = F.pad(torch.cat(plain), (0, 0, 0, above))
             self.ins = weight.shape[1]
             self._weight = weight.view(-1, PANEL, self.ins).transpose(1, 2).contiguous()
         self._scale, self._bias = scale, None

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ...models.int8 import Int8Linear
-from ...models.int8_network import SILU, FromFloat64, RowNorm, RowSilu, ToFloat64
+from ...models.int8_network import SILU, FromFloat64, RowNorm, ToFloat64
 from ...native import library
 from ...native.structures import CLayer, CPass, PackedLinear
 from ..kv_cache.pool import SlotPool
@@ -29,20 +29,20 @@ class CompiledDecoder(LlamaDecoder):
     """Llama, Mistral, Qwen2, Qwen3 in float32 or with 8-bit layers."""
 
     def __init__(self, network: Any, kernels: ctypes.CDLL) -> None:
-        """``kernels`` as :func:`why_not` accepts them. The network's weights are taken over."""
+        """``kernels`` as :meth:`refusal` accepts them. The network's weights are taken over."""
         model, config = network.model, network.config
         self._kernels = kernels
         self._embed = model.embed_tokens
         self._rotation = Rotation(model.rotary_emb)
-        self._layers = [_CompiledLayer(layer, config) for layer in model.layers]  # type: ignore[assignment]
+        self._stack = [_CompiledLayer(layer, config) for layer in model.layers]
+        self._depth = len(self._stack)
         self._weight, self._epsilon = _norm(model.norm)
         self._packed = PackedLinear([_linear(network.lm_head)])
         if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):
             network.lm_head = None
-        self._heads = config.num_attention_heads
 
     @staticmethod
-    def why_not(network: Any, kernels: ctypes.CDLL) -> str | None:
+    def refusal(network: Any, kernels: ctypes.CDLL) -> str | None:
         """Why the kernels do not run a network that :class:`LlamaDecoder` runs; None where they do."""
         layers = network.model.layers
         linears = [module for module in network.modules() if isinstance(module, (nn.Linear, Int8Linear))]
@@ -63,33 +63,37 @@ class CompiledDecoder(LlamaDecoder):
         """Logits (R, V) of what left a layer (R, E)."""
         rows, hidden = x.shape
         x = x.contiguous()
-        room = _Room(rows, {"normed": hidden}, {"rounded": self._packed.ins}, torch.float32)
-        room.c.x = x.data_ptr()
+        room = _Room(rows, {"normed": hidden, "rounded": self._packed.ins}, torch.float32)
+        batch = room.batch(x=x.data_ptr())
         logits = torch.empty(rows, self._packed.outs)
         self._kernels.decoder_head(
             ctypes.byref(self._packed.c),
             ctypes.c_void_p(self._weight.data_ptr()),
             ctypes.c_int32(hidden),
             ctypes.c_double(self._epsilon),
-            ctypes.byref(room.c),
+            ctypes.byref(batch),
             ctypes.c_void_p(logits.data_ptr()),
         )
         return logits
 
     def through(self, x: torch.Tensor, plan: ForwardBatch, pool: SlotPool, first: int, last: int) -> torch.Tensor:
-        """The output (T, E) of layer ``last - 1`` for the input ``x`` (T, E) of layer ``first``, which is overwritten."""
+        """The output (T, E) of layer ``last - 1`` for the input ``x`` (T, E) of layer ``first``, overwritten."""
         if plan.keys is None:
             raise ValueError("the plan of the pass has no keys by token")
         x = x.contiguous()
         cos, sin = (table.contiguous() for table in self._rotation(x, plan.positions, pool.entries[first].dtype))
-        layers: list[_CompiledLayer] = self._layers[first:last]  # type: ignore[assignment]
+        layers = self._stack[first:last]
         room = layers[0].room(len(x), pool.entries[first].dtype)
-        runs, size = plan.keys.runs, 4 * len(x)
-        room.c.x, room.c.slots, room.c.keys = x.data_ptr(), plan.slots.data_ptr(), plan.keys.slots.ctypes.data
-        address = runs.ctypes.data
-        room.c.before_at, room.c.before, room.c.own_at, room.c.own = range(address, address + 4 * size, size)
-        room.c.cosine, room.c.sine = cos.data_ptr(), sin.data_ptr()
-        call, reference = self._kernels.decoder_layer, ctypes.byref(room.c)
+        address, size = plan.keys.runs.ctypes.data, plan.keys.runs.strides[0]
+        batch = room.batch(
+            x=x.data_ptr(),
+            slots=plan.slots.data_ptr(),
+            keys=plan.keys.slots.ctypes.data,
+            **{name: address + row * size for row, name in enumerate(("before_at", "before", "own_at", "own"))},
+            cosine=cos.data_ptr(),
+            sine=sin.data_ptr(),
+        )
+        call, reference = self._kernels.decoder_layer, ctypes.byref(batch)
         for layer, entries in zip(layers, pool.entries[first:last], strict=True):
             call(layer.reference, reference, ctypes.c_void_p(entries.data_ptr()))
         return x
@@ -111,11 +115,11 @@ class _CompiledLayer:
         norms = [layer.input_layernorm, layer.post_attention_layernorm]
         norms += [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
         self._norms = [None if norm is None else _norm(norm)[0] for norm in norms]
-        self._width, self._inner = self._products[1].ins, mlp.gate_proj.out_features
+        self._inner = mlp.gate_proj.out_features
         self._width = config.num_attention_heads * attention.head_dim
         self._hidden = config.hidden_size
         self._c = CLayer(
-            *(self._hidden, _linear(mlp.gate_proj).out_features, config.num_attention_heads),
+            *(self._hidden, self._inner, config.num_attention_heads),
             *(config.num_key_value_heads, attention.head_dim, wide, float(attention.scaling), _norm(norms[0])[1]),
             *(None if weight is None else weight.data_ptr() for weight in self._norms),
             *(product.c for product in self._products),
@@ -124,41 +128,34 @@ class _CompiledLayer:
         layer.self_attn = layer.mlp = None  # frees the plain weights
 
     def room(self, tokens: int, dtype: torch.dtype) -> _Room:
-        """Room for what the layers of a pass compute."""
-        floats = {
+        """Room for what the layers of a pass compute; ``dtype`` is that of attention."""
+        sizes = {
             "projected": self._products[0].outs,
+            "queries": self._width,
             "attended": self._width,
             "inner": 2 * self._inner,
             "normed": self._hidden,
+            "rounded": max(product.ins for product in self._products),
         }
-        return _Room(
-            tokens,
-            floats,
-            {"rounded": max(product.ins for product in self._products)},
-            dtype,
-            queries=self._width,
-        )
+        return _Room(tokens, sizes, dtype)
 
 
 class _Room:
-    """Memory of a pass."""
+    """Memory of a pass over T tokens."""
 
-    def __init__(
-        self,
-        tokens: int,
-        floats: dict[str, int],
-        eights: dict[str, int],
-        dtype: torch.dtype,
-        queries: int = 0,
-    ) -> None:
-        self._tensors = {name: torch.empty(tokens, size) for name, size in floats.items()}
-        self._tensors |= {name: torch.empty(tokens, size, dtype=torch.int8) for name, size in eights.items()}
-        self._tensors["queries"] = torch.empty(tokens, queries, dtype=dtype)
-        self._tensors["largest"] = torch.empty(tokens)
-        self._tensors["corrections"] = torch.empty(tokens, dtype=torch.int32)
-        self.c = CPass(tokens, torch.get_num_threads())
-        for name, tensor in self._tensors.items():
-            setattr(self.c, name, tensor.data_ptr())
+    def __init__(self, tokens: int, sizes: dict[str, int], dtype: torch.dtype) -> None:
+        """``sizes`` are those of a token."""
+        dtypes = {"queries": dtype, "rounded": torch.int8, "corrections": torch.int32}
+        self._tokens = tokens
+        self._tensors = {
+            name: torch.empty(tokens, size, dtype=dtypes.get(name, torch.float32))
+            for name, size in {**sizes, "largest": 1, "corrections": 1}.items()
+        }
+
+    def batch(self, **addresses: int) -> CPass:
+        """The pass with its room, and the addresses of what it reads. Valid as long as the room."""
+        room = {name: tensor.data_ptr() for name, tensor in self._tensors.items()}
+        return CPass(tokens=self._tokens, threads=torch.get_num_threads(), **room, **addresses)
 
 
 def model_device(network: Any) -> torch.device:
@@ -173,7 +170,7 @@ def compiled(network: Any) -> tuple[CompiledDecoder | None, str]:
         kernels = library.load()
     except library.NoKernels as error:
         return None, str(error)
-    why = CompiledDecoder.why_not(network, kernels)
+    why = CompiledDecoder.refusal(network, kernels)
     return (CompiledDecoder(network, kernels), "") if why is None else (None, why)
 
 
@@ -187,6 +184,3 @@ def _norm(module: Any) -> tuple[torch.Tensor, float]:
     if isinstance(module, RowNorm):
         return module.weight, module.epsilon
     return module.weight.detach().float().contiguous(), float(module.variance_epsilon)
-
-
-__all__ = ["CompiledDecoder", "RowSilu", "compiled"]

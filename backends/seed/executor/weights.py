@@ -68,9 +68,10 @@ class Weights:
         with torch.inference_mode():
             plain = self._plain_logits()
             try:
-                self.decoder = decoder_of(model.network)
+                self.decoder, self.kernels = decoder_of(model.network)
             except ValueError as error:
                 raise self.refusal(str(error)) from error
+            """How passes run, and what computes them: ``compiled`` kernels, or ``torch`` with the reason."""
             self.in_place = isinstance(self.decoder, CompiledDecoder)
             """Whether attention reads keys and values where they lie."""
             self._probe(*plain)
