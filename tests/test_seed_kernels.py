@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 def compiled() -> bool:
     """Whether this machine has the kernels."""
     try:
-        return bool(library.load().has_int8())
+        return bool(library.load().instructions() == 2)
     except library.NoKernels:
         return False
 

@@ -2,12 +2,18 @@
 
 Every number of a token's result is computed by the same operations in the same order whatever else is in the pass. */
 
+#define LINE (int)(64 / sizeof(REAL)) /* numbers in a line of the cache */
+
 typedef REAL V_(vec) __attribute__((vector_size(W * sizeof(REAL)), aligned(sizeof(REAL))));
 
 static inline REAL V_(sum)(V_(vec) v) {
+#ifdef REDUCE
+    return REDUCE(v);
+#else
     for (int half = W / 2; half > 0; half /= 2)
         for (int i = 0; i < half; i++) v[i] += v[i + half];
     return v[0];
+#endif
 }
 
 /* The exponential of x, which is at most 88. */
@@ -54,15 +60,36 @@ static void V_(rotate)(const Layer *layer, const Pass *pass, REAL *entries, int 
     for (int i = 0; i < kv_heads * dim; i++) slot[i] = from[i];
 }
 
+/* The mean of values for G query heads and N vectors of a head's numbers. */
+static inline __attribute__((always_inline)) void V_(values)(
+    const int G, const int N, const REAL *values, const int64_t *slots, int64_t stride, int keys, int dim,
+    const REAL *scores, const REAL *total, float *out) {
+    V_(vec) part[4][2];
+    for (int g = 0; g < G; g++)
+        for (int n = 0; n < N; n++) part[g][n] = (V_(vec)){0};
+    for (int k = 0; k < keys; k++) {
+        const REAL *from = values + slots[k] * stride, *ahead = values + slots[k + 16 < keys ? k + 16 : k] * stride;
+        for (int i = 0; i < N * W; i += LINE) __builtin_prefetch(ahead + i);
+        for (int n = 0; n < N; n++) {
+            const V_(vec) v = *(const V_(vec) *)(from + n * W);
+            for (int g = 0; g < G; g++) part[g][n] += v * scores[g * keys + k];
+        }
+    }
+    for (int g = 0; g < G; g++)
+        for (int n = 0; n < N; n++)
+            for (int i = 0; i < W; i++) out[g * dim + n * W + i] = (float)(part[g][n][i] * total[g]);
+}
+
 /* G query heads of one token over the keys of their key head; `scores` has room for G * keys numbers. */
 static inline __attribute__((always_inline)) void V_(heads)(
     const int G, const REAL *query, const REAL *entries, const int64_t *slots, int64_t stride, int keys, int dim,
     int64_t value, REAL scale, REAL *scores, float *out) {
-    REAL most[G], total[G];
+    REAL most[4], total[4];
     for (int g = 0; g < G; g++) most[g] = -INFINITY, total[g] = 0;
     for (int k = 0; k < keys; k++) {
-        const REAL *key = entries + slots[k] * stride;
-        V_(vec) part[G];
+        const REAL *key = entries + slots[k] * stride, *ahead = entries + slots[k + 8 < keys ? k + 8 : k] * stride;
+        for (int d = 0; d < dim; d += LINE) __builtin_prefetch(ahead + d);
+        V_(vec) part[4];
         for (int g = 0; g < G; g++) part[g] = *(const V_(vec) *)key * *(const V_(vec) *)(query + g * dim);
         for (int d = W; d < dim; d += W)
             for (int g = 0; g < G; g++)
@@ -76,19 +103,13 @@ static inline __attribute__((always_inline)) void V_(heads)(
     for (int g = 0; g < G; g++) {
         REAL *row = scores + g * keys, sum = 0;
         for (int k = 0; k < keys; k++) row[k] = V_(exp)(row[k] - most[g]);
+#pragma omp simd reduction(+ : sum)
         for (int k = 0; k < keys; k++) sum += row[k];
         total[g] = 1 / sum;
     }
-    for (int d = 0; d < dim; d += W) {
-        V_(vec) part[G];
-        for (int g = 0; g < G; g++) part[g] = (V_(vec)){0};
-        for (int k = 0; k < keys; k++) {
-            V_(vec) v = *(const V_(vec) *)(entries + slots[k] * stride + value + d);
-            for (int g = 0; g < G; g++) part[g] += v * scores[g * keys + k];
-        }
-        for (int g = 0; g < G; g++)
-            for (int i = 0; i < W; i++) out[g * dim + d + i] = (float)(part[g][i] * total[g]);
-    }
+    int d = 0;
+    for (; d + 2 * W <= dim; d += 2 * W) V_(values)(G, 2, entries + value + d, slots, stride, keys, dim, scores, total, out + d);
+    if (d < dim) V_(values)(G, 1, entries + value + d, slots, stride, keys, dim, scores, total, out + d);
 }
 
 /* `count` query heads, from `first` on, of token t. */
@@ -119,3 +140,5 @@ static void V_(attend)(const Layer *layer, const Pass *pass, const REAL *entries
         count -= G, query += G * dim, out += G * dim;
     }
 }
+
+#undef LINE

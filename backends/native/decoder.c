@@ -7,7 +7,7 @@ set of threads. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-#ifdef __AVX512VNNI__
+#ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
@@ -47,6 +47,9 @@ typedef struct {
 #define BITS int64_t
 #define W 8
 #define V_(name) name##_double
+#ifdef __AVX512F__
+#define REDUCE(v) _mm512_reduce_add_pd((__m512d)(v))
+#endif
 #define EXP_LEAST -700.0
 #define EXP_SHIFT 0x1.8p52
 #define EXP_HIGH 6.93147180369123816490e-01
@@ -68,6 +71,7 @@ typedef struct {
 #undef EXP_BIAS
 #undef EXP_MANTISSA
 #undef EXP_SERIES
+#undef REDUCE
 #define REAL float
 #define BITS int32_t
 #define EXP_LEAST -87.0f
@@ -80,7 +84,11 @@ typedef struct {
     (1 + r * (1 + r * (1 / 2.f + r * (1 / 6.f + r * (1 / 24.f + r * (1 / 120.f + r * (1 / 720.f + r / 5040.f)))))))
 #define W 16
 #define V_(name) name##_float16
+#ifdef __AVX512F__
+#define REDUCE(v) _mm512_reduce_add_ps((__m512)(v))
+#endif
 #include "attention.h"
+#undef REDUCE
 #undef W
 #undef V_
 #define W 8
@@ -124,7 +132,7 @@ typedef float floats __attribute__((vector_size(64), aligned(4)));
 static inline __attribute__((always_inline)) void sweep_float(
     const int R, const Linear *linear, int panel, const float *x, int64_t stride, float *out) {
     const float *w = (const float *)linear->weight + (int64_t)panel * linear->ins * PANEL;
-    floats left[R], right[R];
+    floats left[ROWS], right[ROWS];
 #pragma GCC unroll 12
     for (int r = 0; r < R; r++) left[r] = right[r] = (floats){0};
     for (int k = 0; k < linear->ins; k++, w += PANEL) {
@@ -142,7 +150,7 @@ static inline __attribute__((always_inline)) void sweep_int8(
     float *out) {
     const uint8_t *w = (const uint8_t *)linear->weight + (int64_t)panel * linear->ins * PANEL;
     const int64_t stride = linear->ins;
-    __m512i left[R], right[R];
+    __m512i left[ROWS], right[ROWS];
 #pragma GCC unroll 12
     for (int r = 0; r < R; r++) left[r] = right[r] = _mm512_setzero_si512();
     for (int k = 0; k < linear->ins; k += 4, w += 4 * PANEL) {
@@ -152,7 +160,9 @@ static inline __attribute__((always_inline)) void sweep_int8(
             int32_t four;
             memcpy(&four, x + r * stride + k, 4);
             const __m512i row = _mm512_set1_epi32(four);
-            left[r] = _mm512_dpbusd_epi32(left[r], a, row), right[r] = _mm512_dpbusd_epi32(right[r], b, row);
+            /* the intrinsic function of some compilers copies the sums to other registers and back */
+            __asm__("vpdpbusd %2, %1, %0" : "+v"(left[r]) : "v"(a), "v"(row));
+            __asm__("vpdpbusd %2, %1, %0" : "+v"(right[r]) : "v"(b), "v"(row));
         }
     }
     const __m512 a = _mm512_loadu_ps(linear->scale + panel * PANEL), b = _mm512_loadu_ps(linear->scale + panel * PANEL + 16);
@@ -173,8 +183,9 @@ static void product(const Pass *pass, const Linear *linear, int panel, const flo
                     int add) {
     const int first = panel * PANEL, width = linear->outs - first < PANEL ? linear->outs - first : PANEL;
     float block[ROWS * PANEL];
-    for (int t = 0; t < pass->tokens; t += ROWS) {
-        const int rows = pass->tokens - t < ROWS ? pass->tokens - t : ROWS;
+    const int sweeps = (pass->tokens + ROWS - 1) / ROWS;
+    for (int s = 0, t = 0, rows; s < sweeps; s++, t += rows) {
+        rows = (pass->tokens - t + sweeps - s - 1) / (sweeps - s); /* of about equal size */
         const float *from = x + t * stride;
         const int8_t *rounded = pass->rounded + (int64_t)t * linear->ins;
         (void)rounded;
@@ -274,9 +285,11 @@ void decoder_head(const Linear *head, const float *weight, int32_t hidden, doubl
     }
 }
 
-/* Whether products in 8 bits are there. */
-int32_t has_int8(void) {
+/* 0 without vectors of 64 bytes, which sweeps are written for, 1 with them, 2 with products in 8 bits. */
+int32_t instructions(void) {
 #ifdef __AVX512VNNI__
+    return 2;
+#elif defined(__AVX512F__)
     return 1;
 #else
     return 0;

@@ -51,9 +51,11 @@ class CompiledDecoder(LlamaDecoder):
         dim = int(attention.head_dim)
         if model_device(network).type != "cpu" or network.model.embed_tokens.weight.dtype != torch.float32:
             return "weights that are not in float32 or 8 bits on the CPU"
+        if kernels.instructions() < 1:
+            return "a processor without AVX-512"
         if dim % 8 or dim > MOST_DIM:
             return f"a head dimension of {dim}"
-        if True in eights and not kernels.has_int8():
+        if True in eights and kernels.instructions() < 2:
             return "no 8-bit dot products of the processor (AVX512_VNNI)"
         if any(type(layer.mlp.act_fn).__name__ not in (*SILU, "RowSilu") for layer in layers):
             return "an activation other than SiLU"
