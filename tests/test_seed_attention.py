@@ -16,6 +16,7 @@ from torch import nn
 
 from treeagent.backends.local import model_thread as worker
 from treeagent.backends.models.loader import load_model
+from treeagent.backends.native import library
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.executor import (
     forward_batch as forest,
@@ -246,6 +247,7 @@ def test_a_model_that_computes_something_else_is_refused_at_load(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trial at load finds logits that are not the model's own, whatever the cause."""
+    monkeypatch.setenv(library.SWITCH, "off")
     right = attention.attend
     monkeypatch.setattr(attention, "attend", lambda q, k, v, m, s, **how: right(q, k, v, m, 1.1 * s, **how))
     for family in ("llama", "gpt2"):

@@ -13,7 +13,6 @@ A draft may depend on its batch, so it computes everything in float32.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -32,27 +31,28 @@ SILU = ("SiLU", "SiLUActivation")
 
 
 class RowNorm(nn.Module):
-    """The root-mean-square norm x / sqrt(mean(x^2) + epsilon) * weight of rows (..., E), in their own dtype."""
+    """The root-mean-square norm x / sqrt(mean(x^2) + epsilon) * weight of rows (..., E) in float64, rounded."""
 
     def __init__(self, weight: torch.Tensor, epsilon: float) -> None:
         """``weight`` (E,)."""
         super().__init__()
-        root = math.sqrt(len(weight))
-        self._weight = weight.detach().float() * root
-        self._offset = self._weight.new_tensor(root * math.sqrt(epsilon))
+        self.weight, self.epsilon = weight.detach().float().contiguous(), float(epsilon)
+        self._wide = self.weight.double()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., E)."""
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # (..., 1)
-        return x.div(length.hypot_(self._offset)).mul_(self._weight)
+        wide = x.double()
+        mean = (wide * wide).mean(dim=-1, keepdim=True)  # (..., 1)
+        return (wide * mean.add_(self.epsilon).rsqrt_()).mul_(self._wide).to(x.dtype)
 
 
 class RowSilu(nn.Module):
-    """x / (1 + exp(-x)); torch's own function rounds the last numbers of a block in another way than the others."""
+    """x / (1 + exp(-x)) in float64, rounded; torch's own function rounds the end of a block in another way."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Any shape."""
-        return x / x.neg().exp_().add_(1)
+        wide = x.double()
+        return (wide / wide.neg().exp_().add_(1)).to(x.dtype)
 
 
 class ToFloat64(nn.Module):

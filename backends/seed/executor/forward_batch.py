@@ -18,6 +18,7 @@ from .attention_call import AttentionCall, make_call, private_keys
 from .buckets import partition
 from .pass_work import PassWork
 from .segment import Segment
+from .token_keys import TokenKeys
 
 SHARED_LEAST = 1500
 """Keys (span by span) that attending to a shared prefix once must save before it pays: below that the second attention
@@ -57,10 +58,16 @@ class ForwardBatch:
     """For each span, in the caller's order, its rows among the R."""
     work: PassWork
     """What there is to compute."""
+    keys: TokenKeys | None = None
+    """What each token attends to, for attention in place; there are no calls then."""
 
 
-def make_forward_batch(spans: Sequence[Segment], dtype: torch.dtype, device: torch.device) -> ForwardBatch:
-    """Pack spans so that those of similar size stand side by side."""
+def make_forward_batch(
+    spans: Sequence[Segment], dtype: torch.dtype, device: torch.device, in_place: bool = False
+) -> ForwardBatch:
+    """Pack spans so that those of similar size stand side by side, or as they come for attention ``in_place``."""
+    if in_place:
+        return _in_place(spans)
     groups = group_by_prefix(spans)
     depths = [0] * len(spans)
     for depth, members in groups:
@@ -106,6 +113,33 @@ def make_forward_batch(spans: Sequence[Segment], dtype: torch.dtype, device: tor
         real,
         rows,
         PassWork.of((depth, [spans[i].size for i in members]) for depth, members in groups),
+    )
+
+
+def _in_place(spans: Sequence[Segment]) -> ForwardBatch:
+    """A batch for the CPU whose tokens attend to their keys where these lie, each token by itself."""
+    tokens: list[int] = []
+    positions: list[int] = []
+    wanted: list[int] = []
+    rows: list[range] = []
+    for span in spans:
+        base = len(tokens)
+        rows.append(range(len(wanted), len(wanted) + len(span.wanted)))
+        wanted += [base + token for token in span.wanted]
+        positions += [len(span.context) + depth for depth in span.depths()]
+        tokens += span.tokens
+    return ForwardBatch(
+        torch.tensor([tokens]),
+        torch.tensor([positions]),
+        torch.from_numpy(np.concatenate([span.slots for span in spans])),
+        torch.tensor(wanted, dtype=torch.long),
+        [],
+        [],
+        None,
+        None,
+        rows,
+        PassWork.of([(0, [span.size for span in spans])]),
+        TokenKeys.of(spans),
     )
 
 

@@ -17,6 +17,7 @@ import torch
 
 from ...models.int8_network import LLAMA_FAMILY
 from ..kv_cache.pool import SlotPool
+from .compiled_decoder import compiled
 from .forward_batch import ForwardBatch
 from .llama import LlamaDecoder
 from .packed_linear import pack
@@ -26,14 +27,19 @@ Decoder = Callable[[ForwardBatch, SlotPool], torch.Tensor]
 """Logits (R, V) of a pass."""
 
 
-def decoder_of(network: Any) -> Decoder:
-    """The quickest way to run a model, which is changed in place. Raises ValueError when its attention is fixed."""
+def decoder_of(network: Any) -> tuple[Decoder, str]:
+    """The quickest way to run a model, which is changed in place, and what computes its passes.
+
+    The latter is ``compiled``, or ``torch`` and why there are no compiled kernels for the model. Raises ValueError when
+    its attention is fixed.
+    """
     if type(network).__name__ in LLAMA_FAMILY and LlamaDecoder.fits(network):
-        return LlamaDecoder(network)
+        decoder, why = compiled(network)
+        return (LlamaDecoder(network), f"torch ({why})") if decoder is None else (decoder, "compiled")
     register()
     network.set_attn_implementation(NAME)
     pack(network)
-    return TransformersDecoder(network)
+    return TransformersDecoder(network), "torch (another family than Llama)"
 
 
 class TransformersDecoder:

@@ -56,8 +56,12 @@ class Int8Layer:
         x = self._out.consume(attended.float()).add_(x)
         both = self._gate_up.consume(self._between(x))  # (T, 2 * I)
         gate, up = both[:, : self._inner], both[:, self._inner :]
-        inner = gate.exp().add_(1)  # (T, I)
-        torch.div(gate, inner, out=inner).mul_(up)
+        if self._wide:
+            wide = gate.double()
+            inner = wide.div_(wide.exp().add_(1)).float().mul_(up)  # (T, I)
+        else:
+            inner = gate.exp().add_(1)  # (T, I)
+            torch.div(gate, inner, out=inner).mul_(up)
         return self._down.consume(inner).add_(x)
 
 

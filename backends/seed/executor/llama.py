@@ -52,8 +52,9 @@ class LlamaDecoder:
     def __init__(self, network: Any) -> None:
         model, config = network.model, network.config
         self._embed = model.embed_tokens
-        self._rotation = _Rotation(model.rotary_emb)
+        self._rotation = Rotation(model.rotary_emb)
         self._layers = [Int8Layer(layer) if Int8Layer.fits(layer) else _Layer(layer) for layer in model.layers]
+        self._depth = len(self._layers)
         self._norm = _norm(model.norm)
         self._head = make_product([network.lm_head])
         if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):
@@ -79,7 +80,7 @@ class LlamaDecoder:
 
     def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
         """Logits (R, V)."""
-        x = self.through(self.embed(plan), plan, pool, 0, len(self._layers))
+        x = self.through(self.embed(plan), plan, pool, 0, self._depth)
         if len(plan.wanted) < len(x):
             x = x.index_select(0, plan.wanted)
         return self.logits(x)
@@ -114,7 +115,7 @@ class LlamaDecoder:
         return x
 
 
-class _Rotation:
+class Rotation:
     """Rotary positions, kept in a table where they do not depend on the length of the text."""
 
     def __init__(self, rotary: Any) -> None:

@@ -128,7 +128,7 @@ def _digest(runner: ModelRunner, dtype: str) -> str:
         os.cpu_count(),
         _processor(runner.device),
     )
-    subject = (COSTS, config, runner.layers, dtype, machine)
+    subject = (COSTS, config, runner.layers, dtype, runner.weights.in_place, machine)
     return hashlib.blake2b(repr(subject).encode(), digest_size=12).hexdigest()
 
 

@@ -22,6 +22,7 @@ from ...models.sources import setting, size_setting
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
 from .architecture import fault_of, window_of
+from .compiled_decoder import CompiledDecoder
 from .forward_batch import make_forward_batch
 from .hf_model import decoder_of
 from .segment import Segment
@@ -72,9 +73,12 @@ class Weights:
         with torch.inference_mode():
             plain = self._plain_logits()
             try:
-                self.decoder = decoder_of(model.network)
+                self.decoder, self.kernels = decoder_of(model.network)
             except ValueError as error:
                 raise self.refusal(str(error)) from error
+            """How passes run, and what computes them: ``compiled`` kernels, or ``torch`` with the reason."""
+            self.in_place = isinstance(self.decoder, CompiledDecoder)
+            """Whether attention reads keys and values where they lie."""
             self._probe(*plain)
 
     def refusal(self, why: str) -> UnsupportedModelError:
@@ -121,7 +125,7 @@ class Weights:
         )
         try:
             for span in spans:
-                logits = self.decoder(make_forward_batch([span], self.dtype, self.device), pool)
+                logits = self.decoder(make_forward_batch([span], self.dtype, self.device, self.in_place), pool)
         except UnsupportedAttention as error:
             raise self.refusal(str(error)) from error
         except (TypeError, RuntimeError, AttributeError, IndexError) as error:

@@ -1,0 +1,82 @@
+"""The kernels of this folder as a library, compiled at first use and kept in the cache folder.
+
+The compiler ($CC, cc, gcc or clang) reads one file without headers of Python or torch. OpenMP's functions stay open
+in the library and are those that torch has loaded, so that both use one set of threads. Where anything is missing,
+:class:`NoKernels` says what, and callers use torch instead.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from ..models.catalog import cache_folder
+
+SOURCES = ("decoder.c", "attention.h")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
+SWITCH = "TREEAGENT_KERNELS"
+"""Environment variable that turns the kernels off where it is ``off``."""
+
+SECONDS = 120
+"""Longest run of the compiler."""
+
+
+class NoKernels(Exception):
+    """The kernels cannot be used; the message says why."""
+
+
+def load() -> ctypes.CDLL:
+    """The library. Raises NoKernels."""
+    if os.environ.get(SWITCH) == "off":
+        raise NoKernels(f"{SWITCH}=off")
+    library = _load(cache_folder() / "kernels")
+    if isinstance(library, str):
+        raise NoKernels(library)
+    return library
+
+
+@cache
+def _load(folder: Path) -> ctypes.CDLL | str:
+    """The library, or why there is none."""
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang"))), None)
+    if compiler is None:
+        return "no C compiler"
+    try:
+        # the macros that are defined tell the compiler's version and the processor's instructions
+        macros = _run([compiler, "-march=native", "-dM", "-E", "-x", "c", os.devnull])
+        path = folder / f"{_digest(compiler, macros)}.so"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            _compile(compiler, path)
+        return ctypes.CDLL(str(path))
+    except subprocess.CalledProcessError as error:
+        return f"{compiler}: {(error.stderr or 'failed').strip().splitlines()[-1]}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _digest(compiler: str, macros: str) -> str:
+    digest = hashlib.sha256(f"{compiler} {FLAGS} {macros}".encode())
+    for name in SOURCES:
+        digest.update((Path(__file__).parent / name).read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def _compile(compiler: str, path: Path) -> None:
+    """Compile and link in a folder beside ``path``, so that another process never sees half a library."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        part, whole = Path(folder, "decoder.o"), Path(folder, path.name)
+        _run([compiler, *FLAGS, "-c", str(Path(__file__).parent / SOURCES[0]), "-o", str(part)])
+        _run([compiler, "-shared", str(part), "-o", str(whole), "-lm"])
+        whole.replace(path)
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS)  # noqa: S603  # no shell
+    return done.stdout

@@ -1,0 +1,95 @@
+"""The structures that the kernels take, and weights in their layout. The fields are those of ``decoder.c``."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..models.int8 import LARGEST, Int8Linear
+
+PANEL = 32
+"""Outputs that lie side by side in a packed weight."""
+
+
+class CLinear(ctypes.Structure):
+    """A packed weight."""
+
+    _fields_: ClassVar = [
+        ("outs", ctypes.c_int32),
+        ("ins", ctypes.c_int32),
+        ("weight", ctypes.c_void_p),
+        ("scale", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+    ]
+
+
+class CLayer(ctypes.Structure):
+    """A decoder layer."""
+
+    _fields_: ClassVar = [
+        *((name, ctypes.c_int32) for name in ("hidden", "inner", "heads", "kv_heads", "dim", "wide")),
+        ("scale", ctypes.c_double),
+        ("epsilon", ctypes.c_double),
+        *((name, ctypes.c_void_p) for name in ("before_norm", "between_norm", "q_norm", "k_norm")),
+        *((name, CLinear) for name in ("qkv", "out", "gate_up", "down")),
+    ]
+
+
+class CPass(ctypes.Structure):
+    """The tokens of a pass, what they attend to, and room for what is computed."""
+
+    _fields_: ClassVar = [
+        ("tokens", ctypes.c_int32),
+        ("threads", ctypes.c_int32),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                *("x", "slots", "keys", "before_at", "before", "own_at", "own", "cosine", "sine"),
+                *("projected", "attended", "inner", "queries", "rounded", "normed", "largest", "corrections"),
+            )
+        ),
+    ]
+
+
+class PackedLinear:
+    """The weights of linear layers with the same input, side by side in the layout of the kernels."""
+
+    def __init__(self, layers: Sequence[nn.Linear | Int8Linear]) -> None:
+        """All of one kind."""
+        eights = [layer for layer in layers if isinstance(layer, Int8Linear)]
+        outs = sum(layer.out_features for layer in layers)
+        above = -outs % PANEL
+        scale = None
+        if eights:
+            weight = torch.cat([layer.integers for layer in eights])
+            weight = F.pad(weight, (0, -weight.shape[1] % 4, 0, above))
+            self.ins = weight.shape[1]
+            panels = weight.view(-1, PANEL, self.ins // 4, 4).transpose(1, 2).contiguous()
+            self._weight = (panels.to(torch.int16) + 128).to(torch.uint8)
+            # the operator of torch multiplies with the same number, rounded in the same way
+            step = torch.tensor(1 / LARGEST, dtype=torch.float32)
+            scale = F.pad(torch.cat([layer.scales for layer in eights]).mul(step), (0, above))
+        else:
+            plain = [layer.weight.detach() for layer in layers if isinstance(layer, nn.Linear)]
+            weight = F.pad(torch.cat(plain), (0, 0, 0, above))
+            self.ins = weight.shape[1]
+            self._weight = weight.view(-1, PANEL, self.ins).transpose(1, 2).contiguous()
+        self._scale, self._bias = scale, None
+        if any(layer.bias is not None for layer in layers):
+            parts = [torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach() for layer in layers]
+            self._bias = F.pad(torch.cat(parts), (0, above))
+        self.c = CLinear(outs, self.ins, _address(self._weight), _address(self._scale), _address(self._bias))
+
+    @property
+    def outs(self) -> int:
+        """Outputs of all layers."""
+        return int(self.c.outs)
+
+
+def _address(tensor: torch.Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()

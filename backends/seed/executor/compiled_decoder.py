@@ -1,0 +1,188 @@
+"""A decoder of the Llama family in one call of a kernel per layer (:mod:`treeagent.backends.native`).
+
+Products, norms and activations of a layer follow one another in one parallel region, and attention reads keys and
+values in place, for the tokens of any chain or tree. A row's numbers do not depend on the rows beside it, in float32
+as well as in 8 bits. T tokens, E hidden size, I inner size, H query heads, D head dimension, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...models.int8 import Int8Linear
+from ...models.int8_network import SILU, FromFloat64, RowNorm, ToFloat64
+from ...native import library
+from ...native.structures import CLayer, CPass, PackedLinear
+from ..kv_cache.pool import SlotPool
+from .forward_batch import ForwardBatch
+from .llama import LlamaDecoder, Rotation
+
+MOST_DIM = 512
+"""Largest head dimension of the kernels."""
+
+
+class CompiledDecoder(LlamaDecoder):
+    """Llama, Mistral, Qwen2, Qwen3 in float32 or with 8-bit layers."""
+
+    def __init__(self, network: Any, kernels: ctypes.CDLL) -> None:
+        """``kernels`` as :meth:`refusal` accepts them. The network's weights are taken over."""
+        model, config = network.model, network.config
+        self._kernels = kernels
+        self._embed = model.embed_tokens
+        self._rotation = Rotation(model.rotary_emb)
+        self._stack = [_CompiledLayer(layer, config) for layer in model.layers]
+        self._depth = len(self._stack)
+        self._weight, self._epsilon = _norm(model.norm)
+        self._packed = PackedLinear([_linear(network.lm_head)])
+        if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):
+            network.lm_head = None
+
+    @staticmethod
+    def refusal(network: Any, kernels: ctypes.CDLL) -> str | None:
+        """Why the kernels do not run a network that :class:`LlamaDecoder` runs; None where they do."""
+        layers = network.model.layers
+        linears = [module for module in network.modules() if isinstance(module, (nn.Linear, Int8Linear))]
+        eights = {isinstance(linear, Int8Linear) for linear in linears}
+        attention = layers[0].self_attn
+        dim = int(attention.head_dim)
+        if model_device(network).type != "cpu" or network.model.embed_tokens.weight.dtype != torch.float32:
+            return "weights that are not in float32 or 8 bits on the CPU"
+        if kernels.instructions() < 1:
+            return "a processor without AVX-512"
+        if dim % 8 or dim > MOST_DIM:
+            return f"a head dimension of {dim}"
+        if True in eights and kernels.instructions() < 2:
+            return "no 8-bit dot products of the processor (AVX512_VNNI)"
+        if any(type(layer.mlp.act_fn).__name__ not in (*SILU, "RowSilu") for layer in layers):
+            return "an activation other than SiLU"
+        return None
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (R, V) of what left a layer (R, E)."""
+        rows, hidden = x.shape
+        x = x.contiguous()
+        room = _Room(rows, {"normed": hidden, "rounded": self._packed.ins}, torch.float32)
+        batch = room.batch(x=x.data_ptr())
+        logits = torch.empty(rows, self._packed.outs)
+        self._kernels.decoder_head(
+            ctypes.byref(self._packed.c),
+            ctypes.c_void_p(self._weight.data_ptr()),
+            ctypes.c_int32(hidden),
+            ctypes.c_double(self._epsilon),
+            ctypes.byref(batch),
+            ctypes.c_void_p(logits.data_ptr()),
+        )
+        return logits
+
+    def through(self, x: torch.Tensor, plan: ForwardBatch, pool: SlotPool, first: int, last: int) -> torch.Tensor:
+        """The output (T, E) of layer ``last - 1`` for the input ``x`` (T, E) of layer ``first``, overwritten."""
+        if plan.keys is None:
+            raise ValueError("the plan of the pass has no keys by token")
+        x = x.contiguous()
+        cos, sin = (table.contiguous() for table in self._rotation(x, plan.positions, pool.entries[first].dtype))
+        layers = self._stack[first:last]
+        room = layers[0].room(len(x), pool.entries[first].dtype)
+        address, size = plan.keys.runs.ctypes.data, plan.keys.runs.strides[0]
+        batch = room.batch(
+            x=x.data_ptr(),
+            slots=plan.slots.data_ptr(),
+            keys=plan.keys.slots.ctypes.data,
+            **{name: address + row * size for row, name in enumerate(("before_at", "before", "own_at", "own"))},
+            cosine=cos.data_ptr(),
+            sine=sin.data_ptr(),
+        )
+        call, reference = self._kernels.decoder_layer, ctypes.byref(batch)
+        for layer, entries in zip(layers, pool.entries[first:last], strict=True):
+            call(layer.reference, reference, ctypes.c_void_p(entries.data_ptr()))
+        return x
+
+
+class _CompiledLayer:
+    """One layer's weights."""
+
+    def __init__(self, layer: Any, config: Any) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        joint = (
+            [attention.q_proj, attention.k_proj, attention.v_proj],
+            [attention.o_proj],
+            [mlp.gate_proj, mlp.up_proj],
+            [mlp.down_proj],
+        )
+        wide = isinstance(attention.q_proj, ToFloat64)
+        self._products = [PackedLinear([_linear(module) for module in modules]) for modules in joint]
+        norms = [layer.input_layernorm, layer.post_attention_layernorm]
+        norms += [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
+        self._norms = [None if norm is None else _norm(norm)[0] for norm in norms]
+        self._inner = mlp.gate_proj.out_features
+        self._width = config.num_attention_heads * attention.head_dim
+        self._hidden = config.hidden_size
+        self._c = CLayer(
+            *(self._hidden, self._inner, config.num_attention_heads),
+            *(config.num_key_value_heads, attention.head_dim, wide, float(attention.scaling), _norm(norms[0])[1]),
+            *(None if weight is None else weight.data_ptr() for weight in self._norms),
+            *(product.c for product in self._products),
+        )
+        self.reference = ctypes.byref(self._c)
+        layer.self_attn = layer.mlp = None  # frees the plain weights
+
+    def room(self, tokens: int, dtype: torch.dtype) -> _Room:
+        """Room for what the layers of a pass compute; ``dtype`` is that of attention."""
+        sizes = {
+            "projected": self._products[0].outs,
+            "queries": self._width,
+            "attended": self._width,
+            "inner": 2 * self._inner,
+            "normed": self._hidden,
+            "rounded": max(product.ins for product in self._products),
+        }
+        return _Room(tokens, sizes, dtype)
+
+
+class _Room:
+    """Memory of a pass over T tokens."""
+
+    def __init__(self, tokens: int, sizes: dict[str, int], dtype: torch.dtype) -> None:
+        """``sizes`` are those of a token."""
+        dtypes = {"queries": dtype, "rounded": torch.int8, "corrections": torch.int32}
+        self._tokens = tokens
+        self._tensors = {
+            name: torch.empty(tokens, size, dtype=dtypes.get(name, torch.float32))
+            for name, size in {**sizes, "largest": 1, "corrections": 1}.items()
+        }
+
+    def batch(self, **addresses: int) -> CPass:
+        """The pass with its room, and the addresses of what it reads. Valid as long as the room."""
+        room = {name: tensor.data_ptr() for name, tensor in self._tensors.items()}
+        return CPass(tokens=self._tokens, threads=torch.get_num_threads(), **room, **addresses)
+
+
+def model_device(network: Any) -> torch.device:
+    """The device of a network's weights."""
+    device: torch.device = network.model.embed_tokens.weight.device
+    return device
+
+
+def compiled(network: Any) -> tuple[CompiledDecoder | None, str]:
+    """The decoder of a network that :class:`LlamaDecoder` fits, or None and why there is none."""
+    try:
+        kernels = library.load()
+    except library.NoKernels as error:
+        return None, str(error)
+    why = CompiledDecoder.refusal(network, kernels)
+    return (CompiledDecoder(network, kernels), "") if why is None else (None, why)
+
+
+def _linear(module: Any) -> nn.Linear | Int8Linear:
+    linear: nn.Linear | Int8Linear = module.linear if isinstance(module, (ToFloat64, FromFloat64)) else module
+    return linear
+
+
+def _norm(module: Any) -> tuple[torch.Tensor, float]:
+    """Weight (E,) and epsilon of a root-mean-square norm."""
+    if isinstance(module, RowNorm):
+        return module.weight, module.epsilon
+    return module.weight.detach().float().contiguous(), float(module.variance_epsilon)
