@@ -133,10 +133,10 @@ class _DecoderLayer(nn.Module):
 class _SelfAttention(nn.Module):
     def __init__(self, config: LlamaConfigFile) -> None:
         super().__init__()
-        self._dim = config.head_dim
+        self.head_dim = config.head_dim
         self._groups = config.num_attention_heads // config.num_key_value_heads
         self.scaling = config.head_dim**-0.5
-        queries, keys = config.num_attention_heads * self._dim, config.num_key_value_heads * self._dim
+        queries, keys = config.num_attention_heads * self.head_dim, config.num_key_value_heads * self.head_dim
         self.q_proj = _linear(config.hidden_size, queries)
         self.k_proj = _linear(config.hidden_size, keys)
         self.v_proj = _linear(config.hidden_size, keys)
@@ -144,7 +144,7 @@ class _SelfAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         q, k, v = (
-            projected.view(*x.shape[:2], -1, self._dim).transpose(1, 2)  # (B, H or h, T, D)
+            projected.view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)  # (B, H or h, T, D)
             for projected in (self.q_proj(x), self.k_proj(x), self.v_proj(x))
         )
         cos, sin = (part[:, None] for part in rotation)
