@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from treeagent.backends.sampling.philox import gumbel
-from treeagent.backends.seed.drafters.tables import ngram
 from treeagent.backends.seed.drafters.tables.gumbel import Noise
 from treeagent.backends.seed.drafters.tables.ngram import NgramDrafter
+from treeagent.backends.seed.drafters.tables.ngram_mixture import ORDER
 from treeagent.backends.seed.records import Draft, SequenceState
 from treeagent.request import Sampling
 
@@ -183,7 +183,7 @@ def test_memory_is_bounded_and_what_is_in_use_stays():
         branch = joined(drafter, [noise.randrange(10_000)])
         commit(drafter, branch, RHYME)
         drafter.forget(branch)
-        assert len(drafter) <= 2 * (600 + ngram.ORDER)
+        assert len(drafter) <= 2 * (600 + ORDER)
         assert len(drafter._new_prefixes) + len(drafter._old_prefixes) <= 2 * 600
     assert draft(drafter, joined(drafter, RHYME[:6])).tokens == RHYME[6:14]
 

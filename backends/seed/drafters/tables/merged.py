@@ -16,7 +16,8 @@ from ...records import Draft, SequenceState
 from .best_first import BestFirstDrafter, best_first
 from .gumbel import noise_of
 from .log_odds import LogOddsCalibration
-from .ngram import ORDER, NgramDrafter, WeightedGuess
+from .ngram import NgramDrafter
+from .ngram_mixture import ORDER, WeightedGuess
 from .suffix import Match, SuffixDrafter
 from .suffix_mixture import SuffixGuess
 

@@ -21,16 +21,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from math import exp
 from operator import mul
 
 from ...records import Draft, SequenceState
 from .best_first import BestFirstDrafter, best_first, contest_threshold
 from .gumbel import Noise, noise_of
-from .log_odds import LogOddsCalibration
+from .ngram_mixture import ORDER, NgramMixture, Scored, WeightedGuess
 
-ORDER = 6
-"""Tokens of the longest context. On game-of-24 steps 5 predict worse, 8 no better for a third more work."""
 WINDOW = 16
 """Followers that a context stores, the latest; more of them predict no better."""
 OWN_WINDOW = 8
@@ -42,10 +39,6 @@ CANDIDATES = 2
 """Distinct followers looked for in the shared contexts, longest first; looking for more predicts no better."""
 SMOOTHING = 0.8
 """Pseudo-counts for and against in a log-odds."""
-RATE = 0.015
-"""Learning rate of the weights; 0.01 to 0.02 predict alike, 0.03 a little worse."""
-LIMIT = 8.0
-"""Scores stay within +-LIMIT: e**-8 is far below any floor of use."""
 LOUDEST = 4.0
 """Upper bound of the noise as evidence (one value in 100 is greater), so that no single value moves a weight far."""
 
@@ -56,86 +49,12 @@ Followers = str
 """Tokens that came after a context, as characters, the latest last: str counts them faster than a tuple of ints."""
 
 
-Scored = list[tuple[float, int, list[float]]]
-"""Candidates: score, token, and the evidence that the weights multiply."""
-
-
-class WeightedGuess:
-    """Candidates for the next token of one text, the likeliest first."""
-
-    __slots__ = ("chances", "children", "confidences", "evidence", "places", "text", "tokens", "weights")
-
-    def __init__(self, text: str, weights: list[float]) -> None:
-        self.text = text
-        self.weights = weights
-        self.tokens: list[int] = []
-        self.evidence: list[list[float]] = []
-        """Per candidate, what the weights multiply."""
-        self.chances: list[float] = []
-        """Per candidate, its probability in the mixture."""
-        self.places: list[float] = []
-        """The same as places in a calibration."""
-        self.confidences: list[float] = []
-        """Per candidate, the calibrated probability."""
-        self.children: dict[int, WeightedGuess] = {}
-        """Guesses after each candidate, made while drafting, to be compared with committed tokens."""
-
-
-class _Mixture:
-    """Learned weights and calibration; greedy sequences share one, sampled sequences another."""
-
-    def __init__(self) -> None:
-        self.weights = [self._start(n) for n in range(ORDER + 1)]
-        """[n], n = tokens of the longest known context: bias, weight of the noise, of the contexts of 1..n tokens, of
-        the sequence's own evidence."""
-        self.first, self.rest = LogOddsCalibration(), LogOddsCalibration()  # of the likeliest candidate, of the others
-
-    @staticmethod
-    def _start(n: int) -> list[float]:
-        """Initial weights: the longest context counts most, one of a single token little.
-
-        They are near the weights learned from game-of-24 steps, from maths and from stories.
-        """
-        bias = (-1.0, -1.0, -0.3)[n] if n < 3 else 0.0
-        return [bias, 0.3, *[0.1, 0.1, 0.1, 0.1, 0.25, 0.6][ORDER - n :], 0.3]
-
-    def fill(self, guess: WeightedGuess, scored: Scored) -> None:
-        """Set the candidates of a guess, with probabilities and confidences."""
-        if len(scored) > 1:
-            scored.sort(reverse=True)
-        powers = [exp(min(max(entry[0], -LIMIT), LIMIT)) for entry in scored]
-        total = 1 + sum(powers)  # 1 for something else, of score 0
-        calibration, rest = self.first, 1.0
-        for (_, token, evidence), power in zip(scored, powers, strict=True):
-            chance = power / total
-            place = LogOddsCalibration.place(chance)
-            confidence = min(calibration.confidence(place), rest)
-            guess.tokens.append(token)
-            guess.evidence.append(evidence)
-            guess.chances.append(chance)
-            guess.places.append(place)
-            guess.confidences.append(confidence)
-            if calibration is self.first:
-                calibration, rest = self.rest, 1 - confidence
-
-    def learn(self, guess: WeightedGuess, token: int) -> None:
-        """Update the calibration by the token that came, and take one gradient step on the log-likelihood."""
-        calibration, weights = self.first, guess.weights
-        for i, candidate in enumerate(guess.tokens):
-            hit = candidate == token
-            calibration.learn(guess.places[i], hit)
-            calibration = self.rest
-            step = RATE * (hit - guess.chances[i])
-            for j, value in enumerate(guess.evidence[i]):
-                weights[j] += step * value
-
-
 class _SequenceEvidence:
     """The evidence of one live sequence."""
 
     __slots__ = ("guess", "mixture", "noise", "own", "prefix", "text")
 
-    def __init__(self, mixture: _Mixture, noise: Noise | None) -> None:
+    def __init__(self, mixture: NgramMixture, noise: Noise | None) -> None:
         self.mixture = mixture
         self.noise = noise
         self.text = ""
@@ -165,7 +84,7 @@ class NgramDrafter(BestFirstDrafter):
         self._old: dict[str, Followers] = {}
         self._new_prefixes: set[int] = set()
         self._old_prefixes: set[int] = set()
-        self._greedy, self._sampled = _Mixture(), _Mixture()
+        self._greedy, self._sampled = NgramMixture(), NgramMixture()
         self._evidence: dict[SequenceState, _SequenceEvidence] = {}
 
     def __len__(self) -> int:
