@@ -53,9 +53,9 @@ def test_a_described_engine_can_be_opened_again() -> None:
 def test_an_engines_options_are_one_record_that_cannot_be_changed() -> None:
     """Research options among them; ``auto`` is resolved by whether there is a draft model."""
     config = EngineConfig.of(**{**EngineConfig().options(), "draft": "mini-draft", "chunk": 7})
-    assert (config.research.chunk, config.drafter_name) == (7, "merged+model")
+    assert (config.research.chunk, config.drafter_name) == (7, "ngram+model")
     assert config == EngineConfig(draft="mini-draft", research=ResearchOptions(chunk=7))
-    assert EngineConfig().drafter_name == "merged"
+    assert EngineConfig().drafter_name == "ngram"
     with pytest.raises(FrozenInstanceError):
         config.draft = None  # type: ignore[misc]
     with pytest.raises(ConfigError, match="needs a draft model"):

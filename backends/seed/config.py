@@ -113,7 +113,8 @@ class EngineConfig:
             return "own"
         if self.drafter != "auto":
             return self.drafter
-        return "merged" if self.draft is None else "merged+model"
+        table = "ngram" if self.drafts_from is None else "merged"  # its time pays where it knows earlier texts
+        return table if self.draft is None else f"{table}+model"
 
     @property
     def drafter_spec(self) -> DrafterSpec:
