@@ -89,6 +89,21 @@ class Pattern:
                 pass
         return None if match is None else (match.groupdict().get(group) or match[0])
 
+    def first(self, text: str, group: str, deadline: Deadline | None = None) -> str | None:
+        """As :meth:`last`, of the first match."""
+        with self._limited(text, deadline) as limit:
+            match = self._compiled.search(text, timeout=limit.left, concurrent=True)
+        return None if match is None else (match.groupdict().get(group) or match[0])
+
+    def split(self, text: str, deadline: Deadline | None = None) -> list[str]:
+        """What stands between its matches."""
+        pieces, end = [], 0
+        with self._limited(text, deadline) as limit:
+            for match in self._compiled.finditer(text, timeout=limit.left, concurrent=True):
+                pieces.append(text[end : match.start()])
+                end = match.end()
+        return [*pieces, text[end:]]
+
     @contextmanager
     def _limited(self, text: str, deadline: Deadline | None) -> Iterator[Deadline]:
         source = repr(self.source if len(self.source) <= 60 else f"{self.source[:57]}...")
