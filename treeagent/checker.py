@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from . import registry
@@ -17,6 +19,18 @@ class Checker:
     States, texts and answers are the strings that prompts show. No method sees a gold answer but :meth:`grade`.
     A method raises ValueError for a text that it cannot read, but :meth:`verify` returns False there.
     """
+
+    row: Mapping[str, Any] = MappingProxyType({})
+    """The fields of the input's data row that ``data.fields`` names, as templates see them; empty without a row, and in
+    :meth:`read`, which is called before the row is known."""
+
+    def for_row(self, row: Mapping[str, Any]) -> Checker:
+        """A copy that has another :attr:`row`."""
+        if not row:
+            return self
+        copied = copy.copy(self)
+        copied.row = MappingProxyType(dict(row))
+        return copied
 
     def read(self, input: str) -> str:
         """The input in normal form. Raises ValueError, saying what is wrong, where it is no input of the task."""
@@ -64,6 +78,11 @@ class Checker:
     def simulates(self) -> bool:
         """Whether :meth:`transition` is there."""
         return type(self).transition is not Checker.transition
+
+    @property
+    def grades(self) -> bool:
+        """Whether :meth:`grade` is another than the comparison of texts."""
+        return type(self).grade is not Checker.grade
 
     @property
     def verifies(self) -> bool:

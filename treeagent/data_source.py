@@ -1,4 +1,4 @@
-"""Where the inputs of a task are."""
+"""Where the inputs of a task are, and what else of a row is used."""
 
 from __future__ import annotations
 
@@ -21,3 +21,7 @@ class DataSource:
     """Template for the gold answer, None where the file has none."""
     confined: bool = False
     """Whether the file must lie in ``folder`` once links are followed, as that of a task file from elsewhere must."""
+    fields: tuple[str, ...] = ()
+    """Names of further fields of a row that the task may read (:meth:`treeagent.Task.for_row`); no gold answer."""
+    group: str | None = None
+    """Template for the group that a row is counted in, which no search sees."""

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from . import registry
@@ -162,6 +163,16 @@ class Task(ABC):
         if not text.strip():
             raise InputError(f"the input is empty; {self.name} expects {self.input_form}, such as {self.examples[0]!r}")
         return strip_breaks(text)
+
+    row: Mapping[str, Any] = MappingProxyType({})
+    """The fields of a data row that :attr:`data` names, in a task that :meth:`for_row` returned; no gold answer."""
+
+    def for_row(self, input: str, row: Mapping[str, Any] | None) -> Task:
+        """A copy with the :attr:`row` of the input, None where it has none. InputError where a needed field lacks."""
+        copied = copy.copy(self) if row else self
+        if row:
+            object.__setattr__(copied, "row", MappingProxyType(dict(row)))
+        return copied
 
     def state_key(self, state: str) -> str:
         """Equal keys are the same state, however it is written."""

@@ -95,7 +95,8 @@ def validate(
     """Render every prompt with every example and report all problems as FILE:LINE:KEY: what is wrong.
 
     What is probably a mistake, though the task can be run, is a warning: a prompt that ignores the input, for instance.
-    The first row of the data is shown as it is read, with its gold answer.
+    The first row of the data is shown as it is read, with its gold answer. Grading is tried on the first rows: each
+    gold answer must agree with itself and not with that of another row; the first verdicts are shown.
 
     Exit codes: 0 no problem, warnings aside; 2 at least one.
     """
@@ -116,6 +117,10 @@ def validate(
         raise typer.Exit(arguments.WRONG)
 
 
+_SHOWN = 4
+"""Verdicts that are shown."""
+
+
 def _counted(warnings: list[str]) -> str:
     return f"{len(warnings)} warning{'' if len(warnings) == 1 else 's'}"
 
@@ -123,14 +128,16 @@ def _counted(warnings: list[str]) -> str:
 def _checked(name: str, *, allow_code: bool) -> tuple[Task | None, list[str], list[str]]:
     """The task, its problems and its warnings."""
     from ..task import Task
-    from ..taskfile import advice, dataset
+    from ..taskfile import advice, dataset, grading_trial
 
     try:
         task = Task.load(name, allow_code=allow_code)
         problems = [*advice.unknown_evaluator(task), *advice.failing(task)]
         warnings = advice.warnings(task)
         if task.data is not None:
-            dataset.load(task)
+            trials = grading_trial.trials(task, dataset.load(task))
+            problems += grading_trial.problems(task, trials)
+            warnings += grading_trial.warnings(task, trials)
     except ConfigError as error:
         return None, [str(problem) for problem in error.problems], []
     return task, [str(problem) for problem in problems], [str(problem) for problem in warnings]
@@ -138,15 +145,17 @@ def _checked(name: str, *, allow_code: bool) -> tuple[Task | None, list[str], li
 
 def _first_row(task: Task) -> Iterator[str]:
     """The number of rows, and the first one with its gold answer."""
-    from ..taskfile import dataset, readers
+    from ..taskfile import dataset, grading_trial, readers
 
     if task.data is None:
         return
-    rows = dataset.load(task).rows
+    data = dataset.load(task)
+    rows = data.rows
     yield f"data: {len(rows):,} row{'' if len(rows) == 1 else 's'}; the first is {rows[0].input!r}"
     _, records = readers.records(task.data.file, task.data.folder, task.data.sha256)
     gold = dataset.gold_answer(task.data.gold, records[rows[0].number])
     yield "its gold answer: " + ("none; its answer cannot be graded" if gold is None else repr(gold))
+    yield from map(str, grading_trial.trials(task, data)[:_SHOWN])
 
 
 def _abilities(task: Task) -> Iterator[str]:

@@ -117,7 +117,7 @@ def _expressions(task: YamlTask) -> Iterator[Problem]:
     They are tried on the lines of the task's own prompts that match ``thought.pattern``.
     """
     spec = task.spec.thought
-    known = {"input", "state", "steps", "depth", "text", "parent"}
+    known = {"input", "state", "steps", "depth", "text", "parent", "row"}
     groups = Pattern(spec.pattern).groups if spec.pattern else frozenset[str]()
     for key in ("legal", "terminal"):
         source = getattr(spec, key)
@@ -131,7 +131,7 @@ def _expressions(task: YamlTask) -> Iterator[Problem]:
     for key, message in _failures(task, shown=False):
         yield task.keys.problem(("thought", key), message)
     samples = list(_samples(task))
-    of_the_text_alone = not templates.fields(f"{{{{ {spec.legal} }}}}") & {"input", "state", "steps", "parent"}
+    of_the_text_alone = not templates.fields(f"{{{{ {spec.legal} }}}}") & {"input", "state", "steps", "parent", "row"}
     if samples and of_the_text_alone and all(_value(spec.legal, fields) is False for fields in samples):
         yield task.keys.problem(("thought", "legal"), "it is false for every step that the prompts show")
 
@@ -199,4 +199,4 @@ def _made_up(task: YamlTask) -> dict[str, Any]:
 def _step(task: YamlTask, input: str, text: str, groups: Mapping[str, str | None]) -> dict[str, Any]:
     root = task.root(input)
     fields = {"input": input, "parent": root.state, "state": root.state, "depth": 1, "text": text, "steps": [text]}
-    return {**fields, **task.variables, **groups}
+    return {**fields, **task.fields_of(input), **groups}

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from .. import registry
-from ..errors import ConfigError, InputError
+from ..data_source import DataSource
+from ..errors import ConfigError, InputError, did_you_mean
 from ..plugin_boundary import PluginBoundary, at_input
 from ..task import Task
 from . import templates
-from .nulls import NullValueError
+from .nulls import NullValueError, without_nulls
 from .readers import Record, records
 from .row_faults import RowFault, problems, template_fault
+from .yaml_task import YamlTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,10 @@ class DataRow:
     number: int
     """Place in the file, from 0."""
     input: str
+    fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What the task names of the row's other fields; no gold answer."""
+    group: str | None = None
+    """The group that the row is counted in; None where the task names none, or it is null in the row."""
 
 
 class Gold:
@@ -40,6 +48,14 @@ class Gold:
     def __len__(self) -> int:
         return len(self._answers)
 
+    def part(self, numbers: Collection[int]) -> Gold:
+        """Those of the rows with these numbers."""
+        return Gold(self._task, {number: gold for number, gold in self._answers.items() if number in numbers})
+
+    def text(self, row: DataRow) -> str | None:
+        """The gold answer of a row, for the record of an evaluation; no search may see it. None where there is none."""
+        return self._answers.get(row.number)
+
     def grade(self, row: DataRow, answer: str | None) -> bool | None:
         """Whether an answer is right; None when the data has no gold answer for the row.
 
@@ -49,7 +65,7 @@ class Gold:
         if gold is None:
             return None
         with PluginBoundary("task", self._task.name, at_input(row.input), passing=[ValueError]):
-            return answer is not None and bool(self._task.grade(answer, gold))
+            return answer is not None and bool(self._task.for_row(row.input, row.fields or None).grade(answer, gold))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +76,20 @@ class Data:
     gold: Gold
     ungraded: int = 0
     """Rows whose gold answer is null or empty, where the task names one."""
+    shots: str | None = None
+    """Digest of the few-shot examples that prompts show; None where there are none."""
 
     @property
     def digest(self) -> str:
-        """Equal for the same inputs and gold answers under the same numbers, wherever they come from."""
-        rows = [(row.number, row.input) for row in self.rows]
-        return hashlib.sha256(repr((rows, self.gold.digest)).encode()).hexdigest()[:16]
+        """Equal for the same inputs, fields and gold answers under the same numbers, wherever they come from."""
+        rows = [(row.number, row.input, *([dict(row.fields)] if row.fields else [])) for row in self.rows]
+        more = () if self.shots is None else (self.shots,)
+        return hashlib.sha256(repr((rows, self.gold.digest, *more)).encode()).hexdigest()[:16]
+
+    def digest_of(self, numbers: Collection[int]) -> str:
+        """The digest of the rows with these numbers."""
+        rows = tuple(row for row in self.rows if row.number in numbers)
+        return replace(self, rows=rows, gold=self.gold.part(numbers)).digest
 
 
 def load(task: Task, start: int = 0, stop: int | None = None, source: str | None = None) -> Data:
@@ -92,15 +116,9 @@ def load(task: Task, start: int = 0, stop: int | None = None, source: str | None
     golds: dict[int, str] = {}
     faults: list[RowFault] = []
     for number, record in chosen:
-        input = None
-        try:
-            input = templates.render(spec.input, record.fields, row=True)
-        except templates.FAULTS as fault:
-            faults.append(template_fault(fault, "data.input", record, names))
-        try:
-            rows += [] if input is None else [DataRow(number, task.read_input(input))]
-        except InputError as error:
-            faults.append(RowFault(record, "", str(error)))
+        row, row_faults = _row(task, spec, number, record, names)
+        rows += [] if row is None else [row]
+        faults += row_faults
         try:
             gold = gold_answer(spec.gold, record)
         except templates.FAULTS as fault:
@@ -112,15 +130,51 @@ def load(task: Task, start: int = 0, stop: int | None = None, source: str | None
         raise ConfigError(problems(faults, task, path, len(chosen)))
     if not rows:
         raise ConfigError(f"{path}: no rows from {start} to {'the end' if stop is None else stop}")
-    return Data(tuple(rows), Gold(task, golds), ungraded=0 if spec.gold is None else len(rows) - len(golds))
+    ungraded = 0 if spec.gold is None else len(rows) - len(golds)
+    shots = task.shots_digest if isinstance(task, YamlTask) else None
+    return Data(tuple(rows), Gold(task, golds), ungraded, shots)
+
+
+def _row(
+    task: Task, spec: DataSource, number: int, record: Record, names: set[str]
+) -> tuple[DataRow | None, list[RowFault]]:
+    """One row with its faults; None where its input is faulty."""
+    faults: list[RowFault] = []
+    for name in spec.fields:
+        if name not in record.fields:
+            known = name in names
+            message = f"the field {name!r} of data.fields is missing" + ("" if known else did_you_mean(name, names))
+            faults.append(RowFault(record, "data.fields", message, everywhere=not known))
+    fields = {name: without_nulls(record.fields[name]) for name in spec.fields if name in record.fields}
+    group = None
+    try:
+        group = optional_text(spec.group, record)
+    except templates.FAULTS as fault:
+        faults.append(template_fault(fault, "data.group", record, names))
+    try:
+        input = templates.render(spec.input, record.fields, row=True)
+    except templates.FAULTS as fault:
+        return None, [*faults, template_fault(fault, "data.input", record, names)]
+    try:
+        return DataRow(number, task.read_input(input), fields, group), faults
+    except InputError as error:
+        return None, [*faults, RowFault(record, "", str(error))]
 
 
 def gold_answer(template: str | None, record: Record) -> str | None:
     """The gold answer of a row; None where it is null or empty. Raises one of ``templates.FAULTS``."""
+    return optional_text(template, record)
+
+
+def optional_text(template: str | None, record: Record) -> str | None:
+    """What a template writes of a row; None for a null, for nothing but blanks, and without a template.
+
+    Raises one of ``templates.FAULTS``.
+    """
     if template is None:
         return None
     try:
-        gold = templates.render(template, record.fields, row=True)
+        text = templates.render(template, record.fields, row=True)
     except NullValueError:
         return None
-    return gold if gold.strip() else None
+    return text if text.strip() else None

@@ -63,3 +63,12 @@ def with_nulls(value: Any, name: str) -> Any:
     if isinstance(value, dict):
         return {key: with_nulls(item, repr(key)) for key, item in value.items()}
     return [with_nulls(item, name) for item in value] if isinstance(value, list) else value
+
+
+def without_nulls(value: Any) -> Any:
+    """The value with None in place of every :class:`Null`: what a journal can hold."""
+    if is_null(value):
+        return None
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items()}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from .. import yaml_text
 from ..errors import ConfigError, Problem, did_you_mean
-from ..patterns import Pattern as Compiled
+from ..request import Sampling
 from ..task import ROLES, Role, Scalar
 from ..text import cleaned
+from .data_schema import DataSpec
+from .grade_schema import Grade
 from .key_lines import Lines, as_written, key_lines, line_of, scalar_at
+from .strict_model import Pattern, Strict, Text
 
 
-def _regex(pattern: str) -> str:
-    Compiled(pattern)  # raises ValueError, saying what is wrong
-    return pattern
-
-
-Pattern = Annotated[str, AfterValidator(_regex)]
-Text = Annotated[str, Field(min_length=1)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Metadata(_Strict):
+class Metadata(Strict):
     """The version and the origin of the file."""
 
     version: int = Field(ge=1)
@@ -37,7 +28,7 @@ class Metadata(_Strict):
     source: str | None = None
 
 
-class InputSpec(_Strict):
+class InputSpec(Strict):
     """The form of an input."""
 
     description: str
@@ -47,9 +38,11 @@ class InputSpec(_Strict):
     normalise: str = "{{ input }}"
     """Template for the form that prompts show."""
     examples: list[str] = Field(min_length=1)
+    rows: list[dict[str, JsonValue]] | None = None
+    """For each example the fields of a row that ``data.fields`` names."""
 
 
-class Prompts(_Strict):
+class Prompts(Strict):
     """Jinja templates, one for each role. Searches and evaluators declare which they need."""
 
     propose: str | None = None
@@ -61,7 +54,7 @@ class Prompts(_Strict):
     cot: str | None = None
 
 
-class ThoughtSpec(_Strict):
+class ThoughtSpec(Strict):
     """How completions of ``propose`` and ``sample`` become thoughts."""
 
     separator: Text = "\n"
@@ -76,7 +69,7 @@ class ThoughtSpec(_Strict):
     """Jinja expression; a thought at full depth is terminal in any case."""
 
 
-class AnswerSpec(_Strict):
+class AnswerSpec(Strict):
     """How an answer is read."""
 
     pattern: Pattern = r"(?s)(?P<answer>.+)"
@@ -84,10 +77,14 @@ class AnswerSpec(_Strict):
     template: str = "{{ steps | join('\\n') }}"
     """The answer of a path, for tasks without a prompt ``answer``."""
     same: str = "{{ answer.strip() }}"
-    """Template; answers of equal text are one answer when votes are counted."""
+    """Template; answers of equal text are one answer when votes are counted. Where ``grade`` names a kind and this is
+    not given, answers that grade alike are one answer."""
+    grade: Grade | None = None
+    """How an answer is compared with the gold answer; the checker's ``grade`` where it is not given, which compares
+    texts without the blanks around them."""
 
 
-class EvaluateSpec(_Strict):
+class EvaluateSpec(Strict):
     """How thoughts are evaluated."""
 
     by: str = "value"
@@ -95,7 +92,7 @@ class EvaluateSpec(_Strict):
     labels: dict[Text, float] = Field(default={"sure": 20.0, "likely": 1.0, "impossible": 0.001}, min_length=2)
 
 
-class SamplingSpec(_Strict):
+class SamplingSpec(Strict):
     """How completions of one role are drawn; a key that is missing has the role's default."""
 
     temperature: float | None = Field(default=None, ge=0)
@@ -107,22 +104,16 @@ class SamplingSpec(_Strict):
     n: int | None = Field(default=None, ge=1)
     stop: list[Text] | None = None
 
-
-class DataSpec(_Strict):
-    """The file with more inputs."""
-
-    file: str
-    """Relative to the task file, or ``hf://datasets/OWNER/NAME[@REVISION]/PATH``: ``.txt`` (one input a line),
-    ``.jsonl``, ``.json`` (a list, or an object of rows), ``.csv`` or ``.parquet``."""
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    """Checksum of the file; another file is refused."""
-    input: str = "{{ line }}"
-    """Template over a row's fields."""
-    gold: str | None = None
-    """Template for the gold answer, which no search sees."""
+    def over(self, default: Sampling, count: int) -> tuple[Sampling, int]:
+        """The keys that are given on top of a default."""
+        fields = {key: value for key, value in self.model_dump().items() if value is not None}
+        count = fields.pop("n", count)
+        if "stop" in fields:
+            fields["stop"] = tuple(fields["stop"])
+        return replace(default, **fields), count
 
 
-class TaskFile(_Strict):
+class TaskFile(Strict):
     """A complete task."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -135,8 +126,8 @@ class TaskFile(_Strict):
     thought: ThoughtSpec = ThoughtSpec()
     answer: AnswerSpec = AnswerSpec()
     evaluate: EvaluateSpec = EvaluateSpec()
-    sampling: dict[Role, SamplingSpec] = {}
-    variables: dict[str, Scalar] = {}
+    sampling: dict[Role, SamplingSpec] = Field(default={})
+    variables: dict[str, Scalar] = Field(default={})
     """Defaults of extra template variables; ``--var name=value`` sets them."""
     checker: str | None = None
     """A registered checker, or ``package.module:Class`` together with ``--allow-code``."""
@@ -204,6 +195,8 @@ def as_type_of(default: Scalar, value: Scalar, name: str) -> Scalar:
 def _problem(item: dict[str, Any], path: Path | None, lines: Lines, node: yaml.Node | None) -> Problem:
     """The problem of a pydantic error, with the file's line and key."""
     loc = tuple(part for part in item["loc"] if part != "[key]")
+    if loc == ("answer", "grade", "by") and loc not in lines:  # written without the key
+        loc = loc[:-1]
     key = ".".join(map(str, loc))
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
@@ -222,22 +215,18 @@ def _problem(item: dict[str, Any], path: Path | None, lines: Lines, node: yaml.N
 
 def _keys(loc: tuple[str | int, ...]) -> list[str]:
     """Valid keys of the mapping at a place of the schema."""
-    model: Any = TaskFile
+    if loc and loc[0] == "sampling":
+        return list(SamplingSpec.model_fields) if len(loc) > 1 else list(ROLES)
+    model: type[BaseModel] | None = TaskFile
     for part in loc:
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return []
-        field = model.model_fields.get(str(part))
-        if field is None:
-            return []
-        annotation: Any = field.annotation
-        model = next(
-            (
-                arg
-                for arg in (annotation, *get_args(annotation))
-                if isinstance(arg, type) and issubclass(arg, BaseModel)
-            ),
-            None,
-        )
-        if str(part) == "sampling":
-            return list(SamplingSpec.model_fields) if len(loc) > 1 else list(ROLES)
-    return list(model.model_fields) if model is not None else []
+        if isinstance(part, str):  # not the index of an item
+            field = None if model is None else model.model_fields.get(part)
+            model = None if field is None else _section(field.annotation)
+    return [] if model is None else list(model.model_fields)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The model in a type such as ``list[FilterSpec] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := _section(part)) is not None), None)

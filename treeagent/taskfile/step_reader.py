@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ..checker import Checker
 from ..errors import ConfigError
 from ..patterns import Deadline, Pattern, PatternLimitError
-from ..task import ProposedStep, Scalar
+from ..task import ProposedStep
 from ..text import split, strip_breaks
 from ..thought import Thought
 from . import templates
@@ -26,7 +26,8 @@ class StepReader:
     spec: TaskFile
     pattern: Pattern | None
     checker: Checker
-    variables: Mapping[str, Scalar]
+    variables: Mapping[str, Any]
+    """The variables of the task, and ``row`` where it names fields of its data."""
     keys: KeyLines
 
     def read(self, role: str, completion: str, input: str, parent: Thought, steps: Sequence[str]) -> list[ProposedStep]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import Template, TemplateError, TemplateSyntaxError, UndefinedError, meta, nodes
+from jinja2 import Template, TemplateError, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
 
 from ..errors import did_you_mean
 from ..text import clean, lines
@@ -46,9 +46,51 @@ def evaluate(expression: str, fields: dict[str, Any]) -> bool:
     return bool(bounded(_expression(expression), fields))
 
 
+def value(expression: str, fields: dict[str, Any]) -> Any:
+    """The value of an expression. Raises one of FAULTS, for an undefined value as well."""
+    result = bounded(_expression(expression), fields)
+    if isinstance(result, Undefined):
+        str(result)  # raises UndefinedError, saying what is undefined
+    return result
+
+
 def fields(source: str) -> set[str]:
     """The names that a template looks up. Raises one of FAULTS for a template that is not valid."""
     return set(meta.find_undeclared_variables(_ENVIRONMENT.parse(source)))
+
+
+def paths(source: str) -> set[tuple[str | int, ...]]:
+    """What a template reads of its fields, each as far as it is written: ``row.a["b"][0]`` is ``("row", "a", "b", 0)``.
+
+    Of ``options[answer]`` it is ``answer`` alone: which option is read, nobody can tell from the others.
+    """
+    paths: set[tuple[str | int, ...]] = set()
+
+    def visit(node: nodes.Node) -> None:
+        path = _path(node)
+        if path is not None:
+            paths.add(path)
+            return
+        if isinstance(node, nodes.Getitem) and not isinstance(node.arg, nodes.Slice) and _path(node.node) is not None:
+            visit(node.arg)
+            return
+        for child in node.iter_child_nodes():
+            visit(child)
+
+    visit(_ENVIRONMENT.parse(source))
+    return paths
+
+
+def _path(node: nodes.Node) -> tuple[str | int, ...] | None:
+    if isinstance(node, nodes.Name):
+        return (node.name,) if node.ctx == "load" else None
+    if isinstance(node, nodes.Getattr):
+        before, last = _path(node.node), node.attr
+    elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+        before, last = _path(node.node), node.arg.value
+    else:
+        return None
+    return None if before is None else (*before, last)
 
 
 def texts_as_numbers(expression: str, names: Iterable[str]) -> list[str]:

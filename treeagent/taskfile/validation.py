@@ -10,7 +10,7 @@ from ..errors import Problem
 from ..evaluator import Evaluator
 from ..patterns import Pattern
 from ..task import ROLES
-from . import templates
+from . import row_fields, templates
 from .key_lines import KeyLines, Loc
 from .schema import TaskFile
 
@@ -25,6 +25,7 @@ def problems(
 ) -> list[Problem]:
     """All such faults. ``faulty`` names the keys that have been reported already, in dotted form."""
     faults = [*_contradictions(spec, checker, keys), *_template_problems(spec, pattern, keys)]
+    faults += row_fields.problems(spec, keys)
     if "thought.pattern" in faulty:  # the names of its groups are not known
         faults = [problem for problem in faults if not problem.key.startswith("thought.")]
     return faults
@@ -34,7 +35,12 @@ def _contradictions(spec: TaskFile, checker: Checker, keys: KeyLines) -> Iterato
     if checker.simulates and "state" in spec.thought.model_fields_set:
         message = f"the checker {spec.checker!r} computes the states itself; remove this key"
         yield keys.problem(("thought", "state"), message)
-    for name in sorted(set(spec.variables) & (THOUGHT_FIELDS | {"choices", "answer"})):
+    if spec.answer.grade is not None and checker.grades:
+        message = f"the checker {spec.checker!r} grades answers itself; remove this key"
+        yield keys.problem(("answer", "grade"), message)
+    taken = THOUGHT_FIELDS | {"choices", "answer"} | _row(spec) | _shots(spec)
+    taken |= set() if spec.answer.grade is None else {"gold", "row"}
+    for name in sorted(set(spec.variables) & taken):
         yield keys.problem(("variables", name), "the name is taken by a built-in field")
     if not any(getattr(spec.prompts, role) is not None for role in ("propose", "sample", "io", "cot")):
         yield keys.problem(("prompts",), "no search can use a task without one of propose, sample, io, cot")
@@ -42,23 +48,39 @@ def _contradictions(spec: TaskFile, checker: Checker, keys: KeyLines) -> Iterato
 
 def _template_problems(spec: TaskFile, pattern: Pattern | None, keys: KeyLines) -> Iterator[Problem]:
     """Syntax errors and unknown variables of all templates and expressions."""
-    groups = pattern.groups if pattern else frozenset[str]()
+    groups = (pattern.groups if pattern else frozenset[str]()) | _row(spec)
+    state = STATE_FIELDS | _row(spec)
     places: list[tuple[Loc, str, frozenset[str], bool]] = [
         (("input", "normalise"), spec.input.normalise, frozenset({"input"}), False),
         (("thought", "state"), spec.thought.state, THOUGHT_FIELDS | groups, False),
         (("thought", "legal"), spec.thought.legal, THOUGHT_FIELDS | groups, True),
         (("thought", "terminal"), spec.thought.terminal, THOUGHT_FIELDS | groups, True),
-        (("answer", "template"), spec.answer.template, STATE_FIELDS, False),
-        (("answer", "same"), spec.answer.same, frozenset({"answer"}), False),
+        (("answer", "template"), spec.answer.template, state, False),
+        (("answer", "same"), spec.answer.same, frozenset({"answer"}) | _row(spec), False),
     ]
+    grade = spec.answer.grade
+    if grade is not None and grade.rule is None:
+        places.append((("answer", "grade"), grade.by, frozenset({"answer", "gold"}) | _row(spec), True))
+    if grade is not None and grade.options is not None:
+        places.append((("answer", "grade", "options"), grade.options, _row(spec), True))
     for role in ROLES:
         source = getattr(spec.prompts, role)
         if source is not None:
-            names = STATE_FIELDS | {"choices"} if role == "vote" else STATE_FIELDS
+            names = state | _shots(spec) | ({"choices"} if role == "vote" else set())
             places.append((("prompts", role), source, names, False))
     for loc, source, names, expression in places:
         for line, message in templates.faults(source, {*names, *spec.variables}, expression=expression):
             yield keys.problem(loc, message, line)
+
+
+def _row(spec: TaskFile) -> frozenset[str]:
+    """The field ``row``, where the file names fields of its data."""
+    return frozenset({"row"} if spec.data is not None and spec.data.fields else ())
+
+
+def _shots(spec: TaskFile) -> frozenset[str]:
+    """The field ``shots`` of prompts, where the file names examples."""
+    return frozenset({"shots"} if spec.data is not None and spec.data.shots is not None else ())
 
 
 def evaluator_problems(spec: TaskFile, keys: KeyLines, *, allow_code: bool) -> Iterator[Problem]:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..checker import Checker, load_checker
 from ..data_source import DataSource
-from ..errors import ConfigError, InputError, Problem, did_you_mean
+from ..errors import ConfigError, Problem, did_you_mean
 from ..patterns import Pattern, PatternLimitError
 from ..request import Sampling
 from ..task import DEFAULT_SAMPLING, ROLES, ProposedStep, Scalar, Task
 from ..text import split_off, strip_breaks
 from ..thought import Thought
-from . import templates, validation
+from . import example_check, templates, validation
+from .answer_grading import AnswerGrading
 from .input_reader import read_input
 from .key_lines import KeyLines
+from .row_binding import RowBinding
 from .schema import as_type_of, parse
 from .step_reader import StepReader
 
@@ -58,7 +62,14 @@ class YamlTask(Task):
         problems += validation.evaluator_problems(self.spec, self.keys, allow_code=allow_code)
         faulty = {problem.key for problem in problems}
         problems += validation.problems(self.spec, self._pattern, self.checker, self.keys, faulty)
-        problems = problems or self._example_problems()
+        grade = self.spec.answer.grade
+        self._grading = None if grade is None else AnswerGrading(grade, self._variables, self.keys)
+        if not problems:
+            try:
+                self._rows = RowBinding.of(self.spec, self._folder, self.keys, self.read_input)
+                problems = example_check.problems(self, self.keys)
+            except ConfigError as error:
+                problems = list(error.problems)
         if problems:
             raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
 
@@ -112,8 +123,17 @@ class YamlTask(Task):
     @property
     def data(self) -> DataSource | None:
         """``data``."""
-        spec, folder = self.spec.data, self.path.parent if self.path else Path()
-        return None if spec is None else DataSource(spec.file, folder, spec.sha256, spec.input, spec.gold, True)
+        spec = self.spec.data
+        return None if spec is None else spec.source(self._folder)
+
+    @property
+    def _folder(self) -> Path:
+        return self.path.parent if self.path else Path()
+
+    @property
+    def shots_digest(self) -> str | None:
+        """Digest of the few-shot examples; None where the file names none."""
+        return None if self._rows.shots is None else self._rows.shots.digest
 
     @property
     def reference(self) -> str:
@@ -127,15 +147,8 @@ class YamlTask(Task):
 
     def sampling(self, role: str) -> tuple[Sampling, int]:
         """``sampling.ROLE`` on top of the role's defaults."""
-        default, count = DEFAULT_SAMPLING[role]
         spec = self.spec.sampling.get(role)  # type: ignore[call-overload]
-        if spec is None:
-            return default, count
-        fields = {key: value for key, value in spec.model_dump().items() if value is not None}
-        count = fields.pop("n", count)
-        if "stop" in fields:
-            fields["stop"] = tuple(fields["stop"])
-        return replace(default, **fields), count
+        return DEFAULT_SAMPLING[role] if spec is None else spec.over(*DEFAULT_SAMPLING[role])
 
     # From an input to prompts
 
@@ -143,21 +156,40 @@ class YamlTask(Task):
         """As ``input.pattern``, ``input.normalise`` and the checker say. Raises InputError."""
         return read_input(text, self.spec.input, self.name, self.checker, self._variables)
 
+    def for_row(self, input: str, row: Mapping[str, Any] | None) -> YamlTask:
+        """A copy whose templates, checker and grading see the row; an example of the task has its row in the file."""
+        rows = self._rows.bound(self.name, input, row)
+        copied = copy.copy(self)
+        copied._rows, copied.row, copied.checker = (
+            rows,
+            MappingProxyType(dict(rows.row)),
+            self.checker.for_row(rows.row),
+        )
+        return copied
+
+    def _checker_of(self, input: str) -> Checker:
+        return self.checker.for_row(self._rows.row_of(input))
+
+    def fields_of(self, input: str) -> dict[str, Any]:
+        """Fields of templates that no thought changes."""
+        return {**self._rows.fields(input), **self._variables}
+
     def state_key(self, state: str) -> str:
         """The checker's key."""
         return self.checker.key(state)
 
     def root(self, input: str) -> Thought:
         """With the checker's first state; terminal where it is a final one and the checker verifies it."""
-        state = self.checker.start(input)
-        root = Thought(0, None, "", state, self.state_key(state), 0)
+        checker = self._checker_of(input)
+        state = checker.start(input)
+        root = Thought(0, None, "", state, checker.key(state), 0)
         return replace(root, terminal=True) if self.can_verify and self._solved(input, root) else root
 
     def _solved(self, input: str, root: Thought) -> bool:
         """Whether an input needs no step."""
         fields = {"input": input, "text": "", "parent": "", "depth": 0, "steps": [], "state": root.state}
         try:
-            if not templates.evaluate(self.spec.thought.terminal, {**fields, **self._variables}):
+            if not templates.evaluate(self.spec.thought.terminal, {**fields, **self.fields_of(input)}):
                 return False
             return bool(self.verify(input, [], self.path_answer(input, root, [])))
         except (*templates.FAULTS, ConfigError):  # an expression about the groups or the texts of steps
@@ -183,7 +215,7 @@ class YamlTask(Task):
         self, role: str, completion: str, input: str, parent: Thought, steps: Sequence[str]
     ) -> list[ProposedStep]:
         """The steps a completion proposes, in order; ``sample`` proposes one."""
-        reader = StepReader(self.spec, self._pattern, self.checker, self._variables, self.keys)
+        reader = StepReader(self.spec, self._pattern, self._checker_of(input), self.fields_of(input), self.keys)
         return reader.read(role, completion, input, parent, steps)
 
     def whole_steps(self, role: str, completion: str) -> str:
@@ -205,8 +237,12 @@ class YamlTask(Task):
 
     def answer_key(self, answer: str) -> str:
         """Answers with equal results are one answer when votes are counted; one that has no result is its own."""
+        own = None if "same" in self.spec.answer.model_fields_set else self._grading
+        if own is not None and (key := own.key(answer, self.row)) is not None:
+            return key
         try:
-            return templates.render(self.spec.answer.same, {"answer": answer, **self._variables})
+            fields = {"answer": answer, "row": dict(self.row), **self._variables}
+            return templates.render(self.spec.answer.same, fields)
         except templates.FAULTS:
             return answer
 
@@ -219,15 +255,17 @@ class YamlTask(Task):
 
     def verify(self, input: str, steps: Sequence[str], answer: str | None) -> bool | None:
         """The checker's verdict; None when it cannot verify."""
-        return self.checker.verify(input, steps, answer) if self.can_verify else None
+        return self._checker_of(input).verify(input, steps, answer) if self.can_verify else None
 
     def grade(self, answer: str, gold: str) -> bool:
-        """The checker's verdict. Raises ValueError for a gold answer that it cannot read."""
+        """As ``answer.grade`` says, else the checker. Raises ValueError for a gold answer that cannot be read."""
+        if self._grading is not None:
+            return self._grading.agrees(answer, gold, self.row)
         return self.checker.grade(answer, gold)
 
     def is_promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
         """The checker's verdict. Raises ValueError for a state that it cannot read."""
-        return self.checker.is_promising(input, steps, state)
+        return self._checker_of(input).is_promising(input, steps, state)
 
     def problem(self, key: str, message: str) -> Problem:
         """With the file and the line of the key."""
@@ -236,23 +274,6 @@ class YamlTask(Task):
     def missing_prompt(self, role: str) -> str:
         """With the key and the file."""
         return f"the task {self.name!r} has no prompt 'prompts.{role}'" + (f" ({self.path})" if self.path else "")
-
-    def _example_problems(self) -> list[Problem]:
-        """What reading every example and rendering every prompt at it shows to be wrong."""
-        faults: list[Problem] = []
-        for index, example in enumerate(self.spec.input.examples):
-            try:
-                input = self.read_input(example)
-                root = self.root(input)
-            except (InputError, ValueError) as error:
-                faults.append(self.keys.problem(("input", "examples", index), str(error)))
-                continue
-            for role in self.roles:
-                try:
-                    self.prompt(role, input, root, [], choices=[{"state": root.state, "text": "", "steps": []}])
-                except ConfigError as error:
-                    faults.extend(problem for problem in error.problems if problem not in faults)
-        return faults
 
     def _rendered(
         self,
@@ -269,7 +290,7 @@ class YamlTask(Task):
             "state": thought.state,
             "steps": list(steps),
             "depth": thought.depth,
-            **self._variables,
+            **self.fields_of(input),
         }
         try:
             return templates.render(source, {**fields, **more})

@@ -173,13 +173,16 @@ class TaskContract:
         assert (again.answer, again.solved, again.path) == (first.answer, first.solved, first.path)
 
     def test_gold_answers_are_kept_from_searches(self) -> None:
-        """The task holds no gold answers, and rows of its data are inputs and nothing else."""
+        """The task holds no gold answers, and rows of its data are inputs and the fields that it names."""
         task = self.task()
         assert not [name for name in dir(task) if "gold" in name.lower()]
         if task.data is not None:
             data = dataset.load(task)
             assert data.rows
-            assert set(type(data.rows[0]).__dataclass_fields__) == {"number", "input"}
+            assert set(type(data.rows[0]).__dataclass_fields__) == {"number", "input", "fields", "group"}
+            bound = task.for_row(data.rows[0].input, data.rows[0].fields)
+            assert set(bound.row) <= set(task.data.fields)
+            assert not [name for name in dir(bound) if "gold" in name.lower()]
 
     def _agent(self, backend: Backend) -> Agent:
         task = self.task()
