@@ -315,7 +315,7 @@ def test_wrong_words_are_refused_before_anything_is_run(hands: Path, tmp_path: P
     """Other settings for the same folder, a folder without an evaluation, no such data."""
     words = ["--backend", "helpers:Oracle", "--data", str(hands), "--out", str(tmp_path / "out"), "--quiet"]
     assert invoke(*words, "--limit", "2").exit_code == 0
-    other = invoke(*words, "--limit", "3")
+    other = invoke(*words, "--limit", "1")
     assert other.exit_code == 2
     assert "is another evaluation: its data.rows is [0, 1]" in other.output
     hands.write_text("\n".join(["1 1 4 6", *HANDS[1:]]) + "\n")

@@ -13,6 +13,7 @@ import pytest
 from treeagent import MissingExtraError, extras, registry
 
 LIBRARIES = {
+    "math": ("math_verify",),
     "local": ("accelerate", "gguf", "numpy", "safetensors", "tokenizers", "torch", "transformers"),
     "openai": ("httpx", "tenacity"),
     "plot": ("matplotlib",),

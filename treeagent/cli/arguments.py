@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -138,6 +139,17 @@ def pairs(words: Sequence[str] | None, option: str, *, texts: bool = False) -> d
     if faults:
         raise ConfigError("\n".join(faults))
     return values
+
+
+def row_fields(words: Sequence[str] | None) -> dict[str, Any] | None:
+    """The fields of a row: each value is JSON where it can be read so, else a text. None without any."""
+    fields: dict[str, Any] = {}
+    for name, value in pairs(words, "--row", texts=True).items():
+        try:
+            fields[name] = json.loads(value)
+        except ValueError:
+            fields[name] = argument(value)
+    return fields or None
 
 
 def reach_local_code(*names: str | None, allow_code: bool = False) -> None:

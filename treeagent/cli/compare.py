@@ -18,8 +18,9 @@ from .option_groups import OutputOptions, RunOptions, SearchOptions, TreeLimitOp
 
 if TYPE_CHECKING:
     from ..comparison.race import RaceResult
+    from ..runtime.result import Result
     from ..task import Task
-    from ..taskfile.dataset import Data
+    from ..taskfile.dataset import Data, DataRow
 
 
 @with_option_groups
@@ -113,9 +114,11 @@ def compare(
         return agent, recorder
 
     progress = session.view(quiet=output.quiet)
-    race = Race(
-        names, enter, data, lambda agent, text: session.run(agent, text, progress), progress.begin, repeat, warm
-    )
+
+    def search_row(agent: Agent, row: DataRow) -> Result:
+        return session.run(agent, row.input, progress, row=row.fields or None)
+
+    race = Race(names, enter, data, search_row, progress.begin, repeat, warm)
     with progress:
         progress.begin(f"opening {', '.join(specs)}")
         result = race.run()

@@ -20,7 +20,7 @@ from .option_groups import BackendOptions, LimitOptions, OutputOptions, RunOptio
 
 if TYPE_CHECKING:
     from ..evaluation.outcomes import Outcome
-    from ..evaluation.run import Evaluation
+    from ..evaluation.run import Evaluation, EvaluationRun
     from ..evaluation.summary import Summary
 
 
@@ -45,6 +45,10 @@ def evaluate(
     ] = None,
     start: Annotated[int, typer.Option(min=0, metavar="N", help="Skip the first N problems.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Take N problems.")] = None,
+    repeats: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Run every problem N times, with N seeds from --seed on: pass@k, maj@k."),
+    ] = 1,
     at_once: Annotated[int, typer.Option(min=1, metavar="N", help="Problems that run at one time.")] = 16,
     max_errors: Annotated[
         int, typer.Option(min=1, metavar="N", help="Start no further problem after N failures.")
@@ -72,11 +76,11 @@ def evaluate(
         arguments.check_writable(plot, "--plot")
 
     from ..evaluation.outcomes import read
-    from ..evaluation.run import FILE, JOURNALS, Evaluation, open_outcomes, recorded_backend, settings_of
+    from ..evaluation.run import FILE, JOURNALS, REPEATS, Evaluation, open_outcomes, recorded_backend, settings_of
     from ..evaluation.summary import compared, summary
     from ..runtime.agent import Agent
     from ..taskfile import dataset
-    from . import eval_report
+    from . import eval_report, repeats_report
     from .eval_progress import eval_progress
     from .metrics_text import backends
 
@@ -90,15 +94,28 @@ def evaluate(
         speculate=run.speculate, fsync=fsync,
     )  # fmt: skip
     agent.find_models()
-    settings = settings_of(agent, problems, seed=run.seed, budget=budget)
-    with _folder(out) as folder, closing(open_outcomes(folder, settings)) as store:
-        evaluation = Evaluation(agent, problems, store, folder / JOURNALS, at_once, max_errors)
-        quiet = output.quiet or not evaluation.open_rows
-        with eval_progress(len(problems.rows), list(store.known.values()), quiet=quiet) as on_outcome:
-            this_run = evaluation.execute(on_outcome)
-    numbers = {row.number for row in problems.rows}
-    outcomes = [outcome for number, outcome in sorted(store.known.items()) if number in numbers]
-    total = summary(outcomes, len(numbers))
+    evaluations: list[Evaluation] = []
+    runs: list[EvaluationRun] = []
+    with _folder(out) as folder:
+        for number in range(repeats):
+            seed = run.seed + number
+            one = agent if number == 0 else agent.with_seed(seed)
+            settings = settings_of(one, problems, seed=seed, budget=budget)
+            place = folder if number == 0 else folder / REPEATS / str(number + 1)
+            with closing(open_outcomes(place, settings, problems.digest_of)) as store:
+                evaluation = Evaluation(one, problems, store, place / JOURNALS, at_once, max_errors)
+                known, quiet = list(store.known.values()), output.quiet or not evaluation.open_rows
+                what = f"repeat {number + 1} of {repeats}: " if repeats > 1 else ""
+                with eval_progress(len(problems.rows), known, quiet=quiet, what=what) as on_outcome:
+                    this_run = evaluation.execute(on_outcome)
+            evaluations.append(evaluation)
+            runs.append(this_run)
+            if this_run.interrupted or evaluation.gave_up:
+                break
+    first = runs[0]
+    outcomes, store = evaluations[0].done_outcomes, evaluations[0].outcomes
+    total = summary(outcomes, len(problems.rows))
+    tries = repeats_report.figures(task, problems, evaluations) if len(evaluations) > 1 else []
     title = f"{task.name}, {search.search}, {agent.backend.name} {agent.backend.model or ''}".rstrip()
     comparison = None if others is None else compared(outcomes, others)
     if plot is not None:
@@ -108,19 +125,24 @@ def evaluate(
         report |= {
             "rows_without_gold": problems.ungraded,
             "at_once": at_once,
-            "seconds": this_run.seconds,
-            "engine": this_run.engine,
+            "seconds": first.seconds,
+            "engine": first.engine,
         }
+        if repeats > 1:
+            report |= repeats_report.to_json(evaluations, tries)
         report["against"] = None if comparison is None else {"folder": str(against), **asdict(comparison)}
         typer.echo(strict(report))
     else:
         titles = [f"{task.name}, {search.search}", *backends(store.settings)]
-        echo(eval_report.report("\n".join(titles), total, this_run.seconds, this_run.engine))
+        echo(eval_report.report("\n".join(titles), total, first.seconds, first.engine))
         if problems.ungraded:
             echo(f"{problems.ungraded:,} of {len(problems.rows):,} rows have no gold answer")
         if against is not None:
             echo(eval_report.against(comparison, str(out or "this run"), str(against)))
-    _exit(evaluation, outcomes, out, interrupted=this_run.interrupted)
+        if repeats > 1:
+            echo(repeats_report.report(evaluations, tries))
+    _exit(evaluations[-1], [each for one in evaluations for each in one.done_outcomes], out,
+          interrupted=runs[-1].interrupted)  # fmt: skip
 
 
 @contextmanager

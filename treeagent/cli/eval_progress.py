@@ -11,7 +11,9 @@ from ..evaluation.outcomes import Outcome
 
 
 @contextmanager
-def eval_progress(total: int, known: Sequence[Outcome], *, quiet: bool) -> Iterator[Callable[[Outcome], None]]:
+def eval_progress(
+    total: int, known: Sequence[Outcome], *, quiet: bool, what: str = ""
+) -> Iterator[Callable[[Outcome], None]]:
     """Show the progress of an evaluation of ``total`` problems; yields the function to call with each new outcome."""
     outcomes = {outcome.number: outcome for outcome in known}
     tokens, began = 0, time.monotonic()
@@ -27,7 +29,7 @@ def eval_progress(total: int, known: Sequence[Outcome], *, quiet: bool) -> Itera
         return f"{right} right" + (f", {failed} failed" if failed else "") + rate
 
     done = f", {finished()} of them done already" if outcomes else ""
-    title = f"evaluating {total} problems{done}"
+    title = f"{what}evaluating {total} problems{done}"
     with StepBoard(quiet=quiet).step(title, total, finished()) as step:
 
         def add(outcome: Outcome) -> None:

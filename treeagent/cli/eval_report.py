@@ -20,6 +20,7 @@ def report(title: str, summary: Summary, seconds: float | None, engine: Mapping[
     lines = [
         title,
         accuracy(summary),
+        *groups(summary),
         f"{tokens} tokens, {summary.calls:,} calls, dollars {dollars}"
         + ("" if seconds is None else f", {seconds:.1f} s this time"),
         f"a problem took {_seconds(summary.p50)} (median), {_seconds(summary.p99)} (99 %), others running beside it",
@@ -55,6 +56,16 @@ def accuracy(summary: Summary) -> str:
         verdict += f"{' graded' if summary.bounds is None else ''}; {rows} no gold answer"
     missing = f"; {summary.unanswered} without any answer" if summary.unanswered else ""
     return f"{verdict}{missing} ({done})"
+
+
+def groups(summary: Summary) -> list[str]:
+    """The accuracy of each group with its interval, in columns."""
+    width = max(map(len, summary.groups), default=0)
+    return [
+        f"  {name:<{width}}  {part.value:6.1%} [{part.low:.1%} - {part.high:.1%}], {part.part} of {part.whole}"
+        for name, part in summary.groups.items()
+        if part.value is not None
+    ]
 
 
 def ranked(summary: Summary) -> list[str]:

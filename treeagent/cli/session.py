@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -34,9 +34,17 @@ def view(*, quiet: bool, live: bool = False) -> Progress:
     return view_for(Console(stderr=True), say, quiet=quiet, live=live)
 
 
-def run(agent: Agent, text: str, view: Progress, *, journal: Path | None = None, resume: bool = False) -> Result:
+def run(
+    agent: Agent,
+    text: str,
+    view: Progress,
+    *,
+    journal: Path | None = None,
+    resume: bool = False,
+    row: Mapping[str, Any] | None = None,
+) -> Result:
     """Run one search, which a stop signal ends with the best attempt. Raises what :meth:`Agent.asolve` raises."""
-    search = agent.run(text, journal=journal, on_event=view.event, resume=resume)
+    search = agent.run(text, journal=journal, on_event=view.event, resume=resume, row=row)
 
     async def solve() -> Result:
         with _stop_on_signal(search, view):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,13 @@ def solve(
     search: SearchOptions,
     backend: BackendOptions,
     input: arguments.Inputs = None,
+    row: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--row", metavar="NAME=VALUE",
+            help="A field of the input's data row, for a task that reads it (data.fields); JSON, or a text.",
+        ),
+    ] = None,
     run: RunOptions,
     limits: LimitOptions,
     journal: Annotated[
@@ -39,13 +46,14 @@ def solve(
     fsync: arguments.Fsync = False,
     output: OutputOptions,
     live: arguments.Live = False,
-) -> None:
+) -> None:  # fmt: skip
     """Search for a solution of one or more inputs of a task.
 
     Ctrl-C, SIGTERM or SIGHUP stops the search and prints the best attempt. A second one ends the program at once.
     """
     budget, options, variables = limits.budget(), run.option_values(), run.task_variables()
     arguments.reach_local_code(search.search, backend.backend, search.evaluator, allow_code=run.allow_code)
+    fields = arguments.row_fields(row)
 
     from ..runtime.agent import Agent
     from .session import view
@@ -63,7 +71,8 @@ def solve(
         )  # fmt: skip
     code = SOLVED
     for text, path in zip(inputs, journals, strict=True):
-        code = max(code, _search_and_print(agent, text, progress, journal=path, as_json=output.as_json))
+        how = {"journal": path, "row": fields}
+        code = max(code, _search_and_print(agent, text, progress, how, as_json=output.as_json))
         if code == INTERRUPTED:
             break
     raise typer.Exit(code)
@@ -96,7 +105,8 @@ def resume(
     with progress:
         progress.begin(f"loading the backend of {run}")
         agent, text = Agent.from_journal(run, trusted=trusted, budget=budget, allow_code=allow_code, fsync=fsync)
-    raise typer.Exit(_search_and_print(agent, text, progress, journal=run, resume=True, as_json=output.as_json))
+    how = {"journal": run, "resume": True}
+    raise typer.Exit(_search_and_print(agent, text, progress, how, as_json=output.as_json))
 
 
 def _journal_paths(journal: Path | None, count: int) -> list[Path | None]:
@@ -112,16 +122,16 @@ def _journal_paths(journal: Path | None, count: int) -> list[Path | None]:
     return list(paths)
 
 
-def _search_and_print(
-    agent: Agent, text: str, progress: Progress, *, journal: Path | None, resume: bool = False, as_json: bool
-) -> int:
-    """Run one search, print its result, and return its exit code."""
+def _search_and_print(agent: Agent, text: str, progress: Progress, how: dict[str, Any], *, as_json: bool) -> int:
+    """Run one search, print its result, and return its exit code; ``how`` is for :func:`.session.run`."""
     from .session import run
+
+    journal = how["journal"]
 
     try:
         with progress:
             progress.begin(f"searching {agent.task.name} {text}")
-            result = run(agent, text, progress, journal=journal, resume=resume)
+            result = run(agent, text, progress, **how)
     except TreeagentError as error:
         if error.result is not None:
             _print(agent, error.result, as_json=as_json)

@@ -67,8 +67,8 @@ class Race:
     enter: Callable[[str], Entry]
     """Opens a backend by its name without loading it; called once for every fresh instance."""
     data: Data
-    search: Callable[[Agent, str], Result]
-    """Runs one search on one input; a result that ended ``interrupted`` ends the race."""
+    search: Callable[[Agent, DataRow], Result]
+    """Runs one search on one row's input; a result that ended ``interrupted`` ends the race."""
     announce: Callable[[str], None]
     """Called with the name of each stage when it begins."""
     repeat: int = 1
@@ -129,7 +129,7 @@ class Race:
         repeat = ("" if self.repeat == 1 else f"repeat {number} of {self.repeat}, ") if number else "untimed, "
         for place, row in enumerate(self.data.rows, 1):
             self.announce(f"{repeat}{name}: {row.input} ({place} of {len(self.data.rows)})")
-            result = self.search(agent, row.input)
+            result = self.search(agent, row)
             if result.ended == "interrupted":
                 raise KeyboardInterrupt
             records.append((result, recorder.take()))

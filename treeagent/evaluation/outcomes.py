@@ -1,14 +1,15 @@
 """The file of an evaluation: one JSON line for the outcome of each problem, written when the problem ends.
 
-The first line has the settings; only an evaluation with equal settings continues the file. A torn last line is cut
-off. A failed problem has a line with its error and is retried when the evaluation continues.
+The first line has the settings; only an evaluation with equal settings continues the file. It may have more problems
+than before: a line ``grown`` has their numbers then. A torn last line is cut off. A failed problem has a line with its
+error and is retried when the evaluation continues.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -64,10 +65,16 @@ class Outcome:
     """Those that were not asked for."""
     early_tokens: int | None = None
     """What these are known to have cost, at least."""
+    gold: str | None = None
+    """The gold answer; None where there is none, and in files of before, as the next two."""
+    reply: str | None = None
+    """The model's text that the answer was read from; None where a template spells the answer."""
+    group: str | None = None
+    """The group that the problem is counted in."""
 
     @classmethod
     def of(cls, number: int, result: Result, right: bool | None, values: Sequence[tuple[float, bool]]) -> Outcome:
-        """From a finished search."""
+        """From a finished search; :meth:`recorded` adds what else is known of the row."""
         usage, counts, early = result.usage, result.counts, result.speculated
         guesses = () if early is None else (
             sum(early.hits.values()), sum(early.misses.values()), early.tokens_at_least
@@ -78,6 +85,10 @@ class Outcome:
             counts.illegal, counts.judged, counts.judgements_unparsed, tuple(values), counts.duplicates,
             counts.truncated, counts.empty, counts.refused, counts.missing, *guesses,
         )  # fmt: skip
+
+    def recorded(self, gold: str | None, group: str | None, reply: str | None = None) -> Outcome:
+        """With the gold answer and the group of the row, and the text that the answer was read from."""
+        return replace(self, gold=gold, group=group, reply=reply)
 
     @property
     def tokens(self) -> int | None:
@@ -91,9 +102,15 @@ _ADAPTER = TypeAdapter(Outcome)
 class Outcomes:
     """The file of outcomes, open for appending, and the outcomes in it."""
 
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        """Begin a file, or continue one with equal ``settings``. Raises JournalError."""
-        self.path = path
+    def __init__(
+        self, path: Path, settings: dict[str, Any], digest_of: Callable[[Collection[int]], str] | None = None
+    ) -> None:
+        """Begin a file, or continue one with equal ``settings``.
+
+        The evaluation may have more rows than before: ``digest_of`` gives the digest of those that it had. Raises
+        JournalError.
+        """
+        self.path, self._digest_of = path, digest_of
         self.known: dict[int, Outcome] = {}
         self.settings = settings
         """Those of the first line."""
@@ -116,9 +133,24 @@ class Outcomes:
             jsonl.append(self._file, header)
             return
         self.settings, self.known, end = read(self.path)
-        _check_settings(self.path, self.settings, json.loads(json.dumps(header["settings"])))
+        settings = json.loads(json.dumps(header["settings"]))
+        grown = self._has_grown(self.settings.get("data"), settings.get("data"))
+        if grown:
+            self.settings["data"] = settings["data"]
+        _check_settings(self.path, self.settings, settings)
         self._file.truncate(end)
         self._file.seek(end)
+        if grown:
+            jsonl.append(self._file, {"type": "grown", "data": settings["data"]})
+
+    def _has_grown(self, before: Any, now: Any) -> bool:
+        """Whether the rows of before are some of those of now, and the same."""
+        if self._digest_of is None or not (isinstance(before, dict) and isinstance(now, dict)):
+            return False
+        rows, more = before.get("rows"), now.get("rows")
+        if not (isinstance(rows, list) and isinstance(more, list) and rows and set(rows) < set(more)):
+            return False
+        return self._digest_of(set(rows)) == before.get("digest")
 
     @property
     def done(self) -> set[int]:
@@ -153,6 +185,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[int, Outcome], int]:
         raise JournalError(f"{path}:1: not a treeagent evaluation of format {FORMAT} (its first line says otherwise)")
     known: dict[int, Outcome] = {}
     for line, (record, end) in enumerate(lines, 2):  # noqa: B007  the last end is returned
+        if record.get("type") == "grown" and isinstance(record.get("data"), dict):
+            header["settings"]["data"] = record["data"]
+            continue
         outcome = _outcome(record, f"{path}:{line}")
         known[outcome.number] = outcome
     settings: dict[str, Any] = header["settings"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from ..runtime import factory, journal
 from ..runtime.agent import Agent
 from ..runtime.budget import Budget
 from ..runtime.result import Result
+from ..runtime.run import Run
 from ..stop_signals import STOP_SIGNALS
 from ..taskfile.dataset import Data, DataRow
 from .outcomes import Outcome, Outcomes, read, torn_at_once
@@ -24,6 +26,8 @@ T = TypeVar("T")
 
 FILE = "outcomes.jsonl"
 """File of the outcomes in the folder of an evaluation."""
+REPEATS = "repeats"
+"""Folder of the further repeats, each an evaluation in a folder of its number."""
 JOURNALS = "journals"
 """Folder of the problems' journals beside it."""
 
@@ -94,6 +98,12 @@ class Evaluation:
         return [row for row in self.data.rows if row.number not in done]
 
     @property
+    def done_outcomes(self) -> list[Outcome]:
+        """The outcomes of the problems, failures included, in their order."""
+        numbers = {row.number for row in self.data.rows}
+        return [outcome for number, outcome in sorted(self.outcomes.known.items()) if number in numbers]
+
+    @property
     def gave_up(self) -> bool:
         """Whether problems were left out because too many had failed."""
         return self.failed >= self.max_errors
@@ -115,15 +125,18 @@ class Evaluation:
             on_outcome(outcome)
 
     async def _solve(self, row: DataRow) -> Outcome:
-        path = self.journals / f"{row.number:06}.jsonl"
+        path, gold = self.journals / f"{row.number:06}.jsonl", self.data.gold.text(row)
         try:
-            run = await self._within(lambda: self.agent.run(row.input, journal=path, resume=_can_resume(path)))
+            run = await self._within(lambda: self._begin(row, path))
             result = await run.result()
             right = await self._within(self._verdict, row, result)
-            values = await self._within(known_values, self.agent, result)
+            values = await self._within(known_values, self.agent, result, row.fields)
         except TreeagentError as error:  # what concerns the disk also fails where the outcome is written
-            return Outcome(row.number, row.input, error=str(error))
-        return Outcome.of(row.number, result, right, values)
+            return Outcome(row.number, row.input, error=str(error)).recorded(gold, row.group)
+        return Outcome.of(row.number, result, right, values).recorded(gold, row.group, raw_reply(result, path))
+
+    def _begin(self, row: DataRow, path: Path) -> Run:
+        return self.agent.run(row.input, journal=path, resume=_can_resume(path), row=row.fields or None)
 
     async def _within(self, function: Callable[..., T], *arguments: Any) -> T:
         """What the task's own code returns, in a thread; within the limit of seconds where the search has one.
@@ -173,15 +186,41 @@ def recorded_backend(folder: Path | None) -> str | None:
     return name if name in factory.default_backends() else None
 
 
-def open_outcomes(folder: Path, settings: dict[str, Any]) -> Outcomes:
-    """Begin or continue the evaluation in a folder. Raises JournalError where it belongs to another one."""
+def raw_reply(result: Result, path: Path) -> str | None:
+    """The text that the answer was read from: an attempt, or the completion of ``answer`` in the journal at ``path``.
+
+    None without an answer, and where a template spells it.
+    """
+    thought = result.thought
+    if thought is None or result.answer is None:
+        return None
+    with suppress(JournalError):  # a journal that was removed meanwhile has no more than the outcome
+        for event in reversed(journal.read(path)):
+            if event.type == "completion" and event.data["id"] == thought.request and event.data["role"] in ATTEMPTS:
+                return thought.text
+            if event.type == "completion" and event.data["role"] == "answer" and event.data["thought"] == thought.id:
+                return next((each["text"] for each in event.data["completions"]), None)
+    return None
+
+
+ATTEMPTS = ("io", "cot")
+"""Roles whose completion is a whole attempt."""
+
+
+def open_outcomes(
+    folder: Path, settings: dict[str, Any], digest_of: Callable[[Collection[int]], str] | None = None
+) -> Outcomes:
+    """Begin or continue the evaluation in a folder, also with more rows where ``digest_of`` a part of them is given.
+
+    Raises JournalError where it belongs to another one.
+    """
     journals = folder / JOURNALS
     if not (folder / FILE).exists() and journals.is_dir() and any(journals.iterdir()):
         raise JournalError(
             f"{journals} holds journals, but {folder / FILE} is missing: they may be of another evaluation. Give "
             "another folder with --out, or remove this one."
         )
-    return Outcomes(folder / FILE, settings)
+    return Outcomes(folder / FILE, settings, digest_of)
 
 
 def _can_resume(path: Path) -> bool:
@@ -195,13 +234,15 @@ def _can_resume(path: Path) -> bool:
     return False
 
 
-def known_values(agent: Agent, result: Result) -> list[tuple[float, bool]]:
+def known_values(agent: Agent, result: Result, row: Mapping[str, Any] | None = None) -> list[tuple[float, bool]]:
     """Value and truth (on the way to a solution) of every judged thought whose truth the task knows.
 
     Raises PluginError.
     """
-    task, tree = agent.task, result.tree
-    inside = PluginBoundary("task", task.name, at_input(result.input), passing=[ValueError])
+    tree = result.tree
+    inside = PluginBoundary("task", agent.task.name, at_input(result.input), passing=[ValueError])
+    with inside:
+        task = agent.task.for_row(result.input, row or None)
     values: list[tuple[float, bool]] = []
     for thought in tree:
         if thought.value is None or thought.parent is None:

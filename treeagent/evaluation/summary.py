@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,10 +54,14 @@ class Summary:
     judged: int
     judgements_unparsed: int
     ranking: Ranking
+    groups: dict[str, Share]
+    """The accuracy of each group, where the task groups its rows; problems without a group are in none."""
 
     def to_json(self) -> dict[str, Any]:
         """Part of the object that ``treeagent eval --json`` prints."""
-        return {**asdict(self), "accuracy": {**asdict(self.accuracy), "value": self.accuracy.value}}
+        groups = {name: {**asdict(part), "value": part.value} for name, part in self.groups.items()}
+        accuracy = {**asdict(self.accuracy), "value": self.accuracy.value}
+        return {**asdict(self), "accuracy": accuracy, "groups": groups}
 
 
 def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
@@ -96,7 +100,17 @@ def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
         judged=sum(outcome.judged for outcome in fine),
         judgements_unparsed=sum(outcome.judgements_unparsed for outcome in fine),
         ranking=ranking([outcome.values for outcome in fine]),
+        groups=_groups(known),
     )
+
+
+def _groups(known: Sequence[Outcome]) -> dict[str, Share]:
+    """By name; the verdicts of each group."""
+    verdicts: dict[str, list[bool]] = {}
+    for outcome in known:
+        if outcome.group is not None:
+            verdicts.setdefault(outcome.group, []).append(bool(outcome.right))
+    return {name: share(sum(verdicts[name]), len(verdicts[name])) for name in sorted(verdicts)}
 
 
 def compared(first: Iterable[Outcome], second: Iterable[Outcome]) -> Paired | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +121,18 @@ class Agent:
             factory.check_capabilities(
                 used, frozenset({"beams"}), f"sampling.{beams[0]}.num_beams of the task {self.task.name!r}"
             )
+        self._row: Mapping[str, Any] | None = None
+        """The row of a journalled run."""
         self._setup = Setup(
             self.task, self.search, self.evaluator, self.backend, self.judging, seed, self.budget, legality,
             self.settings, fsync, early,
         )  # fmt: skip
+
+    def with_seed(self, seed: int) -> Agent:
+        """An agent that differs in its seed alone; the two share their backends."""
+        copied = copy.copy(self)
+        copied.seed, copied._setup = seed, replace(self._setup, seed=seed)
+        return copied
 
     def find_models(self) -> None:
         """Load a backend where only loading shows what runs, so that :attr:`settings` name it. Raises BackendError."""
@@ -153,12 +163,19 @@ class Agent:
             return asyncio.run(self.asolve(input, **how))
         raise TreeagentError("an event loop is running here: use 'await agent.asolve(...)' instead of agent.solve(...)")
 
-    async def asolve(self, input: str, *, journal: str | Path | None = None, on_event: Handler | None = None) -> Result:
-        """Solve one input.
+    async def asolve(
+        self,
+        input: str,
+        *,
+        journal: str | Path | None = None,
+        on_event: Handler | None = None,
+        row: Mapping[str, Any] | None = None,
+    ) -> Result:
+        """Solve one input; ``row`` has the fields of its data row that the task names (``data.fields``).
 
         Raises InputError, or any other TreeagentError, whose ``result`` is the best attempt so far.
         """
-        return await self.run(input, journal=journal, on_event=on_event).result()
+        return await self.run(input, journal=journal, on_event=on_event, row=row).result()
 
     async def stream(self, input: str, *, journal: str | Path | None = None) -> AsyncIterator[Event | Result]:
         """Yields events as they happen, then the Result. Closing the generator early stops the search."""
@@ -175,10 +192,17 @@ class Agent:
             await asyncio.gather(ending, return_exceptions=True)
 
     def run(
-        self, input: str, *, journal: str | Path | None = None, on_event: Handler | None = None, resume: bool = False
+        self,
+        input: str,
+        *,
+        journal: str | Path | None = None,
+        on_event: Handler | None = None,
+        resume: bool = False,
+        row: Mapping[str, Any] | None = None,
     ) -> Run:
         """A run that has not begun, for applications that call :meth:`Run.stop`. Raises InputError or JournalError."""
-        return Run(self._setup, input, None if journal is None else Path(journal), on_event, resume=resume)
+        path, row = None if journal is None else Path(journal), self._row if row is None else row
+        return Run(self._setup, input, path, on_event, resume=resume, row=row)
 
     @classmethod
     def from_journal(
@@ -208,4 +232,5 @@ class Agent:
                 f"the journal was written with version {version} of task {agent.task.name!r}, "
                 f"which is now at version {agent.settings['task_version']}"
             )
+        agent._row = run.row or None
         return agent, run.input

@@ -52,6 +52,7 @@ class RunLine(Form):
     seed: int = 0
     budget: dict[str, Any] = {}
     settings: dict[str, Any] = {}
+    row: dict[str, Any] = {}
 
 
 class ResumedLine(Form):

@@ -79,3 +79,5 @@ class RecordedRun(Form):
     seed: int
     budget: RecordedLimits
     settings: RunSettings
+    row: dict[str, Any] = Field(default_factory=dict)
+    """The fields of the input's data row."""

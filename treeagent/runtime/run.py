@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,12 +38,15 @@ class Run:
     """One search on one input."""
 
     def __init__(
-        self, setup: Setup, input: str, journal: Path | None, on_event: Handler | None, *, resume: bool
-    ) -> None:
-        self._setup, self._on_event = setup, on_event
+        self, setup: Setup, input: str, journal: Path | None, on_event: Handler | None, *, resume: bool,
+        row: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """``row`` has the fields of the input's data row that the task names (:meth:`treeagent.Task.for_row`)."""
         input = argument(input)
         with PluginBoundary("task", setup.task.name, at_input(input)):
             self.input = setup.task.read_input(input)
+            setup = replace(setup, task=setup.task.for_row(self.input, row))
+        self._setup, self._on_event = setup, on_event
         self._ledger = Ledger(setup.budget, setup.backend.price, setup.judging.price)
         self._journal = None if journal is None else Journal(journal, resume=resume, fsync=setup.fsync)
         self._resumed = resume
@@ -246,13 +249,15 @@ class Run:
 
     def _header(self) -> Event:
         setup = self._setup
-        data = {
+        data: dict[str, Any] = {
             "format": FORMAT,
             "input": self.input,
             "seed": setup.seed,
             "budget": asdict(setup.budget),
             "settings": setup.settings,
         }
+        if setup.task.row:
+            data["row"] = dict(setup.task.row)
         return Event("run", data)
 
     def _emit(self, event: Event) -> None:
