@@ -89,12 +89,3 @@ def tabulated() -> Iterator[None]:
 
     with tabulated():
         yield
-
-
-@pytest.fixture(autouse=True)
-def _requests_of_the_search_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``speculate="auto"`` is 0, so that tests can count requests; the files ``test_early*`` have it as it is."""
-    if not request.path.name.startswith("test_early"):
-        from treeagent.runtime import setup
-
-        monkeypatch.setattr(setup, "AUTOMATIC", 0)

@@ -232,7 +232,6 @@ def blocked(tmp_path: Path, at: int) -> tuple[subprocess.Popen[str], Path, int]:
     journal, gate = tmp_path / "run.jsonl", tmp_path / "gate"
     os.mkfifo(gate)
     options = ["--set", f"backend.gate={gate}", "--set", f"backend.at={at}", "--set", f"backend.log={tmp_path / 'log'}"]
-    options += ["--speculate", "0"]  # the log counts requests
     process = spawn("solve", *ORACLE, *options, "--json", "--journal", str(journal))
     end = write_end(gate, process)  # returns once the request has opened the other end
     gate.unlink()  # a resumed run finds no gate

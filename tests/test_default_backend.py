@@ -99,7 +99,7 @@ def test_a_refusal_by_the_files_reads_no_weights(folders: dict[str, str], monkey
         read.append(how)
         return whole(*how)
 
-    monkeypatch.setattr("treeagent.backends.local.base.load_model", counted)
+    monkeypatch.setattr(loader, "load_model", counted)
     factory.open_backend(None, folders["bloom"], {"device": DEVICE}).load()
     assert len(read) == 1
 

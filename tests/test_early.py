@@ -121,18 +121,17 @@ def test_no_limit_of_tokens_is_passed_because_of_a_guess(
 def test_a_limit_of_tokens_or_a_price_switches_guesses_off_unless_they_are_asked_for() -> None:
     """``auto`` is for backends whose answers are keyed and free."""
 
-    def speculated(speculate: Any = "auto", price: Any = None, **limits: Any) -> bool:
+    def speculated(speculate: Any = 0, price: Any = None, **limits: Any) -> bool:
         backend = KeyedBackend([[1, 2], [3, 4]], None, price=price)
         return run(backend, DFS(), budget=Budget(**limits), speculate=speculate)[2].speculated is not None
 
-    assert speculated()
-    assert speculated(calls=9, nodes=9, seconds=60)
-    assert not speculated(tokens=1500)
-    assert not speculated(price=(0.1, 0.1))
-    assert not speculated(price=(0.1, 0.1), dollars=99.0)
+    assert speculated("auto", calls=9, nodes=9, seconds=60)
+    assert not speculated("auto", tokens=1500)
+    assert not speculated("auto", price=(0.1, 0.1))
+    assert not speculated("auto", price=(0.1, 0.1), dollars=99.0)
     assert speculated(4, tokens=1500)
     assert speculated("4", (0.1, 0.1))
-    assert not speculated(0)
+    assert not speculated()
 
 
 def test_a_twin_that_asks_under_another_key_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -338,7 +338,7 @@ def test_a_killed_evaluation_goes_on_without_repeating_or_losing_a_problem(hands
     os.mkfifo(gate)
     words = [
         "eval", "--task", "game24", "--backend", "helpers:Oracle", "--data", str(hands), "--out", str(out),
-        "--at-once", "1", "--quiet", "--set", f"backend.log={log}", "--speculate", "0",
+        "--at-once", "1", "--quiet", "--set", f"backend.log={log}",
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     stopping = ["--set", f"backend.gate={gate}", "--set", "backend.at=150"]

@@ -108,7 +108,7 @@ def journalled(path: Path) -> set[str]:
 
 def resumed(path: Path, search: Search, evaluator: Any, **more: Any) -> tuple[Result, TreeBackend]:
     backend = TreeBackend(TREE, order=more.pop("order", None))
-    agent = Agent(task(), search, backend=backend, evaluator=evaluator, speculate=0, **more)
+    agent = Agent(task(), search, backend=backend, evaluator=evaluator, **more)
     return asyncio.run(agent.run("r", journal=path, resume=True).result()), backend
 
 
@@ -162,7 +162,7 @@ def test_a_journal_cut_at_any_byte_can_be_resumed(tmp_path: Path) -> None:
             continue
         path.write_bytes(content[:cut])
         backend = TreeBackend(tree)
-        run = Agent(task(), BFS(b=1), backend=backend, speculate=0).run("r", journal=path, resume=True)
+        run = Agent(task(), BFS(b=1), backend=backend).run("r", journal=path, resume=True)
         assert essence(asyncio.run(run.result())) == essence(whole)
         assert not before & {request.id for request in backend.requests}
         assert all(json.loads(line) for line in path.read_bytes().split(b"\n") if line)
@@ -384,7 +384,7 @@ def test_a_journal_that_is_not_there_cannot_be_resumed(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk's refusal ends the run with JournalError; closing the file afterwards raises nothing more."""
     path = tmp_path / "run.jsonl"
-    agent = Agent(*_parts(), backend=TreeBackend(TREE), speculate=0)
+    agent = Agent(*_parts(), backend=TreeBackend(TREE))
     run = agent.run("r", journal=path)
     assert run._journal is not None
     file = run._journal._file
@@ -447,7 +447,7 @@ def _parts() -> tuple[Any, Any]:
 def test_a_wrong_input_leaves_no_journal_behind(tmp_path: Path) -> None:
     """What is refused before it begins writes nothing."""
     path = tmp_path / "run.jsonl"
-    agent = Agent(*_parts(), backend=TreeBackend(TREE), speculate=0)
+    agent = Agent(*_parts(), backend=TreeBackend(TREE))
     with pytest.raises(Exception, match="name of the root"):
         agent.run("17", journal=path)
     assert not path.exists()

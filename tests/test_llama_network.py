@@ -42,7 +42,7 @@ def engine_logits(model):
         node, _ = forest.match_prefix([])
         tokens = [(7 * i + 3) % weights.vocabulary for i in range(40)]
         span = Segment(tokens, slots, slots[:0], node, wanted=range(40))
-        return weights.decoder(make_forward_batch([span], weights.dtype, CPU), pool)
+        return weights.decoder(make_forward_batch([span], weights.dtype, CPU, in_place=weights.in_place), pool)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "int8", "int8+float32"])

@@ -180,7 +180,7 @@ def test_the_policy_stops_a_script_that_were_to_get_in(browser: Browser, solved:
 def test_the_search_can_be_stepped_through(browser: Browser, solved: Path, tmp_path: Path) -> None:
     """At the first event there is the input alone; each event adds what it tells, and values come when judged."""
     shown(browser, tmp_path, solved)
-    events = read(solved)[1:]
+    events = [event for event in read(solved)[1:] if event.type != "early"]
     first = next(place for place, event in enumerate(events) if event.type == "thought")
     browser.run("treeagent.go(0)")
     assert browser.run("treeagent.shown()") == [1]
@@ -223,7 +223,7 @@ def test_the_time_line_leads_to_a_moment(browser: Browser, solved: Path, tmp_pat
         "(() => { const box = document.querySelector('#times canvas').getBoundingClientRect();"
         " return [box.left, box.right, box.top + 9]; })()"
     )
-    last = len(read(solved)) - 1
+    last = sum(event.type != "early" for event in read(solved)) - 1
     browser.click(box[0] + 3, box[2])
     assert int(browser.run("document.getElementById('step').value")) < last / 2
     browser.click(box[1] - 1, box[2])

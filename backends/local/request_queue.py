@@ -94,7 +94,7 @@ def when_quiet(loop: asyncio.AbstractEventLoop, waiting: Sized, then: Callable[[
     turn(0, 0)
 
 
-class EarlyRequests(Generic[RequestType]):
+class EarlyQueue(Generic[RequestType]):
     """Pending requests that were sent early, by their ids; may be used from any thread."""
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ class RequestQueue(Generic[RequestType]):
         """``submit`` takes requests over, in the loop's thread, and must not block."""
         self._submit = submit
         self._waiting: dict[asyncio.AbstractEventLoop, list[PendingRequest[RequestType]]] = {}
-        self.early: EarlyRequests[RequestType] = EarlyRequests()
+        self.early: EarlyQueue[RequestType] = EarlyQueue()
 
     async def ask(self, request: RequestType, on_text: OnText | None = None) -> Any:
         """The reply to a request; a cancelled caller's request is dropped without effect on any other."""

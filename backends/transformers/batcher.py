@@ -16,7 +16,7 @@ from treeagent.errors import BackendError, TreeagentError
 from treeagent.reply import OnText
 
 from ..local import model_thread
-from ..local.request_queue import EarlyRequests, PendingRequest, RequestType, when_quiet
+from ..local.request_queue import EarlyQueue, PendingRequest, RequestType, when_quiet
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +43,7 @@ class Batcher(Generic[RequestType]):
         who: str,
     ) -> None:
         self._run, self._choose = run, choose
-        self.early: EarlyRequests[RequestType] = EarlyRequests()
+        self.early: EarlyQueue[RequestType] = EarlyQueue()
         self._who = who
         self._queues: dict[asyncio.AbstractEventLoop, _LoopQueue[RequestType]] = {}
 

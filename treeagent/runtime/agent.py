@@ -45,7 +45,7 @@ class Agent:
         legality: False keeps illegal thoughts, to measure the effect of the filter.
         allow_code: permit code outside the registry that the task or its file names.
         speculate: how many requests may run before the search asks for them, because it probably will; the result is
-            the same. 0: none; ``auto``: some on a local backend without limits of tokens.
+            the same. 0: none; ``auto``: some, on a local backend without limits of tokens.
         fsync: wait until each line of a journal is on the disk, so that a power cut loses none.
 
     Raises ConfigError, UnknownNameError or CapabilityError at once; asks no server anything. A capability that a server
@@ -67,7 +67,7 @@ class Agent:
         budget: Budget | None = None,
         legality: bool = True,
         allow_code: bool = False,
-        speculate: int | str = "auto",
+        speculate: int | str = 0,
         fsync: bool = False,
     ) -> None:
         options = dict(options or {})
@@ -104,7 +104,7 @@ class Agent:
             else evaluator_model,
             "legality": legality,
             **({"sampling": changes} if changes else {}),
-            **({} if early is None else {"speculate": early}),
+            **({} if early == 0 else {"speculate": "auto" if early is None else early}),
         }
         inner = [("task", self.task.name, self.task)]
         with PluginBoundary("search", self.settings["search"]["name"], "its check of the task", inner=inner):

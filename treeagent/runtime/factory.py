@@ -70,7 +70,7 @@ def agent_arguments(
         "seed": run.seed,
         "budget": Budget(**run.budget.model_dump()),
         "legality": settings.legality,
-        "speculate": "auto" if settings.speculate is None else settings.speculate,
+        "speculate": settings.speculate,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -58,7 +58,7 @@ class RunSettings(Form):
     evaluator_model: BackendSettings | str | None = None
     sampling: dict[str, dict[str, Any]] = Field(default_factory=dict)
     legality: bool
-    speculate: Whole | None = None
+    speculate: Whole | Literal["auto"] = 0
 
 
 class RecordedLimits(Form):

@@ -225,10 +225,8 @@ class TreeBackend(Backend):
 def solve(backend: Backend, search: Any, evaluator: Any = "value", **more: Any) -> Result:
     """The result of one search for the task's first example, here the tree's root.
 
-    ``more`` are arguments of :class:`Agent` and of :meth:`Agent.solve`; nothing is asked early unless they say so, so
-    that the backend's ``requests`` are those of the search.
+    ``more`` are arguments of :class:`Agent` and of :meth:`Agent.solve`.
     """
-    more.setdefault("speculate", 0)
     how = {key: more.pop(key) for key in ("journal", "on_event") if key in more}
     used = more.pop("task", None) or _plain_task()
     return Agent(used, search, backend=backend, evaluator=evaluator, **more).solve(used.examples[0], **how)

@@ -52,10 +52,11 @@ class Admission:
         for job in [job for job in self.live if not job.open]:
             self.early.count_waste(job)
             self.remove(job, keep=False)
-        if any(not job.open for job in self.waiting):
-            for job in [job for job in self.waiting if not job.open]:
-                self.release(job, keep=False)
-            self.waiting = deque(job for job in self.waiting if job.open)
+        if closed := [job for job in self.waiting if not job.open]:
+            self.waiting = deque(job for job in self.waiting if job.open)  # first, as a release may break
+            for job in closed:
+                if job.branches:
+                    self.release(job, keep=False)
         if self.early.busy:
             for job in self.early.take_closed():
                 self.release(job, keep=False)
