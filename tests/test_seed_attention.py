@@ -16,7 +16,7 @@ from torch import nn
 
 from treeagent.backends.local import model_thread as worker
 from treeagent.backends.models.loader import load_model
-from treeagent.backends.native import library
+from treeagent.backends.seed.kernels import library
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.executor import (
     forward_batch as forest,

@@ -10,7 +10,7 @@ import torch
 from seed_tools import FAMILIES, MIX, Naive, ask, clean, fixed_costs, save_model, told
 
 from treeagent.backends.models.loader import load_model
-from treeagent.backends.native import library
+from treeagent.backends.seed.kernels import library
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.executor.forward_batch import make_forward_batch
 from treeagent.backends.seed.executor.segment import Segment

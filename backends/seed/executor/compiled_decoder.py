@@ -1,4 +1,4 @@
-"""A decoder of the Llama family in one call of a kernel per layer (:mod:`treeagent.backends.native`).
+"""A decoder of the Llama family in one call of a kernel per layer (:mod:`treeagent.backends.seed.kernels`).
 
 Products, norms and activations of a layer follow one another in one parallel region, and attention reads keys and
 values in place, for the tokens of any chain or tree. A row's numbers do not depend on the rows beside it, in float32
@@ -15,8 +15,8 @@ from torch import nn
 
 from ...models.int8 import Int8Linear
 from ...models.int8_network import SILU, FromFloat64, RowNorm, ToFloat64
-from ...native import library
-from ...native.structures import CLayer, CPass, PackedLinear
+from ..kernels import library
+from ..kernels.structures import CLayer, CPass, PackedLinear
 from ..kv_cache.pool import SlotPool
 from .forward_batch import ForwardBatch
 from .llama import LlamaDecoder, Rotation
