@@ -20,6 +20,7 @@ must be drafted to find out whether drafting pays.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from operator import mul
 
@@ -37,6 +38,8 @@ TAIL = 256
 read a prompt."""
 CANDIDATES = 2
 """Distinct followers looked for in the shared contexts, longest first; looking for more predicts no better."""
+PREFIXES = 1 << 17
+"""Prefixes of texts that are remembered (1 MB); where one has displaced another, what follows that one counts twice."""
 SMOOTHING = 0.8
 """Pseudo-counts for and against in a log-odds."""
 LOUDEST = 4.0
@@ -82,8 +85,8 @@ class NgramDrafter(BestFirstDrafter):
         self.contexts = contexts
         self._new: dict[str, Followers] = {}
         self._old: dict[str, Followers] = {}
-        self._new_prefixes: set[int] = set()
-        self._old_prefixes: set[int] = set()
+        self._prefixes = array("q", bytes(8 * PREFIXES))
+        """The latest prefix with each remainder of its hash."""
         self._greedy, self._sampled = NgramMixture(), NgramMixture()
         self._evidence: dict[SequenceState, _SequenceEvidence] = {}
 
@@ -129,8 +132,9 @@ class NgramDrafter(BestFirstDrafter):
 
     def close(self) -> None:
         """Drop all evidence."""
-        for held in (self._new, self._old, self._new_prefixes, self._old_prefixes, self._evidence):
+        for held in (self._new, self._old, self._evidence):
             held.clear()
+        self._prefixes = array("q", bytes(8 * PREFIXES))
 
     def join(self, row: SequenceState, noise: Noise | None) -> None:
         """Read a new sequence: its prompt, and the tokens it had before it was preempted.
@@ -147,7 +151,7 @@ class NgramDrafter(BestFirstDrafter):
         for i, token in enumerate(tokens):
             if known:
                 prefix = hash((sequence.prefix, token))
-                known = prefix in self._new_prefixes or prefix in self._old_prefixes
+                known = self._prefixes[prefix & (PREFIXES - 1)] == prefix
             self._learn(sequence, token, shared=not known, own=i >= own)
 
     def _learn(self, sequence: _SequenceEvidence, token: int, shared: bool, own: bool) -> None:
@@ -163,10 +167,9 @@ class NgramDrafter(BestFirstDrafter):
             sequence.own[text[-1]] = sequence.own.get(text[-1], "")[1 - OWN_WINDOW :] + character
         sequence.text = text[1 - ORDER :] + character
         sequence.prefix = prefix = hash((sequence.prefix, token))
-        self._new_prefixes.add(prefix)
-        if len(new) >= self.contexts or len(self._new_prefixes) >= self.contexts:
+        self._prefixes[prefix & (PREFIXES - 1)] = prefix
+        if len(new) >= self.contexts:
             self._old, self._new = new, {}
-            self._old_prefixes, self._new_prefixes = self._new_prefixes, set()
 
     def _guess(self, sequence: _SequenceEvidence, text: str, position: int) -> WeightedGuess:
         """Candidates for ``position`` of the generated tokens, after ``text``."""
