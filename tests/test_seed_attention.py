@@ -16,7 +16,6 @@ from torch import nn
 
 from treeagent.backends.local import model_thread as worker
 from treeagent.backends.models.loader import load_model
-from treeagent.backends.seed.kernels import library
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.executor import (
     forward_batch as forest,
@@ -34,6 +33,7 @@ from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.backends.seed.executor.prefill import PrefillChunk
 from treeagent.backends.seed.executor.segment import Segment
 from treeagent.backends.seed.executor.weights import Weights
+from treeagent.backends.seed.kernels import library
 from treeagent.backends.seed.kv_cache.page_table import PageTable
 from treeagent.errors import BackendError, ModelError
 from treeagent.request import Key, Request, Sampling, ScoreRequest

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from seed_tools import FAMILIES, MIX, Naive, ask, clean, fixed_costs, save_model, told
 
 from treeagent.backends.models.loader import load_model
-from treeagent.backends.seed.kernels import library
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.executor.forward_batch import make_forward_batch
 from treeagent.backends.seed.executor.segment import Segment
 from treeagent.backends.seed.executor.weights import Weights
+from treeagent.backends.seed.kernels import library
 from treeagent.backends.seed.kv_cache.pool import SlotPool
 from treeagent.backends.seed.kv_cache.radix_tree import RadixCache
 
@@ -86,8 +88,29 @@ def test_kernels_compute_what_torch_computes(folder: str, monkeypatch: pytest.Mo
             assert float((left - right).abs().max()) <= step * float(right.abs().max())
 
 
+@pytest.fixture(scope="module")
+def rounded(folder: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same model, with all weights rounded to bfloat16 and stored in float32."""
+    network = load_model(Path(folder), "float32", CPU).network
+    weights = {name: weight.bfloat16().float() for name, weight in network.state_dict().items()}
+    where = tmp_path_factory.mktemp("rounded") / "model"
+    shutil.copytree(folder, where)
+    save_file(weights, where / "model.safetensors", metadata={"format": "pt"})
+    return str(where)
+
+
 @needs_kernels
-@pytest.mark.parametrize("dtype", ["float32", "int8", "int8+float32"])
+def test_bfloat16_rounds_the_weights_and_nothing_else(folder: str, rounded: str) -> None:
+    """Bit by bit what float32 computes with the rounded weights; other weights are seen."""
+    half, same, other = Passes(folder, "bfloat16"), Passes(rounded, "float32"), Passes(folder, "float32")
+    assert half.weights.kernels == "compiled"
+    left, right, unequal = (passes.run(passes.segments()) for passes in (half, same, other))
+    assert torch.equal(left, right)
+    assert not torch.equal(left, unequal)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "int8+float32"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_row_is_the_same_in_any_pass(folder: str, dtype: str, threads: int) -> None:
     """Bit by bit, in float32 too: all at once, one by one, and token by token along a path of the tree."""
@@ -124,14 +147,15 @@ def test_a_wrong_tree_would_be_seen(folder: str, monkeypatch: pytest.MonkeyPatch
 
 @needs_kernels
 @pytest.mark.parametrize("drafter", ["none", "ngram", "suffix"])
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
-def test_texts_are_those_of_the_model_alone(folder: str, dtype: str, drafter: str) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_texts_are_those_of_the_model_alone(folder: str, rounded: str, dtype: str, drafter: str) -> None:
     """Token for token against naive decoding by transformers, greedy and sampled, with and without drafts."""
     backend = SeedBackend(folder, device="cpu", dtype=dtype, drafter=drafter, draft_tokens=4)
     with fixed_costs():
         backend.load()
     meter = backend.meter()
-    assert told(ask(backend, *MIX)) == Naive(folder, dtype).expected(MIX)
+    naive = Naive(rounded, "float32") if dtype == "bfloat16" else Naive(folder, dtype)
+    assert told(ask(backend, *MIX)) == naive.expected(MIX)
     assert meter()["kernels"] == "compiled"
     clean(backend)
 
@@ -154,8 +178,8 @@ def test_without_a_working_compiler_torch_is_used(
     assert not list((tmp_path / "cache").rglob("*.so"))
 
 
-def test_other_numbers_than_float32_run_in_torch(folder: str) -> None:
+def test_other_numbers_run_in_torch(folder: str) -> None:
     """And the reason is named."""
-    weights = Weights(load_model(Path(folder), "bfloat16", CPU), folder)
+    weights = Weights(load_model(Path(folder), "float16", CPU), folder)
     assert weights.kernels.startswith("torch (")
     assert not weights.in_place

@@ -26,7 +26,11 @@ MOST_DIM = 512
 
 
 class CompiledDecoder(LlamaDecoder):
-    """Llama, Mistral, Qwen2, Qwen3 in float32 or with 8-bit layers."""
+    """Llama, Mistral, Qwen2, Qwen3 in float32, with 8-bit layers, or with weights in bfloat16.
+
+    Weights in bfloat16 are widened as they are read; all else is float32 then, keys and values too, so that nothing is
+    rounded but the weights, and a row stands alone as in float32.
+    """
 
     def __init__(self, network: Any, kernels: ctypes.CDLL) -> None:
         """``kernels`` as :meth:`refusal` accepts them. The network's weights are taken over."""
@@ -49,8 +53,11 @@ class CompiledDecoder(LlamaDecoder):
         eights = {isinstance(linear, Int8Linear) for linear in linears}
         attention = layers[0].self_attn
         dim = int(attention.head_dim)
-        if model_device(network).type != "cpu" or network.model.embed_tokens.weight.dtype != torch.float32:
-            return "weights that are not in float32 or 8 bits on the CPU"
+        dtype = network.model.embed_tokens.weight.dtype
+        if model_device(network).type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
+            return "weights that are not in float32, bfloat16 or 8 bits on the CPU"
+        if dtype == torch.bfloat16 and True in eights:
+            return "8-bit layers beside bfloat16"
         if kernels.instructions() < 1:
             return "a processor without AVX-512"
         if dim % 8 or dim > MOST_DIM:
@@ -60,6 +67,10 @@ class CompiledDecoder(LlamaDecoder):
         if any(type(layer.mlp.act_fn).__name__ not in (*SILU, "RowSilu") for layer in layers):
             return "an activation other than SiLU"
         return None
+
+    def embed(self, plan: ForwardBatch) -> torch.Tensor:
+        """See :class:`LlamaDecoder`."""
+        return super().embed(plan).float()
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (R, V) of what left a layer (R, E)."""

@@ -44,8 +44,6 @@ class Weights:
         self.model = model
         self.where = where
         self.device = model.device
-        self.dtype = model.attention_dtype
-        """Of keys and values."""
         config = model.config
         if not isinstance(model.network, LlamaNetwork):
             why = fault_of(where, model.network, model.arguments, config)
@@ -79,6 +77,9 @@ class Weights:
             """How passes run, and what computes them: ``compiled`` kernels, or ``torch`` with the reason."""
             self.in_place = isinstance(self.decoder, CompiledDecoder)
             """Whether attention reads keys and values where they lie."""
+            halves = self.in_place and model.attention_dtype == torch.bfloat16
+            self.dtype = torch.float32 if halves else model.attention_dtype
+            """Of keys and values."""
             self._probe(*plain)
 
     def refusal(self, why: str) -> UnsupportedModelError:
@@ -136,8 +137,8 @@ class Weights:
         spread = float(expected.max() - expected.min())
         worst = float((logits.float() - expected).abs().max())
         # With 8-bit layers in float32 a difference of the last bit can move an activation by a whole step.
-        rough = self._eight and self.dtype == torch.float32
-        tolerance = 0.2 if rough else {torch.float64: 1e-9, torch.float32: 1e-3}.get(self.dtype, 5e-2)
+        rough = self._eight and self.model.attention_dtype == torch.float32
+        tolerance = 0.2 if rough else {torch.float64: 1e-9, torch.float32: 1e-3}.get(self.model.attention_dtype, 5e-2)
         if not worst <= tolerance * max(1.0, spread):
             raise self.refusal(
                 f"its logits over a small tree differ from its plain ones by {worst:.3g} (span {spread:.3g})"

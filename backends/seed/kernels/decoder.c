@@ -17,8 +17,10 @@ set of threads. */
 
 typedef struct {
     int32_t outs, ins; /* outputs of the layer, and inputs rounded up to a multiple of 4 (8 bits) */
-    const void *weight; /* (panels, ins, 32) float32, or (panels, ins / 4, 32, 4) integers + 128 */
-    const float *scale; /* (panels * 32) of 8-bit weights, divided by 127; NULL for float32 */
+    int32_t half;      /* weights in bfloat16 */
+    const void *weight; /* (panels, ins, 32) float32, (panels, ins, 16, 2) bfloat16 of the outputs i and i + 16, or
+                           (panels, ins / 4, 32, 4) integers + 128 */
+    const float *scale; /* (panels * 32) of 8-bit weights, divided by 127; NULL for others */
     const float *bias; /* (panels * 32) or NULL */
 } Linear;
 
@@ -128,15 +130,24 @@ static void round_row(const Pass *pass, const Linear *linear, const float *rows,
 }
 
 typedef float floats __attribute__((vector_size(64), aligned(4)));
+typedef uint32_t words __attribute__((vector_size(64), aligned(4)));
 
+/* HALF: weights in bfloat16, which are the upper halves of numbers in float32. */
 static inline __attribute__((always_inline)) void sweep_float(
-    const int R, const Linear *linear, int panel, const float *x, int64_t stride, float *out) {
-    const float *w = (const float *)linear->weight + (int64_t)panel * linear->ins * PANEL;
+    const int R, const int HALF, const Linear *linear, int panel, const float *x, int64_t stride, float *out) {
+    const int bytes = HALF ? 2 : 4;
+    const char *w = (const char *)linear->weight + (int64_t)panel * linear->ins * PANEL * bytes;
     floats left[ROWS], right[ROWS];
 #pragma GCC unroll 12
     for (int r = 0; r < R; r++) left[r] = right[r] = (floats){0};
-    for (int k = 0; k < linear->ins; k++, w += PANEL) {
-        const floats a = *(const floats *)w, b = *(const floats *)(w + 16);
+    for (int k = 0; k < linear->ins; k++, w += PANEL * bytes) {
+        floats a, b;
+        if (HALF) {
+            const words pairs = *(const words *)w;
+            a = (floats)(pairs << 16), b = (floats)(pairs & 0xffff0000u);
+        } else {
+            a = *(const floats *)w, b = *(const floats *)(w + 64);
+        }
 #pragma GCC unroll 12
         for (int r = 0; r < R; r++) left[r] += a * x[r * stride + k], right[r] += b * x[r * stride + k];
     }
@@ -189,14 +200,17 @@ static void product(const Pass *pass, const Linear *linear, int panel, const flo
         const float *from = x + t * stride;
         const int8_t *rounded = pass->rounded + (int64_t)t * linear->ins;
         (void)rounded;
+#define SWEEP_FLOAT(n) \
+    if (linear->half) sweep_float(n, 1, linear, panel, from, stride, block); \
+    else sweep_float(n, 0, linear, panel, from, stride, block);
 #ifdef __AVX512VNNI__
 #define SWEEP(n) \
     case n: \
         if (linear->scale) sweep_int8(n, linear, panel, rounded, pass->largest + t, pass->corrections + t, block); \
-        else sweep_float(n, linear, panel, from, stride, block); \
+        else SWEEP_FLOAT(n) \
         break;
 #else
-#define SWEEP(n) case n: sweep_float(n, linear, panel, from, stride, block); break;
+#define SWEEP(n) case n: SWEEP_FLOAT(n) break;
 #endif
         switch (rows) { SWEEP(1) SWEEP(2) SWEEP(3) SWEEP(4) SWEEP(5) SWEEP(6) SWEEP(7) SWEEP(8) SWEEP(9) SWEEP(10) SWEEP(11) SWEEP(12) }
         for (int r = 0; r < rows; r++) {

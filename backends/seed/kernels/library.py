@@ -16,7 +16,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from ..models.catalog import cache_folder
+from ...models.catalog import cache_folder
 
 SOURCES = ("decoder.c", "attention.h")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..models.int8 import LARGEST, Int8Linear
+from ...models.int8 import LARGEST, Int8Linear
 
 PANEL = 32
 """Outputs that lie side by side in a packed weight."""
@@ -22,6 +22,7 @@ class CLinear(ctypes.Structure):
     _fields_: ClassVar = [
         ("outs", ctypes.c_int32),
         ("ins", ctypes.c_int32),
+        ("half", ctypes.c_int32),
         ("weight", ctypes.c_void_p),
         ("scale", ctypes.c_void_p),
         ("bias", ctypes.c_void_p),
@@ -78,12 +79,19 @@ class PackedLinear:
             plain = [layer.weight.detach() for layer in layers if isinstance(layer, nn.Linear)]
             weight = F.pad(torch.cat(plain), (0, 0, 0, above))
             self.ins = weight.shape[1]
-            self._weight = weight.view(-1, PANEL, self.ins).transpose(1, 2).contiguous()
+            panels = weight.view(-1, PANEL, self.ins).transpose(1, 2)
+            if weight.dtype == torch.bfloat16:  # the outputs i and i + 16 in one word
+                panels = panels.view(-1, self.ins, 2, PANEL // 2).transpose(2, 3)
+            self._weight = panels.contiguous()
         self._scale, self._bias = scale, None
         if any(layer.bias is not None for layer in layers):
-            parts = [torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach() for layer in layers]
+            parts = [
+                torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach().float()
+                for layer in layers
+            ]
             self._bias = F.pad(torch.cat(parts), (0, above))
-        self.c = CLinear(outs, self.ins, _address(self._weight), _address(self._scale), _address(self._bias))
+        half = self._weight.dtype == torch.bfloat16
+        self.c = CLinear(outs, self.ins, half, _address(self._weight), _address(self._scale), _address(self._bias))
 
     @property
     def outs(self) -> int:
