@@ -15,6 +15,8 @@ Decode = Callable[[Sequence[int]], str]
 
 CONTEXT = 4
 """Prompt tokens that are decoded along with a completion, so that its first token is not taken for a text's start."""
+WINDOW = 4 * CONTEXT
+"""Known tokens that are decoded along with new ones at most; then all but the last CONTEXT are left out."""
 
 _BROKEN = "\ufffd"  # what decoders put for bytes that are no character (yet)
 
@@ -44,6 +46,7 @@ class IncrementalDetokenizer:
         self._begin = 0  # offset in text from which stop strings are looked for
         self._searched = 0  # offset in text up to which stop strings have been looked for
         self._known = list(prompt[-CONTEXT:])  # tokens whose text is known: the window's first part
+        self._head: str | None = None  # their text, None where it is not known alone
         self._fresh: list[int] = []  # tokens whose text is held back
         self._ends: list[int] = []  # offset in text after each token
 
@@ -56,17 +59,29 @@ class IncrementalDetokenizer:
     def push(self, token: int) -> bool:
         """Add a token; whether the text now contains a stop string."""
         self._fresh.append(token)
-        fresh = decode_after(self._decode, self._known, self._fresh)
+        fresh, whole = self._decoded()
         if fresh.endswith(_BROKEN):
             return False
-        self._take(fresh)
+        self._take(fresh, whole)
         return self.cut is not None
 
     def finish(self) -> bool:
         """Add what was held back, as no token follows; whether the text contains a stop string."""
         if self._fresh:
-            self._take(decode_after(self._decode, self._known, self._fresh))
+            self._take(*self._decoded())
         return self.cut is not None
+
+    def _decoded(self) -> tuple[str, str | None]:
+        """The text of the tokens that are held back, and that of the whole window where it begins with the known one's.
+
+        As :func:`decode_after`, but the text of known tokens is decoded once.
+        """
+        if self._head is None:
+            self._head = self._decode(self._known) if self._known else ""
+        whole = self._decode([*self._known, *self._fresh])
+        if whole.startswith(self._head):
+            return whole[len(self._head) :], whole
+        return self._decode(self._fresh), None
 
     def before_cut(self, tokens: Sequence[int]) -> tuple[str, tuple[int, ...]]:
         """The text before the stop string, and those of the pushed tokens that lie wholly in it."""
@@ -79,10 +94,13 @@ class IncrementalDetokenizer:
         """Offset in the text after each of the first ``count`` tokens, once their text is known."""
         return tuple(self._ends[:count])
 
-    def _take(self, fresh: str) -> None:
+    def _take(self, fresh: str, whole: str | None) -> None:
         self.text += fresh
         self._ends += [len(self.text)] * len(self._fresh)
-        self._known = (self._known + self._fresh)[-max(CONTEXT, len(self._fresh)) :]
+        known = [*self._known, *self._fresh]
+        if len(known) > WINDOW or whole is None:
+            known, whole = known[-max(CONTEXT, len(self._fresh)) :], None
+        self._known, self._head = known, whole
         self._fresh = []
         if self._thinking is not None:
             begin = self._thinking.answer_start(self.text)

@@ -74,13 +74,12 @@ class PageTable:
 
     def extend(self, tokens: Sequence[int], slots: Slots) -> None:
         """Append verified tokens, stored in ``slots`` (len(tokens),)."""
-        table = self.table
-        self.node, held = self.forest.extend(self.node, tokens, slots)
         end = self.length + len(tokens)
         if self._table is None or end > len(self._table):
             grown = np.empty(2 * end, dtype=np.int64)
-            grown[: self.length] = table
+            grown[: self.length] = self.table
             self._table = grown
+        self.node, held = self.forest.extend(self.node, tokens, slots)
         self._table[self.length : end] = held
         self.length = end
 

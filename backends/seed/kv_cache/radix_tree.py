@@ -32,7 +32,7 @@ class RadixNode:
     ref_count: int = 0
     """Sequences that end here."""
     used: int = 0
-    """Time of the last use."""
+    """When a sequence last began or ended here or below, in such events."""
     children: dict[int, RadixNode] = field(default_factory=dict)
     """By first token."""
 
@@ -116,6 +116,8 @@ class RadixCache:
         Where the cache has a token already, its slot is used and the given one freed. Returns the new node and the
         slots (len(tokens),) that hold the tokens now.
         """
+        if node.ref_count == 1 and not node.children and node.complete and node.parent is not None:
+            return self._append_own(node, tokens, slots), slots
         node.ref_count -= 1
         held, done = slots, 0
         while done < len(tokens) and (child := node.children.get(tokens[done])) is not None:
@@ -133,7 +135,6 @@ class RadixCache:
         if done < len(tokens):
             node = self._append(node, list(tokens[done:]), slots[done:])
         node.ref_count += 1
-        self._touch(node)
         return node, held
 
     def retain(self, node: RadixNode) -> None:
@@ -145,6 +146,7 @@ class RadixCache:
 
         Tokens that were never computed are freed in either case.
         """
+        self._touch(node)
         node.ref_count -= 1
         current: RadixNode | None = node
         while current is not None and current.parent is not None and not current.ref_count and not current.children:
@@ -244,16 +246,19 @@ class RadixCache:
 
     def _append(self, node: RadixNode, tokens: list[int], slots: Slots) -> RadixNode:
         """Verified tokens after a node: in the node itself when only this sequence uses it, else as a child."""
-        whole = node.computed == len(node.tokens)
-        if node.parent is not None and whole and not node.ref_count and not node.children:
-            node.tokens += tokens
-            node.slots = np.concatenate((node.slots, slots))
-            node.computed += len(tokens)
-            return node
+        if node.complete and not node.ref_count and not node.children and node.parent is not None:
+            return self._append_own(node, tokens, slots)
         taken = node.children.get(tokens[0])
         if taken is not None:  # scheduled for another sequence, which can use the computed slots as well
             return self._compute(taken, tokens, slots)
         return self._add(node, tokens, slots, computed=len(tokens))
+
+    def _append_own(self, node: RadixNode, tokens: Sequence[int], slots: Slots) -> RadixNode:
+        """Verified tokens after a computed leaf that one sequence uses."""
+        node.tokens += tokens
+        node.slots = np.concatenate((node.slots, slots))
+        node.computed += len(tokens)
+        return node
 
     def _compute(self, child: RadixNode, tokens: list[int], slots: Slots) -> RadixNode:
         """Replace the slots of uncomputed tokens by those of the same tokens, computed by another sequence."""
