@@ -15,16 +15,14 @@ from collections.abc import Sequence
 from ...records import Draft, SequenceState
 from .best_first import BestFirstDrafter, best_first
 from .gumbel import noise_of
-from .log_odds import LogOddsCalibration
 from .ngram import NgramDrafter
 from .ngram_mixture import ORDER, WeightedGuess
+from .ranked_candidates import RankCalibration, RankedCandidates
 from .suffix import Match, SuffixDrafter
 from .suffix_mixture import SuffixGuess
 
 RATE = 0.02
 """Learning rate of the weights."""
-LIMIT = 7.6
-"""Scores stay within +-LIMIT."""
 LEAST = 5e-4
 """Probabilities stay this far from 0 and 1."""
 BOTH, NGRAM, SUFFIX = 0, 1, 2
@@ -39,25 +37,17 @@ LENGTHS = (2, 4, 6, 8, 16)
 """Bounds of the classes of matches by their tokens."""
 
 
-class MergedGuess:
+class MergedGuess(RankedCandidates):
     """Candidates for the next token of one text, the likeliest first."""
 
-    __slots__ = (
-        "chances", "children", "confidences", "inputs", "match", "ngram", "places", "suffix", "text", "tokens",
-        "weights",
-    )  # fmt: skip
+    __slots__ = ("children", "inputs", "match", "ngram", "suffix", "text", "weights")
 
     def __init__(self, text: str, match: Match) -> None:
+        super().__init__()
         self.text, self.match = text, match
         self.ngram: WeightedGuess | None = None
         self.suffix: SuffixGuess | None = None
         """The guess of either table, where it is used."""
-        self.tokens: list[int] = []
-        self.chances: list[float] = []
-        self.places: list[float] = []
-        """``chances`` as places in a calibration."""
-        self.confidences: list[float] = []
-        """Calibrated probabilities, 1 in all at most."""
         self.inputs: list[tuple[float, float]] = []
         """Per candidate the log-odds of either table."""
         self.weights: list[list[float]] = []
@@ -68,7 +58,7 @@ class _Merging:
     """Learned weights and calibration; greedy sequences share one, sampled sequences another."""
 
     def __init__(self) -> None:
-        self._first, self._rest = LogOddsCalibration(), LogOddsCalibration()
+        self._calibration = RankCalibration()
         self._weights = [[list(START[kind]) for kind in (BOTH, NGRAM, SUFFIX)] for _ in range(len(LENGTHS) + 1)]
 
     def fill(self, guess: MergedGuess) -> None:
@@ -87,29 +77,15 @@ class _Merging:
             inputs = (0.0, _log_odds(other))
             scored.append((weights[0] + weights[2] * inputs[1], token, inputs, weights))
         scored.sort(reverse=True)
-        calibration, rest = self._first, 1.0
-        for unbounded, token, inputs, weights in scored:
-            score = min(max(unbounded, -LIMIT), LIMIT)
-            place = score * LogOddsCalibration.PER_NAT + LogOddsCalibration.BINS // 2
-            confidence = min(calibration.confidence(place), rest)
-            guess.tokens.append(token)
-            guess.chances.append(1 / (1 + math.exp(-score)))
-            guess.places.append(place)
-            guess.confidences.append(confidence)
-            guess.inputs.append(inputs)
-            guess.weights.append(weights)
-            calibration = self._rest
-            rest -= confidence
+        self._calibration.rank(guess, [entry[:2] for entry in scored])
+        guess.inputs = [entry[2] for entry in scored]
+        guess.weights = [entry[3] for entry in scored]
 
     def learn(self, guess: MergedGuess, token: int) -> None:
         """Update the calibration and take one gradient step by the token that came."""
-        calibration = self._first
-        for i, candidate in enumerate(guess.tokens):
-            hit = candidate == token
-            calibration.learn(guess.places[i], hit)
-            calibration = self._rest
-            step = RATE * (hit - guess.chances[i])
-            weights, inputs = guess.weights[i], guess.inputs[i]
+        slopes = self._calibration.learn(guess, token)
+        for slope, inputs, weights in zip(slopes, guess.inputs, guess.weights, strict=True):
+            step = RATE * slope
             weights[0] += step
             weights[1] += step * inputs[0]
             weights[2] += step * inputs[1]

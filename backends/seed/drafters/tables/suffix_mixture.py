@@ -9,14 +9,12 @@ from typing import NamedTuple
 
 from .best_first import contest_threshold
 from .gumbel import Noise
-from .log_odds import LogOddsCalibration
+from .ranked_candidates import RankCalibration, RankedCandidates
 
 CANDIDATES = 2
 """Tokens of one guess."""
 RATE = 0.02
 """Learning rate of the weights."""
-LIMIT = 7.6
-"""Scores stay within +-LIMIT."""
 LOUDEST = 4.0
 """Upper bound of the noise as an input."""
 MEMORY = 255
@@ -49,21 +47,15 @@ Scored = list[tuple[float, int, list[float], list[float], list[int]]]
 """Candidates: score, token, inputs, their weights, kinds of the levels' predictions."""
 
 
-class SuffixGuess:
+class SuffixGuess(RankedCandidates):
     """Candidates for the next token of one text, the likeliest first."""
 
-    __slots__ = ("chances", "children", "confidences", "evidence", "length", "places", "state", "tokens")
+    __slots__ = ("children", "evidence", "length", "state")
 
     def __init__(self, state: int, length: int) -> None:
+        super().__init__()
         self.state, self.length = state, length
         """The match and its tokens."""
-        self.tokens: list[int] = []
-        self.chances: list[float] = []
-        """Per candidate, its probability in the mixture."""
-        self.places: list[float] = []
-        """The same as places in a calibration."""
-        self.confidences: list[float] = []
-        """Calibrated probabilities, 1 in all at most."""
         self.evidence: list[tuple[list[float], list[float], list[int]]] = []
         """Per candidate the inputs, their weights, and the kinds of the levels' predictions."""
         self.children: dict[int, SuffixGuess] = {}
@@ -80,7 +72,7 @@ class SuffixMixture:
         """Of each kind of prediction its outcomes; 0 until the first guess."""
         self.odds = [0.0] * kinds
         """Log-odds of ``rate``."""
-        self._first, self._rest = LogOddsCalibration(), LogOddsCalibration()  # of the likeliest candidate, of the other
+        self._calibration = RankCalibration()
         self._weights: dict[tuple[int, int, int], list[float]] = {}
 
     def _kind(self, length: int, count: int, total: int) -> int:
@@ -114,34 +106,18 @@ class SuffixMixture:
             _add_noise(scored, noise, position)
         if len(scored) > 1:
             scored.sort(reverse=True)
-        rest = 1.0
-        calibration = self._first
-        for unbounded, token, inputs, weights, kinds in scored:
-            score = min(max(unbounded, -LIMIT), LIMIT)
-            place = score * LogOddsCalibration.PER_NAT + LogOddsCalibration.BINS // 2
-            confidence = min(calibration.confidence(place), rest)
-            guess.tokens.append(token)
-            guess.chances.append(1 / (1 + math.exp(-score)))
-            guess.places.append(place)
-            guess.confidences.append(confidence)
-            guess.evidence.append((inputs, weights, kinds))
-            calibration = self._rest
-            rest -= confidence
+        self._calibration.rank(guess, [entry[:2] for entry in scored])
+        guess.evidence = [entry[2:] for entry in scored]
 
     def learn(self, guess: SuffixGuess, token: int) -> None:
         """Update the frequencies and take one gradient step by the token that came."""
-        calibration = self._first
-        for i, candidate in enumerate(guess.tokens):
-            hit = candidate == token
-            calibration.learn(guess.places[i], hit)
-            calibration = self._rest
-            step = RATE * (hit - guess.chances[i])
-            inputs, weights, kinds = guess.evidence[i]
+        slopes = self._calibration.learn(guess, token)
+        for candidate, slope, (inputs, weights, kinds) in zip(guess.tokens, slopes, guess.evidence, strict=True):
             for j, value in enumerate(inputs):
-                weights[j] += step * value
+                weights[j] += RATE * slope * value
             for place in kinds:
                 seen = self.seen[place] = min(self.seen[place] + 1, MEMORY)
-                self._set(place, self.rate[place] + (hit - self.rate[place]) / seen)
+                self._set(place, self.rate[place] + ((candidate == token) - self.rate[place]) / seen)
 
     def _set(self, place: int, rate: float) -> None:
         self.rate[place] = rate
