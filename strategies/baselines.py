@@ -62,9 +62,15 @@ class CoTSC(Search):
 
     async def run(self, explorer: Explorer) -> Thought | None:
         """The first attempt with the winning answer."""
-        attempts = [thought for thought in await explorer.attempt(self.by, self.k) if thought.answer is not None]
-        votes = Counter(explorer.task.answer_key(thought.answer) for thought in attempts if thought.answer is not None)
+        return await self.elect(explorer, await explorer.attempt(self.by, self.k))
+
+    async def elect(self, explorer: Explorer, attempts: list[Thought]) -> Thought | None:
+        """The first attempt with the most frequent answer; attempts without an answer do not vote."""
+        votes: Counter[str] = Counter()
         first: dict[str, Thought] = {}
         for thought in attempts:
-            first.setdefault(explorer.task.answer_key(thought.answer or ""), thought)
+            if thought.answer is not None:
+                key = explorer.task.answer_key(thought.answer)
+                votes[key] += 1
+                first.setdefault(key, thought)
         return await explorer.finish([first[answer] for answer, _ in votes.most_common(self.candidates)])
