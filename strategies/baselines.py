@@ -66,11 +66,7 @@ class CoTSC(Search):
 
     async def elect(self, explorer: Explorer, attempts: list[Thought]) -> Thought | None:
         """The first attempt with the most frequent answer; attempts without an answer do not vote."""
-        votes: Counter[str] = Counter()
-        first: dict[str, Thought] = {}
-        for thought in attempts:
-            if thought.answer is not None:
-                key = explorer.task.answer_key(thought.answer)
-                votes[key] += 1
-                first.setdefault(key, thought)
+        answered = [(explorer.task.answer_key(each.answer), each) for each in attempts if each.answer is not None]
+        votes = Counter(key for key, _ in answered)
+        first = dict(reversed(answered))
         return await explorer.finish([first[answer] for answer, _ in votes.most_common(self.candidates)])
