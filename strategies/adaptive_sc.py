@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Lt
 
-from treeagent import Explorer, Thought
+from treeagent import Explorer, Task, Thought
 
 from .baselines import CoTSC
 
@@ -31,6 +31,10 @@ class AdaptiveSC(CoTSC):
     """Probability from which the most frequent answer is taken for the winner; the paper's threshold."""
     parallel: Annotated[int, Ge(1)] = 1
     """Attempts drawn between two looks at the vote."""
+
+    def check(self, task: Task) -> None:
+        """Raise ConfigError when the task lacks the prompt of the attempts."""
+        task.require(self.by, "the search 'adaptive-sc'")
 
     async def run(self, explorer: Explorer) -> Thought | None:
         """The first attempt with the winning answer."""
