@@ -35,6 +35,18 @@ class TreeSearch(ExpandingSearch):
     """Completions per expansion; the task's own number when None."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SamplingSearch(ExpandingSearch):
+    """A search whose theory wants steps that are drawn from the model one by one."""
+
+    by: Literal["propose", "sample"] | None = None
+    """Prompt to expand with, ``propose`` or ``sample``. None: ``sample`` if the task has it, else ``propose``."""
+
+    def role(self, task: Task) -> str:
+        """The prompt to expand with."""
+        return self.by or ("sample" if task.has("sample") else "propose")
+
+
 def best_line(thought: Thought, below: list[Thought]) -> Iterator[Thought]:
     """The best child of a thought, the best child of that, and so on, as far as they are known."""
     while children := ranked(other for other in below if other.parent == thought.id):

@@ -62,9 +62,11 @@ class CoTSC(Search):
 
     async def run(self, explorer: Explorer) -> Thought | None:
         """The first attempt with the winning answer."""
-        attempts = [thought for thought in await explorer.attempt(self.by, self.k) if thought.answer is not None]
-        votes = Counter(explorer.task.answer_key(thought.answer) for thought in attempts if thought.answer is not None)
-        first: dict[str, Thought] = {}
-        for thought in attempts:
-            first.setdefault(explorer.task.answer_key(thought.answer or ""), thought)
+        return await self.elect(explorer, await explorer.attempt(self.by, self.k))
+
+    async def elect(self, explorer: Explorer, attempts: list[Thought]) -> Thought | None:
+        """The first attempt with the most frequent answer; attempts without an answer do not vote."""
+        answered = [(explorer.task.answer_key(each.answer), each) for each in attempts if each.answer is not None]
+        votes = Counter(key for key, _ in answered)
+        first = dict(reversed(answered))
         return await explorer.finish([first[answer] for answer, _ in votes.most_common(self.candidates)])

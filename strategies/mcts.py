@@ -4,6 +4,8 @@ The evaluator replaces random roll-outs: the value of a simulation is the best j
 a child's own judgement is its first sample. The exploration term is sqrt(log(N + 1) / (n + 1)), so that children
 without a visit compare by their judgements. Means are scaled to [0, 1] by the worst and best value seen so far, so the
 exploration constant does not depend on the evaluator's scale.
+With ``widen`` each thought is expanded again, by the prompt ``sample`` where the task has it, when nothing else is left
+to expand: a tree that was followed to all its ends would else end the search before its budget.
 ``parallel`` leaves are picked with virtual loss (Chaslot et al. 2008), grown together, and backed up in the order they
 were picked: ``parallel`` may change the tree, the order in which replies arrive never does.
 """
@@ -41,20 +43,25 @@ class MCTS(TreeSearch):
     unfinished thought, or where nothing is left to expand and visits tell nothing."""
     candidates: Annotated[int, Ge(1)] = 5
     """Finished thoughts that are answered at most at the end of the search."""
+    widen: bool = False
+    """Whether to ask for more steps when nothing is left to expand, until all simulations are done."""
 
     async def run(self, explorer: Explorer) -> Thought | None:
         """The first verified answer, or the one chosen by ``output``."""
         rng = random.Random(explorer.seed)
         root = Node(explorer.root, None, rng.random())
         values: list[float] = []
-        done = 0
-        while done < self.simulations and not root.closed:
-            leaves = list(islice(self._picked(root, values), min(self.parallel, self.simulations - done)))
+        done, role = 0, self.by
+        while done < self.simulations and (self.widen or not root.closed):
+            if root.closed:
+                root.reopen()
+                role = self.by or ("sample" if explorer.task.has("sample") else None)
+            c, parallel = self._pace(explorer, done)
+            leaves = list(islice(self._picked(root, values, c), min(parallel, self.simulations - done)))
             done += len(leaves)
-            explorer.likely(
-                (), after=partial(self._later, self.simulations - done, root, leaves, values, rng.getstate())
-            )
-            grown = await explorer.grow([leaf.thought for leaf in leaves], role=self.by, n=self.k)
+            later = partial(self._later, self.simulations - done, root, leaves, values, rng.getstate(), c)
+            explorer.likely((), after=later)
+            grown = await explorer.grow([leaf.thought for leaf in leaves], role=role, n=self.k)
             for leaf, children in zip(leaves, grown, strict=True):
                 self._add(leaf, children, values, rng)
             ends = [child for children in grown for child in children if child.terminal]
@@ -63,20 +70,27 @@ class MCTS(TreeSearch):
                     return answered
         return await explorer.finish(self._best(root, explorer)[: self.candidates])
 
-    def _picked(self, root: Node, values: list[float]) -> Iterator[Node]:
+    def _pace(self, explorer: Explorer, done: int) -> tuple[float, int]:
+        """The exploration constant and the number of leaves of the next round."""
+        return self.c, self.parallel
+
+    def _picked(self, root: Node, values: list[float], c: float) -> Iterator[Node]:
         """Leaves to expand together, each with a virtual loss on its way."""
-        while leaf := self._select(root, values):
+        while leaf := self._select(root, values, c):
             for node in leaf.upwards():
                 node.pending += 1
             yield leaf
 
     def _add(self, leaf: Node, children: list[Thought], values: list[float], rng: random.Random) -> None:
         leaf.expand([Node(child, leaf, rng.random(), closed=child.terminal) for child in children])
+        for child in leaf.children or ():
+            if not child.rated and child.thought.value is not None:
+                child.rate(child.thought.value)
         values += [child.value for child in children if child.value is not None]
-        self._back_up(leaf, min(values, default=0.0))
+        self._back_up(leaf, children, min(values, default=0.0))
 
     def _later(
-        self, left: int, root: Node, leaves: list[Node], values: list[float], state: Any, below: list[Thought]
+        self, left: int, root: Node, leaves: list[Node], values: list[float], state: Any, c: float, below: list[Thought]
     ) -> Iterator[Thought]:
         """The leaves to come if no further children came: the search itself, on a copy of its statistics."""
         root, values, rng = root.copied(), values.copy(), random.Random()
@@ -87,13 +101,13 @@ class MCTS(TreeSearch):
             for leaf in running:
                 if leaf.thought.id in known:
                     self._add(leaf, [child for child in below if child.parent == leaf.thought.id], values, rng)
-            running = list(islice(self._picked(root, values), min(self.parallel, left)))
+            running = list(islice(self._picked(root, values, c), min(self.parallel, left)))
             left -= len(running)
             yield from (leaf.thought for leaf in running)
 
-    def _select(self, node: Node, values: list[float]) -> Node | None:
+    def _select(self, node: Node, values: list[float], c: float) -> Node | None:
         """The leaf that UCT leads to, passing over closed nodes and leaves that are being expanded already."""
-        if node.children is None:
+        if node.due or node.children is None:
             return None if node.pending or node.closed else node
         low, high = min(values, default=0.0), max(values, default=1.0)
         above = math.log(node.visits + node.pending + 1)
@@ -102,25 +116,21 @@ class MCTS(TreeSearch):
             rated, visits = child.rated + child.pending, child.visits + child.pending
             mean = (child.total + child.pending * low) / rated if rated else (low + high) / 2
             scaled = (mean - low) / (high - low) if high > low else 0.5
-            return scaled + self.c * math.sqrt(above / (visits + 1)), child.tie
+            return scaled + c * math.sqrt(above / (visits + 1)), child.tie
 
         ordered = sorted((child for child in node.children if not child.closed), key=uct, reverse=True)
-        return next((leaf for child in ordered if (leaf := self._select(child, values))), None)
+        return next((leaf for child in ordered if (leaf := self._select(child, values, c))), None)
 
-    def _back_up(self, leaf: Node, worst: float) -> None:
-        """The value of a simulation is that of its best child, that of a dead end the worst value seen."""
-        children = leaf.children or []
-        known = [child.thought.value for child in children if child.thought.value is not None]
-        for child in children:
-            if child.thought.value is not None:
-                child.rate(child.thought.value)
+    def _back_up(self, leaf: Node, children: list[Thought], worst: float) -> None:
+        """The value of a simulation is that of its best new child, that of a dead end the worst value seen."""
+        known = [child.value for child in children if child.value is not None]
         value = max(known) if known else (worst if not children else None)
         for node in leaf.upwards():
             node.pending -= 1
             node.visits += 1
             if value is not None:
                 node.total, node.rated = node.total + value, node.rated + 1
-            node.closed = node.children is not None and all(child.closed for child in node.children)
+            node.closed = not node.due and all(child.closed for child in node.children or ())
 
     def _best(self, root: Node, explorer: Explorer) -> list[Thought]:
         """Finished thoughts in the order of ``output``."""

@@ -19,6 +19,8 @@ class Node:
     """Random, drawn when the node is made: the seed alone breaks ties."""
     children: list[Node] | None = None
     """None until expanded."""
+    due: bool = True
+    """Whether it is to be expanded next: it was not expanded yet, or all below it was and more is wanted."""
     visits: int = 0
     rated: int = 0
     """Visits with a known value; an unparsed judgement does not count as 0."""
@@ -42,8 +44,16 @@ class Node:
             node = node.parent
 
     def expand(self, children: list[Node]) -> None:
-        """Its children are known."""
-        self.children = children
+        """Its children are known, or further ones."""
+        self.children = [*(self.children or []), *children]
+        self.due = False
+
+    def reopen(self) -> None:
+        """Everything below is closed: expand it and each expanded node below once more."""
+        if self.children is not None:
+            self.closed, self.due = False, True
+            for child in self.children:
+                child.reopen()
 
     def rate(self, value: float) -> None:
         """Its own judgement is its first sample."""

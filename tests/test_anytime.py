@@ -57,6 +57,18 @@ def test_attempts_vote_at_every_number_of_tokens() -> None:
     assert (found.spent, found.judging) == (30, 0)
 
 
+def test_attempts_that_are_judged_do_not_vote() -> None:
+    """Once a judgement is known the best attempt is the answer, as in ``best-of-n``; before that they vote."""
+    events = [paid(str(number), "cot", 10) for number in (1, 2, 3)]
+    for number, text in enumerate(["w", "w", "r"], 1):
+        events += [thought(number, 0, str(number)), answer(number, text)]
+    for number, value in enumerate([0.1, 0.2, 0.9], 1):
+        events += [paid(f"v{number}", "value", 5), judged(number, value)]
+    found = drawn(events, final=True)
+    assert [found.at(tokens) for tokens in (30, 35, 40, 44, 45)] == [False, False, False, False, True]
+    assert (found.spent, found.judging) == (45, 15)
+
+
 def test_a_tree_answers_with_its_best_thought() -> None:
     """By value, and one that verifies goes first; the judge's tokens count and are counted apart."""
     events = [

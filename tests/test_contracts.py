@@ -10,11 +10,16 @@ from synthetic import CheckedTask
 from synthetic import task as synthetic_task
 
 from treeagent import Agent, Backend, Checker, Evaluator, Judgement, Request, Search, Task, registry
+from treeagent.strategies.ab_mcts import ABMCTS
 from treeagent.strategies.best_first import BestFirst
+from treeagent.strategies.best_of_n import BestOfN
 from treeagent.strategies.bfs import BFS
+from treeagent.strategies.bg_mcts import BudgetGuidedMCTS
+from treeagent.strategies.chain_in_tree import ChainInTree
 from treeagent.strategies.dfs import DFS
 from treeagent.strategies.dvts import DVTS
 from treeagent.strategies.mcts import MCTS
+from treeagent.strategies.particle_filter import ParticleFilter
 from treeagent.strategies.rebase import Rebase
 from treeagent.testing import CheckerContract, EvaluatorContract, SearchContract, Solution
 
@@ -25,6 +30,11 @@ THOROUGH: dict[str, Search] = {
     "best-first": BestFirst(expansions=100),
     "dvts": DVTS(subtrees=1),
     "rebase": Rebase(n=300),
+    "best-of-n": BestOfN(n=300),
+    "particle-filter": ParticleFilter(n=300),
+    "ab-mcts": ABMCTS(simulations=200, by="propose"),
+    "bg-mcts": BudgetGuidedMCTS(simulations=100),
+    "chain-in-tree": ChainInTree(b=30, k=9),
 }
 """Searches with options that find the best leaf by a judge that knows it."""
 

@@ -13,14 +13,20 @@ from synthetic import solve, task, trees
 
 from treeagent import Budget, Event, Request, Result, Search, Task
 from treeagent.runtime.early_requests import EarlyRequests
+from treeagent.strategies.ab_mcts import ABMCTS
+from treeagent.strategies.adaptive_sc import AdaptiveSC
 from treeagent.strategies.baselines import CoTSC
 from treeagent.strategies.beam import Beam
 from treeagent.strategies.best_first import BestFirst
+from treeagent.strategies.best_of_n import BestOfN
 from treeagent.strategies.bfs import BFS
+from treeagent.strategies.bg_mcts import BudgetGuidedMCTS
+from treeagent.strategies.chain_in_tree import ChainInTree
 from treeagent.strategies.dfs import DFS
 from treeagent.strategies.dvts import DVTS
 from treeagent.strategies.greedy import Greedy
 from treeagent.strategies.mcts import MCTS
+from treeagent.strategies.particle_filter import ParticleFilter
 from treeagent.strategies.rap import RAP
 from treeagent.strategies.rebase import Rebase
 
@@ -42,6 +48,15 @@ SEARCHES: list[Search] = [
     MCTS(parallel=3, simulations=7),
     RAP(iterations=4),
     CoTSC(k=3),
+    AdaptiveSC(k=5),
+    BestOfN(n=4),
+    BestOfN(n=3, vote="weighted", by="cot"),
+    ParticleFilter(n=4),
+    ParticleFilter(n=4, by="propose"),
+    ABMCTS(simulations=7, parallel=3),
+    ABMCTS(simulations=5, parallel=2, by="propose"),
+    BudgetGuidedMCTS(simulations=8, parallel=3),
+    ChainInTree(b=2, k=3),
 ]
 
 

@@ -12,13 +12,18 @@ from synthetic import CheckedTask, TreeBackend, best, essence, named, optimum, s
 
 from treeagent import Agent, Budget, Checker, ConfigError, Explorer, Request, Result, Search, Task, Thought, registry
 from treeagent.strategies import mcts
+from treeagent.strategies.ab_mcts import ABMCTS
 from treeagent.strategies.baselines import IO, CoT, CoTSC
 from treeagent.strategies.beam import Beam
 from treeagent.strategies.best_first import BestFirst
+from treeagent.strategies.best_of_n import BestOfN
 from treeagent.strategies.bfs import BFS
+from treeagent.strategies.bg_mcts import BudgetGuidedMCTS
+from treeagent.strategies.chain_in_tree import ChainInTree
 from treeagent.strategies.dfs import DFS
 from treeagent.strategies.dvts import DVTS
 from treeagent.strategies.mcts import MCTS
+from treeagent.strategies.particle_filter import ParticleFilter
 from treeagent.strategies.rap import RAP
 from treeagent.strategies.rebase import Rebase
 
@@ -40,6 +45,14 @@ SEARCHES: list[Search] = [
     Rebase(n=5),
     Rebase(n=6, by="sample", temperature=5),
     RAP(iterations=4, k=2),
+    BestOfN(n=5, vote="weighted"),
+    BestOfN(n=5, vote="majority", by="sample"),
+    ParticleFilter(n=5),
+    ParticleFilter(n=5, by="propose", temperature=2),
+    ABMCTS(simulations=9, parallel=2),
+    ABMCTS(simulations=6, by="propose"),
+    BudgetGuidedMCTS(simulations=12, parallel=3, k=2),
+    ChainInTree(b=2, k=3),
     *REGISTERED.values(),
 ]
 JUDGED = [search for search in SEARCHES if search.evaluates]
@@ -53,8 +66,17 @@ ENOUGH: dict[str, Search] = {
     "dvts": DVTS(subtrees=1),
     "rebase": Rebase(n=300),
     "rap": RAP(iterations=1),
+    "best-of-n": BestOfN(n=300),
+    "particle-filter": ParticleFilter(n=300, temperature=0.02),
+    "ab-mcts": ABMCTS(simulations=200, by="propose"),
+    "bg-mcts": BudgetGuidedMCTS(simulations=60),
+    "chain-in-tree": ChainInTree(b=1, k=9),
 }
 """Each of our searches with as much as it needs to find the optimum by a judge that knows it."""
+
+
+LAZY = (BestOfN, ChainInTree)
+"""Searches that do not judge every thought."""
 
 
 def widest(root: Any) -> int:
@@ -477,7 +499,8 @@ def test_a_state_that_is_proposed_again_changes_nothing(search: Search) -> None:
         backend, plain = TreeBackend(tree, answer=answer), TreeBackend(tree)
         result = solve(backend, search)
         judged = backend.prompts("value")
-        assert len(judged) == len(set(judged)) == len(result.tree) - 1
+        assert len(judged) == len(set(judged))
+        assert len(judged) == len(result.tree) - 1 or isinstance(search, LAZY)
         if times > 1 and backend.prompts("children"):
             assert result.counts.duplicates
         return result.answer, backend.prompts(""), [thought.state for thought in result.tree]
@@ -512,8 +535,9 @@ def test_a_judge_that_never_parses_is_counted_and_no_value(tree: Any, search: Se
     assert {thought.value for thought in result.tree} == {None}
     assert result.counts.judgements_unparsed == result.counts.judged
     leaves = [name for name, node in named(tree).items() if not isinstance(node, list)]
-    if not isinstance(search, MCTS):
+    if not isinstance(search, (MCTS, ABMCTS)):  # whose simulations may be used up on the way
         assert result.answer in leaves
+    if not isinstance(search, (MCTS, ABMCTS, *LAZY)):
         assert result.counts.judged == len(result.tree) - 1
 
 

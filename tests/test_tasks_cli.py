@@ -35,7 +35,8 @@ def test_new_writes_a_task_that_validates_and_solves(tmp_path):
     assert f"treeagent solve --task {path}" in made.stdout
     checked = call("tasks", "validate", str(path))
     assert checked.exit_code == 0
-    assert "searches: beam, best-first, bfs, dfs, dvts, greedy, mcts, rap, rebase" in checked.stdout
+    searches = "ab-mcts, beam, best-first, bfs, bg-mcts, chain-in-tree, dfs, dvts, greedy, mcts, particle-filter, rap"
+    assert f"searches: {searches}, rebase" in checked.stdout
     solved = call("solve", "-t", str(path), "-b", "helpers:Oracle")
     assert solved.exit_code == 0
     assert "Answer: 10 - 4 = 6 (left: 4 6), then 4 * 6 = 24 (left: 24)" in solved.stdout

@@ -48,6 +48,14 @@ class Explorer(Protocol):
     def tree(self) -> Tree:
         """All thoughts so far."""
 
+    @property
+    def spent(self) -> float:
+        """The used share of the run's limits of calls, tokens, thoughts or dollars, the highest of them, from 0 to 1.
+
+        0 without such limits. It depends on the requests that the search has made and not on the order of replies;
+        early requests and seconds do not count.
+        """
+
     async def grow(
         self,
         thoughts: Sequence[Thought],

@@ -17,7 +17,26 @@ from treeagent.runtime.journal_tree import rebuild
 
 MET = "a is on b. b is on the table. The hand is empty. Goal: a is on b."
 PROVEN = "Pia is shiny. Pia is a gorp. True or false: Pia is shiny."
-SEARCHES = ("bfs", "dfs", "mcts", "greedy", "beam", "best-first", "dvts", "rebase", "rap", "io", "cot", "cot-sc")
+SEARCHES = (
+    "bfs",
+    "dfs",
+    "mcts",
+    "greedy",
+    "beam",
+    "best-first",
+    "dvts",
+    "rebase",
+    "rap",
+    "io",
+    "cot",
+    "cot-sc",
+    "adaptive-sc",
+    "ab-mcts",
+    "best-of-n",
+    "bg-mcts",
+    "chain-in-tree",
+    "particle-filter",
+)
 
 
 @pytest.mark.parametrize("search", SEARCHES)

@@ -27,7 +27,9 @@ evaluate: {{labels: {{sure: 1.0, impossible: 0.0}}}}
 thought: {{state: "{{{{ steps | join }}}}{{{{ text }}}}"}}
 prompts: {{propose: "P {{{{ state }}}}", sample: "S {{{{ state }}}}", value: "V {{{{ state }}}}"}}
 """
-SEARCHES = ("bfs", "greedy", "beam", "best-first", "dfs", "mcts", "dvts", "rebase", "rap")
+SAMPLING = ("ab-mcts", "chain-in-tree", "particle-filter")
+"""Searches that ask for lists only where they are told to."""
+SEARCHES = ("bfs", "greedy", "beam", "best-first", "dfs", "mcts", "bg-mcts", "dvts", "rebase", "rap", *SAMPLING)
 NO_NUMBERS = (math.nan, math.inf, -math.inf)
 
 
@@ -44,7 +46,8 @@ class Odd(Evaluator):
 
 def letters(search: str, evaluator: Evaluator, depth: int, journal: Path | None = None) -> Result:
     task = YamlTask(LETTERS.format(depth=depth))
-    agent = Agent(task, search, backend=ScriptedBackend(lambda _: "a\nb\nc"), evaluator=evaluator)
+    options = {"by": "propose"} if search in SAMPLING else {}
+    agent = Agent(task, search, backend=ScriptedBackend(lambda _: "a\nb\nc"), evaluator=evaluator, options=options)
     return agent.solve("go", journal=journal)
 
 

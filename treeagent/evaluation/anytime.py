@@ -65,14 +65,14 @@ class _Progress:
     steps: dict[int, list[str]] = field(default_factory=lambda: {0: []})
     answers: dict[int, GradedAnswer] = field(default_factory=dict)
     votes: bool = False
-    """Whether the answers are attempts, which vote."""
+    """Whether the answers are attempts, which vote unless they are judged."""
 
     def right(self) -> bool:
         """Whether the answer that the search has now is right; False without one."""
         if not self.answers:
             return False
         answers = list(self.answers.values())
-        if self.votes:
+        if self.votes and not self.values:
             winner = Counter(answer.key for answer in answers).most_common(1)[0][0]
             return next(answer.right for answer in answers if answer.key == winner)
         ranked = sorted(self.answers, key=lambda node: (node not in self.values, -self.values.get(node, 0.0)))

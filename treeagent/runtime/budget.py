@@ -91,6 +91,15 @@ class Ledger:
         """Real cost of the settled requests; dollars come from token sums, whatever the order of adding."""
         return replace(_sum(self._real), dollars=_dollars(self._real))
 
+    def share(self) -> float:
+        """The used share of the limits, the highest of them, from 0 to 1; 0 where nothing but seconds is limited."""
+        held = _sum(self._charged)
+        tokens = (held.prompt_tokens or 0) + (held.completion_tokens or 0)
+        used = (held.calls, self.budget.calls), (tokens, self.budget.tokens), (self.nodes, self.budget.nodes)
+        money = (_dollars(self._charged) or 0.0, self.budget.dollars)
+        shares = [amount / limit if limit else 1.0 for amount, limit in (*used, money) if limit is not None]
+        return min(max(shares, default=0.0), 1.0)
+
     async def admit(self, request: Request, place: int = 0, copies: int = 1) -> tuple[Request, Reservation]:
         """Reserve the worst case of a generation; its ``max_tokens`` is shortened where only less is left.
 

@@ -58,6 +58,11 @@ class TreeExplorer:
         guesses = Guesses(task, self._guarded, input, outlook, judge, broker.early, seed)
         self._ahead = Lookahead(self._guarded, outlook, guesses, broker.early, seed, at_input(input))
 
+    @property
+    def spent(self) -> float:
+        """See :attr:`treeagent.Explorer.spent`."""
+        return self._ledger.share()
+
     # Growing
 
     async def grow(

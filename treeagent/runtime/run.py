@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -185,6 +186,8 @@ class Run:
     async def _best(self, check: Callable[..., Awaitable[Any]] | None) -> Thought | None:
         """The best thought so far: one with an answer, else the best terminal, else the deepest.
 
+        Without an evaluator the most frequent answer is the best.
+
         One that verifies goes first, but only in a search that was cut short, which gives its ``check``: the others
         have had their say.
         """
@@ -195,6 +198,9 @@ class Run:
                 if await check(self._explorer.verified, thought):
                     return thought
         answered = [thought for thought in terminal if thought.answer is not None]
+        if self._setup.evaluator is None:  # attempts, which vote
+            votes = Counter(self._setup.task.answer_key(thought.answer or "") for thought in answered)
+            answered.sort(key=lambda thought: -votes[self._setup.task.answer_key(thought.answer or "")])
         others = [thought for thought in tree if thought.parent is not None]
         deepest = max((thought.depth for thought in others), default=0)
         return next(

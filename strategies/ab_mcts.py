@@ -1,0 +1,90 @@
+"""AB-MCTS, adaptive branching (Inoue et al. 2025, arXiv:2503.04412, section 3: AB-MCTS-A with Beta priors).
+
+At each thought Thompson sampling decides whether to go wider (a new sample of a next step) or deeper (into a child that
+is there), and into which child: a value is drawn from the posterior of each choice, and the highest wins. The posterior
+of going wider rests on the judgements of the children that it has brought so far, that of a child on its own judgement
+and all below it, that of going deeper on those of all children together. Departs from the paper in four ways: a
+node is a step of a path and no complete answer, so finished thoughts are not continued; judgements are scaled to [0, 1]
+by the worst and best seen so far; a sample that brings nothing new counts as the worst; and there is one model, since
+a request cannot choose among several. AB-MCTS-M needs a sampler for mixed models at every choice and is left out.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge
+
+from treeagent import Explorer, Thought, ranked
+
+from .base import SamplingSearch
+
+
+@dataclass(eq=False, slots=True)
+class Branch:
+    """A thought with the judgements that the choices at it have brought."""
+
+    thought: Thought
+    above: tuple[Branch, ...] = ()
+    """From the root to its parent."""
+    wider: list[float] = field(default_factory=list)
+    """Of its children."""
+    below: list[float] = field(default_factory=list)
+    """Of itself and all below it."""
+    children: list[Branch] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ABMCTS(SamplingSearch):
+    """Go wider or deeper by Thompson sampling; stop early on a thought that the task verifies."""
+
+    k: Annotated[int, Ge(1)] = 1
+    """Samples each time that it goes wider."""
+    simulations: Annotated[int, Ge(1)] = 64
+    parallel: Annotated[int, Ge(1)] = 4
+    """Choices made before the next judgements are seen."""
+    candidates: Annotated[int, Ge(1)] = 5
+    """Finished thoughts that are answered at most at the end of the search."""
+
+    async def run(self, explorer: Explorer) -> Thought | None:
+        """The first verified answer, or that of the best finished thought."""
+        role, rng, values = self.role(explorer.task), random.Random(explorer.seed), list[float]()
+        root = Branch(explorer.root)
+        for done in range(0, self.simulations, self.parallel):
+            picked = [_pick(root, values, rng) for _ in range(min(self.parallel, self.simulations - done))]
+            grown = await explorer.grow([branch.thought for branch in picked], role=role, n=self.k)
+            values += [child.value for children in grown for child in children if child.value is not None]
+            for branch, children in zip(picked, grown, strict=True):
+                _add(branch, children, min(values, default=0.0))
+            ends = [child for children in grown for child in children if child.terminal]
+            for child in [child for child in ends if await explorer.verify(child)]:
+                if (answered := await explorer.finish([child])) and await explorer.verify(answered):
+                    return answered
+        return await explorer.finish(ranked(each for each in explorer.tree if each.terminal)[: self.candidates])
+
+
+def _pick(branch: Branch, values: list[float], rng: random.Random) -> Branch:
+    """The thought to go wider at."""
+    low, spread = min(values, default=0.0), (max(values, default=1.0) - min(values, default=0.0)) or 1.0
+
+    def draw(seen: list[float]) -> float:
+        good = sum((value - low) / spread for value in seen)
+        return rng.betavariate(0.5 + good, 0.5 + max(len(seen) - good, 0.0))  # Jeffreys' prior, as in the paper
+
+    while deeper := [child for child in branch.children if not child.thought.terminal]:
+        if draw(branch.wider) >= draw([value for child in deeper for value in child.below]):
+            break
+        branch = max(deeper, key=lambda child: draw(child.below))
+    return branch
+
+
+def _add(branch: Branch, children: list[Thought], worst: float) -> None:
+    seen = [child.value for child in children if child.value is not None] if children else [worst]
+    branch.wider += seen
+    for node in (*branch.above, branch):
+        node.below += seen
+    for child in children:
+        known = [] if child.value is None else [child.value]
+        branch.children.append(Branch(child, (*branch.above, branch), below=known))
