@@ -38,6 +38,14 @@ class EvaluationContext(Protocol):
     async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> Scores:
         """Log-likelihoods of continuations of the role's prompt at a thought."""
 
+    async def reward(
+        self, thought: Thought, steps: Sequence[str], mark: str, good: str | None = None, bad: str | None = None
+    ) -> Scores:
+        """Log-rewards of steps after the prompt ``prm``, else the input; see :class:`treeagent.request.RewardRequest`.
+
+        Needs the capability ``rewards``.
+        """
+
 
 class Evaluator(ABC):
     """Judges thoughts. Subclasses are dataclasses; their fields are options."""
