@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,14 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
         source["config"] = config  # with it, an attention that config.json names does not prevail over ours
     else:
         source["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    with explained(where, "its weights"), no_progress_bar():
+    head = reward_head(where, DTYPES.get(dtype, torch.float32))  # of the hub only where it is in the cache already
+    quiet = no_report() if head is not None or _is_reward_model(config) else nullcontext()
+    with explained(where, "its weights"), no_progress_bar(), quiet:
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             **source, dtype=DTYPES.get(dtype, torch.float32), attn_implementation=attention, output_loading_info=True
         )
     network, report = loaded
-    head = reward_head(where, network.dtype)
+    head = reward_head(where, network.dtype) if head is None and isinstance(where, str) else head
     if head is not None:
         network.lm_head = head
     elif _is_reward_model(config):
@@ -135,6 +137,18 @@ def _check_size(where: Path | str, text: Any) -> None:
             f"the model {where} cannot be whole: its configuration says at least {at_least:,} parameters, its weights "
             f"have {size:,} bytes"
         )
+
+
+@contextmanager
+def no_report() -> Iterator[None]:
+    """Switch off transformers' report of weights that a causal model lacks, and of those that it does not know."""
+    logs: Any = transformers_logging
+    before = logs.get_verbosity()
+    logs.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logs.set_verbosity(before)
 
 
 @contextmanager
