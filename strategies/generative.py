@@ -3,7 +3,8 @@
 ThinkPRM (Khalifa et al. 2025, arXiv:2504.16828) and GenPRM (Zhao et al. 2025, arXiv:2504.00891) let a model reason
 about a step before it judges it, and read the score from the probability of the verdict after the reasoning; several
 critiques are averaged, as in GenPRM. Departs from both: the verdicts are the task's labels,
-of any number, and GenPRM's execution of code is left out.
+of any number; GenPRM's execution of code is left out; and a chat model finds its critique in the message that asks for
+the verdict.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ class Generative(Evaluator):
     async def _judged(self, thought: Thought, context: EvaluationContext) -> Judgement:
         labels = context.task.labels
         reply = await context.ask("critique", thought, thought.key, n=self.samples)
-        begun = [f"{completion.text.rstrip()}{self.lead}" for completion in reply.completions]
-        scored = (context.score("critique", thought, [f"{text} {label}" for label in labels]) for text in begun)
+        behind = [f"{completion.text.rstrip()}{self.lead}" for completion in reply.completions]
+        words = [f" {label}" for label in labels]
+        scored = (context.score("critique", thought, words, after=text) for text in behind)
         odds = await aio.gather(scored, deferred=Exception)
         verdicts = [expected_label(each.logprobs, labels) for each in odds]
         known = [verdict for verdict in verdicts if verdict is not None]

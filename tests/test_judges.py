@@ -60,7 +60,8 @@ class Judge(Backend):
     async def score(self, request: ScoreRequest) -> Scores:
         """The later the letter, the likelier is the label ``good``."""
         self.asked.append(request)
-        chance = (ord(request.prompt[-1]) - ord("a") + 1) / 10
+        letter = request.prompt.removeprefix("check ")[0] if request.prompt.startswith("check") else request.prompt[-1]
+        chance = (ord(letter) - ord("a") + 1) / 10
         logprobs = (math.log(chance), math.log(1 - chance))
         return Scores(logprobs, (1, 1), Usage(1, 1, 0))
 
@@ -80,7 +81,8 @@ def test_a_generative_verifier_reads_the_odds_of_the_verdict_behind_its_critique
     assert judgements["b"].value == pytest.approx(0.2)
     scored = [request for request in judge.asked if isinstance(request, ScoreRequest)]
     assert len(scored) == 4
-    assert scored[0].continuations == ("I thought of b.\nVerdict: good", "I thought of b.\nVerdict: bad")
+    assert scored[0].prompt == "check bI thought of b.\nVerdict:"
+    assert scored[0].continuations == (" good", " bad")
 
 
 def test_a_verdict_without_a_likelihood_is_unparsed() -> None:

@@ -45,9 +45,9 @@ class JudgementContext:
             raise RequestRefusedError("the backend's reply has no completion")
         return replace(reply, completions=usable)
 
-    async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> Scores:
+    async def score(self, role: str, thought: Thought, continuations: Sequence[str], *, after: str = "") -> Scores:
         """Log-likelihoods of continuations of the role's prompt at a thought. Raises RequestRefusedError."""
-        request, scores = await self._requests.score(role, thought, continuations)
+        request, scores = await self._requests.score(role, thought, continuations, after)
         self.answered.append(request)
         return scores
 

@@ -83,9 +83,14 @@ class TaskRequests:
         self._count(reply, request.n, role if id == request.id else None)
         return id, reply
 
-    async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> tuple[str, Scores]:
-        """The request's id and the log-likelihoods of continuations. Raises what :meth:`complete` raises."""
-        prompt = await self._prompt(role, thought)
+    async def score(
+        self, role: str, thought: Thought, continuations: Sequence[str], after: str = ""
+    ) -> tuple[str, Scores]:
+        """The request's id and the log-likelihoods of continuations of the role's prompt with ``after`` behind it.
+
+        Raises what :meth:`complete` raises.
+        """
+        prompt = await self._prompt(role, thought) + after
         return await self._score(ScoreRequest(prompt, tuple(continuations)), role, thought)
 
     async def reward(self, thought: Thought, request: RewardRequest) -> tuple[str, Scores]:
