@@ -17,7 +17,7 @@ from .labels import read_label, read_vote
 
 @dataclass(frozen=True)
 class Value(Evaluator):
-    """Labels sampled from the prompt ``value`` (Tree of Thoughts, section 3.3 a); the mean of the parsed ones."""
+    """Labels sampled from the prompt ``value`` (Yao et al. 2023, arXiv:2305.10601, section 3.3 a); their mean."""
 
     samples: Annotated[int, Ge(1)] | None = None
     """Labels per state; the task's own number when None."""
@@ -67,7 +67,7 @@ class Choice(Evaluator):
 
 @dataclass(frozen=True)
 class Vote(Evaluator):
-    """Votes for the best of several thoughts (Tree of Thoughts, section 3.3 b); a thought's value is its share."""
+    """Votes for the best of several thoughts (Yao et al. 2023, section 3.3 b); a thought's value is its share."""
 
     together: ClassVar[bool] = True
 
