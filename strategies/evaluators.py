@@ -1,4 +1,4 @@
-"""The six evaluators."""
+"""The evaluators that ask for a label, a vote, a likelihood or the task's own check."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from annotated_types import Ge, Le
 
 from treeagent import ConfigError, EvaluationContext, Evaluator, Judgement, Task, Thought, aio
 
+from .label_odds import expected_label
 from .labels import read_label, read_vote
 
 
 @dataclass(frozen=True)
 class Value(Evaluator):
-    """Labels sampled from the prompt ``value`` (Tree of Thoughts, section 3.3 a); the mean of the parsed ones."""
+    """Labels sampled from the prompt ``value`` (Yao et al. 2023, arXiv:2305.10601, section 3.3 a); their mean."""
 
     samples: Annotated[int, Ge(1)] | None = None
     """Labels per state; the task's own number when None."""
@@ -59,18 +60,14 @@ class Choice(Evaluator):
         judgements = []
         for thought in thoughts:
             scores = await context.score("value", thought, [f" {label}" for label in labels])
-            weights = _weights(scores.logprobs)
-            if weights is None:
-                judgements.append(Judgement(None, (), 1))
-                continue
-            value = sum(w * context.task.labels[label] for w, label in zip(weights, labels, strict=True)) / sum(weights)
-            judgements.append(Judgement(value, (labels[weights.index(max(weights))],)))
+            expected = expected_label(scores.logprobs, context.task.labels)
+            judgements.append(Judgement(None, (), 1) if expected is None else Judgement(expected[0], (expected[1],)))
         return judgements
 
 
 @dataclass(frozen=True)
 class Vote(Evaluator):
-    """Votes for the best of several thoughts (Tree of Thoughts, section 3.3 b); a thought's value is its share."""
+    """Votes for the best of several thoughts (Yao et al. 2023, section 3.3 b); a thought's value is its share."""
 
     together: ClassVar[bool] = True
 
@@ -172,14 +169,6 @@ class TaskVerifier(Evaluator):
             )
             for thought in thoughts
         ]
-
-
-def _weights(logprobs: Sequence[float]) -> list[float] | None:
-    """Likelihoods relative to the highest; None where there is no highest, or a number is none."""
-    best = max(logprobs)
-    if not math.isfinite(best) or any(math.isnan(logprob) for logprob in logprobs):
-        return None
-    return [math.exp(logprob - best) for logprob in logprobs]
 
 
 def _probability(logprob: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import transformers
 from device import DEVICE
 from helpers import Oracle
 from seed_tools import MIX, SHAPE, Naive, ask, clean, fixed_costs, idle, save_model, told
+from test_cli import call
 
 from treeagent import Agent, Budget
 from treeagent.backend import Backend
@@ -103,6 +105,66 @@ def test_a_journalled_run_names_both_models(tmp_path: Path) -> None:
     opened, _ = Agent.from_journal(tmp_path / "other.jsonl", allow_code=True)
     assert isinstance(opened.judging, Oracle)
     assert (opened.judging.model, opened.judging.options) == ("wrong", {"at": "9"})
+
+
+def test_the_evaluators_backend_is_named_with_options_and_journalled(tmp_path: Path) -> None:
+    """A journal opens it again, and the bill of the judge is apart."""
+    journal = tmp_path / "run.jsonl"
+    agent = Agent("game24", "bfs", backend="helpers:Oracle", evaluator_backend="helpers:Oracle",
+                  evaluator_model="wrong", options={"evaluator_backend.at": "9"}, budget=Budget(calls=30))  # fmt: skip
+    assert isinstance(agent.judging, Oracle)
+    assert agent.judging is not agent.backend
+    result = agent.solve("4 5 6 10", journal=journal)
+    assert result.solved is False  # its judge is wrong, and its generator is not
+    assert 0 < result.judging.calls < result.usage.calls
+    assert result.to_json()["judging"]["calls"] == result.judging.calls
+    again, text = Agent.from_journal(journal, allow_code=True)
+    assert isinstance(again.judging, Oracle)
+    assert (again.backend.model, again.judging.model, again.judging.options) == (None, "wrong", {"at": "9"})
+    resumed = again.solve(text)
+    assert [thought.text for thought in resumed.tree] == [thought.text for thought in result.tree]
+
+
+def test_the_bill_of_the_judge_has_its_own_price() -> None:
+    """Dollars of the two parts add up."""
+    writer, judge = Told((0.0, 1.0)), Told((1.0, 0.0))
+    result = Agent("game24", "bfs", backend=writer, evaluator_backend=judge).solve("4 5 6 10")
+    assert result.judging.dollars == result.judging.prompt_tokens
+    assert result.usage.dollars is not None
+    assert result.judging.dollars is not None
+    assert 0 < result.judging.dollars < result.usage.dollars
+    assert Agent("game24", "cot", backend=Told()).solve("4 5 6 10").judging.calls == 0
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"search": "cot", "evaluator_backend": "scripted"}, "uses no evaluator, but a backend for one is given"),
+        ({"options": {"evaluator_backend.at": "9"}}, "no backend for the evaluator"),
+        ({"evaluator_backend": "helpers:Oracle", "evaluator_model": Told()}, "leave evaluator_backend out"),
+        ({"evaluator_backend": "sed"}, "sed"),
+    ],
+)
+def test_a_wrong_backend_for_the_evaluator_is_refused(how: dict[str, Any], message: str) -> None:
+    """Before the first request, in one line."""
+    with pytest.raises(ConfigError, match=message):
+        Agent("game24", **{"search": "bfs", "backend": Told(), **how})
+
+
+def test_the_command_line_names_the_judge(tmp_path: Path) -> None:
+    """In solve, eval and compare; the summary has its bill, and resume continues with it."""
+    judge = ["--evaluator-backend", "helpers:Oracle", "--evaluator-model", "wrong"]
+    words = ["--task", "game24", "--search", "greedy", "--max-calls", "20"]
+    one = [*words, "--input", "4 5 6 10", "--backend", "helpers:Oracle", *judge]
+    done = call("solve", *one, "--journal", str(tmp_path / "run.jsonl"))
+    assert "evaluator's backend helpers:Oracle, model wrong" in done.stdout
+    assert "of these for judging: " in done.stdout
+    again = call("resume", str(tmp_path / "run.jsonl"), "--allow-code", "--json")
+    assert json.loads(again.stdout)["settings"]["evaluator_model"]["model"] == "wrong"
+    done = call("eval", *words, "--limit", "1", "--backend", "helpers:Oracle", *judge, "--json")
+    assert json.loads(done.stdout)["settings"]["evaluator_model"]["name"] == "helpers:Oracle"
+    both = ["--backends", "helpers:Oracle,helpers:Oracle", "--input", "4 5 6 10"]
+    assert call("compare", *words, *both, *judge).exit_code == 0
 
 
 @pytest.fixture(scope="module")

@@ -206,7 +206,7 @@ def test_every_package_folder_is_in_the_package_map() -> None:
 def test_no_file_is_too_long(path: Path) -> None:
     """One idea a file: at most 300 lines, and a search fits one screen of code."""
     assert len(path.read_text().splitlines()) <= 300
-    judging = ("evaluators.py", "labels.py", "mentions.py", "numerals.py", "reply_text.py")
+    judging = ("evaluators.py", "labels.py", "mentions.py", "numerals.py", "reply_text.py", "tournament.py")
     if path.parent.name == "strategies" and path.name not in judging:
         statistics = path.name in ("mcts.py", "rap.py", "ab_mcts.py")  # these keep a node's statistics, a second idea
         assert len(path.read_text().splitlines()) <= (150 if statistics else 75)

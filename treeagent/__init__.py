@@ -17,7 +17,7 @@ _NAMES = {
     ),
     "evaluator": "EvaluationContext Evaluator",
     "reply": "Completion OnText Partial Reply Round Scores Usage",
-    "request": "Key Request Sampling ScoreRequest",
+    "request": "Key Request RewardRequest Sampling ScoreRequest",
     "runtime.agent": "Agent",
     "runtime.budget": "Budget",
     "runtime.journal": "Event Journal",

@@ -20,7 +20,7 @@ from .errors import (
 )
 from .evaluator import EvaluationContext, Evaluator
 from .reply import Completion, OnText, Partial, Reply, Round, Scores, Usage
-from .request import Key, Request, Sampling, ScoreRequest
+from .request import Key, Request, RewardRequest, Sampling, ScoreRequest
 from .runtime.agent import Agent
 from .runtime.budget import Budget
 from .runtime.journal import Event, Journal
@@ -37,7 +37,7 @@ __all__ = [
     "Agent", "Backend", "BackendError", "Budget", "CapabilityError", "Checker", "Completion", "ConfigError",
     "DataSource", "EvaluationContext", "Evaluator", "Event", "Explorer", "InputError", "Journal", "JournalError",
     "Judgement", "Key", "MissingExtraError", "ModelError", "NotRecordedError", "OnText", "Partial", "PluginError",
-    "ProposedStep", "Reply", "Request", "RequestRefusedError", "Result", "Round", "Run", "Sampling", "ScoreRequest",
-    "Scores", "Search", "Task", "Thought", "Tree", "TreeagentError", "UnknownNameError", "UnsupportedModelError",
-    "Usage", "YamlTask", "__version__", "ranked",
+    "ProposedStep", "Reply", "Request", "RequestRefusedError", "Result", "RewardRequest", "Round", "Run", "Sampling",
+    "ScoreRequest", "Scores", "Search", "Task", "Thought", "Tree", "TreeagentError", "UnknownNameError",
+    "UnsupportedModelError", "Usage", "YamlTask", "__version__", "ranked",
 ]  # fmt: skip

@@ -18,7 +18,8 @@ class Backend(ABC):
     A backend works under any event loop, leaves nothing running when no request is pending, and answers a request
     identically whatever else is in flight. Capabilities: ``generate`` (always), ``score``, ``seed``
     (sampling is a function of the request's key), ``chat`` (prompts pass through a chat template), ``beams``
-    (:attr:`Sampling.num_beams` above 1).
+    (:attr:`Sampling.num_beams` above 1), ``rewards`` (it answers a :class:`~treeagent.request.RewardRequest`, where
+    its model is a process reward model).
     """
 
     name: ClassVar[str]
@@ -65,7 +66,10 @@ class Backend(ABC):
         """
 
     async def score(self, request: ScoreRequest) -> Scores:
-        """Score continuations. Raises BackendError; only called when ``score`` is among the capabilities."""
+        """Score continuations. Raises BackendError; only called when ``score`` is among the capabilities.
+
+        With the capability ``rewards`` a :class:`~treeagent.request.RewardRequest` asks for the rewards of its steps.
+        """
         raise TypeError(f"backend {self.name!r} does not declare the capability 'score'")
 
     def with_model(self, model: str) -> Backend:

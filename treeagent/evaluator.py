@@ -35,8 +35,16 @@ class EvaluationContext(Protocol):
     ) -> Reply:
         """Complete the task's prompt of a role; ``place`` goes into the key, ``n`` defaults to the task's."""
 
-    async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> Scores:
-        """Log-likelihoods of continuations of the role's prompt at a thought."""
+    async def score(self, role: str, thought: Thought, continuations: Sequence[str], *, after: str = "") -> Scores:
+        """Log-likelihoods of continuations of the role's prompt at a thought; ``after`` is added to the prompt."""
+
+    async def reward(
+        self, thought: Thought, steps: Sequence[str], mark: str, good: str | None = None, bad: str | None = None
+    ) -> Scores:
+        """Log-rewards of steps after the prompt ``prm``, else the input; see :class:`treeagent.request.RewardRequest`.
+
+        Needs the capability ``rewards``.
+        """
 
 
 class Evaluator(ABC):

@@ -92,3 +92,27 @@ class ScoreRequest:
     def id(self) -> str:
         """Digest of everything that determines the answer."""
         return hashlib.blake2b(repr((self.prompt, self.continuations)).encode(), digest_size=12).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class RewardRequest(ScoreRequest):
+    """A request for the reward of each step by a process reward model; the continuations are the steps, in order.
+
+    A step is read after the prompt and the steps before it, each with the mark behind it, and its reward is the
+    probability, at its mark, that it is right. It goes to :meth:`treeagent.Backend.score` of a backend with the
+    capability ``rewards``. In the answer ``logprobs`` are the natural logarithms of the rewards, in the order of the
+    steps.
+    """
+
+    mark: str = "<extra_0>"
+    """What stands behind each step: a text that is one token of the model."""
+    good: str | None = None
+    """Token of a right step at the mark; None: the model has a reward head (a classifier, or a head of one value)."""
+    bad: str | None = None
+    """Token of a wrong step."""
+
+    @property
+    def id(self) -> str:
+        """Digest of everything that determines the answer."""
+        parts = ("reward", self.prompt, self.continuations, self.mark, self.good, self.bad)
+        return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()

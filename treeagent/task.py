@@ -18,24 +18,23 @@ from .request import Sampling
 from .text import strip_breaks
 from .thought import Thought
 
-Role = Literal["propose", "sample", "value", "vote", "answer", "io", "cot"]
+Role = Literal["propose", "sample", "value", "vote", "answer", "io", "cot", "critique", "outcome", "prm"]
 ROLES: tuple[str, ...] = get_args(Role)
 """What a prompt can ask for. ``propose``: a list of next steps; ``sample``: one next step; ``value``: a label for a
 state; ``vote``: the best of several thoughts; ``answer``: the answer of a path; ``io``: the answer at once; ``cot``: a
-chain of thought with its answer."""
+chain of thought with its answer; ``critique``: what is right and wrong about a state, before a verdict; ``outcome``: a
+label for a finished answer; ``prm``: the problem as a process reward model reads it, before the steps."""
 
 Scalar = str | int | float | bool
 """The types of a task's variables."""
 
 DEFAULT_SAMPLING: dict[str, tuple[Sampling, int]] = {
-    "propose": (Sampling(temperature=0.7, max_tokens=512), 1),
-    "sample": (Sampling(temperature=0.7, max_tokens=256), 5),
-    "value": (Sampling(temperature=0.7, max_tokens=32), 3),
-    "vote": (Sampling(temperature=0.7, max_tokens=32), 5),
-    "answer": (Sampling(temperature=0.0, max_tokens=256), 1),
-    "io": (Sampling(temperature=0.7, max_tokens=256), 1),
-    "cot": (Sampling(temperature=0.7, max_tokens=512), 1),
-}
+    "propose": (Sampling(temperature=0.7, max_tokens=512), 1), "sample": (Sampling(temperature=0.7, max_tokens=256), 5),
+    "value": (Sampling(temperature=0.7, max_tokens=32), 3), "vote": (Sampling(temperature=0.7, max_tokens=32), 5),
+    "answer": (Sampling(temperature=0.0, max_tokens=256), 1), "io": (Sampling(temperature=0.7, max_tokens=256), 1),
+    "cot": (Sampling(temperature=0.7, max_tokens=512), 1), "critique": (Sampling(temperature=0.7, max_tokens=512), 1),
+    "outcome": (Sampling(temperature=0.7, max_tokens=32), 3), "prm": (Sampling(), 1),
+}  # fmt: skip
 """Per role: how a completion is drawn, and how many are drawn."""
 
 _LOADER = "treeagent.taskfile.loader:load"

@@ -85,7 +85,9 @@ class LocalBackend(Backend):
     @property
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # known only once the tokenizer is there
         """Loads the tokenizer, to see whether there is a chat template, but not the model. Raises ModelError."""
-        return frozenset({"generate", "score", "seed", "beams"} | ({"chat"} if self._tokenizer().chat else set()))
+        return frozenset(
+            {"generate", "score", "seed", "beams", "rewards"} | ({"chat"} if self._tokenizer().chat else set())
+        )
 
     def _tokenizer(self) -> ChatTokenizer:
         with self._loading:
@@ -112,12 +114,13 @@ def samples(
     Raises BackendError, for a prompt beyond the context RequestRefusedError.
     """
     sampler.check(request.sampling)
+    _check_writes(model)
     if request.n < 1:
         raise BackendError(f"a request must ask for at least 1 completion, not {request.n}")
     prompt = tuple(text.prompt(request.prompt))
     limit = request.sampling.max_tokens
     if model.context is not None:
-        _check_fits(len(prompt) + 1, model.context, model.window)
+        check_fits(len(prompt) + 1, model.context, model.window)
         limit = min(limit, model.context - len(prompt))
     streams = [request.key.stream(i) for i in range(request.n)]
     thinking = None if text.thinking is None else text.thinking.after(text.decode(prompt[-_MARK:]))
@@ -129,12 +132,13 @@ def samples(
 
 def pairs(request: ScoreRequest, text: ChatTokenizer, model: Model) -> Pairs:
     """The token ids of a prompt with each of its continuations. Raises BackendError."""
+    _check_writes(model)
     # A chat template ends with a fresh line, where a model's words begin without a space.
     words = [word.lstrip(" ") for word in request.continuations] if text.chat else request.continuations
     tokens = text.scored(request.prompt, words)
     if model.context is not None and tokens:
         longest = max(len(prompt) + len(continuation) for prompt, continuation in tokens)
-        _check_fits(longest, model.context, model.window)
+        check_fits(longest, model.context, model.window)
     return tokens
 
 
@@ -152,7 +156,8 @@ def scores_of(tokens: Pairs, sums: Sequence[float]) -> Scores:
     return Scores(tuple(sums), lengths, Usage(calls=1, prompt_tokens=prompt + sum(lengths), completion_tokens=0))
 
 
-def _check_fits(tokens: int, context: int, window: int | None) -> None:
+def check_fits(tokens: int, context: int, window: int | None) -> None:
+    """Raise RequestRefusedError for a text of more tokens than the model reads."""
     if tokens <= context:
         return
     said = f"the prompt is too long: with its completion it takes at least {tokens} tokens, "
@@ -161,6 +166,14 @@ def _check_fits(tokens: int, context: int, window: int | None) -> None:
     else:
         said += f"the engine keeps to the sliding window of {window}; --backend transformers has no such limit."
     raise RequestRefusedError(said)
+
+
+def _check_writes(model: Model) -> None:
+    if model.rewards:
+        raise BackendError(
+            "a process reward model judges steps and writes no text: name it with --evaluator-model, for the evaluator "
+            "'prm'"
+        )
 
 
 def find_device(name: str | None) -> torch.device:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from treeagent.errors import ModelError
 
 from .model import CACHES, DTYPES, Model
 from .precision import network_dtype
+from .reward_head import KINDS, reward_head
 from .sources import explained, setting, source_of
 from .torch_private import is_stateful, supports_sdpa
 
@@ -37,12 +38,22 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
         source["config"] = config  # with it, an attention that config.json names does not prevail over ours
     else:
         source["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    with explained(where, "its weights"), no_progress_bar():
+    head = reward_head(where, DTYPES.get(dtype, torch.float32))  # of the hub only where it is in the cache already
+    quiet = no_report() if head is not None or _is_reward_model(config) else nullcontext()
+    with explained(where, "its weights"), no_progress_bar(), quiet:
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             **source, dtype=DTYPES.get(dtype, torch.float32), attn_implementation=attention, output_loading_info=True
         )
     network, report = loaded
-    if missing := sorted(report["missing_keys"]):
+    head = reward_head(where, network.dtype) if head is None and isinstance(where, str) else head
+    if head is not None:
+        network.lm_head = head
+    elif _is_reward_model(config):
+        raise ModelError(
+            f"the model {where} is no process reward model ({_said(config)}): its *.safetensors have no reward head, "
+            "such as score.weight or v_head.summary.weight"
+        )
+    if missing := sorted(set(report["missing_keys"]) - ({"lm_head.weight"} if head is not None else set())):
         raise ModelError(
             f"the model {where} lacks {len(missing)} of its weights (such as {missing[0]}), which would run as random "
             "numbers. The checkpoint is incomplete or of another architecture than its config.json says."
@@ -62,7 +73,9 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
     network = network.to(device).eval()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     attention_dtype = network_dtype(where, network, dtype, device)
-    return Model(network, decoder, device, ends, context, arguments, parameters, attention_dtype)
+    return Model(
+        network, decoder, device, ends, context, arguments, parameters, attention_dtype, rewards=head is not None
+    )
 
 
 def _ends(where: Path | str, config: Any) -> frozenset[int]:
@@ -77,7 +90,7 @@ def _ends(where: Path | str, config: Any) -> frozenset[int]:
 def _check_causal(where: Path | str, config: Any) -> None:
     """Refuse models that do not continue a text, which transformers would load with random or missing parts."""
     kinds = [str(kind) for kind in setting(where, config, "architectures", list) or []]
-    said = f"its config.json says {', '.join(kinds) or config.model_type}"
+    said = _said(config)
     if setting(where, config, "is_encoder_decoder", bool):
         raise ModelError(
             f"the model {where} is an encoder-decoder model ({said}). Only decoder-only language models can run here: "
@@ -85,11 +98,21 @@ def _check_causal(where: Path | str, config: Any) -> None:
         )
     known = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     names = {name for value in known.values() for name in ([value] if isinstance(value, str) else value)}
-    if config.model_type not in known or (kinds and not names.intersection(kinds)):
+    if config.model_type not in known or (kinds and not names.intersection(kinds) and not _is_reward_model(config)):
         raise ModelError(
             f"the model {where} is no causal language model ({said}). Expected an architecture such as "
             "LlamaForCausalLM or Qwen2ForCausalLM."
         )
+
+
+def _is_reward_model(config: Any) -> bool:
+    """Whether ``config.json`` says so; others may have a head all the same."""
+    return any(str(kind).endswith(KINDS) for kind in getattr(config, "architectures", None) or [])
+
+
+def _said(config: Any) -> str:
+    kinds = [str(kind) for kind in getattr(config, "architectures", None) or []]
+    return f"its config.json says {', '.join(kinds) or config.model_type}"
 
 
 def _attention_of(where: Path | str, config: Any) -> str:
@@ -114,6 +137,18 @@ def _check_size(where: Path | str, text: Any) -> None:
             f"the model {where} cannot be whole: its configuration says at least {at_least:,} parameters, its weights "
             f"have {size:,} bytes"
         )
+
+
+@contextmanager
+def no_report() -> Iterator[None]:
+    """Switch off transformers' report of weights that a causal model lacks, and of those that it does not know."""
+    logs: Any = transformers_logging
+    before = logs.get_verbosity()
+    logs.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logs.set_verbosity(before)
 
 
 @contextmanager

@@ -46,6 +46,9 @@ class Model:
     window: int | None = None
     """The sliding window that an engine has cut the context to; None where the context is the model's own."""
 
+    rewards: bool = False
+    """Whether it is a process reward model: its logits (..., 2) are those of a right and of a wrong step."""
+
     @property
     def cache(self) -> str:
         """Name of the attention cache among the forward's arguments and results."""

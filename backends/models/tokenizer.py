@@ -57,6 +57,10 @@ class ChatTokenizer:
         given = given[:start] or [self._beginning()]
         return [(tuple(given), tuple(whole[start:])) for whole in wholes]
 
+    def part(self, text: str) -> list[int]:
+        """Token ids of a part of a text, tokenised by itself."""
+        return self._codec.encode(clean(text), add_special_tokens=False)
+
     def _rendered(self, prompt: str) -> str:
         """The prompt as the model reads it."""
         if not self.chat:

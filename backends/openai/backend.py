@@ -18,7 +18,7 @@ from treeagent.errors import BackendError
 from treeagent.options import as_json, read_options
 from treeagent.reasoning import DEFAULT_MARKS, Thinking
 from treeagent.reply import Completion, OnText, Reply, Scores, Usage
-from treeagent.request import Request, ScoreRequest
+from treeagent.request import Request, RewardRequest, ScoreRequest
 
 from .loop_thread import run_in_thread
 from .metrics import ClientMetrics
@@ -119,15 +119,15 @@ class OpenAIBackend(Backend):
     @property
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # depends on the server
         """Asks the server for what the options leave open. Raises BackendError."""
-        server = self._probe()
-        offered = {"score": server.score != "none", "chat": server.chat, "seed": self.deterministic}
-        return frozenset({"generate"} | {name for name, there in offered.items() if there})
+        server, sure = self._probe(), {"generate", "seed"} if self.deterministic else {"generate"}
+        offered = {"score": server.score != "none", "chat": server.chat, "rewards": server.kind.name == "vllm"}
+        return frozenset(sure | {name for name, there in offered.items() if there})
 
     @property
     def possible_capabilities(self) -> frozenset[str]:
         """Those that the options do not exclude; asks nothing."""
         possible = {"score": self.score_by != "none", "chat": self.chat is not False, "seed": self.deterministic}
-        return frozenset({"generate"} | {name for name, there in possible.items() if there})
+        return frozenset({"generate", "rewards"} | {name for name, there in possible.items() if there})
 
     def load(self) -> None:
         """Ask the server for what the options leave open. Raises BackendError."""
@@ -200,15 +200,17 @@ class OpenAIBackend(Backend):
     async def score(self, request: ScoreRequest) -> Scores:
         """Score continuations where the server reports log-probabilities. Raises BackendError."""
         from .logprobs import score  # noqa: PLC0415  # httpx is imported with it
+        from .rewards import rewards  # noqa: PLC0415
         from .tokens import TokenCache  # noqa: PLC0415
 
         server = await self._server()
-        if server.score == "none":
+        if server.score == "none" and not isinstance(request, RewardRequest):
             return await super().score(request)
-        if self._label_tokens is None:
-            self._label_tokens = TokenCache()
+        self._label_tokens = self._label_tokens or TokenCache()
         tops = self.top_logprobs or server.kind.top_logprobs
         with self._urgencies.serving(request):
+            if isinstance(request, RewardRequest):
+                return await rewards(request, self._ask, chat=self.chat is not False)
             scores, missing = await score(request, server, tops, self._ask, self._label_tokens)
         self._metrics.count("labels_out_of_reach", missing)
         return scores

@@ -61,6 +61,7 @@ class EngineParts:
         """Empty the prefix caches and, with ``tables``, start with a new drafter."""
         scheduler = self.scheduler
         scheduler.runner.reset_cache()
+        self.jobs.rewards.clear()
         if self.draft_runner is not None:
             self.draft_runner.reset_cache()
         if tables:

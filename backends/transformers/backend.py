@@ -9,17 +9,19 @@ from typing import ClassVar, TypeVar
 from treeagent.errors import BackendError, ConfigError
 from treeagent.reasoning import DEFAULT_MARKS
 from treeagent.reply import OnText, Reply, Scores
-from treeagent.request import Request, ScoreRequest
+from treeagent.request import Request, RewardRequest, ScoreRequest
 
 from ..local import model_thread
 from ..local.base import LocalBackend, Pairs, pairs, samples, scores_of
 from ..local.heap import trim_heap
+from ..local.reward_tokens import RewardTokens, reward_tokens
 from ..local.sample import Sample
 from ..models.model import Model
 from .batcher import Batcher
 from .beam_generate import decode_beams
 from .generate import decode, score
 from .generation import Batch, Generation, Pending, choose
+from .rewards import rewards
 
 Item = TypeVar("Item")
 
@@ -100,11 +102,14 @@ class TransformersBackend(LocalBackend):
         self._set_threads()
         text, model = self._tokenizer(), self._network()
         scorings: list[tuple[Pending, Pairs]] = []
+        judged: list[tuple[Pending, RewardTokens]] = []
         batch = Batch(lambda: self._batcher.certain_waiting)
         generations: dict[Sample, Generation] = {}
         for pending in requests:
             try:
-                if isinstance(pending.request, ScoreRequest):
+                if isinstance(pending.request, RewardRequest):
+                    judged.append((pending, reward_tokens(pending.request, text, model)))
+                elif isinstance(pending.request, ScoreRequest):
                     scorings.append((pending, pairs(pending.request, text, model)))
                 else:
                     generation = batch.add(pending)
@@ -113,6 +118,8 @@ class TransformersBackend(LocalBackend):
             except BackendError as error:  # this request fails alone
                 pending.fail(error)
         self._score(model, scorings)
+        for (pending, tokens), values in zip(judged, rewards(model, [each for _, each in judged]), strict=True):
+            pending.answer(tokens.scores(values))
         plain = [sample for sample in generations if sample.sampling.num_beams == 1]
         for chunk in _chunks(plain, self.max_batch):
             decode(model, chunk, lambda sample: generations[sample].finished(), batch.streams.hand_out)

@@ -96,7 +96,7 @@ def test_the_address_of_this_machine_need_not_be_repeated(
         ("b=5", "a journal's settings stand"),
         ("evaluator.samples=2", "a journal's settings stand"),
         ("backend.timeout=5", "backend.timeout cannot be changed"),
-        ("evaluator_model.base_url=http://h/v1", "evaluator_model.base_url cannot be changed"),
+        ("evaluator_model.base_url=http://h/v1", "evaluator_backend.base_url cannot be changed"),
         ("backend.=5", "a journal's settings stand"),
     ],
 )
@@ -118,10 +118,10 @@ def test_a_backend_of_the_evaluators_own_is_held_to_the_same(journal: Path, serv
     settings["backend"] = {"name": "openai", "model": "toy", "options": {"base_url": server.url}}
     journal.write_text(json.dumps(line) + "\n")
     trusted = {"backend.base_url": server.url}
-    with pytest.raises(ConfigError, match=r"--set evaluator_model\.base_url=.*\n.*evaluator_model\.key_variable"):
+    with pytest.raises(ConfigError, match=r"--set evaluator_backend\.base_url=.*\n.*evaluator_backend\.key_variable"):
         Agent.from_journal(journal, trusted=trusted)
     assert not server.asked
-    trusted |= {"evaluator_model.base_url": server.url, "evaluator_model.key_variable": "AWS_SECRET_ACCESS_KEY"}
+    trusted |= {"evaluator_backend.base_url": server.url, "evaluator_model.key_variable": "AWS_SECRET_ACCESS_KEY"}
     assert isinstance(Agent.from_journal(journal, trusted=trusted)[0].judging, OpenAIBackend)
 
 

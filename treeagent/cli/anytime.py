@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,7 +59,8 @@ def anytime(
     if str(run.speculate) not in ("auto", "0"):
         raise ConfigError("--speculate: no request is sent early here, for equal tokens; leave it out")
     budget, options = limits.budget(), run.option_values()
-    arguments.reach_local_code(*(name for _, name, _ in specs), backend.backend, evaluator, allow_code=run.allow_code)
+    names = (*(name for _, name, _ in specs), backend.backend, evaluator, backend.evaluator_backend)
+    arguments.reach_local_code(*names, allow_code=run.allow_code)
     if plot is not None:
         arguments.check_png(plot, "accuracy")
         extras.require("option --plot", "matplotlib")
@@ -81,7 +83,7 @@ def anytime(
             Agent(
                 loaded, name, evaluator=evaluator if judged else None, seed=run.seed, budget=budget,
                 legality=not run.no_legality, allow_code=run.allow_code, speculate=0,
-                **_shared(agents[0] if agents else None, backend, {**options, **own}, judged=judged),
+                **_shared(agents, backend, {**options, **own}, judged=judged),
             )
         )  # fmt: skip
     curves, failed = [], 0
@@ -118,13 +120,24 @@ def _parts(spec: str) -> tuple[str, str, dict[str, str]]:
     return " ".join(words), words[0], arguments.pairs(words[1:], f"--search {words[0]!r}:")
 
 
-def _shared(first: Agent | None, backend: BackendOptions, options: dict[str, str], *, judged: bool) -> dict[str, Any]:
-    """Arguments of an agent that uses the backends of the first one, once they are open."""
+def _without(prefixes: tuple[str, ...], options: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in options.items() if not name.startswith(prefixes)}
+
+
+def _shared(
+    agents: Sequence[Agent], backend: BackendOptions, options: dict[str, str], *, judged: bool
+) -> dict[str, Any]:
+    """Arguments of an agent that uses the backends of the agents before it, where these have opened them."""
+    arguments: dict[str, Any] = {"backend": backend.backend, "model": backend.model}
+    if agents:
+        options = _without(("backend.",), options)
+        arguments = {"backend": agents[0].backend}
+    judging = next((agent.judging for agent in agents if agent.judging is not agent.backend), None)
     if not judged:
-        options = {name: value for name, value in options.items() if not name.startswith("evaluator.")}
-    judge = backend.evaluator_model if judged else None
-    if first is None:
-        return {"backend": backend.backend, "model": backend.model, "evaluator_model": judge, "options": options}
-    options = {name: value for name, value in options.items() if not name.startswith("backend.")}
-    shared = judge if judge is None or first.judging is first.backend else first.judging
-    return {"backend": first.backend, "evaluator_model": shared, "options": options}
+        options = _without(("evaluator.", "evaluator_backend."), options)
+    elif judging is not None:
+        options = _without(("evaluator_backend.",), options)
+        arguments["evaluator_model"] = judging
+    else:
+        arguments |= {"evaluator_model": backend.evaluator_model, "evaluator_backend": backend.evaluator_backend}
+    return {**arguments, "options": options}

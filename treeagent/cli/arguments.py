@@ -49,7 +49,16 @@ EvaluatorName = Annotated[
 ]
 EvaluatorModel = Annotated[
     str | None,
-    typer.Option(help="Another model for the evaluator, on the same backend. 'seed' uses one draft model for both."),
+    typer.Option(
+        help="Another model for the evaluator, on --evaluator-backend, else on the same backend, where 'seed' uses one "
+        "draft model for both."
+    ),
+]
+EvaluatorBackend = Annotated[
+    str | None,
+    typer.Option(
+        help="Another backend for the evaluator, or module:Class; its options are --set evaluator_backend.NAME=VALUE."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Inputs = Annotated[
@@ -62,8 +71,8 @@ Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="NAME=VALUE",
-        help="An option of the search (b=5), the evaluator (evaluator.samples=3), the backend (backend.threads=2) or "
-        "the task's sampling (sampling.value.max_tokens=64).",
+        help="An option of the search (b=5), the evaluator (evaluator.samples=3), the backend (backend.threads=2), the "
+        "evaluator's own backend (evaluator_backend.threads=2) or the task's sampling (sampling.value.max_tokens=64).",
     ),
 ]  # fmt: skip
 Variables = Annotated[

@@ -36,6 +36,8 @@ def compare(
     ],
     search: SearchOptions,
     model: arguments.ModelName = None,
+    evaluator_model: arguments.EvaluatorModel = None,
+    evaluator_backend: arguments.EvaluatorBackend = None,
     input: arguments.Inputs = None,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Take the first N inputs of the task's data instead.")
@@ -83,7 +85,8 @@ def compare(
     if len(names) < 2:
         expected = "two or more, separated by commas, such as transformers,replay:run.jsonl"
         raise ConfigError(f"--backends {backends}: expected {expected}")
-    arguments.reach_local_code(search.search, search.evaluator, *specs, allow_code=run.allow_code)
+    code = (search.search, search.evaluator, evaluator_backend, *specs)
+    arguments.reach_local_code(*code, allow_code=run.allow_code)
     if plot is not None:
         _check_plot(plot, repeat)
     for option, path in (("--output", report_file), ("--plot", plot)):
@@ -108,7 +111,8 @@ def compare(
         spec, number = dict(zip(names, pairs, strict=True))[name]
         recorder = ExchangeRecorder(_open_backend(spec, model, backend_options))
         agent = Agent(
-            task, search.search, backend=recorder, evaluator=search.evaluator, options=search_options, seed=run.seed,
+            task, search.search, backend=recorder, evaluator=search.evaluator, evaluator_model=evaluator_model,
+            evaluator_backend=evaluator_backend, options=search_options, seed=run.seed,
             budget=budget, legality=not run.no_legality, speculate=number,
         )  # fmt: skip
         return agent, recorder

@@ -69,7 +69,8 @@ def evaluate(
     Limits apply to each problem. Exit codes: 0 every problem was run; 3 some failed; the others as for 'solve'.
     """
     budget, options = limits.budget(), run.option_values()
-    arguments.reach_local_code(search.search, backend.backend, search.evaluator, allow_code=run.allow_code)
+    names = (search.search, backend.backend, search.evaluator, backend.evaluator_backend)
+    arguments.reach_local_code(*names, allow_code=run.allow_code)
     if plot is not None:
         arguments.check_png(plot, "accuracy")
         extras.require("option --plot", "matplotlib")
@@ -89,7 +90,8 @@ def evaluate(
     others = None if against is None else read(against / FILE)[1].values()
     agent = Agent(
         task, search.search, backend=backend.backend or recorded_backend(out), model=backend.model,
-        evaluator=search.evaluator, evaluator_model=backend.evaluator_model, options=options, seed=run.seed,
+        evaluator=search.evaluator, evaluator_model=backend.evaluator_model,
+        evaluator_backend=backend.evaluator_backend, options=options, seed=run.seed,
         budget=budget, legality=not run.no_legality, allow_code=run.allow_code,
         speculate=run.speculate, fsync=fsync,
     )  # fmt: skip

@@ -5,7 +5,10 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ..reply import Usage
 
 AT_MOST = 6
 """Members shown of a list."""
@@ -38,6 +41,15 @@ def backends(settings: Mapping[str, Any]) -> list[str]:
         elif ran is not None:
             lines.append(f"evaluator's model {ran}")
     return lines
+
+
+def judging(usage: Usage) -> list[str]:
+    """A line on what the evaluator's requests cost of the whole; nothing where there were none."""
+    if not usage.calls:
+        return []
+    prompt, completion = (shown(amount) for amount in (usage.prompt_tokens, usage.completion_tokens))
+    dollars = "" if usage.dollars is None else f", dollars {usage.dollars:.4f}"
+    return [f"of these for judging: {usage.calls:,} calls, {prompt} prompt + {completion} completion tokens{dollars}"]
 
 
 class Lost(Protocol):

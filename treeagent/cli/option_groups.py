@@ -49,6 +49,7 @@ class BackendOptions:
     ] = None
     model: arguments.ModelName = None
     evaluator_model: arguments.EvaluatorModel = None
+    evaluator_backend: arguments.EvaluatorBackend = None
 
     @property
     def label(self) -> str:

@@ -52,7 +52,8 @@ def solve(
     Ctrl-C, SIGTERM or SIGHUP stops the search and prints the best attempt. A second one ends the program at once.
     """
     budget, options, variables = limits.budget(), run.option_values(), run.task_variables()
-    arguments.reach_local_code(search.search, backend.backend, search.evaluator, allow_code=run.allow_code)
+    names = (search.search, backend.backend, search.evaluator, backend.evaluator_backend)
+    arguments.reach_local_code(*names, allow_code=run.allow_code)
     fields = arguments.row_fields(row)
 
     from ..runtime.agent import Agent
@@ -65,7 +66,8 @@ def solve(
         progress.begin(f"loading {backend.label}")
         agent = Agent(
             search.task, search.search, backend=backend.backend, model=backend.model, evaluator=search.evaluator,
-            evaluator_model=backend.evaluator_model, options=options, variables=variables, seed=run.seed,
+            evaluator_model=backend.evaluator_model, evaluator_backend=backend.evaluator_backend,
+            options=options, variables=variables, seed=run.seed,
             budget=budget, legality=not run.no_legality, allow_code=run.allow_code,
             speculate=run.speculate, fsync=fsync,
         )  # fmt: skip

@@ -108,7 +108,7 @@ class Race:
                     entries[place] = self.enter(name)
                 passes[place], records = self._pass(name, number, *entries[place])
                 if not self.warm or number == self.repeat:
-                    asyncio.run(entries[place][1].aclose())
+                    asyncio.run(_close(*entries[place]))
                 first_records = first_records or records
                 difference = difference or self._compare(name, number, first_records, records)
             if number > 0 or difference is not None:
@@ -155,3 +155,9 @@ class Race:
             if difference is not None:
                 return TreesDiffer(row.input, name, number, difference)
         return None
+
+
+async def _close(agent: Agent, recorder: ExchangeRecorder) -> None:
+    """Close the backends of an entry."""
+    for used in dict.fromkeys((recorder, agent.judging)):
+        await used.aclose()

@@ -102,6 +102,10 @@ class ExchangeRecorder(Backend):
         exchange.reply = scores = await self.inner.score(request)
         return scores
 
+    def with_model(self, model: str) -> Backend:
+        """One for an evaluator; its exchanges are not recorded."""
+        return self.inner.with_model(model)
+
     def prompt_copies(self, request: Request | ScoreRequest) -> int:
         """See the inner backend."""
         return self.inner.prompt_copies(request)

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..runtime.journal import Event
 from ..sums import total
 
-JUDGING = ("value", "vote")
+JUDGING = ("value", "vote", "critique", "outcome")
 """Roles of a judge's completions; a request for log-likelihoods is a judge's, too."""
 _ATTEMPTS = ("io", "cot")
 _CHECKED = 5

@@ -14,10 +14,11 @@ from ..errors import ConfigError, TreeagentError
 from ..evaluator import Evaluator
 from ..plugin_boundary import PluginBoundary
 from ..search import Search
-from ..task import ROLES, Scalar, Task
+from ..task import Scalar, Task
 from . import factory
 from .budget import Budget, Ledger
 from .journal import Event, recorded_run
+from .judging_backend import JudgingBackend
 from .result import Result
 from .run import Handler, Run
 from .sampling_options import read_changes
@@ -36,9 +37,11 @@ class Agent:
         evaluator_model: another model for the evaluator's requests, on a backend of the same kind (``seed`` shares its
             draft model between the two; without a named backend each model has the one that can run it), or a Backend
             for them; None: the generator's.
+        evaluator_backend: another backend for the evaluator's requests, with ``evaluator_model`` as its model: a
+            registered name, ``module:Class``, or a Backend.
         evaluator: a registered name, ``module:Class``, or an Evaluator; the task's own choice when None.
-        options: options by name; the prefixes ``evaluator.`` and ``backend.`` reach those two, and
-            ``sampling.ROLE.FIELD`` changes how the completions of a role are drawn.
+        options: options by name; the prefixes ``evaluator.``, ``backend.`` and ``evaluator_backend.`` reach those
+            three, and ``sampling.ROLE.FIELD`` changes how the completions of a role are drawn.
         variables: values of the task's variables; not for a Task, which has its own.
         seed: every random choice derives from it.
         budget: upper limits of each run; None: no limits.
@@ -61,6 +64,7 @@ class Agent:
         model: str | None = None,
         evaluator: str | Evaluator | None = None,
         evaluator_model: str | Backend | None = None,
+        evaluator_backend: str | Backend | None = None,
         options: Mapping[str, Any] | None = None,
         variables: Mapping[str, Scalar] | None = None,
         seed: int = 0,
@@ -72,7 +76,7 @@ class Agent:
     ) -> None:
         options = dict(options or {})
         early = factory.early_requests(options.pop("speculate", speculate))
-        own, evaluator_options, backend_options, sampling_options = factory.split_options(options)
+        own, evaluator_options, backend_options, sampling_options, judging_options = factory.split_options(options)
         self.seed, self.budget, self.legality = seed, budget or Budget(), legality
         self.task: Task = (
             task if isinstance(task, Task) else Task.load(task, variables=variables, allow_code=allow_code)
@@ -88,7 +92,8 @@ class Agent:
         if self.evaluator is None and evaluator_options:
             raise ConfigError(f"the search {search!r} uses no evaluator, but evaluator options are given")
         self.backend: Backend = factory.open_backend(backend, model, backend_options)
-        self.judging: Backend = self._evaluator_backend(evaluator_model)
+        judging = JudgingBackend(evaluator_backend, evaluator_model, judging_options)
+        self.judging: Backend = judging.open(self.backend, factory.reference(search), evaluates=self.search.evaluates)
         """The evaluator's backend."""
         prices = (self.backend.price, self.judging.price)
         Ledger(self.budget, *prices)  # raises ConfigError for a limit that could not be kept
@@ -99,9 +104,7 @@ class Agent:
             if self.evaluator
             else None,
             "backend": factory.description(self.backend),
-            "evaluator_model": factory.description(self.judging)
-            if isinstance(evaluator_model, Backend)
-            else evaluator_model,
+            "evaluator_model": factory.description(self.judging) if judging.is_apart else evaluator_model,
             "legality": legality,
             **({"sampling": changes} if changes else {}),
             **({} if early == 0 else {"speculate": "auto" if early is None else early}),
@@ -116,7 +119,7 @@ class Agent:
                 self.judging, self.evaluator.needs, f"the evaluator {factory.reference(evaluator)!r}"
             )
         with PluginBoundary("task", self.task.name):
-            beams = [role for role in ROLES if self.task.sampling(role)[0].num_beams > 1]
+            beams = [role for role in self.task.roles if self.task.sampling(role)[0].num_beams > 1]
         for used in dict.fromkeys((self.backend, self.judging)) if beams else ():
             factory.check_capabilities(
                 used, frozenset({"beams"}), f"sampling.{beams[0]}.num_beams of the task {self.task.name!r}"
@@ -140,20 +143,6 @@ class Agent:
             if factory.shown_by_loading(used):
                 used.load()
         factory.name_models(self.settings, self.backend, self.judging)
-
-    def _evaluator_backend(self, model: str | Backend | None) -> Backend:
-        """The evaluator's backend. Raises ConfigError."""
-        if model is None:
-            return self.backend
-        if self.evaluator is None:
-            raise ConfigError(
-                f"the search {factory.reference(self.search)!r} uses no evaluator, but a model for one is given: "
-                f"{model if isinstance(model, str) else model.name}"
-            )
-        if isinstance(model, Backend):
-            return model
-        with PluginBoundary("backend", self.backend.name, f"its model {model!r} for the evaluator"):
-            return self.backend.with_model(model)
 
     def solve(self, input: str, **how: Any) -> Result:
         """Solve one input and wait for it; takes what :meth:`asolve` takes. Raises as it does."""

@@ -58,6 +58,8 @@ class Reservation:
 
     worst: Usage
     price: Price
+    place: int = 0
+    """Which of the backends is asked."""
 
 
 class Ledger:
@@ -79,6 +81,7 @@ class Ledger:
         )
         self._real: dict[Price, Usage] = dict.fromkeys(self._prices, Usage())
         self._charged = self._real.copy()  # like _real, but the largest cost where a backend reports none
+        self._places = [Usage()] * len(self._prices)
         self._open: list[Reservation] = []
         self._early: dict[Reservation, Usage] = {}
         self._give_up: Callable[[], bool] = bool
@@ -100,6 +103,13 @@ class Ledger:
         shares = [amount / limit if limit else 1.0 for amount, limit in (*used, money) if limit is not None]
         return min(max(shares, default=0.0), 1.0)
 
+    def spent_at(self, place: int) -> Usage:
+        """As :attr:`spent`, of one backend's requests; nothing for one that is not asked."""
+        if place >= len(self._places):
+            return Usage()
+        usage = self._places[place]
+        return replace(usage, dollars=_dollars({self._prices[place]: usage}))
+
     async def admit(self, request: Request, place: int = 0, copies: int = 1) -> tuple[Request, Reservation]:
         """Reserve the worst case of a generation; its ``max_tokens`` is shortened where only less is left.
 
@@ -113,19 +123,21 @@ class Ledger:
             if room < wanted:
                 sampling = replace(request.sampling, max_tokens=room // request.n)
                 request = replace(request, sampling=sampling)
-            return request, self._reserve(Usage(1, prompt, min(room, wanted)), self._prices[place])
+            return request, self._reserve(Usage(1, prompt, min(room, wanted)), place)
 
     async def admit_score(self, request: ScoreRequest, place: int = 0, copies: int = 1) -> Reservation:
         """Reserve the worst case of a scoring. Raises BudgetExhausted."""
         size = _worst(request, copies).prompt_tokens or 0
         async with self._turn:
             await self._room(size, 0, 0, self._prices[place])
-            return self._reserve(Usage(1, size, 0), self._prices[place])
+            return self._reserve(Usage(1, size, 0), place)
 
     def settle(self, ticket: Reservation, usage: Usage | None) -> None:
         """Book the real cost; None for a request that failed or was cancelled: a call of unknown cost."""
         real = Usage() if usage is None else usage
-        self._real[ticket.price] += Usage(1, real.prompt_tokens, real.completion_tokens)
+        cost = Usage(1, real.prompt_tokens, real.completion_tokens)
+        self._real[ticket.price] += cost
+        self._places[ticket.place] += cost
         self._charged[ticket.price] += _charged(real, ticket.worst)
         self._open.remove(ticket)
         self._settled.set()
@@ -212,8 +224,8 @@ class Ledger:
                 room = min(room, int(left / price[1]))
         return room, None
 
-    def _reserve(self, worst: Usage, price: Price) -> Reservation:
-        ticket = Reservation(worst, price)
+    def _reserve(self, worst: Usage, place: int) -> Reservation:
+        ticket = Reservation(worst, self._prices[place], place)
         self._open.append(ticket)
         return ticket
 

@@ -52,7 +52,7 @@ def agent_arguments(
         options |= {f"backend.{key}": value for key, value in confirmed.items()}
         arguments = {"backend": _name_of(settings.backend), "model": settings.backend.model}
     if isinstance(judging, BackendSettings):
-        confirmed = _confirmed(source, "evaluator_model", judging, repeated)
+        confirmed = _confirmed(source, "evaluator_backend", judging, repeated)
         judging_backend: str | Backend | None = open_backend(_name_of(judging), judging.model, confirmed)
     else:
         judging_backend = judging
@@ -81,13 +81,14 @@ def _name_of(backend: BackendSettings) -> str | None:
 
 def _by_part(trusted: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Options that were given again, by the backend they belong to. Raises ConfigError."""
-    parts: dict[str, dict[str, Any]] = {"backend": {}, "evaluator_model": {}}
+    parts: dict[str, dict[str, Any]] = {"backend": {}, "evaluator_backend": {}}
     for name, value in trusted.items():
         part, _, option = name.partition(".")
+        part = "evaluator_backend" if part == "evaluator_model" else part  # its name in a journal
         if part not in parts or not option:
             raise ConfigError(
                 f"option {name!r}: a journal's settings stand; only options of the backend that say where requests go "
-                "are given again, as backend.NAME, or evaluator_model.NAME for a backend of the evaluator's own"
+                "are given again, as backend.NAME, or evaluator_backend.NAME for a backend of the evaluator's own"
             )
         parts[part][option] = value
     return parts
@@ -101,11 +102,11 @@ def _confirmed(source: str, part: str, backend: BackendSettings, repeated: dict[
 
 
 Options = dict[str, Any]
-_PREFIXES = ("evaluator", "backend", "sampling")
+_PREFIXES = ("evaluator", "backend", "sampling", "evaluator_backend")
 
 
-def split_options(options: Mapping[str, Any]) -> tuple[Options, Options, Options, Options]:
-    """Options of the search, the evaluator, the backend and the task's sampling, by their prefixes.
+def split_options(options: Mapping[str, Any]) -> tuple[Options, ...]:
+    """Options of the search, the evaluator, the backend, the task's sampling and the evaluator's backend, by prefix.
 
     Raises ConfigError.
     """
@@ -122,7 +123,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[Options, Options, Options
                 f"option {key!r}: the part before the dot must be one of {', '.join(_PREFIXES)}."
                 f"{did_you_mean(prefix, _PREFIXES)}"
             )
-    return own, parts["evaluator"], parts["backend"], parts["sampling"]
+    return own, *parts.values()
 
 
 def early_requests(number: int | str) -> int | None:

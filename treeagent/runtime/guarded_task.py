@@ -35,8 +35,10 @@ class GuardedTask:
     def prompt(
         self, role: str, thought: Thought, steps: Sequence[str], choices: Sequence[Mapping[str, Any]] = ()
     ) -> str:
-        """See :meth:`treeagent.Task.prompt`. Raises ConfigError."""
+        """See :meth:`treeagent.Task.prompt`; for ``prm`` the input where the task has none. Raises ConfigError."""
         with self._inside:
+            if role == "prm" and not self._task.has(role):
+                return f"{self._input}\n"
             return of_type(self._task.prompt(role, self._input, thought, steps, choices), str, "prompt")
 
     def read_thoughts(self, role: str, completion: str, parent: Thought, steps: Sequence[str]) -> list[ProposedStep]:

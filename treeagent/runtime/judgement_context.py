@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ..errors import RequestRefusedError
 from ..reply import Reply, Scores
+from ..request import RewardRequest
 from ..task import Task
 from ..thought import Thought
 from .request_broker import EVALUATOR
@@ -44,8 +45,16 @@ class JudgementContext:
             raise RequestRefusedError("the backend's reply has no completion")
         return replace(reply, completions=usable)
 
-    async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> Scores:
+    async def score(self, role: str, thought: Thought, continuations: Sequence[str], *, after: str = "") -> Scores:
         """Log-likelihoods of continuations of the role's prompt at a thought. Raises RequestRefusedError."""
-        request, scores = await self._requests.score(role, thought, continuations)
+        request, scores = await self._requests.score(role, thought, continuations, after)
+        self.answered.append(request)
+        return scores
+
+    async def reward(
+        self, thought: Thought, steps: Sequence[str], mark: str, good: str | None = None, bad: str | None = None
+    ) -> Scores:
+        """Log-rewards of steps of a thought's path, by a process reward model. Raises RequestRefusedError."""
+        request, scores = await self._requests.reward(thought, RewardRequest("", tuple(steps), 1.0, mark, good, bad))
         self.answered.append(request)
         return scores

@@ -85,6 +85,8 @@ class Result:
     """Completions that ended at the task's ``max_tokens``, by role; those that a budget shortened are not in it."""
     refusal: str | None = field(default=None, repr=False)
     """The message of the first refused request."""
+    judging: Usage = field(default=Usage(), repr=False)
+    """The part of ``usage`` that the evaluator's requests cost."""
     speculated: Speculated | None = field(default=None, repr=False)
     """Requests that were sent before the search asked for them; None where none are. ``usage`` is without them."""
 
@@ -98,6 +100,7 @@ class Result:
             "thought": None if self.thought is None else self.thought.id,
             "ended": self.ended,
             "usage": {**asdict(self.usage), "tokens": self.usage.tokens},
+            "judging": {**asdict(self.judging), "tokens": self.judging.tokens},
             "seconds": round(self.seconds, 3),
             "seed": self.seed,
             "counts": asdict(self.counts),

@@ -21,7 +21,7 @@ from .budget import BudgetExhausted, Ledger
 from .early_requests import EarlyRequests
 from .explorer import TreeExplorer
 from .journal import FORMAT, Event, Journal, rounds_event
-from .request_broker import KnownAnswers, RequestBroker
+from .request_broker import EVALUATOR, KnownAnswers, RequestBroker
 from .result import Result
 from .setup import Setup
 from .thought_judge import JudgedBy
@@ -249,7 +249,7 @@ class Run:
         result = Result(
             self.input, answer, solved if setup.task.can_verify else None, tuple(steps), ended, self._ledger.spent,
             self._seconds(), setup.seed, explorer.counts, explorer.tree, thought, setup.settings,
-            figures, explorer.cut_off, explorer.refusal, self._early.figures,
+            figures, explorer.cut_off, explorer.refusal, self._ledger.spent_at(EVALUATOR), self._early.figures,
         )  # fmt: skip
         return result, next(iter(failures), None)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from .. import aio
 from ..errors import RequestRefusedError
 from ..reply import Completion, Reply, Scores
-from ..request import Key, Request, ScoreRequest
+from ..request import Key, Request, RewardRequest, ScoreRequest
 from ..thought import Thought
 from .guarded_task import GuardedTask
 from .request_broker import GENERATOR
@@ -82,11 +83,23 @@ class TaskRequests:
         self._count(reply, request.n, role if id == request.id else None)
         return id, reply
 
-    async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> tuple[str, Scores]:
-        """The request's id and the log-likelihoods of continuations. Raises what :meth:`complete` raises."""
-        prompt = await self._prompt(role, thought)
+    async def score(
+        self, role: str, thought: Thought, continuations: Sequence[str], after: str = ""
+    ) -> tuple[str, Scores]:
+        """The request's id and the log-likelihoods of continuations of the role's prompt with ``after`` behind it.
+
+        Raises what :meth:`complete` raises.
+        """
+        prompt = await self._prompt(role, thought) + after
+        return await self._score(ScoreRequest(prompt, tuple(continuations)), role, thought)
+
+    async def reward(self, thought: Thought, request: RewardRequest) -> tuple[str, Scores]:
+        """The request's id and the rewards of its steps, after the prompt ``prm`` or the input of a task without it."""
+        return await self._score(replace(request, prompt=await self._prompt("prm", thought)), "prm", thought)
+
+    async def _score(self, request: ScoreRequest, role: str, thought: Thought) -> tuple[str, Scores]:
         try:
-            id, scores = await self._broker.score(ScoreRequest(prompt, tuple(continuations)), role, thought.id)
+            id, scores = await self._broker.score(request, role, thought.id)
         except RequestRefusedError as refusal:
             self._refused(str(refusal))
             raise

@@ -52,6 +52,9 @@ class Prompts(Strict):
     answer: str | None = None
     io: str | None = None
     cot: str | None = None
+    critique: str | None = None
+    outcome: str | None = None
+    prm: str | None = None
 
 
 class ThoughtSpec(Strict):

@@ -66,11 +66,15 @@ def _template_problems(spec: TaskFile, pattern: Pattern | None, keys: KeyLines) 
     for role in ROLES:
         source = getattr(spec.prompts, role)
         if source is not None:
-            names = state | _shots(spec) | ({"choices"} if role == "vote" else set())
+            names = state | _shots(spec) | _OWN_FIELDS.get(role, frozenset())
             places.append((("prompts", role), source, names, False))
     for loc, source, names, expression in places:
         for line, message in templates.faults(source, {*names, *spec.variables}, expression=expression):
             yield keys.problem(loc, message, line)
+
+
+_OWN_FIELDS = {"vote": frozenset({"choices"}), "outcome": frozenset({"answer"})}
+"""Fields that the prompt of one role has alone."""
 
 
 def _row(spec: TaskFile) -> frozenset[str]:

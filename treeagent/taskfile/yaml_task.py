@@ -160,11 +160,8 @@ class YamlTask(Task):
         """A copy whose templates, checker and grading see the row; an example of the task has its row in the file."""
         rows = self._rows.bound(self.name, input, row)
         copied = copy.copy(self)
-        copied._rows, copied.row, copied.checker = (
-            rows,
-            MappingProxyType(dict(rows.row)),
-            self.checker.for_row(rows.row),
-        )
+        copied._rows, copied.row = rows, MappingProxyType(dict(rows.row))
+        copied.checker = self.checker.for_row(rows.row)
         return copied
 
     def _checker_of(self, input: str) -> Checker:
@@ -207,7 +204,10 @@ class YamlTask(Task):
         source = getattr(self.spec.prompts, role)
         if source is None:
             raise ConfigError(self.missing_prompt(role))
-        return self._rendered(("prompts", role), source, input, thought, steps, {"choices": choices})
+        more = {"choices": choices, "answer": thought.answer or ""}
+        if role == "outcome" and thought.answer is None:
+            more["answer"] = self.path_answer(input, thought, steps) or ""
+        return self._rendered(("prompts", role), source, input, thought, steps, more)
 
     # From completions to thoughts and answers
 

@@ -101,7 +101,7 @@ class EvaluatorContract:
         backend = TreeBackend(self.tree, answer=self.reply)
         solve(backend, _GrowAll(), evaluator, task=self.task())
         scored = any(isinstance(request, ScoreRequest) for request in backend.requests)
-        assert scored <= ("score" in evaluator.needs)
+        assert scored <= bool({"score", "rewards"} & evaluator.needs)
         if evaluator.needs - {"generate"}:
             less = _GenerateOnly(self.tree)
             try:

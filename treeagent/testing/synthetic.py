@@ -15,7 +15,7 @@ from typing import Any
 
 from ..backend import Backend
 from ..reply import Completion, OnText, Partial, Reply, Scores, Usage
-from ..request import Key, Request, ScoreRequest
+from ..request import Key, Request, RewardRequest, ScoreRequest
 from ..runtime.agent import Agent
 from ..runtime.result import Result
 from ..task import Task
@@ -50,6 +50,8 @@ prompts:
   answer: "answer of {{ state }}\\n"
   io: "io of {{ input }}\\n"
   cot: "cot of {{ input }}\\n"
+  critique: "critique of {{ state }}\\n"
+  outcome: "value of {{ state }}\\n"
 """.replace("LABELS", ", ".join(f"v{value}: {value}" for value in range(TOP + 1)))
 
 PROMPT = re.compile(r"(\w+) .*?(r[a-z]*)[^a-z]*(?: after .*)?")
@@ -114,7 +116,7 @@ class TreeBackend(Backend):
     """
 
     name = "tree"
-    capabilities = frozenset({"generate", "score", "seed"})
+    capabilities = frozenset({"generate", "score", "seed", "rewards"})
 
     def __init__(
         self,
@@ -173,9 +175,12 @@ class TreeBackend(Backend):
         return Reply(tuple(completions), usage)
 
     async def score(self, request: ScoreRequest) -> Scores:
-        """The label of the node's value is likeliest; for a prompt of another task, the first continuation."""
+        """Rewards; else the label of the node's value is likeliest, or the first one for a prompt of another task."""
         self.requests.append(request)
         await self._my_turn()
+        if isinstance(request, RewardRequest):  # a node's reward falls with the length of its name
+            rewards = tuple(-0.1 * len(step) for step in request.continuations)
+            return Scores(rewards, tuple(1 for _ in rewards), Usage(1, len(request.prompt.split()), 0))
         label = request.continuations[0].split()[-1]
         match = PROMPT.fullmatch(request.prompt.strip())
         if match and match[2] in self._nodes:

@@ -23,6 +23,10 @@ RUBBISH = ("", "\n\n", "%%% what?", "= = = (left: )", "0" * 3000, "\x00", "| 1 |
 """Completions and inputs that make little sense in any task."""
 
 
+_JUDGED_AND_ANSWERED = ("value", "vote", "answer", "critique", "outcome", "prm")
+"""Roles whose prompts are rendered for finished thoughts, too."""
+
+
 class TaskContract:
     """Tests of a task; subclass it and override :meth:`task`, and :meth:`oracle` if there is one.
 
@@ -153,7 +157,7 @@ class TaskContract:
         for thought in way:
             steps = result.tree.steps(thought)
             for role in task.roles:
-                if role in ("value", "vote", "answer") or not thought.terminal:
+                if role in _JUDGED_AND_ANSWERED or not thought.terminal:
                     shown = [{"state": thought.state, "text": thought.text, "steps": steps}]
                     assert task.prompt(role, result.input, thought, steps, shown)
 

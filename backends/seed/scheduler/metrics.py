@@ -54,6 +54,10 @@ class Counters:
     """The same passes by measured over predicted time."""
     preempted: int = 0
     """Jobs whose keys and values were freed for want of memory, and computed again later."""
+    judgements: int = 0
+    """Texts whose rewards a process reward model has read."""
+    judgement_tokens: int = 0
+    """Tokens that were computed for them."""
     early_rows: int = 0
     """Rows of requests sent early, verified beside others, summed over rounds."""
     early_set_aside: int = 0
@@ -77,6 +81,11 @@ class Counters:
         """Count the prompt of an admitted branch, of which so many tokens were cached."""
         self.prefix_tokens_reused += reused
         self.prefix_tokens_computed += tokens - reused
+
+    def add_judgement(self, tokens: int) -> None:
+        """Count a text whose rewards a process reward model has read, for which so many tokens were computed."""
+        self.judgements += 1
+        self.judgement_tokens += tokens
 
     def add_preemption(self) -> None:
         """Count a preempted job."""
@@ -190,6 +199,8 @@ class Counters:
             "measured_over_predicted_quantiles": [ratio_bins.quantile(every, share) for share in (0.1, 0.5, 0.9)],
             "measured_over_predicted_by_rows": [ratio_bins.quantile(counts, 0.5) for counts in kinds],
             "preempted": self.preempted,
+            "judgements": self.judgements,
+            "tokens_per_judgement": _ratio(self.judgement_tokens, self.judgements),
             "early_rows": self.early_rows,
             "early_set_aside": self.early_set_aside,
             "early_tokens_wasted": self.early_tokens_wasted,

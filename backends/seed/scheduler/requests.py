@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from treeagent.request import Request, ScoreRequest
+from treeagent.request import Request, RewardRequest, ScoreRequest
 
 from ...local.base import pairs, reply_of, samples, scores_of
 from ...local.beam_search import BeamSearch
 from ...local.request_queue import PendingRequest
+from ...local.reward_tokens import reward_tokens
 from ...local.text_streams import TextStreams
 from ...models.model import Model
 from ...models.tokenizer import ChatTokenizer
@@ -19,6 +20,8 @@ from ..verifiers.beam_coupled import BeamVerifier
 from .beam_job import BeamJob
 from .decode_job import DecodeJob
 from .jobs import Job
+from .known_rewards import KnownRewards
+from .reward_job import RewardJob
 from .score_job import ScoreJob
 
 EngineRequest = PendingRequest[Request | ScoreRequest]
@@ -33,10 +36,13 @@ class JobFactory:
         """``single_beam``: of several beams only the best one is continued after a pass."""
         self._tokenizer, self._model = tokenizer, model
         self._beams, self._single_beam = beams, single_beam
+        self.rewards = KnownRewards()
 
     def jobs(self, pending: EngineRequest, defer: Defer, streams: TextStreams) -> Iterator[Job]:
         """The jobs of a request. Raises BackendError for a request that makes no sense."""
-        if isinstance(pending.request, ScoreRequest):
+        if isinstance(pending.request, RewardRequest):
+            yield from self._rewarding(pending, pending.request, defer)
+        elif isinstance(pending.request, ScoreRequest):
             yield from self._scoring(pending, pending.request, defer)
         else:
             yield from self._generation(pending, pending.request, defer, streams)
@@ -56,6 +62,23 @@ class JobFactory:
             yield ScoreJob(tokens[0][0], continuations, answer, pending.fail, pending.is_wanted, priority)
         else:
             answer([0.0] * len(tokens))  # nothing to compute
+
+    def _rewarding(self, pending: EngineRequest, request: RewardRequest, defer: Defer) -> Iterator[Job]:
+        text = reward_tokens(request, self._tokenizer, self._model)
+        known = self.rewards.of(text)
+
+        def priority() -> float:
+            return pending.priority
+
+        def answer(others: list[float]) -> None:
+            rewards = [*known, *others]
+            self.rewards.learn(text, rewards)
+            defer(lambda: pending.answer(text.scores(rewards)))
+
+        if len(known) < len(text.marks):
+            yield RewardJob(text, len(known), answer, pending.fail, pending.is_wanted, priority)
+        else:
+            answer([])  # nothing to compute
 
     def _generation(
         self, pending: EngineRequest, request: Request, defer: Defer, streams: TextStreams
