@@ -11,7 +11,7 @@ import torch
 from treeagent.backends.seed.executor.buckets import CALL, PER_QUERY
 from treeagent.backends.seed.executor.forward_batch import make_forward_batch
 from treeagent.backends.seed.executor.segment import Segment
-from treeagent.backends.seed.kv_cache.radix_tree import RadixNode
+from treeagent.backends.seed.kv_cache.radix_node import RadixNode
 
 ROOT = RadixNode([], np.zeros(0, dtype=np.int64), None, 0)
 

@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from treeagent.backends.seed.executor.prefill import PrefillChunk
 from treeagent.backends.seed.kv_cache.page_table import PageTable
 from treeagent.backends.seed.kv_cache.pool import SlotPool
-from treeagent.backends.seed.kv_cache.radix_tree import OutOfMemory, RadixCache, RadixNode
+from treeagent.backends.seed.kv_cache.radix_node import RadixNode
+from treeagent.backends.seed.kv_cache.radix_tree import OutOfMemory, RadixCache
 
 Text = tuple[int, ...]
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from treeagent.errors import ConfigError, ModelError
 
 from ..kv_cache.pool import Slots
-from ..kv_cache.radix_tree import RadixNode
+from ..kv_cache.radix_node import RadixNode
 from .exit_policy import ExitPolicy, exits_of
 from .forward_batch import ForwardBatch, make_forward_batch
 from .llama import LlamaDecoder

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..kv_cache.pool import Slots
-from ..kv_cache.radix_tree import RadixNode
+from ..kv_cache.radix_node import RadixNode
 from .attention_call import AttentionCall, make_call, private_keys
 from .buckets import partition
 from .pass_work import PassWork

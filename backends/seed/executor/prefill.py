@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..kv_cache.page_table import PageTable
-from ..kv_cache.radix_tree import RadixNode
+from ..kv_cache.radix_node import RadixNode
 from .segment import Segment
 
 

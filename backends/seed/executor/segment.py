@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kv_cache.pool import Slots
-from ..kv_cache.radix_tree import RadixNode
+from ..kv_cache.radix_node import RadixNode
 
 TRIANGLE = np.tri(32, dtype=np.bool_)
 """What the tokens of a chain see of each other."""

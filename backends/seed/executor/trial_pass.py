@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kv_cache.pool import Slots
-from ..kv_cache.radix_tree import RadixNode
+from ..kv_cache.radix_node import RadixNode
 from .model_runner import ModelRunner
 from .pass_work import PassWork
 from .segment import Segment

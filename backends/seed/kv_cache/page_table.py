@@ -8,7 +8,8 @@ from copy import copy
 import numpy as np
 
 from .pool import Slots
-from .radix_tree import RadixCache, RadixNode
+from .radix_node import RadixNode
+from .radix_tree import RadixCache
 
 CHUNK = 16
 """Slots that are reserved at a time: reading contiguous slots of a sequence is three times as fast."""
