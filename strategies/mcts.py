@@ -56,10 +56,10 @@ class MCTS(TreeSearch):
             if root.closed:
                 root.reopen()
                 role = self.by or ("sample" if explorer.task.has("sample") else None)
-            c, parallel = self._pace(explorer, done)
-            leaves = list(islice(self._picked(root, values, c), min(parallel, self.simulations - done)))
+            left, parallel = self._pace(explorer, done)
+            leaves = list(islice(self._picked(root, values, left), min(parallel, self.simulations - done)))
             done += len(leaves)
-            later = partial(self._later, self.simulations - done, root, leaves, values, rng.getstate(), c)
+            later = partial(self._later, self.simulations - done, root, leaves, values, rng.getstate(), left)
             explorer.likely((), after=later)
             grown = await explorer.grow([leaf.thought for leaf in leaves], role=role, n=self.k)
             for leaf, children in zip(leaves, grown, strict=True):
@@ -71,12 +71,12 @@ class MCTS(TreeSearch):
         return await explorer.finish(self._best(root, explorer)[: self.candidates])
 
     def _pace(self, explorer: Explorer, done: int) -> tuple[float, int]:
-        """The exploration constant and the number of leaves of the next round."""
-        return self.c, self.parallel
+        """How much the next round explores, 1 as UCT does and 0 not at all, and the number of its leaves."""
+        return 1.0, self.parallel
 
-    def _picked(self, root: Node, values: list[float], c: float) -> Iterator[Node]:
+    def _picked(self, root: Node, values: list[float], left: float) -> Iterator[Node]:
         """Leaves to expand together, each with a virtual loss on its way."""
-        while leaf := self._select(root, values, c):
+        while leaf := self._select(root, values, left):
             for node in leaf.upwards():
                 node.pending += 1
             yield leaf
@@ -90,22 +90,23 @@ class MCTS(TreeSearch):
         self._back_up(leaf, children, min(values, default=0.0))
 
     def _later(
-        self, left: int, root: Node, leaves: list[Node], values: list[float], state: Any, c: float, below: list[Thought]
-    ) -> Iterator[Thought]:
+        self, more: int, root: Node, leaves: list[Node], values: list[float], state: Any, left: float,
+        below: list[Thought],
+    ) -> Iterator[Thought]:  # fmt: skip
         """The leaves to come if no further children came: the search itself, on a copy of its statistics."""
         root, values, rng = root.copied(), values.copy(), random.Random()
         rng.setstate(state)
         known = {child.parent for child in below}
         running = [copy for leaf in leaves if (copy := root.find(leaf.thought.id))]
-        while left > 0 and running:
+        while more > 0 and running:
             for leaf in running:
                 if leaf.thought.id in known:
                     self._add(leaf, [child for child in below if child.parent == leaf.thought.id], values, rng)
-            running = list(islice(self._picked(root, values, c), min(self.parallel, left)))
-            left -= len(running)
+            running = list(islice(self._picked(root, values, left), min(self.parallel, more)))
+            more -= len(running)
             yield from (leaf.thought for leaf in running)
 
-    def _select(self, node: Node, values: list[float], c: float) -> Node | None:
+    def _select(self, node: Node, values: list[float], left: float) -> Node | None:
         """The leaf that UCT leads to, passing over closed nodes and leaves that are being expanded already."""
         if node.due or node.children is None:
             return None if node.pending or node.closed else node
@@ -116,10 +117,11 @@ class MCTS(TreeSearch):
             rated, visits = child.rated + child.pending, child.visits + child.pending
             mean = (child.total + child.pending * low) / rated if rated else (low + high) / 2
             scaled = (mean - low) / (high - low) if high > low else 0.5
-            return scaled + c * math.sqrt(above / (visits + 1)), child.tie
+            explored = left * self.c * math.sqrt(above / (visits + 1))
+            return scaled + explored + (1 - left) * (child.progress() if left < 1 else 0.0), child.tie
 
         ordered = sorted((child for child in node.children if not child.closed), key=uct, reverse=True)
-        return next((leaf for child in ordered if (leaf := self._select(child, values, c))), None)
+        return next((leaf for child in ordered if (leaf := self._select(child, values, left))), None)
 
     def _back_up(self, leaf: Node, children: list[Thought], worst: float) -> None:
         """The value of a simulation is that of its best new child, that of a dead end the worst value seen."""

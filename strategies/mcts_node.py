@@ -66,6 +66,19 @@ class Node:
             node.children = [child.copied(node) for child in self.children]
         return node
 
+    def progress(self) -> float:
+        """How far the best open thought at or below this node is below it: 0 for itself, then 1/2, 2/3 ..."""
+        _, depth = max(self._open(), default=(0.0, self.thought.depth))
+        below = depth - self.thought.depth
+        return below / (below + 1)
+
+    def _open(self) -> Iterator[tuple[float, int]]:
+        """Value and depth of the thoughts to expand at or below this node."""
+        if self.due and not self.closed:
+            yield (-math.inf if self.thought.value is None else self.thought.value), self.thought.depth
+        for child in self.children or ():
+            yield from child._open()
+
     def find(self, id: int) -> Node | None:
         """The node of a thought at or below this one."""
         below = (node for child in self.children or () if (node := child.find(id)) is not None)

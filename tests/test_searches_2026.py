@@ -311,6 +311,18 @@ def test_a_guided_search_narrows_with_its_budget() -> None:
     assert {size for share, size in rounds if share > 0.9} <= {1}
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_guided_search_finishes_among_equals(seed: int) -> None:
+    """Where all states look alike, UCT tries each first step in turn; the guided search comes to an end in time."""
+    tree = [[[[1], [2], [3], [4]] for _ in range(4)] for _ in range(4)]
+    deepest = {}
+    for search in (MCTS(simulations=1000, parallel=1), BudgetGuidedMCTS(simulations=1000, parallel=1)):
+        backend = TreeBackend(tree, judge=lambda name, node: "v5")
+        result = solve(backend, search, budget=Budget(calls=30), seed=seed)
+        deepest[type(search)] = max(thought.depth for thought in result.tree)
+    assert deepest[BudgetGuidedMCTS] > deepest[MCTS]
+
+
 @pytest.mark.parametrize(
     ("budget", "share"),
     [
