@@ -62,7 +62,7 @@ SEARCHES: list[Search] = [
 
 def small() -> Task:
     """The task with short completions, so that a small budget holds several."""
-    roles = ("propose", "sample", "answer", "io", "cot", "vote")
+    roles = ("propose", "sample", "answer", "io", "cot", "vote", "critique", "outcome")
     lengths = "".join(f"\n  {role}: {{max_tokens: 20}}" for role in roles)
     return task(**{"  value: {n: 1}": "  value: {n: 1, max_tokens: 20}" + lengths})
 
@@ -80,7 +80,9 @@ def run(
 @given(
     tree=trees(),
     search=st.sampled_from(SEARCHES),
-    evaluator=st.sampled_from(["value", "choice", "vote", "likelihood", "reward"]),
+    evaluator=st.sampled_from(
+        ["value", "choice", "vote", "likelihood", "reward", "generative", "pairwise", "outcome", "prm"]
+    ),
     orders=st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)),
     speculate=st.sampled_from([1, 2, 8]),
     refuses=st.sampled_from([0, 4]),

@@ -251,7 +251,9 @@ class Named(TreeBackend):
 
 
 @pytest.mark.parametrize("search", registry.names("search"))
-@pytest.mark.parametrize("evaluator", ["value", "choice", "vote", "likelihood", "reward"])
+@pytest.mark.parametrize(
+    "evaluator", ["value", "choice", "vote", "likelihood", "reward", "generative", "pairwise", "outcome", "prm"]
+)
 def test_every_search_and_evaluator_is_written_down_so_that_it_opens_again(
     search: str, evaluator: str, tmp_path: Path
 ) -> None:

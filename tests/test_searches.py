@@ -369,7 +369,9 @@ def test_attempts_beyond_the_limit_of_nodes_are_not_paid_for() -> None:
 @given(
     tree=trees(),
     search=st.sampled_from(SEARCHES),
-    evaluator=st.sampled_from(["value", "choice", "vote", "likelihood", "reward"]),
+    evaluator=st.sampled_from(
+        ["value", "choice", "vote", "likelihood", "reward", "generative", "pairwise", "outcome", "prm"]
+    ),
     orders=st.lists(st.integers(0, 10**6), min_size=2, max_size=3, unique=True),
     gaps=st.integers(0, 3),
 )
@@ -428,7 +430,7 @@ def test_a_budget_is_kept_and_cuts_at_the_same_place(tree: Any, search: Search, 
 
 def small() -> Task:
     """The task with short completions, so that a small budget holds several."""
-    roles = ("propose", "sample", "answer", "io", "cot", "vote")
+    roles = ("propose", "sample", "answer", "io", "cot", "vote", "critique", "outcome")
     lengths = "".join(f"\n  {role}: {{max_tokens: 20}}" for role in roles)
     return task(**{"  value: {n: 1}": "  value: {n: 1, max_tokens: 20}" + lengths})
 
