@@ -9,6 +9,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -119,15 +120,16 @@ class OpenAIBackend(Backend):
     @property
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # depends on the server
         """Asks the server for what the options leave open. Raises BackendError."""
-        server = self._probe()
-        offered = {"score": server.score != "none", "chat": server.chat, "seed": self.deterministic}
-        return frozenset({"generate"} | {name for name, there in offered.items() if there})
+        return self._offered(score=self._probe().score != "none", chat=self._probe().chat)
 
     @property
     def possible_capabilities(self) -> frozenset[str]:
         """Those that the options do not exclude; asks nothing."""
-        possible = {"score": self.score_by != "none", "chat": self.chat is not False, "seed": self.deterministic}
-        return frozenset({"generate"} | {name for name, there in possible.items() if there})
+        return self._offered(score=self.score_by != "none", chat=self.chat is not False)
+
+    def _offered(self, *, score: bool, chat: bool) -> frozenset[str]:
+        optional = {"score": score, "chat": chat, "thinking_budget": chat, "seed": self.deterministic}
+        return frozenset({"generate", "extra_body"} | {name for name, there in optional.items() if there})
 
     def load(self) -> None:
         """Ask the server for what the options leave open. Raises BackendError."""
@@ -195,7 +197,7 @@ class OpenAIBackend(Backend):
         self._metrics.add_tokens(total.completion_tokens)
         if count < request.n:
             samples *= request.n
-        return Reply(tuple(samples[: request.n]), Usage(1, total.prompt_tokens, total.completion_tokens))
+        return Reply(tuple(samples[: request.n]), replace(total, calls=1))
 
     async def score(self, request: ScoreRequest) -> Scores:
         """Score continuations where the server reports log-probabilities. Raises BackendError."""

@@ -97,7 +97,7 @@ class Result:
             "path": list(self.path),
             "thought": None if self.thought is None else self.thought.id,
             "ended": self.ended,
-            "usage": {**asdict(self.usage), "tokens": self.usage.tokens},
+            "usage": {**self.usage.to_json(), "tokens": self.usage.tokens},
             "seconds": round(self.seconds, 3),
             "seed": self.seed,
             "counts": asdict(self.counts),

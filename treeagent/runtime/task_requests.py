@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from .. import aio
+from ..chat import Message
 from ..errors import RequestRefusedError
 from ..reply import Completion, Reply, Scores
 from ..request import Key, Request, ScoreRequest
@@ -71,8 +72,8 @@ class TaskRequests:
         """
         sampling, count = self._task.sampling(role)
         shown = [{"state": choice.state, "text": choice.text, "steps": self._tree.steps(choice)} for choice in choices]
-        prompt = await self._prompt(role, thought, shown)
-        request = Request(prompt, Key(self._seed, role, place, visit), sampling, count if n is None else n)
+        prompt, messages = await self._prompt(role, thought, shown)
+        request = Request(prompt, Key(self._seed, role, place, visit), sampling, count if n is None else n, messages)
         try:
             id, reply = await self._broker.complete(request, role, thought.id, by)
         except RequestRefusedError as refusal:
@@ -84,22 +85,31 @@ class TaskRequests:
 
     async def score(self, role: str, thought: Thought, continuations: Sequence[str]) -> tuple[str, Scores]:
         """The request's id and the log-likelihoods of continuations. Raises what :meth:`complete` raises."""
-        prompt = await self._prompt(role, thought)
+        prompt, messages = await self._prompt(role, thought)
+        sampling, _ = self._task.sampling(role)
         try:
-            id, scores = await self._broker.score(ScoreRequest(prompt, tuple(continuations)), role, thought.id)
+            request = ScoreRequest(prompt, tuple(continuations), sampling.chat(messages).without_budget())
+            id, scores = await self._broker.score(request, role, thought.id)
         except RequestRefusedError as refusal:
             self._refused(str(refusal))
             raise
         self.answered = True
         return id, scores
 
-    async def _prompt(self, role: str, thought: Thought, choices: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The prompt; one after the other, so that a timer and Ctrl-C come between prompts that take long."""
+    async def _prompt(
+        self, role: str, thought: Thought, choices: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[str, tuple[Message, ...]]:
+        """The prompt and the messages before it.
+
+        One after the other, so that a timer and Ctrl-C come between prompts that take long.
+        """
         async with self._turn:
             began = time.monotonic()
-            prompt = self._task.prompt(role, thought, self._tree.steps(thought), choices)
+            steps = self._tree.steps(thought)
+            prompt = self._task.prompt(role, thought, steps, choices)
+            messages = self._task.messages(role, thought, steps, choices)
             await self._pace.spent(time.monotonic() - began)
-        return prompt
+        return prompt, messages
 
     def _refused(self, message: str) -> None:
         self._counts.add(refused=1)

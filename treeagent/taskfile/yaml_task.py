@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ..chat import Message
 from ..checker import Checker, load_checker
 from ..data_source import DataSource
 from ..errors import ConfigError, Problem, did_you_mean
@@ -21,7 +22,8 @@ from ..thought import Thought
 from . import example_check, templates, validation
 from .answer_grading import AnswerGrading
 from .input_reader import read_input
-from .key_lines import KeyLines
+from .key_lines import KeyLines, Loc
+from .prompt_schema import PromptSpec, Speaker
 from .row_binding import RowBinding
 from .schema import as_type_of, parse
 from .step_reader import StepReader
@@ -160,11 +162,8 @@ class YamlTask(Task):
         """A copy whose templates, checker and grading see the row; an example of the task has its row in the file."""
         rows = self._rows.bound(self.name, input, row)
         copied = copy.copy(self)
-        copied._rows, copied.row, copied.checker = (
-            rows,
-            MappingProxyType(dict(rows.row)),
-            self.checker.for_row(rows.row),
-        )
+        copied._rows, copied.row = rows, MappingProxyType(dict(rows.row))
+        copied.checker = self.checker.for_row(rows.row)
         return copied
 
     def _checker_of(self, input: str) -> Checker:
@@ -196,18 +195,32 @@ class YamlTask(Task):
             return False
 
     def prompt(
-        self,
-        role: str,
-        input: str,
-        thought: Thought,
-        steps: Sequence[str],
-        choices: Sequence[Mapping[str, Any]] = (),
+        self, role: str, input: str, thought: Thought, steps: Sequence[str], choices: Sequence[Mapping[str, Any]] = ()
     ) -> str:
-        """``prompts.ROLE``. Raises ConfigError when the task has none or it cannot be rendered."""
-        source = getattr(self.spec.prompts, role)
-        if source is None:
+        """``prompts.ROLE``, its last message. Raises ConfigError when there is none or it cannot be rendered."""
+        _, place, source = self._parts(role)[-1]
+        return self._rendered(("prompts", role, *place), source, input, thought, steps, {"choices": choices})
+
+    def messages(
+        self, role: str, input: str, thought: Thought, steps: Sequence[str], choices: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[Message, ...]:
+        """``prompts.ROLE.system`` and the messages before the last one. Raises ConfigError likewise."""
+        more = {"choices": choices}
+        return tuple(
+            Message(speaker, self._rendered(("prompts", role, *place), source, input, thought, steps, more))
+            for speaker, place, source in self._parts(role)[:-1]
+        )
+
+    @property
+    def chat_roles(self) -> Sequence[str]:  # type: ignore[override]  # as the file says
+        """Roles with a system prompt or several messages."""
+        return [role for role in self.roles if len(self._parts(role)) > 1]
+
+    def _parts(self, role: str) -> list[tuple[Speaker, Loc, str]]:
+        prompt: PromptSpec | None = getattr(self.spec.prompts, role)
+        if prompt is None:
             raise ConfigError(self.missing_prompt(role))
-        return self._rendered(("prompts", role), source, input, thought, steps, {"choices": choices})
+        return prompt.parts()
 
     # From completions to thoughts and answers
 
@@ -276,23 +289,11 @@ class YamlTask(Task):
         return f"the task {self.name!r} has no prompt 'prompts.{role}'" + (f" ({self.path})" if self.path else "")
 
     def _rendered(
-        self,
-        loc: tuple[str, str],
-        source: str,
-        input: str,
-        thought: Thought,
-        steps: Sequence[str],
-        more: Mapping[str, Any],
+        self, loc: Loc, source: str, input: str, thought: Thought, steps: Sequence[str], more: Mapping[str, Any]
     ) -> str:
         """A template over the fields of a thought. Raises ConfigError naming the place ``loc``."""
-        fields = {
-            "input": input,
-            "state": thought.state,
-            "steps": list(steps),
-            "depth": thought.depth,
-            **self.fields_of(input),
-        }
+        fields = {"input": input, "state": thought.state, "steps": list(steps), "depth": thought.depth}
         try:
-            return templates.render(source, {**fields, **more})
+            return templates.render(source, {**fields, **self.fields_of(input), **more})
         except templates.FAULTS as fault:
             raise ConfigError([self.keys.problem(loc, templates.describe(fault))]) from fault
