@@ -120,6 +120,43 @@ def test_a_refusal_of_stop_strings_is_said_once_and_remembered(
     assert len(server.bodies) == result.usage.calls + 1
 
 
+@pytest.mark.parametrize("thinking", [False, None])
+def test_text_after_a_template_that_opens_thinking_only_by_default(listen: Listen, thinking: bool | None) -> None:
+    """llama.cpp shows the default; where a role switches thinking off, a text without a mark is no thinking."""
+
+    def handler(asked: Asked) -> Answer:
+        if asked.path == "/apply-template":
+            return Answer({"prompt": "<user> Hi <model> <think>\n"})
+        return Model("llamacpp")(asked)
+
+    backend = OpenAIBackend("toy", base_url=listen(handler).url, **{**DECLARED, "server": "llamacpp"})
+    reply = asyncio.run(backend.generate(Request("3", Key(0, "a", "0"), Sampling(max_tokens=4, thinking=thinking))))
+    [completion] = reply.completions
+    assert bool(completion.text) == (thinking is False)
+    assert (completion.reasoning is None) == (thinking is False)
+
+
+def test_the_example_of_a_chat_runs(listen: Listen, tmp_path: Path) -> None:
+    """Its roles have their own settings, and the thinking of a reply is no answer."""
+
+    def handler(asked: Asked) -> Answer:
+        text = "<think>\nIs it\nfig\n?</think>\n\nred" if asked.body and "messages" in asked.body else ""
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        return Answer({"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 9}})
+
+    server = listen(handler)
+    options = {f"backend.{name}": value for name, value in {**DECLARED, "base_url": server.url}.items()}
+    example = Path(__file__).parent.parent / "examples" / "colours.yaml"
+    for search, fields in (("io", {"enable_thinking": False}), ("cot", {"enable_thinking": True})):
+        result = Agent(example, search, backend="openai", model="toy", options=options).solve("fig red stone")
+        assert result.answer == "red"
+        assert result.usage.reasoning_tokens is None
+        body = server.bodies[-1]
+        assert [message["role"] for message in body["messages"]][:: len(body["messages"]) - 1] == ["system", "user"]
+        assert body["chat_template_kwargs"].items() >= fields.items()
+        assert body.get("thinking_token_budget") == (400 if search == "cot" else None)
+
+
 # What a role's chat is given
 
 BEFORE = (Message("system", "Be brief."), Message("user", "1"), Message("assistant", "2"))

@@ -54,6 +54,11 @@ class Chat:
         return frozenset(name for name, there in given.items() if there)
 
     @property
+    def switched_off(self) -> bool:
+        """Whether the chat template is told to open no thinking."""
+        return any(self.arguments.get(name) is False for name in SWITCHES)
+
+    @property
     def budget(self) -> int | None:
         """The most tokens of thinking; None where they are not limited."""
         return None if isinstance(self.thinking, bool) else self.thinking

@@ -53,7 +53,10 @@ async def draw(
     body["seed"] = request.key.stream(plan.sample) % (1 << SEED_BITS)
     if plan.n > 1:
         body["n"] = plan.n
-    rules = TextRules(request.sampling.stop, server.thinking, server.chat)
+    marks = server.thinking
+    if marks is not None and request.chat.switched_off:
+        marks = replace(marks, opened=False)  # the server's default template may open thinking
+    rules = TextRules(request.sampling.stop, marks, server.chat)
     listener = None if plan.on_text is None else TextListener(plan.on_text, rules, plan.samples(request))
     cost = Usage()
     while True:
