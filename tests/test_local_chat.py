@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from seed_tools import Trees
 from tiny_model import save_tiny_model, tokenizer
 
 from treeagent import Backend, BackendError, Chat, Message, Reply, Request, Sampling, ScoreRequest
@@ -125,27 +127,36 @@ def _ask(backend: Backend, request: Request) -> Reply:
 
 
 @pytest.mark.parametrize("stop", [(), ("\n\n",)])
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize(("temperature", "limit"), [(0.0, 6), (0.0, 21), (0.0, 22), (1.0, 6), (1.0, 9)])
 def test_a_number_of_tokens_ends_thinking_in_both_backends_alike(
-    folder: str, stop: tuple[str, ...], temperature: float
+    folder: str, stop: tuple[str, ...], temperature: float, limit: int
 ) -> None:
-    """The closing mark is written after so many tokens, drafts or not; what follows is the text."""
-    sampling = Sampling(temperature, max_tokens=40, stop=stop, thinking=6)
+    """The closing mark is written after so many tokens, within accepted drafts as well; what follows is the text."""
+    sampling = Sampling(temperature, max_tokens=limit + 60, stop=stop, thinking=limit)
     request = Request("3", Key(5, "propose", "0"), sampling, n=3)
     plain = _ask(TransformersBackend(folder, device="cpu", dtype="float64"), request)
-    for drafter in ("none", "ngram"):
-        drafted = _ask(SeedBackend(folder, device="cpu", dtype="float64", drafter=drafter), request)
+    closing = load_tokenizer(folder)._codec.encode("\n</think>\n\n", add_special_tokens=False)
+    free = Request("3", request.key, replace(sampling, thinking=True, stop=()), n=3)
+    unlimited = _ask(TransformersBackend(folder, device="cpu", dtype="float64"), free)
+    truth = {request.key.stream(i): one.tokens or () for i, one in enumerate(unlimited.completions)}
+    accepted = 0
+    for drafter in ("none", "ngram", lambda: Trees(truth, hit=1.0)):
+        backend = SeedBackend(folder, device="cpu", dtype="float64", drafter=drafter, draft_tokens=6)
+        drafted = _ask(backend, request)
         assert [one.tokens for one in drafted.completions] == [one.tokens for one in plain.completions]
         assert [one.reasoning for one in drafted.completions] == [one.reasoning for one in plain.completions]
         assert drafted.usage == plain.usage
-    closing = load_tokenizer(folder)._codec.encode("\n</think>\n\n", add_special_tokens=False)
+        places = {place for one in drafted.completions for place in one.drafted or ()}
+        assert not places & set(range(limit, limit + len(closing)))
+        accepted += len(places & set(range(limit)))
+    assert accepted
     for completion in plain.completions:
         assert completion.tokens is not None
         assert completion.reasoning is not None
-        assert list(completion.tokens[6 : 6 + len(closing)]) == closing
+        assert list(completion.tokens[limit : limit + len(closing)]) == closing
         assert completion.logprob is None
         assert "</think>" not in completion.text
-    assert plain.usage.reasoning_tokens == 3 * (6 + len(closing))
+    assert plain.usage.reasoning_tokens == 3 * (limit + len(closing))
 
 
 @pytest.mark.parametrize("marks", ["<think> </think>", "<x> </x>"])

@@ -107,7 +107,9 @@ class Sample:
         token that was taken: another one where thinking is over its number of tokens.
         """
         if (forced := self._next_of_end()) is not None:
-            token, logprob = forced, logprob if forced == token else None
+            token, logprob = forced, None
+            if self._drafted is not None:  # this one is no draft's, and drafts end here
+                self._drafted = [place for place in self._drafted if place < len(self.tokens)]
         self._logprob = None if self._logprob is None or logprob is None else self._logprob + logprob
         if token in eos:
             self._end("stop")
