@@ -37,7 +37,8 @@ class ReplayBackend(Backend):
             elif event.type == "refused":
                 self._refusals[event.data["id"]] = str(event.data["error"])
         # A recorded answer was given to this very key, so the replay is as reproducible as a seeded model.
-        self.capabilities = frozenset({"generate", "score", "seed", "beams", "rewards"})
+        every = {"generate", "score", "seed", "beams", "rewards", "chat", "thinking_budget", "extra_body"}
+        self.capabilities = frozenset(every)
 
     @classmethod
     def open(cls, model: str | None, options: Mapping[str, Any]) -> ReplayBackend:

@@ -45,7 +45,9 @@ class ScriptedBackend(Backend):
     ) -> None:
         self.requests: list[Request | ScoreRequest] = []
         """What was asked, in call order."""
-        self.capabilities = frozenset({"generate"} | ({"score"} if scores else set()))
+        self.capabilities = frozenset(
+            {"generate", "chat", "thinking_budget", "extra_body"} | ({"score"} if scores else set())
+        )
         self._answers = answers
         self._scores = scores
         self._order = order

@@ -6,6 +6,7 @@ from typing import get_args
 
 from pydantic import BaseModel
 
+from treeagent.taskfile.prompt_schema import PromptSpec
 from treeagent.taskfile.schema import SamplingSpec, TaskFile
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -22,7 +23,9 @@ def _keys(model: type[BaseModel], prefix: str = "") -> set[str]:
             ),
             None,
         )
-        if inner is None or name == "sampling":
+        if inner is not None and issubclass(inner, PromptSpec):
+            found |= {f"{prefix}{name}", *(f"{prefix}ROLE.{key}" for key in inner.model_fields)}
+        elif inner is None or name == "sampling":
             found.add(f"{prefix}{name}" + (".ROLE" if name == "sampling" else ""))
         else:
             found |= _keys(inner, f"{prefix}{name}.")

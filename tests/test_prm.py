@@ -123,8 +123,8 @@ def backend(kind: str, model: str, **options: Any) -> Backend:
 
 def request(shape: str, steps: tuple[str, ...] = STEPS, question: str = QUESTION) -> RewardRequest:
     """What the shape is asked by."""
-    tokens = ("+", "-") if shape == "shepherd" else (None, None)
-    return RewardRequest(question, steps, 1.0, MARK, *tokens)
+    good, bad = ("+", "-") if shape == "shepherd" else (None, None)
+    return RewardRequest(question, steps, mark=MARK, good=good, bad=bad)
 
 
 def told(judge: Backend, *requests: ScoreRequest) -> list[Scores]:

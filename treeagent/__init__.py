@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "backend": "Backend",
+    "chat": "Chat Message",
     "checker": "Checker",
     "data_source": "DataSource",
     "errors": (

@@ -1,6 +1,7 @@
 """What type checkers read in place of ``__init__.py``, which imports these names on first use."""
 
 from .backend import Backend
+from .chat import Chat, Message
 from .checker import Checker
 from .data_source import DataSource
 from .errors import (
@@ -34,10 +35,11 @@ from .thought import Judgement, Thought, Tree, ranked
 __version__: str
 
 __all__ = [
-    "Agent", "Backend", "BackendError", "Budget", "CapabilityError", "Checker", "Completion", "ConfigError",
+    "Agent", "Backend", "BackendError", "Budget", "CapabilityError", "Chat", "Checker", "Completion", "ConfigError",
     "DataSource", "EvaluationContext", "Evaluator", "Event", "Explorer", "InputError", "Journal", "JournalError",
-    "Judgement", "Key", "MissingExtraError", "ModelError", "NotRecordedError", "OnText", "Partial", "PluginError",
-    "ProposedStep", "Reply", "Request", "RequestRefusedError", "Result", "RewardRequest", "Round", "Run", "Sampling",
+    "Judgement", "Key", "Message", "MissingExtraError", "ModelError", "NotRecordedError", "OnText", "Partial",
+    "PluginError", "ProposedStep", "Reply", "Request", "RequestRefusedError", "Result", "RewardRequest", "Round", "Run",
+    "Sampling",
     "ScoreRequest", "Scores", "Search", "Task", "Thought", "Tree", "TreeagentError", "UnknownNameError",
     "UnsupportedModelError", "Usage", "YamlTask", "__version__", "ranked",
 ]  # fmt: skip

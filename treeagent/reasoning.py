@@ -43,6 +43,16 @@ class ThoughtSplit:
         """The offset in :attr:`text` of an offset in the whole text; what is not part of it has no width."""
         return sum(max(0, min(at, end) - start) for start, end in self.spans)
 
+    def tokens_outside(self, ends: Sequence[int]) -> int:
+        """How many tokens are no part of :attr:`text`, by the offset in the whole text after each."""
+        outside, last, before, thinking = 0, 0, 0, True
+        for end in ends:
+            if end != last:
+                said = self.offset(end)
+                last, before, thinking = end, said, said == before
+            outside += thinking
+        return outside
+
 
 @dataclass(frozen=True, slots=True)
 class Thinking:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
 
 from .sums import total
 
@@ -18,6 +18,8 @@ class Usage:
     completion_tokens: int | None = 0
     dollars: float | None = None
     """None: no price is known."""
+    reasoning_tokens: int | None = 0
+    """Those of the completion tokens that are no part of a text."""
 
     @property
     def tokens(self) -> int | None:
@@ -30,7 +32,15 @@ class Usage:
             total(self.prompt_tokens, other.prompt_tokens),
             total(self.completion_tokens, other.completion_tokens),
             total(self.dollars, other.dollars),
+            total(self.reasoning_tokens, other.reasoning_tokens),
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields; ``reasoning_tokens`` is left out where there are none."""
+        fields = asdict(self)
+        if self.reasoning_tokens == 0:
+            del fields["reasoning_tokens"]
+        return fields
 
 
 @dataclass(frozen=True, slots=True)

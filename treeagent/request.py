@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from .chat import OWN_FIELDS, SWITCHES, Chat, Message, canonical
 
 KEY_FORMAT = 1
 """Version of the key encoding; a change changes every sampled result."""
@@ -50,9 +54,45 @@ class Sampling:
     num_beams: int = 1
     """Above 1 a completion is the most likely of so many beams, drawn from their joint law (at temperature 0 by beam
     search); temperature, top_k, top_p and min_p then act on the joint law. Needs the capability ``beams``."""
+    thinking: bool | int | None = None
+    """As :attr:`.Chat.thinking`. Needs the capability ``chat``, and a number ``thinking_budget``."""
+    template: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """As :attr:`.Chat.template`. Needs the capability ``chat``."""
+    extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """As :attr:`.Chat.extra_body`. Needs the capability ``extra_body``."""
+
+    def chat(self, messages: tuple[Message, ...] = ()) -> Chat:
+        """What a prompt comes with after these messages."""
+        return Chat(messages, self.thinking, self.template, self.extra_body)
+
+    def changed(self, changes: Mapping[str, Any]) -> Sampling:
+        """With other values by field; mappings are added to those that are there."""
+        values = dict(changes)
+        if "stop" in values:
+            values["stop"] = tuple(values["stop"])
+        for name in ("template", "extra_body"):
+            if name in values:
+                values[name] = {**getattr(self, name), **values[name]}
+        return replace(self, **values)
+
+    def contradiction(self) -> tuple[str, str] | None:
+        """The field that contradicts another one, and how; None where none does."""
+        budget = self.chat().budget
+        if self.thinking is not None and (switch := next((name for name in SWITCHES if name in self.template), None)):
+            return "template", f"{switch!r} switches what 'thinking' switches; leave one of the two out"
+        if budget is not None and budget >= self.max_tokens:
+            return "thinking", f"{budget} tokens of thinking leave no room for a text in max_tokens={self.max_tokens}"
+        if budget is not None and self.num_beams > 1:
+            return "thinking", "beams cannot end thinking after a number of tokens; leave num_beams or the number out"
+        for name in self.extra_body:
+            if name in OWN_FIELDS:
+                return "extra_body", f"{name!r} is written by the backend itself{OWN_FIELDS[name]}"
+        return None
 
 
 _KEY, _SAMPLING = (sorted(field.name for field in fields(record)) for record in (Key, Sampling))
+_LATER: dict[str, Any] = {"num_beams": 1, "thinking": None, "template": {}, "extra_body": {}}
+"""Fields that came later, which an id leaves out where they have these values, so that older journals stay valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +103,8 @@ class Request:
     key: Key
     sampling: Sampling = field(default_factory=Sampling)
     n: int = 1
+    messages: tuple[Message, ...] = ()
+    """Messages before the prompt, which is the last message of the chat then. They need the capability ``chat``."""
     priority: float = field(default=1.0, compare=False)
     """Probability that a search will use the answer: 1 for what it has asked for, less for a request sent early.
 
@@ -72,11 +114,19 @@ class Request:
     def id(self) -> str:
         """Digest of everything that determines the answer, so not of the priority; a journal's key."""
         key = [(name, getattr(self.key, name)) for name in _KEY]
-        sampling = [(name, getattr(self.sampling, name)) for name in _SAMPLING]
-        if self.sampling.num_beams == 1:
-            sampling.remove(("num_beams", 1))  # journals from before there were beams stay valid
-        parts = (self.prompt, key, sampling, self.n)
+        given = {name: getattr(self.sampling, name) for name in _SAMPLING}
+        for name, default in _LATER.items():
+            if given[name] == default:
+                del given[name]
+        sampling = [(name, canonical(v) if isinstance(v, Mapping) else v) for name, v in given.items()]
+        before = [(message.role, message.content) for message in self.messages]
+        parts = (self.prompt, key, sampling, self.n, *([before] if before else []))
         return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
+
+    @property
+    def chat(self) -> Chat:
+        """What the prompt comes with in a chat."""
+        return self.sampling.chat(self.messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +135,18 @@ class ScoreRequest:
 
     prompt: str
     continuations: tuple[str, ...]
+    chat: Chat = field(default_factory=Chat)
+    """What the prompt comes with in a chat; :attr:`.Chat.thinking` at most switched."""
     priority: float = field(default=1.0, compare=False)
     """As :attr:`Request.priority`."""
 
     @property
     def id(self) -> str:
         """Digest of everything that determines the answer."""
-        return hashlib.blake2b(repr((self.prompt, self.continuations)).encode(), digest_size=12).hexdigest()
+        chat, parts = self.chat, (self.prompt, self.continuations)
+        if chat != Chat():
+            parts = (*parts, canonical([asdict(chat)]))  # type: ignore[assignment]  # one more
+        return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

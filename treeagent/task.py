@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from . import registry
+from .chat import Message
 from .data_source import DataSource
 from .errors import ConfigError, InputError, Problem, did_you_mean
 from .request import Sampling
@@ -142,11 +143,8 @@ class Task(ABC):
 
         def sampling(role: str) -> tuple[Sampling, int]:
             values, count = self.sampling(role)
-            fields = dict(changes.get(role, {}))
-            count = fields.pop("n", count)
-            if "stop" in fields:
-                fields["stop"] = tuple(fields["stop"])
-            return dataclasses.replace(values, **fields), count
+            fields = {"n": count, **changes.get(role, {})}
+            return values.changed({name: fields[name] for name in fields if name != "n"}), fields["n"]
 
         copied = copy.copy(self)
         object.__setattr__(copied, "sampling", sampling)  # a task may be a frozen dataclass
@@ -162,6 +160,9 @@ class Task(ABC):
         if not text.strip():
             raise InputError(f"the input is empty; {self.name} expects {self.input_form}, such as {self.examples[0]!r}")
         return strip_breaks(text)
+
+    chat_roles: Sequence[str] = ()
+    """The roles of which :meth:`messages` returns any."""
 
     row: Mapping[str, Any] = MappingProxyType({})
     """The fields of a data row that :attr:`data` names, in a task that :meth:`for_row` returned; no gold answer."""
@@ -186,18 +187,19 @@ class Task(ABC):
 
     @abstractmethod
     def prompt(
-        self,
-        role: str,
-        input: str,
-        thought: Thought,
-        steps: Sequence[str],
-        choices: Sequence[Mapping[str, Any]] = (),
+        self, role: str, input: str, thought: Thought, steps: Sequence[str], choices: Sequence[Mapping[str, Any]] = ()
     ) -> str:
         """A role's prompt at a thought.
 
         ``steps`` are the texts from the first step to the thought. ``choices`` are the candidates of a ``vote``: the
         ``state``, ``text`` and ``steps`` of each. Raises ConfigError when it cannot be rendered.
         """
+
+    def messages(
+        self, role: str, input: str, thought: Thought, steps: Sequence[str], choices: Sequence[Mapping[str, Any]] = ()
+    ) -> Sequence[Message]:
+        """The messages of a chat before a role's prompt, which is the last one then. Raises as :meth:`prompt`."""
+        return ()
 
     # From completions to thoughts and answers
 
@@ -208,7 +210,6 @@ class Task(ABC):
         """The steps that a completion of ``propose`` or ``sample`` proposes, in order; ``sample`` proposes at most one.
 
         A search calls this and :meth:`read_answer` in a thread, so that a text that takes long holds up nothing else.
-
         Illegal and unreadable steps are returned with their fault, so that they can be counted.
         """
 

@@ -20,9 +20,11 @@ from ..models import catalog
 from ..models.model import DTYPE_NAMES, Model
 from ..models.tokenizer import ChatTokenizer, load_tokenizer
 from ..sampling import sampler
-from .sample import Sample
+from .sample import Sample, ThinkingEnd
 
 Local = TypeVar("Local", bound="LocalBackend")
+
+_CHAT = frozenset({"chat", "thinking_budget"})
 
 _MARK = 16
 """Last tokens of a prompt in which an opening mark is looked for."""
@@ -86,7 +88,7 @@ class LocalBackend(Backend):
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # known only once the tokenizer is there
         """Loads the tokenizer, to see whether there is a chat template, but not the model. Raises ModelError."""
         return frozenset(
-            {"generate", "score", "seed", "beams", "rewards"} | ({"chat"} if self._tokenizer().chat else set())
+            {"generate", "score", "seed", "beams", "rewards"} | (_CHAT if self._tokenizer().chat else set())
         )
 
     def _tokenizer(self) -> ChatTokenizer:
@@ -100,6 +102,10 @@ class LocalBackend(Backend):
         from ..models.loader import load_model  # noqa: PLC0415  # imports networks that not every engine needs
 
         return load_model(catalog.resolve(self.model), self.dtype, self._device)
+
+    def _ending(self, model: Model) -> Model:
+        """The model with the tokens that end a text by its tokenizer and its template among those that do."""
+        return replace(model, eos=model.eos | self._tokenizer().ends)
 
     def _set_threads(self) -> None:
         if self.threads is not None and self.threads != torch.get_num_threads():
@@ -117,7 +123,10 @@ def samples(
     _check_writes(model)
     if request.n < 1:
         raise BackendError(f"a request must ask for at least 1 completion, not {request.n}")
-    prompt = tuple(text.prompt(request.prompt))
+    prompt, budget = tuple(text.prompt(request.prompt, request.chat)), request.chat.budget
+    if budget is not None and request.sampling.num_beams > 1:
+        raise BackendError("beams cannot end thinking after a number of tokens; leave num_beams or the number out")
+    end = None if budget is None else ThinkingEnd(budget, text.closing())
     limit = request.sampling.max_tokens
     if model.context is not None:
         check_fits(len(prompt) + 1, model.context, model.window)
@@ -125,7 +134,7 @@ def samples(
     streams = [request.key.stream(i) for i in range(request.n)]
     thinking = None if text.thinking is None else text.thinking.after(text.decode(prompt[-_MARK:]))
     return [
-        Sample(prompt, request.sampling, stream, limit, text.decode, wanted=wanted, thinking=thinking)
+        Sample(prompt, request.sampling, stream, limit, text.decode, wanted=wanted, thinking=thinking, end=end)
         for stream in streams
     ]
 
@@ -135,7 +144,7 @@ def pairs(request: ScoreRequest, text: ChatTokenizer, model: Model) -> Pairs:
     _check_writes(model)
     # A chat template ends with a fresh line, where a model's words begin without a space.
     words = [word.lstrip(" ") for word in request.continuations] if text.chat else request.continuations
-    tokens = text.scored(request.prompt, words)
+    tokens = text.scored(request.prompt, words, request.chat)
     if model.context is not None and tokens:
         longest = max(len(prompt) + len(continuation) for prompt, continuation in tokens)
         check_fits(longest, model.context, model.window)
@@ -145,7 +154,8 @@ def pairs(request: ScoreRequest, text: ChatTokenizer, model: Model) -> Pairs:
 def reply_of(samples: Sequence[Sample]) -> Reply:
     """The reply to a request whose samples are all finished."""
     tokens = sum(len(sample.tokens) + sample.other_tokens for sample in samples)
-    usage = Usage(calls=1, prompt_tokens=len(samples[0].prompt), completion_tokens=tokens)
+    thinking = sum(sample.thinking_tokens for sample in samples)
+    usage = Usage(1, len(samples[0].prompt), tokens, reasoning_tokens=thinking)
     return Reply(tuple(sample.completion for sample in samples if sample.completion is not None), usage)
 
 

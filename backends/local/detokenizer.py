@@ -50,6 +50,11 @@ class IncrementalDetokenizer:
         self._fresh: list[int] = []  # tokens whose text is held back
         self._ends: list[int] = []  # offset in text after each token
 
+    @property
+    def is_thinking(self) -> bool:
+        """Whether thinking that the text began with is open."""
+        return self._thinking is not None and self._thinking.answer_start(self.text) is None
+
     def fork(self) -> IncrementalDetokenizer:
         """A copy with the same tokens."""
         twin = copy(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from treeagent.reasoning import Thinking
 from treeagent.reply import Completion, Partial
@@ -12,6 +12,16 @@ from treeagent.request import Sampling
 from treeagent.stable_text import stable_text
 
 from .detokenizer import CONTEXT, Decode, IncrementalDetokenizer, decode_after
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingEnd:
+    """How thinking that takes too long is ended."""
+
+    budget: int
+    """The most tokens of it."""
+    tokens: tuple[int, ...]
+    """What ends it."""
 
 
 class Sample:
@@ -27,6 +37,7 @@ class Sample:
         *,
         wanted: Callable[[], bool] = lambda: True,
         thinking: Thinking | None = None,
+        end: ThinkingEnd | None = None,
     ) -> None:
         """``wanted`` is called before each step; once it is False, the sample is given up.
 
@@ -49,7 +60,11 @@ class Sample:
         self._drafted: list[int] | None = None  # places of the tokens that a draft had guessed
         self._decode = decode
         self._thinking = thinking
-        self._text = IncrementalDetokenizer(decode, prompt, sampling.stop, thinking) if sampling.stop else None
+        self.thinking_tokens = 0
+        """Tokens that are no part of the text, once it is finished."""
+        self._end_of_thinking, self._forced = end, 0  # tokens of the end that were taken
+        watched = bool(sampling.stop) or end is not None
+        self._text = IncrementalDetokenizer(decode, prompt, sampling.stop, thinking) if watched else None
 
     @property
     def open(self) -> bool:
@@ -81,24 +96,40 @@ class Sample:
     def finish_as(self, chosen: Sample, logprob: float, generated: int) -> None:
         """End with the tokens and completion of a finished fork, of ``generated`` tokens in all forks."""
         assert chosen.completion is not None  # noqa: S101  # it is finished
-        self.tokens = chosen.tokens
+        self.tokens, self.thinking_tokens = chosen.tokens, chosen.thinking_tokens
         self.other_tokens = generated - len(chosen.tokens)
         self.completion = replace(chosen.completion, logprob=logprob)
 
-    def accept(self, token: int, eos: frozenset[int], logprob: float | None = None) -> None:
+    def accept(self, token: int, eos: frozenset[int], logprob: float | None = None) -> int:
         """Take the next token; sets ``completion`` at the end of text, at a stop string and at the token limit.
 
-        ``logprob`` is its natural-log probability, untempered; None where the caller keeps the sum itself.
+        ``logprob`` is its natural-log probability, untempered; None where the caller keeps the sum itself. Returns the
+        token that was taken: another one where thinking is over its number of tokens.
         """
+        if (forced := self._next_of_end()) is not None:
+            token, logprob = forced, None
+            if self._drafted is not None:  # this one is no draft's, and drafts end here
+                self._drafted = [place for place in self._drafted if place < len(self.tokens)]
         self._logprob = None if self._logprob is None or logprob is None else self._logprob + logprob
         if token in eos:
             self._end("stop")
-            return
+            return token
         self.tokens.append(token)
         if self._text is not None and self._text.push(token):
             self._end("stop")
         elif len(self.tokens) >= self.limit:
             self._end("length")
+        return token
+
+    def _next_of_end(self) -> int | None:
+        """The next token of the end of thinking, where it is due."""
+        end = self._end_of_thinking
+        if end is None or self._text is None or self._forced >= len(end.tokens):
+            return None
+        if self._forced == 0 and (len(self.tokens) != end.budget or not self._text.is_thinking):
+            return None
+        self._forced += 1
+        return end.tokens[self._forced - 1]
 
     def _end(self, why: str) -> None:
         if self._text is None:
@@ -119,8 +150,19 @@ class Sample:
         split = None if self._thinking is None else self._thinking.split(whole.text)
         if split is None or split.reasoning is None:
             return whole
+        self.thinking_tokens = split.tokens_outside(self._text_ends())
         ends = None if whole.ends is None else tuple(split.offset(end) for end in whole.ends)
         return replace(whole, text=split.text, ends=ends, reasoning=split.reasoning)
+
+    def _text_ends(self) -> tuple[int, ...]:
+        """Offset in the whole text after each token."""
+        text = self._text
+        if text is None:
+            text = IncrementalDetokenizer(self._decode, self.prompt, ())
+            for token in self.tokens:
+                text.push(token)
+            text.finish()
+        return text.ends(len(self.tokens))
 
     def _confirmed(self, length: int) -> tuple[int, ...] | None:
         return None if self._drafted is None else tuple(place for place in self._drafted if place < length)

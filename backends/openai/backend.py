@@ -9,6 +9,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -111,23 +112,25 @@ class OpenAIBackend(Backend):
     def describe(self) -> dict[str, Any]:
         """Name, model and options for :meth:`open`; the model is None until :meth:`load` where none was named."""
         values = {option: getattr(self, "score_by" if option == "score" else option) for option in self.options}
-        for option, default in (("thinking", DEFAULT_MARKS), ("stop_strings", "auto")):
-            if values[option] == default:
-                del values[option]  # journals from before these options stay equal
-        return {"name": self.name, "model": self.model, "options": as_json(values)}
+        left_out = {"thinking": DEFAULT_MARKS, "stop_strings": "auto"}.items()  # as in journals from before these
+        options = {name: value for name, value in values.items() if (name, value) not in left_out}
+        return {"name": self.name, "model": self.model, "options": as_json(options)}
 
     @property
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # depends on the server
         """Asks the server for what the options leave open. Raises BackendError."""
-        server, sure = self._probe(), {"generate", "seed"} if self.deterministic else {"generate"}
-        offered = {"score": server.score != "none", "chat": server.chat, "rewards": server.kind.name == "vllm"}
-        return frozenset(sure | {name for name, there in offered.items() if there})
+        known = self._probe()
+        return self._offered(score=known.score != "none", chat=known.chat, rewards=known.kind.name == "vllm")
 
     @property
     def possible_capabilities(self) -> frozenset[str]:
         """Those that the options do not exclude; asks nothing."""
-        possible = {"score": self.score_by != "none", "chat": self.chat is not False, "seed": self.deterministic}
-        return frozenset({"generate", "rewards"} | {name for name, there in possible.items() if there})
+        return self._offered(score=self.score_by != "none", chat=self.chat is not False, rewards=True)
+
+    def _offered(self, *, score: bool, chat: bool, rewards: bool) -> frozenset[str]:
+        chats = ("chat", "thinking_budget") if chat else ()
+        offered = {"score": score, "rewards": rewards, "seed": self.deterministic}
+        return frozenset({"generate", "extra_body", *chats, *(name for name, there in offered.items() if there)})
 
     def load(self) -> None:
         """Ask the server for what the options leave open. Raises BackendError."""
@@ -195,7 +198,7 @@ class OpenAIBackend(Backend):
         self._metrics.add_tokens(total.completion_tokens)
         if count < request.n:
             samples *= request.n
-        return Reply(tuple(samples[: request.n]), Usage(1, total.prompt_tokens, total.completion_tokens))
+        return Reply(tuple(samples[: request.n]), replace(total, calls=1))
 
     async def score(self, request: ScoreRequest) -> Scores:
         """Score continuations where the server reports log-probabilities. Raises BackendError."""
@@ -217,8 +220,7 @@ class OpenAIBackend(Backend):
 
     async def _ask(self, path: str, body: dict[str, Any]) -> Answer:
         """Send a body with the model's name and return the reply. Raises BackendError."""
-        answer, _ = await self._post(path, body)
-        return answer
+        return (await self._post(path, body))[0]
 
     async def _post(
         self, path: str, body: dict[str, Any], role: str | None = None, arrived: Arrived | None = None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
 from .answers import Rejected
 from .refusals import STATUSES
+
+LOG = logging.getLogger("treeagent")
 
 
 class RequestDialect:
@@ -52,6 +55,7 @@ class RequestDialect:
             self._accepts_seed = False
         elif "stop" in sent and _is_refused("stop", message):
             self.keep_stop()
+            LOG.warning("the server takes no stop strings; treeagent looks for them in its replies")
         elif "stream" in sent and _STREAM.search(message):
             self.keep_whole()
         else:

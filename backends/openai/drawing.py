@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from treeagent.reply import Completion, OnText, Usage
@@ -48,12 +48,15 @@ async def draw(
     Once the model thinks, ``dialect`` keeps stop strings back, and a completion that one has ended within the thinking
     is requested again; None: the user has decided who looks for stop strings.
     """
-    endpoint, body = prompt_fields(request.prompt, chat=server.chat)
+    endpoint, body = prompt_fields(request.prompt, request.chat, server.kind, in_chat=server.chat)
     body |= sampling_fields(request.sampling, server.kind, "max_tokens")
     body["seed"] = request.key.stream(plan.sample) % (1 << SEED_BITS)
     if plan.n > 1:
         body["n"] = plan.n
-    rules = TextRules(request.sampling.stop, server.thinking, server.chat)
+    marks = server.thinking
+    if marks is not None and request.chat.switched_off:
+        marks = replace(marks, opened=False)  # the server's default template may open thinking
+    rules = TextRules(request.sampling.stop, marks, server.chat)
     listener = None if plan.on_text is None else TextListener(plan.on_text, rules, plan.samples(request))
     cost = Usage()
     while True:
@@ -65,8 +68,11 @@ async def draw(
             if plan.n == 1 or error.status not in (400, 422):
                 raise
             return [], Usage()  # a request for one sample shows whether n was the reason
-        drawn, cost = completions(answer, rules), cost + usage(answer)
+        drawn, spent = completions(answer, rules), usage(answer)
         thoughts = [completion for completion in drawn if completion.reasoning is not None]
+        if not thoughts and spent.reasoning_tokens is None:
+            spent = replace(spent, reasoning_tokens=0)
+        cost += spent
         if thoughts and dialect is not None:
             dialect.keep_stop()
             if "stop" in sent and any(thought.finish == "stop" and not thought.text for thought in thoughts):

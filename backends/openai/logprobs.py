@@ -38,16 +38,18 @@ async def score(request: ScoreRequest, server: Server, tops: int, ask: Ask, know
     """Scores and the number of upper bounds among them; ``known`` keeps token ids. Raises BackendError."""
     # A chat template ends with a line break, after which words begin without a space.
     words = [word.lstrip(" ") for word in request.continuations] if server.chat else list(request.continuations)
+    if not server.chat:
+        prompt_fields(request.prompt, request.chat, server.kind, in_chat=server.chat)  # refuses what needs a chat
     if not words:
         return Scores((), (), Usage(1, 0, 0)), 0
     if server.score == "first":
-        return await _first(request.prompt, words, server, tops, ask)
+        return await _first(request, words, server, tops, ask)
     if server.score == "top":
-        return await _top(await token_ids(request.prompt, words, server, ask, known), words, server, tops, ask)
+        return await _top(await token_ids(request, words, server, ask, known), words, server, tops, ask)
     if server.kind.name != "vllm":
         return await _echo_texts(request.prompt, words, server, ask), 0
     try:
-        ids = await token_ids(request.prompt, words, server, ask, known)
+        ids = await token_ids(request, words, server, ask, known)
     except Rejected as error:
         if error.status != 404 or server.chat:  # some gateways do not forward the tokenizer
             raise
@@ -123,8 +125,10 @@ def _steps(tail: Continuation) -> list[tuple[Place, int]]:
     return [((tail.merged, tail.tokens[:place]), token) for place, token in enumerate(tail.tokens)]
 
 
-async def _first(prompt: str, words: Sequence[str], server: Server, tops: int, ask: Ask) -> tuple[Scores, int]:
-    endpoint, body = prompt_fields(prompt, chat=server.chat)
+async def _first(
+    request: ScoreRequest, words: Sequence[str], server: Server, tops: int, ask: Ask
+) -> tuple[Scores, int]:
+    endpoint, body = prompt_fields(request.prompt, request.chat, server.kind, in_chat=server.chat)
     more = {"logprobs": True, "top_logprobs": tops} if server.chat else {"logprobs": min(tops, _COMPLETIONS_TOPS)}
     answer = await ask(endpoint, {**body, "max_tokens": 1, **more, **PLAIN})
     reported = _required(next_tokens(answer))

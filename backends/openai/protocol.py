@@ -13,6 +13,7 @@ from treeagent.request import Sampling
 from .replies import CompletionReply, PositionLogProbs, ReplyChoice, ReplyLogProbs, read_reply
 
 if TYPE_CHECKING:
+    from treeagent.chat import Chat
     from treeagent.reasoning import Thinking
 
     from .server_kinds import ServerKind
@@ -48,11 +49,40 @@ class TextRules:
     chat: bool
 
 
-def prompt_fields(prompt: str | Sequence[int], *, chat: bool) -> tuple[str, dict[str, Any]]:
-    """The endpoint and the field with the prompt."""
-    if chat:
-        return "chat/completions", {"messages": [{"role": "user", "content": prompt}]}
-    return "completions", {"prompt": prompt}
+def prompt_fields(prompt: str, chat: Chat, kind: ServerKind, *, in_chat: bool) -> tuple[str, dict[str, Any]]:
+    """The endpoint, and the fields with the prompt and what comes with it. Raises BackendError."""
+    if in_chat:
+        fields = {**message_fields(prompt, chat, kind), **budget_fields(chat, kind)}
+        return "chat/completions", {**fields, **chat.extra_body}
+    if chat.needs - {"extra_body"}:
+        raise BackendError("messages, thinking and arguments of a template need a chat, which this server has not")
+    return "completions", {"prompt": prompt, **chat.extra_body}
+
+
+def message_fields(prompt: str, chat: Chat, kind: ServerKind) -> dict[str, Any]:
+    """The fields that become the templated prompt. Raises BackendError."""
+    fields: dict[str, Any] = {"messages": chat.as_messages(prompt)}
+    if chat.arguments:
+        if not kind.takes_template:
+            name = "template" if chat.template else "thinking"
+            raise BackendError(
+                f"sampling.ROLE.{name}: a server of kind {kind.name!r} takes no arguments of a chat template; "
+                "set the field that it has for this in sampling.ROLE.extra_body, such as reasoning_effort"
+            )
+        fields["chat_template_kwargs"] = chat.arguments
+    return fields
+
+
+def budget_fields(chat: Chat, kind: ServerKind) -> dict[str, Any]:
+    """The field with the most tokens of thinking, where there is a number. Raises BackendError."""
+    if chat.budget is None:
+        return {}
+    if kind.budget_field is None:
+        raise BackendError(
+            f"sampling.ROLE.thinking={chat.budget}: a server of kind {kind.name!r} takes no number of tokens for "
+            "thinking; set true or false, or the field that it has for this in sampling.ROLE.extra_body"
+        )
+    return {kind.budget_field: chat.budget}
 
 
 def sampling_fields(sampling: Sampling, kind: ServerKind, limit: str) -> dict[str, Any]:
@@ -106,7 +136,9 @@ def _parts(answer: Answer, place: int, choice: ReplyChoice, *, chat: bool) -> tu
 def usage(answer: Answer) -> Usage:
     """The token counts of a reply; None where the server does not report them. Raises BackendError."""
     counts = _reply(answer).usage
-    return Usage(1, None, None) if counts is None else Usage(1, counts.prompt_tokens, counts.completion_tokens)
+    if counts is None:
+        return Usage(1, None, None, reasoning_tokens=None)
+    return Usage(1, counts.prompt_tokens, counts.completion_tokens, reasoning_tokens=counts.reasoning)
 
 
 def next_tokens(answer: Answer) -> dict[str, float] | None:

@@ -70,6 +70,15 @@ class ReplyUsage(ReplyRecord):
 
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
+    completion_tokens_details: Any = None
+    """Where the reasoning tokens are, if anywhere."""
+
+    @property
+    def reasoning(self) -> int | None:
+        """Tokens of thinking; None where they are not reported as a whole number."""
+        details = self.completion_tokens_details
+        number = details.get("reasoning_tokens") if isinstance(details, dict) else None
+        return number if type(number) is int and number >= 0 else None
 
 
 class CompletionReply(ReplyRecord):

@@ -22,6 +22,10 @@ class ServerKind:
     """Most stop strings in a request; the backend applies the others itself."""
     top_logprobs: int = 20
     """Number of most likely next tokens to request; most servers refuse more than 20."""
+    takes_template: bool = False
+    """Whether it accepts ``chat_template_kwargs``."""
+    budget_field: str | None = None
+    """The field with the most tokens of thinking."""
     max_top_logprobs: int | None = None
     """Number to request when a label is not among those; None where the server has no more."""
 
@@ -31,8 +35,20 @@ KINDS = {
     for kind in (
         # vLLM and SGLang apply top_p, top_k and penalties of the model's generation_config.json where a request does
         # not set them; llama.cpp has its own defaults (top_k 40, top_p 0.95, min_p 0.05).
-        ServerKind("vllm", True, {"top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}),
-        ServerKind("sglang", True, {"top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}),
+        # vLLM takes thinking_token_budget from 0.19 on, started with --reasoning-config.
+        ServerKind(
+            "vllm",
+            True,
+            {"top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0},
+            takes_template=True,
+            budget_field="thinking_token_budget",
+        ),
+        ServerKind(
+            "sglang",
+            True,
+            {"top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0},
+            takes_template=True,
+        ),
         # llama.cpp reports the usage of one sample only, whatever n is.
         # Measured: 1,000 tokens take 0.06 s, all 49,152 take one second and 5 MB.
         ServerKind(
@@ -40,6 +56,8 @@ KINDS = {
             True,
             {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0},
             samples_together=False,
+            takes_template=True,
+            budget_field="thinking_budget_tokens",
             top_logprobs=1000,
             max_top_logprobs=1_000_000,
         ),

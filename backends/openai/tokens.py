@@ -13,10 +13,11 @@ from typing import Any
 
 from treeagent import aio
 from treeagent.errors import BackendError
+from treeagent.request import ScoreRequest
 
 from .answers import Rejected
 from .probe import Server
-from .protocol import Answer
+from .protocol import Answer, message_fields
 from .replies import DetokenizerReply, TokenizerReply, read_reply
 
 Ask = Callable[[str, "dict[str, Any]"], Coroutine[Any, Any, Answer]]
@@ -58,8 +59,9 @@ class TokenCache:
             self.known[context, word] = tokens
 
 
-async def token_ids(prompt: str, words: Sequence[str], server: Server, ask: Ask, cache: TokenCache) -> Ids:
+async def token_ids(request: ScoreRequest, words: Sequence[str], server: Server, ask: Ask, cache: TokenCache) -> Ids:
     """Tokenise a prompt and each continuation in it. Raises BackendError."""
+    prompt, messages = request.prompt, message_fields(request.prompt, request.chat, server.kind)
     if server.kind.name not in ("vllm", "llamacpp"):
         raise BackendError(
             f"score={server.score} needs a server that exposes its tokenizer (vllm, llamacpp), not one of kind "
@@ -67,14 +69,14 @@ async def token_ids(prompt: str, words: Sequence[str], server: Server, ask: Ask,
         )
     if server.kind.name == "llamacpp":
         if server.chat:
-            answer = await ask("/apply-template", {"messages": [{"role": "user", "content": prompt}]})
+            answer = await ask("/apply-template", messages)
             prompt = read_reply(DetokenizerReply, answer.data, answer.where).prompt
         head = await _tokenized(_llamacpp_body(prompt), ask)
         return head, await _tails(prompt, head, words, ask, cache, _llamacpp_body)
     if not server.chat:
         head = await _tokenized(_vllm_body(prompt), ask)
         return head, await _tails(prompt, head, words, ask, cache, _vllm_body)
-    head = await _tokenized({"messages": [{"role": "user", "content": prompt}]}, ask)
+    head = await _tokenized(messages, ask)
     try:
         answer = await ask("/detokenize", {"tokens": head})
     except Rejected as error:

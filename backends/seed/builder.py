@@ -112,7 +112,8 @@ class EngineBuilder:
         weights = self.weights.take(catalog.resolve(config.model), config.dtype, device, load)
         runner = ModelRunner(weights, memory)
         # clipped to what the engine can run
-        model = replace(weights.model, context=weights.context, window=weights.window)
+        ends = weights.model.eos | tokenizer.ends
+        model = replace(weights.model, context=weights.context, window=weights.window, eos=ends)
         self.draft.load(config, tokenizer, runner, memory)
         research = config.research
         speculator = Speculator(profiler.profile_cost(runner, config.dtype), research.draft_tokens)

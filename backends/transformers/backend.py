@@ -90,7 +90,7 @@ class TransformersBackend(LocalBackend):
     def _network(self) -> Model:
         with self._loading:
             if self._loaded is None:
-                self._loaded = self._load()
+                self._loaded = self._ending(self._load())
             return self._loaded
 
     def _choose(self, waiting: list[Pending]) -> list[Pending]:

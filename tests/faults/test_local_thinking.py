@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from treeagent.backends.local.sample import Sample
+from treeagent.backends.local.sample import Sample, ThinkingEnd
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import ConfigError, RequestRefusedError
@@ -18,14 +18,16 @@ MARKS = Thinking("<think>", "</think>")
 EOS = frozenset({0})
 
 
-def completed(text: str, stop: tuple[str, ...] = (), prompt: str = "go\n", limit: int = 999) -> tuple[Completion, int]:
+def completed(
+    text: str, stop: tuple[str, ...] = (), prompt: str = "go\n", limit: int = 999, end: ThinkingEnd | None = None
+) -> tuple[Completion, int]:
     """The completion of a model that says this text, a character a token, and how many tokens it needed."""
 
     def decode(tokens):  # type: ignore[no-untyped-def]  # as the detokenizer calls it
         return "".join(map(chr, tokens))
 
     sample = Sample(
-        tuple(map(ord, prompt)), Sampling(stop=stop), 0, limit, decode, thinking=MARKS.after(prompt)
+        tuple(map(ord, prompt)), Sampling(stop=stop), 0, limit, decode, thinking=MARKS.after(prompt), end=end
     )  # fmt: skip
     sample.mark_drafted(len(text))
     taken = 0
@@ -71,6 +73,19 @@ def test_thinking_that_the_limit_cuts_off_is_no_text(stop: tuple[str, ...]) -> N
     for text, prompt in (("<think>\nPerhaps\n\nso", "go\n"), ("Perhaps\n\nso", "go\n<think>\n")):
         completion, _ = completed(text, stop, prompt, limit=len(text))
         assert (completion.text, completion.finish, completion.reasoning) == ("", "length", "Perhaps\n\nso")
+
+
+@pytest.mark.parametrize("budget", [3, 9, 30, 36, 99])
+def test_thinking_over_its_number_of_tokens_is_ended(budget: int) -> None:
+    """Once, where it is still open then; the mark that is drawn later is text of the model and thinking as well."""
+    end = ThinkingEnd(budget, tuple(map(ord, "\n</think>\n\n")))
+    completion, _ = completed(WHOLE, ("\n\n4",), end=end)
+    assert completion.tokens is not None
+    written = "".join(map(chr, completion.tokens))
+    over = budget < WHOLE.index("</think>") + len("</think>")
+    assert written[budget : budget + 11] == "\n</think>\n\n" if over else written == WHOLE[: len(written)]
+    assert completion.reasoning is not None
+    assert "4 + 9 = 13" not in completion.reasoning
 
 
 def test_a_prompt_may_open_the_thinking() -> None:

@@ -21,6 +21,7 @@ from .arguments import say
 from .metrics_text import backends, early, judging, paragraph
 
 if TYPE_CHECKING:
+    from ..reply import Usage
     from ..runtime.agent import Agent
     from ..runtime.result import Result
     from ..runtime.run import Run
@@ -96,7 +97,8 @@ def _bill(result: Result) -> list[str]:
     return [
         *([ended] if ended else []),
         *backends(result.settings),
-        f"{usage.calls:,} calls, {prompt} prompt + {completion} completion tokens, {result.seconds:.1f} s, "
+        f"{usage.calls:,} calls, {prompt} prompt + {completion} completion tokens{_reasoning(usage)}, "
+        f"{result.seconds:.1f} s, "
         f"dollars {dollars}",
         *judging(result.judging),
         f"{counts.thoughts:,} thoughts, {counts.duplicates:,} duplicates merged, {counts.illegal:,} illegal dropped, "
@@ -108,6 +110,11 @@ def _bill(result: Result) -> list[str]:
         ),
         *_lacking(result),
     ]
+
+
+def _reasoning(usage: Usage) -> str:
+    """How many of the completion tokens are reasoning; nothing where none is."""
+    return "" if usage.reasoning_tokens == 0 else f" ({_known(usage.reasoning_tokens)} of them reasoning)"
 
 
 _NO_STEPS = "no step is needed, the input is solved as it stands"

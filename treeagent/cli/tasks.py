@@ -45,6 +45,7 @@ def show(
     allow_code: arguments.AllowCode = False,
 ) -> None:
     """Show the input, abilities and prompts of a task, rendered for its first example."""
+    from ..chat import conversation
     from ..task import Task
 
     arguments.reach_local_code(allow_code=allow_code)
@@ -61,7 +62,8 @@ def show(
         how = f"{count} of at most {sampling.max_tokens} tokens, temperature {sampling.temperature:g}"
         echo(f"\n--- {role}: {how}")
         choices = [{"state": root.state, "text": "", "steps": []}]
-        echo(task.prompt(role, input, root, [], choices=choices))
+        messages = task.messages(role, input, root, [], choices)
+        echo(conversation(messages, task.prompt(role, input, root, [], choices)))
 
 
 @app.command()

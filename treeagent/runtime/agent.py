@@ -20,6 +20,7 @@ from .budget import Budget, Ledger
 from .journal import Event, recorded_run
 from .judging_backend import JudgingBackend
 from .result import Result
+from .role_check import check_roles
 from .run import Handler, Run
 from .sampling_options import read_changes
 from .setup import Setup
@@ -118,12 +119,7 @@ class Agent:
             factory.check_capabilities(
                 self.judging, self.evaluator.needs, f"the evaluator {factory.reference(evaluator)!r}"
             )
-        with PluginBoundary("task", self.task.name):
-            beams = [role for role in self.task.roles if self.task.sampling(role)[0].num_beams > 1]
-        for used in dict.fromkeys((self.backend, self.judging)) if beams else ():
-            factory.check_capabilities(
-                used, frozenset({"beams"}), f"sampling.{beams[0]}.num_beams of the task {self.task.name!r}"
-            )
+        check_roles(self.task, self.backend, self.judging, judged=self.evaluator is not None)
         self._row: Mapping[str, Any] | None = None
         """The row of a journalled run."""
         self._setup = Setup(

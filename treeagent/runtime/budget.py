@@ -135,7 +135,7 @@ class Ledger:
     def settle(self, ticket: Reservation, usage: Usage | None) -> None:
         """Book the real cost; None for a request that failed or was cancelled: a call of unknown cost."""
         real = Usage() if usage is None else usage
-        cost = Usage(1, real.prompt_tokens, real.completion_tokens)
+        cost = replace(real, calls=1, dollars=None)
         self._real[ticket.price] += cost
         self._places[ticket.place] += cost
         self._charged[ticket.price] += _charged(real, ticket.worst)
@@ -236,7 +236,8 @@ class Ledger:
 
 def _worst(request: Request | ScoreRequest, copies: int) -> Usage:
     """The largest possible cost: a byte-level token is at least one byte."""
-    prompt = copies * (len(request.prompt.encode()) + _TEMPLATE_TOKENS)
+    texts = [request.prompt, *(message.content for message in request.chat.messages)]
+    prompt = copies * sum(len(text.encode()) + _TEMPLATE_TOKENS for text in texts)
     if isinstance(request, ScoreRequest):
         return Usage(1, prompt + sum(len(text.encode()) for text in request.continuations), 0)
     return Usage(1, prompt, request.sampling.max_tokens * request.n)
@@ -264,6 +265,6 @@ def _dollars(books: dict[Price, Usage]) -> float | None:
 
 
 _TEMPLATE_TOKENS = 64
-"""What a chat template may add to a prompt."""
+"""What a chat template may add to a prompt, and to each message before it."""
 _SHORTEST = 16
 """A completion cut below this many tokens is not worth its prompt."""

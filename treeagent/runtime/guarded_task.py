@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from ..chat import Message
 from ..plugin_boundary import PluginBoundary, at_input
 from ..request import Sampling
 from ..task import ProposedStep, Task
@@ -40,6 +41,16 @@ class GuardedTask:
             if role == "prm" and not self._task.has(role):
                 return f"{self._input}\n"
             return of_type(self._task.prompt(role, self._input, thought, steps, choices), str, "prompt")
+
+    def messages(
+        self, role: str, thought: Thought, steps: Sequence[str], choices: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[Message, ...]:
+        """See :meth:`treeagent.Task.messages`. Raises ConfigError."""
+        with self._inside:
+            messages = tuple(self._task.messages(role, self._input, thought, steps, choices))
+            for message in messages:
+                of_type(of_type(message, Message, "messages").content, str, "messages")
+            return messages
 
     def read_thoughts(self, role: str, completion: str, parent: Thought, steps: Sequence[str]) -> list[ProposedStep]:
         """See :meth:`treeagent.Task.read_thoughts`."""

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from pydantic import ValidationError
 
 from .. import file_lock, jsonl
+from ..chat import Message
 from ..errors import JournalError
 from ..reply import Completion, Reply, Round, Scores, Usage
 from ..request import Request, ScoreRequest
@@ -163,19 +164,27 @@ class Journal:
 
 
 def completion_event(
-    request_id: str, role: str, prompt: str, reply: Reply, *, thought: int | None = None, seconds: float | None = None
+    request_id: str,
+    role: str,
+    prompt: str,
+    reply: Reply,
+    *,
+    messages: Sequence[Message] = (),
+    thought: int | None = None,
+    seconds: float | None = None,
 ) -> Event:
     """The event that makes a generation repeatable.
 
-    ``thought`` is the thought that the prompt belongs to; ``seconds`` is the time the reply took, None for a reply from
-    the journal.
+    ``messages`` are those before the prompt. ``thought`` is the thought that the prompt belongs to; ``seconds`` is the
+    time the reply took, None for a reply from the journal.
     """
     data = {
         "id": request_id,
         "role": role,
+        **_before(messages),
         "prompt": prompt,
         "completions": [_known(asdict(completion), *_OPTIONAL) for completion in reply.completions],
-        "usage": asdict(reply.usage),
+        "usage": reply.usage.to_json(),
         "thought": thought,
         "seconds": None if seconds is None else round(seconds, 4),
     }
@@ -188,17 +197,25 @@ def scores_event(
     scores: Scores,
     continuations: Sequence[str] = (),
     *,
+    messages: Sequence[Message] = (),
     thought: int | None = None,
     seconds: float | None = None,
 ) -> Event:
     """The event that makes a scoring repeatable; see :func:`completion_event`."""
-    data = {"id": request_id, "prompt": prompt, "continuations": list(continuations), **asdict(scores)}
+    data = {"id": request_id, **_before(messages), "prompt": prompt, "continuations": list(continuations)}
+    data |= {**asdict(scores), "usage": scores.usage.to_json()}
     return Event("scores", {**data, "thought": thought, "seconds": None if seconds is None else round(seconds, 4)})
 
 
-def refused_event(request_id: str, role: str, prompt: str, error: str, *, thought: int | None = None) -> Event:
+def refused_event(request: Request | ScoreRequest, role: str, error: str, *, thought: int | None = None) -> Event:
     """The event that makes a refusal repeatable; ``role`` is that of the prompt."""
-    return Event("refused", {"id": request_id, "role": role, "prompt": prompt, "error": error, "thought": thought})
+    data = {"id": request.id, "role": role, **_before(request.chat.messages), "prompt": request.prompt}
+    return Event("refused", {**data, "error": error, "thought": thought})
+
+
+def _before(messages: Sequence[Message]) -> dict[str, Any]:
+    """The messages before a prompt; no field where there are none."""
+    return {"messages": [asdict(message) for message in messages]} if messages else {}
 
 
 def early_event(

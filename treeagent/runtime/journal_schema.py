@@ -30,6 +30,7 @@ class UsageForm(Form):
     prompt_tokens: Whole | None = 0
     completion_tokens: Whole | None = 0
     dollars: float | None = None
+    reasoning_tokens: Whole | None = 0
 
 
 class CompletionForm(Form):
@@ -42,6 +43,13 @@ class CompletionForm(Form):
     drafted: list[Whole] | None = None
     ends: list[Whole] | None = None
     reasoning: str | None = None
+
+
+class MessageForm(Form):
+    """A message of a chat before the prompt."""
+
+    role: str
+    content: str
 
 
 class RunLine(Form):
@@ -66,6 +74,7 @@ class CompletionLine(Form):
 
     id: str
     role: str
+    messages: list[MessageForm] = []
     prompt: str
     completions: list[CompletionForm]
     usage: UsageForm
@@ -77,6 +86,7 @@ class ScoresLine(Form):
     """A request for log-likelihoods was answered."""
 
     id: str
+    messages: list[MessageForm] = []
     prompt: str
     continuations: list[str] | None = None
     logprobs: list[float | None]
@@ -98,6 +108,7 @@ class RefusedLine(Form):
 
     id: str
     role: str
+    messages: list[MessageForm] = []
     prompt: str
     error: str
     thought: Whole | None = None

@@ -66,5 +66,5 @@ class JudgementContext:
         self, thought: Thought, steps: Sequence[str], mark: str, good: str | None = None, bad: str | None = None
     ) -> Scores:
         """Log-rewards of steps of a thought's path, by a process reward model. Raises RequestRefusedError."""
-        request = RewardRequest("", tuple(steps), 1.0, mark, good, bad)
+        request = RewardRequest("", tuple(steps), mark=mark, good=good, bad=bad)
         return await self._noted(self._requests.reward(thought, request))

@@ -69,12 +69,17 @@ class RequestBroker:
                     reply = checked_reply(await self.early.answer(request, place))
                 seconds = time.monotonic() - began
         except RequestRefusedError as refusal:
-            self._emit(refused_event(request.id, role, request.prompt, str(refusal), thought=thought))
+            self._emit(refused_event(request, role, str(refusal), thought=thought))
             raise
         finally:
             self._ledger.settle(ticket, None if reply is None else reply.usage)
         reply = received(reply, request.sampling.max_tokens)
-        self._emit(completion_event(request.id, role, request.prompt, reply, thought=thought, seconds=seconds))
+        messages = request.messages
+        self._emit(
+            completion_event(
+                request.id, role, request.prompt, reply, messages=messages, thought=thought, seconds=seconds
+            )
+        )
         self.tell_early()
         return request.id, reply
 
@@ -93,14 +98,14 @@ class RequestBroker:
                     scores = checked_scores(await self.early.answer(request, EVALUATOR), len(request.continuations))
                 seconds = time.monotonic() - began
         except RequestRefusedError as refusal:
-            self._emit(refused_event(request.id, role, request.prompt, str(refusal), thought=thought))
+            self._emit(refused_event(request, role, str(refusal), thought=thought))
             raise
         finally:
             self._ledger.settle(ticket, None if scores is None else scores.usage)
-        event = scores_event(
-            request.id, request.prompt, scores, request.continuations, thought=thought, seconds=seconds
+        messages, words = request.chat.messages, request.continuations
+        self._emit(
+            scores_event(request.id, request.prompt, scores, words, messages=messages, thought=thought, seconds=seconds)
         )
-        self._emit(event)
         self.tell_early()
         return request.id, scores
 

@@ -23,6 +23,7 @@ from .explorer import TreeExplorer
 from .journal import FORMAT, Event, Journal, rounds_event
 from .request_broker import EVALUATOR, KnownAnswers, RequestBroker
 from .result import Result
+from .role_check import check_roles
 from .setup import Setup
 from .thought_judge import JudgedBy
 
@@ -173,6 +174,7 @@ class Run:
         if setup.evaluator is not None:
             who = f"the evaluator {setup.settings['evaluator']['name']!r}"
             factory.check_capabilities(setup.judging, setup.evaluator.needs, who, loaded=True)
+        check_roles(setup.task, setup.backend, setup.judging, judged=setup.evaluator is not None, loaded=True)
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began

@@ -18,7 +18,9 @@ Changes = dict[str, dict[str, Any]]
 
 FIELDS = (*(field.name for field in fields(Sampling)), "n")
 """What can be changed; ``n`` is the number of completions where a search does not say it."""
-_OPTIONAL = ("top_k", "top_p", "min_p")
+_OPTIONAL = ("top_k", "top_p", "min_p", "thinking")
+_MAPPINGS = ("template", "extra_body")
+"""Fields whose keys can be set one by one: ``sampling.ROLE.template.NAME``."""
 
 
 def read_changes(options: Mapping[str, Any], roles: Sequence[str], task: str) -> Changes:
@@ -30,12 +32,16 @@ def read_changes(options: Mapping[str, Any], roles: Sequence[str], task: str) ->
         if role not in roles:
             hint = did_you_mean(role, roles)
             problems.append(f"option 'sampling.{key}': the task {task!r} has no role {role!r}.{hint}")
+        elif (field := name.partition("."))[0] in _MAPPINGS and field[2]:
+            changes.setdefault(role, {}).setdefault(field[0], {})[field[2]] = _word(value)
         elif name not in FIELDS:
             hint = did_you_mean(name, FIELDS)
             problems.append(f"option 'sampling.{key}': sampling has no field {name!r}.{hint}")
         else:
             try:
-                changes.setdefault(role, {})[name] = _read(name, value)
+                before = changes.setdefault(role, {})
+                read = _read(name, value)
+                before[name] = {**before.get(name, {}), **read} if name in _MAPPINGS else read
             except ValidationError as error:
                 problems.append(f"option 'sampling.{key}': {error.errors()[0]['msg']} (got {value!r:.60})")
     if problems:
@@ -43,13 +49,21 @@ def read_changes(options: Mapping[str, Any], roles: Sequence[str], task: str) ->
     return changes
 
 
+def _word(value: Any) -> Any:
+    """The value that a word of the command line says in JSON, else the word itself."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value, parse_constant=str)
+    except ValueError:
+        return value
+
+
 def _read(name: str, value: Any) -> Any:
     """The value of a field. Raises ValidationError."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value, parse_constant=str)
-        except ValueError:
-            value = None if value == "none" and name in _OPTIONAL else value
+    value = _word(value)
+    if value == "none" and name in _OPTIONAL:
+        value = None
     if value is None and name in _OPTIONAL:
         return None
     if name == "stop" and isinstance(value, str):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from .. import aio
+from ..chat import Message
 from ..errors import RequestRefusedError
 from ..reply import Completion, Reply, Scores
 from ..request import Key, Request, RewardRequest, ScoreRequest
@@ -72,8 +73,8 @@ class TaskRequests:
         """
         sampling, count = self._task.sampling(role)
         shown = [{"state": choice.state, "text": choice.text, "steps": self._tree.steps(choice)} for choice in choices]
-        prompt = await self._prompt(role, thought, shown)
-        request = Request(prompt, Key(self._seed, role, place, visit), sampling, count if n is None else n)
+        prompt, messages = await self._prompt(role, thought, shown)
+        request = Request(prompt, Key(self._seed, role, place, visit), sampling, count if n is None else n, messages)
         try:
             id, reply = await self._broker.complete(request, role, thought.id, by)
         except RequestRefusedError as refusal:
@@ -90,12 +91,15 @@ class TaskRequests:
 
         Raises what :meth:`complete` raises.
         """
-        prompt = await self._prompt(role, thought) + after
-        return await self._score(ScoreRequest(prompt, tuple(continuations)), role, thought)
+        prompt, messages = await self._prompt(role, thought)
+        sampling, _ = self._task.sampling(role)
+        chat = sampling.chat(messages).without_budget()
+        return await self._score(ScoreRequest(prompt + after, tuple(continuations), chat), role, thought)
 
     async def reward(self, thought: Thought, request: RewardRequest) -> tuple[str, Scores]:
         """The request's id and the rewards of its steps, after the prompt ``prm`` or the input of a task without it."""
-        return await self._score(replace(request, prompt=await self._prompt("prm", thought)), "prm", thought)
+        prompt, _ = await self._prompt("prm", thought)
+        return await self._score(replace(request, prompt=prompt), "prm", thought)
 
     async def _score(self, request: ScoreRequest, role: str, thought: Thought) -> tuple[str, Scores]:
         try:
@@ -106,13 +110,20 @@ class TaskRequests:
         self.answered = True
         return id, scores
 
-    async def _prompt(self, role: str, thought: Thought, choices: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The prompt; one after the other, so that a timer and Ctrl-C come between prompts that take long."""
+    async def _prompt(
+        self, role: str, thought: Thought, choices: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[str, tuple[Message, ...]]:
+        """The prompt and the messages before it.
+
+        One after the other, so that a timer and Ctrl-C come between prompts that take long.
+        """
         async with self._turn:
             began = time.monotonic()
-            prompt = self._task.prompt(role, thought, self._tree.steps(thought), choices)
+            steps = self._tree.steps(thought)
+            prompt = self._task.prompt(role, thought, steps, choices)
+            messages = self._task.messages(role, thought, steps, choices)
             await self._pace.spent(time.monotonic() - began)
-        return prompt
+        return prompt, messages
 
     def _refused(self, message: str) -> None:
         self._counts.add(refused=1)

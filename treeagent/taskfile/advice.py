@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from .. import registry
+from ..chat import conversation
 from ..errors import ConfigError, Problem, did_you_mean
 from ..patterns import Deadline, Pattern, PatternLimitError
 from ..task import Task
@@ -62,9 +63,9 @@ def _prompts(task: Task) -> Iterator[Problem]:
         elif len(inputs) > 1 and len(set(texts)) == 1:
             yield _problem(task, ("prompts", role), f"the prompt is the same for every example, {_UNSEEN}")
         elif len(inputs) == 1 and isinstance(task, YamlTask):
-            source = getattr(task.spec.prompts, role)
+            read = [templates.fields(source) for of, _, source in task.spec.prompts.templates() if of == role]
             shown = {"input", "state"} if role in _FROM_THE_ROOT else {"input", "state", "steps", "choices"}
-            if not templates.fields(source) & shown:
+            if not set().union(*read) & shown:
                 yield _problem(task, ("prompts", role), f"the prompt has no field of the input, {_UNSEEN}")
 
 
@@ -72,9 +73,9 @@ def _rendered(task: Task, role: str, input: str) -> str:
     """A role's prompt where the search meets it: at the root, or after a step for what judges and answers."""
     root = task.root(input)
     choices = [{"state": root.state, "text": input, "steps": [input]}]
-    if role in _FROM_THE_ROOT:
-        return task.prompt(role, input, root, [], choices=choices)
-    return task.prompt(role, input, replace(root, text=input), [input], choices=choices)
+    thought, steps = (root, []) if role in _FROM_THE_ROOT else (replace(root, text=input), [input])
+    messages = task.messages(role, input, thought, steps, choices)
+    return conversation(messages, task.prompt(role, input, thought, steps, choices))
 
 
 def _patterns(task: YamlTask) -> Iterator[Problem]:

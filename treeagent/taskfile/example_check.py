@@ -19,7 +19,9 @@ def problems(task: Task, keys: KeyLines) -> list[Problem]:
             continue
         for role in task.roles:
             try:
-                task.prompt(role, input, root, [], choices=[{"state": root.state, "text": "", "steps": []}])
+                choices = [{"state": root.state, "text": "", "steps": []}]
+                task.messages(role, input, root, [], choices)
+                task.prompt(role, input, root, [], choices)
             except ConfigError as error:
                 faults.extend(problem for problem in error.problems if problem not in faults)
     return faults

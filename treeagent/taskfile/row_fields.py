@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from jinja2 import TemplateError
 
 from ..errors import Problem, did_you_mean
-from ..task import ROLES
 from . import templates
 from .key_lines import KeyLines, Loc
 from .schema import TaskFile
@@ -76,9 +75,8 @@ def _example_rows(spec: TaskFile, keys: KeyLines, named: list[str]) -> Iterator[
 
 
 def _readers(spec: TaskFile) -> Iterator[_RowTemplate]:
-    for role in ROLES:
-        if (source := getattr(spec.prompts, role)) is not None:
-            yield _RowTemplate(("prompts", role), source, True)
+    for _, place, source in spec.prompts.templates():
+        yield _RowTemplate(place, source, True)
     yield _RowTemplate(("thought", "state"), spec.thought.state, True)
     for key in ("legal", "terminal"):
         yield _RowTemplate(("thought", key), f"{{{{ {getattr(spec.thought, key)} }}}}", True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import yaml
-from pydantic import BaseModel, Field, JsonValue, ValidationError
+from pydantic import BaseModel, Field, JsonValue, PlainValidator, ValidationError
 
 from .. import yaml_text
+from ..chat import thinking_value
 from ..errors import ConfigError, Problem, did_you_mean
 from ..request import Sampling
 from ..task import ROLES, Role, Scalar
@@ -17,6 +17,7 @@ from ..text import cleaned
 from .data_schema import DataSpec
 from .grade_schema import Grade
 from .key_lines import Lines, as_written, key_lines, line_of, scalar_at
+from .prompt_schema import Prompts
 from .strict_model import Pattern, Strict, Text
 
 
@@ -40,21 +41,6 @@ class InputSpec(Strict):
     examples: list[str] = Field(min_length=1)
     rows: list[dict[str, JsonValue]] | None = None
     """For each example the fields of a row that ``data.fields`` names."""
-
-
-class Prompts(Strict):
-    """Jinja templates, one for each role. Searches and evaluators declare which they need."""
-
-    propose: str | None = None
-    sample: str | None = None
-    value: str | None = None
-    vote: str | None = None
-    answer: str | None = None
-    io: str | None = None
-    cot: str | None = None
-    critique: str | None = None
-    outcome: str | None = None
-    prm: str | None = None
 
 
 class ThoughtSpec(Strict):
@@ -106,14 +92,18 @@ class SamplingSpec(Strict):
     num_beams: int | None = Field(default=None, ge=1)
     n: int | None = Field(default=None, ge=1)
     stop: list[Text] | None = None
+    thinking: Annotated[bool | int | None, PlainValidator(thinking_value)] = None
+    """Thinking on or off, or the most tokens of it."""
+    template: dict[str, JsonValue] | None = None
+    """Arguments of the chat template."""
+    extra_body: dict[str, JsonValue] | None = None
+    """Further fields of a request to a server."""
 
     def over(self, default: Sampling, count: int) -> tuple[Sampling, int]:
         """The keys that are given on top of a default."""
         fields = {key: value for key, value in self.model_dump().items() if value is not None}
         count = fields.pop("n", count)
-        if "stop" in fields:
-            fields["stop"] = tuple(fields["stop"])
-        return replace(default, **fields), count
+        return default.changed(fields), count
 
 
 class TaskFile(Strict):

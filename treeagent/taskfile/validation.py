@@ -9,7 +9,7 @@ from ..checker import Checker
 from ..errors import Problem
 from ..evaluator import Evaluator
 from ..patterns import Pattern
-from ..task import ROLES
+from ..task import DEFAULT_SAMPLING
 from . import row_fields, templates
 from .key_lines import KeyLines, Loc
 from .schema import TaskFile
@@ -42,6 +42,9 @@ def _contradictions(spec: TaskFile, checker: Checker, keys: KeyLines) -> Iterato
     taken |= set() if spec.answer.grade is None else {"gold", "row"}
     for name in sorted(set(spec.variables) & taken):
         yield keys.problem(("variables", name), "the name is taken by a built-in field")
+    for role, sampling in spec.sampling.items():
+        if fault := sampling.over(*DEFAULT_SAMPLING[role])[0].contradiction():
+            yield keys.problem(("sampling", role, fault[0]), fault[1])
     if not any(getattr(spec.prompts, role) is not None for role in ("propose", "sample", "io", "cot")):
         yield keys.problem(("prompts",), "no search can use a task without one of propose, sample, io, cot")
 
@@ -63,11 +66,9 @@ def _template_problems(spec: TaskFile, pattern: Pattern | None, keys: KeyLines) 
         places.append((("answer", "grade"), grade.by, frozenset({"answer", "gold"}) | _row(spec), True))
     if grade is not None and grade.options is not None:
         places.append((("answer", "grade", "options"), grade.options, _row(spec), True))
-    for role in ROLES:
-        source = getattr(spec.prompts, role)
-        if source is not None:
-            names = state | _shots(spec) | _OWN_FIELDS.get(role, frozenset())
-            places.append((("prompts", role), source, names, False))
+    for role, place, source in spec.prompts.templates():
+        names = state | _shots(spec) | _OWN_FIELDS.get(role, frozenset())
+        places.append((place, source, names, False))
     for loc, source, names, expression in places:
         for line, message in templates.faults(source, {*names, *spec.variables}, expression=expression):
             yield keys.problem(loc, message, line)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ..chat import Message
 from ..checker import Checker, load_checker
 from ..data_source import DataSource
 from ..errors import ConfigError, Problem, did_you_mean
@@ -21,7 +22,7 @@ from ..thought import Thought
 from . import example_check, templates, validation
 from .answer_grading import AnswerGrading
 from .input_reader import read_input
-from .key_lines import KeyLines
+from .key_lines import KeyLines, Loc
 from .row_binding import RowBinding
 from .schema import as_type_of, parse
 from .step_reader import StepReader
@@ -193,21 +194,32 @@ class YamlTask(Task):
             return False
 
     def prompt(
-        self,
-        role: str,
-        input: str,
-        thought: Thought,
-        steps: Sequence[str],
-        choices: Sequence[Mapping[str, Any]] = (),
+        self, role: str, input: str, thought: Thought, steps: Sequence[str], choices: Sequence[Mapping[str, Any]] = ()
     ) -> str:
-        """``prompts.ROLE``. Raises ConfigError when the task has none or it cannot be rendered."""
-        source = getattr(self.spec.prompts, role)
-        if source is None:
-            raise ConfigError(self.missing_prompt(role))
+        """``prompts.ROLE``, its last message. Raises ConfigError when there is none or it cannot be rendered."""
+        [message] = self._messages(role, slice(-1, None), input, thought, steps, choices)
+        return message.content
+
+    def messages(
+        self, role: str, input: str, thought: Thought, steps: Sequence[str], choices: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[Message, ...]:
+        """``prompts.ROLE.system`` and the messages before the last one. Raises ConfigError likewise."""
+        return tuple(self._messages(role, slice(-1), input, thought, steps, choices))
+
+    def _messages(self, role: str, which: slice, *about: Any) -> Iterator[Message]:
+        input, thought, steps, choices = about
         more = {"choices": choices, "answer": thought.answer or ""}
         if role == "outcome" and thought.answer is None:
             more["answer"] = self.path_answer(input, thought, steps) or ""
-        return self._rendered(("prompts", role), source, input, thought, steps, more)
+        if not (parts := self.spec.prompts.parts(role)):
+            raise ConfigError(self.missing_prompt(role))
+        for speaker, place, source in parts[which]:
+            yield Message(speaker, self._rendered(("prompts", role, *place), source, input, thought, steps, more))
+
+    @property
+    def chat_roles(self) -> Sequence[str]:  # type: ignore[override]  # as the file says
+        """Roles with a system prompt or several messages."""
+        return [role for role in self.roles if len(self.spec.prompts.parts(role)) > 1]
 
     # From completions to thoughts and answers
 
@@ -276,23 +288,11 @@ class YamlTask(Task):
         return f"the task {self.name!r} has no prompt 'prompts.{role}'" + (f" ({self.path})" if self.path else "")
 
     def _rendered(
-        self,
-        loc: tuple[str, str],
-        source: str,
-        input: str,
-        thought: Thought,
-        steps: Sequence[str],
-        more: Mapping[str, Any],
+        self, loc: Loc, source: str, input: str, thought: Thought, steps: Sequence[str], more: Mapping[str, Any]
     ) -> str:
         """A template over the fields of a thought. Raises ConfigError naming the place ``loc``."""
-        fields = {
-            "input": input,
-            "state": thought.state,
-            "steps": list(steps),
-            "depth": thought.depth,
-            **self.fields_of(input),
-        }
+        fields = {"input": input, "state": thought.state, "steps": list(steps), "depth": thought.depth}
         try:
-            return templates.render(source, {**fields, **more})
+            return templates.render(source, {**fields, **self.fields_of(input), **more})
         except templates.FAULTS as fault:
             raise ConfigError([self.keys.problem(loc, templates.describe(fault))]) from fault

@@ -198,7 +198,7 @@ class _Parrot(Backend):
     """Answers every request with one text."""
 
     name = "parrot"
-    capabilities = frozenset({"generate", "score", "seed", "beams"})
+    capabilities = frozenset({"generate", "score", "seed", "beams", "chat", "thinking_budget", "extra_body"})
 
     def __init__(self, text: str) -> None:
         self._text = text

@@ -23,6 +23,10 @@ function exchange(run, place, node, open) {
     const isOwn = node && node.request === reply.id && node.sample === i;
     if (reply.samples.length > 1 && node && node.request === reply.id && !isOwn) return;
     const which = reply.samples.length > 1 ? `Raw reply, sample ${i + 1} of ${reply.samples.length}` : "Raw reply";
+    if (sample.reasoning) {
+      const thought = run.unfold(sample.reasoning);
+      parts.push(folding(`Reasoning, ${plural(thought.length, "character")}`, false, () => el("pre", { dir: "auto" }, thought)));
+    }
     parts.push(el("h4", {}, sample.finish === "length" ? `${which} (cut off at its token limit)` : which));
     parts.push(el("pre", { dir: "auto", class: "reply" }, marked(run, sample, isOwn ? node.text : null)));
     parts.push(el("p", { class: "more" }, draftedWords(sample)));

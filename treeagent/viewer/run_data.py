@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..chat import Message, conversation
 from ..errors import JournalError
 from ..runtime.journal import ROUND, Event, recorded
 from ..runtime.journal_tree import Rebuilt, rebuild
@@ -184,7 +185,7 @@ def _replies(requests: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
     replies = []
     for id, data in requests.items():
-        reply: dict[str, Any] = {"id": id, "type": data["type"], "prompt": folded(data["prompt"])}
+        reply: dict[str, Any] = {"id": id, "type": data["type"], "prompt": folded(_read(data))}
         reply["usage"] = data.get("usage")
         if data["type"] == "completion":
             reply["samples"] = [
@@ -193,6 +194,7 @@ def _replies(requests: dict[str, dict[str, Any]]) -> dict[str, Any]:
                     "tokens": sample.get("tokens"),
                     "drafted": sample.get("drafted"),
                     "finish": sample["finish"],
+                    "reasoning": None if sample.get("reasoning") is None else folded(sample["reasoning"]),
                     "logprob": sample.get("logprob"),
                 }
                 for sample in data["completions"]
@@ -202,6 +204,12 @@ def _replies(requests: dict[str, dict[str, Any]]) -> dict[str, Any]:
             reply["scores"] = [list(row) for row in zip(names, data["logprobs"], data["lengths"], strict=False)]
         replies.append(reply)
     return {"requests": replies, "lines": list(lines)}
+
+
+def _read(data: dict[str, Any]) -> str:
+    """What the model read."""
+    messages = [Message(message["role"], message["content"]) for message in data.get("messages", ())]
+    return conversation(messages, data["prompt"])
 
 
 def pieces(sample: dict[str, Any]) -> list[tuple[str, int]]:

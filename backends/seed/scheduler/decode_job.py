@@ -69,9 +69,9 @@ class DecodeJob(GenerationJob):
         new: list[int] = []
         accept = self.sample.accept
         for token, logprob in zip(verification.tokens, logprobs, strict=True):
-            new.append(token)
-            accept(token, self._eos, logprob)
-            if self.sample.completion is not None:
+            taken = accept(token, self._eos, logprob)
+            new.append(taken)
+            if self.sample.completion is not None or taken != token:  # what follows was drawn after another token
                 break
         if draft.tokens:
             held = [0, *(node + 1 for node in verification.accepted[: len(new) - 1])]
