@@ -98,7 +98,13 @@ def test_an_unfinished_shard_is_named_and_its_journals_are_copies(folder: Path) 
     journal = Path("journals", "000004.jsonl")
     assert (folder / "all" / journal).read_bytes() == (Path(parts[0]) / journal).read_bytes()
     assert not (folder / "all" / journal).samefile(Path(parts[0]) / journal)
+    shutil.copytree(folder / "all", folder / "later")
     assert "(8 of 8 problems run)" in evaluate(folder, "all").output
+    evaluate(folder, "s0", "--shard", "0/2")
+    with (Path(parts[0]) / journal).open("a") as file:
+        file.write("\n")  # what the shard has written since
+    assert merge(*parts, "--out", folder / "later").exit_code == 0
+    assert (folder / "later" / journal).read_bytes() == (Path(parts[0]) / journal).read_bytes()
 
 
 def test_shards_of_other_settings_are_refused(folder: Path) -> None:

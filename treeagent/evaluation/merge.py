@@ -163,25 +163,22 @@ def _write(out: Path, folders: Sequence[ShardFolder], chosen: dict[int, tuple[Pa
             (out / JOURNALS).mkdir(exist_ok=True)
             for number in sorted(wanted - set(chosen)):
                 for folder in folders:
-                    _place(folder.path, out, number, link=False)  # it grows where the evaluation continues
+                    if not (out / JOURNALS / journal_name(number)).exists():
+                        _place(folder.path, out, number, link=False)  # it grows where the evaluation continues
             for number, (path, outcome) in chosen.items():
                 known = store.known.get(number)
-                if path != out and (known is None or known.error is not None):
-                    _place(path, out, number, link=outcome.error is None, anew=known is not None)
-                    if known != outcome:
-                        store.add(outcome)
+                if path != out and (known is None or (known.error is not None and outcome.error is None)):
+                    _place(path, out, number, link=outcome.error is None)
+                    store.add(outcome)
         except OSError as error:
             raise JournalError(f"cannot write {error.filename2 or error.filename}: {error.strerror}") from error
     return Merged(settings, [outcome for _, outcome in chosen.values()], len(wanted), tuple(_notes(folders, chosen)))
 
 
-def _place(path: Path, out: Path, number: int, *, link: bool, anew: bool = False) -> None:
-    """Link or copy the journal of a problem, where there is one; one that is there stays unless ``anew``.
-
-    Raises OSError.
-    """
+def _place(path: Path, out: Path, number: int, *, link: bool) -> None:
+    """Link or copy the journal of a problem, where there is one, over what is there. Raises OSError."""
     source, target = path / JOURNALS / journal_name(number), out / JOURNALS / journal_name(number)
-    if not source.is_file() or (target.exists() and not anew):
+    if not source.is_file():
         return
     partial = target.with_suffix(".partial")
     partial.unlink(missing_ok=True)
