@@ -44,7 +44,8 @@ def told(handler: Any, request: RewardRequest, **options: Any) -> tuple[Any, Any
 )
 def test_rewards_are_read_from_rows_of_one_or_two_probabilities(row: Any, tokens: Any, reward: float) -> None:
     """The right class is the last one, of two tokens the first; a reward of 0 is minus infinity."""
-    scores, body = told(Pooling(row), RewardRequest("Numbers: 4 5\n", STEPS, **dict(zip(("good", "bad"), tokens))))
+    good, bad = tokens or (None, None)
+    scores, body = told(Pooling(row), RewardRequest("Numbers: 4 5\n", STEPS, good=good, bad=bad))
     assert scores.logprobs == pytest.approx([math.log(reward) if reward else -math.inf] * 2)
     assert scores.usage.prompt_tokens == 30
     assert body["messages"] == [

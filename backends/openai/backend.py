@@ -119,8 +119,8 @@ class OpenAIBackend(Backend):
     @property
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # depends on the server
         """Asks the server for what the options leave open. Raises BackendError."""
-        known = self._probe()
-        return self._offered(score=known.score != "none", chat=known.chat, rewards=known.kind.name == "vllm")
+        server = self._probe()
+        return self._offered(score=server.score != "none", chat=server.chat, rewards=server.kind.name == "vllm")
 
     @property
     def possible_capabilities(self) -> frozenset[str]:
@@ -196,9 +196,8 @@ class OpenAIBackend(Backend):
             self._separate_samples = True  # the server ignores or refuses n
         total = sum(costs, Usage())
         self._metrics.add_tokens(total.completion_tokens)
-        if count < request.n:
-            samples *= request.n
-        return Reply(tuple(samples[: request.n]), replace(total, calls=1))
+        copies = request.n if count < request.n else 1
+        return Reply(tuple((samples * copies)[: request.n]), replace(total, calls=1))
 
     async def score(self, request: ScoreRequest) -> Scores:
         """Score continuations where the server reports log-probabilities. Raises BackendError."""

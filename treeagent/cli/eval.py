@@ -13,6 +13,7 @@ import typer
 
 from .. import extras
 from ..errors import ConfigError
+from ..evaluation.shards import Shard
 from ..jsonl import strict
 from . import arguments
 from .arguments import INTERRUPTED, PLUGIN_FAILED, SOLVED, echo, say
@@ -45,6 +46,12 @@ def evaluate(
     ] = None,
     start: Annotated[int, typer.Option(min=0, metavar="N", help="Skip the first N problems.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Take N problems.")] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N", help="Of these, those whose number leaves K when divided by N; K from 0. 'merge' joins them."
+        ),
+    ] = None,
     repeats: Annotated[
         int,
         typer.Option(min=1, metavar="N", help="Run every problem N times, with N seeds from --seed on: pass@k, maj@k."),
@@ -69,6 +76,8 @@ def evaluate(
     Limits apply to each problem. Exit codes: 0 every problem was run; 3 some failed; the others as for 'solve'.
     """
     budget, options = limits.budget(), run.option_values()
+    part = None if shard is None else Shard.parse(shard)
+    label = None if part is None else str(part)
     names = (search.search, backend.backend, search.evaluator, backend.evaluator_backend)
     arguments.reach_local_code(*names, allow_code=run.allow_code)
     if plot is not None:
@@ -86,7 +95,8 @@ def evaluate(
     from .metrics_text import backends
 
     task = run.load_task(search.task)
-    problems = dataset.load(task, start, None if limit is None else start + limit, data_file)
+    everything = dataset.load(task, start, None if limit is None else start + limit, data_file)
+    problems = everything if part is None else part.part(everything)
     others = None if against is None else read(against / FILE)[1].values()
     agent = Agent(
         task, search.search, backend=backend.backend or recorded_backend(out), model=backend.model,
@@ -102,9 +112,9 @@ def evaluate(
         for number in range(repeats):
             seed = run.seed + number
             one = agent if number == 0 else agent.with_seed(seed)
-            settings = settings_of(one, problems, seed=seed, budget=budget)
+            settings = settings_of(one, everything, seed=seed, budget=budget, shard=label)
             place = folder if number == 0 else folder / REPEATS / str(number + 1)
-            with closing(open_outcomes(place, settings, problems.digest_of)) as store:
+            with closing(open_outcomes(place, settings, everything.digest_of)) as store:
                 evaluation = Evaluation(one, problems, store, place / JOURNALS, at_once, max_errors)
                 known, quiet = list(store.known.values()), output.quiet or not evaluation.open_rows
                 what = f"repeat {number + 1} of {repeats}: " if repeats > 1 else ""
@@ -136,6 +146,7 @@ def evaluate(
         typer.echo(strict(report))
     else:
         titles = [f"{task.name}, {search.search}", *backends(store.settings)]
+        titles += [] if part is None else [f"shard {part}: {len(problems.rows)} of {len(everything.rows)} problems"]
         echo(eval_report.report("\n".join(titles), total, first.seconds, first.engine))
         if problems.ungraded:
             echo(f"{problems.ungraded:,} of {len(problems.rows):,} rows have no gold answer")

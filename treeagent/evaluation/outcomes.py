@@ -208,21 +208,32 @@ def _outcome(record: dict[str, Any], place: str) -> Outcome:
         raise JournalError(f"{place}: {key}: {fault['msg']}; the line has been changed or damaged") from error
 
 
-def _check_settings(path: Path, recorded: dict[str, Any], settings: dict[str, Any], where: str = "") -> None:
+def _check_settings(path: Path, recorded: dict[str, Any], settings: dict[str, Any]) -> None:
     """Raise JournalError at the first setting in which two evaluations differ."""
-    for key in dict.fromkeys((*recorded, *settings)):
+    difference = first_difference(recorded, settings)
+    if difference is not None:
+        key, before, now = difference
+        raise JournalError(
+            f"{path} is another evaluation: its {key} is {before}, this one's is {now}. Give another folder with "
+            "--out, or the same settings to continue it."
+        )
+
+
+def first_difference(first: dict[str, Any], second: dict[str, Any], where: str = "") -> tuple[str, str, str] | None:
+    """The first setting in which two evaluations differ: its dotted name and both values as texts; None if equal."""
+    for key in dict.fromkeys((*first, *second)):
         if key == "instead_of":  # why the backend was chosen, which no outcome depends on
             continue
-        before, now = recorded.get(key), settings.get(key)
-        if same_value(before, now):
+        one, other = first.get(key), second.get(key)
+        if same_value(one, other):
             continue
-        if isinstance(before, dict) and isinstance(now, dict):
-            _check_settings(path, before, now, f"{where}{key}.")
+        if isinstance(one, dict) and isinstance(other, dict):
+            inner = first_difference(one, other, f"{where}{key}.")
+            if inner is not None:
+                return inner
             continue  # they differ in how a value is written only
-        raise JournalError(
-            f"{path} is another evaluation: its {where}{key} is {_shown(before)}, this one's is {_shown(now)}. Give "
-            "another folder with --out, or the same settings to continue it."
-        )
+        return f"{where}{key}", _shown(one), _shown(other)
+    return None
 
 
 def _shown(setting: Any) -> str:

@@ -125,7 +125,7 @@ class Evaluation:
             on_outcome(outcome)
 
     async def _solve(self, row: DataRow) -> Outcome:
-        path, gold = self.journals / f"{row.number:06}.jsonl", self.data.gold.text(row)
+        path, gold = self.journals / journal_name(row.number), self.data.gold.text(row)
         try:
             run = await self._within(lambda: self._begin(row, path))
             result = await run.result()
@@ -164,12 +164,16 @@ class Evaluation:
         return result.solved if verdict is None else verdict
 
 
-def settings_of(agent: Agent, problems: Data, *, seed: int, budget: Budget) -> dict[str, Any]:
-    """Everything that determines the outcomes of an evaluation; a folder is continued only with equal settings."""
+def settings_of(agent: Agent, problems: Data, *, seed: int, budget: Budget, shard: str | None = None) -> dict[str, Any]:
+    """Everything that determines the outcomes of an evaluation; a folder is continued only with equal settings.
+
+    ``problems`` are those of all shards, so that the settings of shards differ in ``shard`` alone.
+    """
     return {
         **agent.settings, "seed": seed, "budget": asdict(budget),
         "task": agent.task.name, "task_text": agent.task.digest,
         "data": {"rows": [row.number for row in problems.rows], "digest": problems.digest},
+        **({} if shard is None else {"shard": shard}),
     }  # fmt: skip
 
 
@@ -205,6 +209,11 @@ def raw_reply(result: Result, path: Path) -> str | None:
 
 ATTEMPTS = ("io", "cot")
 """Roles whose completion is a whole attempt."""
+
+
+def journal_name(number: int) -> str:
+    """The file of a problem's journal."""
+    return f"{number:06}.jsonl"
 
 
 def open_outcomes(
