@@ -7,9 +7,13 @@ runs. With a stride that shares no factor with the lengths of the grid's axes, a
 
 from __future__ import annotations
 
+import gc
 import os
+import pickle
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +39,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if places[grid] % every:
                 item.add_marker("exhaustive")
             places[grid] += 1
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported by now stays: it is not walked through again whenever garbage is collected."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def parsed_once() -> Iterator[None]:
+    """A YAML text is parsed, and the command line made, once a session: thousands of tests use the same ones."""
+    import typer.testing
+
+    from treeagent import yaml_text
+
+    compose = yaml_text.compose
+    known = lru_cache(maxsize=100)(lambda text, path: pickle.dumps(compose(text, path)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml_text, "compose", lambda text, path: pickle.loads(known(text, path)))  # readers mend nodes
+        patch.setattr(typer.testing, "_get_command", lru_cache(maxsize=20)(typer.testing._get_command))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_measurements() -> Iterator[None]:
+    """Engines that measure this machine do so for a moment; what they store is not taken for the users' tables."""
+    name = "treeagent.backends.seed.executor.profiler"
+    with pytest.MonkeyPatch.context() as patch:
+        if name in sys.modules:  # no test that was collected loads an engine otherwise
+            patch.setattr(sys.modules[name], "ENOUGH", 0.1)
+            patch.setattr(sys.modules[name], "QUICK", 0.02)
+            patch.setattr(sys.modules[name], "COSTS", -1)
+        yield
 
 
 @pytest.fixture(scope="module")
