@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker a core; torch reads it when it is imported
+
+
+hypothesis.settings.register_profile("suite", max_examples=int(os.environ.get("TREEAGENT_EXAMPLES", "40")))
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by markers
@@ -55,9 +60,10 @@ def parsed_once() -> Iterator[None]:
     from treeagent import yaml_text
 
     compose = yaml_text.compose
+    # A copy each: who reads nodes mends them.
     known = lru_cache(maxsize=100)(lambda text, path: pickle.dumps(compose(text, path)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(yaml_text, "compose", lambda text, path: pickle.loads(known(text, path)))  # readers mend nodes
+        patch.setattr(yaml_text, "compose", lambda text, path: pickle.loads(known(text, path)))  # noqa: S301
         patch.setattr(typer.testing, "_get_command", lru_cache(maxsize=20)(typer.testing._get_command))
         yield
 

@@ -126,7 +126,10 @@ def resumed(path: Path, search: Search, evaluator: Any, **more: Any) -> tuple[Re
 def test_a_run_resumed_from_any_line_ends_as_if_undisturbed(
     step: int, search: Search, evaluator: Any, more: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Cut after any line (of every third, and the last, in the default run): same result, no journalled request asked again, and the journal complete at the end."""
+    """Cut after any line: same result, no journalled request asked again, and the journal complete at the end.
+
+    The default run cuts after every third line and the last.
+    """
     path = tmp_path / "run.jsonl"
     how = {key: value for key, value in more.items() if key != "order"}
     whole = solve(TreeBackend(TREE), search, evaluator, journal=path, **how)

@@ -343,7 +343,7 @@ def test_attempts_beyond_the_limit_of_nodes_are_not_paid_for() -> None:
 # Order of completion
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     tree=trees(),
     search=st.sampled_from(SEARCHES),
