@@ -3,6 +3,7 @@
 Torch is imported where a fixture is used. A grid of cases that is long and alike carries ``sampled(every)``: the
 default run has one case in so many, and the marker ``exhaustive`` is set on the others, which ``pytest -m exhaustive``
 runs. With a stride that shares no factor with the lengths of the grid's axes, all values of each axis are covered.
+``shifted=True`` begins elsewhere in each of several grids that have the same axis.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import gc
 import os
 import pickle
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
@@ -41,7 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if sampled := item.get_closest_marker("sampled"):
             [every] = sampled.args
             grid = item.nodeid.partition("[")[0]
-            if places[grid] % every:
+            first = zlib.crc32(grid.encode()) if sampled.kwargs.get("shifted") else 0
+            if (places[grid] + first) % every:
                 item.add_marker("exhaustive")
             places[grid] += 1
 

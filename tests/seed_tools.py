@@ -182,8 +182,8 @@ class Naive:
     def __init__(self, folder: str, dtype: str) -> None:
         self.folder, self.dtype = folder, dtype
         files = [Path(folder) / name for name in ("config.json", "model.safetensors", "tokenizer.json")]
-        digest = hashlib.sha256(b"".join(file.read_bytes() for file in files if file.exists())).hexdigest()
-        self._known = _KNOWN.setdefault((digest, dtype), {})
+        self.digest = hashlib.sha256(b"".join(file.read_bytes() for file in files if file.exists())).hexdigest()
+        self._known = _KNOWN.setdefault((self.digest, dtype), {})
 
     @cached_property
     def model(self) -> Model:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seed_tools import MIX, Naive, Open, Trees, ask, idle, scheduler, told
-from toy_laws import CUT, WARM, joint, p_value, texts
+from toy_laws import CUT, TEXTS, WARM, joint, p_value, texts
 
 from treeagent.backends.sampling.philox import gumbel
 from treeagent.backends.seed.drafters.base import VerifiedDraft
@@ -298,7 +298,7 @@ def test_predicted_acceptance_rates_are_the_measured_ones(drafter: TableDrafter,
     """On a stationary source predictions of each part of the scale average the measured rate, within sampling error."""
     source, random, outcomes = Source(1), np.random.default_rng(2), []
     rows: list[SequenceState] = []
-    for turn in range(400):
+    for turn in range(280):
         rows = [branch for branch in rows if branch.position < 16]
         while len(rows) < 6:
             rows.append(row(random.integers(source.V, size=2).tolist(), temperature, int(random.integers(2**60))))
@@ -313,7 +313,7 @@ def test_predicted_acceptance_rates_are_the_measured_ones(drafter: TableDrafter,
             for token, parent, claim in zip(draft.tokens, draft.parents, draft.confidence, strict=True):
                 above = () if parent < 0 else texts[parent]
                 texts.append((*above, token))
-                if above in path and turn > 200:
+                if above in path and turn > 120:
                     outcomes.append((claim, texts[-1] in path))
             branch.tokens += verified.tokens
             if branch.position >= 16:
@@ -348,7 +348,7 @@ def test_coupled_noise_raises_acceptance() -> None:
 def test_recursive_rejection_keeps_the_law_of_the_text(make: Callable[..., TableDrafter], setting: Sampling) -> None:
     """Texts of two tokens have the law of the target, with drafts from a table that other texts have filled."""
     drafter = make(coupled=False)
-    texts(Rejection(), drafter, setting, 300, 2, first=40_000)
+    texts(Rejection(), drafter, setting, 300, 2, first=15_000)
     drafted: list[int] = []
     propose = drafter.propose
 
@@ -358,7 +358,7 @@ def test_recursive_rejection_keeps_the_law_of_the_text(make: Callable[..., Table
         return drafts
 
     drafter.propose = spy  # type: ignore[method-assign]
-    drawn = texts(Rejection(), drafter, setting, 10_000, 2)
+    drawn = texts(Rejection(), drafter, setting, TEXTS, 2)
     assert np.mean(drafted) > 1
     assert p_value(drawn, joint(setting, 2)) > 1e-3
 
