@@ -11,7 +11,7 @@ import torch
 from beam_tools import cut, enumerated, sample, tabulated_beams
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_laws import CUT, GUESSED, MANY, NUCLEUS, TARGET, WARM, Table, p_value
+from toy_laws import CUT, GUESSED, NUCLEUS, SCALE, TARGET, WARM, Table, p_value
 
 from treeagent.backends.local.beam_search import BeamSearch
 from treeagent.backends.seed.drafters.base import EMPTY_LOAD
@@ -23,7 +23,7 @@ from treeagent.backends.seed.verifiers.beam_rejection import BeamRejection
 from treeagent.backends.seed.verifiers.beam_width import survival, width_of
 from treeagent.request import Sampling
 
-RUNS = 1500 * MANY
+RUNS = 1500 * SCALE
 """Of a test of a law."""
 END = 4
 """The token that ends a text."""

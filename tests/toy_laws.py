@@ -29,11 +29,11 @@ Law = NDArray[np.float64]
 V = 5
 LENGTH = 3
 """Tokens of the longest text; the joint law of all of them is tested."""
-MANY = int(os.environ.get("TREEAGENT_DRAWS", "1"))
+SCALE = int(os.environ.get("TREEAGENT_DRAWS", "1"))
 """By how much the numbers of texts of all tests of laws are multiplied."""
-DRAWS = 20_000 * MANY
+DRAWS = 20_000 * SCALE
 """Streams whose random numbers are at hand, and texts of the largest test."""
-TEXTS = 6_000 * MANY
+TEXTS = 6_000 * SCALE
 """Texts of most tests of a law: wrong rules fail with so many, at one in a million."""
 
 random = np.random.default_rng(1)
