@@ -84,7 +84,7 @@ def test_a_senseless_number_of_beams_is_refused(plain: TransformersBackend, numb
     assert f"num_beams must be between 1 and 64, not {number}" in str(error)
 
 
-RUNS = 2000 * SCALE
+RUNS = 5000 * SCALE
 """Of a test of a law."""
 
 

@@ -298,7 +298,7 @@ def test_predicted_acceptance_rates_are_the_measured_ones(drafter: TableDrafter,
     """On a stationary source predictions of each part of the scale average the measured rate, within sampling error."""
     source, random, outcomes = Source(1), np.random.default_rng(2), []
     rows: list[SequenceState] = []
-    for turn in range(280):
+    for turn in range(400):
         rows = [branch for branch in rows if branch.position < 16]
         while len(rows) < 6:
             rows.append(row(random.integers(source.V, size=2).tolist(), temperature, int(random.integers(2**60))))
@@ -313,7 +313,7 @@ def test_predicted_acceptance_rates_are_the_measured_ones(drafter: TableDrafter,
             for token, parent, claim in zip(draft.tokens, draft.parents, draft.confidence, strict=True):
                 above = () if parent < 0 else texts[parent]
                 texts.append((*above, token))
-                if above in path and turn > 120:
+                if above in path and turn > 200:
                     outcomes.append((claim, texts[-1] in path))
             branch.tokens += verified.tokens
             if branch.position >= 16:
