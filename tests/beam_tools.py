@@ -155,7 +155,7 @@ _cache: dict[tuple[str, str, str, int], Completion] = {}
 
 
 def _known(naive: Naive, asked: Request, i: int) -> Completion:
-    key = (naive.folder, naive.dtype, asked.id, i)
+    key = (naive.digest, naive.dtype, asked.id, i)
     if key not in _cache:
         if asked.sampling.num_beams > 1:
             _cache[key] = naive_beams(naive, asked, i)

@@ -3,16 +3,23 @@
 Torch is imported where a fixture is used. A grid of cases that is long and alike carries ``sampled(every)``: the
 default run has one case in so many, and the marker ``exhaustive`` is set on the others, which ``pytest -m exhaustive``
 runs. With a stride that shares no factor with the lengths of the grid's axes, all values of each axis are covered.
+``shifted=True`` begins elsewhere in each of several grids that have the same axis.
 """
 
 from __future__ import annotations
 
+import gc
 import os
+import pickle
+import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -24,6 +31,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker a core; torch reads it when it is imported
 
 
+hypothesis.settings.register_profile("suite", max_examples=int(os.environ.get("TREEAGENT_EXAMPLES", "40")))
+hypothesis.settings.load_profile("suite")
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the cases of sampled grids that the default run leaves out as exhaustive."""
@@ -32,9 +43,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if sampled := item.get_closest_marker("sampled"):
             [every] = sampled.args
             grid = item.nodeid.partition("[")[0]
-            if places[grid] % every:
+            first = zlib.crc32(grid.encode()) if sampled.kwargs.get("shifted") else 0
+            if (places[grid] + first) % every:
                 item.add_marker("exhaustive")
             places[grid] += 1
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported by now stays: it is not walked through again whenever garbage is collected."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def parsed_once() -> Iterator[None]:
+    """A YAML text is parsed, and the command line made, once a session: thousands of tests use the same ones."""
+    import typer.testing
+
+    from treeagent import yaml_text
+
+    compose = yaml_text.compose
+    # A copy each: who reads nodes mends them.
+    known = lru_cache(maxsize=100)(lambda text, path: pickle.dumps(compose(text, path)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml_text, "compose", lambda text, path: pickle.loads(known(text, path)))  # noqa: S301
+        patch.setattr(typer.testing, "_get_command", lru_cache(maxsize=20)(typer.testing._get_command))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_measurements() -> Iterator[None]:
+    """Engines that measure this machine do so for a moment; what they store is not taken for the users' tables."""
+    name = "treeagent.backends.seed.executor.profiler"
+    with pytest.MonkeyPatch.context() as patch:
+        if name in sys.modules:  # no test that was collected loads an engine otherwise
+            patch.setattr(sys.modules[name], "ENOUGH", 0.1)
+            patch.setattr(sys.modules[name], "QUICK", 0.02)
+            patch.setattr(sys.modules[name], "COSTS", -1)
+        yield
 
 
 @pytest.fixture(scope="module")

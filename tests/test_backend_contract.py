@@ -102,6 +102,7 @@ KINDS = (
 )
 
 
+@pytest.mark.sampled(2, shifted=True)
 class TestEveryKindOfBackend(BackendContract):
     """Each of ours with several sets of options."""
 

@@ -13,7 +13,7 @@ from device import DEVICE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seed_tools import Naive, ask, request
-from toy_laws import CUT, GUESSED, NUCLEUS, TARGET, WARM, p_value
+from toy_laws import CUT, GUESSED, NUCLEUS, SCALE, TARGET, WARM, p_value
 
 from treeagent.backends.local.beam_search import BeamSearch, Hypothesis, Joint, Pick, best
 from treeagent.backends.transformers.backend import TransformersBackend
@@ -84,7 +84,7 @@ def test_a_senseless_number_of_beams_is_refused(plain: TransformersBackend, numb
     assert f"num_beams must be between 1 and 64, not {number}" in str(error)
 
 
-RUNS = 5000
+RUNS = 5000 * SCALE
 """Of a test of a law."""
 
 

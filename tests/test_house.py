@@ -9,6 +9,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -33,6 +34,7 @@ SOURCES = [
 ]
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Every module that a file imports, at its top or later."""
     found: set[str] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import networkx
@@ -24,12 +25,19 @@ def module(path: Path) -> str:
 MODULES = {module(path): path for path in SOURCES}
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a file, parsed once."""
+    return ast.parse((ROOT / path).read_text())
+
+
+@cache
 def imported(path: Path) -> set[Path]:
     """Files of the project that a file imports, at its top, later, or for types alone."""
     package = module(path).split(".")
     package = package if path.name == "__init__.py" else package[:-1]
     names: set[str] = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -85,7 +93,7 @@ def test_no_class_name_stands_for_two_classes() -> None:
     """A reader who meets a name knows which class it is."""
     homes: dict[str, list[str]] = defaultdict(list)
     for path in SOURCES:
-        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.ClassDef):
                 homes[node.name].append(str(path))
     assert {name: places for name, places in homes.items() if len(places) > 1} == {}
@@ -120,7 +128,7 @@ def attributes_of_classes(tree: ast.Module) -> set[str]:
 
 def foreign_writes(path: Path) -> list[str]:
     """Assignments to an attribute of an object whose class stands in another file and that the writer has not made."""
-    tree = ast.parse((ROOT / path).read_text())
+    tree = parsed(path)
     own = attributes_of_classes(tree) | OTHER_LIBRARIES
     made = {"self", "cls"}
     for node in ast.walk(tree):
@@ -150,7 +158,7 @@ def test_no_function_takes_more_than_eight_parameters() -> None:
     for path in SOURCES:
         if "cli" in path.parts or path.name == "command.py":
             continue
-        tree = ast.parse((ROOT / path).read_text())
+        tree = parsed(path)
         faces = {id(child) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name in PUBLIC_FACES
                  for child in node.body}  # fmt: skip
         for node in ast.walk(tree):

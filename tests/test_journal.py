@@ -60,8 +60,8 @@ COMPLETIONS = st.builds(
 # Round trips
 
 
-@settings(deadline=None)
-@given(st.lists(COMPLETIONS, min_size=1).map(tuple), USAGES)
+@settings(deadline=None, max_examples=40)
+@given(st.lists(COMPLETIONS, min_size=1, max_size=4).map(tuple), USAGES)
 def test_a_reply_comes_back_from_json(completions: tuple[Completion, ...], usage: Usage) -> None:
     """Any text, lone surrogates and line separators included, survives."""
     reply = Reply(completions, usage)
@@ -122,16 +122,20 @@ def resumed(path: Path, search: Search, evaluator: Any, **more: Any) -> tuple[Re
         (BFS(b=2), "value", {"budget": Budget(tokens=420)}),
     ],
 )
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_a_run_resumed_from_any_line_ends_as_if_undisturbed(
-    search: Search, evaluator: Any, more: dict[str, Any], tmp_path: Path
+    step: int, search: Search, evaluator: Any, more: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Cut after any line: same result, no journalled request asked again, and the journal complete at the end."""
+    """Cut after any line: same result, no journalled request asked again, and the journal complete at the end.
+
+    The default run cuts after every third line and the last.
+    """
     path = tmp_path / "run.jsonl"
     how = {key: value for key, value in more.items() if key != "order"}
     whole = solve(TreeBackend(TREE), search, evaluator, journal=path, **how)
     lines = path.read_bytes().splitlines(keepends=True)
     identity = {(event.type, json.dumps({**event.data, "t": 0, "seconds": 0})) for event in read(path)}
-    for kept in range(1, len(lines) + 1):
+    for kept in range(len(lines), 0, -step):
         path.write_bytes(b"".join(lines[:kept]))
         before = journalled(path)
         result, backend = resumed(path, search, evaluator, **more)
@@ -146,19 +150,22 @@ def test_a_run_resumed_from_any_line_ends_as_if_undisturbed(
         assert _same(rebuild(read(path)).tree, result.tree)
 
 
-def test_a_journal_cut_at_any_byte_can_be_resumed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.exhaustive)])
+def test_a_journal_cut_at_any_byte_can_be_resumed(step: int, tmp_path: Path) -> None:
     """A torn tail is cut off; what follows is whole lines again, and the answer is the same."""
     tree = [1, 2]
     path = tmp_path / "run.jsonl"
     whole = solve(TreeBackend(tree), BFS(b=1), journal=path)
     content = path.read_bytes()
     first = content.index(b"\n") + 1
-    for cut in range(first, len(content)):
+    for cut in range(first, len(content), step):
         path.write_bytes(content[:cut])
         before = journalled(path)
         Journal(path, resume=True).close()
         assert path.read_bytes() == content[: content.rindex(b"\n", 0, cut) + 1]
-        if cut % 41:  # the run itself at fewer places, for time; test_a_run_resumed_from_any_line has every line
+        if (cut - first) % (
+            41 * step
+        ):  # the run itself at fewer places, for time; test_a_run_resumed_from_any_line has every line
             continue
         path.write_bytes(content[:cut])
         backend = TreeBackend(tree)

@@ -64,6 +64,7 @@ ROWS = "158391d40d85760ebe981dc83c4a7a1d24689ebced8b87cb6e51623389fd2658"
 """Digest of the file when it was compared with rows 900-999 of the public list."""
 
 
+@pytest.mark.exhaustive
 def test_the_held_out_fifth_is_chosen_by_hash_alone() -> None:
     """About a fifth of the solvable hands, none of them a test row; training has all the other hands."""
     dev, test, train = material.dev_hands(), material.test_hands(), material.training_hands()

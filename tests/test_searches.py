@@ -365,7 +365,7 @@ def test_attempts_beyond_the_limit_of_nodes_are_not_paid_for() -> None:
 # Order of completion
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     tree=trees(),
     search=st.sampled_from(SEARCHES),
@@ -405,7 +405,7 @@ LIMITS = st.one_of(
 
 
 @pytest.mark.exhaustive
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(tree=trees(), search=st.sampled_from(SEARCHES), budget=LIMITS, orders=st.lists(st.integers(0, 999), min_size=2))
 def test_a_budget_is_kept_and_cuts_at_the_same_place(tree: Any, search: Search, budget: Budget, orders: Any) -> None:
     """No limit is exceeded, and the order of completion does not move the cut."""

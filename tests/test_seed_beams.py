@@ -155,6 +155,7 @@ def test_drafted_beams_are_those_of_naive_decoding(bench: Open, how: str, policy
         assert 0 < counters.accepted < counters.drafted
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_beams_alone_are_drafted(bench: Open, family: str) -> None:
     """Layers are accepted, so that a pass takes more than a step."""
@@ -201,6 +202,7 @@ def test_a_step_that_ends_all_beams_does_not_count_for_its_draft() -> None:
     assert counters.accepted_by_position[:3] == [3, 1, 1]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("policy", POLICIES)
 def test_drafted_beams_with_too_little_memory(bench: Open, policy: str) -> None:
     """Groups go without drafts, are preempted, and are drafted again."""
@@ -211,6 +213,7 @@ def test_drafted_beams_with_too_little_memory(bench: Open, policy: str) -> None:
         assert one.scheduler.runner.forest.pool.peak <= longest(one, mixed) + extra
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("temperature", [0.0, 0.4, 1.0])
 def test_a_model_that_drafts_its_own_beams_is_always_right(bench: Open, temperature: float) -> None:
     """With the target as the draft model every layer is accepted: the same noise, no hole in what it has read."""

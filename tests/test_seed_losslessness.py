@@ -54,7 +54,7 @@ def drafter(bench: Bench, how: str, **options: float) -> str | Trees:
     return Trees(bench.naive.truth([*MIX, *FEW]), **{"hit": 0.7, **options}) if how == "trees" else how  # type: ignore[arg-type]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("how", DRAFTERS)
 @pytest.mark.parametrize("family", FAMILIES)
@@ -73,7 +73,7 @@ def test_texts_are_those_of_naive_decoding(bench: Open, family: str, how: str, p
         assert 0 < counters.accepted < counters.drafted
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("how", DRAFTERS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_texts_are_those_of_naive_decoding_in_float32(bench: Open, family: str, how: str) -> None:
@@ -114,7 +114,7 @@ def evicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return freed
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("how", DRAFTERS)
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -143,8 +143,9 @@ def test_the_smallest_memory_that_a_request_fits_in_suffices(bench: Open) -> Non
         one.settle()
 
 
-@pytest.mark.parametrize("how", ["none", "trees"])
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("how", ["trees", "none"])
 def test_attending_to_a_shared_prefix_once_changes_no_text(
     bench: Open, monkeypatch: pytest.MonkeyPatch, family: str, how: str
 ) -> None:
@@ -167,7 +168,7 @@ def test_attending_to_a_shared_prefix_once_changes_no_text(
     assert max(shared) > (how == "none")  # with random drafts it depends on who finishes when
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("how", DRAFTERS)
 def test_company_and_order_change_no_text(bench: Open, how: str) -> None:
     """Requests one by one, backwards, a few at a time or with few rows: always the same texts."""
@@ -257,7 +258,7 @@ ASKED = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     asked=st.lists(ASKED, min_size=1, max_size=5),
     policy=st.sampled_from(POLICIES),

@@ -168,6 +168,7 @@ def test_passes_can_be_measured_with_little_memory(
 ) -> None:
     """An engine with just enough memory for its requests loads, though the largest measured passes need more."""
     monkeypatch.setattr(timing, "profile_cost", MEASURED)
+    monkeypatch.setattr(timing, "ENOUGH", 3.0)  # time for the largest
     monkeypatch.setenv("TREEAGENT_CACHE", str(tmp_path))
     slot = 2 * 2 * 2 * 8 * 8
     backend = SeedBackend(str(pair / "model"), device="cpu", dtype="float64", kv_memory=90 * slot / 1e6)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_seed_ngram import Source
-from toy_laws import CUT, WARM, Law, Shaped, joint, p_value, texts
+from toy_laws import CUT, TEXTS, WARM, Law, Shaped, joint, p_value, texts
 
 from treeagent.backends.seed.drafters.model.tree_shapes import Chain
 from treeagent.backends.seed.drafters.tables.suffix import SuffixDrafter
@@ -228,9 +228,9 @@ def test_recursive_rejection_keeps_the_law_of_the_text(setting: Sampling) -> Non
     drawn = []
     for rule in (Rejection(), NothingTakenOff()):
         drafter = Observing()
-        texts(rule, drafter, setting, 300, 2, first=40_000)
+        texts(rule, drafter, setting, 300, 2, first=15_000)
         drafter.lengths.clear()
-        drawn.append(texts(rule, drafter, setting, 10_000, 2))
+        drawn.append(texts(rule, drafter, setting, TEXTS, 2))
         assert np.mean(drafter.lengths) > 1
     assert p_value(drawn[0], joint(setting, 2)) > 1e-3
     assert p_value(drawn[1], joint(setting, 2)) < 1e-6
@@ -240,7 +240,7 @@ def test_recursive_rejection_keeps_the_law_of_the_text(setting: Sampling) -> Non
 def test_coupled_verification_keeps_the_text() -> None:
     """Every text is the one without drafts."""
     drafter = Observing()
-    texts(Coupled(), drafter, WARM, 300, 3, first=40_000)
+    texts(Coupled(), drafter, WARM, 300, 3, first=15_000)
     drafter.lengths.clear()
     drawn = texts(Coupled(), drafter, WARM, 2000, 3)
     assert np.mean(drafter.lengths) > 1

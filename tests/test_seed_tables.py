@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seed_tools import MIX, Naive, Open, Trees, ask, idle, scheduler, told
-from toy_laws import CUT, WARM, joint, p_value, texts
+from toy_laws import CUT, TEXTS, WARM, joint, p_value, texts
 
 from treeagent.backends.sampling.philox import gumbel
 from treeagent.backends.seed.drafters.base import VerifiedDraft
@@ -348,7 +348,7 @@ def test_coupled_noise_raises_acceptance() -> None:
 def test_recursive_rejection_keeps_the_law_of_the_text(make: Callable[..., TableDrafter], setting: Sampling) -> None:
     """Texts of two tokens have the law of the target, with drafts from a table that other texts have filled."""
     drafter = make(coupled=False)
-    texts(Rejection(), drafter, setting, 300, 2, first=40_000)
+    texts(Rejection(), drafter, setting, 300, 2, first=15_000)
     drafted: list[int] = []
     propose = drafter.propose
 
@@ -358,7 +358,7 @@ def test_recursive_rejection_keeps_the_law_of_the_text(make: Callable[..., Table
         return drafts
 
     drafter.propose = spy  # type: ignore[method-assign]
-    drawn = texts(Rejection(), drafter, setting, 10_000, 2)
+    drawn = texts(Rejection(), drafter, setting, TEXTS, 2)
     assert np.mean(drafted) > 1
     assert p_value(drawn, joint(setting, 2)) > 1e-3
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from seed_tools import Naive, Open, ask, clean, request, scheduler, told
-from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, TARGET, WARM, Law, Shaped, joint, p_value, texts
+from toy_laws import CUT, GUESSED, NUCLEUS, TARGET, TEXTS, WARM, Law, Shaped, joint, p_value, texts
 
 from treeagent.backends.sampling.gumbel_top_k import softmax_rows, warp_rows
 from treeagent.backends.sampling.philox import DRAFT, gumbel
@@ -34,9 +34,6 @@ from treeagent.backends.seed.verifiers.rejection import Rejection
 from treeagent.errors import ConfigError
 from treeagent.request import Sampling
 
-TREES = 20_000
-"""Texts of a test of a law: a pair's chance is then known to 0.3 % of the whole."""
-
 COUPLED = [BranchingTree((3, 2), keeps_law=False), StochasticBeam(3, 2, keeps_law=False), DynamicTree(coupled=True)]
 DRAWN = [
     BranchingTree((2, 2), keeps_law=True),
@@ -57,7 +54,7 @@ def named(shapes: Sequence[Shape]) -> list[str]:
 @pytest.mark.parametrize("shape", DRAWN, ids=named(DRAWN))
 def test_recursive_rejection_keeps_the_law_of_the_text(shape: Shape, setting: Sampling) -> None:
     """Texts of two tokens have the law of the target, whatever tree was drafted."""
-    drawn = texts(Rejection(), Shaped(shape), setting, TREES, 2)
+    drawn = texts(Rejection(), Shaped(shape), setting, TEXTS, 2)
     assert p_value(drawn, joint(setting, 2)) > 1e-3
 
 
@@ -66,8 +63,8 @@ def test_recursive_rejection_keeps_the_law_of_the_text(shape: Shape, setting: Sa
 @pytest.mark.parametrize("shape", COUPLED, ids=named(COUPLED))
 def test_a_coupled_tree_changes_no_text(shape: Shape) -> None:
     """Texts are those without drafts, and so is their law."""
-    drawn = texts(Coupled(), Shaped(shape), NUCLEUS, 5000, 2)
-    plain = [[choose(TARGET[0, 0], NUCLEUS, stream, 0)] for stream in range(5000)]
+    drawn = texts(Coupled(), Shaped(shape), NUCLEUS, 1500, 2)
+    plain = [[choose(TARGET[0, 0], NUCLEUS, stream, 0)] for stream in range(1500)]
     for stream, text in enumerate(plain):
         text.append(choose(TARGET[1, text[0]], NUCLEUS, stream, 1))
     assert np.array_equal(drawn, plain)
@@ -114,7 +111,7 @@ class Picky(StochasticBeam):
 )
 def test_a_broken_rule_is_found_out(rule: Rejection, shape: Shape) -> None:
     """The test of the law fails clearly for the mistakes that are easily made with trees."""
-    drawn = texts(rule, Shaped(shape), WARM, TREES, 2)
+    drawn = texts(rule, Shaped(shape), WARM, TEXTS, 2)
     assert p_value(drawn, joint(WARM, 2)) < 1e-6
 
 
@@ -142,7 +139,7 @@ def test_the_first_nodes_of_a_drawn_tree_are_a_draft_too(shape: Shape) -> None:
         def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
             return [draft.keep(range(min(3, len(draft)))) for draft in super().propose(rows, floor, depth)]
 
-    drawn = texts(Rejection(), Cut(shape), Sampling(temperature=1.0, top_k=2), TREES, 2)
+    drawn = texts(Rejection(), Cut(shape), Sampling(temperature=1.0, top_k=2), TEXTS, 2)
     assert p_value(drawn, joint(Sampling(temperature=1.0, top_k=2), 2)) > 1e-3
 
 
@@ -176,7 +173,7 @@ def test_siblings_are_drawn_without_replacement_in_order() -> None:
     pairs = np.outer(law, law)
     without = pairs / (1 - law[:, None])
     np.fill_diagonal(without, 0)
-    rows = [SequenceState([0], 1, WARM, stream, 3) for stream in range(TREES)]
+    rows = [SequenceState([0], 1, WARM, stream, 3) for stream in range(TEXTS)]
     for shape, expected in (
         (BranchingTree((2,), keeps_law=True), without),
         (StochasticBeam(2, 1, keeps_law=True), without),
@@ -189,7 +186,7 @@ def test_siblings_are_drawn_without_replacement_in_order() -> None:
 @pytest.mark.usefixtures("tabulated")
 def test_a_stochastic_beam_draws_paths_without_replacement() -> None:
     """The first of the kept paths is a draw from the law of paths, and all of them differ."""
-    rows = [SequenceState([0], 1, WARM, stream, 4) for stream in range(DRAWS // 4)]
+    rows = [SequenceState([0], 1, WARM, stream, 4) for stream in range(TEXTS)]
     first = []
     for draft in Shaped(StochasticBeam(3, 2, keeps_law=True)).propose(rows, 0.0, 2):
         leaves = [node for node in range(len(draft)) if node not in draft.parents and draft.parents[node] >= 0]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, WARM, Law, Shaped, V, joint, p_value, softmax, texts
+from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, TEXTS, WARM, Law, Shaped, V, joint, p_value, softmax, texts
 
 from treeagent.backends.sampling.sampler import choose, warp
 from treeagent.backends.seed.drafters.base import Drafter
@@ -82,8 +82,8 @@ class Terse(Likeliest):
     ids=["drawn chain", "siblings", "table and model"],
 )
 def test_rejection_keeps_the_law_of_the_text(drafter: Drafter, setting: Sampling, length: int) -> None:
-    """50 000 texts of two or three tokens have the law of the target."""
-    drawn = texts(Rejection(), drafter, setting, length=length)
+    """Texts of two or three tokens have the law of the target."""
+    drawn = texts(Rejection(), drafter, setting, 2 * TEXTS, length)
     assert p_value(drawn, joint(setting, length)) > 1e-3
 
 
@@ -118,23 +118,23 @@ class Misdeclared(Likeliest):
     ids=["nothing taken off", "nothing taken off from siblings", "misdeclared"],
 )
 def test_a_broken_rule_is_found_out(rule: Verifier, drafter: Drafter) -> None:
-    """The test above fails clearly, with far fewer texts, for the mistakes that are easily made."""
-    drawn = texts(rule, drafter, WARM, 6000, 2)
+    """The test above fails clearly, with half as many texts, for the mistakes that are easily made."""
+    drawn = texts(rule, drafter, WARM, TEXTS, 2)
     assert p_value(drawn, joint(WARM, 2)) < 1e-6
 
 
 @pytest.mark.usefixtures("tabulated")
 def test_coupled_verification_keeps_the_law_and_the_text() -> None:
     """Texts have the law of the target, and are the same without drafts."""
-    drawn = texts(Coupled(), Likeliest(2), NUCLEUS, 20_000, 2)
+    drawn = texts(Coupled(), Likeliest(2), NUCLEUS, TEXTS, 2)
     assert p_value(drawn, joint(NUCLEUS, 2)) > 1e-3
-    assert np.array_equal(drawn, texts(Coupled(), Likeliest(1, levels=0), NUCLEUS, 20_000, 2))
+    assert np.array_equal(drawn, texts(Coupled(), Likeliest(1, levels=0), NUCLEUS, TEXTS, 2))
 
 
 @pytest.mark.usefixtures("tabulated")
 def test_a_drawn_chain_keeps_the_law_it_was_drawn_from() -> None:
     """Tokens of a draft are distributed as the law that stands beside them, warped like the target's."""
-    everyone = [SequenceState([0], 1, CUT, stream, 3) for stream in range(DRAWS // 2)]
+    everyone = [SequenceState([0], 1, CUT, stream, 3) for stream in range(2 * TEXTS)]
     drafts = Shaped(Chain(keeps_law=True)).propose(everyone, 0.0, 2)
     law = joint(CUT, 2, GUESSED)
     assert drafts[0].law is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -28,7 +29,12 @@ Law = NDArray[np.float64]
 V = 5
 LENGTH = 3
 """Tokens of the longest text; the joint law of all of them is tested."""
-DRAWS = 50_000
+SCALE = int(os.environ.get("TREEAGENT_DRAWS", "1"))
+"""By how much the numbers of texts of all tests of laws are multiplied."""
+DRAWS = 20_000 * SCALE
+"""Streams whose random numbers are at hand, and texts of the largest test."""
+TEXTS = 6_000 * SCALE
+"""Texts of most tests of a law: wrong rules fail with so many, at one in a million."""
 
 random = np.random.default_rng(1)
 TARGET = random.normal(size=(LENGTH + 2, V, V)) * 1.5
@@ -110,7 +116,7 @@ class Table(Logits):
 
 
 def texts(
-    verifier: Verifier, drafter: Drafter, sampling: Sampling, count: int = DRAWS, length: int = LENGTH, first: int = 0
+    verifier: Verifier, drafter: Drafter, sampling: Sampling, count: int = TEXTS, length: int = LENGTH, first: int = 0
 ) -> NDArray[np.int64]:
     """Texts (count, length) of as many streams from ``first`` on, drafted and verified until they are long enough."""
     going = everyone = [SequenceState([0], 1, sampling, stream, length) for stream in range(first, first + count)]

@@ -20,7 +20,7 @@ from treeagent.runtime.journal import read, recorded_run
 from treeagent.runtime.journal_tree import rebuild
 from treeagent.viewer.run_data import run_data
 
-MANY = int(os.environ.get("TREEAGENT_MUTATIONS", "1000"))
+MANY = int(os.environ.get("TREEAGENT_MUTATIONS", "300"))
 """Cases of an exhaustive run."""
 
 Lines = list[dict[str, Any]]
@@ -196,7 +196,7 @@ def test_what_is_written_is_strict_json(tmp_path: Path) -> None:
     assert json.loads(text, parse_constant=pytest.fail) == {"a": [None, 1.5], "b": {"c": None}, "d": [None]}
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(MANY, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("count", [30, pytest.param(MANY, marks=pytest.mark.exhaustive)])
 def test_mutated_journals_raise_nothing_but_the_hierarchy(count: int, lines: Lines, tmp_path: Path) -> None:
     """Seeds 0 to ``count``: values replaced by those of other places and kinds, keys and lines removed or doubled."""
     values: list[Any] = [None, True, -1, 10**30, 1.5, "", "x", "\ud800", [], {}, [[]], {"a": 1}, [None], float("nan")]

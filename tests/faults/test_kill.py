@@ -14,7 +14,7 @@ from test_cli import ORACLE, call
 
 from treeagent.evaluation.outcomes import read
 
-MANY = int(os.environ.get("TREEAGENT_TRIALS", "20"))
+MANY = int(os.environ.get("TREEAGENT_TRIALS", "8"))
 """Cases of an exhaustive run."""
 
 TIMES = [2, pytest.param(MANY, marks=pytest.mark.exhaustive)]

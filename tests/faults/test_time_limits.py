@@ -49,6 +49,13 @@ def problems(text: str) -> list[tuple[int | None, str, str]]:
 # Patterns
 
 
+@pytest.fixture
+def short_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fifth of a second for a text: what is shown does not depend on how long the limit is."""
+    monkeypatch.setattr(Deadline.__init__, "__defaults__", (0.2,))
+
+
+@pytest.mark.usefixtures("short_limit")
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("source", "text"),
@@ -67,9 +74,10 @@ def test_no_match_takes_longer_than_its_limit(source: str, text: str) -> None:
     began = time.process_time()
     with suppress(PatternLimitError):
         assert Pattern(source).fullmatch(text) is None
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 1
 
 
+@pytest.mark.usefixtures("short_limit")
 def test_a_text_of_many_pieces_has_one_limit() -> None:
     """A thousand hostile pieces in one completion take about as long as one, and every piece is accounted for."""
     task = YamlTask(TASK, PATH)
@@ -112,7 +120,7 @@ ATOMS = ("a", "b", r"\w", r"\W", r"\d", r"\s", ".", "[ab]", "[^a]", "(a)", "(?:b
 QUANTIFIERS = ("", "", "", "*", "+", "?", "{2}", "*?", "{1,2}")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @example([(r"\w", ""), (r"\b", "")], "\u00b2")
 @example([(r"\B", "")], "")
 @example([(r"\B", "")], "a\u00b2")
@@ -137,6 +145,7 @@ def test_patterns_mean_what_they_mean_in_python(parts: list[tuple[str, str]], te
     assert pattern.search(text) == bool(all_of_it)
 
 
+@pytest.mark.usefixtures("short_limit")
 def test_hostile_inputs_and_answers_end_too() -> None:
     """``input.pattern`` refuses in words, ``answer.pattern`` reads nothing."""
     text = TASK.replace('examples: ["go"]}', "examples: [\"go\"], pattern: '(go|o|g|a|aa)+[!?]*'}")

@@ -21,7 +21,7 @@ from treeagent.file_lock import open_to_write
 from treeagent.runtime.journal import read
 from treeagent.runtime.journal_tree import rebuild
 
-MANY = int(os.environ.get("TREEAGENT_TRIALS", "20"))
+MANY = int(os.environ.get("TREEAGENT_TRIALS", "12"))
 """Cases of an exhaustive run."""
 
 REFUSED = ("another process is writing the journal", "exists already", "nothing to resume", "cannot read the journal",

@@ -1,4 +1,7 @@
-"""Short runs of the fuzzer; ``python tests/fuzz/fuzz.py`` runs for as long as one likes."""
+"""Short runs of the fuzzer; ``python tests/fuzz/fuzz.py`` runs for as long as one likes.
+
+The default run has its cases in this process: a worker of its own for each kind would import everything again.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from random import Random
 
 import files
 import pytest
-from fuzz import run_case, supervise
+from fuzz import FIRST_CASE, SECONDS, run_case, supervise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,12 +21,21 @@ CASES = {
     "tasks": 10, "journals": 10, "outcomes": 60, "data": 15, "completions": 6, "requests": 4, "replies": 8,
     "arguments": 8,
 }  # fmt: skip
-"""Cases of each kind in the default run, about a second of each."""
+"""Cases of each kind in the default run, less than a second of each."""
+MORE = [kind for kind in CASES if kind != "outcomes"]
 
 
 @pytest.mark.parametrize("kind", CASES)
 def test_mutations_end_cleanly_or_as_an_error_of_the_hierarchy(kind: str) -> None:
-    """No case raises anything else, hangs, or takes a gibibyte."""
+    """No case raises anything else, takes ten seconds of the processor, or a gibibyte."""
+    limits = [FIRST_CASE, *[SECONDS] * (CASES[kind] - 1)]
+    failures = [(seed, run_case(kind, seed, limit)) for seed, limit in enumerate(limits)]
+    assert [failure for failure in failures if failure[1] is not None] == []
+
+
+@pytest.mark.parametrize("kind", ["outcomes", *(pytest.param(kind, marks=pytest.mark.exhaustive) for kind in MORE)])
+def test_a_worker_runs_its_cases(kind: str) -> None:
+    """The command's own way: all seeds are run and reported by a process that may be stopped."""
     failures: list[str] = []
     count = supervise(kind, 0, CASES[kind], None, lambda seed, text: failures.append(f"seed {seed}: {text}"))
     assert (count, failures) == (CASES[kind], [])

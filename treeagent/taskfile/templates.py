@@ -54,12 +54,14 @@ def value(expression: str, fields: dict[str, Any]) -> Any:
     return result
 
 
-def fields(source: str) -> set[str]:
+@lru_cache(maxsize=512)
+def fields(source: str) -> frozenset[str]:
     """The names that a template looks up. Raises one of FAULTS for a template that is not valid."""
-    return set(meta.find_undeclared_variables(_ENVIRONMENT.parse(source)))
+    return frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(source)))
 
 
-def paths(source: str) -> set[tuple[str | int, ...]]:
+@lru_cache(maxsize=512)
+def paths(source: str) -> frozenset[tuple[str | int, ...]]:
     """What a template reads of its fields, each as far as it is written: ``row.a["b"][0]`` is ``("row", "a", "b", 0)``.
 
     Of ``options[answer]`` it is ``answer`` alone: which option is read, nobody can tell from the others.
@@ -78,7 +80,7 @@ def paths(source: str) -> set[tuple[str | int, ...]]:
             visit(child)
 
     visit(_ENVIRONMENT.parse(source))
-    return paths
+    return frozenset(paths)
 
 
 def _path(node: nodes.Node) -> tuple[str | int, ...] | None:
@@ -116,7 +118,7 @@ def faults(source: str, names: Iterable[str], *, expression: bool = False) -> li
             _expression(source)
         else:
             _template(source)
-        undeclared = meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
+        undeclared = fields(text)
     except TemplateSyntaxError as error:
         hint = "; an expression has no {{ }} around it" if expression and "{{" in source else ""
         return [(error.lineno, f"not a valid {'expression' if expression else 'template'}: {error.message}{hint}")]
