@@ -128,9 +128,8 @@ class OpenAIBackend(Backend):
         return self._offered(score=self.score_by != "none", chat=self.chat is not False, rewards=True)
 
     def _offered(self, *, score: bool, chat: bool, rewards: bool) -> frozenset[str]:
-        chats = ("chat", "thinking_budget") if chat else ()
-        offered = {"score": score, "rewards": rewards, "seed": self.deterministic}
-        return frozenset({"generate", "extra_body", *chats, *(name for name, there in offered.items() if there)})
+        given = {"score": score, "chat": chat, "thinking_budget": chat, "rewards": rewards, "seed": self.deterministic}
+        return frozenset({"generate", "extra_body", *(name for name, there in given.items() if there)})
 
     def load(self) -> None:
         """Ask the server for what the options leave open. Raises BackendError."""
