@@ -54,6 +54,10 @@ class KeyedBackend(TreeBackend):
         self._fail(request)
         return await super().score(request)
 
+    def early_rows(self) -> int | None:
+        """Any number."""
+        return 99
+
     def _fail(self, request: Request | ScoreRequest) -> None:
         number = int(request.id, 16)
         if self._refuses and number % self._refuses == 0:

@@ -102,6 +102,10 @@ class ExchangeRecorder(Backend):
         exchange.reply = scores = await self.inner.score(request)
         return scores
 
+    def early_rows(self) -> int | None:
+        """See the inner backend."""
+        return self.inner.early_rows()
+
     def prompt_copies(self, request: Request | ScoreRequest) -> int:
         """See the inner backend."""
         return self.inner.prompt_copies(request)
