@@ -62,6 +62,12 @@ class RoundCost:
 
     def slight(self, most: int) -> int:
         """How many early rows, up to ``most``, lengthen a round of one row only slightly; none rather than a few."""
-        one = self(1)
-        slight = (rows for rows in range(most, FEWEST - 1, -1) if self(1 + rows) - one <= SLIGHTLY * one)
+        calm = max(1.0, self.passes.scale)  # passes that others slow down are no reason to add rows
+        each = max(ROW, self._line()[1])
+        one = self.passes(1) / calm + self.outside(1)
+
+        def added(rows: int) -> float:
+            return (self.passes(1 + rows) - self.passes(1)) / calm + each * rows
+
+        slight = (rows for rows in range(most, FEWEST - 1, -1) if added(rows) <= SLIGHTLY * one)
         return next(slight, 0)
