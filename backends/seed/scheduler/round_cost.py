@@ -63,7 +63,7 @@ class RoundCost:
     def slight(self, most: int) -> int:
         """How many early rows, up to ``most``, lengthen a round of one row only slightly; none rather than a few."""
         calm = max(1.0, self.passes.scale)  # passes that others slow down are no reason to add rows
-        each = max(ROW, self._line()[1])
+        each = max(ROW, self._line()[1], self.outside(1) * ROW / (ROUND + ROW))  # rounds of one size tell too little
         one = self.passes(1) / calm + self.outside(1)
 
         def added(rows: int) -> float:
