@@ -20,10 +20,12 @@ class KeyedBackend(TreeBackend):
     counts the words that all requests together have cost as far as the backend has got.
     """
 
-    def __init__(self, root: Node, order: int | None, refuses: int = 0, fails: int = 0, **more: Any) -> None:
+    def __init__(
+        self, root: Node, order: int | None, refuses: int = 0, fails: int = 0, rows: int | None = 99, **more: Any
+    ) -> None:
         super().__init__(root, order=order, answer=self._noisy, **more)
         self._names, self._refuses, self._fails = named(root), refuses, fails
-        self.words = 0
+        self.words, self._rows = 0, rows
 
     def _noisy(self, request: Request) -> str | None:
         noise = random.Random(request.key.stream(0))
@@ -53,6 +55,10 @@ class KeyedBackend(TreeBackend):
         """As the tree says, or an error."""
         self._fail(request)
         return await super().score(request)
+
+    def early_rows(self) -> int | None:
+        """As told."""
+        return self._rows
 
     def _fail(self, request: Request | ScoreRequest) -> None:
         number = int(request.id, 16)

@@ -26,6 +26,7 @@ from treeagent import (
     Thought,
     ranked,
 )
+from treeagent.runtime import early_figures
 from treeagent.runtime.journal import read
 from treeagent.strategies.bfs import BFS
 from treeagent.strategies.dfs import DFS
@@ -199,8 +200,9 @@ def test_a_half_piece_is_never_read() -> None:
     assert real(early) == real(plain)
 
 
-def test_an_error_of_a_guess_is_raised_only_where_the_search_asks_for_the_same() -> None:
+def test_an_error_of_a_guess_is_raised_only_where_the_search_asks_for_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """A guess about a branch that is never taken may fail; the same failure on the way of the search is an error."""
+    monkeypatch.setitem(early_figures.PRIORS, "sibling", 0.5)  # or that branch is no guess
     plain, _ = clocked(Clocked(), DFS(threshold=0.0), 0)
     result, _ = clocked(Clocked(fails="children of rb\n"), DFS(threshold=0.0), 8)
     assert result.speculated is not None

@@ -66,6 +66,13 @@ class Backend(ABC):
         Called in the thread of the event loop on which the request is awaited.
         """
 
+    def early_rows(self) -> int | None:
+        """How many requests that are sent early it can run at a time and hardly slow down the others; None: unknown.
+
+        To be called when it is loaded.
+        """
+        return None
+
     async def score(self, request: ScoreRequest) -> Scores:
         """Score continuations. Raises BackendError; only called when ``score`` is among the capabilities.
 

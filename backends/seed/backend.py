@@ -179,6 +179,10 @@ class SeedBackend(LocalBackend):
         """See :meth:`treeagent.Backend.raise_priority`; it holds from the next round on."""
         self.core.raise_priority(request)
 
+    def early_rows(self) -> int | None:
+        """See :class:`treeagent.Backend`; by the cost table and the measured time of rounds outside of passes."""
+        return self.core.early_rows()
+
     async def aclose(self) -> None:
         """Wait for the last round, then free models, keys and values; the next request loads them again."""
         await self.core.aclose()

@@ -26,6 +26,8 @@ from .draft_model import SharedDraftModel
 from .scheduler.requests import EngineRequest
 from .scheduler.round_log import RoundLog
 
+EARLY_ROWS = 16
+"""The most early rows that the engine says to pay."""
 TRIM_ROUNDS = 256
 """Rounds after which the heap is trimmed as soon as no request is left; that takes a few milliseconds."""
 
@@ -120,6 +122,10 @@ class EngineCore:
             return parts.figures(counters.since(before) if before is not None and parts is start else counters)
 
         return read
+
+    def early_rows(self) -> int | None:
+        """How many early rows pay beside one other row; None before the models are loaded."""
+        return None if self.parts is None else self.parts.scheduler.early_rows(EARLY_ROWS)
 
     def rounds(self) -> Callable[[], list[Round]]:
         """Start recording rounds; each call of the result gives those that have ended since the last call."""

@@ -106,6 +106,10 @@ class ExchangeRecorder(Backend):
         """One for an evaluator; its exchanges are not recorded."""
         return self.inner.with_model(model)
 
+    def early_rows(self) -> int | None:
+        """See the inner backend."""
+        return self.inner.early_rows()
+
     def prompt_copies(self, request: Request | ScoreRequest) -> int:
         """See the inner backend."""
         return self.inner.prompt_copies(request)

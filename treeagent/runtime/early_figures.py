@@ -9,7 +9,12 @@ from typing import Any
 from ..reply import Usage
 
 AUTOMATIC = 8
-"""How many early requests run at a time where the user names no number."""
+"""The most early requests that run at a time where the user names no number."""
+LEAST, LEAST_AUTOMATIC = 0.1, 0.6
+"""Least chance of a request that is sent early, where the user names a number and where not.
+
+A guess that comes true saves at most its own time, and less beside others that the search waits for as well, while one
+that does not costs its prompt and rows. A kind of guess is sent as soon as the search has shown that it comes true."""
 PRIORS = {"judgement": 0.95, "later": 0.6, "child": 0.7, "piece": 0.5, "sibling": 0.25, "next": 0.3, "answer": 0.6}
 """Kinds of early requests, with the chance that one is asked for, before anything is known.
 
@@ -17,7 +22,7 @@ PRIORS = {"judgement": 0.95, "later": 0.6, "child": 0.7, "piece": 0.5, "sibling"
 read from an early reply. ``child``: expansion of the thought that the search would expand after the running ones.
 ``piece``: the same, of a thought that is read ahead. ``sibling``: expansion of the one after that. ``next``: of a
 thought that was known before. ``answer``: of a finished thought."""
-_WEIGHT = 8.0
+_WEIGHT = 3.0
 """How many observations a prior counts as."""
 
 

@@ -22,12 +22,9 @@ from ..reply import OnText, Partial, Usage
 from ..request import Key, Request, ScoreRequest
 from .budget import BudgetExhausted, Ledger, Reservation
 from .early_entry import Answer, AnyRequest, EarlyEntry
-from .early_figures import Chances, Speculated
+from .early_figures import LEAST, Chances, Speculated
 from .journal import Event, early_event
 from .reply_text import checked_reply, checked_scores
-
-_WORTH_IT = 0.1
-"""Least chance of a request that is sent early."""
 
 
 class NotAnsweredError(BudgetExhausted):
@@ -52,6 +49,7 @@ class EarlyRequests:
         """``known`` are a journal's answers by request id; ``clock`` gives the seconds since the run began."""
         self.most = 0
         """How many may run; 0: none, and every request of the search goes to the backend as it is."""
+        self._least = LEAST
         self.listeners: dict[Key, OnText] = {}
         """Who hears what a generation has written so far, by its key."""
         self.chances = chances
@@ -60,6 +58,8 @@ class EarlyRequests:
         self._where = where
         self._entries: dict[str, EarlyEntry] = {}
         self._queue: list[EarlyEntry] = []
+        self._unsent: dict[str, str] = {}
+        """Kinds of guesses that were not sent, by the request's id."""
         self._running: set[EarlyEntry] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._filling = self._closed = False
@@ -71,6 +71,10 @@ class EarlyRequests:
         self._events: list[Event] = []
         ledger.press(self._release)
 
+    def allow(self, most: int, least: float) -> None:
+        """Send so many at a time, those of a chance from ``least`` on; of the others only learn how likely they are."""
+        self.most, self._least = most, least
+
     # What the search asks for
 
     async def answer(self, request: AnyRequest, place: int) -> Answer:
@@ -79,6 +83,8 @@ class EarlyRequests:
             return await self._ask(request, place, None)
         self._asked = True
         entry = self._entries.get(request.id)
+        if (kind := self._unsent.pop(request.id, None)) is not None:
+            self.chances.learn(kind, hit=True)
         if entry is not None and not entry.real:
             entry.real = True
             if entry.task is None:
@@ -122,8 +128,10 @@ class EarlyRequests:
             return known
         entry = self._entries.get(request.id)
         if entry is None:
-            if self._closed or not self._asked or chance < _WORTH_IT:
+            if self._closed or not self._asked or chance < self._least:
+                self._unsent[request.id] = kind
                 raise NotAnsweredError
+            self._unsent.pop(request.id, None)
             entry = self._entries[request.id] = self._entry(request, kind, place, chance)
             self._queue.append(entry)
             self._fill_soon()
@@ -264,6 +272,9 @@ class EarlyRequests:
     async def close(self) -> None:
         """Cancel what still runs, wait until it has ended, and count all that was not asked for as misses."""
         self._closed = True
+        for kind in self._unsent.values():
+            self.chances.learn(kind, hit=False)
+        self._unsent.clear()
         for entry in list(self._entries.values()):
             if not entry.real and not entry.ended.is_set():
                 self._cancel(entry)

@@ -84,6 +84,10 @@ class FallbackBackend(Backend):
         """See :class:`Backend`."""
         self.running.raise_priority(request)
 
+    def early_rows(self) -> int | None:
+        """See :class:`Backend`."""
+        return self.running.early_rows()
+
     def with_model(self, model: str) -> Backend:
         """A backend for another model, which runs on the first one where that can run it, whatever runs this one."""
         with self._boundary(self._first):

@@ -49,7 +49,7 @@ class Guesses:
         if together and (growth.real or not growth.whole):
             return  # judged against all others that the search expands with it
         kind = "judgement" if growth.real else "later"
-        chance = min(growth.chance, self._early.chances[kind])
+        chance = growth.chance * self._early.chances[kind]
         for group in [growth.children] if together else [[child] for child in growth.children]:
             if ("judgement", group[0].id) not in self._named:
                 judged = partial(self._judged, group, self._requests(kind, chance), record)

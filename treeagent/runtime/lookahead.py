@@ -135,7 +135,9 @@ class Lookahead:
         if growth.settled or growth.whole:
             return
         try:
-            text = self._guarded.whole_steps(growth.role, clean(written.text))
+            text = clean(written.text)
+            if not written.whole:
+                text = self._guarded.whole_steps(growth.role, text)
         except TreeagentError:
             self._early.count_error()
             return

@@ -131,7 +131,7 @@ class Run:
         self._figures = factory.meters(backend, judging)
         with PluginBoundary("backend", backend.name):
             self._rounds = [(used.model, used.rounds()) for used in dict.fromkeys((backend, judging))]
-        self._early.most = self._setup.early_requests()
+        self._early.allow(self._setup.early_requests(), self._setup.least_chance)
         self._searching = asyncio.ensure_future(self._run_search())
         if self._stopping is not None:
             self._searching.cancel()

@@ -7,10 +7,11 @@ from typing import Any
 
 from ..backend import Backend
 from ..evaluator import Evaluator
+from ..plugin_boundary import PluginBoundary
 from ..search import Search
 from ..task import Task
 from .budget import Budget
-from .early_figures import AUTOMATIC, Chances
+from .early_figures import AUTOMATIC, LEAST, LEAST_AUTOMATIC, Chances
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,24 @@ class Setup:
 
         Without a number of the user none where tokens have a price or a limit, or where an answer depends on more
         than its request: what is guessed in vain would be paid for, or would not be the answer of a later request.
+        Else as many as every backend says that it can run at little cost to the others, none where one does not know.
         """
         if self.speculate is not None:
             return self.speculate
         limited = self.budget.tokens is not None or self.budget.dollars is not None
         free = all(used.price is None and "seed" in used.capabilities for used in (self.backend, self.judging))
-        return AUTOMATIC if free and not limited else 0
+        if limited or not free:
+            return 0
+        rows = []
+        for used in (self.backend, self.judging):
+            with PluginBoundary("backend", used.name):
+                rows.append(used.early_rows())
+        return min(AUTOMATIC, *(number or 0 for number in rows))
+
+    @property
+    def least_chance(self) -> float:
+        """That a request is asked for, where it is sent early."""
+        return LEAST_AUTOMATIC if self.speculate is None else LEAST
 
     def name_of(self, kind: str) -> str:
         """What the settings call the search or the evaluator."""

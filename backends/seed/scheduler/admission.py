@@ -12,13 +12,17 @@ from .early_jobs import EarlyJobs
 from .jobs import Job
 from .memory import evict_for_drafts, make_room, too_large
 from .metrics import Counters
+from .round_cost import RoundCost
 
 
 class Admission:
     """The queued and live jobs of one target. Jobs that were sent early are apart, and take nothing from the others."""
 
-    def __init__(self, runner: ModelRunner, speculator: Speculator, counters: Counters, max_rows: int) -> None:
-        """``max_rows`` as in :class:`..config.ResearchOptions`."""
+    def __init__(
+        self, runner: ModelRunner, speculator: Speculator, counters: Counters, max_rows: int, cost: RoundCost
+    ) -> None:
+        """``max_rows`` as in :class:`..config.ResearchOptions`; early jobs are weighed by ``cost``."""
+        self._cost = cost
         self._runner, self._speculator, self._counters = runner, speculator, counters
         self.max_rows = max_rows
         self.waiting: deque[Job] = deque()
@@ -79,7 +83,7 @@ class Admission:
             if not job.branches and not self._join(job):
                 break
         if not self._full:
-            self.early.admit(self.live, self._speculator.cost, most)
+            self.early.admit(self.live, self._cost, most)
 
     def _join(self, job: Job) -> bool:
         """Give memory to the last live job, which is queued again or fails where there is none; False: stop here."""

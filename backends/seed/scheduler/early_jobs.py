@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..executor.model_runner import ModelRunner
-from ..executor.pass_cost import PassCost
 from ..executor.prefill import PrefillChunk
 from ..kv_cache.radix_tree import OutOfMemory
 from .jobs import Job
 from .metrics import Counters
+from .round_cost import RoundCost
 
 SLOWDOWN = 0.5
 """The most that early rows together may add to a pass, as a part of its time without them."""
@@ -84,7 +84,7 @@ class EarlyJobs:
         (self.live if job in self.live else self.waiting).remove(job)
         return job
 
-    def admit(self, others: Sequence[Job], cost: PassCost, max_rows: int) -> None:
+    def admit(self, others: Sequence[Job], cost: RoundCost, max_rows: int) -> None:
         """Give memory to queued jobs that would be taken in beside ``others`` if all prompts were computed."""
         if not self.waiting:
             return
@@ -97,7 +97,7 @@ class EarlyJobs:
                 held += job.width
 
     def take_in(
-        self, ready: Sequence[Job], prefill: PrefillChunk, cost: PassCost, max_rows: int
+        self, ready: Sequence[Job], prefill: PrefillChunk, cost: RoundCost, max_rows: int
     ) -> tuple[list[Job], Spare]:
         """The early jobs that the next pass verifies beside ``ready`` ones, and the time that is left for their drafts.
 
@@ -160,9 +160,9 @@ class EarlyJobs:
 
 
 class Spare:
-    """The time of a pass that early rows may take."""
+    """The time of a round that early rows may take."""
 
-    def __init__(self, cost: PassCost, certain: int, rows: int, tokens: int) -> None:
+    def __init__(self, cost: RoundCost, certain: int, rows: int, tokens: int) -> None:
         """``rows`` and ``tokens`` of the pass without early ones; ``certain`` of its rows get a token."""
         self._cost = cost
         certain = max(1, certain)

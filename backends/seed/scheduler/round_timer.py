@@ -17,9 +17,11 @@ class RoundTimer:
         self._began = time.perf_counter()
         self._target_seconds, self._usage = runner.seconds, speculator.usage()
 
-    def stop(self, counters: Counters) -> None:
-        """The round is over."""
+    def stop(self, counters: Counters) -> float:
+        """The round is over; returns the seconds that it took outside of the models."""
         before, usage = self._usage, self._speculator.usage()
-        counters.add_round(time.perf_counter() - self._began, self._runner.seconds - self._target_seconds)
+        seconds, target_seconds = time.perf_counter() - self._began, self._runner.seconds - self._target_seconds
+        counters.add_round(seconds, target_seconds)
         exits = [now - then for now, then in zip(usage.exit_counts, before.exit_counts, strict=True)]
         counters.add_drafting(usage.seconds - before.seconds, usage.passes - before.passes, exits)
+        return max(0.0, seconds - target_seconds - (usage.seconds - before.seconds))

@@ -25,6 +25,7 @@ from .early_drafts import draft_early
 from .jobs import Job, JobOutput
 from .memory import allocate
 from .metrics import Counters
+from .round_cost import RoundCost
 from .round_timer import RoundTimer
 
 EARLY_CHUNK = 64
@@ -51,7 +52,9 @@ class Scheduler:
         self.policy = policy
         self.chunk = chunk
         self.counters = Counters()
-        self.jobs = Admission(runner, speculator, self.counters, max_rows)
+        self.cost = RoundCost(speculator.cost)
+        self.jobs = Admission(runner, speculator, self.counters, max_rows, self.cost)
+        self._rows = 0
 
     def submit(self, job: Job) -> None:
         """Queue a job; it fails at once when it could never fit into memory."""
@@ -72,14 +75,20 @@ class Scheduler:
         """Whether there are jobs, all of them sent early."""
         return self.jobs.only_early
 
+    def early_rows(self, most: int) -> int:
+        """How many early jobs, up to ``most``, hardly slow down another one; 0 where they would not run beside it."""
+        return self.cost.slight(most) if self.policy == "rounds" else 0
+
     def round(self) -> None:
         """One round. After an exception :meth:`fail` must be called: the jobs in it are lost."""
-        timer = RoundTimer(self.runner, self.speculator)
+        timer, self._rows = RoundTimer(self.runner, self.speculator), 0
         self.jobs.sort()
         self.jobs.admit(serial=self.policy == "serial")
         if self.live:
             self._pass()
-        timer.stop(self.counters)
+        outside = timer.stop(self.counters)
+        if self._rows:
+            self.cost.record(self._rows, outside)
 
     def fail(self, error: BaseException, *, everything: bool = False) -> None:
         """Fail all live jobs with the cause, and with ``everything`` the queued ones too."""
@@ -100,10 +109,11 @@ class Scheduler:
         computed = set(prefill.ready)
         ready = self._draft([job for job in self.live if computed.issuperset(job.branches)])
         if self.jobs.early.busy and self.policy == "rounds":
-            early, spare = self.jobs.early.take_in(ready, prefill, self.speculator.cost, self.jobs.max_rows)
+            early, spare = self.jobs.early.take_in(ready, prefill, self.cost, self.jobs.max_rows)
             held = sum(job.reserved + sum(job.drafted) for job in (*ready, *early))
             draft_early(early, spare, self.speculator, self.runner.forest.pool.room - held)
             ready = [*ready, *early]
+        self._rows = sum(len(job.branches) for job in ready)
         slots = allocate(ready, self.live)
         segments = [part for job, own in zip(ready, slots, strict=True) for part in job.segments(own)]
         before = self.runner.seconds
