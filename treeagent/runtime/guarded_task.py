@@ -45,7 +45,9 @@ class GuardedTask:
     def messages(
         self, role: str, thought: Thought, steps: Sequence[str], choices: Sequence[Mapping[str, Any]] = ()
     ) -> tuple[Message, ...]:
-        """See :meth:`treeagent.Task.messages`. Raises ConfigError."""
+        """See :meth:`treeagent.Task.messages`; none for ``prm``, which is one text. Raises ConfigError."""
+        if role == "prm":
+            return ()
         with self._inside:
             messages = tuple(self._task.messages(role, self._input, thought, steps, choices))
             for message in messages:
