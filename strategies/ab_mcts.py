@@ -70,7 +70,8 @@ def _pick(branch: Branch, values: list[float], rng: random.Random) -> Branch:
     low, spread = min(values, default=0.0), (max(values, default=1.0) - min(values, default=0.0)) or 1.0
 
     def draw(seen: list[float]) -> float:
-        good = sum((value - low) / spread for value in seen)
+        # a value below all that are known now stood for the worst before there was one
+        good = sum(max((value - low) / spread, 0.0) for value in seen)
         return rng.betavariate(0.5 + good, 0.5 + max(len(seen) - good, 0.0))  # Jeffreys' prior, as in the paper
 
     while deeper := [child for child in branch.children if not child.thought.terminal]:

@@ -103,7 +103,7 @@ def test_both_backends_end_texts_there(tmp_path: Path, kind: type[SeedBackend | 
     from transformers import LlamaForCausalLM
 
     where = model(tmp_path)
-    network = LlamaForCausalLM.from_pretrained(where)
+    network = LlamaForCausalLM.from_pretrained(where, trust_remote_code=False)
     end = load_tokenizer(where).tokenizer.convert_tokens_to_ids("<|end|>")
     with torch.no_grad():  # every state is made of ones, and the weights of one token alone look at it
         network.model.embed_tokens.weight.fill_(1.0)

@@ -138,7 +138,8 @@ def told(judge: Backend, *requests: ScoreRequest) -> list[Scores]:
 
 def ids(*texts: str) -> list[int]:
     """Tokens of the texts, with the mark behind each but the first."""
-    words = transformers.AutoTokenizer.from_pretrained(marked_folder(), trust_remote_code=False)
+    folder = marked_folder()
+    words = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     tokens = words.encode(texts[0], add_special_tokens=False)
     for text in texts[1:]:
         tokens += [*words.encode(text, add_special_tokens=False), words.convert_tokens_to_ids(MARK)]

@@ -31,7 +31,7 @@ def reward_head(where: Path | str, dtype: torch.dtype) -> nn.Module | None:
 
     The model's weights are on this machine already. Raises ModelError for a head of another form.
     """
-    with explained(where, "its reward head"):
+    with explained(where, "its weights"):
         tensors = _tensors(where)
     first = next((name for name in _FIRST if name in tensors), None)
     if first is None:

@@ -93,7 +93,7 @@ def _read(reader: _RowTemplate) -> set[str | int | None]:
     """The fields of ``row`` that are read; None stands for all of them. Empty for a template that is not valid."""
     try:
         paths = templates.paths(reader.source)
-    except (TemplateError, RecursionError):
+    except (TemplateError, RecursionError, ValueError):  # the last for a number of too many digits
         return set()
     return {path[1] if len(path) > 1 else None for path in paths if path[0] == "row"} - {
         "get",
@@ -107,6 +107,6 @@ def _of_gold(gold: str) -> set[str | int]:
     """The fields of a row that the template of the gold answer reads."""
     try:
         paths = templates.paths(gold)
-    except (TemplateError, RecursionError):
+    except (TemplateError, RecursionError, ValueError):  # the last for a number of too many digits
         return set()
     return {path[0] if path[0] != "row" else path[1] for path in paths if path[0] != "row" or len(path) > 1}

@@ -51,7 +51,7 @@ prompts:
   io: "io of {{ input }}\\n"
   cot: "cot of {{ input }}\\n"
   critique: "critique of {{ state }}\\n"
-  outcome: "value of {{ state }}\\n"
+  outcome: "value at {{ state }}\\n"
 """.replace("LABELS", ", ".join(f"v{value}: {value}" for value in range(TOP + 1)))
 
 PROMPT = re.compile(r"(\w+) .*?(r[a-z]*)[^a-z]*(?: after .*)?")
