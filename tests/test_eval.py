@@ -390,12 +390,15 @@ def test_promising_is_the_checkers_verdict() -> None:
 def test_the_commands_of_the_manual_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Word for word, with the bundled model, one after the other."""
     text = (Path(__file__).parent.parent / "docs" / "eval.md").read_text()
-    [block] = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    outputs: dict[str, str] = {}
     monkeypatch.chdir(tmp_path)
-    for command in block.splitlines():
+    for command in "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines():
         name, *words = shlex.split(command)
         assert name == "treeagent"
         done = call(*words)
         assert done.exit_code == 0, done.output
         assert "accuracy" in done.stdout
-    assert "exact McNemar test" in done.stdout
+        outputs[words[0]] = done.stdout
+    assert outputs.keys() == {"eval", "anytime"}
+    assert "exact McNemar test" in outputs["eval"]
+    assert (tmp_path / "worth.png").exists()
