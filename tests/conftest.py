@@ -15,6 +15,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
+    from openai_server import Listen
     from seed_tools import Naive, Open
 
     from treeagent.backends.seed.backend import SeedBackend
@@ -135,3 +137,14 @@ def tabulated() -> Iterator[None]:
 
     with tabulated():
         yield
+
+
+@pytest.fixture
+def listen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listen]:
+    """Starts servers of the protocol of the backend openai, which end with the test."""
+    from openai_server import Server  # most tests need none
+
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with ExitStack() as stack:
+        yield lambda handler: stack.enter_context(Server(handler).listening())

@@ -163,6 +163,10 @@ def events(reply: dict[str, Any], *, cut: int | None = None, done: bool = True, 
 WORDS = ("sure", "likely", "impossible", "4", "steps", "+")
 
 
+Listen = Callable[[Handler], Server]
+"""The fixture ``listen``: starts a server that ends with the test."""
+
+
 class Model:
     """A made-up model behind an API: texts are a function of prompt and seed, words are tokens."""
 

@@ -7,12 +7,10 @@ import gc
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from openai_server import Answer, Asked, Handler, Model, Server, error
+from openai_server import Answer, Asked, Listen, Model, Server, error
 
 from treeagent import Agent, Budget, extras
 from treeagent.backends.openai.backend import OpenAIBackend
@@ -21,17 +19,6 @@ from treeagent.backends.openai.server_kinds import KINDS
 from treeagent.errors import BackendError, ConfigError, ModelError
 from treeagent.reply import Usage
 from treeagent.request import Key, Request, Sampling, ScoreRequest
-
-Listen = Callable[[Handler], Server]
-
-
-@pytest.fixture
-def listen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listen]:
-    """Starts servers that end with the test."""
-    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    with ExitStack() as stack:
-        yield lambda handler: stack.enter_context(Server(handler).listening())
 
 
 def wanted(n: int = 1, prompt: str = "Numbers: 4 5", **sampling: Any) -> Request:

@@ -7,8 +7,6 @@ import json
 import logging
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 
 import pytest
 from helpers import Oracle
-from openai_server import Answer, Asked, Handler, Model, Server, error, events
+from openai_server import Answer, Asked, Listen, Model, Server, error, events
 
 from treeagent import Agent, BackendError, Chat, Message, Request, Result, Sampling, ScoreRequest
 from treeagent.backends.openai.backend import OpenAIBackend
@@ -24,19 +22,9 @@ from treeagent.request import Key
 from treeagent.runtime import journal
 from treeagent.viewer.run_data import run_data
 
-Listen = Callable[[Handler], Server]
 THOUGHT = "I could try 4 * 6 = 24 (left: 24).\n\nsure, impossible? No: likely."
 """Holds a step, labels and a stop string."""
 DECLARED: dict[str, Any] = {"server": "vllm", "chat": True, "score": "none"}
-
-
-@pytest.fixture
-def listen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listen]:
-    """Starts servers that end with the test."""
-    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    with ExitStack() as stack:
-        yield lambda handler: stack.enter_context(Server(handler).listening())
 
 
 class ThinkingModel(Model):

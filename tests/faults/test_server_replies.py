@@ -6,12 +6,10 @@ import asyncio
 import gzip
 import json
 import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from openai_server import Answer, Asked, Handler, Model, Server, Time, error
+from openai_server import Answer, Asked, Listen, Model, Time, error
 
 from treeagent import Agent
 from treeagent.backends.openai.backend import OpenAIBackend
@@ -22,17 +20,6 @@ from treeagent.request import Key, Request, Sampling, ScoreRequest
 SECRET = "sk-very-secret-0123456789abcdef"  # noqa: S105  # of no use anywhere
 DECLARED: dict[str, Any] = {"server": "vllm", "chat": True, "score": "none"}
 """So that nothing is asked beforehand."""
-
-Listen = Callable[[Handler], Server]
-
-
-@pytest.fixture
-def listen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listen]:
-    """Starts servers that end with the test."""
-    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    with ExitStack() as stack:
-        yield lambda handler: stack.enter_context(Server(handler).listening())
 
 
 def wanted(n: int = 1, prompt: str = "Numbers: 4 5", **sampling: Any) -> Request:
