@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import traceback
@@ -14,8 +13,8 @@ from .errors import PluginError, TreeagentError
 TRACEBACK_VARIABLE = "TREEAGENT_TRACEBACK"
 """With this environment variable set, the traceback of a plug-in's exception is printed on standard error."""
 
-_ENDS = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
-"""What ends a task or the program from outside; no fault of the code that it passes through."""
+_ENDS = (KeyboardInterrupt, GeneratorExit)
+"""What ends the program from outside, beside a cancellation; no fault of the code that it passes through."""
 
 
 class PluginBoundary:
@@ -52,6 +51,10 @@ class PluginBoundary:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Raises PluginError in place of an exception of the plug-in."""
         if error is None or isinstance(error, self._passing):
+            return
+        from asyncio import CancelledError  # noqa: PLC0415  # a sixth of the command line's start
+
+        if isinstance(error, CancelledError):
             return
         if os.environ.get(TRACEBACK_VARIABLE):
             traceback.print_exception(kind, error, at, file=sys.stderr)

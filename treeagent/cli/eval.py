@@ -13,7 +13,6 @@ import typer
 
 from .. import extras
 from ..errors import ConfigError
-from ..evaluation.shards import Shard
 from ..jsonl import strict
 from . import arguments
 from .arguments import INTERRUPTED, PLUGIN_FAILED, SOLVED, echo, say
@@ -76,6 +75,8 @@ def evaluate(
     Limits apply to each problem. Exit codes: 0 every problem was run; 3 some failed; the others as for 'solve'.
     """
     budget, options = limits.budget(), run.option_values()
+    from ..evaluation.shards import Shard
+
     part = None if shard is None else Shard.parse(shard)
     label = None if part is None else str(part)
     names = (search.search, backend.backend, search.evaluator, backend.evaluator_backend)

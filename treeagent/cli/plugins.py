@@ -6,7 +6,6 @@ import dataclasses
 import inspect
 from typing import Any
 
-from .. import registry
 from ..errors import ConfigError
 from .arguments import echo
 
@@ -16,6 +15,8 @@ def plugins() -> None:
 
     Set options with ``--set``: ``b=5`` for a search, ``evaluator.samples=3``, ``backend.threads=2``.
     """
+    from .. import registry
+
     for kind in registry.KINDS:
         echo(f"{kind}:")
         for name in registry.names(kind):
