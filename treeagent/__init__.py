@@ -14,7 +14,8 @@ _NAMES = {
     "data_source": "DataSource",
     "errors": (
         "BackendError CapabilityError ConfigError InputError JournalError MissingExtraError ModelError "
-        "NotRecordedError PluginError RequestRefusedError TreeagentError UnknownNameError UnsupportedModelError"
+        "NotRecordedError PluginError RequestRefusedError ToolError TreeagentError UnknownNameError "
+        "UnsupportedModelError"
     ),
     "evaluator": "EvaluationContext Evaluator",
     "reply": "Completion OnText Partial Reply Round Scores Usage",
@@ -25,9 +26,11 @@ _NAMES = {
     "runtime.result": "Result",
     "runtime.run": "Run",
     "search": "Explorer Search",
-    "task": "ProposedStep Task",
+    "proposed_step": "ProposedStep",
+    "task": "Task",
     "taskfile.yaml_task": "YamlTask",
     "thought": "Judgement Thought Tree ranked",
+    "world": "ObserveLimits World",
 }
 """The public names of each module, imported on first use, so that ``import treeagent`` stays light.
 
