@@ -1,8 +1,9 @@
 """Reflection on failed ends (LATS, Zhou et al. 2023, arXiv:2310.04406, after Reflexion, Shinn et al. 2023).
 
 After a failed end one request asks what went wrong, and the prompts after it show the reply (field ``reflections``). As
-in the authors' code the first three failed ends are reflected on. There the environment says which end has failed; here
-it is the task's check, or, for a task that cannot check an end, a judgement that is not above the lowest label's value.
+in the authors' code there are three reflections at most. Of the ends below one thought, which differ in their last step
+alone, only the best is reflected on. There the environment says which end has failed; here it is the task's check, or,
+for a task that cannot check an end, a judgement that is not above the lowest label's value.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from treeagent import Explorer, Task, Thought
+from treeagent import Explorer, Task, Thought, ranked
 
 from .base import TreeSearch
 
@@ -23,7 +24,7 @@ class ReflectiveSearch(TreeSearch):
     """A search that can reflect on failed ends."""
 
     reflect: bool = False
-    """Whether failed ends, the first three, are reflected on by the prompt ``reflect``."""
+    """Whether failed ends, the first three, are reflected on (prompt ``reflect``); of each thought the best."""
 
     def check(self, task: Task) -> None:
         """Raise ConfigError when the task lacks the prompt to expand with, or that to reflect with."""
@@ -33,10 +34,14 @@ class ReflectiveSearch(TreeSearch):
 
     async def _reflect(self, explorer: Explorer, ends: Sequence[Thought], before: int) -> int:
         """Have reflections written on the failed ones of new ends; ``before`` and the result count reflections."""
-        failed = [end for end in ends if self.reflect and _failed(end, explorer)][: _MOST - before]
-        if failed:
-            await explorer.reflect(failed)
-        return before + len(failed)
+        if not self.reflect or before == _MOST:
+            return before
+        best: dict[int | None, Thought] = {}
+        for end in ranked(end for end in ends if _failed(end, explorer)):
+            best.setdefault(end.parent, end)
+        chosen = sorted(best.values(), key=lambda end: end.path)[: _MOST - before]
+        await explorer.reflect(chosen)
+        return before + len(chosen)
 
 
 def _failed(end: Thought, explorer: Explorer) -> bool:

@@ -192,11 +192,11 @@ def test_every_row_is_answered_with_the_tool(search: str) -> None:
     """And graded right, exactly."""
     task = Task.load("arithmetic_tools")
     agent = Agent(task, search, backend=scripted(), options={"simulations": 6} if search == "mcts" else {})
-    for row in dataset.load(task)[: 12 if search == "greedy" else 3]:
+    data = dataset.load(task, 0, None if search == "greedy" else 3)
+    for row in data.rows:
         result = agent.solve(row.input)
-        assert result.answer is not None
-        assert task.grade(result.answer, row.gold)
-        assert not task.grade("1", row.gold)
-        assert result.counts.illegal == 1
+        assert data.gold.grade(row, result.answer) is True
+        assert data.gold.grade(row, "1") is False
+        assert result.counts.illegal >= 1
         assert result.counts.failed == 0
         assert re.search(r"\nOutput: ", result.tree[1].state)
