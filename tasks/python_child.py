@@ -6,6 +6,7 @@ processes. The value of a last expression is printed, as at a prompt, and of an 
 
 import ast
 import resource
+import signal
 import sys
 import traceback
 
@@ -24,6 +25,7 @@ def limit(seconds: int, memory: int, file: int, *, processes: bool) -> None:
         (resource.RLIMIT_NOFILE, 64),
     ):
         resource.setrlimit(kind, (most, most))
+    signal.alarm(seconds + 1)  # where nobody is left to end it
     if processes:
         return
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # does not bind the superuser, so the hook refuses as well

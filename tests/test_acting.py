@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from treeagent import (
     ToolError,
     World,
     YamlTask,
+    in_thread,
 )
 from treeagent.backends.replay import ReplayBackend
 from treeagent.backends.scripted import ScriptedBackend
@@ -269,6 +271,19 @@ def test_a_limit_of_seconds_ends_a_tool() -> None:
     result, _ = run("do this\ndo hang", task=slow, budget=Budget(seconds=0.2))
     assert result.ended == "seconds"
     assert Tool.cancelled == ["do hang"]
+
+
+class InThread(Checker):
+    """Blocks for ever, in a thread."""
+
+    async def observe(self, parent: str, text: str) -> str | None:
+        return await in_thread({"do block": threading.Event().wait, "do add": lambda: "added"}[text])
+
+
+def test_a_thread_that_hangs_is_left_behind() -> None:
+    """It drops its step like any other, and does not hold up the end of the loop."""
+    result, _ = run("do block\ndo add", "no step", task=task("test_acting:InThread"))
+    assert (result.counts.failed, states(result)[1:]) == (1, ["start\ndo add\nadded"])
 
 
 class Together(Checker):

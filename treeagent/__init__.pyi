@@ -1,5 +1,6 @@
 """What type checkers read in place of ``__init__.py``, which imports these names on first use."""
 
+from .aio import in_thread
 from .backend import Backend
 from .chat import Chat, Message
 from .checker import Checker
@@ -45,5 +46,5 @@ __all__ = [
     "PluginError", "ProposedStep", "Reply", "Request", "RequestRefusedError", "Result", "RewardRequest", "Round", "Run",
     "Sampling",
     "ScoreRequest", "Scores", "Search", "Task", "Thought", "ToolError", "Tree", "TreeagentError", "UnknownNameError",
-    "UnsupportedModelError", "Usage", "World", "YamlTask", "__version__", "ranked",
+    "UnsupportedModelError", "Usage", "World", "YamlTask", "__version__", "in_thread", "ranked",
 ]  # fmt: skip

@@ -45,7 +45,7 @@ class World(ABC):
         """What comes of the step ``text`` at the state ``parent``; None where the step needs no observation.
 
         Any exception drops the step alone; :class:`treeagent.ToolError` is the one to raise on purpose. It must end
-        when it is cancelled, and work that blocks belongs in a thread (``asyncio.to_thread``).
+        when it is cancelled, and work that blocks belongs in a thread (:func:`treeagent.in_thread`).
         """
 
     def read(
