@@ -5,6 +5,7 @@ processes. The value of a last expression is printed, as at a prompt, and of an 
 """
 
 import ast
+import contextlib
 import resource
 import signal
 import sys
@@ -24,7 +25,10 @@ def limit(seconds: int, memory: int, file: int, *, processes: bool) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 64),
     ):
-        resource.setrlimit(kind, (most, most))
+        hard = resource.getrlimit(kind)[1]
+        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        with contextlib.suppress(ValueError, OSError):  # macOS has no limit of address space
+            resource.setrlimit(kind, (least, least))
     signal.alarm(seconds + 1)  # where nobody is left to end it
     if processes:
         return
