@@ -17,6 +17,13 @@ class Pane {
     this.listen();
   }
 
+  /** Show newer data of the same run. */
+  renew(run) {
+    this.run = run;
+    this.element.firstElementChild.replaceWith(heading(run));
+    if (!this.touched && this.width) this.begin();
+  }
+
   listen() {
     const on = (name, handler) => this.canvas.addEventListener(name, handler, { passive: false });
     on("pointerdown", (event) => {
