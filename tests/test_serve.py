@@ -248,8 +248,8 @@ async def leave(service: Any, body: dict[str, Any], left: asyncio.Event) -> list
         sent.append(message)
 
     scope = {
-        "type": "http", "method": "POST", "path": CHAT, "query_string": b"", "headers": [(b"content-type", b"application/json")],
-        "http_version": "1.1", "scheme": "http", "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1), "root_path": "",
+        "type": "http", "method": "POST", "path": CHAT, "query_string": b"", "http_version": "1.1", "scheme": "http",
+        "headers": [(b"content-type", b"application/json")], "server": ("127.0.0.1", 80), "root_path": "",
     }  # fmt: skip
     await make_app(service)(scope, receive, send)
     return sent
