@@ -20,7 +20,8 @@ class Pane {
   /** Show newer data of the same run. */
   renew(run) {
     this.run = run;
-    this.element.firstElementChild.replaceWith(heading(run));
+    while (this.element.firstChild !== this.stage) this.element.firstChild.remove();
+    this.stage.before(...heading(run));
     if (!this.touched && this.width) this.begin();
   }
 
