@@ -12,6 +12,7 @@ from serve_tools import JSON, MODEL, SlowTree, agent, chat, client_of, post, ser
 
 from treeagent import Budget, ConfigError, PluginError
 from treeagent.errors import BackendError, RequestRefusedError
+from treeagent.server import recent_runs
 from treeagent.server.app import COOKIE, make_app
 from treeagent.server.protocol import BudgetFields
 from treeagent.server.served_models import open_models
@@ -328,6 +329,7 @@ def test_a_wrong_token_is_401() -> None:
             right = {"authorization": "Bearer open-sesame"}
             assert (await client.post(CHAT, json=chat(), headers=right)).status_code == 200
             assert (await client.get("/?token=wrong")).status_code == 401
+            assert (await client.get("/", headers={"cookie": f"path=1; {COOKIE}=; ;="})).status_code == 401
             entered = await client.get("/?token=open-sesame")
             assert (entered.status_code, entered.headers["location"]) == (303, "/")
             assert "httponly" in entered.headers["set-cookie"].lower()
@@ -425,6 +427,19 @@ def test_pages_list_the_last_searches_and_show_each() -> None:
     page = asyncio.run(work())
     assert "connect-src" not in page.text
     assert 'id="tree-0"' in page.text
+
+
+def test_a_large_search_is_shown_as_far_as_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page does not need the events that are not kept."""
+    monkeypatch.setattr(recent_runs, "MOST_EVENTS", 5)
+
+    async def work() -> None:
+        async with client_of(service_of()) as client:
+            id = (await client.post(CHAT, json=chat())).json()["id"]
+            data = (await client.get(f"/runs/{id}/data")).json()
+            assert (data["events"], data["ended"], data["tree"]["end"]) == (5, True, None)
+
+    asyncio.run(work())
 
 
 def test_a_server_that_keeps_nothing_shows_nothing() -> None:

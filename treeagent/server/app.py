@@ -5,14 +5,13 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Sequence
-from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import Request, cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -138,12 +137,10 @@ class AccessGate:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self._equal(given.strip())
-        cookies: SimpleCookie = SimpleCookie()
-        cookies.load(headers.get("cookie", ""))
-        return method == "GET" and COOKIE in cookies and self._equal(cookies[COOKIE].value)
+        return method == "GET" and self._equal(cookie_parser(headers.get("cookie", "")).get(COOKIE, ""))
 
     def _equal(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode(errors="replace"), (self._token or "").encode())
+        return bool(given) and hmac.compare_digest(given.encode(errors="replace"), (self._token or "").encode())
 
 
 def _refusal(status: int, message: str, **more: Any) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from html import escape
 from typing import Any
@@ -55,7 +56,7 @@ class Pages:
             waiting = f"{_HEAD}<p>{escape(run.model)}: the search waits for its turn.</p></body></html>\n"
             return HTMLResponse(waiting, headers={**_HEADERS, "Refresh": _EVERY})
         headers = {name: value for name, value in _HEADERS.items() if name != "Content-Security-Policy"}
-        return HTMLResponse(page([_data(run)], follow=run.ended is None), headers=headers)
+        return HTMLResponse(page([await _data(run)], follow=run.ended is None), headers=headers)
 
     async def data(self, request: Request) -> Response:
         """``GET /runs/ID/data?events=N``: what the page shows, once there are more than N events. Raises HttpError."""
@@ -65,12 +66,13 @@ class Pages:
         fresh: dict[str, Any] = {"events": len(run.events), "ended": ended}
         if not ended and known == str(len(run.events)):
             return JsonReply(fresh)
-        data = _data(run)
+        data = await _data(run)
         return JsonReply({**fresh, "tree": data.tree, "replies": data.replies}, headers={"Cache-Control": "no-store"})
 
 
-def _data(run: RecentRun) -> RunData:
-    return run_data(run.events, run.model)
+async def _data(run: RecentRun) -> RunData:
+    """In a thread: a large tree takes long."""
+    return await asyncio.to_thread(run_data, list(run.events), run.model)
 
 
 def _row(run: RecentRun) -> str:

@@ -10,7 +10,7 @@ from ..runtime.journal import Event
 from .protocol import public
 
 MOST_EVENTS = 20_000
-"""Events of a search that are kept; later ones are not shown."""
+"""Events of a search that are kept. Later ones are not, the last one included, which may name a thought that is not kept."""
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class RecentRun:
 
     def add(self, event: Event) -> None:
         """Keep an event, with its time as a journal has it."""
-        if len(self.events) < MOST_EVENTS or event.type == "end":
+        if len(self.events) < MOST_EVENTS:
             t = round(time.monotonic() - self._started, 4)
             self.events.append(Event(event.type, {"t": t, **public(event.type, event.data)}))
 
