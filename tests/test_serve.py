@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from typing import Any
 
 import httpx
 import pytest
 from serve_tools import JSON, MODEL, SlowTree, agent, chat, client_of, post, service_of, stream_data, until
 
-from treeagent import Budget, ConfigError, PluginError
+from treeagent import Budget, ConfigError, PluginError, Task
 from treeagent.errors import BackendError, RequestRefusedError
 from treeagent.server import recent_runs
+from treeagent.server.agents import AgentMaker
 from treeagent.server.app import COOKIE, make_app
 from treeagent.server.protocol import BudgetFields
 from treeagent.server.served_models import open_models
@@ -465,3 +468,34 @@ def test_pairs_that_do_not_fit_are_left_out_unless_they_were_named() -> None:
         open_models(["synthetic"], ["io"], make, named=False)
     with pytest.raises(PluginError):
         open_models(["broken"], ["io"], make, named=False)
+
+
+def test_all_agents_share_the_backends_that_are_opened_once() -> None:
+    """Their options go to them alone; a search without an evaluator has no backend for one."""
+    maker = AgentMaker(
+        backend="helpers:Oracle", model=None, evaluator=None,
+        evaluator_model="wrong", evaluator_backend="helpers:Oracle",
+        options={"backend.fail_at": "90", "evaluator_backend.fail_at": "91", "evaluator.samples": "2"},
+        load=Task.load, more={"seed": 5},
+    )  # fmt: skip
+    bfs, dfs = maker.agent("game24", "bfs"), maker.agent("game24", "dfs")
+    assert bfs.backend is dfs.backend
+    assert bfs.judging is dfs.judging
+    assert bfs.backend is not bfs.judging
+    assert [each.describe()["options"] for each in (bfs.backend, bfs.judging)] == [{"fail_at": "90"}, {"fail_at": "91"}]
+    assert (bfs.settings["evaluator"]["samples"], bfs.seed) == (2, 5)
+    assert bfs.task is dfs.task
+    with pytest.raises(ConfigError, match="uses no evaluator"):
+        maker.agent("game24", "io")
+    plain = AgentMaker(
+        backend="helpers:Oracle", model=None, evaluator=None, evaluator_model=None, evaluator_backend=None, options={},
+        load=Task.load, more={},
+    )  # fmt: skip
+    io = plain.agent("game24", "io")
+    assert io.judging is io.backend
+
+
+def test_the_command_line_starts_without_the_servers_libraries() -> None:
+    """They are imported by ``serve`` alone, once its options are right."""
+    code = "import sys, treeagent.cli; print([n for n in ('starlette', 'uvicorn', 'pydantic') if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -10,7 +10,7 @@ from ..runtime.journal import Event
 from .protocol import public
 
 MOST_EVENTS = 20_000
-"""Events of a search that are kept. Later ones are not, the last one included, which may name a thought that is not kept."""
+"""Events of a search that are kept. Later ones are not, not even the end, which may name a thought that is not kept."""
 
 
 @dataclass(slots=True)
