@@ -134,6 +134,13 @@ def test_our_own_backend_reads_it(expected: Any, streaming: bool, monkeypatch: p
     assert not streaming or written[-1] == completion.text
 
 
+def test_our_own_backend_says_what_it_must_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left to itself it tries the server with a text that is no input of the task."""
+    monkeypatch.setenv("OPENAI_API_KEY", "-")
+    with serving() as url, pytest.raises(BackendError, match="chat=true, score=none"):
+        asyncio.run(OpenAIBackend(MODEL, base_url=f"{url}/v1").generate(Request("r", Key(0, "io", ""))))
+
+
 def test_a_body_of_100_mb_is_413_and_the_server_goes_on() -> None:
     """The client that sends all of it first reads the reply, too."""
     with serving() as url:

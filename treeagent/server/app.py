@@ -62,9 +62,16 @@ def make_app(
     async def health(_: Request) -> Response:
         return JsonReply({"status": "ok"})
 
+    async def completions(_: Request) -> Response:
+        raise HttpError(
+            404, "this server has chat completions only; a client that tries out what a server has must be told so "
+            "(treeagent's backend 'openai': chat=true, score=none)",
+        )  # fmt: skip
+
     app = Starlette(
         routes=[
             Route("/v1/chat/completions", endpoints.chat, methods=["POST"]),
+            Route("/v1/completions", completions, methods=["POST"]),
             Route("/v1/events", endpoints.events, methods=["POST"]),
             Route("/v1/models", models),
             Route("/v1/models/{name:path}", model),
