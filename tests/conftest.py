@@ -39,7 +39,7 @@ hypothesis.settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--part K/N``: of the selected tests those of one of N parts that are alike; all parts together are all tests."""
+    """``--part K/N``: of the selected tests those of the part K; all N parts together are all tests."""
     parser.addoption("--part", type=_part, default=(0, 1), metavar="K/N", help="the part K, from 0, of N parts")
 
 
