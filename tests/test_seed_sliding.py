@@ -1,0 +1,116 @@
+"""Sliding windows, soft caps, sinks and head sizes by layer, three windows beyond the first: the plain model's texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from device import DEVICE
+from seed_tools import SHAPE, Bench, Naive, Trees, ask, fixed_costs, save_model, scheduler, told
+
+from treeagent.backends.models.loader import load_model
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.executor import attention_call
+from treeagent.backends.seed.executor.forward_batch import make_forward_batch
+from treeagent.backends.seed.executor.segment import Segment
+from treeagent.backends.seed.executor.weights import Weights
+from treeagent.backends.seed.kv_cache.radix_tree import RadixCache
+from treeagent.backends.transformers.backend import TransformersBackend
+from treeagent.request import Key, Request, Sampling
+
+WINDOW = 16
+GROUPED = {**SHAPE, "num_key_value_heads": 2, "sliding_window": WINDOW, "num_hidden_layers": 3}
+MIXED = {**GROUPED, "head_dim": 8, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+ENDS = {"pad_token_id": 0}
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+SHARED = {
+    **{**MIXED, "num_hidden_layers": 4, "num_kv_shared_layers": 2, "hidden_size_per_layer_input": 8},
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
+    "vocab_size_per_layer_input": SHAPE["vocab_size"],
+}
+GEMMA_3N = {"intermediate_size": 48, "laurel_rank": 4, "activation_sparsity_pattern": [0.0] * 4}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "Mistral": ("Mistral", GROUPED),
+    "Qwen2": ("Qwen2", {**GROUPED, "use_sliding_window": True, "max_window_layers": 1}),
+    "Ministral": ("Ministral", MIXED),
+    "Gemma 2": ("Gemma2", {**MIXED, "attn_logit_softcapping": 1.0, **ENDS}),
+    "Gemma 3": ("Gemma3Text", {**MIXED, **ENDS}),
+    "Gemma 3n": ("Gemma3nText", {**SHARED, **GEMMA_3N, **ENDS}),
+    "Gemma 4": ("Gemma4Text", {**SHARED, "global_head_dim": 16, **ENDS}),
+    "GPT-OSS": ("GptOss", {**MIXED, **EXPERTS, **ENDS}),
+    "EXAONE 4": ("Exaone4", {**MIXED, **ENDS}),
+    "Cohere 2": ("Cohere2", {**MIXED, **ENDS}),
+    "OLMo 3": ("Olmo3", {key: value for key, value in {**MIXED, **ENDS}.items() if key != "head_dim"}),
+}
+"""Prefix of the configuration's class, and a tiny shape of three or four layers."""
+
+ROUNDED = {"Gemma 2", "Gemma 3n", "Gemma 4"}
+"""Transformers computes a part of these in float32 whatever the weights are."""
+
+
+def config(family: str) -> Any:
+    """Of a tiny model."""
+    prefix, shape = FAMILIES[family]
+    return getattr(transformers, f"{prefix}Config")(**shape)
+
+
+def network(family: str, folder: Path) -> str:
+    """A saved tiny model; sinks and soft caps matter to its logits."""
+    return save_model(folder / family.replace(" ", "-"), config(family))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _costs(fixed_times: None) -> Iterator[None]:
+    """Times are not measured."""
+    yield
+
+
+def tree_logits(weights: Weights, tokens: list[int], prompt: int, tree: list[int]) -> torch.Tensor:
+    """Logits (n, V) of a tree of new tokens after a prompt, which is read in two chunks."""
+    pool = weights.new_pool(10**8)
+    cache = RadixCache(pool)
+    nothing, half = np.zeros(0, dtype=np.int64), prompt // 2
+    slots = pool.allocate(len(tokens))
+    node = cache.root
+    spans = (
+        Segment(tokens[:half], slots[:half], nothing, node),
+        Segment(tokens[half:prompt], slots[half:prompt], slots[:half], node),
+        Segment(tokens[prompt:], slots[prompt:], slots[:prompt], node, tree, range(len(tree))),
+    )
+    with torch.inference_mode():
+        for span in spans:
+            logits = weights.decoder(make_forward_batch([span], weights.dtype, weights.device, weights.in_place), pool)
+    return logits
+
+
+def paths(tree: list[int]) -> list[list[int]]:
+    """The nodes from the root to each node."""
+    whole: list[list[int]] = []
+    for node, parent in enumerate(tree):
+        whole.append([*(whole[parent] if parent >= 0 else []), node])
+    return whole
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tree_across_the_windows_edge_has_the_plain_logits(family: str, dtype: str, tmp_path: Path) -> None:
+    """Every node's, for trees that begin before, at and after the edge, and three windows into the text."""
+    folder = network(family, tmp_path)
+    plain = load_model(Path(folder), dtype, torch.device("cpu")).network
+    weights = Weights(load_model(Path(folder), dtype, torch.device("cpu")), family)
+    tree = [-1, 0, 1, 2, 1, 4, 5, 6, 7, -1, 9, 10]
+    generator = torch.Generator().manual_seed(1)
+    for prompt in (WINDOW - 5, WINDOW, WINDOW + 1, 3 * WINDOW):
+        tokens = torch.randint(1, weights.vocabulary, (prompt + len(tree),), generator=generator).tolist()
+        logits = tree_logits(weights, tokens, prompt, tree)
+        for node, path in enumerate(paths(tree)):
+            text = tokens[:prompt] + [tokens[prompt + place] for place in path]
+            with torch.inference_mode():
+                right = plain(input_ids=torch.tensor([text]), use_cache=False).logits[0, -1]
+            limit = 1e-9 if dtype == "float64" and family not in ROUNDED else 1e-4
+            assert float((logits[node] - right).abs().max()) <= limit * max(1.0, float(right.abs().max()))
