@@ -119,7 +119,7 @@ def attend_forest(
 
 
 def merge(out: torch.Tensor, lse: torch.Tensor, other: torch.Tensor, other_lse: torch.Tensor) -> None:
-    """Merge attention over other keys into ``out`` (N, h, G, D) and the log-sum-exp of its scores, ``lse`` (N, h, G)."""
+    """Merge attention over other keys into ``out`` (N, h, G, D) and ``lse`` (N, h, G), its scores' log-sum-exp."""
     weight = torch.sigmoid(other_lse - lse)[..., None].to(out.dtype)
     out.lerp_(other, weight)
     torch.logaddexp(lse, other_lse, out=lse)

@@ -135,7 +135,11 @@ class Weights:
         rough = self._eight and self.model.attention_dtype == torch.float32
         # Transformers computes the softmax of scores with a soft cap in float32, whatever the weights are.
         capped = getattr(self.model.config, "attn_logit_softcapping", None) is not None
-        tolerance = 0.2 if rough else {torch.float64: 1e-6 if capped else 1e-9, torch.float32: 1e-3}.get(self.model.attention_dtype, 5e-2)
+        tolerance = (
+            0.2
+            if rough
+            else {torch.float64: 1e-6 if capped else 1e-9, torch.float32: 1e-3}.get(self.model.attention_dtype, 5e-2)
+        )
         if not worst <= tolerance * max(1.0, spread):
             raise self.refusal(
                 f"its logits over a small tree differ from its plain ones by {worst:.3g} (span {spread:.3g})"
