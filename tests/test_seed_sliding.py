@@ -15,6 +15,7 @@ from seed_tools import SHAPE, Naive, Trees, ask, save_model, scheduler, told
 from treeagent.backends.models.loader import load_model
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.executor import attention_call
+from treeagent.backends.seed.executor.architecture import check_files
 from treeagent.backends.seed.executor.forward_batch import make_forward_batch
 from treeagent.backends.seed.executor.segment import Segment
 from treeagent.backends.seed.executor.weights import Weights
@@ -190,3 +191,25 @@ def test_a_model_whose_layers_contradict_its_configuration_is_refused(
     model.network.model.layers[0].self_attn.sliding_window = 5
     with pytest.raises(UnsupportedModelError, match="layer 0 has a sliding window of 5, its configuration says 16"):
         Weights(model, folder)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "network_class", "reason"),
+    [
+        ("Qwen3_5Text", "Qwen3_5ForCausalLM", "attention cannot be replaced"),
+        ("DeepseekV32", "DeepseekV32ForCausalLM", "layers of another kind"),
+        ("Gemma4Text", "Gemma4ForCausalLM", None),
+    ],
+)
+def test_files_say_what_cannot_run_in_one_line(
+    prefix: str, network_class: str, reason: str | None, tmp_path: Path
+) -> None:
+    """Linear and indexed attention is refused; settings that differ by layer, where transformers raises, are not."""
+    made = getattr(transformers, f"{prefix}Config")(architectures=[network_class])
+    made.save_pretrained(tmp_path)
+    if reason is None:
+        check_files(tmp_path, prefix)
+        return
+    with pytest.raises(UnsupportedModelError, match=reason) as raised:
+        check_files(tmp_path, prefix)
+    assert "\n" not in str(raised.value)
