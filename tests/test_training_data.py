@@ -13,12 +13,17 @@ TASK = """
 name: notes
 description: Notes on numbers.
 metadata: {version: 1}
-input: {description: numbers, pattern: '[\\d ]+', examples: ["4 5 6"]}
+input:
+  description: numbers
+  pattern: '[\\d ]+'
+  examples: ["4 5 6"]
 depth: 2
 thought: {pattern: '(?s).+', state: "{{ text }}"}
 answer: {template: "{{ steps | join(' ') }}"}
 evaluate: {labels: {sure: 20.0, likely: 1.0, impossible: 0.001}}
-sampling: {sample: {temperature: 1.0, max_tokens: 7, n: 3}, value: {temperature: 1.0, max_tokens: 3, n: 2}}
+sampling:
+  sample: {temperature: 1.0, max_tokens: 7, n: 3}
+  value: {temperature: 1.0, max_tokens: 3, n: 2}
 prompts:
   sample: "Numbers: {{ input }} {{ steps | join(' ') }}"
   value: "Can these numbers make 24? Say sure, likely or impossible.\\nNumbers: {{ state }}\\nAnswer:"
@@ -95,7 +100,9 @@ def test_log_probabilities_are_those_of_a_plain_forward(tmp_path: Path) -> None:
 
     (tmp_path / "notes.yaml").write_text(TASK)
     journal, task = tmp_path / "run.jsonl", str(tmp_path / "notes.yaml")
-    done = call("solve", "--task", task, "--input", "4 5 6", "--search", "bfs", "--evaluator", "likelihood", "--backend", "seed", "--model", "mini",
+    done = call("solve", "--task", task, "--input", "4 5 6", "--search", "bfs", "--evaluator", "likelihood",
+                "--backend", "seed",
+                "--model", "mini",
                 "--journal", str(journal))  # fmt: skip
     assert journal.exists(), done.output
     naive = Naive(str(Path(mini.__file__).parent / "target"), "float32")
