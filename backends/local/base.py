@@ -121,6 +121,8 @@ def samples(
     """
     sampler.check(request.sampling)
     _check_writes(model)
+    if request.sampling.constraint is not None:
+        raise BackendError("this backend takes no constraint: leave it out, or use one with the capability constraints")
     if request.n < 1:
         raise BackendError(f"a request must ask for at least 1 completion, not {request.n}")
     prompt, budget = tuple(text.prompt(request.prompt, request.chat)), request.chat.budget
