@@ -97,6 +97,10 @@ class Sampling:
     def _constraint_fault(self, constraint: Constraint) -> str | None:
         if self.num_beams > 1:
             return "beams take no constraint; leave num_beams or the constraint out"
+        if self.thinking:
+            return (
+                "a constraint holds from the first token on and leaves no room for thinking; leave one of the two out"
+            )
         if (stop := constraint.stopped_by(self.stop)) is not None:
             return f"the stop string {stop!r} stands in every text that the constraint allows; leave one of the two out"
         return None
