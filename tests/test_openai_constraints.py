@@ -77,7 +77,7 @@ def test_what_a_server_cannot_keep_is_refused_before_it_is_asked(listen: Listen)
         _ask(hosted, REGEX)
     with pytest.raises(BackendError, match="is not understood"):
         _ask(llama, Constraint("regex", "a(?=b)"))
-    with pytest.raises(BackendError, match="'grammar', the field"):
+    with pytest.raises(BackendError, match="'grammar', which is the field"):
         _ask(llama, YES_NO, extra_body={"grammar": "root ::= [a]"})
     assert not hosted.bodies
     assert not llama.bodies

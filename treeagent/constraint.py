@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from . import pattern_syntax
 from .errors import ConfigError
 
 Kind = Literal["regex", "choices", "json_schema"]
@@ -47,6 +49,21 @@ class Constraint:
         return tuple(json.loads(self.text)) if self.kind == "choices" else ()
 
     def stopped_by(self, stop: Sequence[str]) -> str | None:
-        """The first stop string that stands in every choice, so that no completion can be whole; None if unknown."""
+        """The first stop string that stands in every text, so that no completion can be whole; None if unknown.
+
+        One at the very end of a regular expression only ends the text.
+        """
+        if self.kind == "regex":
+            fixed = _fixed_characters(self.text)
+            return next((each for each in stop if each in fixed.removesuffix(each)), None)
         choices = self.choices
         return next((each for each in stop if choices and all(each in choice for choice in choices)), None)
+
+
+def _fixed_characters(source: str) -> str:
+    """The characters that every text of a regular expression has, with NUL in place of all else."""
+    try:
+        items = pattern_syntax.parse(source)
+    except (re.error, OverflowError, RecursionError):
+        return ""
+    return "".join(chr(value) if str(op) == "LITERAL" else "\0" for op, value in items)
