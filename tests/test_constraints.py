@@ -8,7 +8,6 @@ import re
 
 import pytest
 
-from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.constraint import Constraint
 from treeagent.errors import BackendError, ConfigError
@@ -40,22 +39,6 @@ def test_a_constraint_is_part_of_the_id() -> None:
     """Requests with and without a constraint have different ids, and so have two constraints."""
     samplings = (Sampling(), Sampling(constraint=YES_NO), Sampling(constraint=Constraint("regex", "yes|no")))
     assert len({Request("p", Key(0, "value", "0"), sampling).id for sampling in samplings}) == 3
-
-
-def test_the_engine_refuses_a_constraint() -> None:
-    """A backend without the capability refuses a constrained request and does not sample freely."""
-    backend = SeedBackend("mini")
-    request = Request("Input: 1 2 3 4\n", Key(0, "value", "0"), Sampling(max_tokens=2, constraint=YES_NO))
-
-    async def ask() -> None:
-        try:
-            await backend.generate(request)
-        finally:
-            await backend.aclose()
-
-    assert "constraints" not in backend.capabilities
-    with pytest.raises(BackendError, match="constraint"):
-        asyncio.run(ask())
 
 
 def _replies(*samplings: Sampling, n: int = 8) -> list[Reply]:

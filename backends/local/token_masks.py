@@ -43,6 +43,13 @@ class TokenMask:
         """Go on by a token that is allowed."""
         self._matcher.consume_token(token)
 
+    def after(self, token: int) -> TokenMask | None:
+        """The mask of the text with one more token; None where it is not allowed or ends the text."""
+        matcher = self._matcher.deep_copy()
+        if token in self._eos or matcher.try_consume_tokens([token]) != 1:
+            return None
+        return TokenMask(matcher, self._size, self._eos)
+
 
 class TokenMasks:
     """Masks of a tokenizer and the vocabulary of a model."""
