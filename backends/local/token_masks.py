@@ -43,6 +43,11 @@ class TokenMask:
         """Go on by a token that is allowed."""
         self._matcher.consume_token(token)
 
+    def forced(self) -> list[int]:
+        """Tokens of the text that every allowed text goes on with; another cut into tokens may be allowed as well."""
+        tokens: list[int] = self._matcher.compute_ff_tokens()
+        return tokens
+
     def after(self, token: int) -> TokenMask | None:
         """The mask of the text with one more token; None where it is not allowed or ends the text."""
         matcher = self._matcher.deep_copy()

@@ -20,6 +20,7 @@ from ..executor.logits import Logits
 from ..executor.model_runner import ModelRunner
 from ..executor.prefill import PrefillChunk
 from ..kv_cache.pool import Slots
+from ..speculation.forced_drafts import constrained_draft
 from ..speculation.speculator import Speculator
 from ..verifiers.base import Verifier, log_probabilities
 from ..verifiers.tree_masks import masked_tree
@@ -138,6 +139,11 @@ class Scheduler:
         drafts = self.speculator.draft([job.sequences for job in drafting], room, together=together)
         for job, own in zip(drafting, drafts, strict=False):  # none without a drafter
             job.take_drafts(own)
+        spare = self.runner.forest.pool.room - sum(job.reserved + sum(job.drafted) for job in ready)
+        for job, own in zip(drafting, drafts, strict=False):
+            if any(row.mask is not None for row in job.sequences):
+                job.take_drafts([constrained_draft(*pair, spare) for pair in zip(job.sequences, own, strict=True)])
+                spare -= max(0, sum(job.drafted) - sum(map(len, own)))
         return ready if together else sorted(ready, key=lambda job: job.last_round)[:1]
 
     def _commit(
