@@ -82,7 +82,9 @@ class ScriptedBackend(Backend):
         return backend
 
     async def generate(self, request: Request) -> Reply:
-        """Answer from the script. Raises NotRecordedError."""
+        """Answer from the script. Raises NotRecordedError, and BackendError for a constraint: a script keeps none."""
+        if request.sampling.constraint is not None:
+            raise BackendError("a script takes no constraint: leave it out, or use a backend with constraints")
         self.requests.append(request)
         place, self._used = self._used, self._used + 1  # taken before anything is awaited: call order counts
         if self._order is not None:

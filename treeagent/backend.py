@@ -20,7 +20,8 @@ class Backend(ABC):
     identically whatever else is in flight. Capabilities: ``generate`` (always), ``score``, ``seed``
     (sampling is a function of the request's key), ``chat`` (prompts pass through a chat template, with what
     :attr:`Request.chat` gives it), ``thinking_budget`` (a number in :attr:`Chat.thinking`), ``extra_body``
-    (:attr:`Chat.extra_body`), ``beams`` (:attr:`Sampling.num_beams` above 1), ``rewards`` (it answers a
+    (:attr:`Chat.extra_body`), ``beams`` (:attr:`Sampling.num_beams` above 1),
+    ``constraints`` (:attr:`Sampling.constraint`), ``rewards`` (it answers a
     :class:`~treeagent.request.RewardRequest`, where its model is a process reward model).
     """
 

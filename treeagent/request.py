@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from .chat import OWN_FIELDS, SWITCHES, Chat, Message, canonical
+from .constraint import Constraint
 
 KEY_FORMAT = 1
 """Version of the key encoding; a change changes every sampled result."""
@@ -60,6 +61,8 @@ class Sampling:
     """As :attr:`.Chat.template`. Needs the capability ``chat``."""
     extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """As :attr:`.Chat.extra_body`. Needs the capability ``extra_body``."""
+    constraint: Constraint | None = None
+    """What the completion must be, whole. Needs the capability ``constraints``."""
 
     def chat(self, messages: tuple[Message, ...] = ()) -> Chat:
         """What a prompt comes with after these messages."""
@@ -84,14 +87,27 @@ class Sampling:
             return "thinking", f"{budget} tokens of thinking leave no room for a text in max_tokens={self.max_tokens}"
         if budget is not None and self.num_beams > 1:
             return "thinking", "beams cannot end thinking after a number of tokens; leave num_beams or the number out"
+        if self.constraint is not None and (fault := self._constraint_fault(self.constraint)):
+            return "constraint", fault
         for name in self.extra_body:
             if name in OWN_FIELDS:
                 return "extra_body", f"{name!r} is written by the backend itself{OWN_FIELDS[name]}"
         return None
 
+    def _constraint_fault(self, constraint: Constraint) -> str | None:
+        if self.num_beams > 1:
+            return "beams take no constraint; leave num_beams or the constraint out"
+        if self.thinking:
+            return (
+                "a constraint holds from the first token on and leaves no room for thinking; leave one of the two out"
+            )
+        if (stop := constraint.stopped_by(self.stop)) is not None:
+            return f"the stop string {stop!r} stands in every text that the constraint allows; leave one of the two out"
+        return None
+
 
 _KEY, _SAMPLING = (sorted(field.name for field in fields(record)) for record in (Key, Sampling))
-_LATER: dict[str, Any] = {"num_beams": 1, "thinking": None, "template": {}, "extra_body": {}}
+_LATER: dict[str, Any] = {"num_beams": 1, "thinking": None, "template": {}, "extra_body": {}, "constraint": None}
 """Fields that came later, which an id leaves out where they have these values, so that older journals stay valid."""
 
 

@@ -113,14 +113,23 @@ class LocalBackend(Backend):
 
 
 def samples(
-    request: Request, text: ChatTokenizer, model: Model, wanted: Callable[[], bool] = lambda: True
+    request: Request,
+    text: ChatTokenizer,
+    model: Model,
+    wanted: Callable[[], bool] = lambda: True,
+    *,
+    constrains: bool = False,
 ) -> list[Sample]:
     """The samples of a request, clipped to the model's context; see :class:`Sample` for ``wanted``.
+
+    ``constrains``: the caller masks the tokens that a constraint forbids; else a request with one is refused.
 
     Raises BackendError, for a prompt beyond the context RequestRefusedError.
     """
     sampler.check(request.sampling)
     _check_writes(model)
+    if request.sampling.constraint is not None and not constrains:
+        raise BackendError("this backend takes no constraint: leave it out, or use one with the capability constraints")
     if request.n < 1:
         raise BackendError(f"a request must ask for at least 1 completion, not {request.n}")
     prompt, budget = tuple(text.prompt(request.prompt, request.chat)), request.chat.budget

@@ -129,7 +129,7 @@ class OpenAIBackend(Backend):
 
     def _offered(self, *, score: bool, chat: bool, rewards: bool) -> frozenset[str]:
         given = {"score": score, "chat": chat, "thinking_budget": chat, "rewards": rewards, "seed": self.deterministic}
-        return frozenset({"generate", "extra_body", *(name for name, there in given.items() if there)})
+        return frozenset({"generate", "extra_body", "constraints", *(name for name, there in given.items() if there)})
 
     def load(self) -> None:
         """Ask the server for what the options leave open. Raises BackendError."""

@@ -10,6 +10,7 @@ from treeagent.reply import Completion, OnText, Usage
 from treeagent.request import Request
 
 from .answers import RefusedForGood, Rejected
+from .constraint_fields import check_kept, constraint_fields
 from .dialect import RequestDialect
 from .probe import Server
 from .protocol import SEED_BITS, Answer, TextRules, completions, prompt_fields, sampling_fields, usage
@@ -50,6 +51,7 @@ async def draw(
     """
     endpoint, body = prompt_fields(request.prompt, request.chat, server.kind, in_chat=server.chat)
     body |= sampling_fields(request.sampling, server.kind, "max_tokens")
+    body |= constraint_fields(request.sampling, server.kind)
     body["seed"] = request.key.stream(plan.sample) % (1 << SEED_BITS)
     if plan.n > 1:
         body["n"] = plan.n
@@ -77,6 +79,8 @@ async def draw(
             dialect.keep_stop()
             if "stop" in sent and any(thought.finish == "stop" and not thought.text for thought in thoughts):
                 continue  # now without stop strings
+        for completion in drawn:
+            check_kept(completion, request.sampling)
         if listener is not None:
             await listener.completed(drawn)
         return drawn, cost

@@ -132,7 +132,7 @@ class SeedBackend(LocalBackend):
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # as of every local backend
         """Without ``seed`` where texts depend on what was drafted, and so on other requests. Raises ModelError."""
         depends = not self.config.coupled and self.config.drafter != "none"
-        return super().capabilities - ({"seed"} if depends else set())
+        return (super().capabilities | {"constraints"}) - ({"seed"} if depends else set())
 
     def option_values(self) -> dict[str, Any]:
         """See :meth:`LocalBackend.option_values`."""

@@ -127,7 +127,9 @@ class EngineBuilder:
             chunk=research.chunk,
         )
         beams = CoupledBeams() if config.coupled else BeamRejection(research.beam_threshold, research.beam_min)
-        jobs = JobFactory(tokenizer, model, beams, single_beam=research.beam_survivors == 1)
+        jobs = JobFactory(
+            tokenizer, model, beams, single_beam=research.beam_survivors == 1, vocabulary=runner.vocabulary
+        )
         folder = config.drafts_from
         texts = () if folder is None else read_earlier_texts(folder, tokenizer, runner.vocabulary)
         speculator.start(warmed(build_drafter(config, self.draft, speculator, runner.vocabulary), texts))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from treeagent.request import Sampling
 
 from ..local.beam_search import BeamSearch, Hypothesis, Pick
+from ..local.token_masks import TokenMask
 
 MODEL, BEAMS = "model", "beams"
 """Kinds of drafts, see :attr:`Draft.by`: a draft model's for single sequences and for groups of beams; drafts of tables
@@ -32,6 +33,8 @@ class SequenceState:
     """The most tokens it may generate."""
     group: BeamGroup | None = None
     """The group, where the sequence is one of several beams."""
+    mask: TokenMask | None = None
+    """What may come next, where the text has a constraint."""
 
     @property
     def position(self) -> int:
@@ -41,6 +44,9 @@ class SequenceState:
     def append(self, tokens: Sequence[int]) -> None:
         """Commit tokens."""
         self.tokens += tokens
+        if self.mask is not None:
+            for token in tokens:
+                self.mask.take(token)
 
     def set_generated(self, tokens: Sequence[int]) -> None:
         """Replace all generated tokens."""

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, TypeVar
 
-from treeagent.errors import BackendError, ConfigError
+from treeagent.errors import BackendError, ConfigError, MissingExtraError
 from treeagent.reasoning import DEFAULT_MARKS
 from treeagent.reply import OnText, Reply, Scores
 from treeagent.request import Request, RewardRequest, ScoreRequest
@@ -16,7 +16,9 @@ from ..local.base import LocalBackend, Pairs, pairs, samples, scores_of
 from ..local.heap import trim_heap
 from ..local.reward_tokens import RewardTokens, reward_tokens
 from ..local.sample import Sample
+from ..local.token_masks import TokenMask, TokenMasks
 from ..models.model import Model
+from ..models.tokenizer import ChatTokenizer
 from .batcher import Batcher
 from .beam_generate import decode_beams
 from .generate import decode, score
@@ -55,7 +57,13 @@ class TransformersBackend(LocalBackend):
             raise ConfigError(f"max_batch must be at least 1, not {max_batch}")
         self.max_batch = max_batch
         self._loaded: Model | None = None
+        self._masks: TokenMasks | None = None
         self._batcher: Batcher[Request | ScoreRequest] = Batcher(self._run, self._choose, f"the model {model}")
+
+    @property
+    def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # as the base class
+        """With constraints. Raises ModelError."""
+        return super().capabilities | {"constraints"}
 
     def load(self) -> None:
         """Load the model now rather than at the first request. Raises ModelError."""
@@ -105,6 +113,7 @@ class TransformersBackend(LocalBackend):
         judged: list[tuple[Pending, RewardTokens]] = []
         batch = Batch(lambda: self._batcher.certain_waiting)
         generations: dict[Sample, Generation] = {}
+        masks: dict[Sample, TokenMask] = {}
         for pending in requests:
             try:
                 if isinstance(pending.request, RewardRequest):
@@ -113,19 +122,31 @@ class TransformersBackend(LocalBackend):
                     scorings.append((pending, pairs(pending.request, text, model)))
                 else:
                     generation = batch.add(pending)
-                    generation.start(samples(pending.request, text, model, generation.is_wanted))
+                    generation.start(samples(pending.request, text, model, generation.is_wanted, constrains=True))
+                    masks.update(self._masks_of(generation.samples, text, model))
                     generations.update((sample, generation) for sample in generation.samples)
-            except BackendError as error:  # this request fails alone
+            except (BackendError, MissingExtraError) as error:  # this request fails alone
                 pending.fail(error)
         self._score(model, scorings)
         for (pending, tokens), values in zip(judged, rewards(model, [each for _, each in judged]), strict=True):
             pending.answer(tokens.scores(values))
         plain = [sample for sample in generations if sample.sampling.num_beams == 1]
         for chunk in _chunks(plain, self.max_batch):
-            decode(model, chunk, lambda sample: generations[sample].finished(), batch.streams.hand_out)
+            decode(model, chunk, lambda sample: generations[sample].finished(), batch.streams.hand_out, masks)
         for chunk in _by_beams([sample for sample in generations if sample.sampling.num_beams > 1], self.max_batch):
             decode_beams(model, chunk, lambda sample: generations[sample].finished())
         return batch.set_aside()
+
+    def _masks_of(
+        self, samples: Sequence[Sample], text: ChatTokenizer, model: Model
+    ) -> Iterator[tuple[Sample, TokenMask]]:
+        """A mask for each sample with a constraint. Raises BackendError, MissingExtraError."""
+        for sample in samples:
+            if (constraint := sample.sampling.constraint) is not None:
+                if self._masks is None:
+                    size = model.network.get_output_embeddings().weight.shape[0]
+                    self._masks = TokenMasks(text, model, size)
+                yield sample, self._masks.mask(constraint)
 
     def _score(self, model: Model, scorings: list[tuple[Pending, Pairs]]) -> None:
         everything = [pair for _, tokens in scorings for pair in tokens]

@@ -7,7 +7,7 @@ Shapes: P prompts, R rows (samples), T tokens of the longest prompt, V vocabular
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ import torch
 from treeagent.errors import BackendError
 
 from ..local.sample import Sample
+from ..local.token_masks import TokenMask, masked
 from ..models.model import Model
 from ..sampling.philox import Floats
 from ..sampling.sampler import choose_rows
@@ -22,11 +23,15 @@ from ..sampling.sampler import choose_rows
 
 @torch.inference_mode()
 def decode(
-    model: Model, samples: Sequence[Sample], finished: Callable[[Sample], None], stepped: Callable[[], None]
+    model: Model,
+    samples: Sequence[Sample],
+    finished: Callable[[Sample], None],
+    stepped: Callable[[], None],
+    masks: Mapping[Sample, TokenMask],
 ) -> None:
     """Complete all samples as one batch, calling ``finished`` with each as soon as it is complete.
 
-    ``stepped`` is called after every step.
+    ``stepped`` is called after every step. ``masks`` are those of the samples with a constraint.
     """
     rows = [sample for sample in samples if sample.open]
     if not rows:
@@ -45,12 +50,15 @@ def decode(
     for step in range(room):
         current = logits[live] if len(live) < len(rows) else logits  # (L, V)
         chosen = [rows[row] for row in live]
+        current = masked(current, [masks.get(sample) for sample in chosen])
         tokens = choose_rows(
             host(current), [s.sampling for s in chosen], [s.stream for s in chosen], [step] * len(chosen)
         ).tolist()
         drawn = _log_probabilities(current[:, None], torch.tensor(tokens, device=model.device)[:, None])  # (L, 1)
         for sample, token, logprob in zip(chosen, tokens, drawn[:, 0].tolist(), strict=True):
             sample.accept(token, model.eos, logprob)
+            if sample in masks:
+                masks[sample].take(token)
             if sample.completion is not None:
                 finished(sample)
         stepped()

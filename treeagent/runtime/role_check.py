@@ -13,7 +13,7 @@ from . import factory
 
 JUDGES = ("value", "vote", "critique", "outcome", "prm")
 """Roles of the evaluator."""
-_BEAMS, _CHAT = frozenset({"beams"}), frozenset({"chat"})
+_BEAMS, _CHAT, _CONSTRAINTS = frozenset({"beams"}), frozenset({"chat"}), frozenset({"constraints"})
 
 
 def check_roles(task: Task, generator: Backend, judging: Backend, *, judged: bool, loaded: bool = False) -> None:
@@ -38,6 +38,9 @@ def check_roles(task: Task, generator: Backend, judging: Backend, *, judged: boo
         if role in has_messages:
             who = f"the prompt {role!r} of the task {task.name!r}, which has several messages,"
             factory.check_capabilities(used, _CHAT, who, loaded=loaded)
+        if sampled[role].constraint is not None:
+            who = f"sampling.{role}.constraint of the task {task.name!r}"
+            factory.check_capabilities(used, _CONSTRAINTS, who, loaded=loaded)
         for field, chat in _settings(sampled[role].chat()):
             who = f"sampling.{role}.{field} of the task {task.name!r}"
             factory.check_capabilities(used, chat.needs, who, loaded=loaded)

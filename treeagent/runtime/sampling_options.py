@@ -16,7 +16,7 @@ from ..taskfile.schema import SamplingSpec
 Changes = dict[str, dict[str, Any]]
 """Values by role and field, ready for JSON; None stands for a field that is left to the model."""
 
-FIELDS = (*(field.name for field in fields(Sampling)), "n")
+FIELDS = (*(field.name for field in fields(Sampling) if field.name != "constraint"), "n")
 """What can be changed; ``n`` is the number of completions where a search does not say it."""
 _OPTIONAL = ("top_k", "top_p", "min_p", "thinking")
 _MAPPINGS = ("template", "extra_body")

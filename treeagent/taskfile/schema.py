@@ -99,10 +99,19 @@ class SamplingSpec(Strict):
     """Arguments of the chat template."""
     extra_body: dict[str, JsonValue] | None = None
     """Further fields of a request to a server."""
+    constrain: bool | None = None
+    """Whether completions must match the pattern of the role: of a step or an answer, or the labels of a judge."""
+    regex: Pattern | None = None
+    """Completions must match it whole."""
+    choices: list[Text] | None = Field(default=None, min_length=1)
+    """Completions must be one of these."""
+    json_schema: dict[str, JsonValue] | None = None
+    """Completions must be JSON of this schema."""
 
     def over(self, default: Sampling, count: int) -> tuple[Sampling, int]:
-        """The keys that are given on top of a default."""
-        fields = {key: value for key, value in self.model_dump().items() if value is not None}
+        """The keys that are given on top of a default, but for the constraint."""
+        constraint = {"constrain", "regex", "choices", "json_schema"}
+        fields = {key: value for key, value in self.model_dump(exclude=constraint).items() if value is not None}
         count = fields.pop("n", count)
         return default.changed(fields), count
 

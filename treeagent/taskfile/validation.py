@@ -9,8 +9,7 @@ from ..checker import Checker
 from ..errors import Problem
 from ..evaluator import Evaluator
 from ..patterns import Pattern
-from ..task import DEFAULT_SAMPLING
-from . import row_fields, templates
+from . import constrained_roles, row_fields, templates
 from .key_lines import KeyLines, Loc
 from .schema import TaskFile
 
@@ -25,7 +24,7 @@ def problems(
 ) -> list[Problem]:
     """All such faults. ``faulty`` names the keys that have been reported already, in dotted form."""
     faults = [*_contradictions(spec, checker, keys), *_template_problems(spec, pattern, keys)]
-    faults += row_fields.problems(spec, keys)
+    faults += [*row_fields.problems(spec, keys), *constrained_roles.problems(spec, keys, faulty)]
     if "thought.pattern" in faulty:  # the names of its groups are not known
         faults = [problem for problem in faults if not problem.key.startswith("thought.")]
     return faults
@@ -46,9 +45,6 @@ def _contradictions(spec: TaskFile, checker: Checker, keys: KeyLines) -> Iterato
     taken |= set() if spec.answer.grade is None else {"gold", "row"}
     for name in sorted(set(spec.variables) & taken):
         yield keys.problem(("variables", name), "the name is taken by a built-in field")
-    for role, sampling in spec.sampling.items():
-        if fault := sampling.over(*DEFAULT_SAMPLING[role])[0].contradiction():
-            yield keys.problem(("sampling", role, fault[0]), fault[1])
     if not any(getattr(spec.prompts, role) is not None for role in ("propose", "sample", "io", "cot")):
         yield keys.problem(("prompts",), "no search can use a task without one of propose, sample, io, cot")
 

@@ -17,12 +17,13 @@ from ..errors import ConfigError, Problem
 from ..patterns import Pattern, PatternLimitError
 from ..proposed_step import ProposedStep
 from ..request import Sampling
-from ..task import DEFAULT_SAMPLING, ROLES, Scalar, Task
+from ..task import ROLES, Scalar, Task
 from ..text import split_off, strip_breaks
 from ..thought import Thought
 from . import example_check, templates, validation
 from .answer_grading import AnswerGrading
 from .checked_world import CheckedWorld
+from .constrained_roles import role_sampling
 from .input_reader import read_input
 from .key_lines import KeyLines, Loc
 from .row_binding import RowBinding
@@ -145,8 +146,7 @@ class YamlTask(Task):
 
     def sampling(self, role: str) -> tuple[Sampling, int]:
         """``sampling.ROLE`` on top of the role's defaults."""
-        spec = self.spec.sampling.get(role)  # type: ignore[call-overload]
-        return DEFAULT_SAMPLING[role] if spec is None else spec.over(*DEFAULT_SAMPLING[role])
+        return role_sampling(self.spec, role)
 
     # From an input to prompts
 

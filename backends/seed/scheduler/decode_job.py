@@ -9,6 +9,7 @@ import numpy as np
 from treeagent.errors import BackendError
 
 from ...local.sample import Sample
+from ...local.token_masks import TokenMask
 from ...sampling.sampler import NOT_FINITE
 from ..records import SequenceState
 from ..verifiers.base import DraftCheck
@@ -26,12 +27,13 @@ class DecodeJob(GenerationJob):
         finished: Callable[[], None],
         failed: Callable[[BaseException], None],
         priority: Callable[[], float] = lambda: 1.0,
+        mask: TokenMask | None = None,
     ) -> None:
-        """``eos``: ids of the tokens that end a text; ``priority`` as in :class:`Job`."""
+        """``eos``: ids of the tokens that end a text; ``priority`` as in :class:`Job`; ``mask``: of a constraint."""
         super().__init__(failed, priority)
         self.sample = sample
         self.sequence = SequenceState(
-            list(sample.prompt), len(sample.prompt), sample.sampling, sample.stream, sample.limit
+            list(sample.prompt), len(sample.prompt), sample.sampling, sample.stream, sample.limit, mask=mask
         )
         self.sequences = [self.sequence]
         self._eos = eos

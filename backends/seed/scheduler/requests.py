@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from treeagent.constraint import Constraint
 from treeagent.request import Request, RewardRequest, ScoreRequest
 
 from ...local.base import pairs, reply_of, samples, scores_of
@@ -14,6 +15,7 @@ from ...local.beam_search import BeamSearch
 from ...local.request_queue import PendingRequest
 from ...local.reward_tokens import reward_tokens
 from ...local.text_streams import TextStreams
+from ...local.token_masks import TokenMask, TokenMasks
 from ...models.model import Model
 from ...models.tokenizer import ChatTokenizer
 from ..verifiers.beam_coupled import BeamVerifier
@@ -32,9 +34,16 @@ Defer = Callable[[Callable[[], None]], object]
 class JobFactory:
     """Makes the jobs of requests to one model."""
 
-    def __init__(self, tokenizer: ChatTokenizer, model: Model, beams: BeamVerifier, *, single_beam: bool) -> None:
-        """``single_beam``: of several beams only the best one is continued after a pass."""
+    def __init__(
+        self, tokenizer: ChatTokenizer, model: Model, beams: BeamVerifier, *, single_beam: bool, vocabulary: int
+    ) -> None:
+        """``single_beam``: of several beams only the best one is continued after a pass.
+
+        ``vocabulary`` is the length of a row of logits.
+        """
         self._tokenizer, self._model = tokenizer, model
+        self._vocabulary = vocabulary
+        self._masks: TokenMasks | None = None
         self._beams, self._single_beam = beams, single_beam
         self.rewards = KnownRewards()
 
@@ -83,7 +92,8 @@ class JobFactory:
     def _generation(
         self, pending: EngineRequest, request: Request, defer: Defer, streams: TextStreams
     ) -> Iterator[Job]:
-        requested = samples(request, self._tokenizer, self._model, pending.is_wanted)
+        requested = samples(request, self._tokenizer, self._model, pending.is_wanted, constrains=True)
+        masks = [self._mask(request.sampling.constraint) for _ in requested]
         streams.add(pending, requested)
         unfinished = len(requested)
 
@@ -97,9 +107,17 @@ class JobFactory:
         def priority() -> float:
             return pending.priority
 
-        for sample in requested:
+        for sample, mask in zip(requested, masks, strict=True):
             if sample.sampling.num_beams > 1:
                 run = BeamSearch(sample, self._model.eos)
                 yield BeamJob(run, self._beams, finished, pending.fail, priority, single=self._single_beam)
             else:
-                yield DecodeJob(sample, self._model.eos, finished, pending.fail, priority)
+                yield DecodeJob(sample, self._model.eos, finished, pending.fail, priority, mask)
+
+    def _mask(self, constraint: Constraint | None) -> TokenMask | None:
+        """Raises BackendError, MissingExtraError."""
+        if constraint is None:
+            return None
+        if self._masks is None:
+            self._masks = TokenMasks(self._tokenizer, self._model, self._vocabulary)
+        return self._masks.mask(constraint)

@@ -14,12 +14,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+import torch
+
 from ..executor.logits import Logits
 from ..executor.model_runner import ModelRunner
 from ..executor.prefill import PrefillChunk
 from ..kv_cache.pool import Slots
+from ..speculation.forced_drafts import constrained_draft
 from ..speculation.speculator import Speculator
 from ..verifiers.base import Verifier, log_probabilities
+from ..verifiers.tree_masks import masked_tree
 from .admission import Admission
 from .early_drafts import draft_early
 from .jobs import Job, JobOutput
@@ -125,7 +129,7 @@ class Scheduler:
             self.counters.add_prediction(int(self.runner.work.spans), predicted, seconds)
         prefill.done()
         own_rows = iter(rows[len(prefill.spans) :])
-        self._commit(ready, slots, [[next(own_rows) for _ in job.branches] for job in ready], Logits(logits))
+        self._commit(ready, slots, [[next(own_rows) for _ in job.branches] for job in ready], logits)
 
     def _draft(self, ready: Sequence[Job]) -> Sequence[Job]:
         """Store drafts in the jobs; returns those that are verified in this pass: under ``fcfs`` one, else all."""
@@ -135,14 +139,20 @@ class Scheduler:
         drafts = self.speculator.draft([job.sequences for job in drafting], room, together=together)
         for job, own in zip(drafting, drafts, strict=False):  # none without a drafter
             job.take_drafts(own)
+        spare = self.runner.forest.pool.room - sum(job.reserved + sum(job.drafted) for job in ready)
+        for job, own in zip(drafting, drafts, strict=False):
+            if any(row.mask is not None for row in job.sequences):
+                job.take_drafts([constrained_draft(*pair, spare) for pair in zip(job.sequences, own, strict=True)])
+                spare -= max(0, sum(job.drafted) - sum(map(len, own)))
         return ready if together else sorted(ready, key=lambda job: job.last_round)[:1]
 
     def _commit(
-        self, ready: Sequence[Job], slots: Sequence[list[Slots]], rows: Sequence[list[range]], logits: Logits
+        self, ready: Sequence[Job], slots: Sequence[list[Slots]], rows: Sequence[list[range]], outputs: torch.Tensor
     ) -> None:
-        """Verify the drafts, let jobs take their results, remove the jobs that ended."""
+        """Verify the drafts by the logits (R, V) of a pass, let jobs take their results, remove the jobs that ended."""
         checks = [job.checks(own) for job, own in zip(ready, rows, strict=True)]
         every = [check for own in checks for check in own]
+        logits = Logits(masked_tree(every, outputs))
         verifications = self.verifier.verify(every, logits)
         self.speculator.learn(every, verifications, logits)
         results = iter(zip(verifications, log_probabilities(every, verifications, logits), strict=True))

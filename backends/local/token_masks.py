@@ -1,0 +1,104 @@
+"""Which tokens a constraint allows next, through the library llguidance.
+
+The law of a constrained text is that of plain constrained sampling: at each token the softmax of the logits, warped by
+the request's sampling, over the allowed tokens alone (no look-ahead to the rest of the text).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from treeagent.constraint import Constraint
+from treeagent.errors import BackendError, RequestRefusedError
+from treeagent.extras import require
+
+from ..models.model import Model
+from ..models.tokenizer import ChatTokenizer
+
+
+class TokenMask:
+    """What one text may go on with."""
+
+    def __init__(self, matcher: Any, size: int, eos: frozenset[int]) -> None:
+        self._matcher, self._size, self._eos = matcher, size, eos
+
+    def allowed(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Whether each token of the vocabulary (V,) may come next; those that end a text where it may end.
+
+        Where no token leads on, which takes a vocabulary that lacks bytes, the text ends.
+        """
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        allowed = np.unpackbits(bits, bitorder="little")[: self._size].astype(bool)
+        if not allowed.any():
+            allowed[list(self._eos)] = True
+        return allowed
+
+    def take(self, token: int) -> None:
+        """Go on by a token that is allowed."""
+        self._matcher.consume_token(token)
+
+    def forced(self) -> list[int]:
+        """Tokens of the text that every allowed text goes on with; another cut into tokens may be allowed as well."""
+        tokens: list[int] = self._matcher.compute_ff_tokens()
+        return tokens
+
+    def after(self, token: int) -> TokenMask | None:
+        """The mask of the text with one more token; None where it is not allowed or ends the text."""
+        matcher = self._matcher.deep_copy()
+        if token in self._eos or matcher.try_consume_tokens([token]) != 1:
+            return None
+        return TokenMask(matcher, self._size, self._eos)
+
+
+class TokenMasks:
+    """Masks of a tokenizer and the vocabulary of a model."""
+
+    def __init__(self, text: ChatTokenizer, model: Model, size: int) -> None:
+        """``size`` is the length of a row of logits. Raises MissingExtraError, BackendError."""
+        require("a constraint", "llguidance")
+        import llguidance.hf  # noqa: PLC0415  # an extra
+
+        self._size, self._eos = size, model.eos
+        self._matcher: Any = llguidance.LLMatcher
+        try:
+            self._tokens = llguidance.hf.from_tokenizer(text.tokenizer, n_vocab=size, eos_token=sorted(model.eos))
+        except (ValueError, TypeError) as error:
+            raise BackendError(f"constraints do not work with the tokenizer of this model: {error}") from error
+
+    def mask(self, constraint: Constraint) -> TokenMask:
+        """The mask of a text that has not begun. Raises RequestRefusedError for a constraint that allows no text."""
+        grammar = self._grammar(constraint)
+        if fault := self._matcher.validate_grammar(grammar, self._tokens):
+            raise RequestRefusedError(f"the constraint {constraint.text!r} is not understood: {_one_line(fault)}")
+        matcher = self._matcher(self._tokens, grammar)
+        matcher.compute_bitmask()  # stops a matcher that nothing leads on from
+        if matcher.is_stopped() and not matcher.is_accepting():
+            raise RequestRefusedError(f"no text matches the constraint {constraint.text!r}")
+        return TokenMask(matcher, self._size, self._eos)
+
+    def _grammar(self, constraint: Constraint) -> str:
+        if constraint.kind == "json_schema":
+            schema: str = self._matcher.grammar_from_json_schema(json.loads(constraint.text))
+            return schema
+        choices = "|".join(re.escape(choice).replace("\\\n", "\\n") for choice in constraint.choices)
+        regex: str = self._matcher.grammar_from_regex(f"({choices})" if choices else constraint.text)
+        return regex
+
+
+def masked(logits: torch.Tensor, masks: Sequence[TokenMask | None]) -> torch.Tensor:
+    """Logits (R, V) with minus infinity where the row's mask forbids the token; the same tensor without masks."""
+    if not any(masks):
+        return logits
+    everything = np.ones(logits.shape[1], bool)
+    allowed = np.stack([everything if mask is None else mask.allowed() for mask in masks])
+    return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), -torch.inf)
+
+
+def _one_line(fault: str) -> str:
+    return " ".join(fault.split())
