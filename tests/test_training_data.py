@@ -18,7 +18,9 @@ depth: 2
 thought: {pattern: '(?s).+', state: "{{ text }}"}
 answer: {template: "{{ steps | join(' ') }}"}
 evaluate: {labels: {sure: 20.0, likely: 1.0, impossible: 0.001}}
-sampling: {sample: {temperature: 1.0, max_tokens: 7, n: 3}, value: {temperature: 1.0, max_tokens: 3, n: 2}}
+sampling:
+  sample: {temperature: 1.0, max_tokens: 7, n: 3}
+  value: {temperature: 1.0, max_tokens: 3, n: 2}
 prompts:
   sample: "Numbers: {{ input }} {{ steps | join(' ') }}"
   value: "Can these numbers make 24? Say sure, likely or impossible.\\nNumbers: {{ state }}\\nAnswer:"

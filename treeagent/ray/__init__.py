@@ -1,0 +1,1 @@
+"""Evaluation on Ray: replicas of an agent on the machines of a cluster (extra ``ray``)."""
