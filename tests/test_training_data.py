@@ -13,7 +13,10 @@ TASK = """
 name: notes
 description: Notes on numbers.
 metadata: {version: 1}
-input: {description: numbers, pattern: '[\\d ]+', examples: ["4 5 6"]}
+input:
+  description: numbers
+  pattern: '[\\d ]+'
+  examples: ["4 5 6"]
 depth: 2
 thought: {pattern: '(?s).+', state: "{{ text }}"}
 answer: {template: "{{ steps | join(' ') }}"}

@@ -35,12 +35,12 @@ def connect(address: str | None) -> Any:
     extras.require("option --workers ray", "ray")
     import ray  # noqa: PLC0415  of an extra
 
-    if ray.is_initialized():
-        return ray
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     try:
         if host and port.isdecimal():
             socket.create_connection((host.strip("[]"), int(port)), _CONNECT).close()
+        if ray.is_initialized():
+            return ray
         ray.init(address=address or "local", include_dashboard=None if address else False, log_to_driver=False,
                  logging_level="error")  # fmt: skip
     except (OSError, ValueError, OverflowError, RuntimeError) as error:
