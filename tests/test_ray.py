@@ -108,7 +108,7 @@ def test_a_replica_that_cannot_load_says_why() -> None:
     def build() -> Any:
         return Agent("game24", "bfs", backend="seed", model="/nowhere"), rows()
 
-    with closing(Pool(ray, build, 1, cpus=1, gpus=0, at_once=1)) as pool:
+    with closing(Pool(ray, build, 1, cpus=1, gpus=0, at_once=1)) as pool:  # noqa: SIM117
         with pytest.raises(ModelError, match=r"replica 0 cannot load: .*nowhere"):
             pool.load()
 
