@@ -100,7 +100,8 @@ def test_log_probabilities_are_those_of_a_plain_forward(tmp_path: Path) -> None:
 
     (tmp_path / "notes.yaml").write_text(TASK)
     journal, task = tmp_path / "run.jsonl", str(tmp_path / "notes.yaml")
-    done = call("solve", "--task", task, "--input", "4 5 6", "--search", "bfs", "--evaluator", "likelihood", "--backend", "seed",
+    done = call("solve", "--task", task, "--input", "4 5 6", "--search", "bfs", "--evaluator", "likelihood",
+                "--backend", "seed",
                 "--model", "mini",
                 "--journal", str(journal))  # fmt: skip
     assert journal.exists(), done.output
