@@ -11,6 +11,7 @@ from treeagent.errors import BackendError, ConfigError, NotRecordedError, Reques
 from treeagent.reply import OnText, Reply, Scores
 from treeagent.request import Request, ScoreRequest
 from treeagent.runtime import journal
+from treeagent.world import Observation
 
 from .scripted import hand_out
 
@@ -29,6 +30,7 @@ class ReplayBackend(Backend):
         self._replies: dict[str, Reply] = {}
         self._scores: dict[str, Scores] = {}
         self._refusals: dict[str, str] = {}
+        self.observations: dict[str, Observation] = {}
         for event in journal.read(Path(path)):
             if event.type == "completion":
                 self._replies[event.data["id"]] = journal.reply_from(event.data)
@@ -36,6 +38,8 @@ class ReplayBackend(Backend):
                 self._scores[event.data["id"]] = journal.scores_from(event.data)
             elif event.type == "refused":
                 self._refusals[event.data["id"]] = str(event.data["error"])
+            elif event.type == "observed":
+                self.observations[event.data["id"]] = journal.observation_from(event.data)
         # A recorded answer was given to this very key, so the replay is as reproducible as a seeded model.
         every = {"generate", "score", "seed", "beams", "rewards", "chat", "thinking_budget", "extra_body"}
         self.capabilities = frozenset(every)

@@ -24,12 +24,12 @@ from annotated_types import Ge
 
 from treeagent import Explorer, Thought, ranked
 
-from .base import TreeSearch
 from .mcts_node import Node
+from .reflection import ReflectiveSearch
 
 
 @dataclass(frozen=True)
-class MCTS(TreeSearch):
+class MCTS(ReflectiveSearch):
     """Select by UCT, expand and judge, back up; stop early on a thought that the task verifies."""
 
     simulations: Annotated[int, Ge(1)] = 32
@@ -51,7 +51,7 @@ class MCTS(TreeSearch):
         rng = random.Random(explorer.seed)
         root = Node(explorer.root, None, rng.random())
         values: list[float] = []
-        done, role = 0, self.by
+        done, reflected, role = 0, 0, self.by
         while done < self.simulations and (self.widen or not root.closed):
             if root.closed:
                 root.reopen()
@@ -68,6 +68,7 @@ class MCTS(TreeSearch):
             for child in [child for child in ends if await explorer.verify(child)]:
                 if (answered := await explorer.finish([child])) and await explorer.verify(answered):
                     return answered
+            reflected = await self._reflect(explorer, ends, reflected)
         return await explorer.finish(self._best(root, explorer)[: self.candidates])
 
     def _pace(self, explorer: Explorer, done: int) -> tuple[float, int]:

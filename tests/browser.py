@@ -90,10 +90,14 @@ class Browser:
 
     def open(self, page: Path) -> float:
         """Open a file; returns the seconds until it has loaded and drawn its first frames."""
+        return self.visit(page.resolve().as_uri())
+
+    def visit(self, address: str) -> float:
+        """As :meth:`open`, by an address."""
         self.send("Page.navigate", url="about:blank")
         self.errors.clear()
         began = time.monotonic()
-        self.send("Page.navigate", url=page.resolve().as_uri())
+        self.send("Page.navigate", url=address)
         self.wait("document.readyState === 'complete'")
         self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
         return time.monotonic() - began

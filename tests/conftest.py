@@ -8,6 +8,7 @@ runs. With a stride that shares no factor with the lengths of the grid's axes, a
 
 from __future__ import annotations
 
+import argparse
 import gc
 import os
 import pickle
@@ -37,8 +38,26 @@ hypothesis.settings.register_profile("suite", max_examples=int(os.environ.get("T
 hypothesis.settings.load_profile("suite")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--part K/N``: of the selected tests those of the part K; all N parts together are all tests."""
+    parser.addoption("--part", type=_part, default=(0, 1), metavar="K/N", help="the part K, from 0, of N parts")
+
+
+def _part(text: str) -> tuple[int, int]:
+    number, _, parts = text.partition("/")
+    if not (number.isdigit() and parts.isdigit() and int(number) < int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form K/N with K below N")
+    return int(number), int(parts)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Which part runs, so that a failure can be repeated."""
+    number, parts = config.getoption("part")
+    return None if parts == 1 else f"part {number} of {parts}: --part {number}/{parts}"
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by markers
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the cases of sampled grids that the default run leaves out as exhaustive."""
     places: Counter[str] = Counter()
     for item in items:
@@ -49,6 +68,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if (places[grid] + first) % every:
                 item.add_marker("exhaustive")
             places[grid] += 1
+    number, parts = config.getoption("part")
+    items[:] = [item for item in items if zlib.crc32(item.nodeid.encode()) % parts == number]
 
 
 def pytest_collection_finish() -> None:

@@ -177,12 +177,30 @@ def sums(request: Request) -> str | list[str]:
     return " 29" if role in ("io", "answer") else " 4 * 6 = 24 tulips, 24 + 5 = 29 flowers.\nAnswer: 29"
 
 
+def tools(request: Request) -> str | list[str]:
+    """A program for the product of the first example, then its output as the answer; beside them what is wrong."""
+    role, prompt = request.key.role, request.prompt
+    lines = after(prompt, "What is 48271") if role != "vote" else []
+    if role == "sample":
+        if lines and lines[-1].startswith("Output: "):
+            return [f"Answer: {lines[-1].removeprefix('Output: ')}", "Code: 1 / 0", "Answer: 7"]
+        return ["Code: 48271 * 90163", "Code: import os; os.getcwd()", "no code", "Answer: 4352257173"]
+    if role == "value":
+        good = "Output: 4352258173" in prompt and lines[-2] in ("Output: 4352258173", "Answer: 4352258173")
+        return " good" if good else " bad"
+    if role == "vote":
+        choices = re.findall(r"Choice \d+: (.*)", prompt)
+        return f" {max(range(len(choices)), key=lambda at: choices[at].count('4352258173')) + 1}"
+    return " 4352258173" if role == "io" else " 48271 * 90163 is 4352258173.\nAnswer: 4352258173"
+
+
 MODELS: dict[str, Answers] = {
+    "arithmetic_tools": tools,
     "blocksworld": blocks,
     "creative_writing": writing,
     "crosswords": crossword,
     "gsm8k": sums,
     "prontoqa": proofs,
 }
-GOLD = {"crosswords": GRID, "gsm8k": "29", "prontoqa": "False"}
+GOLD = {"arithmetic_tools": "4352258173", "crosswords": GRID, "gsm8k": "29", "prontoqa": "False"}
 """The answer to the first example, where the task cannot verify it or more than one reading would do."""

@@ -11,7 +11,7 @@ import torch
 import transformers
 from device import DEVICE
 from seed_tools import SHAPE, save_model
-from test_seed_attention import BLOOM, GEMMA2
+from test_seed_attention import BLOOM
 from tiny_model import save_tiny_model
 from typer.testing import CliRunner
 
@@ -42,7 +42,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     at = tmp_path_factory.mktemp("models")
     configs = {
         "bloom": transformers.BloomConfig(**BLOOM),
-        "softcap": transformers.Gemma2Config(**GEMMA2 | {"sliding_window": 256}, attn_logit_softcapping=5.0),
         "window": sliding(100, 256),
         "wide": sliding(256, 256),
     }
@@ -64,8 +63,7 @@ def call(*words: str) -> Any:
         ("llama", "seed", None),
         ("wide", "seed", None),
         ("bloom", "transformers", ATTENTION),
-        ("softcap", "transformers", "its attention uses 'softcap'"),
-        ("window", "transformers", "sliding window of 100 tokens, and its context is 256"),
+        ("window", "seed", None),
     ],
 )
 def test_solve_runs_every_model_that_one_of_them_runs(
@@ -104,7 +102,7 @@ def test_a_refusal_by_the_files_reads_no_weights(folders: dict[str, str], monkey
     assert len(read) == 1
 
 
-@pytest.mark.parametrize("name", ["bloom", "llama", "wide"])
+@pytest.mark.parametrize("name", ["bloom", "llama", "wide", "window"])
 def test_files_and_load_agree_on_what_the_engine_can_run(name: str, folders: dict[str, str]) -> None:
     """The reason is the same."""
     reasons = []

@@ -120,8 +120,11 @@ def test_the_events_of_a_journal_are_documented(tmp_path):
         ["--speculate", "4"],
     )  # fmt: skip
     engine = ["-t", "game24", "-i", "4 5 6 10", "-b", "seed", "--set", "backend.device=cpu", "--max-calls", "3"]
+    script = tmp_path / "script.yaml"
+    script.write_text("- {match: 'Judgement:$', text: good}\n- {match: '', text: 'Code: 6 * 7'}\n")
+    acting = ["-t", "arithmetic_tools", "-s", "greedy", "-b", "scripted", "-m", str(script)]
     written: dict[str, set[str]] = {}
-    for number, words in enumerate([*([*ORACLE, *kind] for kind in kinds), engine]):
+    for number, words in enumerate([*([*ORACLE, *kind] for kind in kinds), engine, acting]):
         path = tmp_path / f"{number}.jsonl"
         call("solve", *words, "--journal", str(path))
         call("resume", str(path), "--allow-code")

@@ -17,6 +17,7 @@ LIBRARIES = {
     "local": ("accelerate", "gguf", "numpy", "safetensors", "tokenizers", "torch", "transformers"),
     "openai": ("httpx", "tenacity"),
     "plot": ("matplotlib",),
+    "serve": ("starlette", "uvicorn"),
 }
 WITHOUT = """
 import sys
@@ -55,6 +56,7 @@ def light(code: str, *words: str, folder: Path | None = None) -> subprocess.Comp
         ("compare --task game24 --backends replay:a,replay:b --repeat 2 --plot a.png", "plot", "matplotlib"),
         ("bench", "local", "torch and transformers"),
         ("models fetch smollm2", "local", "torch"),
+        ("serve --task game24 --search bfs", "serve", "starlette and uvicorn"),
     ],
 )
 def test_a_command_without_its_library_ends_with_the_one_line(

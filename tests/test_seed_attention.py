@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import transformers
-from seed_tools import FAMILIES, HEAD, SHAPE, Naive, ask, fixed_costs, request, save_model, tokenizer_size, told
+from seed_tools import FAMILIES, SHAPE, Naive, fixed_costs, save_model, tokenizer_size
 from torch import nn
 
 from treeagent.backends.local import model_thread as worker
@@ -29,14 +31,15 @@ from treeagent.backends.seed.executor import (
 from treeagent.backends.seed.executor import (
     tree_attention as attention,
 )
+from treeagent.backends.seed.executor.attention_rule import AttentionRule
 from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.backends.seed.executor.prefill import PrefillChunk
 from treeagent.backends.seed.executor.segment import Segment
 from treeagent.backends.seed.executor.weights import Weights
 from treeagent.backends.seed.kernels import library
 from treeagent.backends.seed.kv_cache.page_table import PageTable
-from treeagent.errors import BackendError, ModelError
-from treeagent.request import Key, Request, Sampling, ScoreRequest
+from treeagent.errors import ModelError
+from treeagent.request import ScoreRequest
 
 Folders = Callable[[str], str]
 
@@ -166,7 +169,7 @@ def test_the_kernel_and_its_stand_in_agree(dtype: torch.dtype, masked: str) -> N
     mask = torch.zeros(3, 1, rows, 7, dtype=dtype)
     mask[:, :, :, 4:] = -torch.inf
     given = None if masked == "no" else mask
-    out, lse = attention.attend(q, k, v, given, 0.3)
+    out, lse = attention.attend(q, k, v, given, AttentionRule(0.3))
     plain, plain_lse = attention.attention_with_lse(q, k, v, given, 0.3)
     near = 1e-5 if dtype == torch.float32 else 1e-12
     assert torch.allclose(out, plain, atol=near)
@@ -232,9 +235,8 @@ GEMMA2 = {**SHAPE, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 64
         (transformers.BloomConfig(**BLOOM), "attention cannot be replaced"),
         (transformers.MptConfig(**MPT), "attention cannot be replaced"),
         (transformers.MambaConfig(**MAMBA), "keeps no attention cache"),
-        (transformers.Gemma2Config(**GEMMA2, attn_logit_softcapping=5.0), "softcap"),
     ],
-    ids=["bloom", "mpt", "mamba", "gemma2"],
+    ids=["bloom", "mpt", "mamba"],
 )
 def test_models_with_another_attention_are_refused_at_load(tmp_path: Path, config: object, reason: str) -> None:
     """With the reason and what to do, rather than run wrongly."""
@@ -249,32 +251,14 @@ def test_a_model_that_computes_something_else_is_refused_at_load(
     """The trial at load finds logits that are not the model's own, whatever the cause."""
     monkeypatch.setenv(library.SWITCH, "off")
     right = attention.attend
-    monkeypatch.setattr(attention, "attend", lambda q, k, v, m, s, **how: right(q, k, v, m, 1.1 * s, **how))
+
+    def wrong(q: Any, k: Any, v: Any, mask: Any, rule: AttentionRule, **how: Any) -> Any:
+        return right(q, k, v, mask, replace(rule, scale=1.1 * rule.scale), **how)
+
+    monkeypatch.setattr(attention, "attend", wrong)
     for family in ("llama", "gpt2"):
         with pytest.raises(ModelError, match="differ from its plain ones"), fixed_costs():
             SeedBackend(folders(family), device="cpu").load()
-
-
-@pytest.mark.parametrize("kind", ["mistral", "gemma3"])
-def test_a_sliding_window_ends_the_context(tmp_path: Path, kind: str) -> None:
-    """Texts go as far as the window, where they are still the model's own, and no further."""
-    window = 40
-    config = {
-        "mistral": transformers.MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=window),
-        "gemma3": transformers.Gemma3TextConfig(**SHAPE, num_key_value_heads=2, head_dim=8, sliding_window=window),
-    }[kind]
-    folder = save_model(tmp_path, config)
-    naive = Naive(folder, "float64")
-    with fixed_costs():
-        backend = SeedBackend(folder, device="cpu", dtype="float64", drafter="none")
-        backend.load()
-    length = len(naive.text.prompt(HEAD))
-    asked = Request(HEAD, Key(0, "propose", "0"), Sampling(max_tokens=100))
-    clipped = Request(HEAD, Key(0, "propose", "0"), Sampling(max_tokens=window - length))
-    [[(text, finish)]] = told(ask(backend, asked))
-    assert [[(text, finish)]] == naive.expected([clipped])
-    with pytest.raises(BackendError, match=f"sliding window of {window}"):
-        ask(backend, request(0, 0))
 
 
 def test_scores_share_what_they_have_in_common(folders: Folders) -> None:

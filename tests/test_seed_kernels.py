@@ -111,7 +111,7 @@ def test_bfloat16_rounds_the_weights_and_nothing_else(folder: str, rounded: str)
 
 @needs_kernels
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "int8+float32"])
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 5])  # 5: more than some steps have items
 def test_a_row_is_the_same_in_any_pass(folder: str, dtype: str, threads: int) -> None:
     """Bit by bit, in float32 too: all at once, one by one, and token by token along a path of the tree."""
     before = torch.get_num_threads()

@@ -10,7 +10,15 @@ def test_list_names_every_task_with_its_description():
     """One line a task."""
     lines = dict(line.split(maxsplit=1) for line in call("tasks", "list").stdout.splitlines())
     assert lines["game24"].startswith("Make 24 from four whole numbers")
-    assert set(lines) == {"blocksworld", "creative_writing", "crosswords", "game24", "gsm8k", "prontoqa"}
+    assert set(lines) == {
+        "arithmetic_tools",
+        "blocksworld",
+        "creative_writing",
+        "crosswords",
+        "game24",
+        "gsm8k",
+        "prontoqa",
+    }
 
 
 def test_show_renders_every_prompt_for_the_first_example():

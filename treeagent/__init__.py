@@ -8,13 +8,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _NAMES = {
+    "aio": "in_thread",
     "backend": "Backend",
     "chat": "Chat Message",
     "checker": "Checker",
     "data_source": "DataSource",
     "errors": (
         "BackendError CapabilityError ConfigError InputError JournalError MissingExtraError ModelError "
-        "NotRecordedError PluginError RequestRefusedError TreeagentError UnknownNameError UnsupportedModelError"
+        "NotRecordedError PluginError RequestRefusedError ToolError TreeagentError UnknownNameError "
+        "UnsupportedModelError"
     ),
     "evaluator": "EvaluationContext Evaluator",
     "reply": "Completion OnText Partial Reply Round Scores Usage",
@@ -25,9 +27,11 @@ _NAMES = {
     "runtime.result": "Result",
     "runtime.run": "Run",
     "search": "Explorer Search",
-    "task": "ProposedStep Task",
+    "proposed_step": "ProposedStep",
+    "task": "Task",
     "taskfile.yaml_task": "YamlTask",
     "thought": "Judgement Thought Tree ranked",
+    "world": "ObserveLimits World",
 }
 """The public names of each module, imported on first use, so that ``import treeagent`` stays light.
 

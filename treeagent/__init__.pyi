@@ -1,5 +1,6 @@
 """What type checkers read in place of ``__init__.py``, which imports these names on first use."""
 
+from .aio import in_thread
 from .backend import Backend
 from .chat import Chat, Message
 from .checker import Checker
@@ -15,11 +16,13 @@ from .errors import (
     NotRecordedError,
     PluginError,
     RequestRefusedError,
+    ToolError,
     TreeagentError,
     UnknownNameError,
     UnsupportedModelError,
 )
 from .evaluator import EvaluationContext, Evaluator
+from .proposed_step import ProposedStep
 from .reply import Completion, OnText, Partial, Reply, Round, Scores, Usage
 from .request import Key, Request, RewardRequest, Sampling, ScoreRequest
 from .runtime.agent import Agent
@@ -28,18 +31,20 @@ from .runtime.journal import Event, Journal
 from .runtime.result import Result
 from .runtime.run import Run
 from .search import Explorer, Search
-from .task import ProposedStep, Task
+from .task import Task
 from .taskfile.yaml_task import YamlTask
 from .thought import Judgement, Thought, Tree, ranked
+from .world import ObserveLimits, World
 
 __version__: str
 
 __all__ = [
     "Agent", "Backend", "BackendError", "Budget", "CapabilityError", "Chat", "Checker", "Completion", "ConfigError",
     "DataSource", "EvaluationContext", "Evaluator", "Event", "Explorer", "InputError", "Journal", "JournalError",
-    "Judgement", "Key", "Message", "MissingExtraError", "ModelError", "NotRecordedError", "OnText", "Partial",
+    "Judgement", "Key", "Message", "MissingExtraError", "ModelError", "NotRecordedError", "ObserveLimits", "OnText",
+    "Partial",
     "PluginError", "ProposedStep", "Reply", "Request", "RequestRefusedError", "Result", "RewardRequest", "Round", "Run",
     "Sampling",
-    "ScoreRequest", "Scores", "Search", "Task", "Thought", "Tree", "TreeagentError", "UnknownNameError",
-    "UnsupportedModelError", "Usage", "YamlTask", "__version__", "ranked",
+    "ScoreRequest", "Scores", "Search", "Task", "Thought", "ToolError", "Tree", "TreeagentError", "UnknownNameError",
+    "UnsupportedModelError", "Usage", "World", "YamlTask", "__version__", "in_thread", "ranked",
 ]  # fmt: skip

@@ -92,3 +92,11 @@ class Pace:
         wait([outcome], timeout=_AT_ONCE)
         await self.spent(time.monotonic() - began)
         return outcome.result() if outcome.done() else await asyncio.wrap_future(outcome)
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """What a function that blocks returns or raises, for tools and environments.
+
+    Unlike ``asyncio.to_thread``, nobody waits for a call that is cancelled, not even the end of the process.
+    """
+    return await Pace().in_thread(function, *arguments)

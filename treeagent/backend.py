@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from .errors import ConfigError
 from .reply import OnText, Reply, Round, Scores
 from .request import Request, ScoreRequest
+from .world import Observation
 
 
 class Backend(ABC):
@@ -32,6 +33,8 @@ class Backend(ABC):
     """The model's name for reports, None when there is none."""
     price: tuple[float, float] | None = None
     """Dollars per prompt token and per completion token; None when unknown."""
+    observations: Mapping[str, Observation] | None = None
+    """Of a backend that replays a run: what came of its steps, by their ids, so that no tool is called again."""
 
     @classmethod
     def open(cls, model: str | None, options: Mapping[str, Any]) -> Backend:

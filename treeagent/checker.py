@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -48,6 +49,14 @@ class Checker:
         """
         raise TypeError(f"{type(self).__name__} does not simulate")
 
+    async def observe(self, parent: str, text: str) -> str | None:
+        """What comes of the step ``text`` at the state ``parent``, as a tool or an environment shows it.
+
+        None where the step needs no observation. Called once for each state and step that is legal, within the limits
+        of the task's key ``observe``; see :meth:`treeagent.World.observe` for what it may do.
+        """
+        return None
+
     def legal(self, parent: str, text: str, state: str) -> bool:
         """Whether the step ``text`` really leads from the state ``parent`` to ``state``."""
         return True
@@ -80,6 +89,11 @@ class Checker:
         return type(self).transition is not Checker.transition
 
     @property
+    def observes(self) -> bool:
+        """Whether :meth:`observe` is there."""
+        return type(self).observe is not Checker.observe
+
+    @property
     def grades(self) -> bool:
         """Whether :meth:`grade` is another than the comparison of texts."""
         return type(self).grade is not Checker.grade
@@ -99,11 +113,15 @@ def guarded(cls: type[Checker], name: str) -> type[Checker]:
     Methods that the class does not override stay those of :class:`Checker`.
     """
     reading, verifying = PluginBoundary("checker", name, passing=[ValueError]), PluginBoundary("checker", name)
-    methods = {
+    methods: dict[str, Callable[..., Any]] = {
         method: _inside(getattr(cls, method), verifying if method == "verify" else reading)
         for method in _METHODS
         if getattr(cls, method) is not getattr(Checker, method)
     }
+    if cls.observe is not Checker.observe:
+        if not inspect.iscoroutinefunction(cls.observe):
+            raise ConfigError(f"the checker {name!r} has an 'observe' that is no coroutine; write 'async def observe'")
+        methods["observe"] = _awaited_inside(cls.observe, verifying)
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     return type(cls.__name__, (cls,), {**names, **methods})
 
@@ -113,6 +131,15 @@ def _inside(method: Callable[..., Any], boundary: PluginBoundary) -> Callable[..
     def call(*words: Any, **more: Any) -> Any:
         with boundary:
             return method(*words, **more)
+
+    return call
+
+
+def _awaited_inside(method: Callable[..., Any], boundary: PluginBoundary) -> Callable[..., Any]:
+    @functools.wraps(method)
+    async def call(*words: Any, **more: Any) -> Any:
+        with boundary:
+            return await method(*words, **more)
 
     return call
 

@@ -13,6 +13,7 @@
     │   │   └── UnsupportedModelError this backend cannot run this model; another backend may
     │   ├── RequestRefusedError this one request is refused (content filter, context length); others can be answered
     │   └── NotRecordedError a replayed or scripted backend has no answer for a request
+    ├── ToolError            a tool or an environment has no observation for a step; the step alone is dropped
     ├── PluginError          a search, evaluator, task, checker or backend raised an exception of its own
     └── JournalError         a journal cannot be written, read or resumed
 
@@ -109,6 +110,10 @@ class RequestRefusedError(BackendError):
 
 class NotRecordedError(BackendError):
     """A replayed or scripted backend was asked something that it has no answer for."""
+
+
+class ToolError(TreeagentError):
+    """A tool or an environment has no observation for a step: the step is dropped, and the search goes on."""
 
 
 class PluginError(TreeagentError):

@@ -97,6 +97,12 @@ class Explorer(Protocol):
         Attempts are requested one by one, so that a budget that ends early keeps those that it paid for.
         """
 
+    async def reflect(self, thoughts: Sequence[Thought]) -> None:
+        """Have each failed thought's reflection written by the prompt ``reflect``; later prompts show all of them.
+
+        One request a thought, in the thoughts' order; a refused one leaves no reflection.
+        """
+
     async def finish(self, candidates: Sequence[Thought]) -> Thought | None:
         """Have each candidate's answer written; the first that the task verifies, else the first that has one."""
 

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -15,16 +14,19 @@ from . import registry
 from .chat import Message
 from .data_source import DataSource
 from .errors import ConfigError, InputError, Problem, did_you_mean
+from .proposed_step import ProposedStep
 from .request import Sampling
 from .text import strip_breaks
 from .thought import Thought
+from .world import World
 
-Role = Literal["propose", "sample", "value", "vote", "answer", "io", "cot", "critique", "outcome", "prm"]
+Role = Literal["propose", "sample", "value", "vote", "answer", "io", "cot", "critique", "outcome", "prm", "reflect"]
 ROLES: tuple[str, ...] = get_args(Role)
 """What a prompt can ask for. ``propose``: a list of next steps; ``sample``: one next step; ``value``: a label for a
 state; ``vote``: the best of several thoughts; ``answer``: the answer of a path; ``io``: the answer at once; ``cot``: a
 chain of thought with its answer; ``critique``: what is right and wrong about a state, before a verdict; ``outcome``: a
-label for a finished answer; ``prm``: the problem as a process reward model reads it, before the steps."""
+label for a finished answer; ``prm``: the problem as a process reward model reads it, before the steps; ``reflect``:
+why a finished path failed, for the prompts after it."""
 
 Scalar = str | int | float | bool
 """The types of a task's variables."""
@@ -35,28 +37,12 @@ DEFAULT_SAMPLING: dict[str, tuple[Sampling, int]] = {
     "answer": (Sampling(temperature=0.0, max_tokens=256), 1), "io": (Sampling(temperature=0.7, max_tokens=256), 1),
     "cot": (Sampling(temperature=0.7, max_tokens=512), 1), "critique": (Sampling(temperature=0.7, max_tokens=512), 1),
     "outcome": (Sampling(temperature=0.7, max_tokens=32), 3), "prm": (Sampling(), 1),
+    "reflect": (Sampling(temperature=0.7, max_tokens=256), 1),
 }  # fmt: skip
 """Per role: how a completion is drawn, and how many are drawn."""
 
 _LOADER = "treeagent.taskfile.loader:load"
 """Loaded by name, because the contract stands below its implementations."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProposedStep:
-    """A part of a completion, read as the step that it proposes."""
-
-    text: str
-    state: str
-    """What prompts show of the problem after the step."""
-    key: str
-    """Steps with equal keys lead to the same state."""
-    terminal: bool
-    """Whether the path is complete with this step."""
-    fault: str | None = None
-    """None, ``unparsed`` (not in the form of a step) or ``illegal``."""
-    reason: str | None = None
-    """Why it could not be read, where the text alone does not show it: a limit, or a fault of the task."""
 
 
 class Task(ABC):
@@ -174,6 +160,19 @@ class Task(ABC):
             object.__setattr__(copied, "row", MappingProxyType(dict(row)))
         return copied
 
+    reflections: Sequence[str] = ()
+    """What was learnt from failed paths of this search, in a task that :meth:`with_reflections` returned."""
+
+    def with_reflections(self, reflections: Sequence[str]) -> Task:
+        """A copy whose prompts show :attr:`reflections`, oldest first."""
+        copied = copy.copy(self)
+        object.__setattr__(copied, "reflections", tuple(reflections))
+        return copied
+
+    def world(self, input: str) -> World | None:
+        """What observes the steps of an input: a tool, a test, an environment. None where steps change nothing."""
+        return None
+
     def state_key(self, state: str) -> str:
         """Equal keys are the same state, however it is written."""
         return state
@@ -282,12 +281,7 @@ class Task(ABC):
         return f"the task {self.name!r} has no prompt {role!r}"
 
     @staticmethod
-    def load(
-        name: str | Path,
-        *,
-        variables: Mapping[str, Scalar] | None = None,
-        allow_code: bool = False,
-    ) -> Task:
+    def load(name: str | Path, *, variables: Mapping[str, Scalar] | None = None, allow_code: bool = False) -> Task:
         """A registered task by name, a YAML file by path, or a class at ``package.module:Name``.
 
         ``allow_code`` permits code outside the registry: such a class, or a checker that a YAML file names so.

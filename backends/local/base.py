@@ -129,7 +129,7 @@ def samples(
     end = None if budget is None else ThinkingEnd(budget, text.closing())
     limit = request.sampling.max_tokens
     if model.context is not None:
-        check_fits(len(prompt) + 1, model.context, model.window)
+        check_fits(len(prompt) + 1, model.context)
         limit = min(limit, model.context - len(prompt))
     streams = [request.key.stream(i) for i in range(request.n)]
     thinking = None if text.thinking is None else text.thinking.after(text.decode(prompt[-_MARK:]))
@@ -147,7 +147,7 @@ def pairs(request: ScoreRequest, text: ChatTokenizer, model: Model) -> Pairs:
     tokens = text.scored(request.prompt, words, request.chat)
     if model.context is not None and tokens:
         longest = max(len(prompt) + len(continuation) for prompt, continuation in tokens)
-        check_fits(longest, model.context, model.window)
+        check_fits(longest, model.context)
     return tokens
 
 
@@ -166,16 +166,14 @@ def scores_of(tokens: Pairs, sums: Sequence[float]) -> Scores:
     return Scores(tuple(sums), lengths, Usage(calls=1, prompt_tokens=prompt + sum(lengths), completion_tokens=0))
 
 
-def check_fits(tokens: int, context: int, window: int | None) -> None:
+def check_fits(tokens: int, context: int) -> None:
     """Raise RequestRefusedError for a text of more tokens than the model reads."""
     if tokens <= context:
         return
-    said = f"the prompt is too long: with its completion it takes at least {tokens} tokens, "
-    if window is None:
-        said += f"the model's context is {context}. Shorten the prompt or use a model with a longer context."
-    else:
-        said += f"the engine keeps to the sliding window of {window}; --backend transformers has no such limit."
-    raise RequestRefusedError(said)
+    raise RequestRefusedError(
+        f"the prompt is too long: with its completion it takes at least {tokens} tokens, the model's context is "
+        f"{context}. Shorten the prompt or use a model with a longer context."
+    )
 
 
 def _check_writes(model: Model) -> None:

@@ -60,7 +60,7 @@ def reward_tokens(request: RewardRequest, text: ChatTokenizer, model: Model) -> 
         tokens += [*text.part(f"{between}{step}" if number else step), mark]
         marks.append(len(tokens) - 1)
     if model.context is not None:
-        check_fits(len(tokens), model.context, model.window)
+        check_fits(len(tokens), model.context)
     return RewardTokens(tuple(tokens), tuple(marks), prompt, columns)
 
 

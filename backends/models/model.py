@@ -43,9 +43,6 @@ class Model:
     """Number of weights, tied ones once."""
     attention_dtype: torch.dtype
     """Of queries, keys and values; with 8-bit layers another one than that of the network."""
-    window: int | None = None
-    """The sliding window that an engine has cut the context to; None where the context is the model's own."""
-
     rewards: bool = False
     """Whether it is a process reward model: its logits (..., 2) are those of a right and of a wrong step."""
 

@@ -125,14 +125,22 @@ def _int8_sums_are_exact() -> bool:
 
 
 def attention_with_lse(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, scale: float
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    softcap: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention as two products and a softmax, with public operators only.
 
-    q (B, h, Q, D), k and v (B, h, K, D), additive mask (B, 1, Q or 1, K). Returns the output (B, h, Q, D) and the
+    q (B, h, Q, D), k and v (B, h, K, D), additive mask (B, 1, Q or 1, K); with ``softcap`` c, scores s become
+    c tanh(s / c) before the mask is added. Returns the output (B, h, Q, D) and the
     log-sum-exp of the scores (B, h, Q), in float32 at least.
     """
     scores = torch.matmul(q, k.transpose(2, 3)) * scale  # (B, h, Q, K)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     if mask is not None:
         scores = scores + mask
     wide = scores if scores.dtype == torch.float64 else scores.float()

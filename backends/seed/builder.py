@@ -113,7 +113,7 @@ class EngineBuilder:
         runner = ModelRunner(weights, memory)
         # clipped to what the engine can run
         ends = weights.model.eos | tokenizer.ends
-        model = replace(weights.model, context=weights.context, window=weights.window, eos=ends)
+        model = replace(weights.model, context=weights.context, eos=ends)
         self.draft.load(config, tokenizer, runner, memory)
         research = config.research
         speculator = Speculator(profiler.profile_cost(runner, config.dtype), research.draft_tokens)

@@ -161,7 +161,7 @@ def test_a_gguf_file_with_absurd_counts_is_a_model_error(content: bytes, tmp_pat
 @pytest.mark.parametrize(
     ("module", "name"),
     [(loader, "_check_causal"), (loader, "_check_size"), (loader, "_ends"), (loader, "supports_sdpa"),
-     (loader, "network_dtype"), (weights, "window_of"), (weights, "fault_of"), (tokenizer, "_is_plain")],
+     (loader, "network_dtype"), (weights, "windows_of"), (weights, "fault_of"), (tokenizer, "_is_plain")],
 )  # fmt: skip
 def test_a_fault_of_this_project_is_not_told_as_the_models(
     module: Any, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch

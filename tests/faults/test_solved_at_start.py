@@ -70,7 +70,9 @@ def test_the_command_says_so(tmp_path: Path) -> None:
     assert json.loads(CliRunner().invoke(app, ["solve", *how, "--json"]).stdout)["answer"] == ""
 
 
-@pytest.mark.parametrize("name", ["blocksworld", "crosswords", "game24", "gsm8k", "prontoqa", "creative_writing"])
+@pytest.mark.parametrize(
+    "name", ["arithmetic_tools", "blocksworld", "crosswords", "game24", "gsm8k", "prontoqa", "creative_writing"]
+)
 def test_other_inputs_are_searched(name: str) -> None:
     """No example of a shipped task is solved as it stands."""
     task = Task.load(name)

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..errors import BackendError, ConfigError, InputError, PluginError, TreeagentError
 from ..stop_signals import STOP_SIGNALS, interrupt
-from . import anytime, compare, export, merge, models, plugins, solve, tasks, view
+from . import anytime, compare, export, merge, models, plugins, serve, solve, tasks, view
 from . import eval as eval_command
 from .arguments import FAULT, INTERRUPTED, NO_OUTPUT, PLUGIN_FAILED, SOLVED, WRONG, check_words, say
 from .plugin_commands import extra_commands
@@ -122,6 +122,7 @@ app.command()(merge.merge)
 app.command()(anytime.anytime)
 app.command()(export.export)
 app.command()(view.view)
+app.command()(serve.serve)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(models.app, name="models")
 app.command("plugins")(plugins.plugins)

@@ -102,7 +102,8 @@ def _bill(result: Result) -> list[str]:
         f"dollars {dollars}",
         *judging(result.judging),
         f"{counts.thoughts:,} thoughts, {counts.duplicates:,} duplicates merged, {counts.illegal:,} illegal dropped, "
-        f"{counts.unparsed:,} unparsed, {counts.judgements_unparsed:,} judgements unparsed",
+        f"{counts.unparsed:,} unparsed, {counts.judgements_unparsed:,} judgements unparsed"
+        + (f", {counts.failed:,} failed in the tool" if counts.failed else ""),
         *(
             ()
             if guesses is None

@@ -106,7 +106,8 @@ class Progress:
         reason = event.data.get("reason") if event.type == "dropped" else None
         if reason is not None and reason not in self._reasons:
             self._reasons.add(reason)
-            self.note(f"A step could not be read: {reason}.")
+            what = "A step failed" if event.data["why"] == "failed" else "A step could not be read"
+            self.note(f"{what}: {str(reason).rstrip('.')}.")
 
     def note(self, text: str) -> None:
         """Show a message at once."""

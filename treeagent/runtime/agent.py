@@ -133,6 +133,13 @@ class Agent:
         copied.seed, copied._setup = seed, replace(self._setup, seed=seed)
         return copied
 
+    def with_budget(self, budget: Budget) -> Agent:
+        """An agent that differs in the limits of its runs alone. Raises ConfigError for a limit that cannot be kept."""
+        Ledger(budget, self.backend.price, self.judging.price)
+        copied = copy.copy(self)
+        copied.budget, copied._setup = budget, replace(self._setup, budget=budget)
+        return copied
+
     def find_models(self) -> None:
         """Load a backend where only loading shows what runs, so that :attr:`settings` name it. Raises BackendError."""
         for used in dict.fromkeys((self.backend, self.judging)):

@@ -86,6 +86,16 @@ class AnswerWriter:
             answer = self._guarded.path_answer(thought, self._tree.steps(thought))
         return self._record.answered(thought, answer)
 
+    async def reflect(self, thoughts: Sequence[Thought]) -> None:
+        """See :meth:`treeagent.Explorer.reflect`."""
+        replies = await aio.gather(
+            (self._complete("reflect", thought, 0) for thought in thoughts), deferred=BudgetExhausted
+        )
+        for reply in replies:
+            completion = None if reply is None else first_completion(reply[1])
+            if completion is not None and (reflection := completion.text.strip()):
+                self._guarded.reflect_on(reflection)
+
     async def _complete(self, role: str, thought: Thought, visit: int) -> tuple[str, Reply] | None:
         """The request's id and its reply; None for a refused request, which is counted and in the journal."""
         try:

@@ -56,7 +56,13 @@ class TreeExplorer:
         self._pace, self._reading = aio.Pace(), asyncio.Lock()
         outlook = Outlook(self.tree, self._places, legality=legality)
         guesses = Guesses(task, self._guarded, input, outlook, judge, broker.early, seed)
+        self._observer = broker.observer(self._guarded, legality=legality)
         self._ahead = Lookahead(self._guarded, outlook, guesses, broker.early, seed, at_input(input))
+
+    @property
+    def acts(self) -> bool:
+        """Whether steps act on a world that must be observed."""
+        return self._observer is not None
 
     @property
     def spent(self) -> float:
@@ -155,6 +161,8 @@ class TreeExplorer:
 
     async def close(self) -> None:
         """End all that was begun early; to be called when the search has ended in any way."""
+        if self._observer is not None:
+            await self._observer.close()
         await self._ahead.close()
 
     async def _read(self, growth: Growth, request: str, reply: Reply) -> list[Thought]:
@@ -162,13 +170,16 @@ class TreeExplorer:
         parent, role, most, apart = growth.parent, growth.role, growth.most, growth.apart
         steps = self.steps(parent)
         children: list[Thought] = []
+        if self._observer is not None:
+            await self._observer.begin_all(growth, reply, steps)
         for sample, completion in enumerate(reply.completions):
             if completion.finish == "refused":
                 continue
             proposed = await self._pace.in_thread(self._guarded.read_thoughts, role, completion.text, parent, steps)
             if not proposed and not completion.text.strip():
                 self._record.count(unparsed=1)
-            for step in proposed:
+            for written in proposed:
+                step = written
                 if len(children) == most:
                     return children
                 index = self._places.index(parent)
@@ -177,6 +188,8 @@ class TreeExplorer:
                     self._record.count(illegal=1)  # kept
                     fault = None
                 path = (*parent.path, index)
+                if fault is None and self._observer is not None:
+                    step, fault = await self._observer.observed(step, parent, steps)
                 if fault is None and self._places.is_taken(step.key, path[0] if apart else None):
                     fault = "duplicate"
                 if fault is not None:
@@ -200,6 +213,10 @@ class TreeExplorer:
     async def finish(self, candidates: Sequence[Thought]) -> Thought | None:
         """Have each candidate's answer written; the first that the task verifies, else the first that has one."""
         return await self._answers.finish(candidates)
+
+    async def reflect(self, thoughts: Sequence[Thought]) -> None:
+        """See :meth:`treeagent.Explorer.reflect`."""
+        await self._answers.reflect(thoughts)
 
     async def verify(self, thought: Thought) -> bool:
         """Whether the task's own check says that this thought solves the input; False where it cannot tell."""

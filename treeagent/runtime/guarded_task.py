@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 
 from ..chat import Message
 from ..plugin_boundary import PluginBoundary, at_input
+from ..proposed_step import ProposedStep
 from ..request import Sampling
-from ..task import ProposedStep, Task
+from ..task import Task
 from ..thought import Thought
+from ..world import World
 
 T = TypeVar("T")
 
@@ -19,6 +21,7 @@ class GuardedTask:
 
     def __init__(self, task: Task, input: str) -> None:
         self._task, self._input = task, input
+        self._worlds: list[World | None] = []
         self._verdicts: dict[tuple[tuple[str, ...], str | None], bool | None] = {}
         self._inside = PluginBoundary("task", task.name, at_input(input))
 
@@ -53,6 +56,40 @@ class GuardedTask:
             for message in messages:
                 of_type(of_type(message, Message, "messages").content, str, "messages")
             return messages
+
+    def reflect_on(self, reflection: str) -> None:
+        """Show a reflection in all later prompts of the search. See :meth:`treeagent.Task.with_reflections`."""
+        with self._inside:
+            reflections = [*self._task.reflections, reflection]
+            self._task = self._task.with_reflections(reflections)
+
+    def world(self) -> World | None:
+        """See :meth:`treeagent.Task.world`; asked once, so that a search has one world."""
+        if not self._worlds:
+            with self._inside:
+                world = self._task.world(self._input)
+                if not isinstance(world, World | None):
+                    raise TypeError(f"world returned {type(world).__name__}, expected World or None")
+                self._worlds.append(world)
+        return self._worlds[0]
+
+    async def observe(self, parent: str, step: str) -> str | None:
+        """See :meth:`treeagent.World.observe`."""
+        world = self.world()
+        with self._inside:
+            observation = None if world is None else await world.observe(parent, step)
+            return None if observation is None else of_type(observation, str, "observe")
+
+    def read_observed(
+        self, step: ProposedStep, parent: Thought, steps: Sequence[str], observation: str
+    ) -> ProposedStep:
+        """See :meth:`treeagent.World.read`."""
+        world = self.world()
+        with self._inside:
+            read = step if world is None else world.read(step, self._input, parent, steps, observation)
+            for text in (of_type(read, ProposedStep, "read").text, read.state, read.key):
+                of_type(text, str, "read")
+            return read
 
     def read_thoughts(self, role: str, completion: str, parent: Thought, steps: Sequence[str]) -> list[ProposedStep]:
         """See :meth:`treeagent.Task.read_thoughts`."""

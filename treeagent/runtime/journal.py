@@ -21,6 +21,7 @@ from ..chat import Message
 from ..errors import JournalError
 from ..reply import Completion, Reply, Round, Scores, Usage
 from ..request import Request, ScoreRequest
+from ..world import Observation
 from . import journal_schema
 from .recorded_run import RecordedRun
 
@@ -37,8 +38,8 @@ class Event:
     """An event of a run."""
 
     type: str
-    """``run``, ``resumed``, ``completion``, ``scores``, ``refused``, ``rounds``, ``thought``, ``dropped``, ``judged``,
-    ``answer``, ``early``, ``failed`` or ``end``."""
+    """``run``, ``resumed``, ``completion``, ``scores``, ``refused``, ``observed``, ``rounds``, ``thought``,
+    ``dropped``, ``judged``, ``answer``, ``early``, ``failed`` or ``end``."""
     data: dict[str, Any]
     """The event's own fields, ready for JSON."""
     place: str = field(default="", compare=False, repr=False)
@@ -100,6 +101,8 @@ class Journal:
         self.scores: dict[str, Scores] = {}
         self.refusals: dict[str, str] = {}
         """Messages of the requests that were refused, by id."""
+        self.observations: dict[str, Observation] = {}
+        """What came of steps, by :func:`.observer.observation_id`."""
         self._fsync = fsync
         try:
             self._file: TextIO = file_lock.open_to_write(path, "journal", create=not resume)
@@ -158,6 +161,9 @@ class Journal:
         elif event.type == "refused":
             new = event.data["id"] not in self.refusals
             self.refusals[event.data["id"]] = str(event.data["error"])
+        elif event.type == "observed":
+            new = event.data["id"] not in self.observations
+            self.observations[event.data["id"]] = observation_from(event.data)
         else:
             new = True
         return new
@@ -211,6 +217,19 @@ def refused_event(request: Request | ScoreRequest, role: str, error: str, *, tho
     """The event that makes a refusal repeatable; ``role`` is that of the prompt."""
     data = {"id": request.id, "role": role, **_before(request.chat.messages), "prompt": request.prompt}
     return Event("refused", {**data, "error": error, "thought": thought})
+
+
+def observed_event(
+    id: str, observation: Observation, step: str, *, thought: int, seconds: float | None = None
+) -> Event:
+    """The event that makes an observation repeatable; ``thought`` is the one at which the step was taken."""
+    data = {"id": id, "thought": thought, "text": step, "observation": observation.text, "error": observation.error}
+    return Event("observed", {**data, "seconds": None if seconds is None else round(seconds, 4)})
+
+
+def observation_from(data: dict[str, Any]) -> Observation:
+    """Inverse of :func:`observed_event`."""
+    return Observation(data["observation"], data["error"])
 
 
 def _before(messages: Sequence[Message]) -> dict[str, Any]:

@@ -114,6 +114,17 @@ class RefusedLine(Form):
     thought: Whole | None = None
 
 
+class ObservedLine(Form):
+    """A tool or an environment has shown what comes of a step, or has failed."""
+
+    id: str
+    thought: Whole
+    text: str
+    observation: str | None
+    error: str | None
+    seconds: Seconds | None = None
+
+
 class RoundsLine(Form):
     """Rounds of an engine, in columns."""
 
@@ -213,6 +224,7 @@ LINES: dict[str, type[Form]] = {
     "completion": CompletionLine,
     "scores": ScoresLine,
     "refused": RefusedLine,
+    "observed": ObservedLine,
     "rounds": RoundsLine,
     "thought": ThoughtLine,
     "dropped": DroppedLine,

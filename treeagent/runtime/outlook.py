@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TypeAlias
 
-from ..task import ProposedStep
+from ..proposed_step import ProposedStep
 from ..thought import Judgement, Thought, Tree
 from .tree_places import TreePlaces
 

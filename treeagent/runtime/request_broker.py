@@ -11,9 +11,12 @@ from ..errors import RequestRefusedError
 from ..plugin_boundary import PluginBoundary
 from ..reply import Reply, Scores
 from ..request import Request, ScoreRequest
+from ..world import Observation
 from .budget import Ledger
 from .early_requests import EarlyRequests
+from .guarded_task import GuardedTask
 from .journal import Event, completion_event, refused_event, scores_event
+from .observer import Observer
 from .reply_text import checked_reply, checked_scores, received
 
 GENERATOR, EVALUATOR = 0, 1
@@ -28,6 +31,8 @@ class KnownAnswers:
     scores: Mapping[str, Scores] = field(default_factory=dict)
     refusals: Mapping[str, str] = field(default_factory=dict)
     """Messages of the requests that were refused."""
+    observations: Mapping[str, Observation] = field(default_factory=dict)
+    """What came of steps, by :func:`.observer.observation_id`."""
 
     def answer(self, request: str) -> Reply | Scores | None:
         """The answer to the request of this id."""
@@ -50,6 +55,14 @@ class RequestBroker:
         self.early = early
         self._backends, self._ledger, self._known, self._emit = backends, ledger, known, emit
         self._where = where
+
+    def observer(self, task: GuardedTask, *, legality: bool) -> Observer | None:
+        """Who observes the steps of a task; None where they need no observation."""
+        if (world := task.world()) is None:
+            return None
+        recorded = self._backends[GENERATOR].observations
+        known = {**(recorded or {}), **self._known.observations}
+        return Observer(task, world.limits, known, self._emit, recorded_only=recorded is not None, legality=legality)
 
     async def complete(self, request: Request, role: str, thought: int, place: int = GENERATOR) -> tuple[str, Reply]:
         """The request's id, which a short budget may change, and its reply.

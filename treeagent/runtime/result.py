@@ -33,6 +33,8 @@ class Counts:
     """Requests and completions that the backend refused (content filter, context length)."""
     missing: int = 0
     """Completions that were asked for and did not come."""
+    failed: int = 0
+    """Steps that were dropped because a tool or an environment had no observation for them."""
 
     def add(self, *, truncated: int = 0, empty: int = 0, refused: int = 0, missing: int = 0) -> None:
         """Count what replies lack."""

@@ -61,7 +61,11 @@ class Run:
         self._searching: asyncio.Future[Thought | None] | None = None
         self._begun = False
         held = self._journal
-        known = KnownAnswers() if held is None else KnownAnswers(held.replies, held.scores, held.refusals)
+        known = (
+            KnownAnswers()
+            if held is None
+            else KnownAnswers(held.replies, held.scores, held.refusals, held.observations)
+        )
         backends = (setup.backend, setup.judging)
         where = at_input(self.input)
         self._early = EarlyRequests(backends, self._ledger, setup.chances, known.answer, where, self._seconds)
@@ -131,7 +135,9 @@ class Run:
         self._figures = factory.meters(backend, judging)
         with PluginBoundary("backend", backend.name):
             self._rounds = [(used.model, used.rounds()) for used in dict.fromkeys((backend, judging))]
-        self._early.allow(self._setup.early_requests(), self._setup.least_chance)
+        # A step's observation cannot be guessed, nor what a search asks after it.
+        early = 0 if self._explorer.acts else self._setup.early_requests()
+        self._early.allow(early, self._setup.least_chance)
         self._searching = asyncio.ensure_future(self._run_search())
         if self._stopping is not None:
             self._searching.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from ..task import ProposedStep
+from ..proposed_step import ProposedStep
 from ..thought import Judgement, Thought, Tree
 from .journal import Event
 from .result import Counts
@@ -35,11 +35,13 @@ class TreeRecord:
         self.counts.illegal += illegal
 
     def drop(self, parent: Thought, index: int, step: ProposedStep, why: str) -> None:
-        """A step that does not get into the tree: ``duplicate``, ``illegal`` or ``unparsed``."""
+        """A step that does not get into the tree: ``duplicate``, ``illegal``, ``unparsed`` or ``failed``."""
         if why == "duplicate":
             self.counts.duplicates += 1
         elif why == "illegal":
             self.counts.illegal += 1
+        elif why == "failed":
+            self.counts.failed += 1
         else:
             self.counts.unparsed += 1
         event = {"id": parent.id, "index": index, "text": step.text, "why": why, "reason": step.reason}

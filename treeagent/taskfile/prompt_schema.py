@@ -90,6 +90,7 @@ class Prompts(Strict):
     critique: Prompt = None
     outcome: Prompt = None
     prm: Prompt = None
+    reflect: Prompt = None
 
     @field_validator("prm")
     @classmethod

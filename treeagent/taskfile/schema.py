@@ -17,6 +17,7 @@ from ..text import cleaned
 from .data_schema import DataSpec
 from .grade_schema import Grade
 from .key_lines import Lines, as_written, key_lines, line_of, scalar_at
+from .observe_schema import ObserveSpec
 from .prompt_schema import Prompts
 from .strict_model import Pattern, Strict, Text
 
@@ -125,6 +126,8 @@ class TaskFile(Strict):
     checker: str | None = None
     """A registered checker, or ``package.module:Class`` together with ``--allow-code``."""
     data: DataSpec | None = None
+    observe: ObserveSpec = ObserveSpec()
+    """Limits of the checker's ``observe``, and what an observation changes."""
 
 
 def parse(text: str, path: Path | None) -> tuple[TaskFile, Lines, list[Problem]]:

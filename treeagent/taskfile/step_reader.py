@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ..checker import Checker
 from ..errors import ConfigError
 from ..patterns import Deadline, Pattern, PatternLimitError
-from ..task import ProposedStep
+from ..proposed_step import ProposedStep
 from ..text import split, strip_breaks
 from ..thought import Thought
 from . import templates

@@ -35,10 +35,14 @@ def _contradictions(spec: TaskFile, checker: Checker, keys: KeyLines) -> Iterato
     if checker.simulates and "state" in spec.thought.model_fields_set:
         message = f"the checker {spec.checker!r} computes the states itself; remove this key"
         yield keys.problem(("thought", "state"), message)
+    if "observe" in spec.model_fields_set and not checker.observes:
+        whose = "a checker, which this file lacks" if spec.checker is None else f"the checker {spec.checker!r}"
+        yield keys.problem(("observe",), f"nothing is observed: that needs a method 'observe' of {whose}")
     if spec.answer.grade is not None and checker.grades:
         message = f"the checker {spec.checker!r} grades answers itself; remove this key"
         yield keys.problem(("answer", "grade"), message)
-    taken = THOUGHT_FIELDS | {"choices", "answer"} | _row(spec) | _shots(spec)
+    taken = THOUGHT_FIELDS | {"choices", "answer"} | _row(spec) | _shots(spec) | _reflections(spec)
+    taken |= set() if "observe" not in spec.model_fields_set else {"observation"}
     taken |= set() if spec.answer.grade is None else {"gold", "row"}
     for name in sorted(set(spec.variables) & taken):
         yield keys.problem(("variables", name), "the name is taken by a built-in field")
@@ -58,6 +62,8 @@ def _template_problems(spec: TaskFile, pattern: Pattern | None, keys: KeyLines) 
         (("thought", "state"), spec.thought.state, THOUGHT_FIELDS | groups, False),
         (("thought", "legal"), spec.thought.legal, THOUGHT_FIELDS | groups, True),
         (("thought", "terminal"), spec.thought.terminal, THOUGHT_FIELDS | groups, True),
+        (("observe", "state"), spec.observe.state, THOUGHT_FIELDS | _row(spec) | {"observation"}, False),
+        (("observe", "terminal"), spec.observe.terminal, THOUGHT_FIELDS | _row(spec) | {"observation"}, True),
         (("answer", "template"), spec.answer.template, state, False),
         (("answer", "same"), spec.answer.same, frozenset({"answer"}) | _row(spec), False),
     ]
@@ -67,7 +73,7 @@ def _template_problems(spec: TaskFile, pattern: Pattern | None, keys: KeyLines) 
     if grade is not None and grade.options is not None:
         places.append((("answer", "grade", "options"), grade.options, _row(spec), True))
     for role, place, source in spec.prompts.templates():
-        names = state | _shots(spec) | _OWN_FIELDS.get(role, frozenset())
+        names = state | _shots(spec) | _reflections(spec) | _OWN_FIELDS.get(role, frozenset())
         places.append((place, source, names, False))
     for loc, source, names, expression in places:
         for line, message in templates.faults(source, {*names, *spec.variables}, expression=expression):
@@ -86,6 +92,11 @@ def _row(spec: TaskFile) -> frozenset[str]:
 def _shots(spec: TaskFile) -> frozenset[str]:
     """The field ``shots`` of prompts, where the file names examples."""
     return frozenset({"shots"} if spec.data is not None and spec.data.shots is not None else ())
+
+
+def _reflections(spec: TaskFile) -> frozenset[str]:
+    """The field ``reflections`` of prompts, where the file has a prompt that writes them."""
+    return frozenset() if spec.prompts.reflect is None else frozenset({"reflections"})
 
 
 def evaluator_problems(spec: TaskFile, keys: KeyLines, *, allow_code: bool) -> Iterator[Problem]:

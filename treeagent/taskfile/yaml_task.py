@@ -13,19 +13,22 @@ from typing import Any
 from ..chat import Message
 from ..checker import Checker, load_checker
 from ..data_source import DataSource
-from ..errors import ConfigError, Problem, did_you_mean
+from ..errors import ConfigError, Problem
 from ..patterns import Pattern, PatternLimitError
+from ..proposed_step import ProposedStep
 from ..request import Sampling
-from ..task import DEFAULT_SAMPLING, ROLES, ProposedStep, Scalar, Task
+from ..task import DEFAULT_SAMPLING, ROLES, Scalar, Task
 from ..text import split_off, strip_breaks
 from ..thought import Thought
 from . import example_check, templates, validation
 from .answer_grading import AnswerGrading
+from .checked_world import CheckedWorld
 from .input_reader import read_input
 from .key_lines import KeyLines, Loc
 from .row_binding import RowBinding
-from .schema import as_type_of, parse
+from .schema import parse
 from .step_reader import StepReader
+from .variable_values import variable_values
 
 
 class YamlTask(Task):
@@ -46,13 +49,7 @@ class YamlTask(Task):
         self.path = path
         self.keys = KeyLines(path, lines)
         """Where each key stands, for messages."""
-        self._variables: dict[str, Scalar] = {**self.spec.variables}
-        for name, value in (variables or {}).items():
-            if name not in self._variables:
-                raise ConfigError(
-                    f"task {self.name!r} has no variable {name!r}.{did_you_mean(name, self.spec.variables)}"
-                )
-            self._variables[name] = as_type_of(self._variables[name], value, name)
+        self._variables = variable_values(self.spec, variables or {})
         self._pattern = Pattern(self.spec.thought.pattern) if self.spec.thought.pattern else None
         self.checker = Checker()
         """The exact checks that YAML cannot express; it checks nothing where the file names none."""
@@ -197,8 +194,7 @@ class YamlTask(Task):
         self, role: str, input: str, thought: Thought, steps: Sequence[str], choices: Sequence[Mapping[str, Any]] = ()
     ) -> str:
         """``prompts.ROLE``, its last message. Raises ConfigError when there is none or it cannot be rendered."""
-        [message] = self._messages(role, slice(-1, None), input, thought, steps, choices)
-        return message.content
+        return next(self._messages(role, slice(-1, None), input, thought, steps, choices)).content
 
     def messages(
         self, role: str, input: str, thought: Thought, steps: Sequence[str], choices: Sequence[Mapping[str, Any]] = ()
@@ -220,6 +216,10 @@ class YamlTask(Task):
     def chat_roles(self) -> Sequence[str]:  # type: ignore[override]  # as the file says
         """Roles with a system prompt or several messages."""
         return [role for role in self.roles if len(self.spec.prompts.parts(role)) > 1]
+
+    def world(self, input: str) -> CheckedWorld | None:
+        """The checker's tool or environment, with the key ``observe``; None where it has none."""
+        return CheckedWorld.of(self.spec.observe, self._checker_of(input), self.fields_of(input), self.keys)
 
     # From completions to thoughts and answers
 
@@ -293,6 +293,8 @@ class YamlTask(Task):
         """A template over the fields of a thought. Raises ConfigError naming the place ``loc``."""
         fields = {"input": input, "state": thought.state, "steps": list(steps), "depth": thought.depth}
         try:
-            return templates.render(source, {**fields, **self.fields_of(input), **more})
+            return templates.render(
+                source, {**fields, "reflections": list(self.reflections), **self.fields_of(input), **more}
+            )
         except templates.FAULTS as fault:
             raise ConfigError([self.keys.problem(loc, templates.describe(fault))]) from fault

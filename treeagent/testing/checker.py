@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from ..checker import Checker
+from ..errors import ToolError
 
 T = TypeVar("T")
 
 NONSENSE = ("", "?", "%%% what?", "\x00", "0" * 500, "(" * 50)
 """Texts that make little sense in any task."""
+
+
+_SOON = 1.0
+"""Seconds that a cancelled observation may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,38 @@ class CheckerContract:
                 if checker.simulates:  # what a step looks like may be left to the task's pattern
                     state = _attempt(checker.transition, checker.start(text), nonsense)
                     assert state is None or isinstance(state, str)
+
+    def test_what_a_step_shows_is_a_text(self) -> None:
+        """Or None, at each state of a solution; for nonsense it may raise ToolError and nothing else."""
+        checker = self.checker()
+        for parent, text in self._acts():
+            observation = asyncio.run(checker.observe(parent, text))
+            assert observation is None or isinstance(observation, str)
+            for nonsense in NONSENSE:
+                try:
+                    observation = asyncio.run(checker.observe(parent, nonsense))
+                except ToolError:
+                    continue
+                assert observation is None or isinstance(observation, str)
+
+    def test_an_observation_can_be_ended(self) -> None:
+        """One that is cancelled ends soon, so that time limits and Ctrl-C hold."""
+
+        async def end(parent: str, text: str) -> bool:
+            call = asyncio.ensure_future(self.checker().observe(parent, text))
+            await asyncio.sleep(0)  # it has begun
+            call.cancel()
+            await asyncio.wait({call}, timeout=_SOON)
+            return call.done()
+
+        for parent, text in self._acts():
+            assert asyncio.run(end(parent, text)), f"the step {text!r} goes on after it was cancelled"
+
+    def _acts(self) -> list[tuple[str, str]]:
+        """States and steps of the solutions, for a checker that observes; else none."""
+        if not self.checker().observes:
+            return []
+        return [(parent, text) for solution in self.solutions for parent, text, _ in self._steps(solution)]
 
     def _steps(self, solution: Solution) -> list[tuple[str, str, str]]:
         """State before, text and state after of each step; empty where the states are not known."""

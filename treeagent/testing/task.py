@@ -9,13 +9,14 @@ from pathlib import Path
 
 from ..backend import Backend
 from ..errors import BackendError, ConfigError, InputError
+from ..proposed_step import ProposedStep
 from ..registry import load, names
 from ..reply import Completion, Reply, Scores, Usage
 from ..request import Request, Sampling, ScoreRequest
 from ..runtime.agent import Agent
 from ..runtime.journal import read
 from ..runtime.journal_tree import rebuild
-from ..task import ROLES, ProposedStep, Task
+from ..task import ROLES, Task
 from ..taskfile import dataset
 from ..thought import Thought
 

@@ -17,6 +17,14 @@ class Pane {
     this.listen();
   }
 
+  /** Show newer data of the same run. */
+  renew(run) {
+    this.run = run;
+    while (this.element.firstChild !== this.stage) this.element.firstChild.remove();
+    this.stage.before(...heading(run));
+    if (!this.touched && this.width) this.begin();
+  }
+
   listen() {
     const on = (name, handler) => this.canvas.addEventListener(name, handler, { passive: false });
     on("pointerdown", (event) => {

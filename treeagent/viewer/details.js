@@ -4,6 +4,7 @@ const WHY = {
   duplicate: "leads to a state that was in the tree already",
   illegal: "is no legal step",
   unparsed: "could not be read as a step",
+  failed: "had no observation from a tool or an environment",
 };
 const MOST = 60;
 

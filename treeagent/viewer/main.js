@@ -27,6 +27,24 @@ class App {
     this.choose(this.named(location.hash.slice(1)));
   }
 
+  /** Show newer data of the only run; the choice and the camera stay where they are. */
+  renew() {
+    const atEnd = this.step >= this.length, chosen = this.chosen?.id ?? null, last = this.timelines[0];
+    const run = load(0);
+    layOut(run, $("dropped").checked);
+    this.runs = [run];
+    this.length = run.length;
+    this.pane.renew(run);
+    this.timelines = [new Timeline(run, this)];
+    last.element.replaceWith(this.timelines[0].element);
+    $("answer").disabled = !run.last;
+    $("step").max = this.length;
+    this.chosen = chosen === null ? null : run.byId.get(chosen) || null;
+    if ($("query").value) this.search($("query").value);
+    this.go(atEnd ? this.length : this.step);
+    this.tell();
+  }
+
   /** Mark the thoughts that both runs share, those that differ, and the first difference. */
   mark() {
     const [left, right] = this.runs;

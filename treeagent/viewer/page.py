@@ -23,17 +23,23 @@ SCRIPTS = (
     "text.js", "data.js", "layout.js", "camera.js", "drawing.js", "replies.js", "details.js", "timeline.js", "main.js",
 )  # fmt: skip
 """Parts of the script, in the order of their concatenation."""
+FOLLOW = "follow.js"
+"""The part that follows a run in progress."""
+_CONNECT = "connect-src 'self'; "
 GENERATOR = '<meta name="generator" content="treeagent view">'
 """Marks a page of this command, which may be overwritten."""
 
 
-def page(runs: Sequence[RunData]) -> str:
-    """The page of one run, or of two side by side; ASCII only."""
-    style, script = _part("page.css"), "".join(map(_part, SCRIPTS))
+def page(runs: Sequence[RunData], *, follow: bool = False) -> str:
+    """The page of one run, or of two side by side; ASCII only.
+
+    With ``follow`` the page of a run in progress asks for its data at its own address, ``/data`` appended.
+    """
+    style, script = _part("page.css"), "".join(map(_part, (*SCRIPTS, *([FOLLOW] if follow else ()))))
     script = f'"use strict";\n(() => {{\n{script}}})();\n'
     policy = (
         f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; "
-        "base-uri 'none'; form-action 'none'"
+        f"{_CONNECT if follow else ''}base-uri 'none'; form-action 'none'"
     )
     data = [_data(f"tree-{number}", run.tree) for number, run in enumerate(runs)]
     data += [_data(f"replies-{number}", run.replies) for number, run in enumerate(runs)]

@@ -12,30 +12,25 @@ import transformers
 from treeagent.errors import ModelError, UnsupportedModelError
 
 from ...models.int8_network import LLAMA_FAMILY
-from ...models.sources import explained, setting, source_of
+from ...models.sources import explained, setting, size_setting, source_of
 from ...models.torch_private import supports_custom_attention
 
 
 def check_files(where: Path | str, model: str) -> None:
     """Refuse a model by its configuration alone, which spares reading its weights.
 
-    Raises UnsupportedModelError also for a model whose texts the engine would limit to a sliding window, and ModelError
-    where the hub cannot be reached. Files that are missing or damaged are left to the loader.
+    Raises UnsupportedModelError, and ModelError where the hub cannot be reached. Files that are missing or damaged are
+    left to the loader.
     """
     try:
         with explained(where, "its configuration"):
             whole = transformers.AutoConfig.from_pretrained(**source_of(where))
             config = whole.get_text_config(decoder=True)
         why = _shown_by(where, whole, config)
-        context = setting(where, config, "max_position_embeddings", int)
-        window = window_of(where, context, config)
     except ModelError:
         if isinstance(where, Path):
             return
         raise  # the loader would wait for the network again
-    if why is None and window is not None:
-        beyond = "" if context is None else f", and its context is {context}"
-        why = f"the engine limits texts to the model's sliding window of {window} tokens{beyond}"
     if why is not None:
         raise UnsupportedModelError(f"the model {model} cannot run in the seed engine: {why}", why)
 
@@ -51,18 +46,26 @@ def fault_of(where: Path | str, network: Any, arguments: AbstractSet[str], confi
     return f"it has layers of another kind ({', '.join(sorted(strange))})" if strange else None
 
 
-def window_of(where: Path | str, stated: int | None, config: Any) -> int | None:
-    """The window, where layers slide and it is shorter than the stated context.
-
-    A sliding layer attends to all keys within its window, so texts are limited to the shortest window.
-    """
+def windows_of(where: Path | str, config: Any, layers: int) -> list[int | None]:
+    """The sliding window of each layer by the configuration; None for a layer that attends to the whole text."""
     kinds = setting(where, config, "layer_types", list, tuple)
     window: int | None = setting(where, config, "sliding_window", int)
     uses = setting(where, config, "use_sliding_window", bool)
-    slides = "sliding_attention" in kinds if kinds is not None else uses is not False
-    if window is None or not slides or (stated is not None and stated <= window):
-        return None
-    return window
+    if window is None or (kinds is None and uses is False):
+        return [None] * layers
+    return [window if kinds is None or kinds[layer] == "sliding_attention" else None for layer in range(layers)]
+
+
+def heads_of(where: Path | str, config: Any, layers: int) -> list[tuple[int, int]]:
+    """Key-value heads and their dimension, by layer; models such as Gemma 4 have settings of their own for each."""
+    several = getattr(config, "per_layer_config", None)
+    return [_heads(where, several[layer] if several else config) for layer in range(layers)]
+
+
+def _heads(where: Path | str, config: Any) -> tuple[int, int]:
+    heads = size_setting(where, config, "num_attention_heads")
+    dim = setting(where, config, "head_dim", int) or size_setting(where, config, "hidden_size") // heads
+    return setting(where, config, "num_key_value_heads", int) or heads, dim
 
 
 def _shown_by(where: Path | str, config: Any, text: Any) -> str | None:

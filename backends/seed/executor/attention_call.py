@@ -40,9 +40,13 @@ class AttentionCall:
 
 
 def make_call(
-    spans: Sequence[Segment], depths: Sequence[int], dtype: torch.dtype, device: torch.device
+    spans: Sequence[Segment],
+    depths: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device,
+    window: int | None = None,
 ) -> AttentionCall:
-    """A call for segments; the first ``depths`` keys of each are attended to elsewhere."""
+    """A call for segments; the first ``depths`` keys of each are attended to elsewhere, or outside the ``window``."""
     n = max(len(span.tokens) for span in spans)
     most = max(private_keys(span, depth) for span, depth in zip(spans, depths, strict=True))
     keys = np.empty((len(spans), most), dtype=np.int64)
@@ -50,14 +54,16 @@ def make_call(
         own = len(span.context) - depth
         end = own + len(span.tokens)
         keys[row, :own], keys[row, own:end], keys[row, end:] = span.context[depth:], span.slots, span.slots[0]
-    causal = n > 1 and all(
+    causal = 1 < n <= (window or n) and all(
         len(span.context) == depth and span.parents is None for span, depth in zip(spans, depths, strict=True)
     )
-    mask = None if causal else call_mask(spans, depths, n, most).to(device=device, dtype=dtype)
+    mask = None if causal else call_mask(spans, depths, n, most, window).to(device=device, dtype=dtype)
     return AttentionCall((len(spans), n, most), mask, torch.from_numpy(keys.ravel()).to(device))
 
 
-def call_mask(spans: Sequence[Segment], depths: Sequence[int], n: int, most: int) -> torch.Tensor:
+def call_mask(
+    spans: Sequence[Segment], depths: Sequence[int], n: int, most: int, window: int | None = None
+) -> torch.Tensor:
     """Additive mask (B, 1, n, K) over the private keys of each segment: 0 or minus infinity, in float32."""
     before = np.array([len(span.context) - depth for span, depth in zip(spans, depths, strict=True)])  # (B,)
     seen: NDArray[np.bool_] = np.arange(most) <= before[:, None]  # (B, K): the context, and the first new token
@@ -67,6 +73,10 @@ def call_mask(spans: Sequence[Segment], depths: Sequence[int], n: int, most: int
             new, start = len(span.tokens), before[row]
             if new > 1:  # padded rows see the first new token
                 seen[row, :new, start : start + new] = span.visible()
+            if window is not None:  # padded rows keep what they see
+                levels = np.array(span.depths())  # (new,)
+                ahead = np.concatenate((np.arange(-start, 0), levels))  # distance of each key from the context's end
+                seen[row, :new, : start + new] &= ahead > levels[:, None] - window
     mask = np.where(seen, np.float32(0), np.float32(-np.inf))
     return torch.from_numpy(mask).view(len(spans), 1, n, most)
 

@@ -1,7 +1,7 @@
-"""A decoder of the Llama family in one call of a kernel per layer (:mod:`treeagent.backends.seed.kernels`).
+"""A decoder of the Llama family in one call of a kernel per pass (:mod:`treeagent.backends.seed.kernels`).
 
-Products, norms and activations of a layer follow one another in one parallel region, and attention reads keys and
-values in place, for the tokens of any chain or tree. A row's numbers do not depend on the rows beside it, in float32
+All layers follow one another in one parallel region, and attention reads keys and values in place, for the tokens of
+any chain or tree. A row's numbers do not depend on the rows beside it, in float32
 as well as in 8 bits. T tokens, E hidden size, I inner size, H query heads, D head dimension, V vocabulary.
 """
 
@@ -79,7 +79,7 @@ class CompiledDecoder(LlamaDecoder):
         room = _Room(rows, {"normed": hidden, "rounded": self._packed.ins}, torch.float32)
         batch = room.batch(x=x.data_ptr())
         logits = torch.empty(rows, self._packed.outs)
-        self._kernels.decoder_head(
+        done = self._kernels.decoder_head(
             ctypes.byref(self._packed.c),
             ctypes.c_void_p(self._weight.data_ptr()),
             ctypes.c_int32(hidden),
@@ -87,6 +87,8 @@ class CompiledDecoder(LlamaDecoder):
             ctypes.byref(batch),
             ctypes.c_void_p(logits.data_ptr()),
         )
+        if not done:
+            raise MemoryError("a pass has no memory for its counters")
         return logits
 
     def through(self, x: torch.Tensor, plan: ForwardBatch, pool: SlotPool, first: int, last: int) -> torch.Tensor:
@@ -106,9 +108,15 @@ class CompiledDecoder(LlamaDecoder):
             cosine=cos.data_ptr(),
             sine=sin.data_ptr(),
         )
-        call, reference = self._kernels.decoder_layer, ctypes.byref(batch)
-        for layer, entries in zip(layers, pool.entries[first:last], strict=True):
-            call(layer.reference, reference, ctypes.c_void_p(entries.data_ptr()))
+        addresses = ctypes.c_void_p * len(layers)
+        done = self._kernels.decoder_layers(
+            addresses(*(layer.address for layer in layers)),
+            addresses(*(entries.data_ptr() for entries in pool.entries[first:last])),
+            ctypes.c_int32(len(layers)),
+            ctypes.byref(batch),
+        )
+        if not done:
+            raise MemoryError("a pass has no memory for its counters")
         return x
 
 
@@ -137,7 +145,7 @@ class _CompiledLayer:
             *(None if weight is None else weight.data_ptr() for weight in self._norms),
             *(product.c for product in self._products),
         )
-        self.reference = ctypes.byref(self._c)
+        self.address = ctypes.addressof(self._c)
         layer.self_attn = layer.mlp = None  # frees the plain weights
 
     def room(self, tokens: int, dtype: torch.dtype) -> _Room:

@@ -19,6 +19,7 @@ from .buckets import partition
 from .pass_work import PassWork
 from .segment import Segment
 from .token_keys import TokenKeys
+from .window_calls import WindowCalls
 
 SHARED_LEAST = 1500
 """Keys (span by span) that attending to a shared prefix once must save before it pays: below that the second attention
@@ -60,6 +61,8 @@ class ForwardBatch:
     """What there is to compute."""
     keys: TokenKeys | None = None
     """What each token attends to, for attention in place; there are no calls then."""
+    windows: WindowCalls | None = None
+    """The calls of layers with sliding windows; None for attention in place, which has no such layers."""
 
 
 def make_forward_batch(
@@ -113,6 +116,7 @@ def make_forward_batch(
         real,
         rows,
         PassWork.of((depth, [spans[i].size for i in members]) for depth, members in groups),
+        windows=WindowCalls([[spans[i] for i in members] for members in buckets], dtype, device),
     )
 
 

@@ -10,7 +10,7 @@ T new tokens, R wanted ones, H query heads, h key-value heads, D head dimension,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -27,26 +27,31 @@ Decoder = Callable[[ForwardBatch, SlotPool], torch.Tensor]
 """Logits (R, V) of a pass."""
 
 
-def decoder_of(network: Any) -> tuple[Decoder, str]:
+def decoder_of(network: Any, windows: Sequence[int | None], context: int | None) -> tuple[Decoder, str]:
     """The quickest way to run a model, which is changed in place, and what computes its passes.
 
+    ``windows`` are the sliding windows of its layers, ``context`` the most tokens of a text.
     The latter is ``compiled``, or ``torch`` and why there are no compiled kernels for the model. Raises ValueError when
     its attention is fixed.
     """
     if type(network).__name__ in LLAMA_FAMILY and LlamaDecoder.fits(network):
-        decoder, why = compiled(network)
-        return (LlamaDecoder(network), f"torch ({why})") if decoder is None else (decoder, "compiled")
+        short = [
+            None if window is None or (context is not None and context <= window) else window for window in windows
+        ]
+        decoder, why = compiled(network) if not any(short) else (None, "sliding windows")
+        return (LlamaDecoder(network, short), f"torch ({why})") if decoder is None else (decoder, "compiled")
     register()
     network.set_attn_implementation(NAME)
     pack(network)
-    return TransformersDecoder(network), "torch (another family than Llama)"
+    return TransformersDecoder(network, windows), "torch (another family than Llama)"
 
 
 class TransformersDecoder:
     """Any decoder-only model whose attention can be replaced."""
 
-    def __init__(self, network: Any) -> None:
-        self._network = network
+    def __init__(self, network: Any, windows: Sequence[int | None]) -> None:
+        """``windows`` are those of its layers."""
+        self._network, self._windows = network, windows
 
     def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
         """Logits (R, V)."""
@@ -56,7 +61,7 @@ class TransformersDecoder:
             attention_mask=None,
             use_cache=False,
             logits_to_keep=plan.wanted,
-            forest=AttentionContext(plan, pool),
+            forest=AttentionContext(plan, pool, self._windows),
         )
         logits: torch.Tensor = out.logits[0]
         return logits

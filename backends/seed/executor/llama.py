@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 from ...models.int8 import Int8Linear
 from ...models.int8_network import SILU, RowNorm, RowSilu
 from ..kv_cache.pool import SlotPool
+from .attention_rule import AttentionRule
 from .forward_batch import ForwardBatch
 from .int8_layer import Int8Layer
 from .packed_linear import is_plain, make_product
@@ -49,8 +50,10 @@ class _Layer:
 class LlamaDecoder:
     """Llama, Mistral, Qwen2, Qwen3: pre-norm, rotary positions, gated SiLU."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, windows: Sequence[int | None]) -> None:
+        """The network's weights are taken over; ``windows`` are the sliding windows of its layers."""
         model, config = network.model, network.config
+        self._windows = windows
         self._embed = model.embed_tokens
         self._rotation = Rotation(model.rotary_emb)
         self._layers = [Int8Layer(layer) if Int8Layer.fits(layer) else _Layer(layer) for layer in model.layers]
@@ -110,7 +113,8 @@ class LlamaDecoder:
             swapped = rotated.roll(half, dims=2)
             rotated.mul_(cos).addcmul_(swapped, sin)
             new = qkv[:, heads:].view(tokens, 2, kv_heads, dim)  # keys and values lie side by side
-            attended = attend_forest(qkv[:, :heads], new, index, forest, layer.scale)
+            rule = AttentionRule(layer.scale, self._windows[index])
+            attended = attend_forest(qkv[:, :heads], new, index, forest, rule)
             x = layer.finish(attended.reshape(tokens, heads * dim), x)
         return x
 

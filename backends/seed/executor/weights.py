@@ -18,10 +18,10 @@ from treeagent.errors import ModelError, UnsupportedModelError
 from ...models.int8 import Int8Linear
 from ...models.llama_network import LlamaNetwork
 from ...models.model import Model
-from ...models.sources import setting, size_setting
+from ...models.sources import size_setting
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
-from .architecture import fault_of, window_of
+from .architecture import fault_of, heads_of, windows_of
 from .compiled_decoder import CompiledDecoder
 from .forward_batch import make_forward_batch
 from .hf_model import decoder_of
@@ -49,18 +49,13 @@ class Weights:
             why = fault_of(where, model.network, model.arguments, config)
             if why is not None:
                 raise self.refusal(why)
-        heads = size_setting(where, config, "num_attention_heads")
-        kv_heads = setting(where, config, "num_key_value_heads", int) or heads
-        dim = setting(where, config, "head_dim", int) or size_setting(where, config, "hidden_size") // heads
-        self.layers = [(kv_heads, dim)] * size_setting(where, config, "num_hidden_layers")
+        count = size_setting(where, config, "num_hidden_layers")
+        self.layers = heads_of(where, config, count)
         """Key-value heads and their dimension, by layer."""
-        self.window = window_of(where, model.context, config)
-        """The sliding window that texts are limited to; None where the model's own context is the limit."""
-        self.context = model.context if self.window is None else self.window
+        self.context = model.context
         """The most tokens of a text; None when the model does not say."""
         if self.context is not None and self.context < 2:
-            kind = "context" if self.window is None else "sliding window"
-            raise self.refusal(f"its {kind} of {self.context} holds no prompt with a completion")
+            raise self.refusal(f"its context of {self.context} holds no prompt with a completion")
         self.vocabulary = size_setting(where, config, "vocab_size")
         """Size of a row of logits."""
         self._eight = any(isinstance(module, Int8Linear) for module in model.network.modules())
@@ -71,7 +66,7 @@ class Weights:
         with torch.inference_mode():
             plain = self._plain_logits()
             try:
-                self.decoder, self.kernels = decoder_of(model.network)
+                self.decoder, self.kernels = decoder_of(model.network, windows_of(where, config, count), self.context)
             except ValueError as error:
                 raise self.refusal(str(error)) from error
             """How passes run, and what computes them: ``compiled`` kernels, or ``torch`` with the reason."""
@@ -138,7 +133,13 @@ class Weights:
         worst = float((logits.float() - expected).abs().max())
         # With 8-bit layers in float32 a difference of the last bit can move an activation by a whole step.
         rough = self._eight and self.model.attention_dtype == torch.float32
-        tolerance = 0.2 if rough else {torch.float64: 1e-9, torch.float32: 1e-3}.get(self.model.attention_dtype, 5e-2)
+        # Transformers computes the softmax of scores with a soft cap in float32, whatever the weights are.
+        capped = getattr(self.model.config, "attn_logit_softcapping", None) is not None
+        tolerance = (
+            0.2
+            if rough
+            else {torch.float64: 1e-6 if capped else 1e-9, torch.float32: 1e-3}.get(self.model.attention_dtype, 5e-2)
+        )
         if not worst <= tolerance * max(1.0, spread):
             raise self.refusal(
                 f"its logits over a small tree differ from its plain ones by {worst:.3g} (span {spread:.3g})"

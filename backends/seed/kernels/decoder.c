@@ -1,49 +1,17 @@
-/* Decoder layers of the Llama family on a CPU: one call a layer, keys and values read in place.
+/* Decoder layers of the Llama family on a CPU: one call for those of a pass, keys and values read in place.
 
 A row's numbers do not depend on the rows beside it: sums run over the inputs in ascending order (float32), are exact
 integers (8 bits), or are taken row by row. OpenMP's functions are those that torch has loaded, so that both share one
 set of threads. */
 
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
-#define PANEL 32 /* outputs that lie side by side in a packed weight */
-#define ROWS 12  /* most rows of one sweep over a panel */
-#define MOST_DIM 512
-
-typedef struct {
-    int32_t outs, ins; /* outputs of the layer, and inputs rounded up to a multiple of 4 (8 bits) */
-    int32_t half;      /* weights in bfloat16 */
-    const void *weight; /* (panels, ins, 32) float32, (panels, ins, 16, 2) bfloat16 of the outputs i and i + 16, or
-                           (panels, ins / 4, 32, 4) integers + 128 */
-    const float *scale; /* (panels * 32) of 8-bit weights, divided by 127; NULL for others */
-    const float *bias; /* (panels * 32) or NULL */
-} Linear;
-
-typedef struct {
-    int32_t hidden, inner, heads, kv_heads, dim, wide; /* wide: attention in float64 */
-    double scale, epsilon;
-    const float *before_norm, *between_norm, *q_norm, *k_norm; /* the last two may be NULL */
-    Linear qkv, out, gate_up, down;
-} Layer;
-
-typedef struct {
-    int32_t tokens, threads;
-    float *x; /* (T, hidden), overwritten */
-    const int64_t *slots, *keys;
-    const int32_t *before_at, *before, *own_at, *own; /* (T) two runs of `keys` that a token attends to */
-    const void *cosine, *sine; /* (T, dim) */
-    float *projected, *attended, *inner; /* (T, qkv outs), (T, heads * dim), (T, 2 * inner) */
-    void *queries; /* (T, heads * dim) */
-    int8_t *rounded; /* (T, most ins) */
-    float *normed; /* (T, hidden) */
-    float *largest; /* (T) */
-    int32_t *corrections; /* (T) */
-} Pass;
+#include "structures.h"
+#include "steps.h"
 
 #define REAL double
 #define BITS int64_t
@@ -233,70 +201,72 @@ static void gate_row(const Pass *pass, int inner, int t) {
 
 #define PANELS(linear) (((linear).outs + PANEL - 1) / PANEL)
 
+#define ITEMS(count) for (int first = 0, last = 0; take(worker, count, &first, &last);) for (int i = first; i < last; i++)
+#define LAYER_STEPS 10
+
 /* One layer: pass->x becomes its output. `entries` (slots, 2, kv_heads, dim) in the numbers of attention. */
-void decoder_layer(const Layer *layer, const Pass *pass, void *entries) {
+static void decoder_layer(const Layer *layer, const Pass *pass, void *entries, Worker *worker) {
     const int tokens = pass->tokens, hidden = layer->hidden, width = layer->heads * layer->dim;
     const int group = layer->heads / layer->kv_heads, few = tokens * layer->kv_heads < 4 * pass->threads;
-    const int count = few ? 1 : group, items = tokens * (layer->heads / count), sixteen = layer->dim % 16 == 0;
-#pragma omp parallel num_threads(pass->threads) if (pass->threads > 1)
-    {
-#pragma omp for schedule(static)
-        for (int t = 0; t < tokens; t++) {
-            norm_row(pass, layer->before_norm, hidden, layer->epsilon, t);
-            if (layer->qkv.scale) round_row(pass, &layer->qkv, pass->normed, hidden, hidden, t);
-        }
-#pragma omp for schedule(static)
-        for (int p = 0; p < PANELS(layer->qkv); p++)
-            product(pass, &layer->qkv, p, pass->normed, hidden, pass->projected, 0);
-#pragma omp for schedule(static)
-        for (int t = 0; t < tokens; t++) {
-            if (layer->wide) rotate_double(layer, pass, entries, t);
-            else rotate_float16(layer, pass, entries, t);
-        }
-#pragma omp for schedule(dynamic, 1)
-        for (int i = 0; i < items; i++) {
-            const int t = i / (items / tokens), first = i % (items / tokens) * count;
-            if (layer->wide) attend_double(layer, pass, entries, t, first, count);
-            else if (sixteen) attend_float16(layer, pass, entries, t, first, count);
-            else attend_float8(layer, pass, entries, t, first, count);
-        }
-        if (layer->out.scale) {
-#pragma omp for schedule(static)
-            for (int t = 0; t < tokens; t++) round_row(pass, &layer->out, pass->attended, width, width, t);
-        }
-#pragma omp for schedule(static)
-        for (int p = 0; p < PANELS(layer->out); p++) product(pass, &layer->out, p, pass->attended, width, pass->x, 1);
-#pragma omp for schedule(static)
-        for (int t = 0; t < tokens; t++) {
-            norm_row(pass, layer->between_norm, hidden, layer->epsilon, t);
-            if (layer->gate_up.scale) round_row(pass, &layer->gate_up, pass->normed, hidden, hidden, t);
-        }
-#pragma omp for schedule(static)
-        for (int p = 0; p < PANELS(layer->gate_up); p++)
-            product(pass, &layer->gate_up, p, pass->normed, hidden, pass->inner, 0);
-#pragma omp for schedule(static)
-        for (int t = 0; t < tokens; t++) {
-            gate_row(pass, layer->inner, t);
-            if (layer->down.scale) round_row(pass, &layer->down, pass->inner, 2 * layer->inner, layer->inner, t);
-        }
-#pragma omp for schedule(static)
-        for (int p = 0; p < PANELS(layer->down); p++)
-            product(pass, &layer->down, p, pass->inner, 2 * layer->inner, pass->x, 1);
+    const int count = few ? 1 : group, parts = layer->heads / count, sixteen = layer->dim % 16 == 0;
+    ITEMS(tokens) {
+        norm_row(pass, layer->before_norm, hidden, layer->epsilon, i);
+        if (layer->qkv.scale) round_row(pass, &layer->qkv, pass->normed, hidden, hidden, i);
     }
+    ITEMS(PANELS(layer->qkv)) product(pass, &layer->qkv, i, pass->normed, hidden, pass->projected, 0);
+    ITEMS(tokens) {
+        if (layer->wide) rotate_double(layer, pass, entries, i);
+        else rotate_float16(layer, pass, entries, i);
+    }
+    ITEMS(tokens * parts) {
+        const int t = i / parts, head = i % parts * count;
+        if (layer->wide) attend_double(layer, pass, entries, t, head, count);
+        else if (sixteen) attend_float16(layer, pass, entries, t, head, count);
+        else attend_float8(layer, pass, entries, t, head, count);
+    }
+    if (layer->out.scale)
+        ITEMS(tokens) round_row(pass, &layer->out, pass->attended, width, width, i);
+    ITEMS(PANELS(layer->out)) product(pass, &layer->out, i, pass->attended, width, pass->x, 1);
+    ITEMS(tokens) {
+        norm_row(pass, layer->between_norm, hidden, layer->epsilon, i);
+        if (layer->gate_up.scale) round_row(pass, &layer->gate_up, pass->normed, hidden, hidden, i);
+    }
+    ITEMS(PANELS(layer->gate_up)) product(pass, &layer->gate_up, i, pass->normed, hidden, pass->inner, 0);
+    ITEMS(tokens) {
+        gate_row(pass, layer->inner, i);
+        if (layer->down.scale) round_row(pass, &layer->down, pass->inner, 2 * layer->inner, layer->inner, i);
+    }
+    ITEMS(PANELS(layer->down)) product(pass, &layer->down, i, pass->inner, 2 * layer->inner, pass->x, 1);
 }
 
-/* Logits (T, outs) of the rows pass->x, normed. */
-void decoder_head(const Linear *head, const float *weight, int32_t hidden, double epsilon, const Pass *pass, float *to) {
+/* Layers one after another; `entries` are those of each. 0 where there is no memory to begin, else 1. */
+int32_t decoder_layers(const Layer *const *layers, void *const *entries, int32_t count, const Pass *pass) {
+    Counter *counters = counters_of(count * LAYER_STEPS, pass->threads);
+    if (!counters) return 0;
 #pragma omp parallel num_threads(pass->threads) if (pass->threads > 1)
     {
-#pragma omp for schedule(static)
-        for (int t = 0; t < pass->tokens; t++) {
-            norm_row(pass, weight, hidden, epsilon, t);
-            if (head->scale) round_row(pass, head, pass->normed, hidden, hidden, t);
-        }
-#pragma omp for schedule(static)
-        for (int p = 0; p < PANELS(*head); p++) product(pass, head, p, pass->normed, hidden, to, 0);
+        Worker worker = worker_of(counters);
+        for (int l = 0; l < count; l++) decoder_layer(layers[l], pass, entries[l], &worker);
     }
+    free(counters);
+    return 1;
+}
+
+/* Logits (T, outs) of the rows pass->x, normed. 0 where there is no memory to begin, else 1. */
+int32_t decoder_head(const Linear *head, const float *weight, int32_t hidden, double epsilon, const Pass *pass, float *to) {
+    Counter *counters = counters_of(2, pass->threads);
+    if (!counters) return 0;
+#pragma omp parallel num_threads(pass->threads) if (pass->threads > 1)
+    {
+        Worker here = worker_of(counters), *worker = &here;
+        ITEMS(pass->tokens) {
+            norm_row(pass, weight, hidden, epsilon, i);
+            if (head->scale) round_row(pass, head, pass->normed, hidden, hidden, i);
+        }
+        ITEMS(PANELS(*head)) product(pass, head, i, pass->normed, hidden, to, 0);
+    }
+    free(counters);
+    return 1;
 }
 
 /* 0 without vectors of 64 bytes, which sweeps are written for, 1 with them, 2 with products in 8 bits. */

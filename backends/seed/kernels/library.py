@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ...models.catalog import cache_folder
 
-SOURCES = ("decoder.c", "attention.h")
+SOURCES = ("decoder.c", "attention.h", "steps.h", "structures.h")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
 SWITCH = "TREEAGENT_KERNELS"
 """Environment variable that turns the kernels off where it is ``off``."""

@@ -1,4 +1,4 @@
-"""The structures that the kernels take, and weights in their layout. The fields are those of ``decoder.c``."""
+"""The structures that the kernels take, and weights in their layout. The fields are those of ``structures.h``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,265 @@
+"""Measures a server under load: ``python -m treeagent.server.load_test``.
+
+Clients that come at the same time, some of which leave at a random moment, get the answers that an agent gives alone
+for the same seeds; then nothing of them is left in the server. After that, the time of a request through the server
+less that of the same search without it, both in turn. The backend answers at once, from a small tree, with judgements
+that depend on the seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import http.client
+import json
+import random
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..request import Request
+from ..runtime.agent import Agent
+from ..runtime.budget import Budget
+from ..testing.synthetic import TOP, TreeBackend, random_tree, task
+from .app import make_app
+from .background_server import BackgroundServer
+from .search_queue import SearchQueue
+from .search_service import SearchService
+from .served_models import ServedModels
+
+MODEL = "synthetic/bfs"
+_PATH = "/v1/chat/completions"
+_INPUT = "r"
+_FIRST = 40
+"""Clients before the measurement."""
+SECONDS = 60.0
+"""How long the server may take to forget its last clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a process holds."""
+
+    tasks: int
+    """Of the server's event loop."""
+    threads: int
+    """Without those of the event loop's pool, which has an upper limit and fills as it is used."""
+    descriptors: int | None
+    """Open files and sockets; None where the system does not list them."""
+    searches: int
+    """Running and waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFigures:
+    """What came of the clients."""
+
+    answered: int
+    left: int
+    wrong: tuple[int, ...]
+    """Seeds whose answer was not the agent's."""
+    seconds: tuple[float, ...]
+    """Of each answered request, sorted."""
+    before: Kept
+    after: Kept
+
+    @property
+    def leaks(self) -> bool:
+        """Whether more is held than before."""
+        before, after = self.before, self.after
+        return (
+            after.tasks > before.tasks
+            or after.threads > before.threads
+            or (after.descriptors or 0) > (before.descriptors or 0)
+            or after.searches > 0
+        )
+
+    def percentile(self, share: float) -> float:
+        """Seconds within which this share of the answered requests was answered."""
+        return self.seconds[min(len(self.seconds) - 1, int(share * len(self.seconds)))]
+
+
+def make_agent() -> Agent:
+    """A search whose answer depends on its seed."""
+
+    def judged(request: Request) -> str | None:
+        wanted = request.prompt.startswith("value")
+        return f"it is v{random.Random(request.id).randint(0, TOP)}" if wanted else None
+
+    return Agent(task(), "bfs", backend=TreeBackend(random_tree(3, 4, 3), answer=judged))
+
+
+def make_service(clients: int, at_once: int = 16) -> SearchService:
+    """A service that lets so many clients wait."""
+    return SearchService(ServedModels({MODEL: make_agent()}, {}), Budget(), SearchQueue(at_once, clients), 0)
+
+
+def under_load(clients: int, leaving: float, seed: int = 0) -> LoadFigures:
+    """The figures of so many clients at the same time; the share ``leaving`` of them leaves without the answer."""
+    agent, service = make_agent(), make_service(clients)
+    expected = [agent.with_seed(number).solve(_INPUT).answer for number in range(clients)]
+    with BackgroundServer(make_app(service), service) as server:
+        asyncio.run(_drive(server, expected[:_FIRST], 0.0, seed))  # what is imported and opened but once
+        before = _settled(server, service)
+        outcomes = asyncio.run(_drive(server, expected, leaving, seed))
+        after = _settled(server, service)
+    answered = [each for each in outcomes if each is not None]
+    wrong = tuple(number for number, each in enumerate(outcomes) if each is not None and each[0] != expected[number])
+    seconds = tuple(sorted(each[1] for each in answered))
+    return LoadFigures(len(answered), clients - len(answered), wrong, seconds, before, after)
+
+
+async def _drive(
+    server: BackgroundServer, expected: Sequence[str | None], leaving: float, seed: int
+) -> list[tuple[str | None, float] | None]:
+    """Answer and seconds of each client; None for one that left."""
+    draws = random.Random(seed)
+    port = int(server.url.rpartition(":")[2])
+    return list(
+        await asyncio.gather(
+            *(
+                _client(port, number, stream=draws.random() < 0.5, most=_patience(draws, leaving))
+                for number in range(len(expected))
+            )
+        )
+    )
+
+
+def _patience(draws: random.Random, leaving: float) -> int | None:
+    """Bytes of the reply after which a client leaves; None for one that stays."""
+    return draws.choice([0, 0, 1, 200, 1000]) if draws.random() < leaving else None
+
+
+async def _client(port: int, seed: int, *, stream: bool, most: int | None) -> tuple[str | None, float] | None:
+    began = time.monotonic()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        body = json.dumps(_body(seed, stream=stream)).encode()
+        head = (
+            f"POST {_PATH} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + body)
+        await writer.drain()
+        if most is not None:
+            if most:
+                await reader.read(most)
+            return None
+        head_bytes, _, reply = (await reader.read()).partition(b"\r\n\r\n")
+        if b" 200 " not in head_bytes.partition(b"\r\n")[0]:
+            raise RuntimeError(f"client {seed}: {head_bytes[:100]!r} {reply[:300]!r}")
+        return _answer(reply.decode(), stream=stream), time.monotonic() - began
+    finally:
+        writer.close()
+
+
+def _body(seed: int, *, stream: bool) -> dict[str, Any]:
+    return {"model": MODEL, "messages": [{"role": "user", "content": _INPUT}], "seed": seed, "stream": stream}
+
+
+def _answer(reply: str, *, stream: bool) -> str | None:
+    if not stream:
+        content = json.loads(reply)["choices"][0]["message"]["content"]
+        return None if content is None else str(content)
+    data = [line.removeprefix("data: ") for line in reply.splitlines() if line.startswith("data: {")]
+    parts = [json.loads(each)["choices"][0]["delta"].get("content") for each in data]
+    texts = [part for part in parts if part is not None]
+    return "".join(texts) if texts else None
+
+
+def _settled(server: BackgroundServer, service: SearchService) -> Kept:
+    """What is held once the server has nothing to do, or after :data:`SECONDS`."""
+    until = time.monotonic() + SECONDS
+    while (kept := _kept(server, service)).tasks > 1 or kept.searches:
+        if time.monotonic() > until:
+            break
+        time.sleep(0.01)
+    return kept
+
+
+def _kept(server: BackgroundServer, service: SearchService) -> Kept:
+    folder = Path("/proc/self/fd")
+    descriptors = len(list(folder.iterdir())) if folder.exists() else None
+    threads = sum(not thread.name.startswith("asyncio_") for thread in threading.enumerate())
+    searches = service.queue.running + service.queue.waiting
+    return Kept(server.tasks, threads, descriptors, searches)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one search took."""
+
+    seconds: float
+    cpu: float
+    """Seconds of this process on its processors, those of the client included."""
+
+
+def overhead(requests: int) -> list[tuple[Cost, Cost]]:
+    """The cost of a search by the agent alone and of the same through the server, in turn, for each request."""
+    agent, service = make_agent(), make_service(1)
+    pairs: list[tuple[Cost, Cost]] = []
+    loop = asyncio.new_event_loop()
+    with BackgroundServer(make_app(service), service) as server:
+        host, _, port = server.url.removeprefix("http://").rpartition(":")
+        connection = http.client.HTTPConnection(host, int(port))
+
+        def alone(seed: int) -> None:
+            loop.run_until_complete(agent.with_seed(seed).asolve(_INPUT))
+
+        def served(seed: int) -> None:
+            body = json.dumps(_body(seed, stream=False))
+            connection.request("POST", _PATH, body, {"Content-Type": "application/json"})
+            connection.getresponse().read()
+
+        for seed in range(requests + 5):
+            pair = _cost(alone, seed), _cost(served, seed)
+            if seed >= 5:  # the first ones import and connect
+                pairs.append(pair)
+        connection.close()
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    return pairs
+
+
+def _cost(work: Callable[[int], None], seed: int) -> Cost:
+    began, cpu = time.perf_counter(), time.process_time()
+    work(seed)
+    return Cost(time.perf_counter() - began, time.process_time() - cpu)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure and print; 1 where an answer is wrong or something is left in the server."""
+    parser = argparse.ArgumentParser(prog="python -m treeagent.server.load_test", description=__doc__)
+    parser.add_argument("--clients", type=int, default=200, help="clients at the same time (200)")
+    parser.add_argument("--leaving", type=float, default=0.4, help="share of them that leaves (0.4)")
+    parser.add_argument("--requests", type=int, default=200, help="requests for the overhead (200)")
+    wanted = parser.parse_args(words)
+    load = under_load(wanted.clients, wanted.leaving)
+    pairs = overhead(wanted.requests)
+    milliseconds = [load.percentile(share) * 1000 for share in (0.5, 0.95, 0.99)]
+    lines = [
+        f"{wanted.clients} clients at once: {load.answered} answered, {load.left} left, {len(load.wrong)} wrong",
+        "until the answer: P50 {:.0f} ms, P95 {:.0f} ms, P99 {:.0f} ms".format(*milliseconds),
+        f"before: {load.before}",
+        f"after:  {load.after}",
+    ]
+    for name in ("seconds", "cpu"):
+        alone = [getattr(before, name) * 1000 for before, _ in pairs]
+        served = [getattr(after, name) * 1000 for _, after in pairs]
+        extra = sorted(one - other for one, other in zip(served, alone, strict=True))
+        lines.append(
+            f"{'CPU time' if name == 'cpu' else 'a request'} of {len(pairs)}: {statistics.median(alone):.2f} ms alone, "
+            f"{statistics.median(served):.2f} ms served; the server adds {statistics.median(extra):.2f} ms (median), "
+            f"{extra[int(0.9 * len(extra))]:.2f} ms (P90)"
+        )
+    sys.stdout.write("\n".join(lines) + "\n")
+    return int(bool(load.wrong) or load.leaks)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""The events of the searches that run and of the last ones, for the pages of the server."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from ..runtime.journal import Event
+from .protocol import public
+
+MOST_EVENTS = 20_000
+"""Events of a search that are kept. Later ones are not, not even the end, which may name a thought that is not kept."""
+
+
+@dataclass(slots=True)
+class RecentRun:
+    """One search."""
+
+    id: str
+    model: str
+    input: str
+    began: float
+    """By ``time.time``."""
+    events: list[Event] = field(default_factory=list)
+    ended: str | None = None
+    """Why it ended, ``left`` where the client left; None while it runs or waits."""
+    _started: float = field(default_factory=time.monotonic)
+
+    def add(self, event: Event) -> None:
+        """Keep an event, with its time as a journal has it."""
+        if len(self.events) < MOST_EVENTS:
+            t = round(time.monotonic() - self._started, 4)
+            self.events.append(Event(event.type, {"t": t, **public(event.type, event.data)}))
+
+    def end(self, why: str) -> None:
+        """Note why it ended."""
+        self.ended = self.ended or why
+
+
+class RecentRuns:
+    """The searches that run, and as many of those that have ended as are to be kept."""
+
+    def __init__(self, kept: int) -> None:
+        """0 keeps no search at all."""
+        self._kept = kept
+        self._runs: OrderedDict[str, RecentRun] = OrderedDict()
+
+    def begin(self, id: str, model: str, input: str) -> RecentRun | None:
+        """A new search; None where none is kept."""
+        if not self._kept:
+            return None
+        run = RecentRun(id, model, input, time.time())
+        self._runs[id] = run
+        ended = [each.id for each in self._runs.values() if each.ended is not None]
+        for old in ended[: max(0, len(self._runs) - self._kept)]:
+            del self._runs[old]
+        return run
+
+    def get(self, id: str) -> RecentRun | None:
+        """The search of this id; None where it is not kept."""
+        return self._runs.get(id)
+
+    @property
+    def newest_first(self) -> list[RecentRun]:
+        """All that are kept."""
+        return list(reversed(self._runs.values()))
