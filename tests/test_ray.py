@@ -68,7 +68,6 @@ def test_two_replicas_have_the_outcomes_of_one_process(tmp_path: Path) -> None:
     assert outcomes(tmp_path / "there", "--workers", "ray", "--replicas", "2") == here
 
 
-@pytest.mark.skip(reason="open: one death passes alone, but hangs after another evaluation of the same process")
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize(("kills", "deaths"), [(1, 1), (9, 2)])
 def test_a_problem_is_booked_as_failed_after_two_deaths(tmp_path: Path, kills: int, deaths: int) -> None:
@@ -92,7 +91,7 @@ def test_a_problem_is_booked_as_failed_after_two_deaths(tmp_path: Path, kills: i
     with closing(Pool(ray, build, 1, cpus=1, gpus=0, at_once=1)) as pool:
         pool.load()
         outcome = asyncio.run(pool.solve(data.rows[0], tmp_path / "there", 0))
-        assert pool.deaths[0, 0] == deaths
+        assert (f"{deaths} died" in pool.state) == bool(deaths)
     if kills >= 2:
         assert outcome.error is not None
         assert "2 replicas died with this problem" in outcome.error

@@ -117,7 +117,8 @@ def evaluate(
     if workers is not None:
         from . import ray_pool
 
-        pool = ray_pool.start(workers, replicas, at_once, agent, (search, backend, run, limits, fsync), problems)
+        pool = ray_pool.start(workers, replicas, at_once, agent, (search, backend, run, limits, fsync), problems,
+                              quiet=output.quiet)  # fmt: skip
     evaluations: list[Evaluation] = []
     runs: list[EvaluationRun] = []
     with _folder(out) as folder, closing(pool) if pool is not None else nullcontext():
@@ -132,8 +133,8 @@ def evaluate(
                 evaluation = Evaluation(one, problems, journals, store, at_once, max_errors, elsewhere)
                 known, quiet = list(store.known.values()), output.quiet or not evaluation.open_rows
                 what = f"repeat {number + 1} of {repeats}: " if repeats > 1 else ""
-                what += f"{replicas} replica(s) " if pool is not None else ""
-                with eval_progress(len(problems.rows), known, quiet=quiet, what=what) as on_outcome:
+                aside = str if pool is None else lambda: pool.state
+                with eval_progress(len(problems.rows), known, quiet=quiet, what=what, aside=aside) as on_outcome:
                     this_run = evaluation.execute(on_outcome)
             evaluations.append(evaluation)
             runs.append(this_run)

@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     Options = tuple[SearchOptions, BackendOptions, RunOptions, LimitOptions, bool]
 
 
-def start(workers: str, replicas: int, at_once: int, agent: Agent, options: Options, problems: Data) -> Pool:
+def start(
+    workers: str, replicas: int, at_once: int, agent: Agent, options: Options, problems: Data, *, quiet: bool
+) -> Pool:
     """Loaded replicas of the agent. Raises ConfigError, ModelError and MissingExtraError."""
-    from ..ray.pool import Pool, connect, parse
+    from ..display.board import StepBoard
+    from ..ray.cluster import connect, parse
+    from ..ray.pool import Pool
 
     backend = agent.settings["backend"]
     values = {**backend["options"], **options[2].option_values()}
@@ -26,7 +30,8 @@ def start(workers: str, replicas: int, at_once: int, agent: Agent, options: Opti
     build = partial(_build, options, backend["name"], problems)
     pool = Pool(ray, build, replicas, cpus=cpus, gpus=gpus, at_once=-(-at_once // replicas))
     try:
-        pool.load()
+        with StepBoard(quiet=quiet).step("loading replicas", replicas) as step:
+            pool.load(step.advance)
     except BaseException:
         pool.close()
         raise
