@@ -37,7 +37,7 @@ def connect(address: str | None) -> Any:
             return ray
         ray.init(address=address or "local", include_dashboard=None if address else False, log_to_driver=False,
                  logging_level="error")  # fmt: skip
-    except (OSError, ValueError, OverflowError, RuntimeError) as error:
+    except (OSError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"--workers: no Ray cluster answers at {address or 'this machine'}: {reason}") from error
     return ray

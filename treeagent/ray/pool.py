@@ -171,4 +171,5 @@ def _line(error: Exception) -> str:
     cause = getattr(error, "cause", None)
     if isinstance(cause, Exception):
         return f"{type(cause).__name__}: {_line(cause)}"
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1 if "ray::" in lines[0] else 0].strip()  # a traceback ends with its error
