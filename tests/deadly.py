@@ -17,7 +17,7 @@ class Deadly(Oracle):
     """An oracle in several processes, which share a log with a line per request.
 
     ``kill_at``: numbers of the requests, of all processes, that kill the process. ``kill_on``: an input that kills it.
-    ``once``: it cannot be loaded in a second process.
+    ``once``: it cannot be loaded after the first request. ``only``: nor in other processes than this number's.
     """
 
     name = "deadly:Deadly"
@@ -26,6 +26,8 @@ class Deadly(Oracle):
         super().__init__(model)
         own = dict(options or {})
         self._log, self._on, self._once = Path(own["log"]), own.get("kill_on"), own.get("once")
+        self._loaded = False
+        self._only = int(own.get("only", os.getpid()))
         self._at = {int(number) for number in own.get("kill_at", "").split()}
 
     def describe(self) -> dict[str, Any]:
@@ -34,8 +36,9 @@ class Deadly(Oracle):
 
     def load(self) -> None:
         """Raises ModelError."""
-        if self._once and self._log.exists():
+        if not self._loaded and ((self._once and self._log.exists()) or self._only != os.getpid()):
             raise ModelError("there is no memory left")
+        self._loaded = True
 
     async def generate(self, request: Request) -> Reply:
         """The exact answer, or none."""
