@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -33,11 +34,16 @@ EVAL = ("eval", "--task", "game24", "--search", "bfs", "--quiet")
 MINI = ("--backend", "seed", "--model", "mini", "--limit", "4")
 
 
+def environment() -> dict[str, str]:
+    """Of processes that import the modules of this folder."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """Ray on this machine, once for all tests; its processes import the modules of this folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+        patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, address="local")
         yield
         ray.shutdown()
@@ -161,6 +167,20 @@ def test_more_replicas_than_the_cluster_holds_are_refused() -> None:
         Pool(ray, lambda: None, 3, cpus=2, gpus=0, at_once=1)  # type: ignore[arg-type, return-value]
 
 
+@pytest.mark.usefixtures("cluster")
+def test_a_running_cluster_is_joined_by_its_address(hands: Path, tmp_path: Path) -> None:
+    """By a process that has not begun it."""
+    address = ray.get_runtime_context().gcs_address
+    words = [
+        sys.executable, "-m", "treeagent", *EVAL, "--backend", "helpers:Oracle", "--allow-code", "--data", str(hands),
+        "--workers", f"ray:{address}", "--json",
+    ]  # fmt: skip
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run"] == len(HANDS)
+    assert ray.is_initialized()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO")
 def test_ctrl_c_ends_the_replicas_and_the_same_command_continues(hands: Path, tmp_path: Path) -> None:
     """As a terminal sends it, to all processes; no request that was answered is repeated."""
@@ -171,8 +191,7 @@ def test_ctrl_c_ends_the_replicas_and_the_same_command_continues(hands: Path, tm
         sys.executable, "-m", "treeagent", *EVAL, "--backend", "helpers:Oracle", "--allow-code", "--data", str(hands),
         "--out", str(out), "--workers", "ray", *(f"--set=backend.{name}={value}" for name, value in options.items()),
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    process = subprocess.Popen(words, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, env=environment(), start_new_session=True, stderr=subprocess.PIPE, text=True)
     end = write_end(gate, process)  # returns when that request is made
     os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=60)
@@ -181,7 +200,7 @@ def test_ctrl_c_ends_the_replicas_and_the_same_command_continues(hands: Path, tm
     assert "Interrupted: " in error
     assert "Traceback" not in error
     gate.unlink()
-    again = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    again = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert timeless(read(out / "outcomes.jsonl")[1]).keys() == set(range(len(HANDS)))
     assert answers(out / "journals") < len(Deadly.requests(log)) < answers(out / "journals") + 60
