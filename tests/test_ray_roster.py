@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from treeagent.ray.roster import DEATHS, Problem, Roster
+from treeagent.ray.roster import DEATHS, ProblemKey, Roster
 
-A, B, C = (Problem(0, number) for number in range(3))
+A, B, C = (ProblemKey(0, number) for number in range(3))
 
 
 def roster(replicas: int, at_once: int = 4) -> Roster:
@@ -17,7 +17,7 @@ def roster(replicas: int, at_once: int = 4) -> Roster:
     return each
 
 
-def hand_out(each: Roster, problems: Sequence[Problem]) -> list[int | None]:
+def hand_out(each: Roster, problems: Sequence[ProblemKey]) -> list[int | None]:
     """Where the problems go, in turn; None for one that has to wait."""
     places = []
     for problem in problems:
@@ -83,10 +83,10 @@ def test_other_replicas_go_on_and_take_suspects_when_they_are_idle() -> None:
     each = roster(2)
     hand_out(each, [A, B, C])  # 0, 1, 0
     each.bury(0, lambda _: 0)
-    assert hand_out(each, [Problem(0, 9), A]) == [1, None]
+    assert hand_out(each, [ProblemKey(0, 9), A]) == [1, None]
     each.end(B, 1)
-    each.end(Problem(0, 9), 1)
-    assert hand_out(each, [A, Problem(0, 9), C]) == [1, None, None]
+    each.end(ProblemKey(0, 9), 1)
+    assert hand_out(each, [A, ProblemKey(0, 9), C]) == [1, None, None]
     each.set_ready(0)
     assert hand_out(each, [C]) == [0]
 

@@ -16,7 +16,7 @@ from ..evaluation.run import journal_name
 from ..runtime import journal
 from ..taskfile.dataset import DataRow
 from .replica import Build, Replica
-from .roster import DEATHS, Problem, Roster
+from .roster import DEATHS, ProblemKey, Roster
 
 _LOADS = 2
 """Attempts to start a replica anew that may die before it counts as lost."""
@@ -63,7 +63,7 @@ class Pool:
 
         Raises ModelError where no replica is left.
         """
-        problem, exceptions = Problem(seed, row.number), self._ray.exceptions
+        problem, exceptions = ProblemKey(seed, row.number), self._ray.exceptions
         reason, place = "", 0
         while not self._roster.is_guilty(problem):
             place = await self._replica_for(problem)
@@ -86,7 +86,7 @@ class Pool:
         self._end(problem, place)
         return Outcome(row.number, row.input, error=f"{DEATHS} replicas died with this problem: {reason}")
 
-    async def _replica_for(self, problem: Problem) -> int:
+    async def _replica_for(self, problem: ProblemKey) -> int:
         """The number of a replica that takes the problem, once there is one. Raises ModelError."""
         while (place := self._roster.replica_for(problem)) is None:
             if self._roster.all_lost:
@@ -96,7 +96,7 @@ class Pool:
             await turn
         return place
 
-    def _end(self, problem: Problem, place: int) -> None:
+    def _end(self, problem: ProblemKey, place: int) -> None:
         self._roster.end(problem, place)
         self._wake()
 
@@ -154,7 +154,7 @@ async def _result(reference: Any) -> Any:
     return await result
 
 
-def _progress(journals: Path, problem: Problem) -> int:
+def _progress(journals: Path, problem: ProblemKey) -> int:
     """The number of answers in the journal of a problem."""
     path = journals / journal_name(problem.number)
     try:

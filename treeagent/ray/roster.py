@@ -10,7 +10,7 @@ DEATHS = 2
 """Replicas that die with one problem alone, at the same place of its journal, before it is booked as failed."""
 
 
-class Problem(NamedTuple):
+class ProblemKey(NamedTuple):
     """A problem of one repeat."""
 
     seed: int
@@ -28,11 +28,11 @@ class Roster:
     def __init__(self, replicas: int, at_once: int) -> None:
         """``at_once`` is the number of problems that a replica has at one time."""
         self._at_once = at_once
-        self._problems: list[set[Problem]] = [set() for _ in range(replicas)]
+        self._problems: list[set[ProblemKey]] = [set() for _ in range(replicas)]
         self._ready: set[int] = set()
         self._lost: set[int] = set()
-        self._suspects: dict[Problem, int] = {}
-        self._charges: dict[Problem, tuple[int, int]] = {}
+        self._suspects: dict[ProblemKey, int] = {}
+        self._charges: dict[ProblemKey, tuple[int, int]] = {}
         self.deaths: Counter[int] = Counter()
         """Of each replica."""
 
@@ -50,7 +50,7 @@ class Roster:
         """A replica is loaded."""
         self._ready.add(replica)
 
-    def replica_for(self, problem: Problem) -> int | None:
+    def replica_for(self, problem: ProblemKey) -> int | None:
         """The replica that has the fewest problems; for a suspect, one that has none. None while there is none.
 
         Suspects go where the replica died; other problems come there after them.
@@ -64,16 +64,16 @@ class Roster:
         free = [each for each in self._ready - kept if self._has_room(each)]
         return min(free, key=lambda each: (len(self._problems[each]), each), default=None)
 
-    def begin(self, problem: Problem, replica: int) -> None:
+    def begin(self, problem: ProblemKey, replica: int) -> None:
         """A problem is handed to a replica."""
         self._problems[replica].add(problem)
 
-    def end(self, problem: Problem, replica: int) -> None:
+    def end(self, problem: ProblemKey, replica: int) -> None:
         """A problem has ended on a replica."""
         self._problems[replica].discard(problem)
         self._suspects.pop(problem, None)
 
-    def bury(self, replica: int, progress: Callable[[Problem], int]) -> None:
+    def bury(self, replica: int, progress: Callable[[ProblemKey], int]) -> None:
         """A replica died: charge its problem, or suspect its problems. ``progress`` counts what a journal holds."""
         self.deaths[replica] += 1
         self._ready.discard(replica)
@@ -94,7 +94,7 @@ class Roster:
             if home == replica and left is not None:
                 self._suspects[problem] = left
 
-    def is_guilty(self, problem: Problem) -> bool:
+    def is_guilty(self, problem: ProblemKey) -> bool:
         """Whether :data:`DEATHS` replicas died with this problem."""
         return self._charges.get(problem, (0, 0))[0] >= DEATHS
 
