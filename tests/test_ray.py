@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -169,21 +168,22 @@ def test_more_replicas_than_the_cluster_holds_are_refused() -> None:
 
 @pytest.mark.usefixtures("cluster")
 def test_a_running_cluster_is_joined_by_its_address(hands: Path, tmp_path: Path) -> None:
-    """By a process that has not begun it."""
+    """By a process that has not begun it; the replicas serve all repeats."""
     address = ray.get_runtime_context().gcs_address
     words = [
         sys.executable, "-m", "treeagent", *EVAL, "--backend", "helpers:Oracle", "--allow-code", "--data", str(hands),
-        "--workers", f"ray:{address}", "--json",
+        "--workers", f"ray:{address}", "--repeats", "2", "--out", str(tmp_path / "out"),
     ]  # fmt: skip
     done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["run"] == len(HANDS)
-    assert ray.is_initialized()
+    for file in ("outcomes.jsonl", "repeats/2/outcomes.jsonl"):
+        outcomes = read(tmp_path / "out" / file)[1].values()
+        assert [outcome.right for outcome in outcomes] == [True] * len(HANDS)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO")
 def test_ctrl_c_ends_the_replicas_and_the_same_command_continues(hands: Path, tmp_path: Path) -> None:
-    """As a terminal sends it, to all processes; no request that was answered is repeated."""
+    """As a terminal sends it, to all processes; here it continues without Ray, and repeats no answered request."""
     out, log, gate = tmp_path / "out", tmp_path / "log", tmp_path / "gate"
     os.mkfifo(gate)
     options = {"log": log, "gate": gate, "at": 60}
@@ -200,6 +200,7 @@ def test_ctrl_c_ends_the_replicas_and_the_same_command_continues(hands: Path, tm
     assert "Interrupted: " in error
     assert "Traceback" not in error
     gate.unlink()
+    words = [word for word in words if word not in ("--workers", "ray")]
     again = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert timeless(read(out / "outcomes.jsonl")[1]).keys() == set(range(len(HANDS)))
