@@ -242,11 +242,16 @@ def test_a_pipeline_of_ray_data_has_the_answers_of_an_agent(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("workers", "message"),
-    [("dask", "expected ray or ray:ADDRESS"), ("ray:127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1")],
+    ("words", "message"),
+    [
+        ("--workers dask", "expected ray or ray:ADDRESS"),
+        ("--workers ray:", "expected ray or ray:ADDRESS"),
+        ("--workers ray:127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1"),
+        ("--replicas 2", "only with --workers ray"),
+    ],
 )
-def test_a_bad_address_is_one_line(workers: str, message: str) -> None:
+def test_bad_options_are_one_line(words: str, message: str) -> None:
     """With exit code 2, and before anything is loaded."""
-    done = CliRunner().invoke(app, [*EVAL, *MINI, "--workers", workers])
+    done = CliRunner().invoke(app, [*EVAL, *MINI, *words.split()])
     assert done.exit_code == 2
     assert message in " ".join(done.output.split())

@@ -80,6 +80,8 @@ def evaluate(
 
     Limits apply to each problem. Exit codes: 0 every problem was run; 3 some failed; the others as for 'solve'.
     """
+    if workers is None and replicas > 1:
+        raise ConfigError("--replicas: only with --workers ray, which starts them")
     budget, options = limits.budget(), run.option_values()
     from ..evaluation.shards import Shard
 
