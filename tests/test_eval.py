@@ -126,7 +126,7 @@ def run(backend: Oracle, hands: Path, folder: Path, **how: Any) -> tuple[Evaluat
     agent = Agent("game24", "bfs", backend=backend)
     problems = data.load(agent.task, source=str(hands))
     kept = Outcomes(folder / "outcomes.jsonl", {"search": "bfs"})
-    work = Evaluation(agent, problems, kept, folder / "journals", **how)
+    work = Evaluation(agent, problems, folder / "journals", kept, **how)
     asyncio.run(work.run())
     kept.close()
     return work, [outcome for _, outcome in sorted(kept.known.items())]
@@ -250,7 +250,7 @@ def test_a_gold_answer_that_cannot_be_read_spoils_its_problem_only(hands: Path, 
 
     problems = data.Data(found.rows, Unreadable(agent.task, {}))
     kept = Outcomes(tmp_path / "outcomes.jsonl", {})
-    asyncio.run(Evaluation(agent, problems, kept, tmp_path / "journals").run())
+    asyncio.run(Evaluation(agent, problems, tmp_path / "journals", kept).run())
     kept.close()
     assert [number for number, each in sorted(kept.known.items()) if each.error is not None] == [2]
     assert "12 or 13" in str(kept.known[2].error)

@@ -17,6 +17,7 @@ LIBRARIES = {
     "local": ("accelerate", "gguf", "numpy", "safetensors", "tokenizers", "torch", "transformers"),
     "openai": ("httpx", "tenacity"),
     "plot": ("matplotlib",),
+    "ray": ("ray",),
     "serve": ("starlette", "uvicorn"),
 }
 WITHOUT = """

@@ -92,7 +92,7 @@ def anytime(
         place = out / re.sub(r"[^\w.=-]+", "-", title)
         settings = settings_of(agent, problems, seed=run.seed, budget=budget)
         with closing(open_outcomes(place, settings, problems.digest_of)) as store:
-            evaluation = Evaluation(agent, problems, store, place / JOURNALS, at_once)
+            evaluation = Evaluation(agent, problems, place / JOURNALS, store, at_once)
             quiet = output.quiet or not evaluation.open_rows
             known = list(store.known.values())
             with eval_progress(len(problems.rows), known, quiet=quiet, what=f"{title}: ") as on_outcome:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,6 +57,11 @@ def evaluate(
         typer.Option(min=1, metavar="N", help="Run every problem N times, with N seeds from --seed on: pass@k, maj@k."),
     ] = 1,
     at_once: Annotated[int, typer.Option(min=1, metavar="N", help="Problems that run at one time.")] = 16,
+    workers: Annotated[
+        str | None,
+        typer.Option(metavar="ray[:ADDRESS]", help="Solve in replicas on Ray: here, or on the cluster at ADDRESS."),
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=1, metavar="N", help="Replicas of --workers.")] = 1,
     max_errors: Annotated[
         int, typer.Option(min=1, metavar="N", help="Start no further problem after N failures.")
     ] = 10,
@@ -74,6 +80,8 @@ def evaluate(
 
     Limits apply to each problem. Exit codes: 0 every problem was run; 3 some failed; the others as for 'solve'.
     """
+    if workers is None and replicas > 1:
+        raise ConfigError("--replicas: only with --workers ray, which starts them")
     budget, options = limits.budget(), run.option_values()
     from ..evaluation.shards import Shard
 
@@ -107,19 +115,28 @@ def evaluate(
         speculate=run.speculate, fsync=fsync,
     )  # fmt: skip
     agent.find_models()
+    pool = None
+    if workers is not None:
+        from . import ray_pool
+
+        pool = ray_pool.start(workers, replicas, at_once, agent, (search, backend, run, limits, fsync), problems,
+                              quiet=output.quiet)  # fmt: skip
     evaluations: list[Evaluation] = []
     runs: list[EvaluationRun] = []
-    with _folder(out) as folder:
+    with _folder(out) as folder, closing(pool) if pool is not None else nullcontext():
         for number in range(repeats):
             seed = run.seed + number
             one = agent if number == 0 else agent.with_seed(seed)
             settings = settings_of(one, everything, seed=seed, budget=budget, shard=label)
             place = folder if number == 0 else folder / REPEATS / str(number + 1)
             with closing(open_outcomes(place, settings, everything.digest_of)) as store:
-                evaluation = Evaluation(one, problems, store, place / JOURNALS, at_once, max_errors)
+                journals = (place / JOURNALS).absolute()
+                elsewhere = None if pool is None else partial(pool.solve, journals=journals, seed=seed)
+                evaluation = Evaluation(one, problems, journals, store, at_once, max_errors, elsewhere)
                 known, quiet = list(store.known.values()), output.quiet or not evaluation.open_rows
                 what = f"repeat {number + 1} of {repeats}: " if repeats > 1 else ""
-                with eval_progress(len(problems.rows), known, quiet=quiet, what=what) as on_outcome:
+                aside = str if pool is None else lambda: pool.state
+                with eval_progress(len(problems.rows), known, quiet=quiet, what=what, aside=aside) as on_outcome:
                     this_run = evaluation.execute(on_outcome)
             evaluations.append(evaluation)
             runs.append(this_run)

@@ -12,9 +12,12 @@ from ..evaluation.outcomes import Outcome
 
 @contextmanager
 def eval_progress(
-    total: int, known: Sequence[Outcome], *, quiet: bool, what: str = ""
+    total: int, known: Sequence[Outcome], *, quiet: bool, what: str = "", aside: Callable[[], str] = str
 ) -> Iterator[Callable[[Outcome], None]]:
-    """Show the progress of an evaluation of ``total`` problems; yields the function to call with each new outcome."""
+    """Show the progress of an evaluation of ``total`` problems; yields the function to call with each new outcome.
+
+    ``aside`` says what else is shown beside the count.
+    """
     outcomes = {outcome.number: outcome for outcome in known}
     tokens, began = 0, time.monotonic()
 
@@ -26,7 +29,12 @@ def eval_progress(
         failed = sum(outcome.error is not None for outcome in outcomes.values())
         seconds = time.monotonic() - began
         rate = f", {tokens / seconds:,.0f} generated tokens/s" if tokens and seconds > 0 else ""
-        return f"{right} right" + (f", {failed} failed" if failed else "") + rate
+        return (
+            f"{right} right"
+            + (f", {failed} failed" if failed else "")
+            + rate
+            + (f", {more}" if (more := aside()) else "")
+        )
 
     done = f", {finished()} of them done already" if outcomes else ""
     title = f"{what}evaluating {total} problems{done}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -44,19 +44,67 @@ class EvaluationRun:
 
 
 @dataclass(slots=True)
-class Evaluation:
+class ProblemSolver:
+    """Solves single problems; each has a journal in ``journals``, from which an unfinished one continues."""
+
+    agent: Agent
+    data: Data
+    journals: Path
+
+    async def solve(self, row: DataRow) -> Outcome:
+        """The outcome of one problem, which is not written; a failure is an outcome too."""
+        path, gold = self.journals / journal_name(row.number), self.data.gold.text(row)
+        try:
+            run = await self._within(lambda: self._begin(row, path))
+            result = await run.result()
+            right = await self._within(self._verdict, row, result)
+            values = await self._within(known_values, self.agent, result, row.fields)
+        except TreeagentError as error:  # what concerns the disk also fails where the outcome is written
+            return Outcome(row.number, row.input, error=str(error)).recorded(gold, row.group)
+        return Outcome.of(row.number, result, right, values).recorded(gold, row.group, raw_reply(result, path))
+
+    def _begin(self, row: DataRow, path: Path) -> Run:
+        return self.agent.run(row.input, journal=path, resume=_can_resume(path), row=row.fields or None)
+
+    async def _within(self, function: Callable[..., T], *arguments: Any) -> T:
+        """What the task's own code returns, in a thread; within the limit of seconds where the search has one.
+
+        Raises TreeagentError, also where the code takes longer. It goes on in its thread, for nobody can stop it.
+        """
+        limit = self.agent.budget.seconds
+        seconds = None if limit is None else max(limit, 1.0)
+        try:
+            return await asyncio.wait_for(aio.Pace().in_thread(function, *arguments), seconds)
+        except asyncio.TimeoutError:
+            name = self.agent.task.name
+            late = TimeoutError(f"its code was still running after {seconds:g} s")
+            raise PluginError("task", name, late) from None
+
+    def _verdict(self, row: DataRow, result: Result) -> bool | None:
+        """The verdict of the gold answer, else of the task; None where neither can tell.
+
+        Raises InputError for a gold answer that cannot be read, and PluginError.
+        """
+        try:
+            verdict = self.data.gold.grade(row, result.answer)
+        except ValueError as error:
+            raise InputError(f"its gold answer cannot be read: {error}") from error
+        return result.solved if verdict is None else verdict
+
+
+@dataclass(slots=True)
+class Evaluation(ProblemSolver):
     """Solves the problems that have no verdict yet and writes every outcome to the file at once.
 
     A failed problem is an outcome with an error. It does not stop the others; after ``max_errors`` failures no further
     problem is started. Each problem has a journal in ``journals``, from which an unfinished one continues.
     """
 
-    agent: Agent
-    data: Data
     outcomes: Outcomes
-    journals: Path
     at_once: int = 16
     max_errors: int = 10
+    elsewhere: Callable[[DataRow], Awaitable[Outcome]] | None = None
+    """Solves a problem in another process, which has the backends; None: here."""
     failed: int = field(default=0, init=False)
     """Problems that failed in this process."""
 
@@ -64,10 +112,13 @@ class Evaluation:
         """Load the backends and run all open problems, or until a stop signal. Raises what :meth:`run` raises."""
         if not self.open_rows:
             return EvaluationRun(None, {}, interrupted=False)
-        for backend in dict.fromkeys((self.agent.backend, self.agent.judging)):
+        for backend in dict.fromkeys((self.agent.backend, self.agent.judging)) if self.elsewhere is None else ():
             with PluginBoundary("backend", backend.name):
                 backend.load()
-        read_metrics, began = factory.meters(self.agent.backend, self.agent.judging), time.monotonic()
+        read_metrics: Callable[[], dict[str, Any]] = dict
+        if self.elsewhere is None:
+            read_metrics = factory.meters(self.agent.backend, self.agent.judging)
+        began = time.monotonic()
         interrupted = False
         try:
             asyncio.run(self._run_until_interrupt(on_outcome))
@@ -119,49 +170,10 @@ class Evaluation:
         for row in rows:
             if self.gave_up:
                 return
-            outcome = await self._solve(row)
+            outcome = await (self.elsewhere or self.solve)(row)
             self.failed += outcome.error is not None
             self.outcomes.add(outcome)
             on_outcome(outcome)
-
-    async def _solve(self, row: DataRow) -> Outcome:
-        path, gold = self.journals / journal_name(row.number), self.data.gold.text(row)
-        try:
-            run = await self._within(lambda: self._begin(row, path))
-            result = await run.result()
-            right = await self._within(self._verdict, row, result)
-            values = await self._within(known_values, self.agent, result, row.fields)
-        except TreeagentError as error:  # what concerns the disk also fails where the outcome is written
-            return Outcome(row.number, row.input, error=str(error)).recorded(gold, row.group)
-        return Outcome.of(row.number, result, right, values).recorded(gold, row.group, raw_reply(result, path))
-
-    def _begin(self, row: DataRow, path: Path) -> Run:
-        return self.agent.run(row.input, journal=path, resume=_can_resume(path), row=row.fields or None)
-
-    async def _within(self, function: Callable[..., T], *arguments: Any) -> T:
-        """What the task's own code returns, in a thread; within the limit of seconds where the search has one.
-
-        Raises TreeagentError, also where the code takes longer. It goes on in its thread, for nobody can stop it.
-        """
-        limit = self.agent.budget.seconds
-        seconds = None if limit is None else max(limit, 1.0)
-        try:
-            return await asyncio.wait_for(aio.Pace().in_thread(function, *arguments), seconds)
-        except asyncio.TimeoutError:
-            name = self.agent.task.name
-            late = TimeoutError(f"its code was still running after {seconds:g} s")
-            raise PluginError("task", name, late) from None
-
-    def _verdict(self, row: DataRow, result: Result) -> bool | None:
-        """The verdict of the gold answer, else of the task; None where neither can tell.
-
-        Raises InputError for a gold answer that cannot be read, and PluginError.
-        """
-        try:
-            verdict = self.data.gold.grade(row, result.answer)
-        except ValueError as error:
-            raise InputError(f"its gold answer cannot be read: {error}") from error
-        return result.solved if verdict is None else verdict
 
 
 def settings_of(agent: Agent, problems: Data, *, seed: int, budget: Budget, shard: str | None = None) -> dict[str, Any]:

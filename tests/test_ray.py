@@ -1,0 +1,257 @@
+"""``treeagent eval --workers ray``: replicas on Ray give the outcomes of one process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deadly import Deadly
+from helpers import write_end
+from typer.testing import CliRunner
+
+from treeagent.cli import app
+from treeagent.errors import ConfigError, ModelError
+from treeagent.evaluation.outcomes import Outcome, Outcomes, read
+from treeagent.evaluation.run import Evaluation
+from treeagent.ray import EvaluateBatch
+from treeagent.ray.pool import Pool
+from treeagent.runtime.agent import Agent
+from treeagent.runtime.journal import read as read_journal
+from treeagent.taskfile import dataset
+
+ray = pytest.importorskip("ray")
+HANDS = ["4 5 6 10", "1 2 3 4", "2 3 5 12", "4 9 10 13"]
+EVAL = ("eval", "--task", "game24", "--search", "bfs", "--quiet")
+MINI = ("--backend", "seed", "--model", "mini", "--limit", "4")
+
+
+def environment() -> dict[str, str]:
+    """Of processes that import the modules of this folder."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """Ray on this machine, once for all tests; its processes import the modules of this folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, address="local")
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture
+def hands(tmp_path: Path) -> Path:
+    """A data file of the task game24."""
+    path = tmp_path / "hands.txt"
+    path.write_text("\n".join(HANDS) + "\n")
+    return path
+
+
+def build(hands: Path, log: Path, options: dict[str, str]) -> tuple[Agent, dataset.Data]:
+    """What a replica makes in its process."""
+    agent = Agent("game24", "bfs", backend=Deadly(None, {"log": str(log), **options}))
+    return agent, dataset.load(agent.task, source=str(hands))
+
+
+def evaluate(hands: Path, folder: Path, replicas: int, **options: str) -> tuple[dict[int, Outcome], str]:
+    """All outcomes, on replicas or, where there are none, here; and the state of the replicas in the end."""
+    folder.mkdir()
+    log = folder / "log"
+    agent, data = build(hands, log, options)
+    with closing(Outcomes(folder / "outcomes.jsonl", {})) as store:
+        if not replicas:
+            Evaluation(agent, data, folder / "journals", store).execute()
+            return timeless(store.known), ""
+        pool = Pool(ray, lambda: build(hands, log, options), replicas, cpus=1, gpus=0, at_once=4)
+        with closing(pool):
+            pool.load()
+            work = Evaluation(agent, data, folder / "journals", store)
+            work.elsewhere = lambda row: pool.solve(row, folder / "journals", 0)
+            work.execute()
+            return timeless(store.known), pool.state
+
+
+def timeless(outcomes: dict[int, Outcome]) -> dict[int, Outcome]:
+    """Without the seconds that each took."""
+    return {number: replace(outcome, seconds=0.0) for number, outcome in sorted(outcomes.items())}
+
+
+def answers(journals: Path) -> int:
+    """The number of requests that have an answer."""
+    return sum(event.type == "completion" for file in journals.iterdir() for event in read_journal(file))
+
+
+def command(folder: Path, *words: str) -> dict[int, Outcome]:
+    """The outcomes of a call of the command."""
+    done = CliRunner().invoke(app, [*EVAL, "--out", str(folder), *words])
+    assert done.exit_code == 0, done.output
+    return timeless(read(folder / "outcomes.jsonl")[1])
+
+
+@pytest.mark.usefixtures("cluster")
+def test_two_replicas_have_the_outcomes_of_one_process(tmp_path: Path) -> None:
+    """Apart from times; and limits reach the replicas."""
+    words = (*MINI, "--max-tokens", "3000")
+    here = command(tmp_path / "here", *words)
+    assert command(tmp_path / "there", *words, "--workers", "ray", "--replicas", "2") == here
+    assert {outcome.ended for outcome in here.values()} == {"tokens"}
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_replicas_killed_from_outside_change_no_outcome(hands: Path, tmp_path: Path, replicas: int) -> None:
+    """Twice in one evaluation; only the requests without an answer in a journal are repeated."""
+    here, _ = evaluate(hands, tmp_path / "here", 0)
+    there, state = evaluate(hands, tmp_path / "there", replicas, kill_at="9 21")
+    assert there == here
+    assert state == f"{replicas} of {replicas} replicas, 2 died"
+    requests = Deadly.requests(tmp_path / "there" / "log")
+    repeated = len(requests) - len(Deadly.requests(tmp_path / "here" / "log"))
+    answered = sum(
+        event.type == "completion"
+        for file in (tmp_path / "there" / "journals").iterdir()
+        for event in read_journal(file)
+    )
+    assert 2 <= repeated == len(requests) - answered < 21
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_problem_that_ends_replicas_fails_alone(hands: Path, tmp_path: Path) -> None:
+    """The first death is shared by all problems; the two after it are of the one problem."""
+    here, _ = evaluate(hands, tmp_path / "here", 0)
+    there, state = evaluate(hands, tmp_path / "there", 1, kill_on=HANDS[1])
+    assert "2 replicas died with this problem" in str(there.pop(1).error)
+    assert here.pop(1).error is None
+    assert there == here
+    assert state == "1 of 1 replicas, 3 died"
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_other_replica_goes_on_where_one_cannot_load_again(hands: Path, tmp_path: Path) -> None:
+    """Where none is left, the evaluation ends with the reason, and keeps what it has."""
+    here, _ = evaluate(hands, tmp_path / "here", 0)
+    there, state = evaluate(hands, tmp_path / "there", 2, kill_at="9", once="yes")
+    assert there == here
+    assert state == "1 of 2 replicas, 1 died"
+    with pytest.raises(ModelError, match=r"no replica is left: replica 0 cannot load again: .*no memory"):
+        evaluate(hands, tmp_path / "none", 1, kill_at="9", once="yes")
+    assert list((tmp_path / "none" / "journals").iterdir())
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_replica_that_cannot_load_says_why(tmp_path: Path) -> None:
+    """One line of the command, with the error of the backend."""
+    done = CliRunner().invoke(
+        app, [*EVAL, "--backend", "deadly:Deadly", "--allow-code", "--limit", "2", "--workers", "ray",
+              "--set", f"backend.log={tmp_path / 'log'}", "--set", f"backend.only={os.getpid()}"]
+    )  # fmt: skip
+    assert done.exit_code not in (0, 1)
+    assert "replica 0 cannot load: " in " ".join(done.output.split())
+    assert "there is no memory left" in " ".join(done.output.split())
+
+
+@pytest.mark.usefixtures("cluster")
+def test_more_replicas_than_the_cluster_holds_are_refused() -> None:
+    """At once, rather than waiting for machines that never come."""
+    with pytest.raises(ConfigError, match="need 6 CPUs, but the cluster has 2"):
+        Pool(ray, lambda: None, 3, cpus=2, gpus=0, at_once=1)  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_running_cluster_is_joined_by_its_address(hands: Path, tmp_path: Path) -> None:
+    """By a process that has not begun it; the replicas serve all repeats."""
+    address = ray.get_runtime_context().gcs_address
+    words = [
+        sys.executable, "-m", "treeagent", *EVAL, "--backend", "helpers:Oracle", "--allow-code", "--data", str(hands),
+        "--workers", f"ray:{address}", "--repeats", "2", "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for file in ("outcomes.jsonl", "repeats/2/outcomes.jsonl"):
+        outcomes = read(tmp_path / "out" / file)[1].values()
+        assert [outcome.right for outcome in outcomes] == [True] * len(HANDS)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO")
+def test_ctrl_c_ends_the_replicas_and_the_same_command_continues(hands: Path, tmp_path: Path) -> None:
+    """As a terminal sends it, to all processes; here it continues without Ray, and repeats no answered request."""
+    out, log, gate = tmp_path / "out", tmp_path / "log", tmp_path / "gate"
+    os.mkfifo(gate)
+    options = {"log": log, "gate": gate, "at": 60}
+    words = [
+        sys.executable, "-m", "treeagent", *EVAL, "--backend", "helpers:Oracle", "--allow-code", "--data", str(hands),
+        "--out", str(out), "--workers", "ray", *(f"--set=backend.{name}={value}" for name, value in options.items()),
+    ]  # fmt: skip
+    process = subprocess.Popen(words, env=environment(), start_new_session=True, stderr=subprocess.PIPE, text=True)
+    end = write_end(gate, process)  # returns when that request is made
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    os.close(end)
+    assert process.returncode == 130
+    assert "Interrupted: " in error
+    assert "Traceback" not in error
+    gate.unlink()
+    words = [word for word in words if word not in ("--workers", "ray")]
+    again = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert timeless(read(out / "outcomes.jsonl")[1]).keys() == set(range(len(HANDS)))
+    assert answers(out / "journals") < len(Deadly.requests(log)) < answers(out / "journals") + 60
+
+
+def test_a_batch_has_the_answers_of_an_agent() -> None:
+    """Columns of a batch go through, and the answers are those of ``solve``."""
+    how: dict[str, Any] = {"search": "bfs", "backend": "seed", "model": "mini"}
+    inputs = ["4 9 10 13", "4 5 6 10", "no numbers"]
+    batch = EvaluateBatch("game24", **how)({"input": inputs, "name": ["a", "b", "c"]})
+    assert batch["name"] == ["a", "b", "c"]
+    agent = Agent("game24", **how)
+    assert batch["answer"][:2] == [agent.solve(text).answer for text in inputs[:2]]
+    assert batch["error"][:2] == [None, None]
+    assert batch["error"][2]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_pipeline_of_ray_data_has_the_answers_of_an_agent(tmp_path: Path) -> None:
+    """In two actors, with null where an input is bad."""
+    pytest.importorskip("pandas")  # ray[data]
+    from ray import data
+
+    how: dict[str, Any] = {"task": "game24", "search": "bfs", "backend": Deadly(None, {"log": str(tmp_path / "log")})}
+    inputs = [*HANDS, "no numbers"]
+    solved = data.from_items([{"input": text, "name": text[:3]} for text in inputs]).map_batches(
+        EvaluateBatch, fn_constructor_kwargs=how, concurrency=2, batch_size=2, num_cpus=0.5
+    )
+    rows = {row["input"]: row for row in solved.take_all()}
+    agent = Agent(**how)
+    for text in HANDS:
+        answer = agent.solve(text)
+        assert rows[text] == {
+            "input": text, "name": text[:3], "answer": answer.answer, "solved": answer.solved, "error": None
+        }  # fmt: skip
+    assert (rows["no numbers"]["answer"], rows["no numbers"]["solved"]) == (None, None)
+    assert rows["no numbers"]["error"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--workers dask", "expected ray or ray:ADDRESS"),
+        ("--workers ray:", "expected ray or ray:ADDRESS"),
+        ("--workers ray:127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1"),
+        ("--replicas 2", "only with --workers ray"),
+    ],
+)
+def test_bad_options_are_one_line(words: str, message: str) -> None:
+    """With exit code 2, and before anything is loaded."""
+    done = CliRunner().invoke(app, [*EVAL, *MINI, *words.split()])
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())

@@ -1,0 +1,56 @@
+"""The replicas of ``treeagent eval --workers ray``."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..ray.pool import Pool
+    from ..runtime.agent import Agent
+    from ..taskfile.dataset import Data
+    from .option_groups import BackendOptions, LimitOptions, RunOptions, SearchOptions
+
+    Options = tuple[SearchOptions, BackendOptions, RunOptions, LimitOptions, bool]
+
+
+def start(
+    workers: str, replicas: int, at_once: int, agent: Agent, options: Options, problems: Data, *, quiet: bool
+) -> Pool:
+    """Loaded replicas of the agent. Raises ConfigError, ModelError and MissingExtraError."""
+    from ..display.board import StepBoard
+    from ..ray.cluster import connect, parse
+    from ..ray.pool import Pool
+
+    backend = agent.settings["backend"]
+    values = {**backend["options"], **options[2].option_values()}
+    gpus = float(str(values.get("backend.device", values.get("device", ""))).startswith("cuda"))
+    cpus = float(values.get("backend.threads") or values.get("threads") or 1)
+    ray = connect(parse(workers))
+    build = partial(_build, options, backend["name"], problems)
+    pool = Pool(ray, build, replicas, cpus=cpus, gpus=gpus, at_once=-(-at_once // replicas))
+    try:
+        with StepBoard(quiet=quiet).step("loading replicas", replicas) as step:
+            pool.load(step.advance)
+    except BaseException:
+        pool.close()
+        raise
+    return pool
+
+
+def _build(options: Options, backend_name: str, problems: Data) -> tuple[Agent, Any]:
+    """The agent in the process of a replica, and the problems."""
+    from ..runtime.agent import Agent
+    from . import arguments
+
+    search, backend, run, limits, fsync = options
+    names = (search.search, backend_name, search.evaluator, backend.evaluator_backend)
+    arguments.reach_local_code(*names, allow_code=run.allow_code)
+    agent = Agent(
+        run.load_task(search.task), search.search, backend=backend_name, model=backend.model,
+        evaluator=search.evaluator, evaluator_model=backend.evaluator_model,
+        evaluator_backend=backend.evaluator_backend, options=run.option_values(), seed=run.seed,
+        budget=limits.budget(), legality=not run.no_legality, allow_code=run.allow_code,
+        speculate=run.speculate, fsync=fsync,
+    )  # fmt: skip
+    return agent, problems

@@ -1,0 +1,43 @@
+"""The connection to Ray."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from .. import extras
+from ..errors import ConfigError
+
+_CONNECT = 5.0  # seconds until an address counts as one where nobody listens
+
+
+def parse(workers: str) -> str | None:
+    """The address of ``ray:ADDRESS``, None of ``ray``, which starts Ray here. Raises ConfigError."""
+    kind, _, address = workers.partition(":")
+    if kind != "ray" or (not address and ":" in workers):
+        raise ConfigError(f"--workers: expected ray or ray:ADDRESS, such as ray:10.0.0.1:6379, not {workers!r}")
+    return address or None
+
+
+def connect(address: str | None) -> Any:
+    """The module ``ray``, joined to a cluster; without an address, to one on this machine.
+
+    Raises ConfigError where nobody listens, and MissingExtraError.
+    """
+    extras.require("option --workers ray", "ray")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use to its makers otherwise
+    import ray  # noqa: PLC0415  of an extra
+
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    try:
+        if host and port.isdecimal():
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT).close()
+        if ray.is_initialized():
+            return ray
+        ray.init(address=address or "local", include_dashboard=None if address else False, log_to_driver=False,
+                 logging_level="error")  # fmt: skip
+    except (OSError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"--workers: no Ray cluster answers at {address or 'this machine'}: {reason}") from error
+    return ray
