@@ -112,5 +112,6 @@ def _refusal(constraint: Constraint) -> str | None:
         grammar = LLMatcher.grammar_from_json_schema(json.loads(constraint.text))
     else:
         return None
-    fault = " ".join(LLMatcher.validate_grammar(grammar, None).split())
-    return re.sub(r" \d+ \| start: .*", "", fault)[:300] or None
+    fault: str = LLMatcher.validate_grammar(grammar, None)
+    reason = fault.rpartition("error: ")[2].rpartition("(in regex): ")[2]  # without the pattern, which it repeats
+    return " ".join(reason.partition("\n")[0].split()) or None
