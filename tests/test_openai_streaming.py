@@ -164,6 +164,29 @@ def test_a_server_that_ignores_the_wish_for_a_stream_is_read_as_usual(case: Case
     assert all(part.whole for part in case.parts)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.7], ids=["equal samples", "one event of two samples"])
+def test_a_cancellation_comes_between_samples(case: Case, temperature: float) -> None:
+    """Texts that come at once are handed out one by one, and none after the request has been cancelled."""
+    choices = [{"index": i, "text": f"{i} + 5 = 9", "finish_reason": "stop"} for i in range(2 if temperature else 1)]
+    event = json.dumps({"choices": choices, "usage": {"prompt_tokens": 1, "completion_tokens": 2}})
+    answer = Answer(f"data: {event}\n\ndata: [DONE]\n\n".encode(), headers={"content-type": "text/event-stream"})
+    backend = case.backend(chat=False)
+    case.script = [lambda asked: answer]
+    request = replace(REQUEST, sampling=replace(REQUEST.sampling, temperature=temperature), n=2)
+
+    async def run() -> None:
+        def stop(part: Partial) -> None:
+            case.parts.append(part)
+            task.cancel()
+
+        task = asyncio.ensure_future(backend.stream(request, stop))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert len(case.parts) == 1
+
+
 @given(st.binary(max_size=60), st.lists(st.integers(1, 20), max_size=8))
 def test_pieces_of_the_network_change_nothing(noise: bytes, sizes: list[int]) -> None:
     """However the bytes of a stream are cut, and whatever stands between events, the reply is the same."""
@@ -177,7 +200,7 @@ def test_pieces_of_the_network_change_nothing(noise: bytes, sizes: list[int]) ->
             body = body[size:]
         yield body
 
-    def ignore(stream: EventStream) -> None:
+    async def ignore(stream: EventStream) -> None:
         assert "é 😀 ab".startswith(stream.texts().get(0, "").encode("utf-16", "surrogatepass").decode("utf-16"))
 
     stream = asyncio.run(read_events(chunks(), 10**6, ignore))

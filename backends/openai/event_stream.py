@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from .body import OversizeError, json_object
@@ -90,10 +89,12 @@ def _joined(before: Any, part: Any) -> Any:
     return part
 
 
-async def read_events(chunks: AsyncIterator[bytes], limit: int, arrived: Callable[[EventStream], None]) -> EventStream:
-    """The events of a body, at most ``limit`` bytes; ``arrived`` is called after each that holds data.
+async def read_events(
+    chunks: AsyncIterator[bytes], limit: int, arrived: Callable[[EventStream], Awaitable[None]]
+) -> EventStream:
+    """The events of a body, at most ``limit`` bytes; ``arrived`` is awaited after each that holds data.
 
-    Each takes a turn of the event loop, so that none follows a cancellation. Raises OversizeError.
+    Raises OversizeError.
     """
     stream, size, rest, data = EventStream(), 0, b"", list[bytes]()
 
@@ -101,8 +102,7 @@ async def read_events(chunks: AsyncIterator[bytes], limit: int, arrived: Callabl
         if data:
             stream.add(b"\n".join(data))
             data.clear()
-            arrived(stream)
-            await asyncio.sleep(0)
+            await arrived(stream)
 
     async for chunk in chunks:
         size += len(chunk)

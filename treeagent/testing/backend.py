@@ -178,6 +178,7 @@ class BackendContract:
         async def run() -> None:
             late: list[Partial] = []
             tasks: list[asyncio.Future[Reply]] = []
+            started: list[bool] = []
 
             def stop(part: Partial) -> None:
                 if started and tasks[0].cancel():
@@ -185,9 +186,10 @@ class BackendContract:
                 else:
                     late.append(part)
 
-            started = [True]
-            tasks.append(asyncio.ensure_future(backend.stream(self.requests[0], stop)))
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for request in self.requests:
+                started[:] = [True]
+                tasks[:] = [asyncio.ensure_future(backend.stream(request, stop))]
+                await asyncio.gather(*tasks, return_exceptions=True)
             await backend.generate(self.requests[1])  # time for what might be on its way
             assert not late
 
