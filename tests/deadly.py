@@ -27,7 +27,7 @@ class Deadly(Oracle):
         own = dict(options or {})
         self._log, self._on, self._once = Path(own["log"]), own.get("kill_on"), own.get("once")
         self._loaded = False
-        self._only = int(own.get("only", os.getpid()))
+        self._only = own.get("only")
         self._at = {int(number) for number in own.get("kill_at", "").split()}
 
     def describe(self) -> dict[str, Any]:
@@ -36,7 +36,7 @@ class Deadly(Oracle):
 
     def load(self) -> None:
         """Raises ModelError."""
-        if not self._loaded and ((self._once and self._log.exists()) or self._only != os.getpid()):
+        if not self._loaded and ((self._once and self._log.exists()) or self._only not in (None, str(os.getpid()))):
             raise ModelError("there is no memory left")
         self._loaded = True
 

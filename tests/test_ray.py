@@ -77,7 +77,7 @@ def evaluate(hands: Path, folder: Path, replicas: int, **options: str) -> tuple[
             work = Evaluation(agent, data, folder / "journals", store)
             work.elsewhere = lambda row: pool.solve(row, folder / "journals", 0)
             work.execute()
-            return timeless(store.known), pool.state
+            return timeless(store.known), pool.state()
 
 
 def timeless(outcomes: dict[int, Outcome]) -> dict[int, Outcome]:
@@ -179,6 +179,9 @@ def test_a_running_cluster_is_joined_by_its_address(hands: Path, tmp_path: Path)
     for file in ("outcomes.jsonl", "repeats/2/outcomes.jsonl"):
         outcomes = read(tmp_path / "out" / file)[1].values()
         assert [outcome.right for outcome in outcomes] == [True] * len(HANDS)
+    words[words.index(f"ray:{address}")] = "ray:127.0.0.1:1"
+    again = CliRunner().invoke(app, words[3:])
+    assert again.exit_code == 0, "Ray was needed where nothing is left to solve"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO")

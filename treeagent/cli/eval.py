@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..evaluation.outcomes import Outcome
     from ..evaluation.run import Evaluation, EvaluationRun
     from ..evaluation.summary import Summary
+    from ..ray.pool import Pool
 
 
 @with_option_groups
@@ -99,7 +100,7 @@ def evaluate(
     from ..evaluation.summary import compared, summary
     from ..runtime.agent import Agent
     from ..taskfile import dataset
-    from . import eval_report, repeats_report
+    from . import eval_report, ray_pool, repeats_report
     from .eval_progress import eval_progress
     from .metrics_text import backends
 
@@ -115,27 +116,32 @@ def evaluate(
         speculate=run.speculate, fsync=fsync,
     )  # fmt: skip
     agent.find_models()
-    pool = None
-    if workers is not None:
-        from . import ray_pool
-
-        pool = ray_pool.start(workers, replicas, at_once, agent, (search, backend, run, limits, fsync), problems,
-                              quiet=output.quiet)  # fmt: skip
+    pool: Pool | None = None
     evaluations: list[Evaluation] = []
     runs: list[EvaluationRun] = []
-    with _folder(out) as folder, closing(pool) if pool is not None else nullcontext():
+    with _folder(out) as folder, ExitStack() as stack:
         for number in range(repeats):
             seed = run.seed + number
             one = agent if number == 0 else agent.with_seed(seed)
             settings = settings_of(one, everything, seed=seed, budget=budget, shard=label)
             place = folder if number == 0 else folder / REPEATS / str(number + 1)
             with closing(open_outcomes(place, settings, everything.digest_of)) as store:
+                if (
+                    workers is not None
+                    and pool is None
+                    and not store.done.issuperset(row.number for row in problems.rows)
+                ):
+                    options_of_agent = (search, backend, run, limits, fsync)
+                    pool = ray_pool.start(
+                        workers, replicas, at_once, agent, options_of_agent, problems, quiet=output.quiet
+                    )
+                    stack.enter_context(closing(pool))
                 journals = (place / JOURNALS).absolute()
                 elsewhere = None if pool is None else partial(pool.solve, journals=journals, seed=seed)
                 evaluation = Evaluation(one, problems, journals, store, at_once, max_errors, elsewhere)
                 known, quiet = list(store.known.values()), output.quiet or not evaluation.open_rows
                 what = f"repeat {number + 1} of {repeats}: " if repeats > 1 else ""
-                aside = str if pool is None else lambda: pool.state
+                aside = str if pool is None else pool.state
                 with eval_progress(len(problems.rows), known, quiet=quiet, what=what, aside=aside) as on_outcome:
                     this_run = evaluation.execute(on_outcome)
             evaluations.append(evaluation)

@@ -39,7 +39,6 @@ class Pool:
         self._waiting: list[asyncio.Future[None]] = []
         self._reason = ""
 
-    @property
     def state(self) -> str:
         """The replicas in words, for the progress."""
         died = self._roster.deaths.total()
