@@ -14,16 +14,17 @@ from typing import Any
 import pytest
 from helpers import Oracle
 from serve_tools import SlowTree, agent, service_of, until
+from test_acting import TASK
 from test_acting import task as acting_task
 
-from treeagent import Agent, Budget, Checker, ConfigError, Request, ToolError
+from treeagent import Agent, Budget, Checker, ConfigError, Request, ToolError, YamlTask
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.runtime.journal import read
 
 mcp = pytest.importorskip("mcp")
 
 from treeagent.mcp import ToolServer  # noqa: E402
-from treeagent.mcp.search_tools import SearchTools  # noqa: E402
+from treeagent.server.search_tools import SearchTools  # noqa: E402
 
 RULES = """
 - {match: "Possible next steps", text: "4 + 6 = 10 (left: 5 10 10)"}
@@ -238,15 +239,21 @@ def solve(at: Any, steps: str, monkeypatch: pytest.MonkeyPatch, timeout: str = "
     """A search whose first steps are these; below them every step ends."""
     monkeypatch.setattr(Shopper, "shop", ToolServer(at, **how.pop("server", {})), raising=False)
 
+    task = acting_task(
+        "test_mcp:Shopper", **{"timeout: 0.1": f"timeout: {timeout}", "characters: 20": "characters: 200"}
+    )
+    return Agent(task, backend=proposing(steps)).solve("start", **how)
+
+
+def proposing(steps: str) -> ScriptedBackend:
+    """Proposes these steps first, and below them a step that ends."""
+
     def answer(request: Request) -> str:
         if request.key.role == "value":
             return "sure"
         return steps if request.prompt == "next of start\n" else "end it"
 
-    task = acting_task(
-        "test_mcp:Shopper", **{"timeout: 0.1": f"timeout: {timeout}", "characters: 20": "characters: 200"}
-    )
-    return Agent(task, backend=ScriptedBackend(answer)).solve("start", **how)
+    return ScriptedBackend(answer)
 
 
 def python(code: str) -> list[str]:
@@ -267,6 +274,60 @@ def test_a_step_calls_the_tools_of_a_server(tmp_path: Path, monkeypatch: pytest.
     assert "has no tool 'steal'; it has: die, hang, price, table" in errors["do steal"]
     assert "tea costs 3" in next(thought.state for thought in result.tree if thought.text == "do tea")
     assert (result.counts.failed, result.ended) == (2, "finished")
+
+
+TOOLS = """
+observe:
+  server: [{python}, -c, {shop}]
+  tool: "{{{{ text.split()[1] if text.startswith('do') }}}}"
+  arguments: "{{{{ text.split(' ', 2)[2] or '{{}}' }}}}"
+"""
+
+
+def task_of_tools(text: str = TOOLS, *, allow_code: bool = True) -> YamlTask:
+    """The task ``acting`` without a checker, whose steps are calls: ``do TOOL ARGUMENTS``."""
+    start, _, rest = TASK.partition("observe:\n  timeout: 0.1\n  characters: 20\n")
+    keys = text.format(python=json.dumps(sys.executable), shop=json.dumps(SHOP))
+    return YamlTask(start.replace("checker: CHECKER\n", "") + keys.lstrip() + rest, allow_code=allow_code)
+
+
+def test_a_task_file_alone_can_name_a_server_and_its_tools() -> None:
+    """The tool and its arguments are templates of the step; arguments that are no object drop the step."""
+    steps = 'do price {"item": "tea"}\ndo price [3]\ndo price {"item"\ndo steal {}\ndo table {}\nend it'
+    reasons: dict[str, str] = {}
+    result = Agent(task_of_tools(), backend=proposing(steps)).solve(
+        "start", on_event=lambda event: reasons.update({event.data["text"]: event.data["error"] or ""})
+        if event.type == "observed" else None,
+    )  # fmt: skip
+    states = {thought.text: thought.state for thought in result.tree if thought.depth == 1}
+    assert states['do price {"item": "tea"}'].endswith("tea costs 3")
+    assert states["do table {}"].endswith('{"tea": 3}')
+    assert reasons["do price [3]"].endswith("observe.arguments: no JSON object: '[3]'")
+    assert "no JSON object" in reasons['do price {"item"']
+    assert "has no tool 'steal'" in reasons["do steal {}"]
+    assert (reasons["end it"], result.counts.failed) == ("", 3)
+
+
+def test_a_task_file_names_no_server_without_leave() -> None:
+    """It could start any command."""
+    with pytest.raises(ConfigError, match=r"observe\.server: a server is code outside the registry.*--allow-code"):
+        task_of_tools(allow_code=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("observe: {{server: [x]}}\n", "observe: 'server' and 'tool' need each other"),
+        ("observe: {{tool: x}}\n", "observe: nothing is observed: .* or 'server' and 'tool'"),
+        ("observe: {{server: shop, tool: x}}\n", "observe.server: 'shop' is no address of an MCP server"),
+        ("observe: {{server: [], tool: x}}\n", "observe.server: an MCP server is an address or the words"),
+        ('observe: {{server: [x], tool: "{{{{ stepp }}}}"}}\n', "observe.tool: .*stepp"),
+    ],
+)
+def test_a_server_that_a_task_file_names_wrongly_is_a_problem_of_its_line(text: str, message: str) -> None:
+    """The message names the key."""
+    with pytest.raises(ConfigError, match=message):
+        task_of_tools(text)
 
 
 @pytest.mark.parametrize(

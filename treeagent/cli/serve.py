@@ -98,7 +98,7 @@ def serve(
     with trace.tracing() as tracing:
         models = _models(task, search, evaluator, backend, run, tracing)
         if mcp:
-            from ..mcp.stdio import serve_searches
+            from ..server.mcp_stdio import serve_searches
 
             _say_what_is_left_out(models, quiet=quiet)
             asyncio.run(serve_searches(models, budget, at_once))

@@ -1,4 +1,4 @@
-"""The Model Context Protocol (extra ``mcp``): searches as tools, and tools for steps."""
+"""Tools of MCP servers for the steps of a task (extra ``mcp``)."""
 
 from __future__ import annotations
 

@@ -24,11 +24,11 @@ from ..jsonl import strict
 from ..runtime.agent import Agent
 from ..runtime.journal import Event
 from ..runtime.result import Result
-from ..server.http_errors import HttpError, from_error
-from ..server.protocol import BudgetFields, SearchFields, outcome, read
-from ..server.search_service import OrderedSearch, SearchService
 from ..taskfile import dataset
 from ..taskfile.dataset import DataRow
+from .http_errors import HttpError, from_error
+from .protocol import BudgetFields, SearchFields, outcome, read
+from .search_service import OrderedSearch, SearchService
 
 _SEED = Field(default=None, ge=-(2**63), lt=2**63, description="Seed of every random choice.")
 _BUDGET = Field(default_factory=BudgetFields, description="Limits of a search; those of the server stay the highest.")

@@ -13,11 +13,11 @@ from typing import Any
 import mcp.server.stdio
 
 from ..runtime.budget import Budget
-from ..server.search_queue import SearchQueue
-from ..server.search_service import SearchService
-from ..server.served_models import ServedModels
 from ..stop_signals import STOP_SIGNALS
+from .search_queue import SearchQueue
+from .search_service import SearchService
 from .search_tools import SearchTools
+from .served_models import ServedModels
 
 _WAITING = 1 << 20
 """Searches that may wait for their turn: one client decides itself how much it asks for."""
