@@ -24,7 +24,7 @@ LIBRARIES = {
     "mcp": ("mcp",),
     "local": ("accelerate", "gguf", "numpy", "safetensors", "tokenizers", "torch", "transformers"),
     "openai": ("httpx", "tenacity"),
-    "otel": ("opentelemetry",),
+    "otel": ("opentelemetry_exporter_otlp_proto_http", "opentelemetry_sdk"),
     "plot": ("matplotlib",),
     "ray": ("ray",),
     "serve": ("starlette", "uvicorn"),
@@ -48,7 +48,7 @@ RULES = """
 
 def light(code: str, *words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     """A program in a Python without any optional library."""
-    blocked = {library for libraries in LIBRARIES.values() for library in libraries}
+    blocked = {library for libraries in LIBRARIES.values() for library in libraries} | {"opentelemetry"}
     command = [sys.executable, "-c", WITHOUT.format(blocked=blocked) + code, *words]
     env = {**os.environ, "COLUMNS": "200", "TREEAGENT_CACHE": str(folder or "nowhere")}
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=env)

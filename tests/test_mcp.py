@@ -134,13 +134,13 @@ def test_the_limits_of_a_call_are_at_most_those_of_the_server() -> None:
 
 def test_evaluate_gives_the_figures_of_the_outcomes() -> None:
     """The share that is right, what it cost, and each problem; ``start`` and ``limit`` choose the problems."""
-    service = service_of(Agent("game24", backend=Oracle(), options={"b": 2}))
+    service = service_of(Agent("game24", backend=Oracle(), options={"b": 1}))
     result = called(SearchTools(service), "evaluate", start=2, limit=2).structured_content
     problems = result["problems"]
     assert [problem["number"] for problem in problems] == [2, 3]
     assert all(problem["right"] and problem["answer"] for problem in problems)
     assert (result["wanted"], result["run"], result["failed"], result["accuracy"]["value"]) == (2, 2, 0, 1.0)
-    expected = [Agent("game24", backend=Oracle(), options={"b": 2}).solve(each["input"]) for each in problems]
+    expected = [Agent("game24", backend=Oracle(), options={"b": 1}).solve(each["input"]) for each in problems]
     assert [each["answer"] for each in problems] == [each.answer for each in expected]
     assert result["tokens"] == sum(each.usage.tokens or 0 for each in expected)
     assert service.queue.running == 0
