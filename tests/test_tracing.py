@@ -338,3 +338,10 @@ def test_an_address_where_nobody_takes_spans_is_refused_first(address: str, monk
     assert line.startswith("Error: --otel: ")
     assert address in line
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in line
+
+
+def test_searches_in_other_processes_send_no_spans() -> None:
+    """So the two options exclude each other, in one line."""
+    result = call("eval", *ORACLE[:4], "--workers", "ray", "--otel")
+    assert result.exit_code == 2
+    assert result.stderr == "Error: --otel: not with --workers, whose searches run in other processes\n"
