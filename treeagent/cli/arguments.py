@@ -107,6 +107,17 @@ Trusted = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and only JSON, on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Live = Annotated[bool, typer.Option("--live", help="Show the growing tree on the terminal, best paths first.")]
+Otel = Annotated[
+    bool,
+    typer.Option(
+        "--otel",
+        help="Send OpenTelemetry spans of search, thoughts, requests and rounds, without their texts, to "
+        "OTEL_EXPORTER_OTLP_ENDPOINT.",
+    ),
+]
+OtelContent = Annotated[
+    bool, typer.Option("--otel-content", help="As --otel, with inputs, prompts, replies and steps in the spans.")
+]
 MaxTokens = Annotated[int | None, typer.Option(help="Limit on prompt and completion tokens together.")]
 MaxCalls = Annotated[int | None, typer.Option(help="Limit on requests to the backend.")]
 MaxNodes = Annotated[int | None, typer.Option(help="Limit on thoughts in the tree.")]

@@ -17,7 +17,15 @@ from ..errors import ConfigError
 from ..jsonl import strict
 from . import arguments
 from .arguments import INTERRUPTED, PLUGIN_FAILED, SOLVED, echo, say
-from .option_groups import BackendOptions, LimitOptions, OutputOptions, RunOptions, SearchOptions, with_option_groups
+from .option_groups import (
+    BackendOptions,
+    LimitOptions,
+    OutputOptions,
+    RunOptions,
+    SearchOptions,
+    TraceOptions,
+    with_option_groups,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.outcomes import Outcome
@@ -72,6 +80,7 @@ def evaluate(
     run: RunOptions,
     limits: LimitOptions,
     fsync: arguments.Fsync = False,
+    trace: TraceOptions,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Plot accuracy, time, tokens and judgements.")
     ] = None,
@@ -83,6 +92,8 @@ def evaluate(
     """
     if workers is None and replicas > 1:
         raise ConfigError("--replicas: only with --workers ray, which starts them")
+    if workers is not None and (trace.otel or trace.otel_content):
+        raise ConfigError("--otel: not with --workers, whose searches run in other processes")
     budget, options = limits.budget(), run.option_values()
     from ..evaluation.shards import Shard
 
@@ -120,6 +131,7 @@ def evaluate(
     evaluations: list[Evaluation] = []
     runs: list[EvaluationRun] = []
     with _folder(out) as folder, ExitStack() as stack:
+        agent = agent.with_tracing(stack.enter_context(trace.tracing()))
         for number in range(repeats):
             seed = run.seed + number
             one = agent if number == 0 else agent.with_seed(seed)

@@ -23,7 +23,7 @@ from .result import Result
 from .role_check import check_roles
 from .run import Handler, Run
 from .sampling_options import read_changes
-from .setup import Setup
+from .setup import SearchTracer, Setup
 
 
 class Agent:
@@ -138,6 +138,15 @@ class Agent:
         Ledger(budget, self.backend.price, self.judging.price)
         copied = copy.copy(self)
         copied.budget, copied._setup = budget, replace(self._setup, budget=budget)
+        return copied
+
+    def with_tracing(self, tracer: SearchTracer | None) -> Agent:
+        """An agent that differs in what follows its searches (:class:`treeagent.tracing.Tracing`) alone.
+
+        A tracer changes no search; one that raises an exception is left out of the rest of its search, with a warning.
+        """
+        copied = copy.copy(self)
+        copied._setup = replace(self._setup, tracer=tracer)
         return copied
 
     def find_models(self) -> None:

@@ -20,6 +20,7 @@ from . import factory
 from .budget import BudgetExhausted, Ledger
 from .early_requests import EarlyRequests
 from .explorer import TreeExplorer
+from .guarded_trace import GuardedTrace
 from .journal import FORMAT, Event, Journal, rounds_event
 from .request_broker import EVALUATOR, KnownAnswers, RequestBroker
 from .result import Result
@@ -48,7 +49,7 @@ class Run:
         with PluginBoundary("task", setup.task.name, at_input(input)):
             self.input = setup.task.read_input(input)
             setup = replace(setup, task=setup.task.for_row(self.input, row))
-        self._setup, self._on_event = setup, on_event
+        self._setup, self._on_event, self._trace = setup, on_event, GuardedTrace(setup)
         self._ledger = Ledger(setup.budget, setup.backend.price, setup.judging.price)
         self._journal = None if journal is None else Journal(journal, resume=resume, fsync=setup.fsync)
         self._resumed = resume
@@ -112,6 +113,7 @@ class Run:
             self._emit(Event("end", result.to_json()))
         finally:
             self._rounds = []  # a run that is kept must not make the backend keep its rounds
+            self._trace.close()
             if self._journal is not None:
                 self._journal.close()
         if self._handler_error is not None:
@@ -285,6 +287,7 @@ class Run:
         self._begin()
         if self._journal is not None:
             self._journal.write(event, self._seconds())
+        self._trace.record(event, self._seconds())
         if self._on_event is not None:
             try:
                 with PluginBoundary("event handler", getattr(self._on_event, "__qualname__", "on_event")):

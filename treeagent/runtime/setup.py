@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from ..backend import Backend
 from ..evaluator import Evaluator
@@ -12,6 +12,24 @@ from ..search import Search
 from ..task import Task
 from .budget import Budget
 from .early_figures import AUTOMATIC, LEAST, LEAST_AUTOMATIC, Chances
+from .journal import Event
+
+
+class SearchTrace(Protocol):
+    """What follows one search from outside."""
+
+    def record(self, event: Event, seconds: float) -> None:
+        """An event has happened, ``seconds`` after the search began."""
+
+    def close(self) -> None:
+        """The search has ended in any way."""
+
+
+class SearchTracer(Protocol):
+    """What follows all searches of an agent, such as :class:`treeagent.tracing.Tracing`."""
+
+    def begin(self, setup: Setup) -> SearchTrace:
+        """What follows one search; called where it runs, at its first event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +54,7 @@ class Setup:
     """How many requests may run before the search asks for them; None: as the backend and the limits suggest."""
     chances: Chances = field(default_factory=Chances)
     """What the agent's searches have learnt about such requests."""
+    tracer: SearchTracer | None = None
 
     def early_requests(self) -> int:
         """How many requests may run before the search asks for them; to be called when the backends are loaded.

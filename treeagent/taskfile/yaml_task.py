@@ -58,7 +58,7 @@ class YamlTask(Task):
             self.checker = load_checker(self.spec.checker, allow_code=allow_code)
         except ConfigError as error:
             problems.append(self.keys.problem(("checker",), str(error)))
-        problems += validation.evaluator_problems(self.spec, self.keys, allow_code=allow_code)
+        problems += validation.code_problems(self.spec, self.keys, allow_code=allow_code)
         faulty = {problem.key for problem in problems}
         problems += validation.problems(self.spec, self._pattern, self.checker, self.keys, faulty)
         grade = self.spec.answer.grade
@@ -218,7 +218,7 @@ class YamlTask(Task):
         return [role for role in self.roles if len(self.spec.prompts.parts(role)) > 1]
 
     def world(self, input: str) -> CheckedWorld | None:
-        """The checker's tool or environment, with the key ``observe``; None where it has none."""
+        """What the key ``observe`` and the checker act on; None where they act on nothing."""
         return CheckedWorld.of(self.spec.observe, self._checker_of(input), self.fields_of(input), self.keys)
 
     # From completions to thoughts and answers
