@@ -13,8 +13,11 @@ from ..models.model import Model
 from ..models.tokenizer import ChatTokenizer
 from .config import EngineConfig
 from .draft_cost import ModelDraftCost
+from .draft_head import DraftPasses, HeadPasses, head_of
 from .draft_model import SharedDraftModel
 from .drafters.base import Drafter
+from .drafters.heads.head_drafter import HeadDrafter
+from .drafters.heads.head_runner import HeadRunner
 from .drafters.hybrid import HybridDrafter
 from .drafters.model.beam_tree import DEPTH as BEAM_DEPTH
 from .drafters.model.beam_tree import BeamShape, size_of
@@ -48,7 +51,7 @@ class EngineParts:
     config: EngineConfig
     jobs: JobFactory
     scheduler: Scheduler
-    draft: SharedDraftModel
+    draft: DraftPasses
     texts: Sequence[Sequence[int]] = ()
     """Texts of earlier runs, which every new drafter learns."""
 
@@ -114,10 +117,14 @@ class EngineBuilder:
         # clipped to what the engine can run
         ends = weights.model.eos | tokenizer.ends
         model = replace(weights.model, context=weights.context, eos=ends)
-        self.draft.load(config, tokenizer, runner, memory)
+        head = head_of(config, runner)
+        if head is None:
+            self.draft.load(config, tokenizer, runner, memory)
         research = config.research
         speculator = Speculator(profiler.profile_cost(runner, config.dtype), research.draft_tokens)
-        self.draft.profile(config)
+        if head is None:
+            self.draft.profile(config)
+        draft: DraftPasses = self.draft if head is None else HeadPasses.profiled(head, config)
         scheduler = Scheduler(
             runner,
             speculator,
@@ -132,8 +139,8 @@ class EngineBuilder:
         )
         folder = config.drafts_from
         texts = () if folder is None else read_earlier_texts(folder, tokenizer, runner.vocabulary)
-        speculator.start(warmed(build_drafter(config, self.draft, speculator, runner.vocabulary), texts))
-        return EngineParts(config, jobs, scheduler, self.draft, texts)
+        speculator.start(warmed(build_drafter(config, draft, speculator, runner.vocabulary), texts))
+        return EngineParts(config, jobs, scheduler, draft, texts)
 
 
 def warmed(drafter: Drafter | None, texts: Sequence[Sequence[int]]) -> Drafter | None:
@@ -144,9 +151,7 @@ def warmed(drafter: Drafter | None, texts: Sequence[Sequence[int]]) -> Drafter |
     return drafter
 
 
-def build_drafter(
-    config: EngineConfig, draft: SharedDraftModel, speculator: Speculator, vocabulary: int
-) -> Drafter | None:
+def build_drafter(config: EngineConfig, draft: DraftPasses, speculator: Speculator, vocabulary: int) -> Drafter | None:
     """A drafter that has learnt nothing yet; None where nothing is to be drafted."""
     if not isinstance(config.drafter, str):
         return config.drafter()
@@ -155,13 +160,16 @@ def build_drafter(
     if config.draft is None or draft.runner is None:
         return table
     shape = spec.shape(coupled=config.coupled, most=speculator.draft_tokens)
-    beam_draft = config.research.beam_draft
-    width, depth = (None, BEAM_DEPTH) if beam_draft is None else size_of(beam_draft)
     cost = draft.cost if speculator.draft_tokens is None else None
     weighed = None if cost is None else ModelDraftCost(draft.runner, speculator, cost)
+    policies = None if weighed is None else weighed.policies(dynamic=shape.name == "dynamic")
+    if isinstance(draft.runner, HeadRunner):
+        head = HeadDrafter(draft.runner, vocabulary, shape, policies)
+        return head if table is None else HybridDrafter(table, head)
+    beam_draft = config.research.beam_draft
+    width, depth = (None, BEAM_DEPTH) if beam_draft is None else size_of(beam_draft)
     depth_policy = None if weighed is None or beam_draft is not None else weighed.beam_depth_policy()
     beams = BeamShape(width, depth, coupled=config.coupled, depth_policy=depth_policy)
-    policies = None if weighed is None else weighed.policies(dynamic=shape.name == "dynamic")
     model = ModelDrafter(draft.runner, vocabulary, shape, beams, policies)
     return model if table is None else HybridDrafter(table, model)
 

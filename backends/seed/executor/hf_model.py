@@ -10,8 +10,8 @@ T new tokens, R wanted ones, H query heads, h key-value heads, D head dimension,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 
@@ -23,8 +23,17 @@ from .llama import LlamaDecoder
 from .packed_linear import pack
 from .tree_attention import NAME, AttentionContext, register
 
-Decoder = Callable[[ForwardBatch, SlotPool], torch.Tensor]
-"""Logits (R, V) of a pass."""
+
+class Decoder(Protocol):
+    """How a model's passes are computed."""
+
+    def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
+        """Logits (R, V) of a pass."""
+
+    def with_states(
+        self, plan: ForwardBatch, pool: SlotPool, layers: Sequence[int]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Logits (R, V), and for each of ``layers`` the states (T, E) that enter it."""
 
 
 def decoder_of(network: Any, windows: Sequence[int | None], context: int | None) -> tuple[Decoder, str]:
@@ -55,13 +64,20 @@ class TransformersDecoder:
 
     def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
         """Logits (R, V)."""
+        return self.with_states(plan, pool, ())[0]
+
+    def with_states(
+        self, plan: ForwardBatch, pool: SlotPool, layers: Sequence[int]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """See :class:`Decoder`."""
         out = self._network(
             input_ids=plan.tokens,
             position_ids=plan.positions,
             attention_mask=None,
             use_cache=False,
             logits_to_keep=plan.wanted,
+            **({"output_hidden_states": True} if layers else {}),
             forest=AttentionContext(plan, pool, self._windows),
         )
         logits: torch.Tensor = out.logits[0]
-        return logits
+        return logits, [out.hidden_states[layer][0] for layer in layers]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,6 +16,9 @@ from .weights import Weights
 
 CACHED = 16 * 2**20
 """Bytes of cached keys and values that no request uses, or as many as the weights take if that is more."""
+
+Listener = Callable[[torch.Tensor, Sequence[torch.Tensor]], None]
+"""Takes the slots (T,) of the new tokens of a pass, and for each layer the states (T, E) that enter it."""
 
 
 class ModelRunner:
@@ -37,6 +40,9 @@ class ModelRunner:
         self.passes = 0
         self.work = PassWork()
         """What the last pass computed."""
+        self._listener: Listener | None = None
+        self._heard: tuple[int, ...] = ()
+        """The layers whose inputs the listener is given."""
         self.exit_counts: list[int] = []
         """Tokens by the exit that their logits came from; empty for a model without exits."""
         self.forest = self._new_cache()
@@ -55,6 +61,13 @@ class ModelRunner:
     def relative_cost(self) -> float:
         """Mean time of a pass as a share of the time of a pass through all layers."""
         return 1.0
+
+    def listen(self, layers: Sequence[int], listener: Listener) -> None:
+        """Give ``listener`` after every pass the states that enter these layers (counted from 0), in their order.
+
+        What it is told of are all new tokens of the pass, prompts and drafts among them.
+        """
+        self._heard, self._listener = tuple(layers), listener
 
     def reset_statistics(self) -> None:
         """Forget statistics of earlier passes that influence later ones; a model without exits has none."""
@@ -82,10 +95,16 @@ class ModelRunner:
         """Logits (R, V) of the wanted tokens of all segments, and for each segment its rows among the R."""
         began = time.perf_counter()
         plan = make_forward_batch(spans, self.dtype, self.device, self.weights.in_place)
-        logits = self.weights.decoder(plan, self.forest.pool)
+        states: Sequence[torch.Tensor] = ()
+        if self._listener is None:
+            logits = self.weights.decoder(plan, self.forest.pool)
+        else:
+            logits, states = self.weights.decoder.with_states(plan, self.forest.pool, self._heard)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.passes += 1
         self.work = plan.work
         self.seconds += time.perf_counter() - began
+        if self._listener is not None:
+            self._listener(plan.slots, states)
         return logits, plan.rows

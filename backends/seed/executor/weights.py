@@ -86,6 +86,13 @@ class Weights:
             why,
         )
 
+    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The model's embeddings (T, E) of token ids (T,)."""
+        network = self.model.network
+        layer = network.model.embed_tokens if isinstance(network, LlamaNetwork) else network.get_input_embeddings()
+        embedded: torch.Tensor = layer(tokens)
+        return embedded
+
     def new_pool(self, memory: int, layers: int | None = None) -> SlotPool:
         """A pool for keys and values of at most so many bytes, of the first layers only if so asked."""
         pool = SlotPool(self.layers[:layers], self.dtype, self.device, limit=1)
