@@ -187,7 +187,7 @@ def test_a_gpu_without_the_kernel_says_why(
 
 
 @pytest.mark.parametrize(
-    ("heads", "layers", "queries"), [(8, [(8, 64)], 16), (9, [(3, 64)], 16), (32, [(8, 64), (1, 512)], 2)]
+    ("heads", "layers", "queries"), [(8, [(8, 64)], 16), (9, [(3, 64)], 16), (32, [(8, 64), (1, 512)], 1)]
 )
 def test_a_gpu_takes_the_kernel(
     monkeypatch: pytest.MonkeyPatch, heads: int, layers: list[tuple[int, int]], queries: int

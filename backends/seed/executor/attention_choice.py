@@ -83,19 +83,18 @@ def trial(
     A prompt, and a tree after it, once for each kind of layer.
     """
     kinds = sorted(set(layers))
-    pool = SlotPool(kinds, dtype, device, limit=64)
+    pool = SlotPool(kinds, dtype, device, limit=32)
     forest = RadixCache(pool)
     chance, generator = random.Random(0), torch.Generator().manual_seed(0)
-    parents = [chance.randint(-1, node - 1) for node in range(20)]
-    prompt, tree = pool.allocate(40), pool.allocate(20)
-    nothing = np.zeros(0, dtype=np.int64)
+    parents = [chance.randint(-1, node - 1) for node in range(12)]
+    prompt, tree = pool.allocate(20), pool.allocate(12)
     spans = [
-        Segment([0] * 40, prompt, nothing, forest.root),
-        Segment([0] * 20, tree, prompt, forest.root, parents),
+        Segment([0] * 20, prompt, np.zeros(0, dtype=np.int64), forest.root),
+        Segment([0] * 12, tree, prompt, forest.root, parents),
     ]
     for place, (heads, dim) in enumerate(kinds):
-        query = torch.randn(60, query_heads, dim, generator=generator).to(device, dtype)
-        new = torch.randn(60, 2, heads, dim, generator=generator).to(device, dtype)
+        query = torch.randn(32, query_heads, dim, generator=generator).to(device, dtype)
+        new = torch.randn(32, 2, heads, dim, generator=generator).to(device, dtype)
         rule = AttentionRule(dim**-0.5)
         results = []
         for most in (0, queries):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ Integers = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Part:
+class _TileSource:
     """Queries, and a run of keys that all of them attend to."""
 
     tokens: NDArray[np.int64]
@@ -85,7 +86,7 @@ def make_tiles(
     by_token = np.concatenate(held)  # (R,)
     total = int(starts[-1]) if tokens is None else tokens
     ends = np.cumsum(np.bincount(by_token, minlength=total))
-    sections = (
+    sections: tuple[NDArray[np.integer[Any]], ...] = (
         np.concatenate([part.tokens for part in parts]),
         np.concatenate([part.keys for part in parts]),
         np.concatenate([len(span.context) + np.array(span.depths()) for span in spans]),
@@ -105,15 +106,15 @@ def make_tiles(
     return AttentionTiles(torch.from_numpy(table).to(device), count, rows, queries)
 
 
-def _parts(spans: Sequence[Segment], starts: NDArray[np.int64]) -> Iterator[_Part]:
+def _parts(spans: Sequence[Segment], starts: NDArray[np.int64]) -> Iterator[_TileSource]:
     """What segments share, then each one's own keys."""
     runs, covered = shared_runs(spans)
     own = [np.arange(starts[place], starts[place + 1]) for place in range(len(spans))]
     for run in runs:
         keys = spans[run.members[0]].context[run.start : run.end]
-        yield _Part(np.concatenate([own[place] for place in run.members]), keys, run.start)
+        yield _TileSource(np.concatenate([own[place] for place in run.members]), keys, run.start)
     for span, tokens, depth in zip(spans, own, covered, strict=True):
-        yield _Part(tokens, np.concatenate((span.context[depth:], span.slots)), depth, span)
+        yield _TileSource(tokens, np.concatenate((span.context[depth:], span.slots)), depth, span)
 
 
 def _bits(span: Segment, words: int) -> Integers:

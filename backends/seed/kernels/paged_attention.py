@@ -111,19 +111,20 @@ def paged_attention(
         query = query.contiguous()
     warps = 4 if shape.wide * shape.width <= 64 * 128 else 8
     stages = 1 if shape.width * entries.element_size() > 1024 else 2  # blocks of keys that are fetched ahead
-    attend_tiles[(tiles.count, shape.heads)](
-        query,
-        query.stride(0),
-        query.stride(1),
-        entries,
-        tiles.tables,
-        partial,
-        lse,
-        shape,
-        num_warps=warps,
-        num_stages=stages,
-    )
-    merge_tiles[(tokens, shape.heads)](partial, lse, tiles.tables, sinks, out, shape, num_warps=4)
+    with torch.cuda.device(query.get_device()):  # Triton takes the current device; -1 changes nothing
+        attend_tiles[(tiles.count, shape.heads)](
+            query,
+            query.stride(0),
+            query.stride(1),
+            entries,
+            tiles.tables,
+            partial,
+            lse,
+            shape,
+            num_warps=warps,
+            num_stages=stages,
+        )
+        merge_tiles[(tokens, shape.heads)](partial, lse, tiles.tables, sinks, out, shape, num_warps=4)
     return out
 
 
@@ -137,7 +138,7 @@ def attend_tiles(
     partial: tl.tensor,
     lse: tl.tensor,
     shape: tl.constexpr,
-):  # type: ignore[no-untyped-def]
+) -> None:
     """One tile and key head: ``partial`` (R, H, D), normalised, and ``lse`` (R, H) of the tile's queries."""
     tile = tables + tl.load(tables + TILES_AT) + tl.program_id(0) * FIELD_COUNT
     rows = tl.load(tile + 1) * shape.group
@@ -221,7 +222,7 @@ def _attend(query, strides, entries, tables, tile, results, shape: tl.constexpr,
 @triton.jit  # type: ignore[untyped-decorator]
 def merge_tiles(
     partial: tl.tensor, lse: tl.tensor, tables: tl.tensor, sinks: tl.tensor, out: tl.tensor, shape: tl.constexpr
-):  # type: ignore[no-untyped-def]
+) -> None:
     """One token and key head: ``out`` (T, H, D), the mean of its tiles by the exponentials of ``lse``.
 
     A head's sink is one more score that takes weight and has no value.
