@@ -2,67 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import triton_cases
-from device import DEVICE
 from test_seed_sliding import FAMILIES, network
+from triton_child import Ask, ask, child, interpreter, needs_triton
 
 from treeagent.backends.seed.executor import attention_choice
 from treeagent.backends.seed.executor.attention_choice import AttentionChoice, choose_attention
 
-Ask = Callable[[str, Any], dict[str, Any]]
+__all__ = ["ask", "interpreter"]
 
-needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="no triton: pip install triton")
-on_gpu = pytest.mark.skipif(not DEVICE.startswith("cuda"), reason="no GPU: TREEAGENT_TEST_DEVICE=cuda")
 NEAR = {"float32": 2e-6, "float16": 4e-3, "bfloat16": 3e-2}
 """Largest error by dtype, over values of size 1."""
-
-
-@contextmanager
-def child(**environment: str) -> Iterator[Ask]:
-    """Asks a child process, which ends with the block."""
-    around = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    command = [sys.executable, str(Path(triton_cases.__file__))]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=around
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-
-        def ask(name: str, argument: Any) -> dict[str, Any]:
-            process.stdin.write(json.dumps([name, argument]) + "\n")
-            answer = process.stdout.readline()
-            assert answer, "the child has ended: its error stands above"
-            return json.loads(answer)
-
-        yield ask
-        process.stdin.close()
-
-
-@pytest.fixture(scope="module")
-def interpreter() -> Iterator[Ask]:
-    """Asks a child in which Triton interprets its kernels; this process never does."""
-    with child(TRITON_INTERPRET="1") as ask:
-        yield ask
-
-
-@pytest.fixture(params=["interpreter", pytest.param("gpu", marks=[pytest.mark.gpu, on_gpu])])
-def ask(request: pytest.FixtureRequest) -> Ask:
-    """Runs cases in the interpreter, and on a GPU where the tests have one."""
-    if request.param == "interpreter":
-        return request.getfixturevalue("interpreter")
-    return lambda name, case: getattr(triton_cases, name)(case, DEVICE)
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -131,7 +86,7 @@ def test_networks_run_with_the_kernel(interpreter: Ask, tmp_path: Path, family: 
     """The trial at load holds a network whose attention is the kernel against its plain forward."""
     loaded = interpreter("load_model", network(family, tmp_path))
     assert loaded["tile_queries"] == 4
-    assert loaded["kernels"].endswith(", attention in Triton")
+    assert loaded["kernels"].endswith(", attention in Triton, draws on the GPU")
 
 
 @needs_triton

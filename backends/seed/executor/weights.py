@@ -27,6 +27,7 @@ from .compiled_decoder import CompiledDecoder
 from .forward_batch import make_forward_batch
 from .hf_model import decoder_of
 from .segment import Segment
+from .token_choice import host_reason
 from .tree_attention import UnsupportedAttention
 
 PROBE = 12
@@ -72,7 +73,7 @@ class Weights:
                 raise self.refusal(str(error)) from error
             """How passes run, and what computes them: ``compiled`` kernels, or ``torch`` with the reason.
 
-            On a GPU also what computes attention."""
+            On a GPU also what computes attention, and where tokens are drawn."""
             self.in_place = isinstance(self.decoder, CompiledDecoder)
             """Whether attention reads keys and values where they lie."""
             halves = self.in_place and model.attention_dtype == torch.bfloat16
@@ -83,7 +84,8 @@ class Weights:
             self.tile_queries = 0 if attention is None else attention.tile_queries
             """The most queries of a tile of the GPU's attention; 0 where attention is computed by calls."""
             if attention is not None:
-                self.kernels += f", {attention}"
+                why = host_reason(self.device, self.dtype)
+                self.kernels += f", {attention}, draws on the {'GPU' if why is None else f'host ({why})'}"
             self._probe(*plain)
 
     def refusal(self, why: str) -> UnsupportedModelError:
