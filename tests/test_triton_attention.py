@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 import torch
 from test_seed_sliding import FAMILIES, network
-from triton_child import Ask, ask, child, interpreter, needs_triton
+from triton_child import Ask, child, needs_triton
 
 from treeagent.backends.seed.executor import attention_choice
 from treeagent.backends.seed.executor.attention_choice import AttentionChoice, choose_attention
-
-__all__ = ["ask", "interpreter"]
 
 NEAR = {"float32": 2e-6, "float16": 4e-3, "bfloat16": 3e-2}
 """Largest error by dtype, over values of size 1."""
@@ -79,9 +77,8 @@ def test_a_kernel_with_one_fault_is_found_out(interpreter: Ask, twin: str) -> No
 
 
 @needs_triton
-@pytest.mark.parametrize(
-    "family", ["Gemma 2", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in FAMILIES if name != "Gemma 2")]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("family", FAMILIES)
 def test_networks_run_with_the_kernel(interpreter: Ask, tmp_path: Path, family: str) -> None:
     """The trial at load holds a network whose attention is the kernel against its plain forward."""
     loaded = interpreter("load_model", network(family, tmp_path))

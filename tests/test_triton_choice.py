@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from device import DEVICE
-from triton_child import Ask, ask, interpreter, needs_triton
+from triton_child import Ask, needs_triton
 
 from treeagent.backends.seed.executor import token_choice
 from treeagent.backends.seed.executor.token_choice import host_reason
-
-__all__ = ["ask", "interpreter"]
 
 NEAR = 1e-12 if DEVICE.startswith("cuda") else 0.0
 """How far noise may be from the host's: a GPU's logarithm may differ in the last bit."""

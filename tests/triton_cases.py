@@ -13,6 +13,7 @@ import sys
 import traceback
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -68,7 +69,12 @@ def segments(forest: RadixCache, case: dict[str, Any]) -> list[Segment]:
 def run(case: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
     """The largest error over all layers of a pass, and what the pass had in it."""
     case = {**DEFAULT, **case}
-    attention_tiles.KEYS, shared_runs.LEAST = case["keys"], case["least"]
+    with patch.object(attention_tiles, "KEYS", case["keys"]), patch.object(shared_runs, "LEAST", case["least"]):
+        return run_with_cuts(case, device)
+
+
+def run_with_cuts(case: dict[str, Any], device: str) -> dict[str, Any]:
+    """:func:`run`, where tiles and shared runs are as the case says."""
     dtype, place = getattr(torch, case["dtype"]), torch.device(device)
     pool = SlotPool([(heads, dim) for heads, _, dim in case["kinds"]], dtype, place, 1 << 16)
     spans = segments(RadixCache(pool), case)

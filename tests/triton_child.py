@@ -1,4 +1,4 @@
-"""A child process in which Triton interprets its kernels, for tests on a CPU; on a GPU the tests run them."""
+"""A child process that answers questions of the fixtures ``interpreter`` and ``ask`` with :mod:`triton_cases`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from typing import Any
 
 import pytest
 import triton_cases
-from device import DEVICE
 
 Ask = Callable[[str, Any], dict[str, Any]]
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="no triton: pip install triton")
-on_gpu = pytest.mark.skipif(not DEVICE.startswith("cuda"), reason="no GPU: TREEAGENT_TEST_DEVICE=cuda")
 
 
 @contextmanager
@@ -41,18 +39,3 @@ def child(**environment: str) -> Iterator[Ask]:
 
         yield ask
         process.stdin.close()
-
-
-@pytest.fixture(scope="module")
-def interpreter() -> Iterator[Ask]:
-    """Asks a child in which Triton interprets its kernels; this process never does."""
-    with child(TRITON_INTERPRET="1") as ask:
-        yield ask
-
-
-@pytest.fixture(params=["interpreter", pytest.param("gpu", marks=[pytest.mark.gpu, on_gpu])])
-def ask(request: pytest.FixtureRequest) -> Ask:
-    """Runs cases in the interpreter, and on a GPU where the tests have one."""
-    if request.param == "interpreter":
-        return request.getfixturevalue("interpreter")
-    return lambda name, case: getattr(triton_cases, name)(case, DEVICE)
