@@ -141,7 +141,8 @@ class EarlyExitRunner(ModelRunner):
     def forward(self, spans: Sequence[Segment]) -> tuple[torch.Tensor, list[range]]:
         """Logits (R, V) of all wanted tokens at their exits, and for each segment its rows among the R."""
         began = time.perf_counter()
-        plan = make_forward_batch(spans, self.dtype, self.device, self.weights.in_place)
+        weights = self.weights
+        plan = make_forward_batch(spans, self.dtype, self.device, weights.in_place, weights.tile_queries)
         if self._threshold is None:
             x = self._decoder.through(self._decoder.embed(plan), plan, self.forest.pool, 0, self.exits[-1])  # (T, E)
             logits = self._decoder.logits(x.index_select(0, plan.wanted))
@@ -210,7 +211,9 @@ class EarlyExitRunner(ModelRunner):
         """
         reached = sorted({at for path, _ in paths for at in np.bincount(self._depth[path]).nonzero()[0].tolist()})
         for at, following in pairwise([*(at for at in reached if at < depth), depth]):
-            plan = make_forward_batch(self._pending(paths, at), self.dtype, self.device, self.weights.in_place)
+            weights = self.weights
+            pending = self._pending(paths, at)
+            plan = make_forward_batch(pending, self.dtype, self.device, weights.in_place, weights.tile_queries)
             x = self._states.index_select(0, plan.slots)
             x = self._decoder.through(x, plan, self.forest.pool, self.exits[at - 1], self.exits[following - 1])
             self._keep(plan.slots, x, following)

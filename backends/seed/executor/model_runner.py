@@ -94,12 +94,13 @@ class ModelRunner:
     def forward(self, spans: Sequence[Segment]) -> tuple[torch.Tensor, list[range]]:
         """Logits (R, V) of the wanted tokens of all segments, and for each segment its rows among the R."""
         began = time.perf_counter()
-        plan = make_forward_batch(spans, self.dtype, self.device, self.weights.in_place)
+        weights = self.weights
+        plan = make_forward_batch(spans, self.dtype, self.device, weights.in_place, weights.tile_queries)
         states: Sequence[torch.Tensor] = ()
         if self._listener is None:
-            logits = self.weights.decoder(plan, self.forest.pool)
+            logits = weights.decoder(plan, self.forest.pool)
         else:
-            logits, states = self.weights.decoder.with_states(plan, self.forest.pool, self._heard)
+            logits, states = weights.decoder.with_states(plan, self.forest.pool, self._heard)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.passes += 1

@@ -128,7 +128,9 @@ def _digest(runner: ModelRunner, dtype: str) -> str:
         os.cpu_count(),
         _processor(runner.device),
     )
-    subject = (COSTS, config, runner.layers, dtype, runner.weights.in_place, machine)
+    weights = runner.weights
+    attention = weights.in_place or weights.tile_queries  # False, which is 0, for calls
+    subject = (COSTS, config, runner.layers, dtype, attention, machine)
     return hashlib.blake2b(repr(subject).encode(), digest_size=12).hexdigest()
 
 

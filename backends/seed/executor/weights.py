@@ -22,10 +22,12 @@ from ...models.sources import size_setting
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
 from .architecture import fault_of, heads_of, windows_of
+from .attention_choice import choose_attention
 from .compiled_decoder import CompiledDecoder
 from .forward_batch import make_forward_batch
 from .hf_model import decoder_of
 from .segment import Segment
+from .token_choice import host_reason
 from .tree_attention import UnsupportedAttention
 
 PROBE = 12
@@ -69,12 +71,21 @@ class Weights:
                 self.decoder, self.kernels = decoder_of(model.network, windows_of(where, config, count), self.context)
             except ValueError as error:
                 raise self.refusal(str(error)) from error
-            """How passes run, and what computes them: ``compiled`` kernels, or ``torch`` with the reason."""
+            """How passes run, and what computes them: ``compiled`` kernels, or ``torch`` with the reason.
+
+            On a GPU also what computes attention, and where tokens are drawn."""
             self.in_place = isinstance(self.decoder, CompiledDecoder)
             """Whether attention reads keys and values where they lie."""
             halves = self.in_place and model.attention_dtype == torch.bfloat16
             self.dtype = torch.float32 if halves else model.attention_dtype
             """Of keys and values."""
+            heads = size_setting(where, config, "num_attention_heads")
+            attention = choose_attention(self.device, self.dtype, self.layers, heads)
+            self.tile_queries = 0 if attention is None else attention.tile_queries
+            """The most queries of a tile of the GPU's attention; 0 where attention is computed by calls."""
+            if attention is not None:
+                why = host_reason(self.device, self.dtype)
+                self.kernels += f", {attention}, draws on the {'GPU' if why is None else f'host ({why})'}"
             self._probe(*plain)
 
     def refusal(self, why: str) -> UnsupportedModelError:
@@ -128,7 +139,8 @@ class Weights:
         )
         try:
             for span in spans:
-                logits = self.decoder(make_forward_batch([span], self.dtype, self.device, self.in_place), pool)
+                plan = make_forward_batch([span], self.dtype, self.device, self.in_place, self.tile_queries)
+                logits = self.decoder(plan, pool)
         except UnsupportedAttention as error:
             raise self.refusal(str(error)) from error
         except (TypeError, RuntimeError, AttributeError, IndexError) as error:
