@@ -27,7 +27,7 @@ def report(title: str, summary: Summary, seconds: float | None, engine: Mapping[
         f"{summary.thoughts:,} thoughts, {shown(summary.duplicates)} duplicates merged, {summary.illegal:,} illegal, "
         f"{summary.unparsed:,} unparsed",
         f"{summary.judged:,} judged, {summary.judgements_unparsed:,} judgements unparsed",
-        *early(summary.early_hits, summary.early_misses, summary.early_tokens),
+        *early(summary.early_hits, summary.early_misses, summary.early_tokens, summary.early_seconds),
         *lost(summary),
     ]
     if set(summary.ended) - {"finished"}:

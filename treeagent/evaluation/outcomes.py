@@ -66,11 +66,13 @@ class Outcome:
     early_tokens: int | None = None
     """What these are known to have cost, at least."""
     gold: str | None = None
-    """The gold answer; None where there is none, and in files of before, as the next two."""
+    """The gold answer; None where there is none, and in files of before, as all that follows."""
     reply: str | None = None
     """The model's text that the answer was read from; None where a template spells the answer."""
     group: str | None = None
     """The group that the problem is counted in."""
+    early_seconds: float | None = None
+    """Estimate of what early requests saved (:attr:`.Speculated.seconds_saved`); None where none are sent."""
 
     @classmethod
     def of(cls, number: int, result: Result, right: bool | None, values: Sequence[tuple[float, bool]]) -> Outcome:
@@ -84,6 +86,7 @@ class Outcome:
             usage.prompt_tokens, usage.completion_tokens, usage.dollars, counts.thoughts, counts.unparsed,
             counts.illegal, counts.judged, counts.judgements_unparsed, tuple(values), counts.duplicates,
             counts.truncated, counts.empty, counts.refused, counts.missing, *guesses,
+            early_seconds=None if early is None else early.seconds_saved,
         )  # fmt: skip
 
     def recorded(self, gold: str | None, group: str | None, reply: str | None = None) -> Outcome:
