@@ -24,7 +24,9 @@ from treeagent.strategies.mcts import MCTS
 
 
 @pytest.mark.parametrize(
-    "search", [DFS(threshold=0.0), BFS(b=2), BestFirst(), MCTS(parallel=1, simulations=5)], ids=lambda s: type(s).__name__
+    "search",
+    [DFS(threshold=0.0), BFS(b=2), BestFirst(), MCTS(parallel=1, simulations=5)],
+    ids=lambda search: type(search).__name__,
 )  # fmt: skip
 def test_the_seconds_saved_are_the_gain_where_guesses_cost_others_nothing(
     search: Search, monkeypatch: pytest.MonkeyPatch
@@ -78,7 +80,7 @@ def test_the_rate_of_hits_is_told_by_search() -> None:
     """In the report of a run, and by model in the metrics of a server; nothing where nothing was sent early."""
     assert early(0, 0, 0, 0.0) == early(None, None, None, None) == []
     assert early(3, 1, 20, 1.25) == [
-        "3 of 4 requests sent early were asked for (75%), which saved about 1.2 s; the others cost 20 tokens or more"
+        "3 of 4 requests sent early were asked for (75%), which saved at most 1.2 s; the others cost 20 tokens or more"
     ]
     metrics = ServerMetrics()
     plain, _ = clocked(Clocked(), DFS(threshold=0.0), 0)

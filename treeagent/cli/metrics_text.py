@@ -101,7 +101,7 @@ def early(hits: int | None, misses: int | None, tokens: int | None, seconds: flo
     """How many requests were sent early, what the hits saved and the others cost; nothing where none were sent."""
     if not hits and not misses:
         return []
-    sent, saved = (hits or 0) + (misses or 0), "" if seconds is None else f", which saved about {seconds:.1f} s"
+    sent, saved = (hits or 0) + (misses or 0), "" if seconds is None else f", which saved at most {seconds:.1f} s"
     return [
         f"{hits or 0:,} of {sent:,} requests sent early were asked for ({(hits or 0) / sent:.0%}){saved}; "
         f"the others cost {tokens or 0:,} tokens or more"
