@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-CSS = resources.files("treeagent.viewer").joinpath("page.css").read_text()
+CSS = resources.files("treeagent.viewer").joinpath("colours.css").read_text()
 LIGHT, DARK = (
     dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block)) for block in re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)
 )
