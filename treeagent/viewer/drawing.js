@@ -134,7 +134,7 @@ function drawNode(pane, node, app) {
   if (node.chosen) [edge, weight] = [palette.path, 2.5];
   if (node.differs) [edge, weight] = [palette.differ, 2.5];
   if (node.hit) [edge, weight] = [palette.hit, 3];
-  if (!small || weight > 1) {
+  if (!small || weight > 1 || (rank === null && height > 2.5)) {  // white on white were not seen
     context.strokeStyle = edge;
     context.lineWidth = Math.max(weight * zoom, weight > 1 ? 1.5 : 0.5);
     context.setLineDash(lost ? [4 * zoom, 3 * zoom] : []);

@@ -16,6 +16,6 @@ function outlineOf(tree) {
   const left = tree.count + 1 - tree.rows.length;
   return [
     el("ul", { class: "outline" }, items[0]),
-    el("p", { class: "note" }, `${plural(tree.count, "thought")}${left ? `, ${left.toLocaleString("en")} of them left out here` : ""}; green: the answer's path`),
+    el("p", { class: "note" }, `${plural(tree.count, "thought")}${left ? `, ${left.toLocaleString("en")} of them left out here` : ""}; green: the path of the answer or of the best attempt`),
   ];
 }

@@ -17,7 +17,7 @@ function columnsOf(data) {
     { name: "verdict", key: (row) => Object.keys(VERDICTS).indexOf(row.verdict), show: (row) => chip(row.verdict), kind: "plain" },
     ...(some("other") ? [{ name: "other", key: (row) => Object.keys(VERDICTS).indexOf(row.other), show: (row) => (row.other ? chip(row.other) : ""), kind: "" }] : []),
     ...(some("tries") ? [{ name: "right tries", key: (row) => row.tries[0] / (row.tries[1] || 1), show: (row) => `${row.tries[0]} of ${row.tries[1]}`, kind: "number" }] : []),
-    { ...text("input"), kind: "text plain" }, text("gold"), text("answer"),
+    { ...text("input"), kind: "text plain" }, ...(some("gold") ? [text("gold")] : []), text("answer"),
     ...(some("group") ? [{ ...text("group"), kind: "" }] : []),
     amount("tokens"), amount("seconds"), amount("calls"), amount("thoughts"),
   ];
