@@ -83,6 +83,12 @@ class Explorer(Protocol):
         as in the running ones. Backends may answer such requests early. It changes nothing but the time.
         """
 
+    def visited(self, statistics: Iterable[tuple[Thought, int, float | None]]) -> None:
+        """Report statistics that the search keeps: thought, visits, and the mean value of these (None where unknown).
+
+        The journal has them, so that pages show them at their thoughts. It changes nothing.
+        """
+
     async def expand(
         self, thoughts: Sequence[Thought], *, role: str | None = None, n: Count = None
     ) -> list[list[Thought]]:

@@ -193,10 +193,12 @@ def check_writable(path: Path, option: str) -> None:
         raise ConfigError(f"{option}: cannot write {path}: {error.strerror}") from error
 
 
-def check_png(path: Path, example: str) -> None:
-    """Check the argument of ``--plot``. Raises ConfigError for a name that does not end in .png."""
-    if path.suffix.lower() != ".png":
-        raise ConfigError(f"--plot {path}: expected the name of a PNG file, such as {path.stem or example}.png")
+def check_plot(path: Path, example: str) -> None:
+    """Check the argument of ``--plot``. Raises ConfigError for a name that does not end in .png, .svg or .pdf."""
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ConfigError(
+            f"--plot {path}: expected the name of a PNG, SVG or PDF file, such as {path.stem or example}.png"
+        )
 
 
 def read_inputs(task: Task, words: Sequence[str] | None) -> list[str]:

@@ -29,6 +29,7 @@ from .option_groups import (
 
 if TYPE_CHECKING:
     from ..evaluation.outcomes import Outcome
+    from ..evaluation.repeats import AtK
     from ..evaluation.run import Evaluation, EvaluationRun
     from ..evaluation.summary import Summary
     from ..ray.pool import Pool
@@ -82,7 +83,8 @@ def evaluate(
     fsync: arguments.Fsync = False,
     trace: TraceOptions,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Plot accuracy, time, tokens and judgements.")
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Plot the accuracy, and beside it tokens, seconds, values and repeats."),
     ] = None,
     output: OutputOptions,
 ) -> None:  # fmt: skip
@@ -102,7 +104,7 @@ def evaluate(
     names = (search.search, backend.backend, search.evaluator, backend.evaluator_backend)
     arguments.reach_local_code(*names, allow_code=run.allow_code)
     if plot is not None:
-        arguments.check_png(plot, "accuracy")
+        arguments.check_plot(plot, "accuracy")
         extras.require("option --plot", "matplotlib")
         arguments.check_writable(plot, "--plot")
 
@@ -167,7 +169,7 @@ def evaluate(
     title = f"{task.name}, {search.search}, {agent.backend.name} {agent.backend.model or ''}".rstrip()
     comparison = None if others is None else compared(outcomes, others)
     if plot is not None:
-        _draw(plot, title, outcomes, total)
+        _draw(plot, title, outcomes, total, tries)
     if output.as_json:
         report = {"settings": store.settings, **total.to_json()}
         report |= {
@@ -204,15 +206,15 @@ def _folder(out: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _draw(plot: Path, title: str, outcomes: list[Outcome], total: Summary) -> None:
-    """Write the plot. Raises ConfigError."""
-    from .eval_report import draw
+def _draw(plot: Path, title: str, outcomes: list[Outcome], total: Summary, tries: list[AtK]) -> None:
+    """Write the plots. Raises ConfigError."""
+    from .eval_plots import draw
 
     try:
-        draw(plot, title, outcomes, total)
+        written = draw(plot, title, outcomes, total, tries)
     except OSError as error:
-        raise ConfigError(f"--plot: cannot write {plot}: {error.strerror}") from error
-    say(f"wrote {plot}")
+        raise ConfigError(f"--plot: cannot write {error.filename or plot}: {error.strerror}") from error
+    say(f"wrote {', '.join(map(str, written))}" if written else f"{plot} is not drawn: no problem has a verdict")
 
 
 def _exit(evaluation: Evaluation, outcomes: list[Outcome], out: Path | None, *, interrupted: bool) -> None:

@@ -97,9 +97,12 @@ def shown(value: Any) -> str:
     return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100 else f"{value:.3g}"
 
 
-def early(hits: int | None, misses: int | None, tokens: int | None) -> list[str]:
-    """How many requests were sent early, and what those cost that nobody asked for; nothing where none were."""
+def early(hits: int | None, misses: int | None, tokens: int | None, seconds: float | None) -> list[str]:
+    """How many requests were sent early, what the hits saved and the others cost; nothing where none were sent."""
     if not hits and not misses:
         return []
-    sent, cost = (hits or 0) + (misses or 0), f"the others cost {tokens or 0:,} tokens or more"
-    return [f"{hits or 0:,} of {sent:,} requests sent early were asked for, {cost}"]
+    sent, saved = (hits or 0) + (misses or 0), "" if seconds is None else f", which saved at most {seconds:.1f} s"
+    return [
+        f"{hits or 0:,} of {sent:,} requests sent early were asked for ({(hits or 0) / sent:.0%}){saved}; "
+        f"the others cost {tokens or 0:,} tokens or more"
+    ]

@@ -107,7 +107,12 @@ def _bill(result: Result) -> list[str]:
         *(
             ()
             if guesses is None
-            else early(sum(guesses.hits.values()), sum(guesses.misses.values()), guesses.tokens_at_least)
+            else early(
+                sum(guesses.hits.values()),
+                sum(guesses.misses.values()),
+                guesses.tokens_at_least,
+                guesses.seconds_saved,
+            )
         ),
         *_lacking(result),
     ]

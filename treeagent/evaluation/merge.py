@@ -27,6 +27,7 @@ _MEASURED = (
     "early_hits",
     "early_misses",
     "early_tokens",
+    "early_seconds",
 )
 """What a resumed run or the load of a machine may change in an outcome; all else is determined by the settings."""
 

@@ -51,6 +51,8 @@ class Summary:
     """This and the next two are unknown where no requests are sent early."""
     early_misses: int | None
     early_tokens: int | None
+    early_seconds: float | None
+    """Sum over problems of the estimated seconds that early requests saved; unknown in files of before."""
     judged: int
     judgements_unparsed: int
     ranking: Ranking
@@ -97,6 +99,7 @@ def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
         early_hits=total(*(outcome.early_hits for outcome in fine)) if fine else None,
         early_misses=total(*(outcome.early_misses for outcome in fine)) if fine else None,
         early_tokens=total(*(outcome.early_tokens for outcome in fine)) if fine else None,
+        early_seconds=total(*(outcome.early_seconds for outcome in fine)) if fine else None,
         judged=sum(outcome.judged for outcome in fine),
         judgements_unparsed=sum(outcome.judgements_unparsed for outcome in fine),
         ranking=ranking([outcome.values for outcome in fine]),

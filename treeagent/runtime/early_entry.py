@@ -33,6 +33,8 @@ class EarlyEntry:
     """None before it is sent early, and where it never is."""
     answer: Answer | None = None
     began: float = 0.0
+    asked: float | None = None
+    """When the search asked for it."""
     seconds: float | None = None
     tokens: dict[int, int | None] = field(default_factory=dict)
     """Tokens written so far, by sample."""

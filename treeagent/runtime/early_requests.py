@@ -22,7 +22,7 @@ from ..reply import OnText, Partial, Usage
 from ..request import Key, Request, ScoreRequest
 from .budget import BudgetExhausted, Ledger, Reservation
 from .early_entry import Answer, AnyRequest, EarlyEntry
-from .early_figures import LEAST, Chances, Speculated
+from .early_figures import LEAST, Chances, SavedSeconds, Speculated
 from .journal import Event, early_event
 from .reply_text import checked_reply, checked_scores
 
@@ -68,6 +68,7 @@ class EarlyRequests:
         self._misses: Counter[str] = Counter()
         self._wasted, self._wasted_at_least = Usage(), 0
         self._errors = 0
+        self._saved = SavedSeconds()
         self._events: list[Event] = []
         ledger.press(self._release)
 
@@ -82,14 +83,16 @@ class EarlyRequests:
         if not self.most:
             return await self._ask(request, place, None)
         self._asked = True
+        asked, wave = self._clock(), self._saved.wave(request.key.role if isinstance(request, Request) else "score")
         entry = self._entries.get(request.id)
         if (kind := self._unsent.pop(request.id, None)) is not None:
             self.chances.learn(kind, hit=True)
         if entry is not None and not entry.real:
-            entry.real = True
+            entry.real, entry.asked = True, asked
             if entry.task is None:
                 self._queue.remove(entry)
             elif (answer := await self._joined(entry)) is not None:
+                self._saved.answered(wave, entry.seconds or 0.0, self._clock() - asked)
                 return answer
         if entry is None or entry.task is not None:
             entry = self._entries[request.id] = self._entry(request, "", place)
@@ -98,6 +101,7 @@ class EarlyRequests:
             entry.answer = await self._ask(request, place, self._listener(request))
         finally:
             entry.ended.set()
+        self._saved.answered(wave, self._clock() - asked, self._clock() - asked)
         return entry.answer
 
     async def _joined(self, entry: EarlyEntry) -> Answer | None:
@@ -255,7 +259,8 @@ class EarlyRequests:
         self.chances.learn(entry.kind, hit=hit)
         (self._hits if hit else self._misses)[entry.kind] += 1
         seconds = self._clock() - entry.began if entry.seconds is None else entry.seconds
-        self._events.append(early_event(entry.request, entry.kind, hit, entry.began, seconds, entry.usage))
+        event = early_event(entry.request, entry.kind, hit, entry.began, seconds, entry.usage, entry.asked)
+        self._events.append(event)
 
     def _release(self) -> bool:
         """Give up all early requests that run, for a request of the search; whether there were any."""
@@ -288,4 +293,5 @@ class EarlyRequests:
         if not self.most:
             return None
         hits, misses = (dict(sorted(counts.items())) for counts in (self._hits, self._misses))
-        return Speculated(hits, misses, self._wasted, self._wasted_at_least, self._errors)
+        saved = round(self._saved.total, 4)
+        return Speculated(hits, misses, self._wasted, self._wasted_at_least, self._errors, saved)

@@ -103,6 +103,10 @@ class TreeExplorer:
         """See :meth:`treeagent.Explorer.likely`."""
         self._ahead.likely(thoughts, after, role, n)
 
+    def visited(self, statistics: Iterable[tuple[Thought, int, float | None]]) -> None:
+        """See :meth:`treeagent.Explorer.visited`."""
+        self._record.visited(statistics)
+
     async def _grow(
         self, thoughts: Sequence[Thought], role: str | None, n: Count, most: Count, *, apart: bool, judge: bool
     ) -> list[list[Thought]]:

@@ -39,7 +39,7 @@ class Event:
 
     type: str
     """``run``, ``resumed``, ``completion``, ``scores``, ``refused``, ``observed``, ``rounds``, ``thought``,
-    ``dropped``, ``judged``, ``answer``, ``early``, ``failed`` or ``end``."""
+    ``dropped``, ``judged``, ``visited``, ``answer``, ``early``, ``failed`` or ``end``."""
     data: dict[str, Any]
     """The event's own fields, ready for JSON."""
     place: str = field(default="", compare=False, repr=False)
@@ -238,9 +238,10 @@ def _before(messages: Sequence[Message]) -> dict[str, Any]:
 
 
 def early_event(
-    request: Request | ScoreRequest, kind: str, hit: bool, began: float, seconds: float, usage: Usage
-) -> Event:
-    """What became of an early request; it began ``began`` seconds after the run, and ran for so many seconds."""
+    request: Request | ScoreRequest, kind: str, hit: bool, began: float, seconds: float, usage: Usage,
+    asked: float | None = None,
+) -> Event:  # fmt: skip
+    """What became of an early request; ``began`` and ``asked`` count from the start of the run."""
     return Event("early", {
         "id": request.id,
         "kind": kind,
@@ -249,6 +250,7 @@ def early_event(
         "place": request.key.place if isinstance(request, Request) else None,
         "began": round(began, 4),
         "seconds": round(seconds, 4),
+        "asked": None if asked is None else round(asked, 4),
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
     })  # fmt: skip

@@ -57,6 +57,9 @@ def rebuild(events: Sequence[Event]) -> Rebuilt:
                 last = tree.update(_known(tree, data, "id"), answer=data["answer"])
             elif event.type == "dropped":
                 _known(tree, data, "id")
+            elif event.type == "visited":
+                for id in data["ids"]:
+                    _known(tree, {"ids": id}, "ids")
             elif event.type == "end":
                 end, last = data, None if data["thought"] is None else _known(tree, data, "thought")
     except (KeyError, TypeError, ValueError) as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 
 from ..proposed_step import ProposedStep
@@ -61,3 +62,10 @@ class TreeRecord:
             return thought
         self._emit(Event("answer", {"id": thought.id, "answer": answer}))
         return self.tree.update(thought, answer=answer)
+
+    def visited(self, statistics: Iterable[tuple[Thought, int, float | None]]) -> None:
+        """Visits and mean values that a search keeps of thoughts; a mean that is not finite is unknown."""
+        rows = [(thought.id, visits, mean) for thought, visits, mean in statistics]
+        means = [None if mean is None or not math.isfinite(mean) else round(mean, 6) for _, _, mean in rows]
+        ids, visits = [id for id, _, _ in rows], [number for _, number, _ in rows]
+        self._emit(Event("visited", {"ids": ids, "visits": visits, "means": means}))
