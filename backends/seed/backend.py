@@ -41,6 +41,7 @@ class SeedBackend(LocalBackend):
             prompt, search or model was. No output depends on it.
         device, dtype, threads, chat, thinking: as of every local backend.
         kv_memory: megabytes (10^6 bytes) of keys and values, for the target and for the draft model each.
+        state_memory: megabytes of states of a target whose layers have a recurrence; others have none.
         shelf: engines that are given the same one hold the weights of each model once.
 
     The remaining options are for research, see :class:`.config.ResearchOptions`.
@@ -65,6 +66,7 @@ class SeedBackend(LocalBackend):
         "beam_min": int,
         "beam_survivors": int,
         "kv_memory": float,
+        "state_memory": float,
         "max_rows": int,
         "chunk": int,
     }
@@ -88,6 +90,7 @@ class SeedBackend(LocalBackend):
         device: str | None = None,
         dtype: str = "float32",
         kv_memory: float = 2000.0,
+        state_memory: float = 2000.0,
         max_rows: int = 256,
         chunk: int = 1024,
         threads: int | None = None,
@@ -106,6 +109,7 @@ class SeedBackend(LocalBackend):
             verify=verify,
             drafts_from=drafts_from,
             kv_memory=kv_memory,
+            state_memory=state_memory,
             policy=policy,
             draft_tokens=draft_tokens,
             beam_draft=beam_draft,

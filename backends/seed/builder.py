@@ -86,6 +86,8 @@ class EngineParts:
             "kv_peak_tokens": pool.peak,
             "kv_allocated_tokens": pool.capacity,
             "kv_peak_bytes": pool.peak * pool.slot_bytes,
+            "states": None if pool.states is None else pool.states.used,
+            "state_bytes": None if pool.states is None else pool.states.capacity * pool.states.row_bytes,
         }
 
     def _memory_bound_speedup(self, counters: Counters) -> float | None:
@@ -113,7 +115,7 @@ class EngineBuilder:
         """
         memory = int(config.kv_memory * 1e6)
         weights = self.weights.take(catalog.resolve(config.model), config.dtype, device, load)
-        runner = ModelRunner(weights, memory)
+        runner = ModelRunner(weights, memory, int(config.state_memory * 1e6))
         # clipped to what the engine can run
         ends = weights.model.eos | tokenizer.ends
         model = replace(weights.model, context=weights.context, eos=ends)
@@ -130,7 +132,7 @@ class EngineBuilder:
             speculator,
             VERIFIERS[config.verify](),
             policy=research.policy,
-            max_rows=research.max_rows,
+            max_rows=min(research.max_rows, runner.most_branches or research.max_rows),
             chunk=research.chunk,
         )
         beams = CoupledBeams() if config.coupled else BeamRejection(research.beam_threshold, research.beam_min)

@@ -105,6 +105,11 @@ class SharedDraftModel:
         """A runner with the exits that ``config.exit`` names. Raises ModelError."""
         dtype = config.draft_precision
         weights = self._weights.take(where, dtype, target.device, lambda: load_decoder(where, dtype, target.device))
+        if weights.state_shapes:
+            raise ModelError(
+                f"the draft {draft} has layers with a recurrence, which only a target may have. Give a draft whose "
+                "layers all attend, or a table: drafter=ngram."
+            )
         exits = exits_of(weights.model.config)
         if config.exit is None and len(exits) == 1:
             return ModelRunner(weights, memory)

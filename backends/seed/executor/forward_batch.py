@@ -63,6 +63,10 @@ class ForwardBatch:
     """What there is to compute."""
     keys: TokenKeys | None = None
     """What each token attends to, for attention in place; there are no calls then."""
+    segments: Sequence[Segment] = ()
+    """What was packed, in the caller's order."""
+    starts: Sequence[int] = ()
+    """Where the tokens of each segment begin among the T."""
     windows: WindowCalls | None = None
     """The calls of layers with a window; None for tiles and for attention in place, which has no such layers."""
     tiles: AttentionTiles | None = None
@@ -128,6 +132,8 @@ def make_forward_batch(
         real,
         rows,
         PassWork.of((depth, [spans[i].size for i in members]) for depth, members in groups),
+        segments=spans,
+        starts=starts,
         windows=WindowCalls([[spans[i] for i in members] for members in buckets], dtype, device),
     )
 

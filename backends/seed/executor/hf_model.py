@@ -18,9 +18,11 @@ import torch
 from ...models.int8_network import LLAMA_FAMILY
 from ..kv_cache.pool import SlotPool
 from .compiled_decoder import compiled
+from .delta_net import replace_delta_layers
 from .forward_batch import ForwardBatch
 from .llama import LlamaDecoder
 from .packed_linear import pack
+from .state_pass import StatePass
 from .tree_attention import NAME, AttentionContext, register
 
 
@@ -52,15 +54,16 @@ def decoder_of(network: Any, windows: Sequence[int | None], context: int | None)
     register()
     network.set_attn_implementation(NAME)
     pack(network)
-    return TransformersDecoder(network, windows), "torch (another family than Llama)"
+    kernel = replace_delta_layers(network)
+    return TransformersDecoder(network, windows, kernel), "torch (another family than Llama)"
 
 
 class TransformersDecoder:
     """Any decoder-only model whose attention can be replaced."""
 
-    def __init__(self, network: Any, windows: Sequence[int | None]) -> None:
-        """``windows`` are those of its layers."""
-        self._network, self._windows = network, windows
+    def __init__(self, network: Any, windows: Sequence[int | None], kernel: int = 0) -> None:
+        """``windows`` are those of its layers; ``kernel``: width of the convolution in layers with a recurrence."""
+        self._network, self._windows, self._kernel = network, windows, kernel
 
     def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
         """Logits (R, V)."""
@@ -70,6 +73,9 @@ class TransformersDecoder:
         self, plan: ForwardBatch, pool: SlotPool, layers: Sequence[int]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """See :class:`Decoder`."""
+        states = None
+        if pool.states is not None:
+            states = StatePass(plan.segments, plan.starts, pool.states, self._kernel, plan.tokens.device)
         out = self._network(
             input_ids=plan.tokens,
             position_ids=plan.positions,
@@ -77,7 +83,7 @@ class TransformersDecoder:
             use_cache=False,
             logits_to_keep=plan.wanted,
             **({"output_hidden_states": True} if layers else {}),
-            forest=AttentionContext(plan, pool, self._windows),
+            forest=AttentionContext(plan, pool, self._windows, states),
         )
         logits: torch.Tensor = out.logits[0]
         return logits, [out.hidden_states[layer][0] for layer in layers]

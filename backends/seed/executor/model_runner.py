@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
+from treeagent.errors import ConfigError
+
+from ..kv_cache.page_table import PageTable
 from ..kv_cache.radix_tree import RadixCache
 from .forward_batch import make_forward_batch
 from .pass_work import PassWork
 from .segment import Segment
 from .weights import Weights
 
+STATES = 2
+"""States of a live branch: the one it goes on from, and the one that a pass computes."""
+STATE_MEMORY = 2 * 10**9
+"""Bytes of states where nobody says another number."""
 CACHED = 16 * 2**20
 """Bytes of cached keys and values that no request uses, or as many as the weights take if that is more."""
 
@@ -24,8 +31,11 @@ Listener = Callable[[torch.Tensor, Sequence[torch.Tensor]], None]
 class ModelRunner:
     """A model's weights, a pool of keys and values, and passes over both."""
 
-    def __init__(self, weights: Weights, memory: int) -> None:
-        """``memory`` is the most bytes that keys and values may take."""
+    def __init__(self, weights: Weights, memory: int, state_memory: int = STATE_MEMORY) -> None:
+        """``memory`` is the most bytes that keys and values may take, ``state_memory`` the same of states.
+
+        Raises ConfigError where the latter holds too few.
+        """
         self.weights = weights
         self.device = weights.device
         self.dtype = weights.dtype
@@ -34,7 +44,7 @@ class ModelRunner:
         self.vocabulary = weights.vocabulary
         """Size of a row of logits."""
         self.parameters = weights.parameters
-        self.memory = memory
+        self.memory, self.state_memory = memory, state_memory
         self.seconds = 0.0
         """Time spent in passes."""
         self.passes = 0
@@ -46,6 +56,31 @@ class ModelRunner:
         self.exit_counts: list[int] = []
         """Tokens by the exit that their logits came from; empty for a model without exits."""
         self.forest = self._new_cache()
+        states = self.forest.pool.states
+        if states is not None and states.limit < STATES:
+            raise ConfigError(
+                f"state_memory is too small: one state of {weights.where} takes {states.row_bytes / 1e6:.3g} MB, and a "
+                f"text needs {STATES}. Give state_memory={STATES * states.row_bytes / 1e6:.3g} at least, in megabytes."
+            )
+
+    @property
+    def most_branches(self) -> int | None:
+        """Live branches that there are states for; None for a model without states."""
+        states = self.forest.pool.states
+        return None if states is None else states.limit // STATES
+
+    def hold_states(self, branches: Iterable[PageTable]) -> None:
+        """Keep the states that live branches go on from; the others may be dropped when memory runs out."""
+        states = self.forest.pool.states
+        if states is not None:
+            states.hold([slot for branch in branches if (slot := branch.last_state()) is not None])
+
+    @torch.inference_mode()
+    def settle_states(self, branches: Iterable[PageTable]) -> None:
+        """Keep the states at the ends of branches that the last pass verified."""
+        states = self.forest.pool.states
+        if states is not None:
+            states.settle([int(branch.table[-1]) for branch in branches if branch.length])
 
     @property
     def layers(self) -> int:
@@ -80,6 +115,8 @@ class ModelRunner:
     def profiling(self) -> Iterator[None]:
         """Run passes of any size to measure them; afterwards the cache is empty and the counters are zero."""
         self.forest.pool.lift_limit()  # kv_memory may be less than the largest measured pass
+        if self.forest.pool.states is not None:
+            self.forest.pool.states.assume_zeros()
         try:
             yield
         finally:
@@ -87,7 +124,7 @@ class ModelRunner:
             self.seconds, self.passes, self.exit_counts = 0.0, 0, [0] * len(self.exit_counts)
 
     def _new_cache(self) -> RadixCache:
-        pool = self.weights.new_pool(self.memory, self.layers)
+        pool = self.weights.new_pool(self.memory, self.layers, self.state_memory)
         return RadixCache(pool, max(CACHED, self.parameters * self.dtype.itemsize) // max(1, pool.slot_bytes))
 
     @torch.inference_mode()

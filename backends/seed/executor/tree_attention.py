@@ -21,6 +21,7 @@ from ..kv_cache.pool import SlotPool
 from .attention_call import AttentionCall
 from .attention_rule import AttentionRule
 from .forward_batch import ForwardBatch, SharedPrefix
+from .state_pass import StatePass
 
 NAME = "treeagent_forest"
 
@@ -33,6 +34,8 @@ class AttentionContext:
     pool: SlotPool
     windows: Sequence[int | None] = ()
     """The sliding window of each layer by the model's configuration."""
+    states: StatePass | None = None
+    """The states of layers with a recurrence; None for a model without such layers."""
 
 
 class UnsupportedAttention(Exception):

@@ -190,6 +190,7 @@ class Counters:
             ],
             "prefix_tokens_reused": self.prefix_tokens_reused,
             "prefix_tokens_computed": self.prefix_tokens_computed,
+            "prefix_reuse": _ratio(self.prefix_tokens_reused, self.prefix_tokens_reused + self.prefix_tokens_computed),
             "target_seconds": round(self.target_seconds, 4),
             "draft_seconds": round(self.draft_seconds, 4),
             "draft_passes": self.draft_passes,
