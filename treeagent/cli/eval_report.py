@@ -23,6 +23,7 @@ def report(title: str, summary: Summary, seconds: float | None, engine: Mapping[
         *groups(summary),
         f"{tokens} tokens, {summary.calls:,} calls, dollars {dollars}"
         + ("" if seconds is None else f", {seconds:.1f} s this time"),
+        *_judging(summary),
         f"a problem took {_seconds(summary.p50)} (median), {_seconds(summary.p99)} (99 %), others running beside it",
         f"{summary.thoughts:,} thoughts, {shown(summary.duplicates)} duplicates merged, {summary.illegal:,} illegal, "
         f"{summary.unparsed:,} unparsed",
@@ -34,6 +35,13 @@ def report(title: str, summary: Summary, seconds: float | None, engine: Mapping[
         lines.append("ended: " + ", ".join(f"{why} {count}" for why, count in summary.ended.items()))
     lines += ranked(summary)
     return printable("\n".join([*lines, *paragraph("engine", dict(engine))]))
+
+
+def _judging(summary: Summary) -> list[str]:
+    """What the evaluator's requests cost of the whole; nothing where there were none, or a file of before."""
+    if not summary.judge_calls:
+        return []
+    return [f"of these for judging: {shown(summary.judge_tokens)} tokens, {summary.judge_calls:,} calls"]
 
 
 def accuracy(summary: Summary) -> str:

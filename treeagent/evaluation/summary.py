@@ -34,6 +34,9 @@ class Summary:
     tokens: int | None
     completion_tokens: int | None
     calls: int
+    judge_tokens: int | None
+    """The evaluator's part of ``tokens``, and of ``calls``; unknown in files of before."""
+    judge_calls: int | None
     dollars: float | None
     p50: float | None
     """Median seconds of a problem, while others were running."""
@@ -83,6 +86,8 @@ def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
         tokens=total(*(outcome.tokens for outcome in fine)),
         completion_tokens=total(*(outcome.completion_tokens for outcome in fine)),
         calls=sum(outcome.calls for outcome in fine),
+        judge_tokens=total(*(outcome.judge_tokens for outcome in fine)),
+        judge_calls=total(*(outcome.judge_calls for outcome in fine)),
         dollars=total(*(outcome.dollars for outcome in fine)) if fine else None,
         p50=percentile([outcome.seconds for outcome in fine], 0.5),
         p99=percentile([outcome.seconds for outcome in fine], 0.99),
