@@ -150,7 +150,7 @@ def evaluate(
                 break
     first = runs[0]
     outcomes, store = evaluations[0].done_outcomes, evaluations[0].outcomes
-    total = summary(outcomes, len(problems.rows))
+    total = summary(outcomes, len(problems.rows), legality=not run.no_legality)
     tries = repeats_report.figures(task, problems, evaluations) if len(evaluations) > 1 else []
     title = f"{task.name}, {search.search}, {agent.backend.name} {agent.backend.model or ''}".rstrip()
     comparison = None if others is None else compared(outcomes, others)

@@ -17,6 +17,7 @@ def report(title: str, summary: Summary, seconds: float | None, engine: Mapping[
     """Accuracy with the number of failures, then cost, time and judgements."""
     tokens = "unknown" if summary.tokens is None else f"{summary.tokens:,}"
     dollars = "unknown" if summary.dollars is None else f"{summary.dollars:.4f}"
+    legal = "" if summary.legal is None else f"; {summary.legal:.1%} of all steps legal"
     lines = [
         title,
         accuracy(summary),
@@ -26,7 +27,7 @@ def report(title: str, summary: Summary, seconds: float | None, engine: Mapping[
         *_judging(summary),
         f"a problem took {_seconds(summary.p50)} (median), {_seconds(summary.p99)} (99 %), others running beside it",
         f"{summary.thoughts:,} thoughts, {shown(summary.duplicates)} duplicates merged, {summary.illegal:,} illegal, "
-        f"{summary.unparsed:,} unparsed",
+        f"{summary.unparsed:,} unparsed{legal}",
         f"{summary.judged:,} judged, {summary.judgements_unparsed:,} judgements unparsed",
         *early(summary.early_hits, summary.early_misses, summary.early_tokens),
         *lost(summary),

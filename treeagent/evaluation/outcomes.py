@@ -83,12 +83,14 @@ class Outcome:
         guesses = () if early is None else (
             sum(early.hits.values()), sum(early.misses.values()), early.tokens_at_least
         )  # fmt: skip
-        return cls(
+        outcome = cls(
             number, result.input, result.answer, right, result.ended, None, round(result.seconds, 4), usage.calls,
             usage.prompt_tokens, usage.completion_tokens, usage.dollars, counts.thoughts, counts.unparsed,
             counts.illegal, counts.judged, counts.judgements_unparsed, tuple(values), counts.duplicates,
             counts.truncated, counts.empty, counts.refused, counts.missing, *guesses,
-            judge_calls=judging.calls, judge_prompt_tokens=judging.prompt_tokens,
+        )  # fmt: skip
+        return replace(
+            outcome, judge_calls=judging.calls, judge_prompt_tokens=judging.prompt_tokens,
             judge_completion_tokens=judging.completion_tokens,
         )  # fmt: skip
 

@@ -22,7 +22,7 @@ from .judging_backend import JudgingBackend
 from .result import Result
 from .role_check import check_roles
 from .run import Handler, Run
-from .sampling_options import read_changes
+from .sampling_options import with_changes
 from .setup import Setup
 
 
@@ -82,9 +82,7 @@ class Agent:
         self.task: Task = (
             task if isinstance(task, Task) else Task.load(task, variables=variables, allow_code=allow_code)
         )
-        changes = read_changes(sampling_options, self.task.roles, self.task.name)
-        if changes:
-            self.task = self.task.with_sampling(changes)
+        self.task, changes = with_changes(self.task, sampling_options)
         self.search: Search = factory.open_plugin("search", search, own)
         evaluator = self.task.evaluator if evaluator is None else evaluator
         self.evaluator: Evaluator | None = (
