@@ -29,11 +29,14 @@ class Key:
     """Path of sibling indices of the node (``0.3.1``) for generations; state key for evaluations."""
     visit: int = 0
     """How often this node has been expanded before; a second visit gets fresh noise."""
+    model: str = ""
+    """Name of the model that is asked, where a search has several and it is not the first; empty for others."""
 
     def stream(self, sample: int) -> int:
         """64-bit key of one sample's random stream: a hash of length-prefixed fields (no collisions by joining)."""
         digest = hashlib.blake2b(digest_size=8)
-        for part in (KEY_FORMAT, self.seed, self.role, self.place, self.visit, sample):
+        parts = (KEY_FORMAT, self.seed, self.role, self.place, self.visit, sample)
+        for part in (*parts, self.model) if self.model else parts:
             data = str(part).encode()
             digest.update(len(data).to_bytes(4, "little") + data)
         return int.from_bytes(digest.digest(), "little")
@@ -150,7 +153,7 @@ class Request:
     @property
     def id(self) -> str:
         """Digest of everything that determines the answer, so not of the priority; a journal's key."""
-        key = [(name, getattr(self.key, name)) for name in _KEY]
+        key = [(name, getattr(self.key, name)) for name in _KEY if name != "model" or self.key.model]
         given = {name: getattr(self.sampling, name) for name in _SAMPLING}
         for name, default in _LATER.items():
             if given[name] == default:

@@ -17,7 +17,15 @@ from ..errors import ConfigError
 from ..jsonl import strict
 from . import arguments
 from .arguments import INTERRUPTED, PLUGIN_FAILED, SOLVED, echo, say
-from .option_groups import BackendOptions, LimitOptions, OutputOptions, RunOptions, SearchOptions, with_option_groups
+from .option_groups import (
+    BackendOptions,
+    LimitOptions,
+    ModelsOptions,
+    OutputOptions,
+    RunOptions,
+    SearchOptions,
+    with_option_groups,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.outcomes import Outcome
@@ -31,6 +39,7 @@ def evaluate(
     *,
     search: SearchOptions,
     backend: BackendOptions,
+    models: ModelsOptions,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -89,6 +98,7 @@ def evaluate(
     part = None if shard is None else Shard.parse(shard)
     label = None if part is None else str(part)
     names = (search.search, backend.backend, search.evaluator, backend.evaluator_backend)
+    names = (*names, *models.by_name()["backend_of"].values())
     arguments.reach_local_code(*names, allow_code=run.allow_code)
     if plot is not None:
         arguments.check_png(plot, "accuracy")
@@ -111,7 +121,7 @@ def evaluate(
     agent = Agent(
         task, search.search, backend=backend.backend or recorded_backend(out), model=backend.model,
         evaluator=search.evaluator, evaluator_model=backend.evaluator_model,
-        evaluator_backend=backend.evaluator_backend, options=options, seed=run.seed,
+        evaluator_backend=backend.evaluator_backend, **models.by_name(), options=options, seed=run.seed,
         budget=budget, legality=not run.no_legality, allow_code=run.allow_code,
         speculate=run.speculate, fsync=fsync,
     )  # fmt: skip
@@ -131,7 +141,7 @@ def evaluate(
                     and pool is None
                     and not store.done.issuperset(row.number for row in problems.rows)
                 ):
-                    options_of_agent = (search, backend, run, limits, fsync)
+                    options_of_agent = (search, backend, models, run, limits, fsync)
                     pool = ray_pool.start(
                         workers, replicas, at_once, agent, options_of_agent, problems, quiet=output.quiet
                     )
