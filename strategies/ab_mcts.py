@@ -3,12 +3,12 @@
 At each thought Thompson sampling decides whether to go wider (a new sample of a next step) or deeper (into a child that
 is there), and into which child: a value is drawn from the posterior of each choice, and the highest wins. The posterior
 of going wider rests on the judgements of the children that it has brought so far, that of a child on its own judgement
-and all below it, that of going deeper on those of all children together. Of several models (section 3.4: the model is
-an action) the one that goes wider is drawn likewise, by the judgements that its samples have had anywhere in the tree,
-which is the default of the authors' library TreeQuest. Departs from the paper in four ways: a
-node is a step of a path and no complete answer, so finished thoughts are not continued; judgements are scaled to [0, 1]
-by the worst and best seen so far; and a sample that brings nothing new counts as the worst. AB-MCTS-M needs a sampler
-for mixed models at every choice and is left out.
+and all below it, that of going deeper on those of all children together. Of several models (the multi-LLM variant: the
+model is an action) the one that goes wider is drawn likewise, by the judgements that its samples have had anywhere in
+the tree, as in the authors' library TreeQuest. Departs from the paper in three ways: a node is a step of a path and no
+complete answer, so finished thoughts are not continued; judgements are scaled to [0, 1] by the worst and best seen so
+far; and a sample that brings nothing new counts as the worst. AB-MCTS-M needs a sampler for mixed models at every
+choice and is left out.
 """
 
 from __future__ import annotations

@@ -141,3 +141,28 @@ def test_wrong_models_are_refused_at_once(search: str, arguments: dict[str, Any]
     """In one line, before any request."""
     with pytest.raises(ConfigError, match=message):
         Agent("game24", search, backend=Oracle(), **arguments)
+
+
+def test_the_address_of_a_further_model_is_repeated_by_hand(tmp_path: Path) -> None:
+    """A journal may come from elsewhere: its address is not used before the user gives it again."""
+    there = {"backend_of.far.base_url": "http://127.0.0.1:9/v1"}
+    agent = Agent("game24", "ab-mcts", backend=Oracle(), backend_of={"far": "openai"}, model_of={"far": "any"},
+                  options=there)  # fmt: skip
+    line = {
+        "type": "run",
+        "t": 0,
+        "format": 1,
+        "input": "4 5 6 10",
+        "seed": 0,
+        "budget": {},
+        "settings": agent.settings,
+    }
+    (tmp_path / "run.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(ConfigError, match=r"backend_of\.far\.base_url"):
+        Agent.from_journal(tmp_path / "run.jsonl", allow_code=True)
+    again, _ = Agent.from_journal(tmp_path / "run.jsonl", allow_code=True, trusted=there)
+    assert again.others["far"].name == "openai"
+    with pytest.raises(ConfigError, match=r"backend_of\.near\.base_url cannot be changed"):
+        Agent.from_journal(
+            tmp_path / "run.jsonl", allow_code=True, trusted={**there, "backend_of.near.base_url": "http://127.0.0.1:9"}
+        )
