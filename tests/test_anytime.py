@@ -118,6 +118,19 @@ def invoke(folder: Path, *words: str) -> Any:
     return CliRunner().invoke(app, ["anytime", *how, "--out", str(folder / "out"), "--quiet", *words])
 
 
+@pytest.mark.parametrize("apart", [(), ("--evaluator-backend", "helpers:Oracle")])
+def test_the_tokens_of_the_judge_are_those_of_the_outcomes(tmp_path: Path, apart: tuple[str, ...]) -> None:
+    """The part of all tokens that the table states is what the ledger has booked, on the same backend or its own."""
+    searches = ["-s", "bfs b=3", "-s", "greedy"]
+    report = json.loads(invoke(tmp_path, *searches, *apart, "--evaluator", "choice", "--json").output)
+    for row in report["searches"]:
+        folder = tmp_path / "out" / row["search"].replace(" ", "-")
+        outcomes = list(read(folder / "outcomes.jsonl")[1].values())
+        judged = sum(outcome.judge_tokens or 0 for outcome in outcomes)
+        assert 0 < judged < sum(outcome.tokens or 0 for outcome in outcomes)
+        assert row["judging"] * sum(outcome.tokens or 0 for outcome in outcomes) == pytest.approx(judged)
+
+
 def test_one_command_says_whether_the_tree_is_worth_it(tmp_path: Path) -> None:
     """A table, JSON and a plot; each search has a folder that goes on; the last verdicts are those of the outcomes."""
     words = ["-s", "cot-sc k=2", "-s", "bfs b=3"]

@@ -85,7 +85,7 @@ def dotted(found: dict[str, Any]) -> set[str]:
     """Keys, with those of nested objects; settings and an engine's figures are free."""
     keys = set()
     for key, value in found.items():
-        nested = isinstance(value, dict) and key not in ("settings", "engine", "cut_off")
+        nested = isinstance(value, dict) and key not in ("settings", "engine", "cut_off", "models")
         keys |= {f"{key}.{inner}" for inner in value} if nested else {key}
     return keys
 

@@ -119,6 +119,8 @@ class Draft:
     bound: int = 0
     """The most nodes that it, or the drafts of its group together, could have had when they were drawn; 0 for drafts
     that may be cut or dropped. So much memory is kept for it until it is verified."""
+    forced: int = 0
+    """How many of the first nodes, which are a chain, a constraint all but forces."""
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -60,6 +60,21 @@ EvaluatorBackend = Annotated[
         help="Another backend for the evaluator, or module:Class; its options are --set evaluator_backend.NAME=VALUE."
     ),
 ]
+ModelOf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model-of", metavar="NAME=MODEL",
+        help="A further model, for a search that chooses among several (ab-mcts): on --backend-of NAME=..., else on a "
+        "backend like the first model's. Repeatable.",
+    ),
+]  # fmt: skip
+BackendOf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend-of", metavar="NAME=BACKEND",
+        help="The backend of a further model; its options are --set backend_of.NAME.OPTION=VALUE.",
+    ),
+]  # fmt: skip
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Inputs = Annotated[
     list[str] | None,

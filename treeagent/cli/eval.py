@@ -20,6 +20,7 @@ from .arguments import INTERRUPTED, PLUGIN_FAILED, SOLVED, echo, say
 from .option_groups import (
     BackendOptions,
     LimitOptions,
+    ModelsOptions,
     OutputOptions,
     RunOptions,
     SearchOptions,
@@ -40,6 +41,7 @@ def evaluate(
     *,
     search: SearchOptions,
     backend: BackendOptions,
+    models: ModelsOptions,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -102,6 +104,7 @@ def evaluate(
     part = None if shard is None else Shard.parse(shard)
     label = None if part is None else str(part)
     names = (search.search, backend.backend, search.evaluator, backend.evaluator_backend)
+    names = (*names, *models.by_name()["backend_of"].values())
     arguments.reach_local_code(*names, allow_code=run.allow_code)
     if plot is not None:
         arguments.check_plot(plot, "accuracy")
@@ -124,7 +127,7 @@ def evaluate(
     agent = Agent(
         task, search.search, backend=backend.backend or recorded_backend(out), model=backend.model,
         evaluator=search.evaluator, evaluator_model=backend.evaluator_model,
-        evaluator_backend=backend.evaluator_backend, options=options, seed=run.seed,
+        evaluator_backend=backend.evaluator_backend, **models.by_name(), options=options, seed=run.seed,
         budget=budget, legality=not run.no_legality, allow_code=run.allow_code,
         speculate=run.speculate, fsync=fsync,
     )  # fmt: skip
@@ -145,7 +148,7 @@ def evaluate(
                     and pool is None
                     and not store.done.issuperset(row.number for row in problems.rows)
                 ):
-                    options_of_agent = (search, backend, run, limits, fsync)
+                    options_of_agent = (search, backend, models, run, limits, fsync)
                     pool = ray_pool.start(
                         workers, replicas, at_once, agent, options_of_agent, problems, quiet=output.quiet
                     )
@@ -164,7 +167,7 @@ def evaluate(
                 break
     first = runs[0]
     outcomes, store = evaluations[0].done_outcomes, evaluations[0].outcomes
-    total = summary(outcomes, len(problems.rows))
+    total = summary(outcomes, len(problems.rows), legality=not run.no_legality)
     tries = repeats_report.figures(task, problems, evaluations) if len(evaluations) > 1 else []
     title = f"{task.name}, {search.search}, {agent.backend.name} {agent.backend.model or ''}".rstrip()
     comparison = None if others is None else compared(outcomes, others)

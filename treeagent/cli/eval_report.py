@@ -15,15 +15,17 @@ def report(title: str, summary: Summary, seconds: float | None, engine: Mapping[
     """Accuracy with the number of failures, then cost, time and judgements."""
     tokens = "unknown" if summary.tokens is None else f"{summary.tokens:,}"
     dollars = "unknown" if summary.dollars is None else f"{summary.dollars:.4f}"
+    legal = "" if summary.legal is None else f"; {summary.legal:.1%} of all steps legal"
     lines = [
         title,
         accuracy(summary),
         *groups(summary),
         f"{tokens} tokens, {summary.calls:,} calls, dollars {dollars}"
         + ("" if seconds is None else f", {seconds:.1f} s this time"),
+        *_judging(summary),
         f"a problem took {_seconds(summary.p50)} (median), {_seconds(summary.p99)} (99 %), others running beside it",
         f"{summary.thoughts:,} thoughts, {shown(summary.duplicates)} duplicates merged, {summary.illegal:,} illegal, "
-        f"{summary.unparsed:,} unparsed",
+        f"{summary.unparsed:,} unparsed{legal}",
         f"{summary.judged:,} judged, {summary.judgements_unparsed:,} judgements unparsed",
         *early(summary.early_hits, summary.early_misses, summary.early_tokens, summary.early_seconds),
         *lost(summary),
@@ -32,6 +34,13 @@ def report(title: str, summary: Summary, seconds: float | None, engine: Mapping[
         lines.append("ended: " + ", ".join(f"{why} {count}" for why, count in summary.ended.items()))
     lines += ranked(summary)
     return printable("\n".join([*lines, *paragraph("engine", dict(engine))]))
+
+
+def _judging(summary: Summary) -> list[str]:
+    """What the evaluator's requests cost of the whole; nothing where there were none, or a file of before."""
+    if not summary.judge_calls:
+        return []
+    return [f"of these for judging: {shown(summary.judge_tokens)} tokens, {summary.judge_calls:,} calls"]
 
 
 def accuracy(summary: Summary) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from ..reply import Usage
+    from ..thought import Thought
 
 AT_MOST = 6
 """Members shown of a list."""
@@ -40,7 +42,18 @@ def backends(settings: Mapping[str, Any]) -> list[str]:
             lines.append(f"{title} {ran['name']}" + (f", model {ran['model']}" if ran["model"] else "") + why)
         elif ran is not None:
             lines.append(f"evaluator's model {ran}")
+    for name, ran in settings.get("models", {}).items():
+        lines.append(f"model {name}: backend {ran['name']}" + (f", model {ran['model']}" if ran["model"] else ""))
     return lines
+
+
+def models(parts: Mapping[str, Usage], tree: Iterable[Thought]) -> list[str]:
+    """A line on each of several models: the thoughts that it wrote, and what it cost; nothing where there is one."""
+    written = Counter(thought.model for thought in tree)
+    return [
+        f"model {name}: {written[name]:,} thoughts, {usage.calls:,} calls, {shown(usage.tokens)} tokens"
+        for name, usage in parts.items()
+    ]
 
 
 def judging(usage: Usage) -> list[str]:

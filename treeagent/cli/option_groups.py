@@ -60,6 +60,21 @@ class BackendOptions:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ModelsOptions:
+    """The further models of a search that chooses among several."""
+
+    model_of: arguments.ModelOf = None
+    backend_of: arguments.BackendOf = None
+
+    def by_name(self) -> dict[str, Any]:
+        """The agent's arguments. Raises ConfigError."""
+        return {
+            "model_of": arguments.pairs(self.model_of, "--model-of"),
+            "backend_of": arguments.pairs(self.backend_of, "--backend-of"),
+        }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class RunOptions:
     """Seed and settings of the searches."""
 

@@ -14,6 +14,7 @@ from .arguments import INTERRUPTED, SOLVED, UNSOLVED, say
 from .option_groups import (
     BackendOptions,
     LimitOptions,
+    ModelsOptions,
     OutputOptions,
     RunOptions,
     SearchOptions,
@@ -34,6 +35,7 @@ def solve(
     *,
     search: SearchOptions,
     backend: BackendOptions,
+    models: ModelsOptions,
     input: arguments.Inputs = None,
     row: Annotated[
         list[str] | None,
@@ -62,6 +64,7 @@ def solve(
     """
     budget, options, variables = limits.budget(), run.option_values(), run.task_variables()
     names = (search.search, backend.backend, search.evaluator, backend.evaluator_backend)
+    names = (*names, *models.by_name()["backend_of"].values())
     arguments.reach_local_code(*names, allow_code=run.allow_code)
     fields = arguments.row_fields(row)
 
@@ -78,7 +81,7 @@ def solve(
             agent = Agent(
                 search.task, search.search, backend=backend.backend, model=backend.model, evaluator=search.evaluator,
                 evaluator_model=backend.evaluator_model, evaluator_backend=backend.evaluator_backend,
-                options=options, variables=variables, seed=run.seed,
+                **models.by_name(), options=options, variables=variables, seed=run.seed,
                 budget=budget, legality=not run.no_legality, allow_code=run.allow_code,
                 speculate=run.speculate, fsync=fsync,
             ).with_tracing(tracing)  # fmt: skip

@@ -19,10 +19,11 @@ from . import factory
 from .budget import Budget, Ledger
 from .journal import Event, recorded_run
 from .judging_backend import JudgingBackend
+from .other_models import OtherModels
 from .result import Result
 from .role_check import check_roles
 from .run import Handler, Run
-from .sampling_options import read_changes
+from .sampling_options import with_changes
 from .setup import SearchTracer, Setup
 
 
@@ -40,9 +41,12 @@ class Agent:
             for them; None: the generator's.
         evaluator_backend: another backend for the evaluator's requests, with ``evaluator_model`` as its model: a
             registered name, ``module:Class``, or a Backend.
+        model_of: further models by name, for a search that chooses among several (``ab-mcts``): each on a backend of
+            the generator's kind, or on that of ``backend_of``.
+        backend_of: by the names of further models their backends: a registered name, ``module:Class``, or a Backend.
         evaluator: a registered name, ``module:Class``, or an Evaluator; the task's own choice when None.
-        options: options by name; the prefixes ``evaluator.``, ``backend.`` and ``evaluator_backend.`` reach those
-            three, and ``sampling.ROLE.FIELD`` changes how the completions of a role are drawn.
+        options: options by name; the prefixes ``evaluator.``, ``backend.``, ``evaluator_backend.`` and
+            ``backend_of.NAME.`` reach those, and ``sampling.ROLE.FIELD`` changes how a role's completions are drawn.
         variables: values of the task's variables; not for a Task, which has its own.
         seed: every random choice derives from it.
         budget: upper limits of each run; None: no limits.
@@ -66,6 +70,8 @@ class Agent:
         evaluator: str | Evaluator | None = None,
         evaluator_model: str | Backend | None = None,
         evaluator_backend: str | Backend | None = None,
+        model_of: Mapping[str, str] | None = None,
+        backend_of: Mapping[str, str | Backend] | None = None,
         options: Mapping[str, Any] | None = None,
         variables: Mapping[str, Scalar] | None = None,
         seed: int = 0,
@@ -77,14 +83,13 @@ class Agent:
     ) -> None:
         options = dict(options or {})
         early = factory.early_requests(options.pop("speculate", speculate))
-        own, evaluator_options, backend_options, sampling_options, judging_options = factory.split_options(options)
+        own, evaluator_options, backend_options, sampling_options, *more_options = factory.split_options(options)
+        judging_options, other_options = more_options
         self.seed, self.budget, self.legality = seed, budget or Budget(), legality
         self.task: Task = (
             task if isinstance(task, Task) else Task.load(task, variables=variables, allow_code=allow_code)
         )
-        changes = read_changes(sampling_options, self.task.roles, self.task.name)
-        if changes:
-            self.task = self.task.with_sampling(changes)
+        self.task, changes = with_changes(self.task, sampling_options)
         self.search: Search = factory.open_plugin("search", search, own)
         evaluator = self.task.evaluator if evaluator is None else evaluator
         self.evaluator: Evaluator | None = (
@@ -96,8 +101,9 @@ class Agent:
         judging = JudgingBackend(evaluator_backend, evaluator_model, judging_options)
         self.judging: Backend = judging.open(self.backend, factory.reference(search), evaluates=self.search.evaluates)
         """The evaluator's backend."""
-        prices = (self.backend.price, self.judging.price)
-        Ledger(self.budget, *prices)  # raises ConfigError for a limit that could not be kept
+        others = OtherModels(backend_of or {}, model_of or {}, other_options)
+        self.others = others.open(self.backend, self.search, factory.reference(search))
+        """The backends of further models that the search chooses among, by name."""
         self.settings: dict[str, Any] = {
             **factory.task_settings(task, self.task),
             "search": {"name": factory.reference(search), **factory.option_values(self.search)},
@@ -107,6 +113,7 @@ class Agent:
             "backend": factory.description(self.backend),
             "evaluator_model": factory.description(self.judging) if judging.is_apart else evaluator_model,
             "legality": legality,
+            **factory.further_models(self.others),
             **({"sampling": changes} if changes else {}),
             **({} if early == 0 else {"speculate": "auto" if early is None else early}),
         }
@@ -119,13 +126,15 @@ class Agent:
             factory.check_capabilities(
                 self.judging, self.evaluator.needs, f"the evaluator {factory.reference(evaluator)!r}"
             )
-        check_roles(self.task, self.backend, self.judging, judged=self.evaluator is not None)
+        for generator in (self.backend, *self.others.values()):
+            check_roles(self.task, generator, self.judging, judged=self.evaluator is not None)
         self._row: Mapping[str, Any] | None = None
         """The row of a journalled run."""
         self._setup = Setup(
             self.task, self.search, self.evaluator, self.backend, self.judging, seed, self.budget, legality,
-            self.settings, fsync, early,
+            self.settings, fsync, early, self.others,
         )  # fmt: skip
+        self._check_limits(self.budget)
 
     def with_seed(self, seed: int) -> Agent:
         """An agent that differs in its seed alone; the two share their backends."""
@@ -135,7 +144,7 @@ class Agent:
 
     def with_budget(self, budget: Budget) -> Agent:
         """An agent that differs in the limits of its runs alone. Raises ConfigError for a limit that cannot be kept."""
-        Ledger(budget, self.backend.price, self.judging.price)
+        self._check_limits(budget)
         copied = copy.copy(self)
         copied.budget, copied._setup = budget, replace(self._setup, budget=budget)
         return copied
@@ -149,12 +158,21 @@ class Agent:
         copied._setup = replace(self._setup, tracer=tracer)
         return copied
 
+    def _check_limits(self, budget: Budget) -> None:
+        """Raises ConfigError for a limit that could not be kept."""
+        Ledger(budget, *(used.price for used in self._setup.asked))
+
+    @property
+    def backends(self) -> list[Backend]:
+        """All backends that its runs ask, each once."""
+        return self._setup.backends
+
     def find_models(self) -> None:
         """Load a backend where only loading shows what runs, so that :attr:`settings` name it. Raises BackendError."""
-        for used in dict.fromkeys((self.backend, self.judging)):
+        for used in self.backends:
             if factory.shown_by_loading(used):
                 used.load()
-        factory.name_models(self.settings, self.backend, self.judging)
+        factory.name_models(self.settings, self.backend, self.judging, self.others)
 
     def solve(self, input: str, **how: Any) -> Result:
         """Solve one input and wait for it; takes what :meth:`asolve` takes. Raises as it does."""

@@ -45,15 +45,19 @@ class EarlyRequests:
         known: Callable[[str], Answer | None],
         where: str,
         clock: Callable[[], float] = time.monotonic,
+        names: Sequence[str] = (),
     ) -> None:
-        """``known`` are a journal's answers by request id; ``clock`` gives the seconds since the run began."""
+        """``known`` are a journal's answers by request id; ``clock`` gives the seconds since the run began.
+
+        ``names`` are those of the models after the generator's and the evaluator's.
+        """
         self.most = 0
         """How many may run; 0: none, and every request of the search goes to the backend as it is."""
         self._least = LEAST
         self.listeners: dict[Key, OnText] = {}
         """Who hears what a generation has written so far, by its key."""
         self.chances = chances
-        self._backends, self._ledger = backends, ledger
+        self._backends, self._ledger, self._names = backends, ledger, ("", "", *names)
         self._known, self._clock = known, clock
         self._where = where
         self._entries: dict[str, EarlyEntry] = {}
@@ -71,6 +75,10 @@ class EarlyRequests:
         self._saved = SavedSeconds()
         self._events: list[Event] = []
         ledger.press(self._release)
+
+    def name_of(self, place: int) -> str:
+        """The name of a further model; empty for the generator's own and the evaluator's."""
+        return self._names[place]
 
     def allow(self, most: int, least: float) -> None:
         """Send so many at a time, those of a chance from ``least`` on; of the others only learn how likely they are."""

@@ -178,11 +178,12 @@ def completion_event(
     messages: Sequence[Message] = (),
     thought: int | None = None,
     seconds: float | None = None,
+    model: str | None = None,
 ) -> Event:
     """The event that makes a generation repeatable.
 
     ``messages`` are those before the prompt. ``thought`` is the thought that the prompt belongs to; ``seconds`` is the
-    time the reply took, None for a reply from the journal.
+    time the reply took, None for a reply from the journal. ``model`` names one of several that is not the first.
     """
     data = {
         "id": request_id,
@@ -193,6 +194,7 @@ def completion_event(
         "usage": reply.usage.to_json(),
         "thought": thought,
         "seconds": None if seconds is None else round(seconds, 4),
+        **({} if model is None else {"model": model}),
     }
     return Event("completion", data)
 

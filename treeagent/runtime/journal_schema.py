@@ -80,6 +80,7 @@ class CompletionLine(Form):
     usage: UsageForm
     thought: Whole | None = None
     seconds: Seconds | None = None
+    model: str | None = None
 
 
 class ScoresLine(Form):
@@ -150,6 +151,7 @@ class ThoughtLine(Form):
     terminal: bool
     request: str | None
     sample: Whole
+    model: str | None = None
 
 
 class DroppedLine(Form):

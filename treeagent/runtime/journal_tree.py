@@ -88,7 +88,8 @@ def _add(tree: Tree, data: dict[str, Any]) -> None:
     if data["depth"] != parent.depth + 1 or path[:-1] != parent.path or len(path) != parent.depth + 1:
         raise ValueError(f"path, depth: they are not one step below those of the parent {parent.id}")
     # A journal has no state keys; duplicates were merged before it was written, so states will do.
-    tree.add(Thought(key=data["state"], **{name: data[name] for name in _FIELDS}, path=path))
+    own = {name: data[name] for name in _FIELDS}
+    tree.add(Thought(key=data["state"], **own, path=path, model=data.get("model")))
 
 
 _FIELDS = ("id", "parent", "text", "state", "depth", "terminal", "request", "sample")

@@ -91,6 +91,8 @@ class Result:
     """The part of ``usage`` that the evaluator's requests cost."""
     speculated: Speculated | None = field(default=None, repr=False)
     """Requests that were sent before the search asked for them; None where none are. ``usage`` is without them."""
+    models: dict[str, Usage] = field(default_factory=dict, repr=False)
+    """The part of ``usage`` that each of several models cost as a generator, by name; empty where there is one."""
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``treeagent solve --json`` prints."""
@@ -103,6 +105,7 @@ class Result:
             "ended": self.ended,
             "usage": {**self.usage.to_json(), "tokens": self.usage.tokens},
             "judging": {**self.judging.to_json(), "tokens": self.judging.tokens},
+            "models": {name: self._of_model(name, usage) for name, usage in self.models.items()},
             "seconds": round(self.seconds, 3),
             "seed": self.seed,
             "counts": asdict(self.counts),
@@ -111,3 +114,7 @@ class Result:
             "settings": self.settings,
             "engine": self.engine,
         }
+
+    def _of_model(self, name: str, usage: Usage) -> dict[str, Any]:
+        written = sum(thought.model == name for thought in self.tree)
+        return {**usage.to_json(), "tokens": usage.tokens, "thoughts": written}

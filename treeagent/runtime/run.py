@@ -22,6 +22,7 @@ from .early_requests import EarlyRequests
 from .explorer import TreeExplorer
 from .guarded_trace import GuardedTrace
 from .journal import FORMAT, Event, Journal, rounds_event
+from .meters import meters
 from .request_broker import EVALUATOR, KnownAnswers, RequestBroker
 from .result import Result
 from .role_check import check_roles
@@ -50,7 +51,7 @@ class Run:
             self.input = setup.task.read_input(input)
             setup = replace(setup, task=setup.task.for_row(self.input, row))
         self._setup, self._on_event, self._trace = setup, on_event, GuardedTrace(setup)
-        self._ledger = Ledger(setup.budget, setup.backend.price, setup.judging.price)
+        self._ledger = Ledger(setup.budget, *(used.price for used in setup.asked))
         self._journal = None if journal is None else Journal(journal, resume=resume, fsync=setup.fsync)
         self._resumed = resume
         self._began = time.monotonic()
@@ -67,9 +68,10 @@ class Run:
             if held is None
             else KnownAnswers(held.replies, held.scores, held.refusals, held.observations)
         )
-        backends = (setup.backend, setup.judging)
-        where = at_input(self.input)
-        self._early = EarlyRequests(backends, self._ledger, setup.chances, known.answer, where, self._seconds)
+        backends, where = setup.asked, at_input(self.input)
+        self._early = EarlyRequests(
+            backends, self._ledger, setup.chances, known.answer, where, self._seconds, list(setup.others)
+        )
         broker = RequestBroker(backends, self._ledger, self._early, known, self._emit, where)
         judge = None if setup.evaluator is None else JudgedBy(setup.evaluator, setup.name_of("evaluator"))
         self._explorer = TreeExplorer(
@@ -90,7 +92,7 @@ class Run:
         self._began = time.monotonic()
         failure: TreeagentError | None = None
         try:
-            if not any(map(factory.shown_by_loading, (self._setup.backend, self._setup.judging))):
+            if not any(map(factory.shown_by_loading, self._setup.backends)):
                 self._begin()  # else loading shows the model or the backend, which the first line names
             thought, ended = None, "finished"
             try:
@@ -130,13 +132,13 @@ class Run:
 
     async def _search(self) -> Thought | None:
         loop = asyncio.get_running_loop()
-        backend, judging = self._setup.backend, self._setup.judging
+        backend, judging, others = self._setup.backend, self._setup.judging, self._setup.others
         await self._load()
         self._began = time.monotonic()  # a budget of seconds is for searching
         self._begin()
-        self._figures = factory.meters(backend, judging)
+        self._figures = meters(backend, judging, others)
         with PluginBoundary("backend", backend.name):
-            self._rounds = [(used.model, used.rounds()) for used in dict.fromkeys((backend, judging))]
+            self._rounds = [(used.model, used.rounds()) for used in self._setup.backends]
         # A step's observation cannot be guessed, nor what a search asks after it.
         early = 0 if self._explorer.acts else self._setup.early_requests()
         self._early.allow(early, self._setup.least_chance)
@@ -169,7 +171,7 @@ class Run:
         setup = self._setup
 
         async def load() -> None:
-            for used in dict.fromkeys((setup.backend, setup.judging)):
+            for used in setup.backends:
                 with PluginBoundary("backend", used.name):
                     await used.aload()
 
@@ -178,11 +180,12 @@ class Run:
         if self._stopping is not None:
             loading.cancel()
         await loading
-        factory.name_models(setup.settings, setup.backend, setup.judging)
+        factory.name_models(setup.settings, setup.backend, setup.judging, setup.others)
         if setup.evaluator is not None:
             who = f"the evaluator {setup.settings['evaluator']['name']!r}"
             factory.check_capabilities(setup.judging, setup.evaluator.needs, who, loaded=True)
-        check_roles(setup.task, setup.backend, setup.judging, judged=setup.evaluator is not None, loaded=True)
+        for generator in (setup.backend, *setup.others.values()):
+            check_roles(setup.task, generator, setup.judging, judged=setup.evaluator is not None, loaded=True)
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began
@@ -260,6 +263,7 @@ class Run:
             self.input, answer, solved if setup.task.can_verify else None, tuple(steps), ended, self._ledger.spent,
             self._seconds(), setup.seed, explorer.counts, explorer.tree, thought, setup.settings,
             figures, explorer.cut_off, explorer.refusal, self._ledger.spent_at(EVALUATOR), self._early.figures,
+            setup.by_model(self._ledger.spent_at),
         )  # fmt: skip
         return result, next(iter(failures), None)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..backend import Backend
 from ..evaluator import Evaluator
 from ..plugin_boundary import PluginBoundary
-from ..search import Search
+from ..reply import Usage
+from ..search import MAIN, Search
 from ..task import Task
 from .budget import Budget
 from .early_figures import AUTOMATIC, LEAST, LEAST_AUTOMATIC, Chances
@@ -52,9 +54,26 @@ class Setup:
     """Whether each line of a journal waits for the disk."""
     speculate: int | None = None
     """How many requests may run before the search asks for them; None: as the backend and the limits suggest."""
+    others: Mapping[str, Backend] = field(default_factory=dict)
+    """The backends of further models that the search chooses among, by name."""
     chances: Chances = field(default_factory=Chances)
     """What the agent's searches have learnt about such requests."""
     tracer: SearchTracer | None = None
+
+    @property
+    def asked(self) -> tuple[Backend, ...]:
+        """The generator's backend, the evaluator's, which may be the same, and those of further models."""
+        return (self.backend, self.judging, *self.others.values())
+
+    @property
+    def backends(self) -> list[Backend]:
+        """All backends, each once."""
+        return list(dict.fromkeys(self.asked))
+
+    def by_model(self, spent_at: Callable[[int], Usage]) -> dict[str, Usage]:
+        """What each of several models has cost as a generator, by name; empty where there is one."""
+        places = {MAIN: 0, **{name: place for place, name in enumerate(self.others, 2)}} if self.others else {}
+        return {name: spent_at(place) for name, place in places.items()}
 
     def early_requests(self) -> int:
         """How many requests may run before the search asks for them; to be called when the backends are loaded.
@@ -66,11 +85,11 @@ class Setup:
         if self.speculate is not None:
             return self.speculate
         limited = self.budget.tokens is not None or self.budget.dollars is not None
-        free = all(used.price is None and "seed" in used.capabilities for used in (self.backend, self.judging))
+        free = all(used.price is None and "seed" in used.capabilities for used in self.asked)
         if limited or not free:
             return 0
         rows = []
-        for used in (self.backend, self.judging):
+        for used in self.asked:
             with PluginBoundary("backend", used.name):
                 rows.append(used.early_rows())
         return min(AUTOMATIC, *(number or 0 for number in rows))

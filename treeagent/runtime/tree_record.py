@@ -27,7 +27,8 @@ class TreeRecord:
         self.tree.add(thought)
         self.counts.thoughts += 1
         fields = ("id", "parent", "text", "state", "depth", "path", "terminal", "request", "sample")
-        self._emit(Event("thought", {name: getattr(thought, name) for name in fields}))
+        model = {} if thought.model is None else {"model": thought.model}
+        self._emit(Event("thought", {**{name: getattr(thought, name) for name in fields}, **model}))
         return thought
 
     def count(self, *, unparsed: int = 0, illegal: int = 0) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..chat import Message
 from ..checker import Checker, load_checker
+from ..constraint import Constraint
 from ..data_source import DataSource
 from ..errors import ConfigError, Problem
 from ..patterns import Pattern, PatternLimitError
@@ -23,7 +24,7 @@ from ..thought import Thought
 from . import example_check, templates, validation
 from .answer_grading import AnswerGrading
 from .checked_world import CheckedWorld
-from .constrained_roles import role_sampling
+from .constrained_roles import role_constraint, role_sampling
 from .input_reader import read_input
 from .key_lines import KeyLines, Loc
 from .row_binding import RowBinding
@@ -39,13 +40,9 @@ class YamlTask(Task):
     """
 
     def __init__(
-        self,
-        text: str,
-        path: Path | None = None,
-        *,
-        variables: Mapping[str, Scalar] | None = None,
+        self, text: str, path: Path | None = None, *, variables: Mapping[str, Scalar] | None = None,
         allow_code: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.spec, lines, problems = parse(text, path)
         self.path = path
         self.keys = KeyLines(path, lines)
@@ -71,8 +68,6 @@ class YamlTask(Task):
                 problems = list(error.problems)
         if problems:
             raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
-
-    # What it is
 
     @property
     def name(self) -> str:
@@ -147,6 +142,10 @@ class YamlTask(Task):
     def sampling(self, role: str) -> tuple[Sampling, int]:
         """``sampling.ROLE`` on top of the role's defaults."""
         return role_sampling(self.spec, role)
+
+    def constraint(self, role: str, stop: Sequence[str]) -> Constraint:
+        """By ``constraints``, else what the role is read by."""
+        return role_constraint(self.spec, role, stop)
 
     # From an input to prompts
 
