@@ -8,6 +8,7 @@ from typing import Any
 from ..reply import Usage
 from ..thought import Thought, Tree
 from .early_figures import Speculated
+from .tree_html import tree_html
 
 
 @dataclass(slots=True)
@@ -91,6 +92,17 @@ class Result:
     """The part of ``usage`` that the evaluator's requests cost."""
     speculated: Speculated | None = field(default=None, repr=False)
     """Requests that were sent before the search asked for them; None where none are. ``usage`` is without them."""
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the answer, the cost, and the tree, at most some tens of kilobytes."""
+        verdict = {True: "solved", False: "not solved", None: "not verified"}[self.solved]
+        tokens = "unknown" if self.usage.tokens is None else f"{self.usage.tokens:,}"
+        heading = [
+            f"{self.input} → {'no answer' if self.answer is None else self.answer}",
+            f"{verdict}, {self.ended}; {self.usage.calls:,} requests, {tokens} tokens, {self.seconds:.1f} s, "
+            f"seed {self.seed}",
+        ]
+        return tree_html(heading, self.tree, self.thought)
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``treeagent solve --json`` prints."""
