@@ -112,11 +112,9 @@ class Evaluation(ProblemSolver):
         """Load the backends and run all open problems, or until a stop signal. Raises what :meth:`run` raises."""
         if not self.open_rows:
             return EvaluationRun(None, {}, interrupted=False)
-        for backend in dict.fromkeys((self.agent.backend, self.agent.judging)) if self.elsewhere is None else ():
-            with PluginBoundary("backend", backend.name):
-                backend.load()
         read_metrics: Callable[[], dict[str, Any]] = dict
         if self.elsewhere is None:
+            self.agent.load()
             read_metrics = factory.meters(self.agent.backend, self.agent.judging)
         began = time.monotonic()
         interrupted = False

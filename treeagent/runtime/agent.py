@@ -29,6 +29,8 @@ from .setup import Setup
 class Agent:
     """Solves inputs of one task. One agent serves many inputs, one after another or at the same time.
 
+    ``async with Agent(...) as agent`` releases at its end what the agent holds (:meth:`aclose`).
+
     Args:
         task: a registered name, a path to a YAML file, ``module:Class`` (with ``allow_code``), or a Task.
         search: a registered name (``bfs``), ``module:Class``, or a Search.
@@ -52,8 +54,9 @@ class Agent:
             the same. 0: none; ``auto``: some, on a local backend without limits of tokens.
         fsync: wait until each line of a journal is on the disk, so that a power cut loses none.
 
-    Raises ConfigError, UnknownNameError or CapabilityError at once; asks no server anything. A capability that a server
-    turns out to lack raises CapabilityError when a run begins.
+    Raises ConfigError, UnknownNameError or CapabilityError at once; asks no server anything and loads no model, which
+    :meth:`load` or the first run does. A capability that a server or a model turns out to lack raises CapabilityError
+    then.
     """
 
     def __init__(
@@ -93,9 +96,11 @@ class Agent:
         if self.evaluator is None and evaluator_options:
             raise ConfigError(f"the search {search!r} uses no evaluator, but evaluator options are given")
         self.backend: Backend = factory.open_backend(backend, model, backend_options)
+        given = [each for each in (backend, evaluator_model, evaluator_backend) if isinstance(each, Backend)]
         judging = JudgingBackend(evaluator_backend, evaluator_model, judging_options)
         self.judging: Backend = judging.open(self.backend, factory.reference(search), evaluates=self.search.evaluates)
         """The evaluator's backend."""
+        self._opened = [used for used in dict.fromkeys((self.backend, self.judging)) if used not in given]
         prices = (self.backend.price, self.judging.price)
         Ledger(self.budget, *prices)  # raises ConfigError for a limit that could not be kept
         self.settings: dict[str, Any] = {
@@ -147,6 +152,36 @@ class Agent:
                 used.load()
         factory.name_models(self.settings, self.backend, self.judging)
 
+    def load(self) -> None:
+        """Load the backends now, so that the first run does not wait for it.
+
+        Raises BackendError, and CapabilityError for what only loading shows.
+        """
+        self._setup.load()
+
+    async def aload(self) -> None:
+        """As :meth:`load`, in worker threads; the event loop goes on."""
+        await self._setup.aload()
+
+    async def aclose(self) -> None:
+        """End this event loop's runs with their best attempts, then release the backends that the agent has opened.
+
+        A backend that was given as an object is its owner's to close. Agents of :meth:`with_seed` and
+        :meth:`with_budget` share runs and backends with this one. The agent may be used again; it loads again then.
+        """
+        await self._setup.runs.aclose()
+        for used in self._opened:
+            with PluginBoundary("backend", used.name):
+                await used.aclose()
+
+    async def __aenter__(self) -> Agent:
+        """The agent itself; nothing is loaded."""
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        """Close it (:meth:`aclose`)."""
+        await self.aclose()
+
     def solve(self, input: str, **how: Any) -> Result:
         """Solve one input and wait for it; takes what :meth:`asolve` takes. Raises as it does."""
         try:
@@ -162,17 +197,27 @@ class Agent:
         journal: str | Path | None = None,
         on_event: Handler | None = None,
         row: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        budget: Budget | None = None,
     ) -> Result:
-        """Solve one input; ``row`` has the fields of its data row that the task names (``data.fields``).
+        """Solve one input; for the arguments see :meth:`run`.
 
         Raises InputError, or any other TreeagentError, whose ``result`` is the best attempt so far.
         """
-        return await self.run(input, journal=journal, on_event=on_event, row=row).result()
+        return await self.run(input, journal=journal, on_event=on_event, row=row, seed=seed, budget=budget).result()
 
-    async def stream(self, input: str, *, journal: str | Path | None = None) -> AsyncIterator[Event | Result]:
+    async def stream(
+        self,
+        input: str,
+        *,
+        journal: str | Path | None = None,
+        row: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        budget: Budget | None = None,
+    ) -> AsyncIterator[Event | Result]:
         """Yields events as they happen, then the Result. Closing the generator early stops the search."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        run = self.run(input, journal=journal, on_event=queue.put_nowait)
+        run = self.run(input, journal=journal, on_event=queue.put_nowait, row=row, seed=seed, budget=budget)
         ending = asyncio.ensure_future(run.result())
         ending.add_done_callback(lambda _: queue.put_nowait(None))
         try:
@@ -191,10 +236,26 @@ class Agent:
         on_event: Handler | None = None,
         resume: bool = False,
         row: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        budget: Budget | None = None,
     ) -> Run:
-        """A run that has not begun, for applications that call :meth:`Run.stop`. Raises InputError or JournalError."""
+        """A run that has not begun, for applications that call :meth:`Run.stop`.
+
+        Args:
+            input: the input.
+            journal: file that the events are written to.
+            on_event: is called with each event, in the event loop's thread.
+            resume: continue the run of the journal.
+            row: the fields of the input's data row that the task names (``data.fields``).
+            seed: of this run; the agent's when None.
+            budget: the limits of this run, in place of all of the agent's; the agent's when None.
+
+        Raises InputError, JournalError, or ConfigError for a limit that cannot be kept.
+        """
         path, row = None if journal is None else Path(journal), self._row if row is None else row
-        return Run(self._setup, input, path, on_event, resume=resume, row=row)
+        agent = self if budget is None else self.with_budget(budget)
+        setup = agent._setup if seed is None else replace(agent._setup, seed=seed)
+        return Run(setup, input, path, on_event, resume=resume, row=row)
 
     @classmethod
     def from_journal(

@@ -10,8 +10,11 @@ from ..evaluator import Evaluator
 from ..plugin_boundary import PluginBoundary
 from ..search import Search
 from ..task import Task
+from . import factory
 from .budget import Budget
 from .early_figures import AUTOMATIC, LEAST, LEAST_AUTOMATIC, Chances
+from .role_check import check_roles
+from .run_set import RunSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,31 @@ class Setup:
     """How many requests may run before the search asks for them; None: as the backend and the limits suggest."""
     chances: Chances = field(default_factory=Chances)
     """What the agent's searches have learnt about such requests."""
+
+    runs: RunSet = field(default_factory=RunSet)
+    """Those of the agent that are going on."""
+
+    def load(self) -> None:
+        """Load the backends. Raises BackendError, and CapabilityError or ConfigError for what loading shows."""
+        for used in dict.fromkeys((self.backend, self.judging)):
+            with PluginBoundary("backend", used.name):
+                used.load()
+        self._check_loaded()
+
+    async def aload(self) -> None:
+        """As :meth:`load`; it can be cancelled."""
+        for used in dict.fromkeys((self.backend, self.judging)):
+            with PluginBoundary("backend", used.name):
+                await used.aload()
+        self._check_loaded()
+
+    def _check_loaded(self) -> None:
+        """Record what only loading has shown, and check what it has shown to be missing."""
+        factory.name_models(self.settings, self.backend, self.judging)
+        if self.evaluator is not None:
+            who = f"the evaluator {self.settings['evaluator']['name']!r}"
+            factory.check_capabilities(self.judging, self.evaluator.needs, who, loaded=True)
+        check_roles(self.task, self.backend, self.judging, judged=self.evaluator is not None, loaded=True)
 
     def early_requests(self) -> int:
         """How many requests may run before the search asks for them; to be called when the backends are loaded.
