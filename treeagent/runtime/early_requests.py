@@ -23,7 +23,8 @@ from ..request import Key, Request, ScoreRequest
 from .budget import BudgetExhausted, Ledger, Reservation
 from .early_entry import Answer, AnyRequest, EarlyEntry
 from .early_figures import LEAST, Chances, Speculated
-from .journal import Event, early_event
+from .events import Event
+from .journal import early_event
 from .reply_text import checked_reply, checked_scores
 
 

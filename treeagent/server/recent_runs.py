@@ -6,7 +6,8 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from ..runtime.journal import Event
+from ..runtime.events import Event
+from ..runtime.recorded_event import RecordedEvent
 from .protocol import public
 
 MOST_EVENTS = 20_000
@@ -22,7 +23,7 @@ class RecentRun:
     input: str
     began: float
     """By ``time.time``."""
-    events: list[Event] = field(default_factory=list)
+    events: list[RecordedEvent] = field(default_factory=list)
     ended: str | None = None
     """Why it ended, ``left`` where the client left; None while it runs or waits."""
     _started: float = field(default_factory=time.monotonic)
@@ -31,7 +32,7 @@ class RecentRun:
         """Keep an event, with its time as a journal has it."""
         if len(self.events) < MOST_EVENTS:
             t = round(time.monotonic() - self._started, 4)
-            self.events.append(Event(event.type, {"t": t, **public(event.type, event.data)}))
+            self.events.append(RecordedEvent(event.type, {"t": t, **public(event.type, event.data)}))
 
     def end(self, why: str) -> None:
         """Note why it ended."""
