@@ -16,6 +16,7 @@ from treeagent import Event, Search
 from treeagent.cli.metrics_text import early
 from treeagent.display.live_tree import LiveTree
 from treeagent.runtime import run
+from treeagent.runtime.recorded_event import RecordedEvent
 from treeagent.server.server_metrics import ServerMetrics
 from treeagent.strategies.best_first import BestFirst
 from treeagent.strategies.bfs import BFS
@@ -51,7 +52,7 @@ def test_the_seconds_saved_are_the_gain_where_guesses_cost_others_nothing(
 
 def sent_early(hit: bool, place: str, tokens: int | None = 7) -> Event:
     usage = {"prompt_tokens": None, "completion_tokens": tokens}
-    return Event(
+    return RecordedEvent(
         "early", {"id": "x", "kind": "piece", "hit": hit, "place": place, "began": 0.1, "seconds": 0.2, **usage}
     )
 
@@ -61,7 +62,7 @@ def test_the_live_view_counts_guesses_and_marks_their_thoughts() -> None:
     view = LiveTree(Console(width=100, height=20, force_terminal=True))
     view.begin("searching")
     step = {"parent": 0, "text": "step", "state": "step", "depth": 1, "path": [0]}
-    view.event(Event("thought", {"id": 1, **step}))
+    view.event(RecordedEvent("thought", {"id": 1, **step}))
     assert "early" not in view.draw().plain
     for event in (
         sent_early(True, "0"),

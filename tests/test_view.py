@@ -12,8 +12,9 @@ import pytest
 from journals import HOSTILE, Story, hostile
 from test_cli import ORACLE, call
 
-from treeagent import Agent, Budget, Event, JournalError
+from treeagent import Agent, Budget, JournalError
 from treeagent.runtime.journal import read
+from treeagent.runtime.recorded_event import RecordedEvent
 from treeagent.text import clean
 from treeagent.viewer.diff import diff
 from treeagent.viewer.page import inert, page
@@ -338,7 +339,7 @@ def test_rounds_of_two_engines_stand_in_the_order_of_time() -> None:
     story_of = Story()
     story_of.rounds("large", (0.1, 0.2, 3, 40, 0, 0, 3), (0.5, 0.1, 3, 0, 6, 2, 5))
     story_of.rounds("small", (0.3, 0.1, 1, 9, 0, 0, 1))
-    events = [Event(line.pop("type"), line) for line in story_of.lines]
+    events = [RecordedEvent(line.pop("type"), line) for line in story_of.lines]
     rounds = run_data(events, "run.jsonl").tree["rounds"]
     assert rounds["model"] == ["large", "small", "large"]
     assert rounds["tokens"] == [3, 1, 5]

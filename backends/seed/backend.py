@@ -132,11 +132,10 @@ class SeedBackend(LocalBackend):
     def _load(self) -> Model:
         return load_decoder(catalog.resolve(self.model), self.dtype, self._device)
 
-    @property
-    def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # as of every local backend
-        """Without ``seed`` where texts depend on what was drafted, and so on other requests. Raises ModelError."""
+    def _offered(self, *, chat: bool) -> frozenset[str]:
+        """Without ``seed`` where texts depend on what was drafted, and so on other requests."""
         depends = not self.config.coupled and self.config.drafter != "none"
-        return (super().capabilities | {"constraints"}) - ({"seed"} if depends else set())
+        return (super()._offered(chat=chat) | {"constraints"}) - ({"seed"} if depends else set())
 
     def option_values(self) -> dict[str, Any]:
         """See :meth:`LocalBackend.option_values`."""

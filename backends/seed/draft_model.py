@@ -37,6 +37,9 @@ class DraftModelUser(Protocol):
     def working(self) -> bool:
         """Whether requests are queued or running."""
 
+    def drop(self) -> None:
+        """Forget the models and all requests."""
+
 
 class SharedDraftModel:
     """The draft model, loaded for the first engine that needs it and released with the last."""
@@ -98,6 +101,12 @@ class SharedDraftModel:
         """Free the draft model if none of its engines is loaded."""
         if not any(engine.loaded for engine in list(self._users)):
             self.runner, self.cost, self._tokenizer, self._profiled = None, None, None, False
+
+    def drop_users(self) -> None:
+        """Let all its engines forget their models and requests, in a process where no thread runs them."""
+        for engine in list(self._users):
+            engine.drop()
+        self.release()
 
     def _runner(
         self, config: EngineConfig, draft: str, where: Path | str, target: ModelRunner, memory: int

@@ -113,11 +113,9 @@ class Evaluation(ProblemSolver):
         """Load the backends and run all open problems, or until a stop signal. Raises what :meth:`run` raises."""
         if not self.open_rows:
             return EvaluationRun(None, {}, interrupted=False)
-        for backend in self.agent.backends if self.elsewhere is None else ():
-            with PluginBoundary("backend", backend.name):
-                backend.load()
         read_metrics: Callable[[], dict[str, Any]] = dict
         if self.elsewhere is None:
+            self.agent.load()
             read_metrics = meters(self.agent.backend, self.agent.judging, self.agent.others)
         began = time.monotonic()
         interrupted = False

@@ -20,18 +20,12 @@ from ..errors import TreeagentError
 from ..plugin_boundary import PluginBoundary
 from ..reply import OnText, Partial, Usage
 from ..request import Key, Request, ScoreRequest
-from .budget import BudgetExhausted, Ledger, Reservation
-from .early_entry import Answer, AnyRequest, EarlyEntry
+from .budget import Ledger, Reservation
+from .early_entry import Answer, AnyRequest, EarlyEntry, NotAnsweredError
 from .early_figures import LEAST, Chances, SavedSeconds, Speculated
-from .journal import Event, early_event
+from .events import Event
+from .journal import early_event
 from .reply_text import checked_reply, checked_scores
-
-
-class NotAnsweredError(BudgetExhausted):
-    """An early request has no answer: it failed, did not fit the budget, or its search has ended."""
-
-    def __init__(self) -> None:
-        super().__init__("early requests")
 
 
 class EarlyRequests:

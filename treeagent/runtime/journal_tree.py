@@ -8,7 +8,8 @@ from typing import Any
 
 from ..errors import JournalError
 from ..thought import Judgement, Thought, Tree
-from .journal import Event
+from .events import Event
+from .recorded_event import RecordedEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def rebuild(events: Sequence[Event]) -> Rebuilt:
                 end, last = data, None if data["thought"] is None else _known(tree, data, "thought")
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{error.args[0]}: is missing" if isinstance(error, KeyError) else error
-        where = f"{event.place}: " if event.place else ""
+        where = f"{event.place}: " if isinstance(event, RecordedEvent) and event.place else ""
         raise JournalError(f"{where}the journal's events do not fit together ({event.type}: {reason})") from error
     return Rebuilt(header, tree, last if last is None else tree[last.id], end)
 

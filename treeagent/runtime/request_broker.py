@@ -15,8 +15,9 @@ from ..search import MAIN
 from ..world import Observation
 from .budget import Ledger
 from .early_requests import EarlyRequests
+from .events import Event
 from .guarded_task import GuardedTask
-from .journal import Event, completion_event, refused_event, scores_event
+from .journal import completion_event, refused_event, scores_event
 from .observer import Observer
 from .reply_text import checked_reply, checked_scores, received
 

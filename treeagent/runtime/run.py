@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,13 +19,13 @@ from ..thought import Thought, ranked
 from . import factory
 from .budget import BudgetExhausted, Ledger
 from .early_requests import EarlyRequests
+from .events import Event, FailedEvent, ResumedEvent, RunEvent
 from .explorer import TreeExplorer
 from .guarded_trace import GuardedTrace
-from .journal import FORMAT, Event, Journal, rounds_event
+from .journal import FORMAT, Journal, end_event, rounds_event
 from .meters import meters
 from .request_broker import EVALUATOR, KnownAnswers, RequestBroker
 from .result import Result
-from .role_check import check_roles
 from .setup import Setup
 from .thought_judge import JudgedBy
 
@@ -89,6 +89,10 @@ class Run:
         """Run the search. Raises TreeagentError; its ``result`` is the best attempt so far."""
         if self._searching is not None:
             raise RuntimeError("a run runs once; start another with Agent.run")
+        with self._setup.runs.holding(self):
+            return await self._execute()
+
+    async def _execute(self) -> Result:
         self._began = time.monotonic()
         failure: TreeagentError | None = None
         try:
@@ -109,10 +113,10 @@ class Run:
                 if isinstance(error, JournalError) and self._journal is not None:
                     self._journal.close()
                     self._journal = None  # it cannot be written; the result still goes to the caller
-                self._emit(Event("failed", {"error": str(error)}))
+                self._emit(FailedEvent(error=str(error)))
             result, fault = await self._result(thought, ended)
             failure = failure or fault
-            self._emit(Event("end", result.to_json()))
+            self._emit(end_event(result))
         finally:
             self._rounds = []  # a run that is kept must not make the backend keep its rounds
             self._trace.close()
@@ -168,24 +172,11 @@ class Run:
 
     async def _load(self) -> None:
         """Load the backends; :meth:`stop` ends it. Raises BackendError, and CapabilityError for what loading shows."""
-        setup = self._setup
-
-        async def load() -> None:
-            for used in setup.backends:
-                with PluginBoundary("backend", used.name):
-                    await used.aload()
-
-        loading = asyncio.ensure_future(load())
+        loading = asyncio.ensure_future(self._setup.aload())
         self._loading = loading
         if self._stopping is not None:
             loading.cancel()
         await loading
-        factory.name_models(setup.settings, setup.backend, setup.judging, setup.others)
-        if setup.evaluator is not None:
-            who = f"the evaluator {setup.settings['evaluator']['name']!r}"
-            factory.check_capabilities(setup.judging, setup.evaluator.needs, who, loaded=True)
-        for generator in (setup.backend, *setup.others.values()):
-            check_roles(setup.task, generator, setup.judging, judged=setup.evaluator is not None, loaded=True)
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began
@@ -194,7 +185,7 @@ class Run:
         """Write the first line, unless it is there."""
         if not self._begun:
             self._begun = True
-            self._emit(Event("resumed", {"budget": asdict(self._setup.budget)}) if self._resumed else self._header())
+            self._emit(ResumedEvent(budget=self._setup.budget) if self._resumed else self._header())
 
     async def _best(self, check: Callable[..., Awaitable[Any]] | None) -> Thought | None:
         """The best thought so far: one with an answer, else the best terminal, else the deepest.
@@ -267,18 +258,12 @@ class Run:
         )  # fmt: skip
         return result, next(iter(failures), None)
 
-    def _header(self) -> Event:
+    def _header(self) -> RunEvent:
         setup = self._setup
-        data: dict[str, Any] = {
-            "format": FORMAT,
-            "input": self.input,
-            "seed": setup.seed,
-            "budget": asdict(setup.budget),
-            "settings": setup.settings,
-        }
-        if setup.task.row:
-            data["row"] = dict(setup.task.row)
-        return Event("run", data)
+        return RunEvent(
+            format=FORMAT, input=self.input, seed=setup.seed, budget=setup.budget, settings=setup.settings,
+            row=dict(setup.task.row or {}),
+        )  # fmt: skip
 
     def _emit(self, event: Event) -> None:
         if event.type in ("completion", "scores", "end"):  # an answer follows the rounds that led to it

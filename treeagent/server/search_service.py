@@ -10,7 +10,7 @@ from ..backend import Backend
 from ..errors import TreeagentError
 from ..plugin_boundary import PluginBoundary
 from ..runtime.budget import Budget
-from ..runtime.journal import Event
+from ..runtime.events import Event
 from ..runtime.result import Result
 from ..runtime.run import Run
 from ..text import argument
