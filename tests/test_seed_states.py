@@ -309,6 +309,8 @@ def test_requests_begin_where_prompts_end_and_part(folders: dict[str, str]) -> N
     assert 0 < read[3] < whole // 2
     figures = scheduler(backend).counters.figures()
     assert figures["prefix_tokens_computed"] == sum(read)
+    prompts = sum(read) + figures["prefix_tokens_reused"]
+    assert figures["prefix_reuse"] == pytest.approx(1 - sum(read) / prompts, abs=1e-4)
 
 
 def test_too_little_memory_for_states_is_said_in_one_line(folders: dict[str, str], pairs: dict[str, Pair]) -> None:
