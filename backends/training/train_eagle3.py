@@ -189,7 +189,7 @@ def run(options: argparse.Namespace) -> None:
         groups += kept_texts(options, kinds)
     groups = [texts for texts in groups if len(PairBatch.of(texts).places())]
     if not groups:
-        raise ConfigError("the texts are too short to learn from: none has a token after its second one")
+        raise ConfigError("the texts are too short to learn from: none has two new tokens; give other --kinds")
     model = load_model(where, "float32", find_device(options.device)).network.requires_grad_(False)
     ids = draft_ids(groups, model.config.vocab_size, min(options.draft_vocab, model.config.vocab_size))
     torch.manual_seed(0)
