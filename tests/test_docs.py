@@ -12,6 +12,10 @@ from treeagent.taskfile.schema import SamplingSpec, TaskFile
 DOCS = Path(__file__).parent.parent / "docs"
 
 
+BY_ROLE = ("sampling", "constraints")
+"""Keys whose own keys are roles."""
+
+
 def _keys(model: type[BaseModel], prefix: str = "") -> set[str]:
     found = set()
     for name, field in model.model_fields.items():
@@ -25,8 +29,8 @@ def _keys(model: type[BaseModel], prefix: str = "") -> set[str]:
         )
         if inner is not None and issubclass(inner, PromptSpec):
             found |= {f"{prefix}{name}", *(f"{prefix}ROLE.{key}" for key in inner.model_fields)}
-        elif inner is None or name == "sampling":
-            found.add(f"{prefix}{name}" + (".ROLE" if name == "sampling" else ""))
+        elif inner is None or name in BY_ROLE:
+            found.add(f"{prefix}{name}" + (".ROLE" if name in BY_ROLE else ""))
         else:
             found |= _keys(inner, f"{prefix}{name}.")
     return found

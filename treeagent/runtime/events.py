@@ -266,7 +266,7 @@ class EndEvent(Event):
     usage: Usage = field(metadata=_COST)
     judging: Usage | None = field(default=None, metadata=_LEFT_OUT | _COST)
     """None in old journals."""
-    models: Mapping[str, Any] = field(default_factory=dict, metadata=_LEFT_OUT)
+    models: Mapping[str, Any] = field(default_factory=dict)
     """Costs and thoughts of several models, by name."""
     seconds: float
     seed: int = 0
