@@ -67,6 +67,7 @@ class SeedBackend(LocalBackend):
         "kv_memory": float,
         "max_rows": int,
         "chunk": int,
+        "graphs": bool,
     }
 
     def __init__(
@@ -90,6 +91,7 @@ class SeedBackend(LocalBackend):
         kv_memory: float = 2000.0,
         max_rows: int = 256,
         chunk: int = 1024,
+        graphs: bool = True,
         threads: int | None = None,
         chat: bool | None = None,
         thinking: str = DEFAULT_MARKS,
@@ -114,6 +116,7 @@ class SeedBackend(LocalBackend):
             beam_survivors=beam_survivors,
             max_rows=max_rows,
             chunk=chunk,
+            graphs=graphs,
         )
         self._use(EngineBuilder(shelf or WeightCache()))
 

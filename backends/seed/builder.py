@@ -26,6 +26,7 @@ from .drafters.tables.suffix import SuffixDrafter
 from .drafters.tables.token_recycling import RecyclingDrafter
 from .earlier_texts import read_earlier_texts
 from .executor import profiler
+from .executor.graph_setup import set_up_cuda_graphs
 from .executor.model_runner import ModelRunner
 from .scheduler.metrics import Counters
 from .scheduler.requests import JobFactory
@@ -51,6 +52,8 @@ class EngineParts:
     draft: SharedDraftModel
     texts: Sequence[Sequence[int]] = ()
     """Texts of earlier runs, which every new drafter learns."""
+    kernels: str = ""
+    """What computes the target's passes."""
 
     @property
     def draft_runner(self) -> ModelRunner | None:
@@ -78,7 +81,7 @@ class EngineParts:
         return counters.figures() | {
             "mbsu": self._memory_bound_speedup(counters),
             "drafter": "none" if drafter is None else drafter.name,
-            "kernels": runner.weights.kernels,
+            "kernels": self.kernels,
             "kv_tokens": pool.used,
             "kv_peak_tokens": pool.peak,
             "kv_allocated_tokens": pool.capacity,
@@ -111,6 +114,7 @@ class EngineBuilder:
         memory = int(config.kv_memory * 1e6)
         weights = self.weights.take(catalog.resolve(config.model), config.dtype, device, load)
         runner = ModelRunner(weights, memory)
+        graphs = set_up_cuda_graphs(runner) if config.research.graphs else ""
         # clipped to what the engine can run
         ends = weights.model.eos | tokenizer.ends
         model = replace(weights.model, context=weights.context, eos=ends)
@@ -133,7 +137,7 @@ class EngineBuilder:
         folder = config.drafts_from
         texts = () if folder is None else read_earlier_texts(folder, tokenizer, runner.vocabulary)
         speculator.start(warmed(build_drafter(config, self.draft, speculator, runner.vocabulary), texts))
-        return EngineParts(config, jobs, scheduler, self.draft, texts)
+        return EngineParts(config, jobs, scheduler, self.draft, texts, weights.kernels + graphs)
 
 
 def warmed(drafter: Drafter | None, texts: Sequence[Sequence[int]]) -> Drafter | None:

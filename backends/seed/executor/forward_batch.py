@@ -19,6 +19,7 @@ from .buckets import partition
 from .pass_work import PassWork
 from .segment import Segment
 from .token_keys import TokenKeys
+from .token_table import TokenTable
 from .window_calls import WindowCalls
 
 SHARED_LEAST = 1500
@@ -63,6 +64,8 @@ class ForwardBatch:
     """What each token attends to, for attention in place; there are no calls then."""
     windows: WindowCalls | None = None
     """The calls of layers with sliding windows; None for attention in place, which has no such layers."""
+    table: TokenTable | None = None
+    """What each token attends to in a pass of fixed size; there are no calls then."""
 
 
 def make_forward_batch(

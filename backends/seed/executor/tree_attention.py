@@ -86,6 +86,8 @@ def attend_forest(
     """Store ``new`` keys and values (T, 2, h, D), attend with ``query`` (T, H, D); result (T, h, G, D)."""
     plan, entries = forest.plan, forest.pool.entries[layer]  # (slots, 2, h, D)
     entries.index_copy_(0, plan.slots, new)
+    if plan.table is not None:
+        return plan.table.attend(query, entries, rule)
     query = query.view(len(query), entries.shape[2], -1, query.shape[2])  # (T, h, G, D)
     padded = query if plan.padded is None else query.index_select(0, plan.padded)  # (P, h, G, D)
     inside = plan.windows.of(rule.window) if plan.windows is not None else None
