@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 PYTHON = (sys.executable, "-m")
 GPU = (*PYTHON, "treeagent.backends.bench.gpu")
+DRY = 10
+"""How many times as long a measurement may take on a CPU, where it is a dry run."""
 FIXED = "transformers-batched,transformers-static,transformers-continuous,seed-nodraft"
 
 
@@ -53,7 +55,8 @@ class GpuStep:
 
 def gpu_steps(options: GpuOptions) -> list[GpuStep]:
     """All of them, in order."""
-    return list(_steps(options))
+    times = DRY if options.device == "cpu" else 1
+    return [replace(step, most=times * step.most) for step in _steps(options)]
 
 
 def _steps(options: GpuOptions) -> Iterator[GpuStep]:
