@@ -2,7 +2,7 @@
 
 import asyncio
 
-from treeagent import Agent, Budget, Event
+from treeagent import Agent, Budget, JudgedEvent, Result
 
 agent = Agent(task="game24", search="bfs", budget=Budget(tokens=20_000, seconds=60))
 
@@ -15,10 +15,10 @@ async def main() -> None:
     for result in await asyncio.gather(agent.asolve("2 3 5 12"), agent.asolve("4 5 6 10")):
         print("awaited:", result.input, "->", result.answer)
     async for item in agent.stream("1 3 4 6"):
-        if not isinstance(item, Event):
+        if isinstance(item, Result):
             print("streamed:", item.answer)
-        elif item.type == "judged" and item.data["value"] == 20:
-            print("  thought", item.data["id"], "looks good")
+        elif isinstance(item, JudgedEvent) and item.value == 20:
+            print("  thought", item.id, "looks good")
 
 
 asyncio.run(main())

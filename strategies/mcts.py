@@ -64,6 +64,7 @@ class MCTS(ReflectiveSearch):
             grown = await explorer.grow([leaf.thought for leaf in leaves], role=role, n=self.k)
             for leaf, children in zip(leaves, grown, strict=True):
                 self._add(leaf, children, values, rng)
+                explorer.visited((node.thought, node.visits, node.mean) for node in leaf.upwards())
             ends = [child for children in grown for child in children if child.terminal]
             for child in [child for child in ends if await explorer.verify(child)]:
                 if (answered := await explorer.finish([child])) and await explorer.verify(answered):

@@ -77,6 +77,7 @@ class RAP(TreeSearch):
                     break
                 path.append(self._select(step, rewards))
             self._back_up(path, min(rewards, default=0.0))
+            explorer.visited((step.thought, step.visits, step.q) for step in path)
         finished = [thought for thought in explorer.tree if thought.terminal]
         return await explorer.finish(best_paths(finished, explorer.tree, "mean")[: self.candidates])
 

@@ -83,6 +83,25 @@ class Browser:
         """The window's inner size in CSS pixels."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
+    def phone(self, width: int, height: int) -> None:
+        """A window that is touched, of so many CSS pixels; 0: as before."""
+        self.send("Emulation.setTouchEmulationEnabled", enabled=bool(width), maxTouchPoints=2)
+        if width:
+            how = {"deviceScaleFactor": 2, "mobile": True}
+            self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, **how)
+
+    def tap(self, x: float, y: float) -> None:
+        """A finger at a point of the window."""
+        self.send("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+        self.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
+    def pinch(self, middle: tuple[float, float], start: float, end: float) -> None:
+        """Two fingers, one above the other, from one distance to another."""
+        for kind, apart in (("touchStart", start), ("touchMove", (start + end) / 2), ("touchMove", end)):
+            points = [{"x": middle[0], "y": middle[1] + side * apart / 2, "id": side + 1} for side in (-1, 1)]
+            self.send("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+        self.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
     def dark(self, wanted: bool) -> None:
         """The system's colour scheme."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if wanted else "light"}

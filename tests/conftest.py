@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+from device import DEVICE
 
 if TYPE_CHECKING:
     from openai_server import Listen
     from seed_tools import Naive, Open
+    from triton_child import Ask
 
     from treeagent.backends.seed.backend import SeedBackend
 
@@ -137,7 +139,6 @@ def naive(pair: Path) -> Naive:
 @pytest.fixture(scope="session")
 def opened(pair: Path) -> Open:
     """Opens and loads engines of the pair's target, in float64 unless told otherwise."""
-    from device import DEVICE
     from seed_tools import fixed_costs
 
     from treeagent.backends.seed.backend import SeedBackend
@@ -169,3 +170,25 @@ def listen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listen]:
         monkeypatch.delenv(name, raising=False)
     with ExitStack() as stack:
         yield lambda handler: stack.enter_context(Server(handler).listening())
+
+
+@pytest.fixture(scope="session")
+def interpreter() -> Iterator[Ask]:
+    """Asks a child in which Triton interprets its kernels; this process never does."""
+    from triton_child import child
+
+    with child(TRITON_INTERPRET="1") as ask:
+        yield ask
+
+
+NO_GPU = pytest.mark.skipif(not DEVICE.startswith("cuda"), reason="no GPU: TREEAGENT_TEST_DEVICE=cuda")
+
+
+@pytest.fixture(params=["interpreter", pytest.param("gpu", marks=[pytest.mark.gpu, NO_GPU])])
+def ask(request: pytest.FixtureRequest) -> Ask:
+    """Runs cases of Triton's kernels in the interpreter, and on a GPU where the tests have one."""
+    if request.param == "interpreter":
+        return request.getfixturevalue("interpreter")
+    import triton_cases
+
+    return lambda name, case: getattr(triton_cases, name)(case, DEVICE)

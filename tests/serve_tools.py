@@ -19,6 +19,7 @@ from treeagent.server.served_models import ServedModels
 from treeagent.testing.synthetic import TOP, TreeBackend, random_tree, task
 
 MODEL = "synthetic/bfs"
+CHAT = "/v1/chat/completions"
 JSON = {"content-type": "application/json"}
 
 

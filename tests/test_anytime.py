@@ -16,26 +16,28 @@ from treeagent.cli import app
 from treeagent.evaluation.anytime import Curve, GradedAnswer, curve
 from treeagent.evaluation.equal_tokens import SearchCurve, compare
 from treeagent.evaluation.outcomes import read
-from treeagent.runtime.journal import Event
+from treeagent.runtime.recorded_event import RecordedEvent
 
 HANDS = ["4 5 6 10", "4 9 10 13", "1 1 1 1"]
 
 
-def paid(id: str, role: str, tokens: int | None) -> Event:
+def paid(id: str, role: str, tokens: int | None) -> RecordedEvent:
     usage = {"prompt_tokens": tokens, "completion_tokens": 0}
-    return Event("completion", {"id": id, "role": role, "usage": usage})
+    return RecordedEvent("completion", {"id": id, "role": role, "usage": usage})
 
 
-def thought(id: int, parent: int, request: str, *, terminal: bool = True) -> Event:
-    return Event("thought", {"id": id, "parent": parent, "text": f"t{id}", "request": request, "terminal": terminal})
+def thought(id: int, parent: int, request: str, *, terminal: bool = True) -> RecordedEvent:
+    return RecordedEvent(
+        "thought", {"id": id, "parent": parent, "text": f"t{id}", "request": request, "terminal": terminal}
+    )
 
 
-def answer(id: int, text: str) -> Event:
-    return Event("answer", {"id": id, "answer": text})
+def answer(id: int, text: str) -> RecordedEvent:
+    return RecordedEvent("answer", {"id": id, "answer": text})
 
 
-def judged(id: int, value: float) -> Event:
-    return Event("judged", {"id": id, "value": value})
+def judged(id: int, value: float) -> RecordedEvent:
+    return RecordedEvent("judged", {"id": id, "value": value})
 
 
 def verdict(steps: Sequence[str], text: str) -> GradedAnswer:
@@ -43,8 +45,8 @@ def verdict(steps: Sequence[str], text: str) -> GradedAnswer:
     return GradedAnswer(text, text, text.startswith("r"), text.endswith("v"))
 
 
-def drawn(events: list[Event], final: bool, spelled: Any = lambda steps, data: None) -> Curve:
-    return curve([Event("run", {}), *events], verdict, spelled, final)
+def drawn(events: list[RecordedEvent], final: bool, spelled: Any = lambda steps, data: None) -> Curve:
+    return curve([RecordedEvent("run", {}), *events], verdict, spelled, final)
 
 
 def test_attempts_vote_at_every_number_of_tokens() -> None:
@@ -74,7 +76,7 @@ def test_a_tree_answers_with_its_best_thought() -> None:
     events = [
         paid("p", "propose", 100), thought(1, 0, "p"), thought(2, 0, "p"),
         paid("v1", "value", 20), judged(1, 0.1), paid("v2", "value", 20), judged(2, 0.9),
-        Event("scores", {"id": "s", "usage": {"prompt_tokens": 5, "completion_tokens": 0}}),
+        RecordedEvent("scores", {"id": "s", "usage": {"prompt_tokens": 5, "completion_tokens": 0}}),
         paid("a1", "answer", 10), answer(1, "r"), paid("a2", "answer", 10), answer(2, "w"),
         paid("a3", "answer", 10), answer(1, "rv"),
     ]  # fmt: skip
@@ -116,6 +118,19 @@ def invoke(folder: Path, *words: str) -> Any:
     (folder / "hands.txt").write_text("\n".join(HANDS) + "\n")
     how = ["--task", "game24", "--backend", f"helpers:{Oracle.__name__}", "--data", str(folder / "hands.txt")]
     return CliRunner().invoke(app, ["anytime", *how, "--out", str(folder / "out"), "--quiet", *words])
+
+
+@pytest.mark.parametrize("apart", [(), ("--evaluator-backend", "helpers:Oracle")])
+def test_the_tokens_of_the_judge_are_those_of_the_outcomes(tmp_path: Path, apart: tuple[str, ...]) -> None:
+    """The part of all tokens that the table states is what the ledger has booked, on the same backend or its own."""
+    searches = ["-s", "bfs b=3", "-s", "greedy"]
+    report = json.loads(invoke(tmp_path, *searches, *apart, "--evaluator", "choice", "--json").output)
+    for row in report["searches"]:
+        folder = tmp_path / "out" / row["search"].replace(" ", "-")
+        outcomes = list(read(folder / "outcomes.jsonl")[1].values())
+        judged = sum(outcome.judge_tokens or 0 for outcome in outcomes)
+        assert 0 < judged < sum(outcome.tokens or 0 for outcome in outcomes)
+        assert row["judging"] * sum(outcome.tokens or 0 for outcome in outcomes) == pytest.approx(judged)
 
 
 def test_one_command_says_whether_the_tree_is_worth_it(tmp_path: Path) -> None:

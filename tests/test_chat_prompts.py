@@ -118,9 +118,9 @@ def test_messages_reach_the_backend_the_journal_and_the_page(tmp_path: Path) -> 
 
 
 def test_a_backend_without_a_chat_refuses_messages_before_the_first_request(tmp_path: Path) -> None:
-    """The bundled model has no chat template; a role that is not used needs none."""
+    """The bundled model has no chat template, as loading shows; a role that is not used needs none."""
     with pytest.raises(CapabilityError, match=r"the prompt 'io' .* several messages, needs chat"):
-        Agent(YamlTask(TASK), "io", backend="seed", model="mini")
+        Agent(YamlTask(TASK), "io", backend="seed", model="mini").load()
     words = ["solve", "--task", "game24", "--model", "mini", "--set"]
     done = CliRunner().invoke(app, [*words, "sampling.propose.thinking=false", "--input", "1 2 3 4"])
     assert done.exit_code != 0

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from treeagent.cli import app
 from treeagent.cli.arguments import EXIT_CODES
 from treeagent.display.progress import Lines, Screen, Tally
-from treeagent.runtime.journal import Event
+from treeagent.runtime.recorded_event import RecordedEvent
 
 TESTS = Path(__file__).parent
 ORACLE = ["--task", "game24", "--backend", "helpers:Oracle", "--input", "4 9 10 13"]
@@ -343,7 +343,7 @@ def test_progress_lines_come_at_most_once_a_second_and_at_least_every_ten():
     progress = Lines(lines.append, clock=lambda: now[0])
     progress.begin("searching")
     assert lines == ["searching ..."]
-    progress.event(Event("thought", {"id": 1, "text": "a step", "depth": 1}))
+    progress.event(RecordedEvent("thought", {"id": 1, "text": "a step", "depth": 1}))
     now[0] = 0.9
     progress.tick()
     assert len(lines) == 1
@@ -363,8 +363,8 @@ def test_the_tally_shows_the_best_thought_the_deepest_of_equals():
     """Best so far is the highest value; among equals the one nearest to a solution."""
     tally = Tally()
     for id, depth, value in ((1, 1, 20.0), (2, 2, 20.0), (3, 3, 1.0), (4, 3, None)):
-        tally.feed(Event("thought", {"id": id, "text": f"step {id}", "depth": depth}))
-        tally.feed(Event("judged", {"id": id, "value": value}))
+        tally.feed(RecordedEvent("thought", {"id": id, "text": f"step {id}", "depth": depth}))
+        tally.feed(RecordedEvent("judged", {"id": id, "value": value}))
     assert tally.best == "step 2"
     assert tally.depth == 3
 
@@ -374,9 +374,9 @@ def test_the_live_view_shows_numbers_speed_and_the_best_thought():
     now = [0.0]
     screen = Screen(Console(), clock=lambda: now[0])
     screen.begin("searching game24")
-    screen.event(Event("completion", {"usage": {"prompt_tokens": 100, "completion_tokens": 50}}))
-    screen.event(Event("thought", {"id": 1, "text": "4 * 6 = 24 \x1b[31m", "depth": 1}))
-    screen.event(Event("judged", {"id": 1, "value": 20.0}))
+    screen.event(RecordedEvent("completion", {"usage": {"prompt_tokens": 100, "completion_tokens": 50}}))
+    screen.event(RecordedEvent("thought", {"id": 1, "text": "4 * 6 = 24 \x1b[31m", "depth": 1}))
+    screen.event(RecordedEvent("judged", {"id": 1, "value": 20.0}))
     now[0] = 2.0
     text = screen.draw().plain
     for part in (

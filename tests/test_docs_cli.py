@@ -85,7 +85,7 @@ def dotted(found: dict[str, Any]) -> set[str]:
     """Keys, with those of nested objects; settings and an engine's figures are free."""
     keys = set()
     for key, value in found.items():
-        nested = isinstance(value, dict) and key not in ("settings", "engine", "cut_off")
+        nested = isinstance(value, dict) and key not in ("settings", "engine", "cut_off", "models")
         keys |= {f"{key}.{inner}" for inner in value} if nested else {key}
     return keys
 
@@ -117,7 +117,7 @@ def test_the_events_of_a_journal_are_documented(tmp_path):
             listed[name.strip(" `")] = set(re.findall(r"`(\w+)`", fields))
     kinds = (
         ["-e", "value"], ["-e", "choice"], ["--set", "backend.fail_at=3"], ["--set", "backend.refuse_at=3"],
-        ["--speculate", "4"],
+        ["--speculate", "4"], ["-s", "mcts"],
     )  # fmt: skip
     engine = ["-t", "game24", "-i", "4 5 6 10", "-b", "seed", "--set", "backend.device=cpu", "--max-calls", "3"]
     script = tmp_path / "script.yaml"

@@ -289,6 +289,7 @@ def test_the_command_prints_accuracy_with_its_interval(hands: Path, tmp_path: Pa
     assert "accuracy 75.0% [40.9% - 92.9%], 6 of 8 (8 of 8 problems run)" in again.stdout
     assert "ranks a good thought above a bad one in 1.000" in again.stdout
     assert "s this time" not in again.stdout  # nothing was run
+    assert f"of these for judging: {found['judge_tokens']:,} tokens, {found['judge_calls']:,} calls" in again.stdout
 
 
 def test_the_command_never_prints_a_bare_accuracy_with_failures(hands: Path, tmp_path: Path) -> None:

@@ -94,7 +94,8 @@ def test_outcomes_of_before_still_open(folder: Path) -> None:
     path = folder / "out" / "outcomes.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for line in lines[1:]:
-        del line["gold"], line["reply"], line["group"]
+        for name in ("gold", "reply", "group", "judge_calls", "judge_prompt_tokens", "judge_completion_tokens"):
+            del line[name]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert outcomes(folder)[0].gold is None
+    assert (outcomes(folder)[0].gold, outcomes(folder)[0].judge_tokens) == (None, None)
     assert "(4 of 4 problems run)" in evaluate(folder, "--limit", "4").output

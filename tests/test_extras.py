@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 from treeagent import MissingExtraError, extras, registry
 
 LIBRARIES = {
     "math": ("math_verify",),
+    "mcp": ("mcp",),
     "local": ("accelerate", "gguf", "numpy", "safetensors", "tokenizers", "torch", "transformers"),
     "openai": ("httpx", "tenacity"),
+    "otel": ("opentelemetry_exporter_otlp_proto_http", "opentelemetry_sdk"),
     "plot": ("matplotlib",),
     "ray": ("ray",),
     "serve": ("starlette", "uvicorn"),
@@ -39,7 +48,7 @@ RULES = """
 
 def light(code: str, *words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     """A program in a Python without any optional library."""
-    blocked = {library for libraries in LIBRARIES.values() for library in libraries}
+    blocked = {library for libraries in LIBRARIES.values() for library in libraries} | {"opentelemetry"}
     command = [sys.executable, "-c", WITHOUT.format(blocked=blocked) + code, *words]
     env = {**os.environ, "COLUMNS": "200", "TREEAGENT_CACHE": str(folder or "nowhere")}
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=env)
@@ -58,6 +67,8 @@ def light(code: str, *words: str, folder: Path | None = None) -> subprocess.Comp
         ("bench", "local", "torch and transformers"),
         ("models fetch smollm2", "local", "torch"),
         ("serve --task game24 --search bfs", "serve", "starlette and uvicorn"),
+        ("serve --mcp --task game24 --search bfs", "mcp", "mcp"),
+        ("solve --task game24 --otel", "otel", "opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http"),
     ],
 )
 def test_a_command_without_its_library_ends_with_the_one_line(
@@ -142,3 +153,23 @@ def test_an_extra_of_a_plug_in_is_named_too(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(MissingExtraError, match=r"the search 'shout' needs no_such_library.*'loud\[sound\]'$"):
         registry.load("search", "shout")
+
+
+def test_the_manual_lists_every_extra() -> None:
+    """The table of what to install names the extras of the package, and no others."""
+    root = Path(__file__).parents[1]
+    extras_of_package = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    table = (root / "docs" / "index.md").read_text().partition("## What to install")[2]
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == set(extras_of_package)
+
+
+@pytest.mark.parametrize("module", [None, types.ModuleType("opentelemetry")])
+def test_a_part_of_a_namespace_can_be_missing(module: types.ModuleType | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenTelemetry's namespace is there, or not, without the part that is wanted."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]:
+        monkeypatch.delitem(sys.modules, name)
+    if module is not None:
+        monkeypatch.setattr(module, "__path__", [], raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry", module)
+    with pytest.raises(MissingExtraError, match=r"^it needs opentelemetry-sdk, which is not installed.*\[otel\]'$"):
+        extras.require("it", "opentelemetry-sdk")

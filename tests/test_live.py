@@ -20,7 +20,7 @@ from rich.console import Console
 from test_cli import ORACLE, TESTS, call
 
 from treeagent.display.live_tree import LiveTree, TreeGrowth
-from treeagent.runtime.journal import Event
+from treeagent.runtime.recorded_event import RecordedEvent
 
 NESTED = [(1, 0, 5.0), (2, 0, 20.0), (3, 0, None), (4, 2, 1.0), (5, 2, 20.0), (6, 5, 3.0), (7, 1, 2.0)]
 """Id, parent and value of some thoughts."""
@@ -32,8 +32,8 @@ def grown(thoughts: list[tuple[int, int, float | None]] = NESTED) -> TreeGrowth:
     for id, parent, value in thoughts:
         depth[id] = depth[parent] + 1
         data = {"id": id, "parent": parent, "text": f"step {id}", "state": f"state {id}", "depth": depth[id]}
-        growth.feed(Event("thought", data))
-        growth.feed(Event("judged", {"id": id, "value": value, "labels": ["sure"] if value == 20 else []}))
+        growth.feed(RecordedEvent("thought", data))
+        growth.feed(RecordedEvent("judged", {"id": id, "value": value, "labels": ["sure"] if value == 20 else []}))
     return growth
 
 
@@ -45,9 +45,9 @@ def text(growth: TreeGrowth, rows: int, width: int = 80) -> list[str]:
 def test_a_tree_that_fits_is_shown_whole_in_the_order_it_grew():
     """Guides show who follows whom; values, labels and states stand beside the steps; unknown is not 0."""
     growth = grown()
-    growth.feed(Event("dropped", {"id": 2, "index": 9, "text": "x", "why": "illegal"}))
-    growth.feed(Event("answer", {"id": 6, "answer": "42"}))
-    growth.feed(Event("thought", {"id": 8, "parent": 3, "text": "step 8", "state": "step", "depth": 2}))
+    growth.feed(RecordedEvent("dropped", {"id": 2, "index": 9, "text": "x", "why": "illegal"}))
+    growth.feed(RecordedEvent("answer", {"id": 6, "answer": "42"}))
+    growth.feed(RecordedEvent("thought", {"id": 8, "parent": 3, "text": "step 8", "state": "step", "depth": 2}))
     assert text(growth, 30) == [
         "input",
         "├─ step 1  state 1  5",
@@ -94,7 +94,7 @@ def test_the_window_is_never_overrun(rows):
 def test_an_answer_is_shown_before_any_value():
     """Its whole path has room first."""
     growth = grown()
-    growth.feed(Event("answer", {"id": 7, "answer": "42"}))
+    growth.feed(RecordedEvent("answer", {"id": 7, "answer": "42"}))
     assert 7 in growth.shown(6)
     assert 7 not in grown().shown(6)
 
@@ -103,18 +103,18 @@ def test_texts_cannot_steer_the_terminal():
     """Control, bidirectional and line-breaking characters are replaced, in steps, states, labels and answers."""
     bad = "a\x1b[31m\n\u202e\u2028\x07b"
     growth = TreeGrowth(bad)
-    growth.feed(Event("thought", {"id": 1, "parent": 0, "text": bad, "state": f"{bad}!", "depth": 1}))
-    growth.feed(Event("judged", {"id": 1, "value": 1.0, "labels": [bad]}))
-    growth.feed(Event("answer", {"id": 1, "answer": bad}))
+    growth.feed(RecordedEvent("thought", {"id": 1, "parent": 0, "text": bad, "state": f"{bad}!", "depth": 1}))
+    growth.feed(RecordedEvent("judged", {"id": 1, "value": 1.0, "labels": [bad]}))
+    growth.feed(RecordedEvent("answer", {"id": 1, "answer": bad}))
     assert all(char.isprintable() for line in text(growth, 9) for char in line)
 
 
 def test_a_resumed_run_tells_its_story_anew():
     """Ids come again; nothing is shown twice, and the input stays."""
     growth = grown()
-    growth.feed(Event("resumed", {"budget": {}}))
+    growth.feed(RecordedEvent("resumed", {"budget": {}}))
     assert text(growth, 9) == ["input"]
-    growth.feed(Event("thought", {"id": 1, "parent": 0, "text": "step 1", "state": "1", "depth": 1}))
+    growth.feed(RecordedEvent("thought", {"id": 1, "parent": 0, "text": "step 1", "state": "1", "depth": 1}))
     assert len(text(growth, 9)) == 2
 
 
@@ -124,10 +124,10 @@ def test_the_view_fits_the_window_with_its_numbers():
     view = LiveTree(console, clock=lambda: 0.0)
     view.begin("searching")
     assert "searching" in view.draw().plain
-    view.event(Event("run", {"input": "4 9 10 13"}))
+    view.event(RecordedEvent("run", {"input": "4 9 10 13"}))
     for id in range(1, 40):
-        view.event(Event("thought", {"id": id, "parent": 0, "text": f"step {id}", "state": "s", "depth": 1}))
-        view.event(Event("judged", {"id": id, "value": float(id), "labels": [], "unparsed": 0}))
+        view.event(RecordedEvent("thought", {"id": id, "parent": 0, "text": f"step {id}", "state": "s", "depth": 1}))
+        view.event(RecordedEvent("judged", {"id": id, "value": float(id), "labels": [], "unparsed": 0}))
     lines = view.draw().plain.splitlines()
     assert len(lines) < 12
     assert "4 9 10 13" in lines

@@ -22,6 +22,7 @@ from treeagent.errors import ConfigError, ModelError
 from treeagent.evaluation.outcomes import Outcome, Outcomes, read
 from treeagent.evaluation.run import Evaluation
 from treeagent.ray import EvaluateBatch
+from treeagent.ray.cluster import connect
 from treeagent.ray.pool import Pool
 from treeagent.runtime.agent import Agent
 from treeagent.runtime.journal import read as read_journal
@@ -97,6 +98,7 @@ def command(folder: Path, *words: str) -> dict[int, Outcome]:
     return timeless(read(folder / "outcomes.jsonl")[1])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("cluster")
 def test_two_replicas_have_the_outcomes_of_one_process(tmp_path: Path) -> None:
     """Apart from times; and limits reach the replicas."""
@@ -107,7 +109,7 @@ def test_two_replicas_have_the_outcomes_of_one_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
 def test_replicas_killed_from_outside_change_no_outcome(hands: Path, tmp_path: Path, replicas: int) -> None:
     """Twice in one evaluation; only the requests without an answer in a journal are repeated."""
     here, _ = evaluate(hands, tmp_path / "here", 0)
@@ -124,6 +126,7 @@ def test_replicas_killed_from_outside_change_no_outcome(hands: Path, tmp_path: P
     assert 2 <= repeated == len(requests) - answered < 21
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("cluster")
 def test_a_problem_that_ends_replicas_fails_alone(hands: Path, tmp_path: Path) -> None:
     """The first death is shared by all problems; the two after it are of the one problem."""
@@ -135,6 +138,7 @@ def test_a_problem_that_ends_replicas_fails_alone(hands: Path, tmp_path: Path) -
     assert state == "1 of 1 replicas, 3 died"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("cluster")
 def test_the_other_replica_goes_on_where_one_cannot_load_again(hands: Path, tmp_path: Path) -> None:
     """Where none is left, the evaluation ends with the reason, and keeps what it has."""
@@ -147,6 +151,7 @@ def test_the_other_replica_goes_on_where_one_cannot_load_again(hands: Path, tmp_
     assert list((tmp_path / "none" / "journals").iterdir())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("cluster")
 def test_a_replica_that_cannot_load_says_why(tmp_path: Path) -> None:
     """One line of the command, with the error of the backend."""
@@ -159,6 +164,14 @@ def test_a_replica_that_cannot_load_says_why(tmp_path: Path) -> None:
     assert "there is no memory left" in " ".join(done.output.split())
 
 
+def test_a_machine_on_which_ray_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray has no class of its own for a node that is not up in time."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(Exception("timed out\nduring startup")))
+    with pytest.raises(ConfigError, match="Ray does not start on this machine: timed out during startup"):
+        connect(None)
+
+
 @pytest.mark.usefixtures("cluster")
 def test_more_replicas_than_the_cluster_holds_are_refused() -> None:
     """At once, rather than waiting for machines that never come."""
@@ -166,6 +179,7 @@ def test_more_replicas_than_the_cluster_holds_are_refused() -> None:
         Pool(ray, lambda: None, 3, cpus=2, gpus=0, at_once=1)  # type: ignore[arg-type, return-value]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("cluster")
 def test_a_running_cluster_is_joined_by_its_address(hands: Path, tmp_path: Path) -> None:
     """By a process that has not begun it; the replicas serve all repeats."""
@@ -184,6 +198,7 @@ def test_a_running_cluster_is_joined_by_its_address(hands: Path, tmp_path: Path)
     assert again.exit_code == 0, "Ray was needed where nothing is left to solve"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO")
 def test_ctrl_c_ends_the_replicas_and_the_same_command_continues(hands: Path, tmp_path: Path) -> None:
     """As a terminal sends it, to all processes; here it continues without Ray, and repeats no answered request."""
@@ -222,6 +237,7 @@ def test_a_batch_has_the_answers_of_an_agent() -> None:
     assert batch["error"][2]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("cluster")
 def test_a_pipeline_of_ray_data_has_the_answers_of_an_agent(tmp_path: Path) -> None:
     """In two actors, with null where an input is bad."""

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from synthetic import TreeBackend, best, named, optimum, solve, task, trees
 from test_searches import inner, verifying, widest
 
-from treeagent import ConfigError, Request, Result, Search, Thought
+from treeagent import ConfigError, Event, Request, Result, Search, Thought
 from treeagent.strategies.allotment import allotment
 from treeagent.strategies.beam import Beam
 from treeagent.strategies.best_first import BestFirst
 from treeagent.strategies.bfs import BFS
 from treeagent.strategies.dvts import DVTS
 from treeagent.strategies.greedy import Greedy
+from treeagent.strategies.mcts import MCTS
 from treeagent.strategies.rap import RAP, Step
 from treeagent.strategies.rebase import Rebase
 
@@ -418,3 +419,18 @@ def test_the_manuals_table_of_costs(search: Search, expansions: int) -> None:
     thought: Thought | None = result.thought
     assert thought is not None
     assert thought.state == "raaa"
+
+
+@pytest.mark.parametrize("search", [MCTS(simulations=9, parallel=2), RAP(iterations=4)])
+def test_visits_are_reported_for_whole_paths(search: Search) -> None:
+    """Each report has the way to the root, which is visited once more than before; its end has the last means."""
+    events: list[Event] = []
+    result = solve(TreeBackend([[[[20]], [[19]]], [[[10]], [[9]]]]), search, on_event=events.append)
+    reports = [event.data for event in events if event.type == "visited"]
+    for number, data in enumerate(reports, 1):
+        ids = sorted(data["ids"])
+        assert [result.tree[id].parent for id in ids] == [None, *ids[:-1]]
+        visits = dict(zip(data["ids"], data["visits"], strict=True))
+        assert (visits[0], min(visits.values()) >= 1) == (number, True)
+    assert len(reports) > 2
+    assert all(mean is None or math.isfinite(mean) for data in reports for mean in data["means"])

@@ -229,6 +229,15 @@ KEPT = {
 }
 WIDE_3N = {"laurel_rank": 4, "activation_sparsity_pattern": [0.0] * 4}
 """Of Gemma 3n beside it."""
+DELTA = {
+    **{**WIDE, "layer_types": ["linear_attention", "full_attention"], "linear_num_value_heads": 4, "pad_token_id": 0},
+    **{"linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8},
+}
+ROUTED = {
+    **{"num_experts": 4, "num_experts_per_tok": 2},
+    **{"moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
+}
+"""Of Qwen3.5 with experts beside it."""
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Llama": ("Llama", GROUPED),
@@ -276,6 +285,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             **{"linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8},
         },
     ),
+    "Qwen3.5": ("Qwen3_5Text", DELTA),
+    "Qwen3.5-MoE": ("Qwen3_5MoeText", {**DELTA, **ROUTED}),
+    "OLMo hybrid": ("OlmoHybrid", {**GROUPED, "layer_types": ["linear_attention", "full_attention"]}),
     "Nemotron": ("Nemotron", GROUPED),
     "DeepSeek-V3": (
         "DeepseekV3",

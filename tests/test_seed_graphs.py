@@ -15,8 +15,10 @@ import transformers
 from graph_recorder import GraphRecorder, StaleGraph
 from seed_tools import COSTS, MIX, SHAPE, Naive, ask, clean, fixed_costs, save_model, told
 from test_seed_budget import draft_of
+from test_seed_states import DELTA
 
 from treeagent.backends.models.decoder import load_decoder
+from treeagent.backends.models.loader import load_model
 from treeagent.backends.seed import builder, draft_model
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.executor import graph_setup
@@ -182,11 +184,47 @@ def test_what_cannot_be_recorded_runs_plainly_and_says_why(
         why = graph_setup.set_up_graphs(own, GraphRecorder(), quiet, SIZES)
     assert why is not None
     assert "differ from plain ones" in why
-    assert not own.has_graphs
+    assert own.graphs is None
     assert not own.forest.pool.fixed
     with trial_segments(own, TRIAL) as segments:
         own.forward(segments)
     assert graph_setup.set_up_cuda_graphs(own) == ""
+
+
+def test_what_graphs_cannot_hold_is_named_before_anything_is_recorded(
+    folders: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listener, attention in Triton, recurrent states: nothing is recorded, and the cache stays."""
+    heard, tiled = runner(folders[0]), runner(folders[0])
+    heard.listen((1,), lambda *_: None)
+    monkeypatch.setattr(tiled.weights, "tile_queries", 4)
+    hybrid = save_model(tmp_path, transformers.Qwen3_5TextConfig(**DELTA))
+    recurrent = ModelRunner(Weights(load_model(Path(hybrid), "float32", torch.device("cpu")), hybrid), 10**6)
+    for own, reason in ((heard, "a head reads"), (tiled, "attention in Triton"), (recurrent, "recurrent states")):
+        recorder, forest = GraphRecorder(), own.forest
+        why = graph_setup.set_up_graphs(own, recorder, quiet, SIZES)
+        assert why is not None
+        assert reason in why
+        assert (recorder.captured, own.graphs, own.forest) == (0, None, forest)
+
+
+def test_passes_are_plain_while_a_drafter_listens(folders: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits are those of the graphs, the listener is given the states of real tokens, and the figure tells of it."""
+    backend, (recorder,) = opened(folders, monkeypatch, drafter="none")
+    assert backend.core.parts is not None
+    own = backend.core.parts.scheduler.runner
+    heard: list[tuple[int, tuple[int, ...]]] = []
+    with trial_segments(own, TRIAL) as segments:
+        before, replayed = own.forward(segments)[0], recorder.replayed
+        own.listen((1, 2), lambda slots, states: heard.extend((len(slots), tuple(each.shape)) for each in states))
+        after = own.forward(segments)[0]
+        tokens = sum(len(span.tokens) for span in segments)
+    assert replayed
+    assert recorder.replayed == replayed
+    assert torch.allclose(before, after, atol=1e-9)
+    assert heard == [(tokens, (tokens, SHAPE["hidden_size"]))] * 2
+    assert own.padded(5) == 5
+    assert backend.meter()()["kernels"].endswith("graphs, unused while a drafter reads hidden states")
 
 
 def test_sizes_hold_a_pass_and_never_a_smaller_one() -> None:

@@ -273,9 +273,9 @@ def test_a_computed_text_serves_those_who_still_wait_for_it() -> None:
     forest = make_forest()
     first = computed(forest, [1])
     waiting = PageTable(forest, [1, 2, 3, 4])
-    assert [node.tokens for node in waiting.missing()] == [[2, 3, 4]]
+    assert [node.tokens for node, _ in waiting.missing()] == [[2, 3, 4]]
     first.extend([2, 3], first.take(2, ahead=0))
-    assert [node.tokens for node in waiting.missing()] == [[4]]
+    assert [node.tokens for node, _ in waiting.missing()] == [[4]]
     forest.check()
     assert forest.pool.used == 4
 

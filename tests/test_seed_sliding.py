@@ -196,7 +196,7 @@ def test_a_model_whose_layers_contradict_its_configuration_is_refused(
 @pytest.mark.parametrize(
     ("prefix", "network_class", "reason"),
     [
-        ("Qwen3_5Text", "Qwen3_5ForCausalLM", "attention cannot be replaced"),
+        ("OlmoHybrid", "OlmoHybridForCausalLM", "attention cannot be replaced"),
         ("DeepseekV32", "DeepseekV32ForCausalLM", "layers of another kind"),
         ("Gemma4Text", "Gemma4ForCausalLM", None),
     ],

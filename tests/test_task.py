@@ -11,7 +11,7 @@ from synthetic import TASK, TreeBackend, task
 
 from treeagent import Agent, Checker, ConfigError, InputError, Task, UnknownNameError, YamlTask
 from treeagent.backends.scripted import ScriptedBackend
-from treeagent.task import DEFAULT_SAMPLING
+from treeagent.request import DEFAULT_SAMPLING
 
 PATH = Path("own.yaml")
 

@@ -12,8 +12,9 @@ import pytest
 from journals import HOSTILE, Story, hostile
 from test_cli import ORACLE, call
 
-from treeagent import Agent, Budget, Event, JournalError
+from treeagent import Agent, Budget, JournalError
 from treeagent.runtime.journal import read
+from treeagent.runtime.recorded_event import RecordedEvent
 from treeagent.text import clean
 from treeagent.viewer.diff import diff
 from treeagent.viewer.page import inert, page
@@ -338,7 +339,7 @@ def test_rounds_of_two_engines_stand_in_the_order_of_time() -> None:
     story_of = Story()
     story_of.rounds("large", (0.1, 0.2, 3, 40, 0, 0, 3), (0.5, 0.1, 3, 0, 6, 2, 5))
     story_of.rounds("small", (0.3, 0.1, 1, 9, 0, 0, 1))
-    events = [Event(line.pop("type"), line) for line in story_of.lines]
+    events = [RecordedEvent(line.pop("type"), line) for line in story_of.lines]
     rounds = run_data(events, "run.jsonl").tree["rounds"]
     assert rounds["model"] == ["large", "small", "large"]
     assert rounds["tokens"] == [3, 1, 5]
@@ -346,3 +347,21 @@ def test_rounds_of_two_engines_stand_in_the_order_of_time() -> None:
         events[1].data["rows"] = damage
         with pytest.raises(JournalError, match="damaged"):
             run_data(events, "run.jsonl")
+
+
+def test_visits_and_early_requests_are_in_the_page(tmp_path: Path) -> None:
+    """In the order of the events, and at the thoughts and requests that they belong to; guessed steps have none."""
+    story = Story()
+    story.reply("a", "propose", 0, "first")
+    first = story.thought(0, "first", request="a")
+    story.add("visited", ids=[first, 0], visits=[1, 1], means=[None, 2.5])
+    sent = {"role": "propose", "seconds": 0.2, "prompt_tokens": None, "completion_tokens": 9}
+    story.add("early", id="a", kind="piece", hit=True, place="root", began=0.1, asked=0.2, **sent)
+    story.add("early", id="b", kind="later", hit=False, place="0.7", began=0.3, **sent)
+    tree = load(story.write(tmp_path / "run.jsonl")).tree
+    assert tree["visited"] == [[[first, 0], [1, 1], [None, 2.5]]]
+    assert tree["steps"]["kind"][-1] == STEPS.index("visited")
+    assert tree["early"] == [["piece", True, 0.1, 0.2, 0.2, 9, 0, 0], ["later", False, 0.3, 0.2, None, 9, None, None]]
+    story.add("visited", ids=[5], visits=[1], means=[1.0])
+    with pytest.raises(JournalError, match="there is no thought 5"):
+        load(story.write(tmp_path / "run.jsonl"))

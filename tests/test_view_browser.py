@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from browser import Browser, find
+from contrast import poor
 from journals import HOSTILE, Story, hostile, large
 from test_cli import ORACLE, call
 
@@ -249,8 +250,9 @@ def test_the_time_line_tells_of_the_engines_rounds(browser: Browser, tmp_path: P
     assert browser.run(caption) == "round 1, 0.2 s: 2 branches got 2 tokens, 90 prompt tokens read"
     green = browser.run(
         "(() => { const canvas = document.querySelector('#times canvas'), ratio = window.devicePixelRatio;"
-        " const at = (x, up) => [...canvas.getContext('2d').getImageData(x * canvas.width, canvas.height - up * ratio,"
-        " 1, 1).data].slice(0, 3); return [at(0.8, 4), at(0.8, 25), at(0.45, 4)]; })()"
+        " const at = (x, up) => [...canvas.getContext('2d')"
+        ".getImageData(x * canvas.width, canvas.height - (up + 15) * ratio, 1, 1).data].slice(0, 3);"
+        " return [at(0.8, 4), at(0.8, 25), at(0.45, 4)]; })()"
     )
     assert green[0][1] > green[0][0] + 40  # tokens that came of it
     assert green[1] != green[2]  # what was drafted in vain, and nothing between two rounds
@@ -360,6 +362,124 @@ def test_the_page_is_readable_in_dark_and_on_a_narrow_window(browser: Browser, s
     assert min(light_canvas[:3]) > 200
     assert max(dark_canvas[:3]) < 60
     assert light != dark
+
+
+def wide(story: Story, levels: int = 5) -> None:
+    """Ten children at each thought of one path, the last of which go on: the path goes far down the page."""
+    parent = 0
+    for level in range(levels):
+        ids = [
+            story.thought(parent, f"step {level} {child} of a longer text", f"{level} {child}") for child in range(10)
+        ]
+        for id in ids:
+            story.judged(id, float(id % 20), "likely")
+        for id in ids[:-1]:
+            for child in range(4):
+                story.thought(id, f"below {id} {child}", f"{id} {child}")
+        parent = ids[-1]
+    story.add("answer", id=parent, answer="24")
+    story.end(parent, "24")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_page_opens_on_the_whole_path_of_the_answer(
+    browser: Browser, tmp_path: Path, width: int, height: int
+) -> None:
+    """Every thought of it is on the canvas, and readable: its box is as high as a line, wherever it stands."""
+    story = Story()
+    wide(story)
+    try:
+        browser.resize(width, height)
+        shown(browser, tmp_path, story.write(tmp_path / "run.jsonl"))
+        boxes = browser.run("treeagent.path(0)")
+        size = browser.run("(({clientWidth: w, clientHeight: h}) => [w, h])(document.querySelector('.pane canvas'))")
+    finally:
+        browser.resize(1400, 900)
+    assert len(boxes) == 6
+    for box in boxes:
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= size[0]
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= size[1]
+        assert box["height"] >= 18
+    assert browser.errors == []
+
+
+def test_a_phone_shows_all_and_a_finger_moves_the_tree(browser: Browser, solved: Path, tmp_path: Path) -> None:
+    """Nothing is wider than the window, the page scrolls to the details, a tap chooses, two fingers zoom."""
+    try:
+        browser.phone(390, 844)
+        shown(browser, tmp_path, solved)
+        assert browser.run("document.documentElement.scrollWidth") <= 390
+        assert browser.run("document.documentElement.scrollHeight") > 844
+        small = browser.run(
+            "[...document.querySelectorAll('button, summary, input')].filter(each => each.checkVisibility())"
+            ".map(each => [each.id, each.getBoundingClientRect().height]).filter(([, height]) => height < 22)"
+        )
+        assert small == []
+        last = browser.run("treeagent.path(0).at(-1)")
+        box = browser.run("(({x, y}) => [x, y])(document.querySelector('.pane canvas').getBoundingClientRect())")
+        browser.tap(box[0] + last["x"] + last["width"] / 2, box[1] + last["y"] + last["height"] / 2)
+        assert "24" in browser.run(f"{DETAILS}.querySelector('.step').textContent")
+        before = browser.run("treeagent.path(0).map(each => each.y)")
+        browser.pinch((box[0] + 150, box[1] + 150), 40, 120)
+        after = browser.run("treeagent.path(0).map(each => each.y)")
+    finally:
+        browser.phone(0, 0)
+        browser.resize(1400, 900)
+    assert max(after) - min(after) > 1.5 * (max(before) - min(before))
+    assert browser.errors == []
+
+
+def test_visits_and_guesses_are_shown(browser: Browser, tmp_path: Path) -> None:
+    """Visits as they were at each step; what was sent early by hit and miss, with what it saved and cost."""
+    story = Story()
+    first = story.thought(0, "first", request="a")
+    story.add("visited", ids=[first, 0], visits=[1, 1], means=[None, 2.0])
+    story.add("visited", ids=[first, 0], visits=[2, 2], means=[4.5, 3.0])
+    story.reply("a", "propose", 0, "first")
+    sent = {"kind": "piece", "role": "propose", "place": "root", "began": 0.0, "seconds": 0.004}
+    story.add("early", id="a", hit=True, asked=0.001, prompt_tokens=None, completion_tokens=9, **sent)
+    story.add("early", id="b", hit=False, asked=None, prompt_tokens=None, completion_tokens=7, **sent)
+    story.end(first, "1")
+    story.lines[-1]["speculated"] = {"seconds_saved": 0.5}
+    shown(browser, tmp_path, story.write(tmp_path / "run.jsonl"))
+    caption = browser.run("document.querySelector('#times figcaption').textContent")
+    assert "sent early and asked for later (1)" in caption
+    assert "in vain (1)" in caption
+    for part in ("1 of 2 (50 %)", "1 request, 7 tokens or more", "0.5 s"):
+        assert part in details(browser)
+    assert browser.run("[1, 2, 3].map(step => treeagent.word(0, 1, step))") == [
+        "not judged", "1 visit, mean unknown \u00b7 not judged", "2 visits, mean 4.5 \u00b7 not judged",
+    ]  # fmt: skip
+    browser.run("treeagent.choose(0, 1)")
+    assert "Visits of the search" in details(browser)
+    assert "sent 0.001 s before the search asked for it" in details(browser)
+    browser.run("treeagent.hover(0, 0.5)")
+    assert "piece at 1 2 3 4: sent early for 0.004 s" in browser.run("document.querySelector('.readout').textContent")
+    assert browser.errors == []
+
+
+def test_two_time_lines_have_one_scale(browser: Browser, tmp_path: Path) -> None:
+    """A second is as wide in the shorter run as in the longer one."""
+    paths = []
+    for name, last in (("short", 1.0), ("long", 9.0)):
+        story = Story()
+        story.reply("a", "propose", 0, "x")
+        story.end(None)
+        story.lines[-1]["t"] = last
+        paths.append(story.write(tmp_path / f"{name}.jsonl"))
+    shown(browser, tmp_path, *paths)
+    assert browser.run("treeagent.scales()") == [9.0, 9.0]
+    assert browser.errors == []
+
+
+def test_every_text_and_line_has_enough_contrast(browser: Browser, solved: Path, tmp_path: Path) -> None:
+    """Level AA in light and dark, of the panel of the run, of a thought, and of the keys."""
+    shown(browser, tmp_path, solved)
+    assert poor(browser) == []
+    browser.run("treeagent.choose(0, 3); document.getElementById('help').open = true")
+    assert poor(browser) == []
 
 
 @pytest.mark.exhaustive

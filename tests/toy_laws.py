@@ -17,10 +17,10 @@ from treeagent.backends.sampling.philox import DRAFT, TEXT, uniforms
 from treeagent.backends.sampling.sampler import choose_rows, survivors, warp
 from treeagent.backends.seed.drafters.base import EMPTY_LOAD, Drafter, RoundLoad
 from treeagent.backends.seed.drafters.model import tree_shapes as shapes
+from treeagent.backends.seed.executor import token_choice
 from treeagent.backends.seed.executor.logits import Logits
 from treeagent.backends.seed.records import Draft, SequenceState
 from treeagent.backends.seed.speculation.speculator import verified_drafts
-from treeagent.backends.seed.verifiers import coupled
 from treeagent.backends.seed.verifiers.base import DraftCheck, Verifier
 from treeagent.request import Sampling
 
@@ -83,7 +83,7 @@ def tabulated() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(draws, "survivors", lambda logits, sampling: surviving(logits.tobytes(), sampling))
-        for module in (coupled, shapes):
+        for module in (token_choice, shapes):
             patch.setattr(module, "choose_rows", chosen)
         yield
 

@@ -23,7 +23,12 @@ _NAMES = {
     "request": "Key Request RewardRequest Sampling ScoreRequest",
     "runtime.agent": "Agent",
     "runtime.budget": "Budget",
-    "runtime.journal": "Event Journal",
+    "runtime.events": (
+        "AnswerEvent CompletionEvent DroppedEvent EarlyEvent EndEvent Event FailedEvent JudgedEvent ObservedEvent "
+        "RefusedEvent ResumedEvent RoundsEvent RunEvent ScoresEvent ThoughtEvent"
+    ),
+    "runtime.journal": "Journal",
+    "runtime.recorded_event": "RecordedEvent",
     "runtime.result": "Result",
     "runtime.run": "Run",
     "search": "Explorer Search",

@@ -27,7 +27,25 @@ from .reply import Completion, OnText, Partial, Reply, Round, Scores, Usage
 from .request import Key, Request, RewardRequest, Sampling, ScoreRequest
 from .runtime.agent import Agent
 from .runtime.budget import Budget
-from .runtime.journal import Event, Journal
+from .runtime.events import (
+    AnswerEvent,
+    CompletionEvent,
+    DroppedEvent,
+    EarlyEvent,
+    EndEvent,
+    Event,
+    FailedEvent,
+    JudgedEvent,
+    ObservedEvent,
+    RefusedEvent,
+    ResumedEvent,
+    RoundsEvent,
+    RunEvent,
+    ScoresEvent,
+    ThoughtEvent,
+)
+from .runtime.journal import Journal
+from .runtime.recorded_event import RecordedEvent
 from .runtime.result import Result
 from .runtime.run import Run
 from .search import Explorer, Search
@@ -39,12 +57,13 @@ from .world import ObserveLimits, World
 __version__: str
 
 __all__ = [
-    "Agent", "Backend", "BackendError", "Budget", "CapabilityError", "Chat", "Checker", "Completion", "ConfigError",
-    "DataSource", "EvaluationContext", "Evaluator", "Event", "Explorer", "InputError", "Journal", "JournalError",
-    "Judgement", "Key", "Message", "MissingExtraError", "ModelError", "NotRecordedError", "ObserveLimits", "OnText",
-    "Partial",
-    "PluginError", "ProposedStep", "Reply", "Request", "RequestRefusedError", "Result", "RewardRequest", "Round", "Run",
-    "Sampling",
-    "ScoreRequest", "Scores", "Search", "Task", "Thought", "ToolError", "Tree", "TreeagentError", "UnknownNameError",
-    "UnsupportedModelError", "Usage", "World", "YamlTask", "__version__", "in_thread", "ranked",
+    "Agent", "AnswerEvent", "Backend", "BackendError", "Budget", "CapabilityError", "Chat", "Checker", "Completion",
+    "CompletionEvent", "ConfigError", "DataSource", "DroppedEvent", "EarlyEvent", "EndEvent", "EvaluationContext",
+    "Evaluator", "Event", "Explorer", "FailedEvent", "InputError", "Journal", "JournalError", "JudgedEvent",
+    "Judgement", "Key", "Message", "MissingExtraError", "ModelError", "NotRecordedError", "ObserveLimits",
+    "ObservedEvent", "OnText", "Partial", "PluginError", "ProposedStep", "RecordedEvent", "RefusedEvent", "Reply",
+    "Request", "RequestRefusedError", "Result", "ResumedEvent", "RewardRequest", "Round", "RoundsEvent", "Run",
+    "RunEvent", "Sampling", "ScoreRequest", "Scores", "ScoresEvent", "Search", "Task", "Thought", "ThoughtEvent",
+    "ToolError", "Tree", "TreeagentError", "UnknownNameError", "UnsupportedModelError", "Usage", "World", "YamlTask",
+    "__version__", "in_thread", "ranked",
 ]  # fmt: skip

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from . import pattern_syntax
 from .errors import ConfigError
 
 Kind = Literal["regex", "choices", "json_schema"]
 KINDS: tuple[Kind, ...] = ("regex", "choices", "json_schema")
+OPTIONS = ("constrain", *KINDS)
+"""Keys of ``sampling.ROLE``, of which a role has one; ``constrain``: what the task itself holds its completions to."""
+
+_ENDLESS = 1_000_000  # characters; a pattern without end is said to have more
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,45 @@ class Constraint:
         """The completion is one of these texts."""
         return cls("choices", json.dumps(list(choices), ensure_ascii=False))
 
+    @classmethod
+    def of_regex(cls, pattern: str, stop: Iterable[str] = ()) -> Constraint:
+        """The completion matches a pattern; a stop string may end it, as a model may write one where the text ends."""
+        ends = "|".join(map(literal, stop))
+        return cls("regex", f"{pattern}(?:{ends})?" if ends else pattern)
+
+    @classmethod
+    def of_labels(cls, labels: Iterable[str], stop: Iterable[str] = ()) -> Constraint:
+        """The completion is one of the labels of a judge, perhaps after a blank."""
+        return cls.of_regex(" ?(?:" + "|".join(map(literal, labels)) + ")", stop)
+
+    @classmethod
+    def of_options(cls, values: Mapping[str, Any]) -> Constraint | None:
+        """What one of the keys ``regex``, ``choices`` and ``json_schema`` says; None where none of them is given."""
+        if values.get("regex") is not None:
+            return cls("regex", values["regex"])
+        if values.get("choices") is not None:
+            return cls.of_choices(values["choices"])
+        if values.get("json_schema") is not None:
+            return cls("json_schema", json.dumps(values["json_schema"], ensure_ascii=False))
+        return None
+
     @property
     def choices(self) -> tuple[str, ...]:
         """The choices; none for another kind."""
         return tuple(json.loads(self.text)) if self.kind == "choices" else ()
+
+    @property
+    def longest(self) -> int | None:
+        """Bytes of the longest text at most; None where there is none, or for a schema."""
+        if self.kind == "choices":
+            return max(len(choice.encode()) for choice in self.choices)
+        if self.kind != "regex":
+            return None
+        try:
+            most: int = pattern_syntax.parse(self.text).getwidth()[1]
+        except (re.error, OverflowError, RecursionError):
+            return None
+        return (1 if self.text.isascii() else 4) * most if most < _ENDLESS else None
 
     def stopped_by(self, stop: Sequence[str]) -> str | None:
         """The first stop string that stands in every text, so that no completion can be whole; None if unknown.
@@ -58,6 +97,11 @@ class Constraint:
             return next((each for each in stop if each in fixed.removesuffix(each)), None)
         choices = self.choices
         return next((each for each in stop if choices and all(each in choice for choice in choices)), None)
+
+
+def literal(text: str) -> str:
+    """A regular expression that matches this text alone, in the syntax that the grammar libraries share."""
+    return re.escape(text).replace("\\\n", "\\n").replace("\\ ", " ")
 
 
 def _fixed_characters(source: str) -> str:

@@ -24,11 +24,19 @@ _REQUIREMENT = re.compile(r"([\w.-]+)[^;]*;.*\bextra\s*==\s*['\"]([\w.-]+)['\"]"
 def require(what: str, *libraries: str) -> None:
     """Check that optional libraries are installed, without importing them.
 
-    ``what`` needs them, as in ``option --plot``. Raises MissingExtraError.
+    ``what`` needs them, as in ``option --plot``. A library inside a namespace is called as its distribution is:
+    ``opentelemetry-sdk``. Raises MissingExtraError.
     """
-    missing = [library for library in libraries if find_spec(library) is None]
+    missing = [library for library in libraries if not _is_installed(library)]
     if missing:
         raise missing_extra(what, missing) or MissingExtraError(f"{what} needs {' and '.join(missing)}")
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        return find_spec(library.replace("-", ".")) is not None
+    except ModuleNotFoundError:  # not even the namespace is there
+        return False
 
 
 def from_import_error(what: str, error: ImportError, distribution: str | None = None) -> MissingExtraError | None:

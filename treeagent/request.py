@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from .chat import OWN_FIELDS, SWITCHES, Chat, Message, canonical
-from .constraint import Constraint
+from .constraint import KINDS, Constraint
 
 KEY_FORMAT = 1
 """Version of the key encoding; a change changes every sampled result."""
@@ -29,11 +29,14 @@ class Key:
     """Path of sibling indices of the node (``0.3.1``) for generations; state key for evaluations."""
     visit: int = 0
     """How often this node has been expanded before; a second visit gets fresh noise."""
+    model: str = ""
+    """Name of the model that is asked, where a search has several and it is not the first; empty for others."""
 
     def stream(self, sample: int) -> int:
         """64-bit key of one sample's random stream: a hash of length-prefixed fields (no collisions by joining)."""
         digest = hashlib.blake2b(digest_size=8)
-        for part in (KEY_FORMAT, self.seed, self.role, self.place, self.visit, sample):
+        parts = (KEY_FORMAT, self.seed, self.role, self.place, self.visit, sample)
+        for part in (*parts, self.model) if self.model else parts:
             data = str(part).encode()
             digest.update(len(data).to_bytes(4, "little") + data)
         return int.from_bytes(digest.digest(), "little")
@@ -69,14 +72,25 @@ class Sampling:
         return Chat(messages, self.thinking, self.template, self.extra_body)
 
     def changed(self, changes: Mapping[str, Any]) -> Sampling:
-        """With other values by field; mappings are added to those that are there."""
-        values = dict(changes)
+        """With other values by field; mappings are added to those that are there.
+
+        ``regex``, ``choices`` or ``json_schema`` is the constraint then.
+        """
+        values = {name: value for name, value in changes.items() if name not in KINDS}
+        if (constraint := Constraint.of_options(changes)) is not None:
+            values["constraint"] = constraint
         if "stop" in values:
             values["stop"] = tuple(values["stop"])
         for name in ("template", "extra_body"):
             if name in values:
                 values[name] = {**getattr(self, name), **values[name]}
         return replace(self, **values)
+
+    def held_to(self, constraint: Constraint, *, whole: bool = False) -> Sampling:
+        """With a constraint; ``whole``: ``max_tokens`` leaves room for its longest text, a byte a token, and an end."""
+        longest = constraint.longest if whole else None
+        most = self.max_tokens if longest is None else max(self.max_tokens, longest + 1)
+        return replace(self, constraint=constraint, max_tokens=most)
 
     def contradiction(self) -> tuple[str, str] | None:
         """The field that contradicts another one, and how; None where none does."""
@@ -106,6 +120,16 @@ class Sampling:
         return None
 
 
+DEFAULT_SAMPLING: dict[str, tuple[Sampling, int]] = {
+    "propose": (Sampling(temperature=0.7, max_tokens=512), 1), "sample": (Sampling(temperature=0.7, max_tokens=256), 5),
+    "value": (Sampling(temperature=0.7, max_tokens=32), 3), "vote": (Sampling(temperature=0.7, max_tokens=32), 5),
+    "answer": (Sampling(temperature=0.0, max_tokens=256), 1), "io": (Sampling(temperature=0.7, max_tokens=256), 1),
+    "cot": (Sampling(temperature=0.7, max_tokens=512), 1), "critique": (Sampling(temperature=0.7, max_tokens=512), 1),
+    "outcome": (Sampling(temperature=0.7, max_tokens=32), 3), "prm": (Sampling(), 1),
+    "reflect": (Sampling(temperature=0.7, max_tokens=256), 1),
+}  # fmt: skip
+"""Per role: how a completion is drawn, and how many are drawn."""
+
 _KEY, _SAMPLING = (sorted(field.name for field in fields(record)) for record in (Key, Sampling))
 _LATER: dict[str, Any] = {"num_beams": 1, "thinking": None, "template": {}, "extra_body": {}, "constraint": None}
 """Fields that came later, which an id leaves out where they have these values, so that older journals stay valid."""
@@ -129,7 +153,7 @@ class Request:
     @property
     def id(self) -> str:
         """Digest of everything that determines the answer, so not of the priority; a journal's key."""
-        key = [(name, getattr(self.key, name)) for name in _KEY]
+        key = [(name, getattr(self.key, name)) for name in _KEY if name != "model" or self.key.model]
         given = {name: getattr(self.sampling, name) for name in _SAMPLING}
         for name, default in _LATER.items():
             if given[name] == default:

@@ -14,6 +14,9 @@ Count: TypeAlias = "int | Sequence[int] | None"
 """A number for all thoughts, one number a thought, or None for the default."""
 
 
+MAIN = "main"
+"""Name of the first of several models, the generator's own."""
+
 After: TypeAlias = "Callable[[list[Thought]], Iterable[Thought]]"
 """From the thoughts below those that are being expanded, as far as they are known, to those that the search would
 expand next if no others came, in order. Thoughts of later expansions come first, and those that the search would have
@@ -49,6 +52,10 @@ class Explorer(Protocol):
         """All thoughts so far."""
 
     @property
+    def models(self) -> Sequence[str]:
+        """Names of the models that :meth:`grow` can ask, ``main`` first; that one alone, where no others are given."""
+
+    @property
     def spent(self) -> float:
         """The used share of the run's limits of calls, tokens, thoughts or dollars, the highest of them, from 0 to 1.
 
@@ -64,13 +71,15 @@ class Explorer(Protocol):
         n: Count = None,
         most: Count = None,
         apart: bool = False,
+        models: Sequence[str] | None = None,
     ) -> list[list[Thought]]:
         """Expand each thought and judge its children, each once its parent and those on lower paths have replied.
 
         One list of judged children per thought; a thought given twice is expanded twice. ``role`` is ``propose`` or
         ``sample``; None: ``propose`` if the task has it. ``n`` is the number of completions, None the task's, and
         ``most`` that of the children read from them, None all. With ``apart`` a state is a duplicate only within its
-        branch, which is all that is below the same first step.
+        branch, which is all that is below the same first step. ``models`` are names of :attr:`models`, one a thought;
+        None: the first.
         """
 
     def likely(
@@ -81,6 +90,12 @@ class Explorer(Protocol):
         ``thoughts`` are those that are known already, the likeliest first; ``after`` finds others while the running
         expansions show their children, which goes first. ``role`` and ``n`` are those of the later expansions, None:
         as in the running ones. Backends may answer such requests early. It changes nothing but the time.
+        """
+
+    def visited(self, statistics: Iterable[tuple[Thought, int, float | None]]) -> None:
+        """Report statistics that the search keeps: thought, visits, and the mean value of these (None where unknown).
+
+        The journal has them, so that pages show them at their thoughts. It changes nothing.
         """
 
     async def expand(
@@ -128,6 +143,8 @@ class Search(ABC):
 
     evaluates: ClassVar[bool] = True
     """Whether it needs an evaluator."""
+    mixes_models: ClassVar[bool] = False
+    """Whether it chooses among several models (:attr:`Explorer.models`)."""
 
     @abstractmethod
     async def run(self, explorer: Explorer) -> Thought | None:

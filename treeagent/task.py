@@ -12,10 +12,11 @@ from typing import Any, Literal, get_args
 
 from . import registry
 from .chat import Message
+from .constraint import Constraint
 from .data_source import DataSource
 from .errors import ConfigError, InputError, Problem, did_you_mean
 from .proposed_step import ProposedStep
-from .request import Sampling
+from .request import DEFAULT_SAMPLING, Sampling
 from .text import strip_breaks
 from .thought import Thought
 from .world import World
@@ -27,19 +28,11 @@ state; ``vote``: the best of several thoughts; ``answer``: the answer of a path;
 chain of thought with its answer; ``critique``: what is right and wrong about a state, before a verdict; ``outcome``: a
 label for a finished answer; ``prm``: the problem as a process reward model reads it, before the steps; ``reflect``:
 why a finished path failed, for the prompts after it."""
+LABELLED = ("value", "outcome")
+"""Roles whose completions are a label."""
 
 Scalar = str | int | float | bool
 """The types of a task's variables."""
-
-DEFAULT_SAMPLING: dict[str, tuple[Sampling, int]] = {
-    "propose": (Sampling(temperature=0.7, max_tokens=512), 1), "sample": (Sampling(temperature=0.7, max_tokens=256), 5),
-    "value": (Sampling(temperature=0.7, max_tokens=32), 3), "vote": (Sampling(temperature=0.7, max_tokens=32), 5),
-    "answer": (Sampling(temperature=0.0, max_tokens=256), 1), "io": (Sampling(temperature=0.7, max_tokens=256), 1),
-    "cot": (Sampling(temperature=0.7, max_tokens=512), 1), "critique": (Sampling(temperature=0.7, max_tokens=512), 1),
-    "outcome": (Sampling(temperature=0.7, max_tokens=32), 3), "prm": (Sampling(), 1),
-    "reflect": (Sampling(temperature=0.7, max_tokens=256), 1),
-}  # fmt: skip
-"""Per role: how a completion is drawn, and how many are drawn."""
 
 _LOADER = "treeagent.taskfile.loader:load"
 """Loaded by name, because the contract stands below its implementations."""
@@ -125,16 +118,29 @@ class Task(ABC):
         return DEFAULT_SAMPLING[role]
 
     def with_sampling(self, changes: Mapping[str, Mapping[str, Any]]) -> Task:
-        """A copy of this task whose :meth:`sampling` has other values: by role the fields of Sampling, and ``n``."""
+        """A copy of this task whose :meth:`sampling` has other values.
+
+        By role the changes of :meth:`Sampling.changed`, ``n``, and ``constrain``: whether :meth:`constraint` is kept.
+        """
 
         def sampling(role: str) -> tuple[Sampling, int]:
             values, count = self.sampling(role)
             fields = {"n": count, **changes.get(role, {})}
-            return values.changed({name: fields[name] for name in fields if name != "n"}), fields["n"]
+            count, constrain = fields.pop("n"), fields.pop("constrain", None)
+            values = values.changed(fields)
+            if constrain:
+                values = values.held_to(self.constraint(role, values.stop), whole=role in LABELLED)
+            return (dataclasses.replace(values, constraint=None) if constrain is False else values), count
 
         copied = copy.copy(self)
         object.__setattr__(copied, "sampling", sampling)  # a task may be a frozen dataclass
         return copied
+
+    def constraint(self, role: str, stop: Sequence[str]) -> Constraint:
+        """What ``constrain`` holds a role to: labels, here; ``stop`` may end a text. Raises ConfigError for nothing."""
+        if role in LABELLED:
+            return Constraint.of_labels(self.labels, stop)
+        raise ConfigError(f"the role {role!r} has nothing to constrain it to; give 'regex' or 'choices'")
 
     # From an input to prompts
 

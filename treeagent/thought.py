@@ -76,6 +76,8 @@ class Thought:
     """Id of the request that generated it."""
     sample: int | None = None
     """Which of the request's completions it came from."""
+    model: str | None = None
+    """Name of the model that wrote it, where the search has several."""
 
     @property
     def value(self) -> float | None:

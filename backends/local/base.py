@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
@@ -12,6 +11,7 @@ import torch
 from treeagent.backend import Backend
 from treeagent.errors import BackendError, ConfigError, RequestRefusedError, did_you_mean
 from treeagent.options import as_json, read_options
+from treeagent.process_fork import ForkSafeLock
 from treeagent.reasoning import DEFAULT_MARKS, Thinking
 from treeagent.reply import Reply, Scores, Usage
 from treeagent.request import Request, ScoreRequest
@@ -63,7 +63,7 @@ class LocalBackend(Backend):
         self.thinking = thinking
         self._thinking = Thinking.parse(thinking)
         self._text: ChatTokenizer | None = None
-        self._loading = threading.RLock()
+        self._loading = ForkSafeLock(reentrant=True)
 
     @classmethod
     def open(cls: type[Local], model: str | None, options: Mapping[str, Any]) -> Local:
@@ -87,9 +87,17 @@ class LocalBackend(Backend):
     @property
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # known only once the tokenizer is there
         """Loads the tokenizer, to see whether there is a chat template, but not the model. Raises ModelError."""
-        return frozenset(
-            {"generate", "score", "seed", "beams", "rewards"} | (_CHAT if self._tokenizer().chat else set())
-        )
+        return self._offered(chat=bool(self._tokenizer().chat))
+
+    @property
+    def possible_capabilities(self) -> frozenset[str]:
+        """Those that the options do not exclude; loads nothing."""
+        known = self._text
+        return self._offered(chat=self.chat is not False if known is None else bool(known.chat))
+
+    def _offered(self, *, chat: bool) -> frozenset[str]:
+        """The capabilities with or without a chat template."""
+        return frozenset({"generate", "score", "seed", "beams", "rewards"} | (_CHAT if chat else set()))
 
     def _tokenizer(self) -> ChatTokenizer:
         with self._loading:

@@ -6,12 +6,12 @@ Requests of one event loop are collected until a few turns of the loop have brou
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from treeagent.process_fork import ForkSafeLock
 from treeagent.reply import OnText
 from treeagent.request import Request, ScoreRequest
 
@@ -99,7 +99,7 @@ class EarlyQueue(Generic[RequestType]):
 
     def __init__(self) -> None:
         self._pending: dict[str, list[PendingRequest[RequestType]]] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     @contextmanager
     def holding(self, pending: PendingRequest[RequestType]) -> Iterator[None]:

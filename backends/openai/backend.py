@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +16,7 @@ from treeagent import aio, extras
 from treeagent.backend import Backend
 from treeagent.errors import BackendError
 from treeagent.options import as_json, read_options
+from treeagent.process_fork import ForkSafeLock
 from treeagent.reasoning import DEFAULT_MARKS, Thinking
 from treeagent.reply import Completion, OnText, Reply, Scores, Usage
 from treeagent.request import Request, RewardRequest, ScoreRequest
@@ -90,7 +90,7 @@ class OpenAIBackend(Backend):
         self.clock = RetryClock()
         self._requested_model = model
         self._metrics = ClientMetrics(self._now)
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._client: Client | None = None
         self._server_info: Server | None = None
         self._probe_locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()

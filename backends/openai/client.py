@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -14,6 +13,7 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from treeagent.errors import BackendError, ConfigError
+from treeagent.process_fork import ForkSafeLock
 
 from .answers import Credentials, HttpReply, read_answer
 from .body import EncodingError, OversizeError, read_body, reply_limit
@@ -86,7 +86,7 @@ class Client:
         self._limits, self._credentials, self._clock, self._metrics = limits, credentials, clock, figures
         self._proxy: ServerProxy | None = None
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._tls: ssl.SSLContext | None = None
         self._paused_until = 0.0  # no request is sent before this time
 

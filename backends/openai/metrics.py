@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from array import array
 from collections.abc import Callable
 from typing import Any
+
+from treeagent.process_fork import ForkSafeLock
 
 
 class ClientMetrics:
@@ -13,7 +14,7 @@ class ClientMetrics:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._counts = dict.fromkeys(("requests", "retries", "failed", "completion_tokens", "labels_out_of_reach"), 0)
         self._unknown = 0  # replies without token counts
         self._waited = 0.0

@@ -8,13 +8,13 @@ least likely to be wanted is broken off and sent again later.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
 from treeagent import aio
+from treeagent.process_fork import ForkSafeLock
 from treeagent.request import Request, ScoreRequest
 
 Result = TypeVar("Result")
@@ -54,7 +54,7 @@ class Urgencies:
 
     def __init__(self) -> None:
         self._early: dict[str, list[Urgency]] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     @contextmanager
     def serving(self, request: Request | ScoreRequest) -> Iterator[None]:

@@ -41,6 +41,7 @@ class SeedBackend(LocalBackend):
             prompt, search or model was. No output depends on it.
         device, dtype, threads, chat, thinking: as of every local backend.
         kv_memory: megabytes (10^6 bytes) of keys and values, for the target and for the draft model each.
+        state_memory: megabytes of states of a target whose layers have a recurrence; others have none.
         shelf: engines that are given the same one hold the weights of each model once.
 
     The remaining options are for research, see :class:`.config.ResearchOptions`.
@@ -65,6 +66,7 @@ class SeedBackend(LocalBackend):
         "beam_min": int,
         "beam_survivors": int,
         "kv_memory": float,
+        "state_memory": float,
         "max_rows": int,
         "chunk": int,
         "graphs": bool,
@@ -89,6 +91,7 @@ class SeedBackend(LocalBackend):
         device: str | None = None,
         dtype: str = "float32",
         kv_memory: float = 2000.0,
+        state_memory: float = 2000.0,
         max_rows: int = 256,
         chunk: int = 1024,
         graphs: bool = True,
@@ -108,6 +111,7 @@ class SeedBackend(LocalBackend):
             verify=verify,
             drafts_from=drafts_from,
             kv_memory=kv_memory,
+            state_memory=state_memory,
             policy=policy,
             draft_tokens=draft_tokens,
             beam_draft=beam_draft,
@@ -131,11 +135,10 @@ class SeedBackend(LocalBackend):
     def _load(self) -> Model:
         return load_decoder(catalog.resolve(self.model), self.dtype, self._device)
 
-    @property
-    def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # as of every local backend
-        """Without ``seed`` where texts depend on what was drafted, and so on other requests. Raises ModelError."""
+    def _offered(self, *, chat: bool) -> frozenset[str]:
+        """Without ``seed`` where texts depend on what was drafted, and so on other requests."""
         depends = not self.config.coupled and self.config.drafter != "none"
-        return (super().capabilities | {"constraints"}) - ({"seed"} if depends else set())
+        return (super()._offered(chat=chat) | {"constraints"}) - ({"seed"} if depends else set())
 
     def option_values(self) -> dict[str, Any]:
         """See :meth:`LocalBackend.option_values`."""

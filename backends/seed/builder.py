@@ -13,8 +13,11 @@ from ..models.model import Model
 from ..models.tokenizer import ChatTokenizer
 from .config import EngineConfig
 from .draft_cost import ModelDraftCost
+from .draft_head import DraftPasses, HeadPasses, head_of
 from .draft_model import SharedDraftModel
 from .drafters.base import Drafter
+from .drafters.heads.head_drafter import HeadDrafter
+from .drafters.heads.head_runner import HeadRunner
 from .drafters.hybrid import HybridDrafter
 from .drafters.model.beam_tree import DEPTH as BEAM_DEPTH
 from .drafters.model.beam_tree import BeamShape, size_of
@@ -49,7 +52,7 @@ class EngineParts:
     config: EngineConfig
     jobs: JobFactory
     scheduler: Scheduler
-    draft: SharedDraftModel
+    draft: DraftPasses
     texts: Sequence[Sequence[int]] = ()
     """Texts of earlier runs, which every new drafter learns."""
     kernels: str = ""
@@ -81,11 +84,13 @@ class EngineParts:
         return counters.figures() | {
             "mbsu": self._memory_bound_speedup(counters),
             "drafter": "none" if drafter is None else drafter.name,
-            "kernels": self.kernels,
+            "kernels": self.kernels + (", unused while a drafter reads hidden states" if runner.idle_graphs else ""),
             "kv_tokens": pool.used,
             "kv_peak_tokens": pool.peak,
             "kv_allocated_tokens": pool.capacity,
             "kv_peak_bytes": pool.peak * pool.slot_bytes,
+            "states": None if pool.states is None else pool.states.used,
+            "state_bytes": None if pool.states is None else pool.states.capacity * pool.states.row_bytes,
         }
 
     def _memory_bound_speedup(self, counters: Counters) -> float | None:
@@ -113,21 +118,25 @@ class EngineBuilder:
         """
         memory = int(config.kv_memory * 1e6)
         weights = self.weights.take(catalog.resolve(config.model), config.dtype, device, load)
-        runner = ModelRunner(weights, memory)
-        graphs = set_up_cuda_graphs(runner) if config.research.graphs else ""
+        runner = ModelRunner(weights, memory, int(config.state_memory * 1e6))
         # clipped to what the engine can run
         ends = weights.model.eos | tokenizer.ends
         model = replace(weights.model, context=weights.context, eos=ends)
-        self.draft.load(config, tokenizer, runner, memory)
+        head = head_of(config, runner)
+        if head is None:
+            self.draft.load(config, tokenizer, runner, memory)
+        graphs = set_up_cuda_graphs(runner) if config.research.graphs else ""
         research = config.research
         speculator = Speculator(profiler.profile_cost(runner, config.dtype), research.draft_tokens)
-        self.draft.profile(config)
+        if head is None:
+            self.draft.profile(config)
+        draft: DraftPasses = self.draft if head is None else HeadPasses.profiled(head, config)
         scheduler = Scheduler(
             runner,
             speculator,
             VERIFIERS[config.verify](),
             policy=research.policy,
-            max_rows=research.max_rows,
+            max_rows=min(research.max_rows, runner.most_branches or research.max_rows),
             chunk=research.chunk,
         )
         beams = CoupledBeams() if config.coupled else BeamRejection(research.beam_threshold, research.beam_min)
@@ -136,8 +145,8 @@ class EngineBuilder:
         )
         folder = config.drafts_from
         texts = () if folder is None else read_earlier_texts(folder, tokenizer, runner.vocabulary)
-        speculator.start(warmed(build_drafter(config, self.draft, speculator, runner.vocabulary), texts))
-        return EngineParts(config, jobs, scheduler, self.draft, texts, weights.kernels + graphs)
+        speculator.start(warmed(build_drafter(config, draft, speculator, runner.vocabulary), texts))
+        return EngineParts(config, jobs, scheduler, draft, texts, weights.kernels + graphs)
 
 
 def warmed(drafter: Drafter | None, texts: Sequence[Sequence[int]]) -> Drafter | None:
@@ -148,9 +157,7 @@ def warmed(drafter: Drafter | None, texts: Sequence[Sequence[int]]) -> Drafter |
     return drafter
 
 
-def build_drafter(
-    config: EngineConfig, draft: SharedDraftModel, speculator: Speculator, vocabulary: int
-) -> Drafter | None:
+def build_drafter(config: EngineConfig, draft: DraftPasses, speculator: Speculator, vocabulary: int) -> Drafter | None:
     """A drafter that has learnt nothing yet; None where nothing is to be drafted."""
     if not isinstance(config.drafter, str):
         return config.drafter()
@@ -159,13 +166,16 @@ def build_drafter(
     if config.draft is None or draft.runner is None:
         return table
     shape = spec.shape(coupled=config.coupled, most=speculator.draft_tokens)
-    beam_draft = config.research.beam_draft
-    width, depth = (None, BEAM_DEPTH) if beam_draft is None else size_of(beam_draft)
     cost = draft.cost if speculator.draft_tokens is None else None
     weighed = None if cost is None else ModelDraftCost(draft.runner, speculator, cost)
+    policies = None if weighed is None else weighed.policies(dynamic=shape.name == "dynamic")
+    if isinstance(draft.runner, HeadRunner):
+        head = HeadDrafter(draft.runner, vocabulary, shape, policies)
+        return head if table is None else HybridDrafter(table, head)
+    beam_draft = config.research.beam_draft
+    width, depth = (None, BEAM_DEPTH) if beam_draft is None else size_of(beam_draft)
     depth_policy = None if weighed is None or beam_draft is not None else weighed.beam_depth_policy()
     beams = BeamShape(width, depth, coupled=config.coupled, depth_policy=depth_policy)
-    policies = None if weighed is None else weighed.policies(dynamic=shape.name == "dynamic")
     model = ModelDrafter(draft.runner, vocabulary, shape, beams, policies)
     return model if table is None else HybridDrafter(table, model)
 

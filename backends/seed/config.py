@@ -77,12 +77,15 @@ class EngineConfig:
     """A folder with journals of earlier runs, whose texts the token table learns at load."""
     kv_memory: float = 2000.0
     """Megabytes (10^6 bytes) of keys and values, for the target and for the draft model each."""
+    state_memory: float = 2000.0
+    """Megabytes (10^6 bytes) of states of the target's layers with a recurrence, snapshots of prefixes among them."""
     research: ResearchOptions = field(default_factory=ResearchOptions)
 
     def __post_init__(self) -> None:
         _check_word("verify", self.verify, tuple(VERIFIERS))
         self._check_drafter()
         _check_positive("kv_memory", self.kv_memory)
+        _check_positive("state_memory", self.state_memory)
         research = self.research
         check_beams(research.beam_threshold, research.beam_min, research.beam_survivors, coupled=self.coupled)
 

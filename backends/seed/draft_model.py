@@ -38,6 +38,9 @@ class DraftModelUser(Protocol):
     def working(self) -> bool:
         """Whether requests are queued or running."""
 
+    def drop(self) -> None:
+        """Forget the models and all requests."""
+
 
 class SharedDraftModel:
     """The draft model, loaded for the first engine that needs it and released with the last."""
@@ -102,12 +105,23 @@ class SharedDraftModel:
         if not any(engine.loaded for engine in list(self._users)):
             self.runner, self.cost, self._tokenizer, self._profiled = None, None, None, False
 
+    def drop_users(self) -> None:
+        """Let all its engines forget their models and requests, in a process where no thread runs them."""
+        for engine in list(self._users):
+            engine.drop()
+        self.release()
+
     def _runner(
         self, config: EngineConfig, draft: str, where: Path | str, target: ModelRunner, memory: int
     ) -> ModelRunner:
         """A runner with the exits that ``config.exit`` names. Raises ModelError."""
         dtype = config.draft_precision
         weights = self._weights.take(where, dtype, target.device, lambda: load_decoder(where, dtype, target.device))
+        if weights.state_shapes:
+            raise ModelError(
+                f"the draft {draft} has layers with a recurrence, which only a target may have. Give a draft whose "
+                "layers all attend, or a table: drafter=ngram."
+            )
         exits = exits_of(weights.model.config)
         if config.exit is None and len(exits) == 1:
             return ModelRunner(weights, memory)

@@ -7,12 +7,12 @@ here: whatever is raised in the thread reaches the requests concerned as Backend
 from __future__ import annotations
 
 import gc
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from treeagent.errors import BackendError, TreeagentError
+from treeagent.process_fork import ForkSafeLock, call_in_child
 from treeagent.reply import OnText, Reply, Round, Scores
 from treeagent.request import Request, ScoreRequest
 
@@ -59,13 +59,15 @@ class EngineCore:
         self._deferred: deque[Callable[[], None]] = deque()
         """Replies, which are delivered at the end of the round."""
         self._streams = TextStreams()
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         """Guards ``_inbox``, ``_working`` and ``_resting``."""
         self._working = False
         self._resting = False
         """Only early requests are left, and no round runs before the loops that await replies have taken the last."""
         self._trimmed = 0
         """Number of the round after which the heap was trimmed last."""
+        self._building = False
+        call_in_child(self, EngineCore._begin_anew)
 
     @property
     def loaded(self) -> bool:
@@ -134,8 +136,26 @@ class EngineCore:
     def _loaded_parts(self) -> EngineParts:
         if self.parts is None:
             self._set_threads()
-            self.parts = self._build()
+            self._building = True
+            try:
+                self.parts = self._build()
+            finally:
+                self._building = False
         return self.parts
+
+    def _begin_anew(self) -> None:
+        """In a forked process: drop what the parent's thread had begun, which would never end; load again when asked.
+
+        An engine that was idle goes on, and so does its draft model unless another engine was using it.
+        """
+        if self._working or self._building:
+            self._draft.drop_users()
+
+    def drop(self) -> None:
+        """Forget the models and all requests, to be called where no thread runs them."""
+        self.parts, self._working, self._resting, self._building = None, False, False, False
+        self._inbox, self._deferred, self._streams = deque(), deque(), TextStreams()
+        self._queue = RequestQueue(self._submit)
 
     def _submit(self, requests: list[EngineRequest]) -> None:
         """Queue requests, and start the rounds if none are running. Called from any event loop's thread."""

@@ -12,6 +12,7 @@ from treeagent.request import Sampling
 
 from ..local.beam_search import BeamSearch, Hypothesis, Pick
 from ..local.token_masks import TokenMask
+from .kv_cache.page_table import PageTable
 
 MODEL, BEAMS = "model", "beams"
 """Kinds of drafts, see :attr:`Draft.by`: a draft model's for single sequences and for groups of beams; drafts of tables
@@ -35,11 +36,18 @@ class SequenceState:
     """The group, where the sequence is one of several beams."""
     mask: TokenMask | None = None
     """What may come next, where the text has a constraint."""
+    pages: PageTable | None = None
+    """The slots of its tokens in the target's cache, for drafters that read there; None while it has none, and in a
+    group."""
 
     @property
     def position(self) -> int:
         """Index of the next token among the generated ones."""
         return len(self.tokens) - self.prompt
+
+    def hold(self, pages: PageTable | None) -> None:
+        """Take or give up slots in the target's cache."""
+        self.pages = pages
 
     def append(self, tokens: Sequence[int]) -> None:
         """Commit tokens."""
@@ -111,6 +119,8 @@ class Draft:
     bound: int = 0
     """The most nodes that it, or the drafts of its group together, could have had when they were drawn; 0 for drafts
     that may be cut or dropped. So much memory is kept for it until it is verified."""
+    forced: int = 0
+    """How many of the first nodes, which are a chain, a constraint all but forces."""
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -127,6 +127,29 @@ def own_texts(model: str, kinds: Sequence[str], count: int, group: int, device: 
     return groups
 
 
+def kinds_of(words: str) -> list[str]:
+    """Kinds of built-in prompts, separated by commas. Raises UnknownNameError."""
+    kinds = words.split(",")
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise UnknownNameError("workload", unknown[0], KINDS)
+    return kinds
+
+
+def kept_texts(options: argparse.Namespace, kinds: Sequence[str]) -> list[list[Text]]:
+    """The model's own texts, from ``out/own.pt`` where they were written before. Raises ConfigError."""
+    kept = options.out / "own.pt"
+    asked = {"model": options.model, "kinds": list(kinds), "own": options.own, "group": options.group}
+    if not kept.exists():
+        written = own_texts(options.model, kinds, options.own, options.group, options.device)
+        save_whole({"asked": asked, "groups": written}, kept)
+    found = torch.load(kept, weights_only=True)
+    before = found.get("asked") if isinstance(found, dict) else None
+    if before != asked:
+        raise ConfigError(f"{kept} holds texts that were asked for with {before}, not {asked}; give another --out")
+    groups: list[list[Text]] = found["groups"]
+    return groups
+
+
 def schedule(step: int, steps: int, warmup: float = 0.04) -> float:
     """Warm up, then a cosine to zero."""
     first = max(1, int(warmup * steps))
@@ -239,9 +262,7 @@ def run(options: argparse.Namespace) -> None:
         exits = [int(word) for word in options.exits.split(",")]
     except ValueError:
         raise ConfigError(f"--exits {options.exits}: expected numbers of layers, such as 2,4,6") from None
-    kinds = options.kinds.split(",")
-    if unknown := [kind for kind in kinds if kind not in KINDS]:
-        raise UnknownNameError("workload", unknown[0], KINDS)
+    kinds = kinds_of(options.kinds)
     where = catalog.resolve(options.model)
     model = load_model(where, "float32", find_device(options.device)).network
     text = load_tokenizer(where)
@@ -249,16 +270,7 @@ def run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     groups = read_texts(options.text, text.tokenizer, options.length)
     if options.own:
-        kept = options.out / "own.pt"
-        asked = {"model": options.model, "kinds": kinds, "own": options.own, "group": options.group}
-        if not kept.exists():
-            written = own_texts(options.model, kinds, options.own, options.group, options.device)
-            save_whole({"asked": asked, "groups": written}, kept)
-        found = torch.load(kept, weights_only=True)
-        before = found.get("asked") if isinstance(found, dict) else None
-        if before != asked:
-            raise ConfigError(f"{kept} holds texts that were asked for with {before}, not {asked}; give another --out")
-        groups += found["groups"]
+        groups += kept_texts(options, kinds)
     train(
         model, groups, options.out, steps=options.steps, lr=options.lr, per_step=options.per_step, drawn=options.drawn
     )

@@ -60,10 +60,9 @@ class TransformersBackend(LocalBackend):
         self._masks: TokenMasks | None = None
         self._batcher: Batcher[Request | ScoreRequest] = Batcher(self._run, self._choose, f"the model {model}")
 
-    @property
-    def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # as the base class
-        """With constraints. Raises ModelError."""
-        return super().capabilities | {"constraints"}
+    def _offered(self, *, chat: bool) -> frozenset[str]:
+        """With constraints."""
+        return super()._offered(chat=chat) | {"constraints"}
 
     def load(self) -> None:
         """Load the model now rather than at the first request. Raises ModelError."""

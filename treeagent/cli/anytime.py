@@ -62,7 +62,7 @@ def anytime(
     names = (*(name for _, name, _ in specs), backend.backend, evaluator, backend.evaluator_backend)
     arguments.reach_local_code(*names, allow_code=run.allow_code)
     if plot is not None:
-        arguments.check_png(plot, "accuracy")
+        arguments.check_plot(plot, "accuracy")
         extras.require("option --plot", "matplotlib")
         arguments.check_writable(plot, "--plot")
 

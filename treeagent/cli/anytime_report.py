@@ -40,25 +40,33 @@ def report(task: str, result: EqualTokens, failed: int, wanted: int) -> str:
 
 def draw(path: Path, task: str, result: EqualTokens) -> None:
     """Plot the accuracy of each search over the tokens of a problem, with 95 % intervals. Raises ConfigError."""
-    from matplotlib.figure import Figure
+    from .plot_style import DASHES, as_percent, percent, plotted
 
-    figure = Figure(figsize=(7.0, 4.5), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    for search in result.searches:
-        points = result.points(search)
-        tokens = [place for place, _ in points]
-        shares = [part for _, part in points]
-        [line] = axes.step(tokens, [part.value or 0.0 for part in shares], where="post", label=search.name)
-        axes.fill_between(
-            tokens, [part.low for part in shares], [part.high for part in shares], step="post", alpha=0.15,
-            color=line.get_color(),
-        )  # fmt: skip
-    axes.set(
-        xlabel="tokens of a problem, the judge's included", ylabel="accuracy", ylim=(0, 1), xlim=(0, result.budget)
-    )
-    axes.set_title(f"{task}, {len(result.numbers)} problems (bands: 95 % interval)", fontsize="medium")
-    axes.legend()
+    ends = {search.name: search.at(result.budget, result.numbers) for search in result.searches}
+    ordered = sorted(ends.items(), key=lambda end: -(end[1].value or 0.0))
+    best, value = ordered[0][0], ordered[0][1].value or 0.0
+    rest = ", ".join(f"{name} {percent(part.value or 0.0)}" for name, part in ordered[1:4])
+    message = f"At {result.budget:,} tokens {best} solves {percent(value)}" + (f", {rest}" if rest else "")
+    note = f"{task}, {len(result.numbers)} problems; bands: 95 % interval"
     try:
-        figure.savefig(path, format="png")
+        with plotted(path, message, note, height=5.0) as axes:
+            for place, search in enumerate(result.searches):
+                points = result.points(search)
+                tokens, shares = [at for at, _ in points], [part for _, part in points]
+                [line] = axes.step(
+                    tokens, [part.value or 0.0 for part in shares], where="post", label=search.name,
+                    linestyle=DASHES[place % len(DASHES)],
+                )  # fmt: skip
+                axes.fill_between(
+                    tokens, [part.low for part in shares], [part.high for part in shares], step="post", alpha=0.15,
+                    color=line.get_color(), linewidth=0,
+                )  # fmt: skip
+            axes.set(
+                xlabel="tokens of a problem, the judge's included", ylabel="accuracy", ylim=(0, 1),
+                xlim=(0, result.budget),
+            )  # fmt: skip
+            as_percent(axes.yaxis)
+            axes.xaxis.set_major_formatter("{x:,.0f}")
+            axes.legend(loc="upper left")
     except OSError as error:
         raise ConfigError(f"--plot: cannot write {path}: {error.strerror}") from error

@@ -60,6 +60,21 @@ EvaluatorBackend = Annotated[
         help="Another backend for the evaluator, or module:Class; its options are --set evaluator_backend.NAME=VALUE."
     ),
 ]
+ModelOf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model-of", metavar="NAME=MODEL",
+        help="A further model, for a search that chooses among several (ab-mcts): on --backend-of NAME=..., else on a "
+        "backend like the first model's. Repeatable.",
+    ),
+]  # fmt: skip
+BackendOf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend-of", metavar="NAME=BACKEND",
+        help="The backend of a further model; its options are --set backend_of.NAME.OPTION=VALUE.",
+    ),
+]  # fmt: skip
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Inputs = Annotated[
     list[str] | None,
@@ -107,6 +122,17 @@ Trusted = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and only JSON, on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Live = Annotated[bool, typer.Option("--live", help="Show the growing tree on the terminal, best paths first.")]
+Otel = Annotated[
+    bool,
+    typer.Option(
+        "--otel",
+        help="Send OpenTelemetry spans of search, thoughts, requests and rounds, without their texts, to "
+        "OTEL_EXPORTER_OTLP_ENDPOINT.",
+    ),
+]
+OtelContent = Annotated[
+    bool, typer.Option("--otel-content", help="As --otel, with inputs, prompts, replies and steps in the spans.")
+]
 MaxTokens = Annotated[int | None, typer.Option(help="Limit on prompt and completion tokens together.")]
 MaxCalls = Annotated[int | None, typer.Option(help="Limit on requests to the backend.")]
 MaxNodes = Annotated[int | None, typer.Option(help="Limit on thoughts in the tree.")]
@@ -182,10 +208,12 @@ def check_writable(path: Path, option: str) -> None:
         raise ConfigError(f"{option}: cannot write {path}: {error.strerror}") from error
 
 
-def check_png(path: Path, example: str) -> None:
-    """Check the argument of ``--plot``. Raises ConfigError for a name that does not end in .png."""
-    if path.suffix.lower() != ".png":
-        raise ConfigError(f"--plot {path}: expected the name of a PNG file, such as {path.stem or example}.png")
+def check_plot(path: Path, example: str) -> None:
+    """Check the argument of ``--plot``. Raises ConfigError for a name that does not end in .png, .svg or .pdf."""
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ConfigError(
+            f"--plot {path}: expected the name of a PNG, SVG or PDF file, such as {path.stem or example}.png"
+        )
 
 
 def read_inputs(task: Task, words: Sequence[str] | None) -> list[str]:

@@ -138,7 +138,7 @@ def compare(
 
 def _check_plot(plot: Path, repeat: int) -> None:
     """Raises ConfigError for a file that is not PNG or a single repeat, MissingExtraError without matplotlib."""
-    arguments.check_png(plot, "speed")
+    arguments.check_plot(plot, "speed")
     if repeat < 2:
         raise ConfigError("--plot draws speed-ups, which need repeats; --repeat 3 also gives intervals")
     extras.require("option --plot", "matplotlib")

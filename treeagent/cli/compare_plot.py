@@ -5,37 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure  # without pyplot: no window, no state, always the Agg renderer
-
 from ..comparison.speedup import Score
+from .plot_style import COLOURS, plotted, rows_of, shortened, spread
 
 
 def draw_speedups(path: Path, scores: Sequence[Score], title: str) -> None:
-    """Draw the speed-ups over the first score and write them as a PNG file. Raises OSError."""
+    """Draw the speed-ups over the first score and write them to a file. Raises OSError."""
     reference, others = scores[0], scores[1:]
-    figure = Figure(figsize=(7.0, 1.3 + 0.5 * len(others)), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    axes.axvline(1.0, color="0.6", linewidth=1, linestyle="--")
-    for row, score in enumerate(others):
-        speedup, ratios = score.speedup(reference), score.ratios(reference)
-        if speedup is None:
-            continue
-        axes.plot(ratios, [row] * len(ratios), "o", color="tab:blue", alpha=0.35, markersize=5)
-        low, high = speedup.interval or (speedup.ratio, speedup.ratio)
-        spread = [[speedup.ratio - low], [high - speedup.ratio]]
-        axes.errorbar(speedup.ratio, row, xerr=spread, fmt="D", color="black", capsize=4, markersize=4)
-        axes.annotate(f"{speedup.ratio:.2f}", (speedup.ratio, row), (0, 7), textcoords="offset points", ha="center")
-    axes.set_yticks(range(len(others)), [_end_of(score.backend) for score in others])
-    axes.set_ylim(len(others) - 0.4, -0.6)  # the first of them on top
-    axes.set_xlim(left=0)
-    repeats = len(reference.passes)
-    axes.set_xlabel(
-        f"times as fast as {_end_of(reference.backend)}" + (" (bars: 95 % interval)" if repeats > 2 else "")
+    known = [(score, speedup) for score in others if (speedup := score.speedup(reference)) is not None]
+    best = max(known, key=lambda pair: pair[1].ratio, default=None)
+    against = shortened(reference.backend)
+    message = (
+        f"The speed-up over {against} is unknown: too fast for the clock"
+        if best is None
+        else f"{shortened(best[0].backend)} is {best[1].ratio:.2f} times as fast as {against}"
     )
-    axes.set_title(title, fontsize="medium")
-    figure.savefig(path, format="png")
-
-
-def _end_of(name: str) -> str:
-    """The end of a long name: paths differ at their ends."""
-    return name if len(name) <= 32 else f"...{name[-29:]}"
+    unknown = len(others) - len(known)
+    repeats = len(reference.passes)
+    note = title + ("; bars: 95 % interval" if repeats > 2 else "") + "; dots: repeats"
+    note += f"; {unknown} too fast for the clock" if unknown else ""
+    with plotted(path, message, note, height=max(2.8, 2.0 + 0.6 * len(known))) as axes:
+        axes.axvline(1.0, color="0.35", linewidth=1.5, linestyle="--")
+        for row, (score, speedup) in enumerate(known):
+            ratios = score.ratios(reference)
+            axes.plot(ratios, [row] * len(ratios), "o", color=COLOURS[0], alpha=0.4, markersize=8, linewidth=0)
+            low, high = speedup.interval or (speedup.ratio, speedup.ratio)
+            axes.errorbar(
+                speedup.ratio,
+                row,
+                xerr=spread(speedup.ratio, low, high),
+                fmt="D",
+                color="black",
+                capsize=6,
+                markersize=7,
+            )
+            axes.annotate(f"{speedup.ratio:.2f}", (speedup.ratio, row), (0, 9), textcoords="offset points", ha="center")
+        rows_of(axes, [score.backend for score, _ in known])
+        axes.set(xlim=(0, None), xlabel=f"times as fast as {against}")

@@ -17,10 +17,20 @@ from ..errors import ConfigError
 from ..jsonl import strict
 from . import arguments
 from .arguments import INTERRUPTED, PLUGIN_FAILED, SOLVED, echo, say
-from .option_groups import BackendOptions, LimitOptions, OutputOptions, RunOptions, SearchOptions, with_option_groups
+from .option_groups import (
+    BackendOptions,
+    LimitOptions,
+    ModelsOptions,
+    OutputOptions,
+    RunOptions,
+    SearchOptions,
+    TraceOptions,
+    with_option_groups,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.outcomes import Outcome
+    from ..evaluation.repeats import AtK
     from ..evaluation.run import Evaluation, EvaluationRun
     from ..evaluation.summary import Summary
     from ..ray.pool import Pool
@@ -31,6 +41,7 @@ def evaluate(
     *,
     search: SearchOptions,
     backend: BackendOptions,
+    models: ModelsOptions,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -72,8 +83,10 @@ def evaluate(
     run: RunOptions,
     limits: LimitOptions,
     fsync: arguments.Fsync = False,
+    trace: TraceOptions,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Plot accuracy, time, tokens and judgements.")
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Plot the accuracy, and beside it tokens, seconds, values and repeats."),
     ] = None,
     output: OutputOptions,
 ) -> None:  # fmt: skip
@@ -83,15 +96,18 @@ def evaluate(
     """
     if workers is None and replicas > 1:
         raise ConfigError("--replicas: only with --workers ray, which starts them")
+    if workers is not None and (trace.otel or trace.otel_content):
+        raise ConfigError("--otel: not with --workers, whose searches run in other processes")
     budget, options = limits.budget(), run.option_values()
     from ..evaluation.shards import Shard
 
     part = None if shard is None else Shard.parse(shard)
     label = None if part is None else str(part)
     names = (search.search, backend.backend, search.evaluator, backend.evaluator_backend)
+    names = (*names, *models.by_name()["backend_of"].values())
     arguments.reach_local_code(*names, allow_code=run.allow_code)
     if plot is not None:
-        arguments.check_png(plot, "accuracy")
+        arguments.check_plot(plot, "accuracy")
         extras.require("option --plot", "matplotlib")
         arguments.check_writable(plot, "--plot")
 
@@ -111,7 +127,7 @@ def evaluate(
     agent = Agent(
         task, search.search, backend=backend.backend or recorded_backend(out), model=backend.model,
         evaluator=search.evaluator, evaluator_model=backend.evaluator_model,
-        evaluator_backend=backend.evaluator_backend, options=options, seed=run.seed,
+        evaluator_backend=backend.evaluator_backend, **models.by_name(), options=options, seed=run.seed,
         budget=budget, legality=not run.no_legality, allow_code=run.allow_code,
         speculate=run.speculate, fsync=fsync,
     )  # fmt: skip
@@ -120,6 +136,7 @@ def evaluate(
     evaluations: list[Evaluation] = []
     runs: list[EvaluationRun] = []
     with _folder(out) as folder, ExitStack() as stack:
+        agent = agent.with_tracing(stack.enter_context(trace.tracing()))
         for number in range(repeats):
             seed = run.seed + number
             one = agent if number == 0 else agent.with_seed(seed)
@@ -131,7 +148,7 @@ def evaluate(
                     and pool is None
                     and not store.done.issuperset(row.number for row in problems.rows)
                 ):
-                    options_of_agent = (search, backend, run, limits, fsync)
+                    options_of_agent = (search, backend, models, run, limits, fsync)
                     pool = ray_pool.start(
                         workers, replicas, at_once, agent, options_of_agent, problems, quiet=output.quiet
                     )
@@ -150,12 +167,12 @@ def evaluate(
                 break
     first = runs[0]
     outcomes, store = evaluations[0].done_outcomes, evaluations[0].outcomes
-    total = summary(outcomes, len(problems.rows))
+    total = summary(outcomes, len(problems.rows), legality=not run.no_legality)
     tries = repeats_report.figures(task, problems, evaluations) if len(evaluations) > 1 else []
     title = f"{task.name}, {search.search}, {agent.backend.name} {agent.backend.model or ''}".rstrip()
     comparison = None if others is None else compared(outcomes, others)
     if plot is not None:
-        _draw(plot, title, outcomes, total)
+        _draw(plot, title, outcomes, total, tries)
     if output.as_json:
         report = {"settings": store.settings, **total.to_json()}
         report |= {
@@ -192,15 +209,15 @@ def _folder(out: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _draw(plot: Path, title: str, outcomes: list[Outcome], total: Summary) -> None:
-    """Write the plot. Raises ConfigError."""
-    from .eval_report import draw
+def _draw(plot: Path, title: str, outcomes: list[Outcome], total: Summary, tries: list[AtK]) -> None:
+    """Write the plots. Raises ConfigError."""
+    from .eval_plots import draw
 
     try:
-        draw(plot, title, outcomes, total)
+        written = draw(plot, title, outcomes, total, tries)
     except OSError as error:
-        raise ConfigError(f"--plot: cannot write {plot}: {error.strerror}") from error
-    say(f"wrote {plot}")
+        raise ConfigError(f"--plot: cannot write {error.filename or plot}: {error.strerror}") from error
+    say(f"wrote {', '.join(map(str, written))}" if written else f"{plot} is not drawn: no problem has a verdict")
 
 
 def _exit(evaluation: Evaluation, outcomes: list[Outcome], out: Path | None, *, interrupted: bool) -> None:

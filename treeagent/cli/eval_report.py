@@ -1,13 +1,11 @@
-"""The report of an evaluation as text and as a plot."""
+"""The report of an evaluation as text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ..display.text import printable
-from ..evaluation.outcomes import Outcome
 from ..evaluation.statistics import Paired
 from ..evaluation.summary import Summary
 from .metrics_text import early, lost, paragraph, shown
@@ -17,23 +15,32 @@ def report(title: str, summary: Summary, seconds: float | None, engine: Mapping[
     """Accuracy with the number of failures, then cost, time and judgements."""
     tokens = "unknown" if summary.tokens is None else f"{summary.tokens:,}"
     dollars = "unknown" if summary.dollars is None else f"{summary.dollars:.4f}"
+    legal = "" if summary.legal is None else f"; {summary.legal:.1%} of all steps legal"
     lines = [
         title,
         accuracy(summary),
         *groups(summary),
         f"{tokens} tokens, {summary.calls:,} calls, dollars {dollars}"
         + ("" if seconds is None else f", {seconds:.1f} s this time"),
+        *_judging(summary),
         f"a problem took {_seconds(summary.p50)} (median), {_seconds(summary.p99)} (99 %), others running beside it",
         f"{summary.thoughts:,} thoughts, {shown(summary.duplicates)} duplicates merged, {summary.illegal:,} illegal, "
-        f"{summary.unparsed:,} unparsed",
+        f"{summary.unparsed:,} unparsed{legal}",
         f"{summary.judged:,} judged, {summary.judgements_unparsed:,} judgements unparsed",
-        *early(summary.early_hits, summary.early_misses, summary.early_tokens),
+        *early(summary.early_hits, summary.early_misses, summary.early_tokens, summary.early_seconds),
         *lost(summary),
     ]
     if set(summary.ended) - {"finished"}:
         lines.append("ended: " + ", ".join(f"{why} {count}" for why, count in summary.ended.items()))
     lines += ranked(summary)
     return printable("\n".join([*lines, *paragraph("engine", dict(engine))]))
+
+
+def _judging(summary: Summary) -> list[str]:
+    """What the evaluator's requests cost of the whole; nothing where there were none, or a file of before."""
+    if not summary.judge_calls:
+        return []
+    return [f"of these for judging: {shown(summary.judge_tokens)} tokens, {summary.judge_calls:,} calls"]
 
 
 def accuracy(summary: Summary) -> str:
@@ -90,47 +97,6 @@ def against(pair: Paired | None, first: str, second: str) -> str:
         f"[{pair.low:+.1%} to {pair.high:+.1%}]; only the first solves {pair.first}, only the second "
         f"{pair.second}, both {pair.both}, neither {pair.neither}; exact McNemar test p = {pair.p:.3g}"
     )
-
-
-def draw(path: Path, title: str, outcomes: list[Outcome], summary: Summary) -> None:
-    """Plot accuracy by number of problems, seconds and tokens per problem, and quality by value. Raises OSError."""
-    from matplotlib.figure import Figure  # without pyplot: no window, no state
-
-    from ..evaluation.statistics import share
-
-    figure = Figure(figsize=(9.0, 6.0), dpi=150, layout="constrained")
-    growth, seconds, tokens, levels = figure.subplots(2, 2).ravel()
-    known = [outcome for outcome in sorted(outcomes, key=lambda outcome: outcome.number) if outcome.right is not None]
-    steps = [share(sum(bool(outcome.right) for outcome in known[:n]), n) for n in range(1, len(known) + 1)]
-    numbers = range(1, len(steps) + 1)
-    growth.fill_between(numbers, [step.low for step in steps], [step.high for step in steps], alpha=0.25)
-    growth.plot(numbers, [step.value for step in steps])
-    growth.set(title="accuracy and its 95 % interval", xlabel="problems", ylim=(0, 1))
-    seconds.hist([outcome.seconds for outcome in outcomes if outcome.error is None], bins=30)
-    seconds.set(title="seconds of a problem", xlabel="s")
-    for right, colour in ((True, "tab:green"), (False, "tab:red")):
-        amounts = [outcome.tokens for outcome in known if outcome.right is right and outcome.tokens is not None]
-        tokens.hist(amounts, bins=30, alpha=0.6, color=colour, label="right" if right else "wrong")
-    tokens.set(title="tokens of a problem", xlabel="tokens")
-    tokens.legend()
-    for value, good, whole in summary.ranking.levels[:50]:
-        levels.plot(value, good / whole, "o", color="black", markersize=3 + min(12.0, whole**0.5))
-    levels.set(title="share of good thoughts by value", xlabel="evaluator's value", ylim=(-0.05, 1.05))
-    figure.suptitle(title)
-    figure.supxlabel("\n".join(_not_drawn(outcomes, summary)), fontsize="small")
-    figure.savefig(path)
-
-
-def _not_drawn(outcomes: list[Outcome], summary: Summary) -> list[str]:
-    """What the plots leave out because it is unknown, and what was lost, in a line each."""
-    unpriced = sum(outcome.tokens is None for outcome in outcomes if outcome.right is not None)
-    return [
-        f"{summary.run:,} of {summary.wanted:,} problems run: {summary.failed:,} failed and {summary.ungraded:,} "
-        f"without a gold answer are not in the accuracy, {summary.unanswered:,} without any answer",
-        f"{summary.unparsed:,} steps and {summary.judgements_unparsed:,} judgements unparsed, "
-        f"{shown(summary.truncated)} completions cut off, {shown(summary.refused)} refused, {unpriced:,} problems with "
-        "unknown tokens not drawn",
-    ]
 
 
 def _seconds(value: float | None) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from ..reply import Usage
+    from ..thought import Thought
 
 AT_MOST = 6
 """Members shown of a list."""
@@ -40,7 +42,18 @@ def backends(settings: Mapping[str, Any]) -> list[str]:
             lines.append(f"{title} {ran['name']}" + (f", model {ran['model']}" if ran["model"] else "") + why)
         elif ran is not None:
             lines.append(f"evaluator's model {ran}")
+    for name, ran in settings.get("models", {}).items():
+        lines.append(f"model {name}: backend {ran['name']}" + (f", model {ran['model']}" if ran["model"] else ""))
     return lines
+
+
+def models(parts: Mapping[str, Usage], tree: Iterable[Thought]) -> list[str]:
+    """A line on each of several models: the thoughts that it wrote, and what it cost; nothing where there is one."""
+    written = Counter(thought.model for thought in tree)
+    return [
+        f"model {name}: {written[name]:,} thoughts, {usage.calls:,} calls, {shown(usage.tokens)} tokens"
+        for name, usage in parts.items()
+    ]
 
 
 def judging(usage: Usage) -> list[str]:
@@ -97,9 +110,12 @@ def shown(value: Any) -> str:
     return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100 else f"{value:.3g}"
 
 
-def early(hits: int | None, misses: int | None, tokens: int | None) -> list[str]:
-    """How many requests were sent early, and what those cost that nobody asked for; nothing where none were."""
+def early(hits: int | None, misses: int | None, tokens: int | None, seconds: float | None) -> list[str]:
+    """How many requests were sent early, what the hits saved and the others cost; nothing where none were sent."""
     if not hits and not misses:
         return []
-    sent, cost = (hits or 0) + (misses or 0), f"the others cost {tokens or 0:,} tokens or more"
-    return [f"{hits or 0:,} of {sent:,} requests sent early were asked for, {cost}"]
+    sent, saved = (hits or 0) + (misses or 0), "" if seconds is None else f", which saved at most {seconds:.1f} s"
+    return [
+        f"{hits or 0:,} of {sent:,} requests sent early were asked for ({(hits or 0) / sent:.0%}){saved}; "
+        f"the others cost {tokens or 0:,} tokens or more"
+    ]

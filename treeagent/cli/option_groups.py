@@ -13,7 +13,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -23,6 +24,7 @@ from . import arguments
 if TYPE_CHECKING:
     from ..runtime.budget import Budget
     from ..task import Task
+    from ..tracing import Tracing
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,6 +57,21 @@ class BackendOptions:
     def label(self) -> str:
         """What is loaded, for the progress view."""
         return " ".join(filter(None, (self.backend, self.model))) or "the model"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelsOptions:
+    """The further models of a search that chooses among several."""
+
+    model_of: arguments.ModelOf = None
+    backend_of: arguments.BackendOf = None
+
+    def by_name(self) -> dict[str, Any]:
+        """The agent's arguments. Raises ConfigError."""
+        return {
+            "model_of": arguments.pairs(self.model_of, "--model-of"),
+            "backend_of": arguments.pairs(self.backend_of, "--backend-of"),
+        }
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,6 +130,31 @@ class OutputOptions:
 
     as_json: arguments.Json = False
     quiet: arguments.Quiet = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TraceOptions:
+    """What is sent to a tracing system."""
+
+    otel: arguments.Otel = False
+    otel_content: arguments.OtelContent = False
+
+    @contextmanager
+    def tracing(self) -> Iterator[Tracing | None]:
+        """The spans' way out, None without these options; the last are sent at the end of the context.
+
+        Raises ConfigError where nobody takes them, and MissingExtraError.
+        """
+        if not (self.otel or self.otel_content):
+            yield None
+            return
+        from .. import extras
+
+        extras.require("option --otel", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
+        from ..tracing.otlp import otlp_tracing
+
+        with otlp_tracing(arguments.say, content=self.otel_content) as tracing:
+            yield tracing
 
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from ..ray.pool import Pool
     from ..runtime.agent import Agent
     from ..taskfile.dataset import Data
-    from .option_groups import BackendOptions, LimitOptions, RunOptions, SearchOptions
+    from .option_groups import BackendOptions, LimitOptions, ModelsOptions, RunOptions, SearchOptions
 
-    Options = tuple[SearchOptions, BackendOptions, RunOptions, LimitOptions, bool]
+    Options = tuple[SearchOptions, BackendOptions, ModelsOptions, RunOptions, LimitOptions, bool]
 
 
 def start(
@@ -23,7 +23,7 @@ def start(
     from ..ray.pool import Pool
 
     backend = agent.settings["backend"]
-    values = {**backend["options"], **options[2].option_values()}
+    values = {**backend["options"], **options[3].option_values()}
     gpus = float(str(values.get("backend.device", values.get("device", ""))).startswith("cuda"))
     cpus = float(values.get("backend.threads") or values.get("threads") or 1)
     ray = connect(parse(workers))
@@ -43,13 +43,14 @@ def _build(options: Options, backend_name: str, problems: Data) -> tuple[Agent, 
     from ..runtime.agent import Agent
     from . import arguments
 
-    search, backend, run, limits, fsync = options
+    search, backend, models, run, limits, fsync = options
     names = (search.search, backend_name, search.evaluator, backend.evaluator_backend)
+    names = (*names, *models.by_name()["backend_of"].values())
     arguments.reach_local_code(*names, allow_code=run.allow_code)
     agent = Agent(
         run.load_task(search.task), search.search, backend=backend_name, model=backend.model,
         evaluator=search.evaluator, evaluator_model=backend.evaluator_model,
-        evaluator_backend=backend.evaluator_backend, options=run.option_values(), seed=run.seed,
+        evaluator_backend=backend.evaluator_backend, **models.by_name(), options=run.option_values(), seed=run.seed,
         budget=limits.budget(), legality=not run.no_legality, allow_code=run.allow_code,
         speculate=run.speculate, fsync=fsync,
     )  # fmt: skip

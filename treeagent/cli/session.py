@@ -18,7 +18,7 @@ from ..stop_signals import STOP_SIGNALS
 from ..text import lines as split_lines
 from ..text import strip_breaks
 from .arguments import say
-from .metrics_text import backends, early, judging, paragraph
+from .metrics_text import backends, early, judging, models, paragraph
 
 if TYPE_CHECKING:
     from ..reply import Usage
@@ -100,6 +100,7 @@ def _bill(result: Result) -> list[str]:
         f"{usage.calls:,} calls, {prompt} prompt + {completion} completion tokens{_reasoning(usage)}, "
         f"{result.seconds:.1f} s, "
         f"dollars {dollars}",
+        *models(result.models, result.tree),
         *judging(result.judging),
         f"{counts.thoughts:,} thoughts, {counts.duplicates:,} duplicates merged, {counts.illegal:,} illegal dropped, "
         f"{counts.unparsed:,} unparsed, {counts.judgements_unparsed:,} judgements unparsed"
@@ -107,7 +108,12 @@ def _bill(result: Result) -> list[str]:
         *(
             ()
             if guesses is None
-            else early(sum(guesses.hits.values()), sum(guesses.misses.values()), guesses.tokens_at_least)
+            else early(
+                sum(guesses.hits.values()),
+                sum(guesses.misses.values()),
+                guesses.tokens_at_least,
+                guesses.seconds_saved,
+            )
         ),
         *_lacking(result),
     ]

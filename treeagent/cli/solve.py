@@ -11,7 +11,16 @@ from ..errors import BackendError, JournalError, PluginError, TreeagentError
 from ..jsonl import strict
 from . import arguments
 from .arguments import INTERRUPTED, SOLVED, UNSOLVED, say
-from .option_groups import BackendOptions, LimitOptions, OutputOptions, RunOptions, SearchOptions, with_option_groups
+from .option_groups import (
+    BackendOptions,
+    LimitOptions,
+    ModelsOptions,
+    OutputOptions,
+    RunOptions,
+    SearchOptions,
+    TraceOptions,
+    with_option_groups,
+)
 
 if TYPE_CHECKING:
     from ..display.progress import Progress
@@ -26,6 +35,7 @@ def solve(
     *,
     search: SearchOptions,
     backend: BackendOptions,
+    models: ModelsOptions,
     input: arguments.Inputs = None,
     row: Annotated[
         list[str] | None,
@@ -44,6 +54,7 @@ def solve(
         ),
     ] = None,
     fsync: arguments.Fsync = False,
+    trace: TraceOptions,
     output: OutputOptions,
     live: arguments.Live = False,
 ) -> None:  # fmt: skip
@@ -53,6 +64,7 @@ def solve(
     """
     budget, options, variables = limits.budget(), run.option_values(), run.task_variables()
     names = (search.search, backend.backend, search.evaluator, backend.evaluator_backend)
+    names = (*names, *models.by_name()["backend_of"].values())
     arguments.reach_local_code(*names, allow_code=run.allow_code)
     fields = arguments.row_fields(row)
 
@@ -62,21 +74,22 @@ def solve(
     inputs = arguments.read_inputs(run.load_task(search.task), input)
     journals = _journal_paths(journal, len(inputs))
     progress = view(quiet=output.quiet, live=live)
-    with progress:
-        progress.begin(f"loading {backend.label}")
-        agent = Agent(
-            search.task, search.search, backend=backend.backend, model=backend.model, evaluator=search.evaluator,
-            evaluator_model=backend.evaluator_model, evaluator_backend=backend.evaluator_backend,
-            options=options, variables=variables, seed=run.seed,
-            budget=budget, legality=not run.no_legality, allow_code=run.allow_code,
-            speculate=run.speculate, fsync=fsync,
-        )  # fmt: skip
     code = SOLVED
-    for text, path in zip(inputs, journals, strict=True):
-        how = {"journal": path, "row": fields}
-        code = max(code, _search_and_print(agent, text, progress, how, as_json=output.as_json))
-        if code == INTERRUPTED:
-            break
+    with trace.tracing() as tracing:
+        with progress:
+            progress.begin(f"loading {backend.label}")
+            agent = Agent(
+                search.task, search.search, backend=backend.backend, model=backend.model, evaluator=search.evaluator,
+                evaluator_model=backend.evaluator_model, evaluator_backend=backend.evaluator_backend,
+                **models.by_name(), options=options, variables=variables, seed=run.seed,
+                budget=budget, legality=not run.no_legality, allow_code=run.allow_code,
+                speculate=run.speculate, fsync=fsync,
+            ).with_tracing(tracing)  # fmt: skip
+        for text, path in zip(inputs, journals, strict=True):
+            how = {"journal": path, "row": fields}
+            code = max(code, _search_and_print(agent, text, progress, how, as_json=output.as_json))
+            if code == INTERRUPTED:
+                break
     raise typer.Exit(code)
 
 
@@ -88,6 +101,7 @@ def resume(
     limits: LimitOptions,
     allow_code: arguments.AllowCode = False,
     fsync: arguments.Fsync = False,
+    trace: TraceOptions,
     output: OutputOptions,
     live: arguments.Live = False,
 ) -> None:
@@ -104,11 +118,13 @@ def resume(
     trusted = arguments.pairs(settings, "--set")
     arguments.reach_local_code(allow_code=allow_code)
     progress = view(quiet=output.quiet, live=live)
-    with progress:
-        progress.begin(f"loading the backend of {run}")
-        agent, text = Agent.from_journal(run, trusted=trusted, budget=budget, allow_code=allow_code, fsync=fsync)
-    how = {"journal": run, "resume": True}
-    raise typer.Exit(_search_and_print(agent, text, progress, how, as_json=output.as_json))
+    with trace.tracing() as tracing:
+        with progress:
+            progress.begin(f"loading the backend of {run}")
+            agent, text = Agent.from_journal(run, trusted=trusted, budget=budget, allow_code=allow_code, fsync=fsync)
+        how = {"journal": run, "resume": True}
+        code = _search_and_print(agent.with_tracing(tracing), text, progress, how, as_json=output.as_json)
+    raise typer.Exit(code)
 
 
 def _journal_paths(journal: Path | None, count: int) -> list[Path | None]:

@@ -34,6 +34,10 @@ class LiveThought:
     answer: str | None = None
     dropped: int = 0
     """Pieces of completions that did not become its children."""
+    early: int = 0
+    """Its requests that were sent before the search asked for them."""
+    in_vain: int = 0
+    """Those that were sent for it and never asked for."""
     children: list[int] = field(default_factory=list)
 
     @property
@@ -53,6 +57,7 @@ class TreeGrowth:
 
     def __init__(self, input: str = "") -> None:
         self.leaves = {0: LiveThought(0, None, input, input, 0)}
+        self._at = {"root": 0}
 
     def feed(self, event: Event) -> None:
         """Add one event."""
@@ -60,10 +65,12 @@ class TreeGrowth:
         if event.type in ("run", "resumed"):
             input = data.get("input", self.leaves[0].text)
             self.leaves = {0: LiveThought(0, None, input, input, 0)}  # a resumed run repeats its events
+            self._at = {"root": 0}
         elif event.type == "thought":
             leaf = LiveThought(data["id"], data["parent"], data["text"], data["state"], data["depth"])
             self.leaves[leaf.id] = leaf
             self.leaves[data["parent"]].children.append(leaf.id)
+            self._at[".".join(map(str, data.get("path", ())))] = leaf.id
         elif event.type == "judged":
             leaf = self.leaves[data["id"]]
             leaf.judged, leaf.value, leaf.labels = True, data["value"], tuple(data["labels"])
@@ -71,6 +78,9 @@ class TreeGrowth:
             self.leaves[data["id"]].dropped += 1
         elif event.type == "answer":
             self.leaves[data["id"]].answer = data["answer"]
+        elif event.type == "early" and data.get("place") in self._at:  # of a guessed step that never came there is none
+            leaf = self.leaves[self._at[data["place"]]]
+            leaf.early, leaf.in_vain = leaf.early + data["hit"], leaf.in_vain + (not data["hit"])
 
     def shown(self, rows: int) -> set[int]:
         """Ids of the thoughts that fit into ``rows`` lines with a line for each fold; the root is always shown."""
@@ -126,6 +136,9 @@ class TreeGrowth:
                 parts.append((f" {labels}", "dim"))
         if leaf.dropped:
             parts.append((f"  ({leaf.dropped} dropped)", "dim"))
+        early = [f"{leaf.early} early"] * bool(leaf.early) + [f"{leaf.in_vain} in vain"] * bool(leaf.in_vain)
+        if early:
+            parts.append((f"  ({', '.join(early)})", "cyan"))
         if leaf.answer is not None:
             parts.append((f"  -> {one_line(leaf.answer, 40)}", "bold green"))
         return _text(*parts, width=width)

@@ -40,6 +40,11 @@ class Tally:
     """Text of the thought with the highest value; of equal values the deepest."""
     value: float | None = None
     answer: str | None = None
+    early_hits: int = 0
+    """Requests that were sent early and asked for later."""
+    early_misses: int = 0
+    early_tokens: int = 0
+    """What the misses are known to have cost."""
     _best_depth: int = 0
     _thoughts: dict[int, tuple[str, int]] = field(default_factory=dict)
 
@@ -62,6 +67,20 @@ class Tally:
                 self.best, self.value, self._best_depth = text, data["value"], depth
         elif event.type == "answer":
             self.answer = data["answer"]
+        elif event.type == "early" and data["hit"]:
+            self.early_hits += 1
+        elif event.type == "early":
+            self.early_misses += 1
+            self.early_tokens += (data["prompt_tokens"] or 0) + (data["completion_tokens"] or 0)
+
+    @property
+    def early(self) -> str:
+        """Requests that were sent early, in a few words; empty where there were none."""
+        sent = self.early_hits + self.early_misses
+        if not sent:
+            return ""
+        wasted = f", {self.early_tokens:,} tokens in vain" if self.early_misses else ""
+        return f"sent early: {self.early_hits} of {sent} asked for{wasted}"
 
     def line(self, seconds: float) -> str:
         """The counts in one line."""
@@ -73,6 +92,8 @@ class Tally:
             f"{self.calls} calls",
             f"{tokens:,} tokens{speed}",
         ]
+        if self.early:
+            parts.append(self.early)
         if self.answer is not None:
             parts.append(f"last answer written: {one_line(self.answer, WIDTH)}")
         elif self.value is not None:
@@ -200,6 +221,8 @@ class Screen(Progress):
             view.append(f"\n  thoughts {tally.thoughts}  depth {tally.depth}  dropped {tally.dropped}")
             view.append(f"  calls {tally.calls}")
             view.append(f"\n  tokens {tokens:,}  generated {speed:,.0f}/s")
+        if tally.early:
+            view.append(f"\n  {tally.early}")
         if tally.value is not None:
             view.append("\n  best so far  ", "dim").append(one_line(tally.best, WIDTH)).append(
                 f"  {tally.value:g}", "green"

@@ -27,6 +27,10 @@ _MEASURED = (
     "early_hits",
     "early_misses",
     "early_tokens",
+    "early_seconds",
+    "judge_calls",
+    "judge_prompt_tokens",
+    "judge_completion_tokens",
 )
 """What a resumed run or the load of a machine may change in an outcome; all else is determined by the settings."""
 

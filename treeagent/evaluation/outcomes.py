@@ -66,24 +66,35 @@ class Outcome:
     early_tokens: int | None = None
     """What these are known to have cost, at least."""
     gold: str | None = None
-    """The gold answer; None where there is none, and in files of before, as the next two."""
+    """The gold answer; None where there is none, and in files of before, as all that follows."""
     reply: str | None = None
     """The model's text that the answer was read from; None where a template spells the answer."""
     group: str | None = None
     """The group that the problem is counted in."""
+    early_seconds: float | None = None
+    """Estimate of what early requests saved (:attr:`.Speculated.seconds_saved`); None where none are sent."""
+    judge_calls: int | None = None
+    """The evaluator's part of ``calls``; None in files of before, as the next two."""
+    judge_prompt_tokens: int | None = None
+    judge_completion_tokens: int | None = None
 
     @classmethod
     def of(cls, number: int, result: Result, right: bool | None, values: Sequence[tuple[float, bool]]) -> Outcome:
         """From a finished search; :meth:`recorded` adds what else is known of the row."""
-        usage, counts, early = result.usage, result.counts, result.speculated
-        guesses = () if early is None else (
-            sum(early.hits.values()), sum(early.misses.values()), early.tokens_at_least
-        )  # fmt: skip
-        return cls(
+        usage, counts, early, judging = result.usage, result.counts, result.speculated, result.judging
+        guesses: dict[str, Any] = {} if early is None else {
+            "early_hits": sum(early.hits.values()), "early_misses": sum(early.misses.values()),
+            "early_tokens": early.tokens_at_least, "early_seconds": early.seconds_saved,
+        }  # fmt: skip
+        outcome = cls(
             number, result.input, result.answer, right, result.ended, None, round(result.seconds, 4), usage.calls,
             usage.prompt_tokens, usage.completion_tokens, usage.dollars, counts.thoughts, counts.unparsed,
             counts.illegal, counts.judged, counts.judgements_unparsed, tuple(values), counts.duplicates,
-            counts.truncated, counts.empty, counts.refused, counts.missing, *guesses,
+            counts.truncated, counts.empty, counts.refused, counts.missing, **guesses,
+        )  # fmt: skip
+        return replace(
+            outcome, judge_calls=judging.calls, judge_prompt_tokens=judging.prompt_tokens,
+            judge_completion_tokens=judging.completion_tokens,
         )  # fmt: skip
 
     def recorded(self, gold: str | None, group: str | None, reply: str | None = None) -> Outcome:
@@ -94,6 +105,11 @@ class Outcome:
     def tokens(self) -> int | None:
         """Prompt and completion tokens together."""
         return total(self.prompt_tokens, self.completion_tokens)
+
+    @property
+    def judge_tokens(self) -> int | None:
+        """The evaluator's part of ``tokens``."""
+        return total(self.judge_prompt_tokens, self.judge_completion_tokens)
 
 
 _ADAPTER = TypeAdapter(Outcome)

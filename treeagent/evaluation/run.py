@@ -16,6 +16,7 @@ from ..plugin_boundary import PluginBoundary, at_input
 from ..runtime import factory, journal
 from ..runtime.agent import Agent
 from ..runtime.budget import Budget
+from ..runtime.meters import meters
 from ..runtime.result import Result
 from ..runtime.run import Run
 from ..stop_signals import STOP_SIGNALS
@@ -112,12 +113,10 @@ class Evaluation(ProblemSolver):
         """Load the backends and run all open problems, or until a stop signal. Raises what :meth:`run` raises."""
         if not self.open_rows:
             return EvaluationRun(None, {}, interrupted=False)
-        for backend in dict.fromkeys((self.agent.backend, self.agent.judging)) if self.elsewhere is None else ():
-            with PluginBoundary("backend", backend.name):
-                backend.load()
         read_metrics: Callable[[], dict[str, Any]] = dict
         if self.elsewhere is None:
-            read_metrics = factory.meters(self.agent.backend, self.agent.judging)
+            self.agent.load()
+            read_metrics = meters(self.agent.backend, self.agent.judging, self.agent.others)
         began = time.monotonic()
         interrupted = False
         try:

@@ -34,6 +34,9 @@ class Summary:
     tokens: int | None
     completion_tokens: int | None
     calls: int
+    judge_tokens: int | None
+    """The evaluator's part of ``tokens``, and of ``calls``; unknown in files of before."""
+    judge_calls: int | None
     dollars: float | None
     p50: float | None
     """Median seconds of a problem, while others were running."""
@@ -41,6 +44,8 @@ class Summary:
     thoughts: int
     unparsed: int
     illegal: int
+    legal: float | None
+    """The share of legal steps among all that were written, duplicates and unparsed ones included."""
     duplicates: int | None
     """This and the next four are unknown when a file of before has no such count."""
     truncated: int | None
@@ -51,6 +56,8 @@ class Summary:
     """This and the next two are unknown where no requests are sent early."""
     early_misses: int | None
     early_tokens: int | None
+    early_seconds: float | None
+    """Sum over problems of the estimated seconds that early requests saved; unknown in files of before."""
     judged: int
     judgements_unparsed: int
     ranking: Ranking
@@ -64,8 +71,8 @@ class Summary:
         return {**asdict(self), "accuracy": accuracy, "groups": groups}
 
 
-def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
-    """Summarize outcomes of an evaluation of ``wanted`` problems."""
+def summary(outcomes: Iterable[Outcome], wanted: int, *, legality: bool = True) -> Summary:
+    """Summarize outcomes of an evaluation of ``wanted`` problems; ``legality``: illegal steps were dropped."""
     everything = list(outcomes)
     fine = [outcome for outcome in everything if outcome.error is None]
     known = [outcome for outcome in fine if outcome.right is not None]
@@ -83,12 +90,15 @@ def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
         tokens=total(*(outcome.tokens for outcome in fine)),
         completion_tokens=total(*(outcome.completion_tokens for outcome in fine)),
         calls=sum(outcome.calls for outcome in fine),
+        judge_tokens=total(*(outcome.judge_tokens for outcome in fine)),
+        judge_calls=total(*(outcome.judge_calls for outcome in fine)),
         dollars=total(*(outcome.dollars for outcome in fine)) if fine else None,
         p50=percentile([outcome.seconds for outcome in fine], 0.5),
         p99=percentile([outcome.seconds for outcome in fine], 0.99),
         thoughts=sum(outcome.thoughts for outcome in fine),
         unparsed=sum(outcome.unparsed for outcome in fine),
         illegal=sum(outcome.illegal for outcome in fine),
+        legal=_legal(fine, legality=legality),
         duplicates=total(*(outcome.duplicates for outcome in fine)),
         truncated=total(*(outcome.truncated for outcome in fine)),
         empty=total(*(outcome.empty for outcome in fine)),
@@ -97,11 +107,23 @@ def summary(outcomes: Iterable[Outcome], wanted: int) -> Summary:
         early_hits=total(*(outcome.early_hits for outcome in fine)) if fine else None,
         early_misses=total(*(outcome.early_misses for outcome in fine)) if fine else None,
         early_tokens=total(*(outcome.early_tokens for outcome in fine)) if fine else None,
+        early_seconds=total(*(outcome.early_seconds for outcome in fine)) if fine else None,
         judged=sum(outcome.judged for outcome in fine),
         judgements_unparsed=sum(outcome.judgements_unparsed for outcome in fine),
         ranking=ranking([outcome.values for outcome in fine]),
         groups=_groups(known),
     )
+
+
+def _legal(fine: Sequence[Outcome], *, legality: bool) -> float | None:
+    """None where nothing was written, or a file of before has no count of duplicates."""
+    kept = total(*(outcome.thoughts for outcome in fine), *(outcome.duplicates for outcome in fine))
+    if kept is None:
+        return None
+    illegal = sum(outcome.illegal for outcome in fine)
+    legal = kept if legality else kept - illegal
+    written = legal + illegal + sum(outcome.unparsed for outcome in fine)
+    return legal / written if written else None
 
 
 def _groups(known: Sequence[Outcome]) -> dict[str, Share]:

@@ -17,6 +17,7 @@ import threading
 from pathlib import Path
 
 from .. import extras
+from ..process_fork import ForkSafeLock, call_in_child
 from .plain_text import plain
 
 SECONDS = 10.0
@@ -34,7 +35,8 @@ class MathComparer:
     def __init__(self, seconds: float = SECONDS) -> None:
         self._seconds = seconds
         self._process: subprocess.Popen[str] | None = None
-        self._turn = threading.Lock()
+        self._turn = ForkSafeLock()
+        call_in_child(self, MathComparer._leave_to_parent)
 
     def equal(self, answer: str, gold: str) -> bool:
         """Whether two texts are one mathematical value, or one text.
@@ -61,6 +63,10 @@ class MathComparer:
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
+
+    def _leave_to_parent(self) -> None:
+        """Know the process no more, as it serves the parent of this one."""
+        self._process = None
 
     def _ask(self, answer: str, gold: str) -> bool:
         process = self._started()

@@ -28,7 +28,7 @@ class Replica:
         """Load the backends; why that failed, None where it did not."""
         try:
             agent, data = self._build()
-            for backend in dict.fromkeys((agent.backend, agent.judging)):
+            for backend in agent.backends:
                 with PluginBoundary("backend", backend.name):
                     backend.load()
         except TreeagentError as error:

@@ -20,6 +20,10 @@ class EarlyBroker:
     chance: float
     """That the search will ask for it."""
 
+    def name_of(self, place: int) -> str:
+        """See RequestBroker."""
+        return self.early.name_of(place)
+
     async def complete(self, request: Request, role: str, thought: int, place: int = GENERATOR) -> tuple[str, Reply]:
         """See RequestBroker. Raises NotAnsweredError."""
         reply = checked_reply(await self.early.ahead(request, self.kind, place, self.chance))

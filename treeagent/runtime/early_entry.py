@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from ..reply import Reply, Scores, Usage
 from ..request import Request, ScoreRequest
-from .budget import Reservation
+from .budget import BudgetExhausted, Reservation
 
 AnyRequest: TypeAlias = Request | ScoreRequest
 Answer: TypeAlias = Reply | Scores
@@ -33,6 +33,8 @@ class EarlyEntry:
     """None before it is sent early, and where it never is."""
     answer: Answer | None = None
     began: float = 0.0
+    asked: float | None = None
+    """When the search asked for it."""
     seconds: float | None = None
     tokens: dict[int, int | None] = field(default_factory=dict)
     """Tokens written so far, by sample."""
@@ -46,3 +48,10 @@ class EarlyEntry:
         tokens = list(self.tokens.values())
         written = [number for number in tokens if number is not None]
         return Usage(1, None, sum(written) if tokens and len(written) == len(tokens) else None)
+
+
+class NotAnsweredError(BudgetExhausted):
+    """An early request has no answer: it failed, did not fit the budget, or its search has ended."""
+
+    def __init__(self) -> None:
+        super().__init__("early requests")

@@ -43,6 +43,35 @@ class Chances:
         self._all[kind] += 1
 
 
+class SavedSeconds:
+    """Estimates what hits have saved: what the search would have waited for them, less what it did wait.
+
+    Requests of one role that the search asks for one after another, with none of another role between them, are a
+    wave: they run side by side, and the search waits for the longest. The seconds are those that requests took beside
+    others, so the estimate may be higher than the gain.
+    """
+
+    def __init__(self) -> None:
+        self._role, self._wave = "", 0
+        self._waves: dict[int, tuple[float, float]] = {}
+
+    def wave(self, role: str) -> int:
+        """The wave of a request that the search asks for now."""
+        if role != self._role:
+            self._role, self._wave = role, self._wave + 1
+        return self._wave
+
+    def answered(self, wave: int, seconds: float, waited: float) -> None:
+        """A request of this wave took so many seconds, and the search waited so many of them."""
+        longest, most = self._waves.get(wave, (0.0, 0.0))
+        self._waves[wave] = max(longest, seconds), max(most, waited)
+
+    @property
+    def total(self) -> float:
+        """Seconds saved so far."""
+        return sum(longest - waited for longest, waited in self._waves.values())
+
+
 @dataclass(frozen=True, slots=True)
 class Speculated:
     """Requests that were sent early. What hits cost is in the usage of the run; what misses cost is here alone."""
@@ -57,6 +86,8 @@ class Speculated:
     """The part of it that is known, in tokens."""
     errors: int = 0
     """Guesses that ended with an error of a backend or a plug-in; none of them reached the search."""
+    seconds_saved: float = 0.0
+    """An estimate of what the hits saved (:class:`SavedSeconds`)."""
 
     @property
     def hit_rate(self) -> float | None:
@@ -76,4 +107,5 @@ class Speculated:
             "completion_tokens": self.usage.completion_tokens,
             "tokens_at_least": self.tokens_at_least,
             "errors": self.errors,
+            "seconds_saved": self.seconds_saved,
         }

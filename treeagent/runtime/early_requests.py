@@ -20,18 +20,12 @@ from ..errors import TreeagentError
 from ..plugin_boundary import PluginBoundary
 from ..reply import OnText, Partial, Usage
 from ..request import Key, Request, ScoreRequest
-from .budget import BudgetExhausted, Ledger, Reservation
-from .early_entry import Answer, AnyRequest, EarlyEntry
-from .early_figures import LEAST, Chances, Speculated
-from .journal import Event, early_event
+from .budget import Ledger, Reservation
+from .early_entry import Answer, AnyRequest, EarlyEntry, NotAnsweredError
+from .early_figures import LEAST, Chances, SavedSeconds, Speculated
+from .events import Event
+from .journal import early_event
 from .reply_text import checked_reply, checked_scores
-
-
-class NotAnsweredError(BudgetExhausted):
-    """An early request has no answer: it failed, did not fit the budget, or its search has ended."""
-
-    def __init__(self) -> None:
-        super().__init__("early requests")
 
 
 class EarlyRequests:
@@ -45,15 +39,19 @@ class EarlyRequests:
         known: Callable[[str], Answer | None],
         where: str,
         clock: Callable[[], float] = time.monotonic,
+        names: Sequence[str] = (),
     ) -> None:
-        """``known`` are a journal's answers by request id; ``clock`` gives the seconds since the run began."""
+        """``known`` are a journal's answers by request id; ``clock`` gives the seconds since the run began.
+
+        ``names`` are those of the models after the generator's and the evaluator's.
+        """
         self.most = 0
         """How many may run; 0: none, and every request of the search goes to the backend as it is."""
         self._least = LEAST
         self.listeners: dict[Key, OnText] = {}
         """Who hears what a generation has written so far, by its key."""
         self.chances = chances
-        self._backends, self._ledger = backends, ledger
+        self._backends, self._ledger, self._names = backends, ledger, ("", "", *names)
         self._known, self._clock = known, clock
         self._where = where
         self._entries: dict[str, EarlyEntry] = {}
@@ -68,8 +66,13 @@ class EarlyRequests:
         self._misses: Counter[str] = Counter()
         self._wasted, self._wasted_at_least = Usage(), 0
         self._errors = 0
+        self._saved = SavedSeconds()
         self._events: list[Event] = []
         ledger.press(self._release)
+
+    def name_of(self, place: int) -> str:
+        """The name of a further model; empty for the generator's own and the evaluator's."""
+        return self._names[place]
 
     def allow(self, most: int, least: float) -> None:
         """Send so many at a time, those of a chance from ``least`` on; of the others only learn how likely they are."""
@@ -82,14 +85,16 @@ class EarlyRequests:
         if not self.most:
             return await self._ask(request, place, None)
         self._asked = True
+        asked, wave = self._clock(), self._saved.wave(request.key.role if isinstance(request, Request) else "score")
         entry = self._entries.get(request.id)
         if (kind := self._unsent.pop(request.id, None)) is not None:
             self.chances.learn(kind, hit=True)
         if entry is not None and not entry.real:
-            entry.real = True
+            entry.real, entry.asked = True, asked
             if entry.task is None:
                 self._queue.remove(entry)
             elif (answer := await self._joined(entry)) is not None:
+                self._saved.answered(wave, entry.seconds or 0.0, self._clock() - asked)
                 return answer
         if entry is None or entry.task is not None:
             entry = self._entries[request.id] = self._entry(request, "", place)
@@ -98,6 +103,7 @@ class EarlyRequests:
             entry.answer = await self._ask(request, place, self._listener(request))
         finally:
             entry.ended.set()
+        self._saved.answered(wave, self._clock() - asked, self._clock() - asked)
         return entry.answer
 
     async def _joined(self, entry: EarlyEntry) -> Answer | None:
@@ -255,7 +261,8 @@ class EarlyRequests:
         self.chances.learn(entry.kind, hit=hit)
         (self._hits if hit else self._misses)[entry.kind] += 1
         seconds = self._clock() - entry.began if entry.seconds is None else entry.seconds
-        self._events.append(early_event(entry.request, entry.kind, hit, entry.began, seconds, entry.usage))
+        event = early_event(entry.request, entry.kind, hit, entry.began, seconds, entry.usage, entry.asked)
+        self._events.append(event)
 
     def _release(self) -> bool:
         """Give up all early requests that run, for a request of the search; whether there were any."""
@@ -288,4 +295,5 @@ class EarlyRequests:
         if not self.most:
             return None
         hits, misses = (dict(sorted(counts.items())) for counts in (self._hits, self._misses))
-        return Speculated(hits, misses, self._wasted, self._wasted_at_least, self._errors)
+        saved = round(self._saved.total, 4)
+        return Speculated(hits, misses, self._wasted, self._wasted_at_least, self._errors, saved)

@@ -9,7 +9,7 @@ from .. import aio
 from ..errors import RequestRefusedError
 from ..plugin_boundary import at_input
 from ..reply import Reply
-from ..search import After, Count
+from ..search import MAIN, After, Count
 from ..task import Task
 from ..thought import Thought
 from .answer_writer import AnswerWriter
@@ -18,7 +18,7 @@ from .guarded_task import GuardedTask
 from .guesses import Guesses
 from .lookahead import Lookahead
 from .outlook import Growth, Outlook
-from .request_broker import RequestBroker
+from .request_broker import GENERATOR, RequestBroker
 from .result import CutOff
 from .task_requests import TaskRequests
 from .thought_judge import JudgedBy, ThoughtJudge
@@ -50,7 +50,7 @@ class TreeExplorer:
         self._judge = (
             None if judge is None else ThoughtJudge(judge, task, input, self.tree, self._requests, self._record.judged)
         )
-        self._ledger, self._legality = ledger, legality
+        self._ledger, self._legality, self._models = ledger, legality, broker.places
         self._places = TreePlaces(self.root)
         self._answers = AnswerWriter(task, self._guarded, self._record, self._places, self._requests, ledger)
         self._pace, self._reading = aio.Pace(), asyncio.Lock()
@@ -63,6 +63,11 @@ class TreeExplorer:
     def acts(self) -> bool:
         """Whether steps act on a world that must be observed."""
         return self._observer is not None
+
+    @property
+    def models(self) -> Sequence[str]:
+        """See :attr:`treeagent.Explorer.models`."""
+        return tuple(self._models)
 
     @property
     def spent(self) -> float:
@@ -79,15 +84,17 @@ class TreeExplorer:
         n: Count = None,
         most: Count = None,
         apart: bool = False,
+        models: Sequence[str] | None = None,
     ) -> list[list[Thought]]:
         """See :meth:`treeagent.Explorer.grow`. Raises BudgetExhausted after keeping all that was paid for."""
-        return await self._grow(thoughts, role, n, most, apart=apart, judge=True)
+        by = [GENERATOR if models is None else self._models[name] for name in models or (MAIN,) * len(thoughts)]
+        return await self._grow(thoughts, role, by, n, most, apart=apart, judge=True)
 
     async def expand(
         self, thoughts: Sequence[Thought], *, role: str | None = None, n: Count = None
     ) -> list[list[Thought]]:
         """Like :meth:`grow`, without judging."""
-        return await self._grow(thoughts, role, n, None, apart=False, judge=False)
+        return await self._grow(thoughts, role, [GENERATOR] * len(thoughts), n, None, apart=False, judge=False)
 
     async def evaluate(self, thoughts: Sequence[Thought]) -> list[Thought]:
         """The thoughts, judged."""
@@ -103,16 +110,21 @@ class TreeExplorer:
         """See :meth:`treeagent.Explorer.likely`."""
         self._ahead.likely(thoughts, after, role, n)
 
+    def visited(self, statistics: Iterable[tuple[Thought, int, float | None]]) -> None:
+        """See :meth:`treeagent.Explorer.visited`."""
+        self._record.visited(statistics)
+
     async def _grow(
-        self, thoughts: Sequence[Thought], role: str | None, n: Count, most: Count, *, apart: bool, judge: bool
-    ) -> list[list[Thought]]:
+        self, thoughts: Sequence[Thought], role: str | None, by: Sequence[int], n: Count, most: Count, *,
+        apart: bool, judge: bool,
+    ) -> list[list[Thought]]:  # fmt: skip
         role = role or ("propose" if self.task.has("propose") else "sample")
         judge_each = self._judge if judge and self._judge is not None and not self._judge.together else None
         growths = self._ahead.begin(
             [
-                Growth(thought, role, count, limit, apart, judge, self._places.visit(thought))
-                for thought, count, limit in zip(
-                    thoughts, _for_each(n, thoughts), _for_each(most, thoughts), strict=True
+                Growth(thought, role, count, limit, apart, judge, self._places.visit(thought), place)
+                for thought, place, count, limit in zip(
+                    thoughts, by, _for_each(n, thoughts), _for_each(most, thoughts), strict=True
                 )
             ]
         )
@@ -152,7 +164,7 @@ class TreeExplorer:
         thought = growth.parent
         try:
             id, reply = await self._requests.complete(
-                growth.role, thought, thought.place, visit=growth.visit, n=growth.n
+                growth.role, thought, thought.place, visit=growth.visit, n=growth.n, by=growth.by
             )
         except RequestRefusedError:
             return None
@@ -199,10 +211,14 @@ class TreeExplorer:
                 self._places.take(step.key, path[0])
                 child = Thought(
                     len(self.tree), parent.id, step.text, step.state, step.key, parent.depth + 1,
-                    path, step.terminal, request=request, sample=sample,
+                    path, step.terminal, request=request, sample=sample, model=self._model_at(growth.by),
                 )  # fmt: skip
                 children.append(self._record.add(child))
         return children
+
+    def _model_at(self, place: int) -> str | None:
+        """The name of a model; None where there is only one."""
+        return next(name for name, at in self._models.items() if at == place) if len(self._models) > 1 else None
 
     # Answering
 

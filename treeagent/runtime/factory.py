@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ def agent_arguments(
     names = [("task", settings.task), ("search", settings.search.name), ("evaluator", evaluator.name)]
     names += [("backend", settings.backend.name)] if opens_backend else []
     names += [("backend", judging.name)] if isinstance(judging, BackendSettings) else []
+    names += [("backend", other.name) for other in settings.models.values()]
     for kind, name in names:
         if kind != "task" or not loader.is_path(name):
             trust.check_code(kind, name, allow_code=allow_code, source=source)
@@ -56,6 +57,10 @@ def agent_arguments(
         judging_backend: str | Backend | None = open_backend(_name_of(judging), judging.model, confirmed)
     else:
         judging_backend = judging
+    others: dict[str, Backend] = {}
+    for name, other in settings.models.items():
+        confirmed = _confirmed(source, f"backend_of.{name}", other, repeated)
+        others[name] = open_backend(_name_of(other), other.model, confirmed)
     if unused := [f"{part}.{name}" for part, values in repeated.items() for name in values]:
         raise ConfigError(
             f"{unused[0]} cannot be changed: {source} continues with the settings that it was begun with. Only what "
@@ -65,6 +70,7 @@ def agent_arguments(
         **arguments,
         "evaluator": evaluator.name,
         "evaluator_model": judging_backend,
+        "backend_of": others,
         "options": options,
         "variables": settings.variables,
         "seed": run.seed,
@@ -84,6 +90,9 @@ def _by_part(trusted: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     parts: dict[str, dict[str, Any]] = {"backend": {}, "evaluator_backend": {}}
     for name, value in trusted.items():
         part, _, option = name.partition(".")
+        if part == "backend_of" and "." in option:
+            part, _, option = name.rpartition(".")
+            parts.setdefault(part, {})
         part = "evaluator_backend" if part == "evaluator_model" else part  # its name in a journal
         if part not in parts or not option:
             raise ConfigError(
@@ -97,18 +106,19 @@ def _by_part(trusted: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _confirmed(source: str, part: str, backend: BackendSettings, repeated: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The options of a recorded backend; those used are removed from ``repeated``. Raises ConfigError."""
     guarded = _class("backend", backend.name).guarded_options()
-    given = {name: repeated[part].pop(name) for name in guarded if name in repeated[part]}
+    words = repeated.get(part, {})
+    given = {name: words.pop(name) for name in guarded if name in words}
     return trust.confirmed_options(source, part, backend.options, guarded, given)
 
 
 Options = dict[str, Any]
-_PREFIXES = ("evaluator", "backend", "sampling", "evaluator_backend")
+_PREFIXES = ("evaluator", "backend", "sampling", "evaluator_backend", "backend_of")
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[Options, ...]:
     """Options of the search, the evaluator, the backend, the task's sampling and the evaluator's backend, by prefix.
 
-    Raises ConfigError.
+    Last those of the backends of further models, as ``NAME.OPTION``. Raises ConfigError.
     """
     own: Options = {}
     parts: dict[str, Options] = {prefix: {} for prefix in _PREFIXES}
@@ -239,6 +249,11 @@ def description(backend: Backend) -> dict[str, Any]:
         return backend.describe()
 
 
+def further_models(others: Mapping[str, Backend]) -> dict[str, Any]:
+    """The setting ``models``; none without further models."""
+    return {"models": {name: description(used) for name, used in others.items()}} if others else {}
+
+
 def check_capabilities(backend: Backend, needs: frozenset[str], who: str, *, loaded: bool = False) -> None:
     """Raise CapabilityError when the backend lacks a capability that ``who`` needs, or can never have it."""
     if not needs:
@@ -257,8 +272,9 @@ def shown_by_loading(backend: Backend) -> bool:
     return backend.model is None or (isinstance(backend, FallbackBackend) and not backend.settled)
 
 
-def name_models(settings: dict[str, Any], backend: Backend, judging: Backend) -> None:
+def name_models(settings: dict[str, Any], backend: Backend, judging: Backend, others: Mapping[str, Backend]) -> None:
     """Write into the settings of an agent what only loading has shown: models, and backends that replace others."""
+    settings |= further_models(others)
     replaced = any(isinstance(used, FallbackBackend) and used.refusal is not None for used in (backend, judging))
     for key, used in (("backend", backend), ("evaluator_model", judging)):
         recorded = settings[key]
@@ -275,19 +291,3 @@ def keep_reasons(settings: dict[str, Any], recorded: RunSettings) -> None:
             continue
         if isinstance(now, dict) and now["name"] == before.name:
             settings[key] = {**now, "instead_of": before.instead_of.model_dump()}
-
-
-def meters(backend: Backend, judging: Backend) -> Callable[[], dict[str, Any]]:
-    """The backend's meter; where the evaluator has another backend, its figures are under the key ``evaluator``.
-
-    It and its result raise PluginError.
-    """
-    with PluginBoundary("backend", backend.name):
-        parts = [used.meter() for used in dict.fromkeys((backend, judging))]
-
-    def figures() -> dict[str, Any]:
-        with PluginBoundary("backend", backend.name):
-            first, *second = [part() for part in parts]
-            return {**first, **({"evaluator": second[0]} if second and second[0] else {})}
-
-    return figures

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from ..backend import Backend
 from ..errors import ConfigError, UnsupportedModelError
 from ..plugin_boundary import PluginBoundary
+from ..process_fork import ForkSafeLock
 from ..reply import OnText, Reply, Round, Scores
 from ..request import Request, ScoreRequest
 from ..text import printable
@@ -37,7 +37,7 @@ class FallbackBackend(Backend):
         self.refusal: str | None = None
         """Why the first one cannot run the model; None where it can."""
         self._first, self._fallback, self._open_fallback = first, fallback, open_fallback
-        self._deciding = threading.Lock()
+        self._deciding = ForkSafeLock()
         self._warned = False
 
     @property

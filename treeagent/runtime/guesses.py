@@ -13,7 +13,8 @@ from ..reply import Reply
 from ..task import Task
 from ..thought import Thought
 from .early_broker import EarlyBroker
-from .early_requests import EarlyRequests, NotAnsweredError
+from .early_entry import NotAnsweredError
+from .early_requests import EarlyRequests
 from .guarded_task import GuardedTask
 from .outlook import Growth, Lost, Outlook
 from .result import Counts

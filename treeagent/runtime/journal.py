@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,7 +23,11 @@ from ..reply import Completion, Reply, Round, Scores, Usage
 from ..request import Request, ScoreRequest
 from ..world import Observation
 from . import journal_schema
+from .events import CompletionEvent, EarlyEvent, EndEvent, ObservedEvent, RefusedEvent, RoundsEvent, ScoresEvent
+from .events import Event as Event  # noqa: PLC0414  who reads journals imports it from here
+from .recorded_event import RecordedEvent
 from .recorded_run import RecordedRun
+from .result import Result
 
 FORMAT = 1
 """Version of the journal format, in its first line."""
@@ -33,20 +37,7 @@ ROUND = ("at", "seconds", "rows", "read", "drafted", "accepted", "tokens")
 """Columns of the event ``rounds``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """An event of a run."""
-
-    type: str
-    """``run``, ``resumed``, ``completion``, ``scores``, ``refused``, ``observed``, ``rounds``, ``thought``,
-    ``dropped``, ``judged``, ``answer``, ``early``, ``failed`` or ``end``."""
-    data: dict[str, Any]
-    """The event's own fields, ready for JSON."""
-    place: str = field(default="", compare=False, repr=False)
-    """``FILE:LINE`` of an event that was read from a file; empty for others."""
-
-
-def read(path: Path) -> list[Event]:
+def read(path: Path) -> list[RecordedEvent]:
     """All whole events of a journal. Raises JournalError when it cannot be read or is not a journal."""
     return [event for event, _ in _scan(path)]
 
@@ -73,7 +64,7 @@ def recorded_run(path: Path) -> RecordedRun:
         raise JournalError(f"{place}: the run cannot be resumed; its settings are damaged: {fault}") from error
 
 
-def _scan(path: Path) -> Iterator[tuple[Event, int]]:
+def _scan(path: Path) -> Iterator[tuple[RecordedEvent, int]]:
     """Events with the byte offset after each; stops before a torn last line."""
     for number, (event, offset) in enumerate(jsonl.scan(path, _event, "journal"), 1):
         if number == 1 and (event.type != "run" or event.data.get("format") != FORMAT):
@@ -84,11 +75,11 @@ def _scan(path: Path) -> Iterator[tuple[Event, int]]:
         yield replace(event, place=f"{path}:{number}"), offset
 
 
-def _event(record: dict[str, Any]) -> Event:
+def _event(record: dict[str, Any]) -> RecordedEvent:
     kind = record.pop("type")
     if not isinstance(kind, str):
         raise TypeError(f"its type is {kind!r:.60}, not a text")
-    return Event(kind, record)
+    return RecordedEvent(kind, record)
 
 
 class Journal:
@@ -122,7 +113,7 @@ class Journal:
         """Take the answers of the file, and return the offset after its last whole line. Raises JournalError."""
         end = 0
         for event, end in _scan(self.path):  # noqa: B007  the last end is used below
-            self._remember(event)
+            self._remember(event.type, event.data)
         if end == 0:
             raise JournalError(f"{self.path}: there is nothing to resume; the journal holds no whole line")
         return end
@@ -138,10 +129,11 @@ class Journal:
 
     def write(self, event: Event, seconds: float) -> None:
         """Append one event, unless it is an answer that this journal holds already. Raises JournalError."""
-        if not self._remember(event):
+        record = event.to_record(seconds)
+        if not self._remember(event.type, record):
             return
         try:
-            jsonl.append(self._file, {"type": event.type, "t": round(seconds, 4), **event.data}, fsync=self._fsync)
+            jsonl.append(self._file, record, fsync=self._fsync)
         except OSError as error:
             raise JournalError(f"cannot write the journal {self.path}: {error.strerror}") from error
 
@@ -150,20 +142,20 @@ class Journal:
         with contextlib.suppress(OSError):  # a disk that cannot be written was reported by write
             file_lock.close(self._file)
 
-    def _remember(self, event: Event) -> bool:
+    def _remember(self, kind: str, data: dict[str, Any]) -> bool:
         """Whether the event is to be written: an answer that the journal holds already is not repeated."""
-        if event.type == "completion":
-            new = event.data["id"] not in self.replies
-            self.replies[event.data["id"]] = reply_from(event.data)
-        elif event.type == "scores":
-            new = event.data["id"] not in self.scores
-            self.scores[event.data["id"]] = scores_from(event.data)
-        elif event.type == "refused":
-            new = event.data["id"] not in self.refusals
-            self.refusals[event.data["id"]] = str(event.data["error"])
-        elif event.type == "observed":
-            new = event.data["id"] not in self.observations
-            self.observations[event.data["id"]] = observation_from(event.data)
+        if kind == "completion":
+            new = data["id"] not in self.replies
+            self.replies[data["id"]] = reply_from(data)
+        elif kind == "scores":
+            new = data["id"] not in self.scores
+            self.scores[data["id"]] = scores_from(data)
+        elif kind == "refused":
+            new = data["id"] not in self.refusals
+            self.refusals[data["id"]] = str(data["error"])
+        elif kind == "observed":
+            new = data["id"] not in self.observations
+            self.observations[data["id"]] = observation_from(data)
         else:
             new = True
         return new
@@ -178,23 +170,17 @@ def completion_event(
     messages: Sequence[Message] = (),
     thought: int | None = None,
     seconds: float | None = None,
-) -> Event:
+    model: str | None = None,
+) -> CompletionEvent:
     """The event that makes a generation repeatable.
 
     ``messages`` are those before the prompt. ``thought`` is the thought that the prompt belongs to; ``seconds`` is the
-    time the reply took, None for a reply from the journal.
+    time the reply took, None for a reply from the journal. ``model`` names one of several that is not the first.
     """
-    data = {
-        "id": request_id,
-        "role": role,
-        **_before(messages),
-        "prompt": prompt,
-        "completions": [_known(asdict(completion), *_OPTIONAL) for completion in reply.completions],
-        "usage": reply.usage.to_json(),
-        "thought": thought,
-        "seconds": None if seconds is None else round(seconds, 4),
-    }
-    return Event("completion", data)
+    return CompletionEvent(
+        id=request_id, role=role, messages=tuple(messages), prompt=prompt, completions=reply.completions,
+        usage=reply.usage, thought=thought, seconds=_rounded(seconds), model=model,
+    )  # fmt: skip
 
 
 def scores_event(
@@ -206,25 +192,33 @@ def scores_event(
     messages: Sequence[Message] = (),
     thought: int | None = None,
     seconds: float | None = None,
-) -> Event:
+) -> ScoresEvent:
     """The event that makes a scoring repeatable; see :func:`completion_event`."""
-    data = {"id": request_id, **_before(messages), "prompt": prompt, "continuations": list(continuations)}
-    data |= {**asdict(scores), "usage": scores.usage.to_json()}
-    return Event("scores", {**data, "thought": thought, "seconds": None if seconds is None else round(seconds, 4)})
+    return ScoresEvent(
+        id=request_id, messages=tuple(messages), prompt=prompt, continuations=tuple(continuations),
+        logprobs=scores.logprobs, lengths=scores.lengths, usage=scores.usage, thought=thought,
+        seconds=_rounded(seconds),
+    )  # fmt: skip
 
 
-def refused_event(request: Request | ScoreRequest, role: str, error: str, *, thought: int | None = None) -> Event:
+def refused_event(
+    request: Request | ScoreRequest, role: str, error: str, *, thought: int | None = None
+) -> RefusedEvent:
     """The event that makes a refusal repeatable; ``role`` is that of the prompt."""
-    data = {"id": request.id, "role": role, **_before(request.chat.messages), "prompt": request.prompt}
-    return Event("refused", {**data, "error": error, "thought": thought})
+    messages = request.chat.messages
+    return RefusedEvent(
+        id=request.id, role=role, messages=messages, prompt=request.prompt, error=error, thought=thought
+    )
 
 
 def observed_event(
     id: str, observation: Observation, step: str, *, thought: int, seconds: float | None = None
-) -> Event:
+) -> ObservedEvent:
     """The event that makes an observation repeatable; ``thought`` is the one at which the step was taken."""
-    data = {"id": id, "thought": thought, "text": step, "observation": observation.text, "error": observation.error}
-    return Event("observed", {**data, "seconds": None if seconds is None else round(seconds, 4)})
+    return ObservedEvent(
+        id=id, thought=thought, text=step, observation=observation.text, error=observation.error,
+        seconds=_rounded(seconds),
+    )  # fmt: skip
 
 
 def observation_from(data: dict[str, Any]) -> Observation:
@@ -232,42 +226,40 @@ def observation_from(data: dict[str, Any]) -> Observation:
     return Observation(data["observation"], data["error"])
 
 
-def _before(messages: Sequence[Message]) -> dict[str, Any]:
-    """The messages before a prompt; no field where there are none."""
-    return {"messages": [asdict(message) for message in messages]} if messages else {}
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)
 
 
 def early_event(
-    request: Request | ScoreRequest, kind: str, hit: bool, began: float, seconds: float, usage: Usage
-) -> Event:
-    """What became of an early request; it began ``began`` seconds after the run, and ran for so many seconds."""
-    return Event("early", {
-        "id": request.id,
-        "kind": kind,
-        "hit": hit,
-        "role": request.key.role if isinstance(request, Request) else "score",
-        "place": request.key.place if isinstance(request, Request) else None,
-        "began": round(began, 4),
-        "seconds": round(seconds, 4),
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-    })  # fmt: skip
+    request: Request | ScoreRequest, kind: str, hit: bool, began: float, seconds: float, usage: Usage,
+    asked: float | None = None,
+) -> EarlyEvent:  # fmt: skip
+    """What became of an early request; ``began`` and ``asked`` count from the start of the run."""
+    key = request.key if isinstance(request, Request) else None
+    return EarlyEvent(
+        id=request.id, kind=kind, hit=hit, role="score" if key is None else key.role,
+        place=None if key is None else key.place, began=round(began, 4), seconds=round(seconds, 4),
+        asked=_rounded(asked), prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens,
+    )  # fmt: skip
 
 
-def rounds_event(rounds: Sequence[Round], began: float, model: str | None) -> Event:
+def rounds_event(rounds: Sequence[Round], began: float, model: str | None) -> RoundsEvent:
     """Rounds of a backend, in columns; their times count from ``began``, by ``time.monotonic``."""
-    columns: dict[str, list[Any]] = {name: [getattr(item, name) for item in rounds] for name in ROUND[1:]}
-    columns["seconds"] = [round(seconds, 5) for seconds in columns["seconds"]]
-    return Event("rounds", {"model": model, "at": [round(item.began - began, 5) for item in rounds], **columns})
+    columns: dict[str, Any] = {name: tuple(getattr(item, name) for item in rounds) for name in ROUND[1:]}
+    columns["seconds"] = tuple(round(seconds, 5) for seconds in columns["seconds"])
+    return RoundsEvent(model=model, at=tuple(round(item.began - began, 5) for item in rounds), **columns)
 
 
-_OPTIONAL = ("logprob", "drafted", "ends", "reasoning")
-"""Fields of a completion that a journal leaves out where they are None."""
-
-
-def _known(data: dict[str, Any], *optional: str) -> dict[str, Any]:
-    """The fields without those optional ones that are None."""
-    return {name: value for name, value in data.items() if value is not None or name not in optional}
+def end_event(result: Result) -> EndEvent:
+    """The event with which a run ends."""
+    return EndEvent(
+        input=result.input, answer=result.answer, solved=result.solved, path=result.path,
+        thought=None if result.thought is None else result.thought.id, ended=result.ended, usage=result.usage,
+        judging=result.judging, models=result.models_json(), seconds=round(result.seconds, 3), seed=result.seed,
+        counts=replace(result.counts),
+        cut_off=result.cut_off, speculated=None if result.speculated is None else result.speculated.to_json(),
+        settings=result.settings, engine=result.engine,
+    )  # fmt: skip
 
 
 def reply_from(data: dict[str, Any]) -> Reply:

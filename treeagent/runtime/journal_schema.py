@@ -80,6 +80,7 @@ class CompletionLine(Form):
     usage: UsageForm
     thought: Whole | None = None
     seconds: Seconds | None = None
+    model: str | None = None
 
 
 class ScoresLine(Form):
@@ -150,6 +151,7 @@ class ThoughtLine(Form):
     terminal: bool
     request: str | None
     sample: Whole
+    model: str | None = None
 
 
 class DroppedLine(Form):
@@ -171,6 +173,20 @@ class JudgedLine(Form):
     requests: list[str] | None = None
 
 
+class VisitedLine(Form):
+    """Statistics that a search keeps of thoughts, in columns."""
+
+    ids: list[Whole]
+    visits: list[Whole]
+    means: list[float | None]
+
+    @model_validator(mode="after")
+    def _as_long(self) -> VisitedLine:
+        if not len(self.ids) == len(self.visits) == len(self.means):
+            raise ValueError("ids, visits and means have different lengths")
+        return self
+
+
 class AnswerLine(Form):
     """A thought has an answer."""
 
@@ -186,6 +202,7 @@ class EarlyLine(Form):
     hit: bool
     began: float
     seconds: float
+    asked: float | None = None
     role: str | None = None
     place: str | None = None
     prompt_tokens: Whole | None = None
@@ -229,6 +246,7 @@ LINES: dict[str, type[Form]] = {
     "thought": ThoughtLine,
     "dropped": DroppedLine,
     "judged": JudgedLine,
+    "visited": VisitedLine,
     "answer": AnswerLine,
     "early": EarlyLine,
     "failed": FailedLine,

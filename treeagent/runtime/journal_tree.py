@@ -8,7 +8,8 @@ from typing import Any
 
 from ..errors import JournalError
 from ..thought import Judgement, Thought, Tree
-from .journal import Event
+from .events import Event
+from .recorded_event import RecordedEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,14 @@ def rebuild(events: Sequence[Event]) -> Rebuilt:
                 last = tree.update(_known(tree, data, "id"), answer=data["answer"])
             elif event.type == "dropped":
                 _known(tree, data, "id")
+            elif event.type == "visited":
+                for id in data["ids"]:
+                    _known(tree, {"ids": id}, "ids")
             elif event.type == "end":
                 end, last = data, None if data["thought"] is None else _known(tree, data, "thought")
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{error.args[0]}: is missing" if isinstance(error, KeyError) else error
-        where = f"{event.place}: " if event.place else ""
+        where = f"{event.place}: " if isinstance(event, RecordedEvent) and event.place else ""
         raise JournalError(f"{where}the journal's events do not fit together ({event.type}: {reason})") from error
     return Rebuilt(header, tree, last if last is None else tree[last.id], end)
 
@@ -85,7 +89,8 @@ def _add(tree: Tree, data: dict[str, Any]) -> None:
     if data["depth"] != parent.depth + 1 or path[:-1] != parent.path or len(path) != parent.depth + 1:
         raise ValueError(f"path, depth: they are not one step below those of the parent {parent.id}")
     # A journal has no state keys; duplicates were merged before it was written, so states will do.
-    tree.add(Thought(key=data["state"], **{name: data[name] for name in _FIELDS}, path=path))
+    own = {name: data[name] for name in _FIELDS}
+    tree.add(Thought(key=data["state"], **own, path=path, model=data.get("model")))
 
 
 _FIELDS = ("id", "parent", "text", "state", "depth", "terminal", "request", "sample")

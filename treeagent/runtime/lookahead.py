@@ -80,7 +80,7 @@ class Lookahead:
 
     def _begun(self, growth: Growth) -> Growth:
         early = self._outlook.growths.get((growth.parent.id, growth.visit))
-        if early is not None and (early.role, early.n) == (growth.role, growth.n):
+        if early is not None and (early.role, early.n, early.by) == (growth.role, growth.n, growth.by):
             early.parent, early.most, early.apart = growth.parent, growth.most, growth.apart
             early.judged, early.real, early.chance = growth.judged, True, 1.0
             return early
@@ -129,7 +129,8 @@ class Lookahead:
         self._early.listeners[self._key(growth)] = partial(self._hear, growth)
 
     def _key(self, growth: Growth) -> Key:
-        return Key(self._seed, growth.role, growth.parent.place, growth.visit)
+        model = self._early.name_of(growth.by)
+        return Key(self._seed, growth.role, growth.parent.place, growth.visit, model)
 
     def _hear(self, growth: Growth, written: Partial) -> None:
         if growth.settled or growth.whole:

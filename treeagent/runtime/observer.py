@@ -14,8 +14,9 @@ from ..proposed_step import ProposedStep
 from ..reply import Reply
 from ..thought import Thought
 from ..world import Observation, ObserveLimits
+from .events import Event
 from .guarded_task import GuardedTask
-from .journal import Event, observed_event
+from .journal import observed_event
 from .outlook import Growth
 
 _AT_ONCE = 8

@@ -29,6 +29,8 @@ class Growth:
     judged: bool = True
     """Whether its children are judged one by one."""
     visit: int = 0
+    by: int = 0
+    """Place of the backend that is asked."""
     start: int = 0
     """Sibling index of its first child."""
     chance: float = 1.0

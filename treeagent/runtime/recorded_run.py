@@ -56,6 +56,8 @@ class RunSettings(Form):
     evaluator: NamedSettings | None
     backend: BackendSettings
     evaluator_model: BackendSettings | str | None = None
+    models: dict[str, BackendSettings] = Field(default_factory=dict)
+    """The further models of a search that has several, by name."""
     sampling: dict[str, dict[str, Any]] = Field(default_factory=dict)
     legality: bool
     speculate: Whole | Literal["auto"] = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..backend import Backend
@@ -11,11 +11,13 @@ from ..errors import RequestRefusedError
 from ..plugin_boundary import PluginBoundary
 from ..reply import Reply, Scores
 from ..request import Request, ScoreRequest
+from ..search import MAIN
 from ..world import Observation
 from .budget import Ledger
 from .early_requests import EarlyRequests
+from .events import Event
 from .guarded_task import GuardedTask
-from .journal import Event, completion_event, refused_event, scores_event
+from .journal import completion_event, refused_event, scores_event
 from .observer import Observer
 from .reply_text import checked_reply, checked_scores, received
 
@@ -44,17 +46,27 @@ class RequestBroker:
 
     def __init__(
         self,
-        backends: tuple[Backend, Backend],
+        backends: Sequence[Backend],
         ledger: Ledger,
         early: EarlyRequests,
         known: KnownAnswers,
         emit: Callable[[Event], None],
         where: str,
     ) -> None:
-        """``backends`` are the generator's and the evaluator's; ``where`` names the input in errors."""
+        """``backends`` are the generator's, the evaluator's, and those of further models; ``where`` names the input."""
         self.early = early
         self._backends, self._ledger, self._known, self._emit = backends, ledger, known, emit
         self._where = where
+
+    def name_of(self, place: int) -> str:
+        """The name of a further model; empty for the generator's own and the evaluator's."""
+        return self.early.name_of(place)
+
+    @property
+    def places(self) -> dict[str, int]:
+        """By the name of every model that generates its place, the generator's own first."""
+        further = range(EVALUATOR + 1, len(self._backends))
+        return {MAIN: GENERATOR, **{self.name_of(place): place for place in further}}
 
     def observer(self, task: GuardedTask, *, legality: bool) -> Observer | None:
         """Who observes the steps of a task; None where they need no observation."""
@@ -90,7 +102,14 @@ class RequestBroker:
         messages = request.messages
         self._emit(
             completion_event(
-                request.id, role, request.prompt, reply, messages=messages, thought=thought, seconds=seconds
+                request.id,
+                role,
+                request.prompt,
+                reply,
+                messages=messages,
+                thought=thought,
+                seconds=seconds,
+                model=request.key.model or None,
             )
         )
         self.tell_early()

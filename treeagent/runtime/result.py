@@ -8,6 +8,7 @@ from typing import Any
 from ..reply import Usage
 from ..thought import Thought, Tree
 from .early_figures import Speculated
+from .tree_html import tree_html
 
 
 @dataclass(slots=True)
@@ -91,6 +92,19 @@ class Result:
     """The part of ``usage`` that the evaluator's requests cost."""
     speculated: Speculated | None = field(default=None, repr=False)
     """Requests that were sent before the search asked for them; None where none are. ``usage`` is without them."""
+    models: dict[str, Usage] = field(default_factory=dict, repr=False)
+    """The part of ``usage`` that each of several models cost as a generator, by name; empty where there is one."""
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the answer, the cost, and the tree, at most some tens of kilobytes."""
+        verdict = {True: "solved", False: "not solved", None: "not verified"}[self.solved]
+        tokens = "unknown" if self.usage.tokens is None else f"{self.usage.tokens:,}"
+        heading = [
+            f"{self.input} → {'no answer' if self.answer is None else self.answer}",
+            f"{verdict}, {self.ended}; {self.usage.calls:,} requests, {tokens} tokens, {self.seconds:.1f} s, "
+            f"seed {self.seed}",
+        ]
+        return tree_html(heading, self.tree, self.thought)
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``treeagent solve --json`` prints."""
@@ -103,6 +117,7 @@ class Result:
             "ended": self.ended,
             "usage": {**self.usage.to_json(), "tokens": self.usage.tokens},
             "judging": {**self.judging.to_json(), "tokens": self.judging.tokens},
+            "models": self.models_json(),
             "seconds": round(self.seconds, 3),
             "seed": self.seed,
             "counts": asdict(self.counts),
@@ -111,3 +126,11 @@ class Result:
             "settings": self.settings,
             "engine": self.engine,
         }
+
+    def models_json(self) -> dict[str, Any]:
+        """Costs and thoughts of several models, by name; empty where there is one."""
+        return {name: self._of_model(name, usage) for name, usage in self.models.items()}
+
+    def _of_model(self, name: str, usage: Usage) -> dict[str, Any]:
+        written = sum(thought.model == name for thought in self.tree)
+        return {**usage.to_json(), "tokens": usage.tokens, "thoughts": written}

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,11 +19,13 @@ from ..thought import Thought, ranked
 from . import factory
 from .budget import BudgetExhausted, Ledger
 from .early_requests import EarlyRequests
+from .events import Event, FailedEvent, ResumedEvent, RunEvent
 from .explorer import TreeExplorer
-from .journal import FORMAT, Event, Journal, rounds_event
+from .guarded_trace import GuardedTrace
+from .journal import FORMAT, Journal, end_event, rounds_event
+from .meters import meters
 from .request_broker import EVALUATOR, KnownAnswers, RequestBroker
 from .result import Result
-from .role_check import check_roles
 from .setup import Setup
 from .thought_judge import JudgedBy
 
@@ -48,8 +50,8 @@ class Run:
         with PluginBoundary("task", setup.task.name, at_input(input)):
             self.input = setup.task.read_input(input)
             setup = replace(setup, task=setup.task.for_row(self.input, row))
-        self._setup, self._on_event = setup, on_event
-        self._ledger = Ledger(setup.budget, setup.backend.price, setup.judging.price)
+        self._setup, self._on_event, self._trace = setup, on_event, GuardedTrace(setup)
+        self._ledger = Ledger(setup.budget, *(used.price for used in setup.asked))
         self._journal = None if journal is None else Journal(journal, resume=resume, fsync=setup.fsync)
         self._resumed = resume
         self._began = time.monotonic()
@@ -66,9 +68,10 @@ class Run:
             if held is None
             else KnownAnswers(held.replies, held.scores, held.refusals, held.observations)
         )
-        backends = (setup.backend, setup.judging)
-        where = at_input(self.input)
-        self._early = EarlyRequests(backends, self._ledger, setup.chances, known.answer, where, self._seconds)
+        backends, where = setup.asked, at_input(self.input)
+        self._early = EarlyRequests(
+            backends, self._ledger, setup.chances, known.answer, where, self._seconds, list(setup.others)
+        )
         broker = RequestBroker(backends, self._ledger, self._early, known, self._emit, where)
         judge = None if setup.evaluator is None else JudgedBy(setup.evaluator, setup.name_of("evaluator"))
         self._explorer = TreeExplorer(
@@ -86,10 +89,14 @@ class Run:
         """Run the search. Raises TreeagentError; its ``result`` is the best attempt so far."""
         if self._searching is not None:
             raise RuntimeError("a run runs once; start another with Agent.run")
+        with self._setup.runs.holding(self):
+            return await self._execute()
+
+    async def _execute(self) -> Result:
         self._began = time.monotonic()
         failure: TreeagentError | None = None
         try:
-            if not any(map(factory.shown_by_loading, (self._setup.backend, self._setup.judging))):
+            if not any(map(factory.shown_by_loading, self._setup.backends)):
                 self._begin()  # else loading shows the model or the backend, which the first line names
             thought, ended = None, "finished"
             try:
@@ -106,12 +113,13 @@ class Run:
                 if isinstance(error, JournalError) and self._journal is not None:
                     self._journal.close()
                     self._journal = None  # it cannot be written; the result still goes to the caller
-                self._emit(Event("failed", {"error": str(error)}))
+                self._emit(FailedEvent(error=str(error)))
             result, fault = await self._result(thought, ended)
             failure = failure or fault
-            self._emit(Event("end", result.to_json()))
+            self._emit(end_event(result))
         finally:
             self._rounds = []  # a run that is kept must not make the backend keep its rounds
+            self._trace.close()
             if self._journal is not None:
                 self._journal.close()
         if self._handler_error is not None:
@@ -128,13 +136,13 @@ class Run:
 
     async def _search(self) -> Thought | None:
         loop = asyncio.get_running_loop()
-        backend, judging = self._setup.backend, self._setup.judging
+        backend, judging, others = self._setup.backend, self._setup.judging, self._setup.others
         await self._load()
         self._began = time.monotonic()  # a budget of seconds is for searching
         self._begin()
-        self._figures = factory.meters(backend, judging)
+        self._figures = meters(backend, judging, others)
         with PluginBoundary("backend", backend.name):
-            self._rounds = [(used.model, used.rounds()) for used in dict.fromkeys((backend, judging))]
+            self._rounds = [(used.model, used.rounds()) for used in self._setup.backends]
         # A step's observation cannot be guessed, nor what a search asks after it.
         early = 0 if self._explorer.acts else self._setup.early_requests()
         self._early.allow(early, self._setup.least_chance)
@@ -164,23 +172,11 @@ class Run:
 
     async def _load(self) -> None:
         """Load the backends; :meth:`stop` ends it. Raises BackendError, and CapabilityError for what loading shows."""
-        setup = self._setup
-
-        async def load() -> None:
-            for used in dict.fromkeys((setup.backend, setup.judging)):
-                with PluginBoundary("backend", used.name):
-                    await used.aload()
-
-        loading = asyncio.ensure_future(load())
+        loading = asyncio.ensure_future(self._setup.aload())
         self._loading = loading
         if self._stopping is not None:
             loading.cancel()
         await loading
-        factory.name_models(setup.settings, setup.backend, setup.judging)
-        if setup.evaluator is not None:
-            who = f"the evaluator {setup.settings['evaluator']['name']!r}"
-            factory.check_capabilities(setup.judging, setup.evaluator.needs, who, loaded=True)
-        check_roles(setup.task, setup.backend, setup.judging, judged=setup.evaluator is not None, loaded=True)
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began
@@ -189,7 +185,7 @@ class Run:
         """Write the first line, unless it is there."""
         if not self._begun:
             self._begun = True
-            self._emit(Event("resumed", {"budget": asdict(self._setup.budget)}) if self._resumed else self._header())
+            self._emit(ResumedEvent(budget=self._setup.budget) if self._resumed else self._header())
 
     async def _best(self, check: Callable[..., Awaitable[Any]] | None) -> Thought | None:
         """The best thought so far: one with an answer, else the best terminal, else the deepest.
@@ -258,21 +254,16 @@ class Run:
             self.input, answer, solved if setup.task.can_verify else None, tuple(steps), ended, self._ledger.spent,
             self._seconds(), setup.seed, explorer.counts, explorer.tree, thought, setup.settings,
             figures, explorer.cut_off, explorer.refusal, self._ledger.spent_at(EVALUATOR), self._early.figures,
+            setup.by_model(self._ledger.spent_at),
         )  # fmt: skip
         return result, next(iter(failures), None)
 
-    def _header(self) -> Event:
+    def _header(self) -> RunEvent:
         setup = self._setup
-        data: dict[str, Any] = {
-            "format": FORMAT,
-            "input": self.input,
-            "seed": setup.seed,
-            "budget": asdict(setup.budget),
-            "settings": setup.settings,
-        }
-        if setup.task.row:
-            data["row"] = dict(setup.task.row)
-        return Event("run", data)
+        return RunEvent(
+            format=FORMAT, input=self.input, seed=setup.seed, budget=setup.budget, settings=setup.settings,
+            row=dict(setup.task.row or {}),
+        )  # fmt: skip
 
     def _emit(self, event: Event) -> None:
         if event.type in ("completion", "scores", "end"):  # an answer follows the rounds that led to it
@@ -285,6 +276,7 @@ class Run:
         self._begin()
         if self._journal is not None:
             self._journal.write(event, self._seconds())
+        self._trace.record(event, self._seconds())
         if self._on_event is not None:
             try:
                 with PluginBoundary("event handler", getattr(self._on_event, "__qualname__", "on_event")):

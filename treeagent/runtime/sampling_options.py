@@ -9,18 +9,41 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from .. import constraint
 from ..errors import ConfigError, did_you_mean
+from ..plugin_boundary import PluginBoundary
 from ..request import Sampling
+from ..task import Task
+from ..taskfile.constrained_roles import refusal
 from ..taskfile.schema import SamplingSpec
 
 Changes = dict[str, dict[str, Any]]
 """Values by role and field, ready for JSON; None stands for a field that is left to the model."""
 
-FIELDS = (*(field.name for field in fields(Sampling) if field.name != "constraint"), "n")
+FIELDS = (*(field.name for field in fields(Sampling) if field.name != "constraint"), "n", *constraint.OPTIONS)
 """What can be changed; ``n`` is the number of completions where a search does not say it."""
 _OPTIONAL = ("top_k", "top_p", "min_p", "thinking")
 _MAPPINGS = ("template", "extra_body")
 """Fields whose keys can be set one by one: ``sampling.ROLE.template.NAME``."""
+
+
+def with_changes(task: Task, options: Mapping[str, Any]) -> tuple[Task, Changes]:
+    """The task with the changes that options say, and these. Raises ConfigError for what a role cannot have."""
+    changes = read_changes(options, task.roles, task.name)
+    if not changes:
+        return task, changes
+    task = task.with_sampling(changes)
+    for role, values in changes.items():
+        if (name := next((name for name in constraint.OPTIONS if name in values), None)) is None:
+            continue
+        try:
+            with PluginBoundary("task", task.name):
+                form = task.sampling(role)[0].constraint
+        except ConfigError as error:
+            raise ConfigError(f"option 'sampling.{role}.{name}': {error}") from None
+        if form is not None and (reason := refusal(form)):
+            raise ConfigError(f"option 'sampling.{role}.{name}': it cannot be a constraint: {reason}")
+    return task, changes
 
 
 def read_changes(options: Mapping[str, Any], roles: Sequence[str], task: str) -> Changes:
@@ -44,6 +67,9 @@ def read_changes(options: Mapping[str, Any], roles: Sequence[str], task: str) ->
                 before[name] = {**before.get(name, {}), **read} if name in _MAPPINGS else read
             except ValidationError as error:
                 problems.append(f"option 'sampling.{key}': {error.errors()[0]['msg']} (got {value!r:.60})")
+    for role, values in changes.items():
+        if len(given := [name for name in constraint.OPTIONS if name in values]) > 1:
+            problems.append(f"option 'sampling.{role}.{given[1]}': the role has {given[0]!r} already; leave one out")
     if problems:
         raise ConfigError("\n".join(problems))
     return changes
@@ -61,12 +87,13 @@ def _word(value: Any) -> Any:
 
 def _read(name: str, value: Any) -> Any:
     """The value of a field. Raises ValidationError."""
-    value = _word(value)
+    if name != "regex":  # which may look like a number
+        value = _word(value)
     if value == "none" and name in _OPTIONAL:
         value = None
     if value is None and name in _OPTIONAL:
         return None
-    if name == "stop" and isinstance(value, str):
+    if name in ("stop", "choices") and isinstance(value, str):
         value = [value]
     if value is None:
         value = "null"  # no value, where the schema would take it for a missing key

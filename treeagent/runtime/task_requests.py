@@ -31,6 +31,9 @@ class ThoughtsById(Protocol):
 class Broker(Protocol):
     """Who sends requests; returns their ids with the answers."""
 
+    def name_of(self, place: int) -> str:
+        """The name of a further model; empty for the generator's own and the evaluator's."""
+
     async def complete(self, request: Request, role: str, thought: int, place: int = GENERATOR) -> tuple[str, Reply]:
         """The request's id, which a short budget may change, and its reply."""
 
@@ -66,7 +69,7 @@ class TaskRequests:
         by: int = GENERATOR,
         choices: Sequence[Thought] = (),
     ) -> tuple[str, Reply]:
-        """The request's id and its reply; ``n`` defaults to the task's.
+        """The request's id and its reply; ``n`` defaults to the task's, and ``by`` is the place of a backend.
 
         The reply may have fewer completions, and refused ones among them; all are counted. Raises BudgetExhausted,
         RequestRefusedError, which is counted, and other BackendErrors.
@@ -74,7 +77,8 @@ class TaskRequests:
         sampling, count = self._task.sampling(role)
         shown = [{"state": choice.state, "text": choice.text, "steps": self._tree.steps(choice)} for choice in choices]
         prompt, messages = await self._prompt(role, thought, shown)
-        request = Request(prompt, Key(self._seed, role, place, visit), sampling, count if n is None else n, messages)
+        key = Key(self._seed, role, place, visit, self._broker.name_of(by))
+        request = Request(prompt, key, sampling, count if n is None else n, messages)
         try:
             id, reply = await self._broker.complete(request, role, thought.id, by)
         except RequestRefusedError as refusal:

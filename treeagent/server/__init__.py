@@ -1,1 +1,1 @@
-"""The HTTP server of ``treeagent serve``: searches behind OpenAI's chat-completions protocol (extra ``serve``)."""
+"""What ``treeagent serve`` offers: searches behind OpenAI's protocol (extra ``serve``), or as MCP tools (``mcp``)."""

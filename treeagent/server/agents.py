@@ -32,7 +32,7 @@ class AgentMaker:
 
         ``load`` opens a task, ``more`` are further arguments of all agents. Raises ConfigError.
         """
-        _, _, backend_options, _, judging_options = factory.split_options(options)
+        _, _, backend_options, _, judging_options, _ = factory.split_options(options)
         self._backend = factory.open_backend(backend, model, backend_options)
         judging = JudgingBackend(evaluator_backend, evaluator_model, judging_options)
         self._judging = judging.open(self._backend, "any", evaluates=True)

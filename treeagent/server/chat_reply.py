@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..runtime.journal import Event
+from ..runtime.events import Event, ThoughtEvent
 from ..runtime.result import Result
 from ..text import lines
 from .protocol import finish_reason, outcome, usage_fields
@@ -48,10 +48,10 @@ class ChatReply:
 
 def step_text(event: Event) -> str:
     """The line of a new step, indented by its depth; empty for other events."""
-    if event.type != "thought":
+    if not isinstance(event, ThoughtEvent):
         return ""
-    indent = "  " * (event.data["depth"] - 1)
-    return "".join(f"{indent}{line}\n" for line in lines(event.data["text"]))
+    indent = "  " * (event.depth - 1)
+    return "".join(f"{indent}{line}\n" for line in lines(event.text))
 
 
 def model_fields(name: str, created: int) -> dict[str, Any]:

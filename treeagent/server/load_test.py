@@ -24,7 +24,6 @@ from typing import Any
 
 from ..request import Request
 from ..runtime.agent import Agent
-from ..runtime.budget import Budget
 from ..testing.synthetic import TOP, TreeBackend, random_tree, task
 from .app import make_app
 from .background_server import BackgroundServer
@@ -35,6 +34,8 @@ from .served_models import ServedModels
 MODEL = "synthetic/bfs"
 _PATH = "/v1/chat/completions"
 _INPUT = "r"
+_KEPT = 20
+"""Searches that are kept for the pages, as by ``treeagent serve`` without ``--keep``."""
 _FIRST = 40
 """Clients before the measurement."""
 SECONDS = 60.0
@@ -94,19 +95,43 @@ def make_agent() -> Agent:
     return Agent(task(), "bfs", backend=TreeBackend(random_tree(3, 4, 3), answer=judged))
 
 
-def make_service(clients: int, at_once: int = 16) -> SearchService:
-    """A service that lets so many clients wait."""
-    return SearchService(ServedModels({MODEL: make_agent()}, {}), Budget(), SearchQueue(at_once, clients), 0)
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What all clients ask, with seeds of their own."""
+
+    agent: Agent
+    model: str = MODEL
+    input: str = _INPUT
+    seeds: int | None = None
+    """So many different seeds, for an agent that takes its time; None: one for each client."""
+
+    def expected(self, clients: int) -> list[str | None]:
+        """The answers that the agent gives alone, by the number of the client."""
+        seeds = self.seeds or clients
+        answers = [self.agent.with_seed(seed).solve(self.input).answer for seed in range(min(seeds, clients))]
+        return [answers[number % seeds] for number in range(clients)]
+
+    def body(self, client: int, *, stream: bool) -> dict[str, Any]:
+        """The request of a client."""
+        seed = client % (self.seeds or client + 1)
+        messages = [{"role": "user", "content": self.input}]
+        return {"model": self.model, "messages": messages, "seed": seed, "stream": stream}
 
 
-def under_load(clients: int, leaving: float, seed: int = 0) -> LoadFigures:
+def make_service(clients: int, question: Question, at_once: int = 16) -> SearchService:
+    """A service that lets so many clients wait, and keeps as many searches for its pages as ``treeagent serve``."""
+    models = ServedModels({question.model: question.agent}, {})
+    return SearchService(models, question.agent.budget, SearchQueue(at_once, clients), _KEPT)
+
+
+def under_load(clients: int, leaving: float, seed: int = 0, question: Question | None = None) -> LoadFigures:
     """The figures of so many clients at the same time; the share ``leaving`` of them leaves without the answer."""
-    agent, service = make_agent(), make_service(clients)
-    expected = [agent.with_seed(number).solve(_INPUT).answer for number in range(clients)]
+    asked = question or Question(make_agent())
+    service, expected = make_service(clients, asked), asked.expected(clients)
     with BackgroundServer(make_app(service), service) as server:
-        asyncio.run(_drive(server, expected[:_FIRST], 0.0, seed))  # what is imported and opened but once
+        asyncio.run(_drive(server, asked, range(min(_FIRST, clients)), 0.0, seed))  # what is opened but once
         before = _settled(server, service)
-        outcomes = asyncio.run(_drive(server, expected, leaving, seed))
+        outcomes = asyncio.run(_drive(server, asked, range(clients), leaving, seed))
         after = _settled(server, service)
     answered = [each for each in outcomes if each is not None]
     wrong = tuple(number for number, each in enumerate(outcomes) if each is not None and each[0] != expected[number])
@@ -115,7 +140,7 @@ def under_load(clients: int, leaving: float, seed: int = 0) -> LoadFigures:
 
 
 async def _drive(
-    server: BackgroundServer, expected: Sequence[str | None], leaving: float, seed: int
+    server: BackgroundServer, question: Question, clients: range, leaving: float, seed: int
 ) -> list[tuple[str | None, float] | None]:
     """Answer and seconds of each client; None for one that left."""
     draws = random.Random(seed)
@@ -123,8 +148,8 @@ async def _drive(
     return list(
         await asyncio.gather(
             *(
-                _client(port, number, stream=draws.random() < 0.5, most=_patience(draws, leaving))
-                for number in range(len(expected))
+                _client(port, question.body(number, stream=draws.random() < 0.5), _patience(draws, leaving))
+                for number in clients
             )
         )
     )
@@ -135,11 +160,11 @@ def _patience(draws: random.Random, leaving: float) -> int | None:
     return draws.choice([0, 0, 1, 200, 1000]) if draws.random() < leaving else None
 
 
-async def _client(port: int, seed: int, *, stream: bool, most: int | None) -> tuple[str | None, float] | None:
+async def _client(port: int, asked: dict[str, Any], most: int | None) -> tuple[str | None, float] | None:
     began = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        body = json.dumps(_body(seed, stream=stream)).encode()
+        body = json.dumps(asked).encode()
         head = (
             f"POST {_PATH} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
@@ -152,14 +177,10 @@ async def _client(port: int, seed: int, *, stream: bool, most: int | None) -> tu
             return None
         head_bytes, _, reply = (await reader.read()).partition(b"\r\n\r\n")
         if b" 200 " not in head_bytes.partition(b"\r\n")[0]:
-            raise RuntimeError(f"client {seed}: {head_bytes[:100]!r} {reply[:300]!r}")
-        return _answer(reply.decode(), stream=stream), time.monotonic() - began
+            raise RuntimeError(f"seed {asked['seed']}: {head_bytes[:100]!r} {reply[:300]!r}")
+        return _answer(reply.decode(), stream=asked["stream"]), time.monotonic() - began
     finally:
         writer.close()
-
-
-def _body(seed: int, *, stream: bool) -> dict[str, Any]:
-    return {"model": MODEL, "messages": [{"role": "user", "content": _INPUT}], "seed": seed, "stream": stream}
 
 
 def _answer(reply: str, *, stream: bool) -> str | None:
@@ -201,7 +222,8 @@ class Cost:
 
 def overhead(requests: int) -> list[tuple[Cost, Cost]]:
     """The cost of a search by the agent alone and of the same through the server, in turn, for each request."""
-    agent, service = make_agent(), make_service(1)
+    question = Question(make_agent())
+    agent, service = question.agent, make_service(1, question)
     pairs: list[tuple[Cost, Cost]] = []
     loop = asyncio.new_event_loop()
     with BackgroundServer(make_app(service), service) as server:
@@ -212,7 +234,7 @@ def overhead(requests: int) -> list[tuple[Cost, Cost]]:
             loop.run_until_complete(agent.with_seed(seed).asolve(_INPUT))
 
         def served(seed: int) -> None:
-            body = json.dumps(_body(seed, stream=False))
+            body = json.dumps(question.body(seed, stream=False))
             connection.request("POST", _PATH, body, {"Content-Type": "application/json"})
             connection.getresponse().read()
 

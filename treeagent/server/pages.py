@@ -52,7 +52,7 @@ class Pages:
     async def run(self, request: Request) -> Response:
         """``GET /runs/ID``: the page of ``treeagent view``, which follows the search. Raises HttpError (404)."""
         run = self._service.find(request.path_params["id"])
-        if not run.events:
+        if not run.size:
             waiting = f"{_HEAD}<p>{escape(run.model)}: the search waits for its turn.</p></body></html>\n"
             return HTMLResponse(waiting, headers={**_HEADERS, "Refresh": _EVERY})
         headers = {name: value for name, value in _HEADERS.items() if name != "Content-Security-Policy"}
@@ -63,8 +63,8 @@ class Pages:
         run = self._service.find(request.path_params["id"])
         known = request.query_params.get("events", "")
         ended = run.ended is not None
-        fresh: dict[str, Any] = {"events": len(run.events), "ended": ended}
-        if not ended and known == str(len(run.events)):
+        fresh: dict[str, Any] = {"events": run.size, "ended": ended}
+        if not ended and known == str(run.size):
             return JsonReply(fresh)
         data = await _data(run)
         return JsonReply({**fresh, "tree": data.tree, "replies": data.replies}, headers={"Cache-Control": "no-store"})
@@ -72,12 +72,12 @@ class Pages:
 
 async def _data(run: RecentRun) -> RunData:
     """In a thread: a large tree takes long."""
-    return await asyncio.to_thread(run_data, list(run.events), run.model)
+    return await asyncio.to_thread(lambda: run_data(run.events, run.model))
 
 
 def _row(run: RecentRun) -> str:
-    thoughts = sum(event.type == "thought" for event in run.events)
-    state = run.ended or ("running" if run.events else "waiting")
+    thoughts = run.thoughts
+    state = run.ended or ("running" if run.size else "waiting")
     began = time.strftime("%H:%M:%S", time.localtime(run.began))
     cells = (one_line(run.input, 60), str(thoughts), state, began)
     link = f'<a href="/runs/{escape(run.id)}">{escape(run.model)}</a>'

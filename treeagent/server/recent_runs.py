@@ -6,7 +6,8 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from ..runtime.journal import Event
+from ..runtime.events import Event
+from ..runtime.recorded_event import RecordedEvent
 from .protocol import public
 
 MOST_EVENTS = 20_000
@@ -22,16 +23,31 @@ class RecentRun:
     input: str
     began: float
     """By ``time.time``."""
-    events: list[Event] = field(default_factory=list)
     ended: str | None = None
     """Why it ended, ``left`` where the client left; None while it runs or waits."""
     _started: float = field(default_factory=time.monotonic)
+    _kept: list[tuple[float, Event]] = field(default_factory=list)
+    """Seconds since the start with each event; its line is made when a page is shown."""
+
+    @property
+    def events(self) -> list[RecordedEvent]:
+        """The events that are kept, as lines of a journal."""
+        return [RecordedEvent(event.type, {"t": t, **public(event.type, event.data)}) for t, event in list(self._kept)]
+
+    @property
+    def size(self) -> int:
+        """How many events are kept."""
+        return len(self._kept)
+
+    @property
+    def thoughts(self) -> int:
+        """How many thoughts are among them."""
+        return sum(event.type == "thought" for _, event in self._kept)
 
     def add(self, event: Event) -> None:
         """Keep an event, with its time as a journal has it."""
-        if len(self.events) < MOST_EVENTS:
-            t = round(time.monotonic() - self._started, 4)
-            self.events.append(Event(event.type, {"t": t, **public(event.type, event.data)}))
+        if len(self._kept) < MOST_EVENTS:
+            self._kept.append((round(time.monotonic() - self._started, 4), event))
 
     def end(self, why: str) -> None:
         """Note why it ended."""

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Send
 
 from .. import aio
-from ..runtime.journal import Event
+from ..runtime.events import Event
 from ..runtime.result import Result
 from .chat_reply import ChatReply, step_text
 from .http_errors import HttpError

@@ -10,7 +10,7 @@ from ..backend import Backend
 from ..errors import TreeagentError
 from ..plugin_boundary import PluginBoundary
 from ..runtime.budget import Budget
-from ..runtime.journal import Event
+from ..runtime.events import Event
 from ..runtime.result import Result
 from ..runtime.run import Run
 from ..text import argument
@@ -96,11 +96,11 @@ class SearchService:
             result = await run.result()
         except TreeagentError as error:
             if error.result is not None:
-                self.metrics.searched(search.model, "failed", time.monotonic() - began, error.result.usage)
+                self.metrics.searched(search.model, "failed", time.monotonic() - began, error.result)
             raise from_error(error) from error
         finally:
             self._running.discard(run)
-        self.metrics.searched(search.model, result.ended, time.monotonic() - began, result.usage)
+        self.metrics.searched(search.model, result.ended, time.monotonic() - began, result)
         return result
 
     async def load(self) -> None:

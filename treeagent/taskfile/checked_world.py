@@ -1,12 +1,15 @@
-"""The world of a task file: its checker's tool or environment, and the templates of the key ``observe``."""
+"""The world of a task file: its checker's tool or environment, or an MCP server, and the templates of ``observe``."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checker import Checker
+from ..errors import ToolError
+from ..mcp import ToolServer
 from ..proposed_step import ProposedStep
 from ..thought import Thought
 from ..world import ObserveLimits, World
@@ -17,7 +20,7 @@ from .observe_schema import ObserveSpec
 
 @dataclass(frozen=True)
 class CheckedWorld(World):
-    """Observes through the checker."""
+    """Observes through the server that the file names, else through the checker."""
 
     spec: ObserveSpec
     checker: Checker
@@ -27,8 +30,8 @@ class CheckedWorld(World):
 
     @classmethod
     def of(cls, spec: ObserveSpec, checker: Checker, fields: Mapping[str, Any], keys: KeyLines) -> CheckedWorld | None:
-        """None where the checker observes nothing."""
-        return cls(spec, checker, fields, keys) if checker.observes else None
+        """None where neither the checker nor a server observes anything."""
+        return cls(spec, checker, fields, keys) if checker.observes or spec.server is not None else None
 
     @property
     def limits(self) -> ObserveLimits:  # type: ignore[override]  # as the file says
@@ -36,8 +39,29 @@ class CheckedWorld(World):
         return self.spec.limits
 
     async def observe(self, parent: str, text: str) -> str | None:
-        """See :meth:`treeagent.Checker.observe`."""
-        return await self.checker.observe(parent, text)
+        """See :meth:`treeagent.Checker.observe`. Raises ToolError where the tool cannot be called."""
+        server = self.spec.tool_server
+        if server is not None and (tool := self._rendered("tool", parent, text).strip()):
+            return await self._call(server, tool, parent, text)
+        return await self.checker.observe(parent, text) if self.checker.observes else None
+
+    async def _call(self, server: ToolServer, tool: str, parent: str, text: str) -> str:
+        written = self._rendered("arguments", parent, text)
+        try:
+            arguments = json.loads(written)
+        except (ValueError, RecursionError):
+            arguments = None
+        if not isinstance(arguments, dict):
+            raise ToolError(str(self.keys.problem(("observe", "arguments"), f"no JSON object: {written[:200]!r}")))
+        return await server.call(tool, arguments)
+
+    def _rendered(self, place: str, parent: str, text: str) -> str:
+        """A template of the key, for a step. Raises ToolError."""
+        try:
+            return templates.render(getattr(self.spec, place), {**self.fields, "parent": parent, "text": text})
+        except templates.FAULTS as fault:
+            problem = self.keys.problem(("observe", place), templates.describe(fault))
+            raise ToolError(str(problem)) from fault
 
     def read(
         self, step: ProposedStep, input: str, parent: Thought, steps: Sequence[str], observation: str

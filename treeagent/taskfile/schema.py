@@ -100,7 +100,8 @@ class SamplingSpec(Strict):
     extra_body: dict[str, JsonValue] | None = None
     """Further fields of a request to a server."""
     constrain: bool | None = None
-    """Whether completions must match the pattern of the role: of a step or an answer, or the labels of a judge."""
+    """Whether completions must match the pattern of the role: of a step or an answer, or the labels of a judge;
+    ``constraints`` has another one."""
     regex: Pattern | None = None
     """Completions must match it whole."""
     choices: list[Text] | None = Field(default=None, min_length=1)
@@ -109,9 +110,8 @@ class SamplingSpec(Strict):
     """Completions must be JSON of this schema."""
 
     def over(self, default: Sampling, count: int) -> tuple[Sampling, int]:
-        """The keys that are given on top of a default, but for the constraint."""
-        constraint = {"constrain", "regex", "choices", "json_schema"}
-        fields = {key: value for key, value in self.model_dump(exclude=constraint).items() if value is not None}
+        """The keys that are given on top of a default, but for ``constrain``."""
+        fields = {key: value for key, value in self.model_dump(exclude={"constrain"}).items() if value is not None}
         count = fields.pop("n", count)
         return default.changed(fields), count
 
@@ -130,6 +130,9 @@ class TaskFile(Strict):
     answer: AnswerSpec = AnswerSpec()
     evaluate: EvaluateSpec = EvaluateSpec()
     sampling: dict[Role, SamplingSpec] = Field(default={})
+    constraints: dict[Role, Pattern] = Field(default={})
+    """What ``sampling.ROLE.constrain: true`` holds completions to, where the pattern that reads them is wider or cannot
+    be a constraint: for ``sample`` a step, for ``answer`` an answer; ``propose`` and ``io`` follow these."""
     variables: dict[str, Scalar] = Field(default={})
     """Defaults of extra template variables; ``--var name=value`` sets them."""
     checker: str | None = None

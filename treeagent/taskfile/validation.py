@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from .. import registry
 from ..checker import Checker
-from ..errors import Problem
+from ..errors import ConfigError, Problem
 from ..evaluator import Evaluator
 from ..patterns import Pattern
 from . import constrained_roles, row_fields, templates
@@ -34,9 +34,13 @@ def _contradictions(spec: TaskFile, checker: Checker, keys: KeyLines) -> Iterato
     if checker.simulates and "state" in spec.thought.model_fields_set:
         message = f"the checker {spec.checker!r} computes the states itself; remove this key"
         yield keys.problem(("thought", "state"), message)
-    if "observe" in spec.model_fields_set and not checker.observes:
+    given = spec.observe.model_fields_set
+    if "observe" in spec.model_fields_set and not checker.observes and spec.observe.server is None:
         whose = "a checker, which this file lacks" if spec.checker is None else f"the checker {spec.checker!r}"
-        yield keys.problem(("observe",), f"nothing is observed: that needs a method 'observe' of {whose}")
+        message = f"nothing is observed: that needs a method 'observe' of {whose}, or 'server' and 'tool'"
+        yield keys.problem(("observe",), message)
+    elif ("server" in given) != ("tool" in given):
+        yield keys.problem(("observe",), "'server' and 'tool' need each other")
     if spec.answer.grade is not None and checker.grades:
         message = f"the checker {spec.checker!r} grades answers itself; remove this key"
         yield keys.problem(("answer", "grade"), message)
@@ -60,6 +64,8 @@ def _template_problems(spec: TaskFile, pattern: Pattern | None, keys: KeyLines) 
         (("thought", "terminal"), spec.thought.terminal, THOUGHT_FIELDS | groups, True),
         (("observe", "state"), spec.observe.state, THOUGHT_FIELDS | _row(spec) | {"observation"}, False),
         (("observe", "terminal"), spec.observe.terminal, THOUGHT_FIELDS | _row(spec) | {"observation"}, True),
+        (("observe", "tool"), spec.observe.tool, _STEP | _row(spec), False),
+        (("observe", "arguments"), spec.observe.arguments, _STEP | _row(spec), False),
         (("answer", "template"), spec.answer.template, state, False),
         (("answer", "same"), spec.answer.same, frozenset({"answer"}) | _row(spec), False),
     ]
@@ -76,6 +82,8 @@ def _template_problems(spec: TaskFile, pattern: Pattern | None, keys: KeyLines) 
             yield keys.problem(loc, message, line)
 
 
+_STEP = frozenset({"text", "parent"})
+"""Fields of the templates of a tool's call."""
 _OWN_FIELDS = {"vote": frozenset({"choices"}), "outcome": frozenset({"answer"})}
 """Fields that the prompt of one role has alone."""
 
@@ -95,7 +103,16 @@ def _reflections(spec: TaskFile) -> frozenset[str]:
     return frozenset() if spec.prompts.reflect is None else frozenset({"reflections"})
 
 
-def evaluator_problems(spec: TaskFile, keys: KeyLines, *, allow_code: bool) -> Iterator[Problem]:
-    """An evaluator in ``evaluate.by`` that does not exist, or is code that is not allowed."""
+def code_problems(spec: TaskFile, keys: KeyLines, *, allow_code: bool) -> Iterator[Problem]:
+    """An evaluator in ``evaluate.by`` that does not exist, and code that is not allowed: it, or a server."""
+    if spec.observe.server is not None:
+        if not allow_code:
+            message = "a server is code outside the registry; run it with --allow-code (allow_code=True in Python) if "
+            yield keys.problem(("observe", "server"), f"{message}you trust it")
+        else:
+            try:
+                _ = spec.observe.tool_server
+            except ConfigError as error:
+                yield keys.problem(("observe", "server"), str(error))
     if reason := registry.fault("evaluator", spec.evaluate.by, Evaluator, allow_code=allow_code):
         yield keys.problem(("evaluate", "by"), reason)

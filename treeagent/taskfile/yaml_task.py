@@ -12,6 +12,7 @@ from typing import Any
 
 from ..chat import Message
 from ..checker import Checker, load_checker
+from ..constraint import Constraint
 from ..data_source import DataSource
 from ..errors import ConfigError, Problem
 from ..patterns import Pattern, PatternLimitError
@@ -23,7 +24,7 @@ from ..thought import Thought
 from . import example_check, templates, validation
 from .answer_grading import AnswerGrading
 from .checked_world import CheckedWorld
-from .constrained_roles import role_sampling
+from .constrained_roles import role_constraint, role_sampling
 from .input_reader import read_input
 from .key_lines import KeyLines, Loc
 from .row_binding import RowBinding
@@ -39,13 +40,9 @@ class YamlTask(Task):
     """
 
     def __init__(
-        self,
-        text: str,
-        path: Path | None = None,
-        *,
-        variables: Mapping[str, Scalar] | None = None,
+        self, text: str, path: Path | None = None, *, variables: Mapping[str, Scalar] | None = None,
         allow_code: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.spec, lines, problems = parse(text, path)
         self.path = path
         self.keys = KeyLines(path, lines)
@@ -58,7 +55,7 @@ class YamlTask(Task):
             self.checker = load_checker(self.spec.checker, allow_code=allow_code)
         except ConfigError as error:
             problems.append(self.keys.problem(("checker",), str(error)))
-        problems += validation.evaluator_problems(self.spec, self.keys, allow_code=allow_code)
+        problems += validation.code_problems(self.spec, self.keys, allow_code=allow_code)
         faulty = {problem.key for problem in problems}
         problems += validation.problems(self.spec, self._pattern, self.checker, self.keys, faulty)
         grade = self.spec.answer.grade
@@ -71,8 +68,6 @@ class YamlTask(Task):
                 problems = list(error.problems)
         if problems:
             raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
-
-    # What it is
 
     @property
     def name(self) -> str:
@@ -148,6 +143,10 @@ class YamlTask(Task):
         """``sampling.ROLE`` on top of the role's defaults."""
         return role_sampling(self.spec, role)
 
+    def constraint(self, role: str, stop: Sequence[str]) -> Constraint:
+        """By ``constraints``, else what the role is read by."""
+        return role_constraint(self.spec, role, stop)
+
     # From an input to prompts
 
     def read_input(self, text: str) -> str:
@@ -218,7 +217,7 @@ class YamlTask(Task):
         return [role for role in self.roles if len(self.spec.prompts.parts(role)) > 1]
 
     def world(self, input: str) -> CheckedWorld | None:
-        """The checker's tool or environment, with the key ``observe``; None where it has none."""
+        """What the key ``observe`` and the checker act on; None where they act on nothing."""
         return CheckedWorld.of(self.spec.observe, self._checker_of(input), self.fields_of(input), self.keys)
 
     # From completions to thoughts and answers

@@ -13,7 +13,7 @@ from ..backend import Backend
 from ..reply import Partial, Reply, Scores
 from ..request import Key, Request, Sampling, ScoreRequest
 
-KNOWN = {"generate", "score", "seed", "chat", "beams", "rewards", "thinking_budget", "extra_body"}
+KNOWN = {"generate", "score", "seed", "chat", "beams", "rewards", "thinking_budget", "extra_body", "constraints"}
 """Every capability that there is."""
 REQUESTS = (
     Request("Numbers: 4 5 6\nSteps:\n", Key(1, "propose", "0"), Sampling(temperature=0.7, max_tokens=12), n=3),

@@ -1,12 +1,13 @@
 // A pane: one tree on its canvas, seen through a camera that the pointer moves.
 
 const CLOSEST = 3;
+const EDGE = 20;  // free at each side of what is fitted, in CSS pixels
 
 class Pane {
   constructor(run, app) {
     this.run = run;
     this.app = app;
-    this.camera = { x: 0, y: 0, zoom: 1 };  // world at the canvas's corner; pixels per unit downwards
+    this.camera = { x: 0, y: 0, zoom: 1, ratio: 1 };  // world at the canvas's corner; pixels per unit downwards; of these across
     this.canvas = el("canvas", { tabindex: "0", role: "application", "aria-label": `The tree of ${visible(run.name)}; arrows move` });
     this.context = this.canvas.getContext("2d");
     this.stage = el("div", { class: "stage" }, this.canvas);
@@ -73,16 +74,17 @@ class Pane {
 
   /** Pixels per unit across: never so few that the tree fills less than the width, however tall it is. */
   get across() {
-    return Math.max(this.camera.zoom, Math.min(1, (this.width - 40) / this.run.size.width));
+    return Math.max(this.camera.zoom * this.camera.ratio, Math.min(1, (this.width - 2 * EDGE) / this.run.size.width));
   }
 
-  /** The whole tree where it can be read so, or is too large for any part to tell much; else its root, readable. */
+  /** The whole tree where it can be read so; else the answer's path whole, or the root of a tree without an answer. */
   begin() {
     this.fit();
-    if (this.camera.zoom < 0.55 && this.camera.zoom > 0.03) {
-      this.camera.zoom = 0.8;
-      this.camera.x = -20 / this.across;
-      this.center(this.app.chosen?.run === this.run ? this.app.chosen : this.run.root);
+    if (this.camera.zoom < 0.75) {
+      const { path } = this.run;
+      if (this.app.chosen?.run === this.run && this.app.chosen.row !== null) this.see([this.app.chosen]);
+      else if (path.length > 1) this.see(path);
+      else if (this.camera.zoom > 0.03) this.see([this.run.root]);
     }
     this.touched = false;
   }
@@ -90,9 +92,24 @@ class Pane {
   fit() {
     const { width, height } = this.run.size;
     this.touched = true;
-    this.camera.zoom = Math.min(1.2, (this.width - 40) / width, (this.height - 30) / height);
+    this.camera.ratio = 1;
+    this.camera.zoom = Math.min(1.2, (this.width - 2 * EDGE) / width, (this.height - 30) / height);
     this.camera.x = width / 2 - this.width / 2 / this.across;
     this.camera.y = height / 2 - this.height / 2 / this.camera.zoom;
+    this.paint();
+  }
+
+  /** Show some nodes whole and as large as can be: first the rows, whose boxes are squeezed where columns are many. */
+  see(nodes) {
+    const top = Math.min(...nodes.map(topOf)), bottom = Math.max(...nodes.map(topOf)) + BOX;
+    const left = Math.min(...nodes.map(leftOf)), right = Math.max(...nodes.map((node) => leftOf(node) + widthOf(node)));
+    const { camera } = this;
+    camera.zoom = Math.min(1, (this.height - LEAST - 24) / (bottom - top));
+    camera.ratio = 1;
+    camera.ratio = Math.min(1, (this.width - 2 * EDGE) / (right - left) / camera.zoom);
+    const seen = this.width / this.across;
+    camera.x = nodes.length > 1 && right <= seen ? -EDGE / this.across : (left + right) / 2 - seen / 2;
+    camera.y = (top + bottom) / 2 - this.height / 2 / camera.zoom;
     this.paint();
   }
 
@@ -127,6 +144,7 @@ class Pane {
     if (node.row === null) return;
     if (this.camera.zoom < 0.45) {
       this.camera.zoom = 0.9;
+      this.camera.ratio = 1;
       this.camera.x = leftOf(node) + widthOf(node) / 2 - this.width / 2 / this.across;
       this.center(node);
     }
@@ -147,8 +165,16 @@ class Pane {
 
   click(x, y) {
     this.canvas.focus({ preventScroll: true });
-    const node = this.at(x / this.across + this.camera.x, y / this.camera.zoom + this.camera.y);
+    const node = this.onPath(x, y) || this.at(x / this.across + this.camera.x, y / this.camera.zoom + this.camera.y);
     this.app.choose(node, this.camera.zoom < 0.2);
+  }
+
+  /** The node of the answer's path whose box is at a place of the canvas: these may be larger than their rows. */
+  onPath(x, y) {
+    return this.run.path.find((node) => {
+      const box = boxOf(this, node);
+      return isThere(node, this.app.step) && x >= box.x && x <= box.x + box.width && y >= box.y && y <= box.y + box.height;
+    });
   }
 
   at(x, y) {

@@ -1,7 +1,7 @@
 // A run as the page holds it: nodes with links, and the step at which each thing became known.
 
-const [THOUGHT, JUDGED, DROPPED, ANSWER, COMPLETION, SCORES, FAILED, END] = [0, 1, 2, 3, 4, 5, 6, 7];
-const STEPS = ["thought", "judged", "dropped", "answer", "reply", "scores", "failure", "end"];
+const [THOUGHT, JUDGED, DROPPED, ANSWER, COMPLETION, SCORES, FAILED, END, VISITED] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+const STEPS = ["thought", "judged", "dropped", "answer", "reply", "scores", "failure", "end", "visits"];
 const NEVER = Infinity;
 
 const parsed = (id) => JSON.parse($(id).textContent);
@@ -47,10 +47,14 @@ function load(place) {
   run.root = run.nodes[0];
   run.root.chosen = run.solution.length > 0;
   for (const id of run.solution) run.byId.get(id).chosen = true;
+  run.path = run.solution.length ? [run.root, ...run.solution.map((id) => run.byId.get(id)).filter((node) => node !== run.root)] : [];
   run.last = run.byId.get(run.solution[run.solution.length - 1]) || null;
   run.length = steps.kind.length;
   run.stepNodes = steps.kind.map((kind, step) => reached(run, kind, steps.at[step], step));
   run.requestAt = new Map(run.requests.map((request, i) => [request[4], i]));
+  run.early = (run.early || []).map(([kind, hit, began, took, asked, tokens, thought, request]) => (
+    { kind, hit, from: began, to: began + took, asked, tokens, thought, request }));
+  run.earlyOf = new Map(run.early.filter((each) => each.hit && each.request !== null).map((each) => [each.request, each]));
   run.askedAt = new Map();  // thought id -> requests that were asked there
   run.requests.forEach(([, , , thought], i) => {
     if (thought === null || thought === undefined) return;
@@ -68,6 +72,11 @@ function reached(run, kind, at, step) {
     node.born = step;
     node.t = run.steps.t[step];
     return node;
+  }
+  if (kind === VISITED) {
+    const [ids, visits, means] = run.visited[at];
+    ids.forEach((id, i) => (run.byId.get(id).statistics ||= []).push([step, visits[i], means[i]]));
+    return run.byId.get(ids.reduce((deepest, id) => (run.byId.get(id).depth > run.byId.get(deepest).depth ? id : deepest), ids[0])) || null;
   }
   const node = run.byId.get(at);
   if (!node) return null;
@@ -97,4 +106,21 @@ function standing(node, step) {
   if (node.value === null) return { word: "value unknown", rank: null, unread: true };
   const labels = [...new Set(node.labels)].join("/");
   return { word: `value ${number(node.value)}${labels ? " \u00b7 " + onOneLine(labels, 50) : ""}`, rank: node.rank };
+}
+
+/** Visits and their mean value after `step` events, as the search counts them; null where it has none at this node. */
+function statisticsOf(node, step) {
+  const known = node.statistics;
+  if (!known || known[0][0] >= step) return null;
+  let i = known.length - 1;
+  while (known[i][0] >= step) i -= 1;
+  return { visits: known[i][1], mean: known[i][2] };
+}
+
+/** What a node's box says under its label. */
+function shortStanding(node, step) {
+  const { word } = standing(node, step), statistics = statisticsOf(node, step);
+  if (!statistics) return word;
+  const mean = statistics.mean === null ? "mean unknown" : `mean ${number(statistics.mean, 3)}`;
+  return `${plural(statistics.visits, "visit")}, ${mean} \u00b7 ${word}`;
 }

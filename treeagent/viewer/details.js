@@ -39,12 +39,30 @@ function aboutRun(run, app) {
   if (run.solution.length) {
     parts.push(el("h3", {}, "Steps of the answer"), ...run.solution.map((id) => jump(run.byId.get(id), app)));
   }
+  if (run.early.length) parts.push(...aboutEarly(run));
   if (end) parts.push(el("h3", {}, "What it cost"), figures({ seconds: end.seconds, ...end.usage, ...end.counts }));
   if (end && end.engine && Object.keys(end.engine).length) {
     parts.push(el("h3", {}, "The engine's figures at the end"), figures(end.engine));
   }
   parts.push(el("h3", {}, "Settings"), figures({ ...header.settings, budget: header.budget }));
   return parts;
+}
+
+/** Requests that were sent before the search asked for them. */
+function aboutEarly(run) {
+  const hits = run.early.filter((each) => each.hit), misses = run.early.filter((each) => !each.hit);
+  const kinds = [...new Set(run.early.map((each) => each.kind))];
+  const share = (some) => `${some.filter((each) => each.hit).length} of ${some.length}`;
+  return [
+    el("h3", {}, "Sent early"),
+    rows([
+      ["asked for later", `${share(run.early)} (${Math.round((100 * hits.length) / run.early.length)} %)`],
+      ["saved at most", seconds(run.end?.speculated?.seconds_saved)],
+      ["in vain", `${plural(misses.length, "request")}, ${plural(misses.reduce((sum, each) => sum + each.tokens, 0), "token")} or more`],
+      ...kinds.map((kind) => [kind, share(run.early.filter((each) => each.kind === kind))]),
+    ]),
+    el("p", { class: "more" }, "Saved is an estimate: what the search would have waited for its requests, less what it did wait; an upper bound where guesses slow others down."),
+  ];
 }
 
 function aboutDiff(app) {
@@ -106,6 +124,12 @@ function aboutNode(node, app) {
       const asked = run.asked[node.id] || [];
       if (!asked.length) parts.push(el("p", { class: "more" }, "Which requests it rests on is not in the journal, or none was needed."));
       for (const place of asked) parts.push(...exchange(run, place, null, true));
+    }
+    const statistics = statisticsOf(node, NEVER);
+    if (statistics) {
+      parts.push(el("h3", {}, "Visits of the search"), rows([
+        ["visits", number(statistics.visits)], ["mean value", number(statistics.mean, 6)],
+      ]));
     }
     const place = run.requestAt.get(node.request);
     parts.push(el("h3", {}, "Where it came from"));

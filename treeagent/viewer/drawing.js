@@ -3,14 +3,18 @@
 let palette = null;
 
 function readPalette() {
-  const names = ["paper", "panel", "ink", "faint", "line", "edge", "on", "path", "mark", "gone", "bad", "differ", "hit"];
+  const names = ["paper", "panel", "ink", "faint", "line", "edge", "on", "soft", "path", "mark", "gone", "bad", "differ", "hit"];
   palette = Object.fromEntries(names.map((name) => [name, css(`--${name}`)]));
-  const stops = ["--poor", "--fair", "--good"].map((name) => css(name).match(/\w\w/g).map((hex) => parseInt(hex, 16)));
-  palette.ranks = Array.from({ length: 17 }, (_, i) => {
+  palette.roles = [0, 1, 2, 3, 4, 5, 6].map((i) => css(`--role-${i}`));
+  const parts = (name) => css(name).match(/\w\w/g).map((hex) => parseInt(hex, 16));
+  const mixed = (one, other, share) => one.map((from, i) => Math.round(from + (other[i] - from) * share));
+  const stops = ["--poor", "--fair", "--good"].map(parts), paper = parts("--paper");
+  const ranks = Array.from({ length: 17 }, (_, i) => {
     const at = (i / 16) * 2, low = Math.min(Math.floor(at), 1);
-    const mixed = stops[low].map((from, j) => Math.round(from + (stops[low + 1][j] - from) * (at - low)));
-    return `rgb(${mixed.join(",")})`;
+    return mixed(stops[low], stops[low + 1], at - low);
   });
+  palette.ranks = ranks.map((rank) => `rgb(${rank.join(",")})`);
+  palette.pale = ranks.map((rank) => `rgb(${mixed(paper, rank, 0.45).join(",")})`);  // of what was not followed
   const tile = document.createElement("canvas");
   tile.width = tile.height = 8;
   const context = tile.getContext("2d");
@@ -26,7 +30,8 @@ function readPalette() {
   palette.hatch = context.createPattern(tile, "repeat");
 }
 
-const rankColour = (rank) => palette.ranks[Math.round(rank * 16)];
+const rankColour = (rank, pale = false) => (pale ? palette.pale : palette.ranks)[Math.round(rank * 16)];
+const LEAST = 18;  // height of a box of the answer's path, in CSS pixels: it can be read from any distance
 const FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace";
 
 function draw(pane, app) {
@@ -37,13 +42,14 @@ function draw(pane, app) {
   const nodes = inView(pane, app.step);
   const seen = new Set(nodes);
   // The answer's path, the chosen thought and what differs first are never skipped.
-  for (const node of [...run.solution.map((id) => run.byId.get(id)), run.root, app.chosen, run.firstDifference]) {
+  for (const node of [...run.path, run.root, app.chosen, run.firstDifference]) {
     if (!node || node.run !== run || node.row === null || !isThere(node, app.step) || seen.has(node)) continue;
     seen.add(node);
     nodes.push(node);
   }
   drawEdges(pane, nodes, app);
-  for (const node of nodes) drawNode(pane, node, app);
+  for (const node of nodes) if (!node.chosen) drawNode(pane, node, app);
+  for (const node of nodes) if (node.chosen) drawNode(pane, node, app);
   pane.canvas.dataset.drawn = nodes.length;
 }
 
@@ -71,11 +77,12 @@ function inView(pane, step) {
 /** Where a node's box lies on the canvas, in CSS pixels. */
 function boxOf(pane, node) {
   const { camera, across } = pane;
+  const height = node.chosen ? Math.max(LEAST, BOX * camera.zoom) : BOX * camera.zoom;
   return {
     x: (leftOf(node) - camera.x) * across,
-    y: (topOf(node) - camera.y) * camera.zoom,
+    y: (middleOf(node) - camera.y) * camera.zoom - height / 2,
     width: widthOf(node) * across,
-    height: BOX * camera.zoom,
+    height,
   };
 }
 
@@ -109,7 +116,7 @@ function drawEdges(pane, nodes, app) {
 
 function drawNode(pane, node, app) {
   const { context, camera: { zoom } } = pane;
-  const { word, rank, unread } = standing(node, app.step);
+  const { rank, unread } = standing(node, app.step);
   const { x, y, width, height } = boxOf(pane, node);
   const lost = node.why !== null;
   const atEnd = app.step >= node.run.length;
@@ -120,15 +127,14 @@ function drawNode(pane, node, app) {
     if (small) context.rect(x, y, width, Math.max(height, 1.2));
     else context.roundRect(x, y, width, height, 6 * zoom);
   };
-  context.globalAlpha = faded && node !== app.chosen ? 0.5 : 1;
-  context.fillStyle = rank !== null ? rankColour(rank) : unread ? palette.hatch : palette.paper;
+  context.fillStyle = rank !== null ? rankColour(rank, faded && node !== app.chosen) : unread ? palette.hatch : palette.paper;
   box();
   context.fill();
   let edge = lost ? palette.gone : palette.line, weight = 1;
   if (node.chosen) [edge, weight] = [palette.path, 2.5];
   if (node.differs) [edge, weight] = [palette.differ, 2.5];
   if (node.hit) [edge, weight] = [palette.hit, 3];
-  if (!small || weight > 1) {
+  if (!small || weight > 1 || (rank === null && height > 2.5)) {  // white on white were not seen
     context.strokeStyle = edge;
     context.lineWidth = Math.max(weight * zoom, weight > 1 ? 1.5 : 0.5);
     context.setLineDash(lost ? [4 * zoom, 3 * zoom] : []);
@@ -136,7 +142,6 @@ function drawNode(pane, node, app) {
     context.setLineDash([]);
   }
   if (node === node.run.firstDifference) {
-    context.globalAlpha = 1;
     context.fillStyle = palette.differ;
     context.font = `600 11px system-ui, sans-serif`;
     context.textBaseline = "bottom";
@@ -146,29 +151,31 @@ function drawNode(pane, node, app) {
     context.stroke();
   }
   if (node === app.chosen || node === app.current(node.run)) {
-    context.globalAlpha = 1;
     context.strokeStyle = node === app.chosen ? palette.mark : palette.hit;
     context.lineWidth = 2;
     context.beginPath();
     context.roundRect(x - 4, y - 4, width + 8, height + 8, 8);
     context.stroke();
   }
-  if (height >= 12) {
-    if (faded) context.globalAlpha = 0.72;
-    const two = height >= 19;
-    context.direction = "ltr";
-    context.textBaseline = "alphabetic";
-    context.fillStyle = lost ? palette.gone : unread ? palette.ink : palette.on;
-    const size = two ? 11.5 * zoom : Math.min(11, 0.7 * height, 11.5 * pane.across);
-    context.font = `${node.chosen ? "600 " : ""}${size}px ${FONT}`;
-    context.fillText(node.label, x + 10 * Math.min(zoom, 1), y + (two ? 14 * zoom : height / 2 + 0.35 * size));
-    if (two) {
-      const room = Math.floor((width / zoom - 14) / 5.9);
-      const answered = node.answer !== null && node.answeredAt < app.step;
-      context.globalAlpha *= 0.78;
-      context.font = `${9.8 * zoom}px ${FONT}`;
-      context.fillText(onOneLine(answered ? `${word} \u2192 ${node.answer}` : word, room), x + 10 * zoom, y + 26 * zoom);
-    }
-  }
-  context.globalAlpha = 1;
+  if (height >= 12) drawLabel(pane, node, app, faded);
+}
+
+/** The label, and below it what is known about the node where there is room; each as far as the box is wide. */
+function drawLabel(pane, node, app, faded) {
+  const { context, camera: { zoom } } = pane;
+  const { x, y, width, height } = boxOf(pane, node);
+  const two = height >= 24, left = Math.min(10, 0.08 * width);
+  const fill = (text, size, at) => {
+    const room = Math.floor((width - 1.4 * left) / (0.602 * size));  // letters of a monospaced font
+    context.font = `${node.chosen && at < 0.6 ? "600 " : ""}${size}px ${FONT}`;
+    if (room > 1) context.fillText(onOneLine(text, room), x + left, y + at * height);
+  };
+  context.direction = "ltr";
+  context.textBaseline = "alphabetic";
+  context.fillStyle = node.why !== null ? palette.gone : faded ? palette.soft : palette.on;
+  fill(node.label, two ? 11.5 * Math.max(zoom, 0.95) : Math.min(11.5, 0.66 * height), two ? 0.44 : 0.5 + 0.23);
+  if (!two) return;
+  const answered = node.answer !== null && node.answeredAt < app.step, word = shortStanding(node, app.step);
+  if (node.why === null) context.fillStyle = faded || standing(node, app.step).unread ? context.fillStyle : palette.soft;
+  fill(answered ? `${word} \u2192 ${node.answer}` : word, 10 * Math.max(zoom, 0.95), 0.82);
 }

@@ -15,7 +15,7 @@ function layOut(run, withDropped) {
     if (next === 0) {
       (columns[node.depth] ||= []).push(node);
       node.label ??= onOneLine(node.text || node.state, LONGEST) || "(empty)";
-      const words = Math.max(node.label.length, 0.86 * standing(node, NEVER).word.length);
+      const words = Math.max(node.label.length, 0.86 * shortStanding(node, NEVER).length);
       widest[node.depth] = Math.max(widest[node.depth] || 0, words);
     }
     if (next < kids.length) {

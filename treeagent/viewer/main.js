@@ -17,6 +17,7 @@ class App {
     this.pane = this.panes[0];
     $("panes").append(...this.panes.map((pane) => pane.element));
     this.timelines = this.runs.map((run) => new Timeline(run, this));
+    this.scale();
     $("times").append(...this.timelines.map((timeline) => timeline.element));
     for (const each of document.querySelectorAll(".only-two")) each.hidden = this.runs.length < 2;
     $("differ").hidden = !this.diff?.first;
@@ -25,6 +26,12 @@ class App {
     this.listen();
     this.go(this.length);
     this.choose(this.named(location.hash.slice(1)));
+  }
+
+  /** All time lines on one scale, so that a second is as wide in each. */
+  scale() {
+    const end = Math.max(...this.timelines.map((timeline) => timeline.end));
+    for (const timeline of this.timelines) timeline.end = end;
   }
 
   /** Show newer data of the only run; the choice and the camera stay where they are. */
@@ -206,7 +213,10 @@ class App {
 
   toAnswer() {
     const run = this.pane.run.last ? this.pane.run : this.runs.find((each) => each.last);
-    if (run) this.choose(run.last, true);
+    if (!run) return;
+    if (!isThere(run.last, this.step)) this.go(this.length);
+    this.panes[this.runs.indexOf(run)].see(run.path);
+    this.choose(run.last);
   }
 
   toDifference() {
@@ -247,5 +257,12 @@ window.treeagent = Object.freeze({
   place: (pane, id) => app.panes[pane].place(app.runs[pane].byId.get(id)),
   choose: (pane, id) => app.choose(app.runs[pane].byId.get(id), true),
   go: (step) => app.go(step),
+  path: (pane) => app.runs[pane].path.map((node) => boxOf(app.panes[pane], node)),
+  scales: () => app.timelines.map((timeline) => timeline.end),
+  word: (pane, id, step) => shortStanding(app.runs[pane].byId.get(id), step),
+  hover: (pane, share) => {
+    const { canvas, top } = app.timelines[pane];
+    app.timelines[pane].hover(share * canvas.clientWidth, top.early + 4);
+  },
   shown: () => app.runs.map((run) => run.nodes.filter((node) => node.row !== null && isThere(node, app.step)).length),
 });

@@ -35,26 +35,34 @@ def page(runs: Sequence[RunData], *, follow: bool = False) -> str:
 
     With ``follow`` the page of a run in progress asks for its data at its own address, ``/data`` appended.
     """
-    style, script = _part("page.css"), "".join(map(_part, (*SCRIPTS, *([FOLLOW] if follow else ()))))
-    script = f'"use strict";\n(() => {{\n{script}}})();\n'
+    data = [data_block(f"tree-{number}", run.tree) for number, run in enumerate(runs)]
+    data += [data_block(f"replies-{number}", run.replies) for number, run in enumerate(runs)]
+    if len(runs) == 2:
+        data.append(data_block("diff", diff(*runs)))
+    names = " | ".join(printable(run.name, keep="") for run in runs)
+    scripts = (*SCRIPTS, *([FOLLOW] if follow else ()))
+    return assembled("page.html", ("colours.css", "page.css"), scripts, names, data, connect=_CONNECT if follow else "")
+
+
+def assembled(
+    markup: str, styles: Sequence[str], scripts: Sequence[str], title: str, data: Sequence[str], *, connect: str = ""
+) -> str:
+    """One HTML file of parts of this folder and of blocks of :func:`data_block`; ASCII only."""
+    style = "".join(map(_part, styles))
+    script = f'"use strict";\n(() => {{\n{"".join(map(_part, scripts))}}})();\n'
     policy = (
         f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; "
-        f"{_CONNECT if follow else ''}base-uri 'none'; form-action 'none'"
+        f"{connect}base-uri 'none'; form-action 'none'"
     )
-    data = [_data(f"tree-{number}", run.tree) for number, run in enumerate(runs)]
-    data += [_data(f"replies-{number}", run.replies) for number, run in enumerate(runs)]
-    if len(runs) == 2:
-        data.append(_data("diff", diff(*runs)))
-    names = " | ".join(printable(run.name, keep="") for run in runs)
     parts = {
         "<!-- generator -->": GENERATOR,
         "<!-- policy -->": f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        "<!-- title -->": f"<title>{escape(names)} - treeagent</title>",
+        "<!-- title -->": f"<title>{escape(title)} - treeagent</title>",
         "<!-- style -->": f"<style>{style}</style>",
         "<!-- script -->": f"<script>{script}</script>",
         "<!-- data -->": "\n".join(data),
     }
-    text = _part("page.html")
+    text = _part(markup)
     for mark, part in parts.items():
         before, after = text.split(mark, 1)
         text = before + part + after
@@ -69,7 +77,8 @@ def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _data(id: str, value: Any) -> str:
+def data_block(id: str, value: Any) -> str:
+    """A value as inert data, which the script reads by its id."""
     return f'<script type="application/json" id="{id}">{inert(value)}</script>'
 
 

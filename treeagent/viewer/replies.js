@@ -8,9 +8,11 @@ function exchange(run, place, node, open) {
   const where = thought === null || thought === undefined ? "asked at an unknown thought"
     : thought === 0 ? "asked at the input" : `asked at thought ${thought}`;
   const when = t === null ? "answered to an earlier process of this run" : `answered at ${seconds(t)}`;
+  const early = run.earlyOf.get(place);
+  const sent = early && early.asked !== null ? `, sent ${seconds(early.asked - early.from)} before the search asked for it` : "";
   const bill = `${number(usage.prompt_tokens)} prompt + ${number(usage.completion_tokens)} completion tokens`;
   const parts = [
-    el("p", { class: "more" }, `${role || (reply.type === "scores" ? "likelihoods" : "request")}: ${where}, ${when}, took ${seconds(took)}, ${bill}`),
+    el("p", { class: "more" }, `${role || (reply.type === "scores" ? "likelihoods" : "request")}: ${where}, ${when}, took ${seconds(took)}${sent}, ${bill}`),
     folding("Prompt", open, () => el("pre", { dir: "auto" }, run.unfold(reply.prompt))),
   ];
   if (reply.type === "scores") {

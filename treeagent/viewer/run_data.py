@@ -13,7 +13,7 @@ from ..runtime.journal import ROUND, Event, recorded
 from ..runtime.journal_tree import Rebuilt, rebuild
 from ..thought import Thought
 
-STEPS = ("thought", "judged", "dropped", "answer", "completion", "scores", "failed", "end")
+STEPS = ("thought", "judged", "dropped", "answer", "completion", "scores", "failed", "end", "visited")
 """Types of the events that the slider steps through; ``data.js`` depends on their order."""
 
 
@@ -57,6 +57,7 @@ def run_data(events: Sequence[Event], name: str) -> RunData:
             "thoughts": _thoughts(rebuilt),
             **_steps(attempts[shown], list(requests)),
             "rounds": _rounds(attempts[shown]),
+            "early": _early(attempts[shown], rebuilt, list(requests)),
             "requests": [
                 [data.get("role"), data["t"], data.get("seconds"), data.get("thought"), id]
                 for id, data in requests.items()
@@ -143,6 +144,7 @@ def _steps(events: Sequence[Event], requests: Sequence[str]) -> dict[str, Any]:
     t: list[float | None] = []
     dropped: list[list[Any]] = []
     requests_of: dict[int, list[int]] = {}
+    visited: list[list[Any]] = []
     for event in events:
         if event.type not in STEPS:
             continue
@@ -151,6 +153,9 @@ def _steps(events: Sequence[Event], requests: Sequence[str]) -> dict[str, Any]:
         if event.type == "dropped":
             what = len(dropped)
             dropped.append([data["id"], data["index"], data["text"], data["why"]])
+        elif event.type == "visited":
+            what = len(visited)
+            visited.append([data["ids"], data["visits"], data["means"]])
         elif event.type in ("completion", "scores"):
             what = place[data["id"]]
         elif event.type in ("thought", "judged", "answer"):
@@ -160,7 +165,25 @@ def _steps(events: Sequence[Event], requests: Sequence[str]) -> dict[str, Any]:
         kind.append(STEPS.index(event.type))
         at.append(what)
         t.append(data.get("t"))
-    return {"steps": {"kind": kind, "at": at, "t": t}, "dropped": dropped, "asked": requests_of}
+    return {"steps": {"kind": kind, "at": at, "t": t}, "dropped": dropped, "asked": requests_of, "visited": visited}
+
+
+def _early(events: Sequence[Event], rebuilt: Rebuilt, requests: Sequence[str]) -> list[list[Any]]:
+    """Requests that were sent early: kind, hit, began, seconds, asked, known tokens, thought, request.
+
+    The thought is None where none of the tree stands at the place, as with a guessed step that never came; the request
+    is that of the search, None for a miss.
+    """
+    thoughts = {thought.place: thought.id for thought in rebuilt.tree}
+    place = {id: index for index, id in enumerate(requests)}
+    return [
+        [
+            data["kind"], data["hit"], data["began"], data["seconds"], data.get("asked"),
+            (data.get("prompt_tokens") or 0) + (data.get("completion_tokens") or 0),
+            thoughts.get(data.get("place") or ""), place.get(data["id"]),
+        ]
+        for data in (event.data for event in events if event.type == "early")
+    ]  # fmt: skip
 
 
 def _rounds(events: Sequence[Event]) -> dict[str, list[Any]]:

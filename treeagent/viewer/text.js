@@ -30,7 +30,8 @@ function el(tag, how, ...children) {
 const unknown = "unknown";
 const number = (value, digits = 4) =>
   value === null || value === undefined ? unknown
-  : typeof value === "number" && !Number.isInteger(value) ? String(Number(value.toPrecision(digits)))
+  : typeof value === "number" && !Number.isInteger(value) && Math.abs(value) < 1000 ? String(Number(value.toPrecision(digits)))
+  : typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(digits)).toLocaleString("en")
   : typeof value === "number" ? value.toLocaleString("en") : String(value);
 const seconds = (value) => (value === null || value === undefined ? unknown : `${number(value)} s`);
 const plural = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many || one + "s"}`;

@@ -1,9 +1,8 @@
-// The time line: each request from when it was asked to when it was answered, and below them the engine's rounds, as
-// far as the journal knows either.
+// The time line: each request from when it was asked to when it was answered, below them what was sent early, and the
+// engine's rounds, as far as the journal knows them; at the bottom the seconds.
 
-const STRIP = 30;  // height of the rounds, in CSS pixels
-
-const ROLES = ["#2f81f7", "#d29922", "#8957e5", "#3fb950", "#db61a2", "#e3693c", "#57a6a1"];
+const REQUESTS = 48, EARLY = 30, STRIP = 30, AXIS = 15;  // heights of the bands, in CSS pixels
+const MOST_LANES = 24;
 
 class Timeline {
   constructor(run, app) {
@@ -12,30 +11,37 @@ class Timeline {
     this.canvas = el("canvas", { role: "img", "aria-label": `Requests of ${visible(run.name)} over time` });
     const timed = run.requests.filter((request) => request[1] !== null);
     this.roles = [...new Set(timed.map((request) => request[0] || "likelihoods"))];
-    this.end = Math.max(0.001, ...[run.steps.t[run.length - 1] ?? 0]);
-    for (const [, t] of timed) this.end = Math.max(this.end, t);
     this.rounds = run.rounds.at.map((at, i) => this.round(i));
-    this.fullest = 1;
-    for (const round of this.rounds) {
-      this.end = Math.max(this.end, round.to);
-      this.fullest = Math.max(this.fullest, round.rows + round.drafted);
-    }
+    this.bars = timed.map(([role, t, took]) => ({ role: this.roles.indexOf(role || "likelihoods"), from: t - (took ?? 0), to: t }));
+    this.lanes = inLanes(this.bars);
+    this.early = run.early;
+    this.earlyLanes = inLanes(this.early);
+    /** Seconds that the canvas is wide; two runs are shown on one scale. */
+    this.end = Math.max(0.001, run.steps.t[run.length - 1] ?? 0);
+    for (const each of [...this.bars, ...this.early, ...this.rounds]) this.end = Math.max(this.end, each.to);
+    this.fullest = Math.max(1, ...this.rounds.map((round) => round.rows + round.drafted));
     this.engines = new Set(run.rounds.model).size;
-    this.pack(timed);
-    const keys = this.roles.map((role, i) => {
-      const swatch = el("span", { class: "swatch" });
-      swatch.style.background = ROLES[i % ROLES.length];
-      return [swatch, role];
-    });
+    this.top = { early: REQUESTS, rounds: REQUESTS + (this.early.length ? EARLY : 0) };
+    this.height = this.top.rounds + (this.rounds.length ? STRIP : 0) + AXIS;
+    this.canvas.style.height = `${this.height}px`;
     const spans = timed.some((request) => request[2] !== null && request[2] !== undefined);
-    const said = `${plural(timed.length, "request")} in ${seconds(this.end)}${spans ? "" : ", when answered"}`;
+    const said = `${plural(timed.length, "request")} in ${seconds(Math.max(0, ...this.bars.map((bar) => bar.to)))}${spans ? "" : ", when answered"}`;
+    const name = app.runs.length > 1 ? `${run.name}: ` : "";
     this.readout = el("span", { class: "readout" }, this.summary());
-    this.element = el("figure", {}, this.canvas, el("figcaption", {}, said, ...keys, this.readout));
-    if (this.rounds.length) this.canvas.classList.add("rounds");
+    this.element = el("figure", {}, this.canvas, el("figcaption", {}, name + said, ...this.keys(), this.readout));
     this.canvas.addEventListener("click", (event) => this.click(event.offsetX));
-    this.canvas.addEventListener("pointermove", (event) => this.hover(event.offsetX));
+    this.canvas.addEventListener("pointermove", (event) => this.hover(event.offsetX, event.offsetY));
     this.canvas.addEventListener("pointerleave", () => { this.readout.textContent = this.summary(); });
     new ResizeObserver(() => this.draw()).observe(this.canvas);
+  }
+
+  /** What the colours mean. */
+  keys() {
+    const keys = this.roles.map((role, i) => [el("span", { class: `swatch role-${i % 7}` }), role]);
+    if (!this.early.length) return keys;
+    const hits = this.early.filter((each) => each.hit).length;
+    return [...keys, el("span", { class: "swatch early" }), `sent early and asked for later (${hits})`,
+      el("span", { class: "swatch vain" }), `in vain (${this.early.length - hits})`];
   }
 
   /** Round `i` as the journal's columns have it. */
@@ -55,9 +61,15 @@ class Timeline {
     return `${plural(this.rounds.length, "round")} of the engine, ${number(sum("rows") / this.rounds.length)} branches each${each}`;
   }
 
-  /** What the round at `x` did. */
-  hover(x) {
-    const t = this.timeAt(x), slack = (2 / this.canvas.clientWidth) * this.end;  // two pixels: rounds may be narrower
+  /** What the early request or the round at this point did. */
+  hover(x, y) {
+    const t = this.timeAt(x), slack = (2 / this.canvas.clientWidth) * this.end;  // two pixels: they may be narrower
+    if (this.early.length && y >= this.top.early && y < this.top.rounds) {
+      const lane = Math.floor((y - this.top.early) / this.laneHeight(EARLY, this.earlyLanes));
+      const bar = this.early.find((each) => each.lane === lane && each.from - slack <= t && t <= each.to + slack);
+      this.readout.textContent = bar ? earlyWords(this.run, bar) : this.summary();
+      return;
+    }
     const i = this.rounds.findLastIndex((round) => round.from <= t);
     if (i < 0 || t > this.rounds[i].to + slack) {
       this.readout.textContent = this.summary();
@@ -71,29 +83,16 @@ class Timeline {
     this.readout.textContent = `${named}round ${i + 1}, ${seconds(to - from)}: ${parts.join(", ")}`;
   }
 
-  /** Lanes, so that requests that were under way together lie below each other. */
-  pack(timed) {
-    const free = [];
-    this.bars = timed.map(([role, t, took]) => ({ role: this.roles.indexOf(role || "likelihoods"), from: t - (took ?? 0), to: t }));
-    this.bars.sort((a, b) => a.from - b.from);
-    for (const bar of this.bars) {
-      let lane = free.findIndex((end) => end <= bar.from);
-      if (lane < 0) lane = free.length < 24 ? free.length : Math.floor(24 * ((bar.from * 7919) % 1));
-      free[lane] = Math.max(free[lane] || 0, bar.to);
-      bar.lane = lane;
-    }
-    this.lanes = Math.max(1, free.length);
-  }
-
   draw() {
     const ratio = window.devicePixelRatio || 1;
     const width = this.canvas.clientWidth, height = this.canvas.clientHeight;
     if (!width) return;
     const context = this.canvas.getContext("2d");
     const size = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (this.bitmap?.width !== size[0] || this.bitmap?.height !== size[1]) {
+    if (this.bitmap?.width !== size[0] || this.bitmap?.height !== size[1] || this.colours !== palette) {
       [this.canvas.width, this.canvas.height] = size;
-      this.drawBars(width, height, ratio);
+      this.colours = palette;
+      this.drawBands(width, ratio);
     }
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, ...size);
@@ -101,43 +100,90 @@ class Timeline {
     context.scale(ratio, ratio);
     const t = this.run.steps.t[Math.min(this.app.step, this.run.length) - 1] ?? 0;
     context.fillStyle = palette.mark;
-    context.fillRect((t / this.end) * (width - 4) + 1, 0, 2, height);
+    context.fillRect(this.placeOf(t) - 1, 0, 2, height - AXIS);
   }
 
-  /** The bars, kept as a picture: there may be ten thousand, and the mark moves with every step. */
-  drawBars(width, height, ratio) {
+  /** All bands, kept as a picture: there may be ten thousand bars, and the mark moves with every step. */
+  drawBands(width, ratio) {
     this.bitmap = document.createElement("canvas");
     this.bitmap.width = this.canvas.width;
     this.bitmap.height = this.canvas.height;
     const context = this.bitmap.getContext("2d");
     context.scale(ratio, ratio);
-    if (this.rounds.length) this.drawRounds(context, width, height);
-    const tall = Math.min(12, (height - 6 - (this.rounds.length ? STRIP : 0)) / this.lanes);
-    const x = (t) => (t / this.end) * (width - 4) + 2;
-    context.globalAlpha = 0.8;
+    const tall = this.laneHeight(REQUESTS, this.lanes);
     this.roles.forEach((_, role) => {
-      context.fillStyle = ROLES[role % ROLES.length];
-      for (const bar of this.bars) {
-        if (bar.role !== role) continue;
-        context.fillRect(x(bar.from), 3 + bar.lane * tall, Math.max(1.2, x(bar.to) - x(bar.from) - 0.5), Math.max(1, tall - 1));
-      }
+      context.fillStyle = palette.roles[role % 7];
+      for (const bar of this.bars) if (bar.role === role) context.fillRect(...this.boxOf(bar, 0, tall));
     });
+    this.drawEarly(context);
+    this.drawRounds(context);
+    this.drawAxis(context, width);
   }
 
-  /** A bar for each round, as high as its branches and drafted tokens; the lower part is what they got. */
-  drawRounds(context, width, height) {
-    const x = (t) => (t / this.end) * (width - 4) + 2;
-    const tall = (count) => (count / this.fullest) * (STRIP - 4);
-    for (const [colour, count] of [["#8c959f", (round) => round.rows + round.drafted], ["#1f7a37", (round) => round.tokens]]) {
-      context.fillStyle = colour;
-      for (const round of this.rounds) {
-        const h = Math.min(STRIP - 4, Math.max(1, tall(count(round))));
-        context.fillRect(x(round.from), height - 2 - h, Math.max(0.8, x(round.to) - x(round.from) - 0.4), h);
+  /** Where a bar lies: left, top, width, height. */
+  boxOf(bar, top, tall) {
+    const x = this.placeOf(bar.from);
+    return [x, top + 3 + bar.lane * tall, Math.max(1.2, this.placeOf(bar.to) - x - 0.5), Math.max(1, tall - 1)];
+  }
+
+  laneHeight(height, lanes) {
+    return Math.min(12, (height - 6) / lanes);
+  }
+
+  /** A full bar for what the search asked for later, with a notch at that moment; a hollow one for what was in vain. */
+  drawEarly(context) {
+    const tall = this.laneHeight(EARLY, this.earlyLanes);
+    for (const bar of this.early) {
+      const [x, y, wide, high] = this.boxOf(bar, this.top.early, tall);
+      context.fillStyle = context.strokeStyle = bar.hit ? palette.path : palette.gone;
+      context.lineWidth = 1;
+      if (bar.hit) context.fillRect(x, y, wide, high);
+      else if (high < 3 || wide < 3) context.fillRect(x, y + high / 2 - 0.5, wide, 1);
+      else context.strokeRect(x + 0.5, y + 0.5, wide - 1, high - 1);
+      if (bar.hit && bar.asked !== null && bar.asked < bar.to && wide > 6) {
+        context.fillStyle = palette.panel;
+        context.fillRect(this.placeOf(bar.asked) - 0.7, y, 1.4, high);
       }
     }
   }
 
-  /** The moment at a place of the canvas, in CSS pixels. */
+  /** A bar for each round, as high as its branches and drafted tokens; the lower part is what they got. */
+  drawRounds(context) {
+    const bottom = this.top.rounds + STRIP - 2, tall = (count) => (count / this.fullest) * (STRIP - 4);
+    for (const [colour, count] of [[palette.line, (round) => round.rows + round.drafted], [palette.path, (round) => round.tokens]]) {
+      context.fillStyle = colour;
+      for (const round of this.rounds) {
+        const h = Math.min(STRIP - 4, Math.max(1, tall(count(round)))), x = this.placeOf(round.from);
+        context.fillRect(x, bottom - h, Math.max(0.8, this.placeOf(round.to) - x - 0.4), h);
+      }
+    }
+  }
+
+  /** Seconds at round numbers, as many as have room. */
+  drawAxis(context, width) {
+    const least = (this.end * 64) / width, power = 10 ** Math.floor(Math.log10(least));
+    const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= least);
+    const y = this.height - AXIS;
+    context.fillStyle = palette.line;
+    context.fillRect(2, y, width - 4, 1);
+    context.font = "10.5px system-ui, sans-serif";
+    context.textBaseline = "bottom";
+    for (let i = 0; i * step <= this.end; i++) {
+      const x = this.placeOf(i * step), text = i ? `${number(i * step)} s` : "0";
+      context.fillStyle = palette.line;
+      context.fillRect(x, y, 1, 4);
+      context.fillStyle = palette.faint;
+      context.textAlign = i === 0 ? "left" : x > width - 20 ? "right" : "center";
+      context.fillText(text, x, this.height + 1);
+    }
+  }
+
+  /** The place of a moment on the canvas, in CSS pixels. */
+  placeOf(t) {
+    return (t / this.end) * (this.canvas.clientWidth - 4) + 2;
+  }
+
+  /** The moment at a place of the canvas. */
   timeAt(x) {
     return ((x - 2) / (this.canvas.clientWidth - 4)) * this.end;
   }
@@ -150,4 +196,26 @@ class Timeline {
     while (step < times.length && (times[step] ?? 0) <= t) step += 1;
     this.app.go(step);
   }
+}
+
+/** Give bars lanes, so that those that were under way together lie below each other; returns the number of lanes. */
+function inLanes(bars) {
+  const free = [];
+  bars.sort((a, b) => a.from - b.from);
+  for (const bar of bars) {
+    let lane = free.findIndex((end) => end <= bar.from);
+    if (lane < 0) lane = free.length < MOST_LANES ? free.length : Math.floor(MOST_LANES * ((bar.from * 7919) % 1));
+    free[lane] = Math.max(free[lane] || 0, bar.to);
+    bar.lane = lane;
+  }
+  return Math.max(1, free.length);
+}
+
+/** An early request in words. */
+function earlyWords(run, bar) {
+  const node = bar.thought === null ? null : run.byId.get(bar.thought);
+  const where = node ? ` at ${onOneLine(node.text || node.state, 40)}` : "";
+  const came = !bar.hit ? `in vain, ${plural(bar.tokens, "token")} or more`
+    : bar.asked === null ? "asked for later" : `asked for ${seconds(bar.asked - bar.from)} after it was sent`;
+  return `${bar.kind}${where}: sent early for ${seconds(bar.to - bar.from)}, ${came}`;
 }

@@ -14,6 +14,7 @@ from treeagent.errors import ModelError, UnsupportedModelError
 from ...models.int8_network import LLAMA_FAMILY
 from ...models.sources import explained, setting, size_setting, source_of
 from ...models.torch_private import supports_custom_attention
+from .delta_net import has_delta_layers
 
 
 def check_files(where: Path | str, model: str) -> None:
@@ -37,12 +38,13 @@ def check_files(where: Path | str, model: str) -> None:
 
 def fault_of(where: Path | str, network: Any, arguments: AbstractSet[str], config: Any) -> str | None:
     """Why a network, or a class of networks, with these arguments of its forward cannot run; None where it may."""
-    if not supports_custom_attention(network):
+    delta = has_delta_layers(network)
+    if not supports_custom_attention(network) and not delta:
         return "its attention cannot be replaced (it does not use transformers' attention interface)"
     if not {"logits_to_keep", "position_ids"} <= arguments:
         return "its forward takes no position_ids or no logits_to_keep"
     kinds = set(setting(where, config, "layer_types", list, tuple) or [])
-    strange = kinds - {"full_attention", "sliding_attention"}
+    strange = kinds - {"full_attention", "sliding_attention"} - ({"linear_attention"} if delta else set())
     return f"it has layers of another kind ({', '.join(sorted(strange))})" if strange else None
 
 
@@ -57,9 +59,16 @@ def windows_of(where: Path | str, config: Any, layers: int) -> list[int | None]:
 
 
 def heads_of(where: Path | str, config: Any, layers: int) -> list[tuple[int, int]]:
-    """Key-value heads and their dimension, by layer; models such as Gemma 4 have settings of their own for each."""
+    """Key-value heads and their dimension, by layer, (0, 0) where a layer has a state in their place.
+
+    Models such as Gemma 4 have settings of their own for each layer.
+    """
     several = getattr(config, "per_layer_config", None)
-    return [_heads(where, several[layer] if several else config) for layer in range(layers)]
+    kinds = setting(where, config, "layer_types", list, tuple) or ["full_attention"] * layers
+    return [
+        (0, 0) if kinds[layer] == "linear_attention" else _heads(where, several[layer] if several else config)
+        for layer in range(layers)
+    ]
 
 
 def _heads(where: Path | str, config: Any) -> tuple[int, int]:

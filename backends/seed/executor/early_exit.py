@@ -124,7 +124,7 @@ class EarlyExitRunner(ModelRunner):
 
     @property
     def _decoder(self) -> LlamaDecoder | GraphedDecoder:
-        return self._graphs or self._plain
+        return self.graphs or self._plain
 
     @property
     def layers(self) -> int:

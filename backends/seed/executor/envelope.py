@@ -87,9 +87,11 @@ def padded_batch(
     slots = np.full(size, scratch, dtype=np.int64)
     wanted: list[int] = []
     rows: list[range] = []
+    starts: list[int] = []
     base = 0
     for span in spans:
         end = base + len(span.tokens)
+        starts.append(base)
         rows.append(range(len(wanted), len(wanted) + len(span.wanted)))
         wanted += [base + token for token in span.wanted]
         positions[base:end] = np.array(span.depths()) + len(span.context)
@@ -106,5 +108,7 @@ def padded_batch(
         None,
         rows,
         PassWork.of([(0, [span.size for span in spans])]),
+        segments=spans,
+        starts=starts,
         table=TokenTable.of(spans, envelope.tokens, envelope.keys, scratch, dtype, device),
     )

@@ -7,14 +7,16 @@ for all of them (cascade attention) and merged with each one's private part by l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from ..kernels.attention_table import AttentionTiles
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_node import RadixNode
 from .attention_call import AttentionCall, make_call, private_keys
+from .attention_tiles import make_tiles
 from .buckets import partition
 from .pass_work import PassWork
 from .segment import Segment
@@ -62,18 +64,32 @@ class ForwardBatch:
     """What there is to compute."""
     keys: TokenKeys | None = None
     """What each token attends to, for attention in place; there are no calls then."""
+    segments: Sequence[Segment] = ()
+    """What was packed, in the caller's order."""
+    starts: Sequence[int] = ()
+    """Where the tokens of each segment begin among the T."""
     windows: WindowCalls | None = None
-    """The calls of layers with sliding windows; None for attention in place, which has no such layers."""
+    """The calls of layers with a window; None for tiles, tables and attention in place, which has no such layers."""
+    tiles: AttentionTiles | None = None
+    """What each token attends to, for the kernel of a GPU; there are no calls then."""
     table: TokenTable | None = None
     """What each token attends to in a pass of fixed size; there are no calls then."""
 
 
 def make_forward_batch(
-    spans: Sequence[Segment], dtype: torch.dtype, device: torch.device, in_place: bool = False
+    spans: Sequence[Segment], dtype: torch.dtype, device: torch.device, in_place: bool = False, tile_queries: int = 0
 ) -> ForwardBatch:
-    """Pack spans so that those of similar size stand side by side, or as they come for attention ``in_place``."""
+    """Pack spans so that those of similar size stand side by side.
+
+    For attention ``in_place``, and for tiles of at most ``tile_queries`` where that is not 0, they stand as they come.
+    """
     if in_place:
-        return _in_place(spans)
+        work = PassWork.of([(0, [span.size for span in spans])])
+        return replace(_as_they_come(spans, device, work), keys=TokenKeys.of(spans))
+    if tile_queries:
+        groups = group_by_prefix(spans)
+        work = PassWork.of((depth, [spans[i].size for i in members]) for depth, members in groups)
+        return replace(_as_they_come(spans, device, work), tiles=make_tiles(spans, tile_queries, device))
     groups = group_by_prefix(spans)
     depths = [0] * len(spans)
     for depth, members in groups:
@@ -119,12 +135,14 @@ def make_forward_batch(
         real,
         rows,
         PassWork.of((depth, [spans[i].size for i in members]) for depth, members in groups),
+        segments=spans,
+        starts=starts,
         windows=WindowCalls([[spans[i] for i in members] for members in buckets], dtype, device),
     )
 
 
-def _in_place(spans: Sequence[Segment]) -> ForwardBatch:
-    """A batch for the CPU whose tokens attend to their keys where these lie, each token by itself."""
+def _as_they_come(spans: Sequence[Segment], device: torch.device, work: PassWork) -> ForwardBatch:
+    """A batch whose segments stand in the caller's order, without anything to attend to yet."""
     tokens: list[int] = []
     positions: list[int] = []
     wanted: list[int] = []
@@ -136,17 +154,16 @@ def _in_place(spans: Sequence[Segment]) -> ForwardBatch:
         positions += [len(span.context) + depth for depth in span.depths()]
         tokens += span.tokens
     return ForwardBatch(
-        torch.tensor([tokens]),
-        torch.tensor([positions]),
-        torch.from_numpy(np.concatenate([span.slots for span in spans])),
-        torch.tensor(wanted, dtype=torch.long),
+        torch.tensor([tokens], device=device),
+        torch.tensor([positions], device=device),
+        torch.from_numpy(np.concatenate([span.slots for span in spans])).to(device),
+        torch.tensor(wanted, dtype=torch.long, device=device),
         [],
         [],
         None,
         None,
         rows,
-        PassWork.of([(0, [span.size for span in spans])]),
-        TokenKeys.of(spans),
+        work,
     )
 
 

@@ -30,11 +30,30 @@ def set_up_graphs(
     envelopes: tuple[Envelope, ...] | None = None,
 ) -> str | None:
     """Record the runner's passes over a pool that is allocated whole; None, or why they stay plain."""
+    why = plain_reason(runner)
+    if why is not None:
+        return why
     try:
         _record(runner, backend, progress or show_progress, envelopes)
     except (NoGraphs, torch.OutOfMemoryError) as error:
         runner.use_plain_passes()
         return " ".join(str(error).split())[:200]
+    return None
+
+
+def plain_reason(runner: ModelRunner) -> str | None:
+    """Why no pass of a runner can be recorded, in one line; None where passes can."""
+    weights = runner.weights
+    if runner.listens:
+        return "a head reads the hidden states"
+    if runner.forest.pool.states is not None:
+        return "the model has recurrent states"
+    if not isinstance(weights.decoder, LlamaDecoder) or isinstance(weights.decoder, CompiledDecoder):
+        return "the model is of another family than Llama, or runs in compiled kernels"
+    if weights.decoder.has_windows:
+        return "the model has sliding windows"
+    if weights.tile_queries:
+        return "attention in Triton has no passes of fixed size yet"
     return None
 
 
@@ -57,10 +76,7 @@ def _record(
     runner: ModelRunner, backend: GraphBackend, progress: Progress, envelopes: tuple[Envelope, ...] | None
 ) -> None:
     decoder = runner.weights.decoder
-    if not isinstance(decoder, LlamaDecoder) or isinstance(decoder, CompiledDecoder):
-        raise NoGraphs("the model is of another family than Llama, or runs in compiled kernels")
-    if decoder.has_windows:
-        raise NoGraphs("the model has sliding windows")
+    assert isinstance(decoder, LlamaDecoder)  # noqa: S101  # see plain_reason
     slot_bytes = runner.forest.pool.slot_bytes
     slots = min(runner.memory, int(POOL_SHARE * backend.free_bytes())) // slot_bytes
     if slots < 1:

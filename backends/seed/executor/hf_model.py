@@ -10,21 +10,32 @@ T new tokens, R wanted ones, H query heads, h key-value heads, D head dimension,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 
 from ...models.int8_network import LLAMA_FAMILY
 from ..kv_cache.pool import SlotPool
 from .compiled_decoder import compiled
+from .delta_net import replace_delta_layers
 from .forward_batch import ForwardBatch
 from .llama import LlamaDecoder
 from .packed_linear import pack
+from .state_pass import StatePass
 from .tree_attention import NAME, AttentionContext, register
 
-Decoder = Callable[[ForwardBatch, SlotPool], torch.Tensor]
-"""Logits (R, V) of a pass."""
+
+class Decoder(Protocol):
+    """How a model's passes are computed."""
+
+    def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
+        """Logits (R, V) of a pass."""
+
+    def with_states(
+        self, plan: ForwardBatch, pool: SlotPool, layers: Sequence[int]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Logits (R, V), and for each of ``layers`` the states (T, E) that enter it."""
 
 
 def decoder_of(network: Any, windows: Sequence[int | None], context: int | None) -> tuple[Decoder, str]:
@@ -43,25 +54,36 @@ def decoder_of(network: Any, windows: Sequence[int | None], context: int | None)
     register()
     network.set_attn_implementation(NAME)
     pack(network)
-    return TransformersDecoder(network, windows), "torch (another family than Llama)"
+    kernel = replace_delta_layers(network)
+    return TransformersDecoder(network, windows, kernel), "torch (another family than Llama)"
 
 
 class TransformersDecoder:
     """Any decoder-only model whose attention can be replaced."""
 
-    def __init__(self, network: Any, windows: Sequence[int | None]) -> None:
-        """``windows`` are those of its layers."""
-        self._network, self._windows = network, windows
+    def __init__(self, network: Any, windows: Sequence[int | None], kernel: int = 0) -> None:
+        """``windows`` are those of its layers; ``kernel``: width of the convolution in layers with a recurrence."""
+        self._network, self._windows, self._kernel = network, windows, kernel
 
     def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
         """Logits (R, V)."""
+        return self.with_states(plan, pool, ())[0]
+
+    def with_states(
+        self, plan: ForwardBatch, pool: SlotPool, layers: Sequence[int]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """See :class:`Decoder`."""
+        states = None
+        if pool.states is not None:
+            states = StatePass(plan.segments, plan.starts, pool.states, self._kernel, plan.tokens.device)
         out = self._network(
             input_ids=plan.tokens,
             position_ids=plan.positions,
             attention_mask=None,
             use_cache=False,
             logits_to_keep=plan.wanted,
-            forest=AttentionContext(plan, pool, self._windows),
+            **({"output_hidden_states": True} if layers else {}),
+            forest=AttentionContext(plan, pool, self._windows, states),
         )
         logits: torch.Tensor = out.logits[0]
-        return logits
+        return logits, [out.hidden_states[layer][0] for layer in layers]

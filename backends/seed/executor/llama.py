@@ -99,6 +99,21 @@ class LlamaDecoder:
         """Keep the positions of the whole context in memory; False where they depend on the length of the text."""
         return self._rotation.fix(self._context or 0, self._embed.weight, dtype)
 
+    def with_states(
+        self, plan: ForwardBatch, pool: SlotPool, layers: Sequence[int]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Logits (R, V), and for each of ``layers`` the states (T, E) that enter it."""
+        x, first = self.embed(plan), 0
+        states: dict[int, torch.Tensor] = {}
+        for layer in sorted(set(layers)):
+            if layer > first:
+                x, first = self.through(x, plan, pool, first, layer), layer
+            states[layer] = x.clone()  # compiled layers overwrite it
+        x = self.through(x, plan, pool, first, self.depth)
+        if len(plan.wanted) < len(x):
+            x = x.index_select(0, plan.wanted)
+        return self.logits(x), [states[layer] for layer in layers]
+
     def embed(self, plan: ForwardBatch) -> torch.Tensor:
         """What enters the first layer (T, E)."""
         x: torch.Tensor = self._embed(plan.tokens[0])

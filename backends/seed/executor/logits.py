@@ -8,7 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from treeagent.request import Sampling
+
 from ...sampling.philox import Floats
+from .token_choice import draw_rows
 
 
 class Logits:
@@ -53,6 +56,12 @@ class Logits:
         picked = wide.gather(1, torch.as_tensor(tokens, device=device)[:, None])[:, 0]
         values: list[float] = (picked - wide.logsumexp(dim=1)).tolist()
         return values
+
+    def draw(
+        self, which: Sequence[int], samplings: Sequence[Sampling], streams: Sequence[int], positions: Sequence[int]
+    ) -> NDArray[np.int64]:
+        """The token drawn from each of the rows (len(which),), on the device where that is possible."""
+        return draw_rows(self._tensor[torch.as_tensor(which)], samplings, streams, positions)
 
     def slice(self, rows: range) -> torch.Tensor:
         """Rows (len(rows), V) that lie side by side, on the device."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
+from treeagent.errors import ConfigError
+
+from ..kv_cache.page_table import PageTable
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
 from .forward_batch import ForwardBatch, make_forward_batch
@@ -16,15 +19,25 @@ from .pass_work import PassWork
 from .segment import Segment
 from .weights import Weights
 
+STATES = 2
+"""States of a live branch: the one it goes on from, and the one that a pass computes."""
+STATE_MEMORY = 2 * 10**9
+"""Bytes of states where nobody says another number."""
 CACHED = 16 * 2**20
 """Bytes of cached keys and values that no request uses, or as many as the weights take if that is more."""
+
+Listener = Callable[[torch.Tensor, Sequence[torch.Tensor]], None]
+"""Takes the slots (T,) of the new tokens of a pass, and for each layer the states (T, E) that enter it."""
 
 
 class ModelRunner:
     """A model's weights, a pool of keys and values, and passes over both."""
 
-    def __init__(self, weights: Weights, memory: int) -> None:
-        """``memory`` is the most bytes that keys and values may take."""
+    def __init__(self, weights: Weights, memory: int, state_memory: int = STATE_MEMORY) -> None:
+        """``memory`` is the most bytes that keys and values may take, ``state_memory`` the same of states.
+
+        Raises ConfigError where the latter holds too few.
+        """
         self.weights = weights
         self.device = weights.device
         self.dtype = weights.dtype
@@ -33,16 +46,25 @@ class ModelRunner:
         self.vocabulary = weights.vocabulary
         """Size of a row of logits."""
         self.parameters = weights.parameters
-        self.memory = memory
+        self.memory, self.state_memory = memory, state_memory
         self.seconds = 0.0
         """Time spent in passes."""
         self.passes = 0
         self.work = PassWork()
         """What the last pass computed."""
+        self._listener: Listener | None = None
+        self._heard: tuple[int, ...] = ()
+        """The layers whose inputs the listener is given."""
         self.exit_counts: list[int] = []
         """Tokens by the exit that their logits came from; empty for a model without exits."""
         self._graphs: GraphedDecoder | None = None
-        self.forest = self._new_cache(self._new_pool())
+        self.forest = self._new_cache()
+        states = self.forest.pool.states
+        if states is not None and states.limit < STATES:
+            raise ConfigError(
+                f"state_memory is too small: one state of {weights.where} takes {states.row_bytes / 1e6:.3g} MB, and a "
+                f"text needs {STATES}. Give state_memory={STATES * states.row_bytes / 1e6:.3g} at least, in megabytes."
+            )
 
     @property
     def stages(self) -> list[tuple[int, int]]:
@@ -50,13 +72,23 @@ class ModelRunner:
         return [(0, self.layers)]
 
     @property
-    def has_graphs(self) -> bool:
-        """Whether passes of fixed sizes are graphs."""
-        return self._graphs is not None
+    def listens(self) -> bool:
+        """Whether states that enter layers are given to a listener; all passes are plain then."""
+        return self._listener is not None
+
+    @property
+    def graphs(self) -> GraphedDecoder | None:
+        """What makes passes of fixed sizes; None where all passes are plain."""
+        return None if self.listens else self._graphs
+
+    @property
+    def idle_graphs(self) -> bool:
+        """Whether graphs were recorded that are not used now."""
+        return self._graphs is not None and self.listens
 
     def padded(self, tokens: int) -> int:
         """Tokens that a pass over so many computes: more where it is a graph of a fixed size."""
-        return tokens if self._graphs is None else self._graphs.sizes.padded(tokens)
+        return tokens if self.graphs is None else self.graphs.sizes.padded(tokens)
 
     def fix_pool(self, slots: int) -> None:
         """Replace the cache by one whose memory is allocated now and stays where it is."""
@@ -71,7 +103,26 @@ class ModelRunner:
     def use_plain_passes(self) -> None:
         """Use no graphs, and a pool that grows; the cache is empty then."""
         self._graphs = None
-        self.forest = self._new_cache(self._new_pool())
+        self.forest = self._new_cache()
+
+    @property
+    def most_branches(self) -> int | None:
+        """Live branches that there are states for; None for a model without states."""
+        states = self.forest.pool.states
+        return None if states is None else states.limit // STATES
+
+    def hold_states(self, branches: Iterable[PageTable]) -> None:
+        """Keep the states that live branches go on from; the others may be dropped when memory runs out."""
+        states = self.forest.pool.states
+        if states is not None:
+            states.hold([slot for branch in branches if (slot := branch.last_state()) is not None])
+
+    @torch.inference_mode()
+    def settle_states(self, branches: Iterable[PageTable]) -> None:
+        """Keep the states at the ends of branches that the last pass verified."""
+        states = self.forest.pool.states
+        if states is not None:
+            states.settle([int(branch.table[-1]) for branch in branches if branch.length])
 
     @property
     def layers(self) -> int:
@@ -88,6 +139,13 @@ class ModelRunner:
         """Mean time of a pass as a share of the time of a pass through all layers."""
         return 1.0
 
+    def listen(self, layers: Sequence[int], listener: Listener) -> None:
+        """Give ``listener`` after every pass the states that enter these layers (counted from 0), in their order.
+
+        What it is told of are all new tokens of the pass, prompts and drafts among them.
+        """
+        self._heard, self._listener = tuple(layers), listener
+
     def reset_statistics(self) -> None:
         """Forget statistics of earlier passes that influence later ones; a model without exits has none."""
 
@@ -96,12 +154,14 @@ class ModelRunner:
         pool = self.forest.pool
         if pool.fixed:
             pool.clear()
-        self.forest = self._new_cache(pool if pool.fixed else self._new_pool())
+        self.forest = self._new_cache(pool if pool.fixed else None)
 
     @contextmanager
     def profiling(self) -> Iterator[None]:
         """Run passes of any size to measure them; afterwards the cache is empty and the counters are zero."""
         self.forest.pool.lift_limit()  # kv_memory may be less than the largest measured pass
+        if self.forest.pool.states is not None:
+            self.forest.pool.states.assume_zeros()
         try:
             yield
         finally:
@@ -109,16 +169,19 @@ class ModelRunner:
             self.seconds, self.passes, self.exit_counts = 0.0, 0, [0] * len(self.exit_counts)
 
     def _new_pool(self) -> SlotPool:
-        return self.weights.new_pool(self.memory, self.layers)
+        return self.weights.new_pool(self.memory, self.layers, self.state_memory)
 
     def _batch(self, spans: Sequence[Segment]) -> ForwardBatch:
         """The pass over segments, in an envelope if there is a graph for it."""
-        padded = None if self._graphs is None else self._graphs.batch(spans)
+        padded = None if self.graphs is None else self.graphs.batch(spans)
         if padded is not None:
             return padded
-        return make_forward_batch(spans, self.dtype, self.device, self.weights.in_place)
+        weights = self.weights
+        return make_forward_batch(spans, self.dtype, self.device, weights.in_place, weights.tile_queries)
 
-    def _new_cache(self, pool: SlotPool) -> RadixCache:
+    def _new_cache(self, pool: SlotPool | None = None) -> RadixCache:
+        """An empty cache over a pool, a new one unless it is given."""
+        pool = self._new_pool() if pool is None else pool
         return RadixCache(pool, max(CACHED, self.parameters * self.dtype.itemsize) // max(1, pool.slot_bytes))
 
     @torch.inference_mode()
@@ -126,10 +189,16 @@ class ModelRunner:
         """Logits (R, V) of the wanted tokens of all segments, and for each segment its rows among the R."""
         began = time.perf_counter()
         plan = self._batch(spans)
-        logits = (self._graphs or self.weights.decoder)(plan, self.forest.pool)
+        states: Sequence[torch.Tensor] = ()
+        if self._listener is None:
+            logits = (self.graphs or self.weights.decoder)(plan, self.forest.pool)
+        else:
+            logits, states = self.weights.decoder.with_states(plan, self.forest.pool, self._heard)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.passes += 1
         self.work = plan.work
         self.seconds += time.perf_counter() - began
+        if self._listener is not None:
+            self._listener(plan.slots, states)
         return logits, plan.rows

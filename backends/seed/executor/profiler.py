@@ -131,8 +131,10 @@ def _digest(runner: ModelRunner, dtype: str) -> str:
         os.cpu_count(),
         _processor(runner.device),
     )
-    graphs = ("graphs",) if runner.has_graphs else ()
-    subject = (COSTS, config, runner.layers, dtype, runner.weights.in_place, machine, *graphs)
+    weights = runner.weights
+    attention = weights.in_place or weights.tile_queries  # False, which is 0, for calls
+    graphs = ("graphs",) if runner.graphs is not None else ()
+    subject = (COSTS, config, runner.layers, dtype, attention, machine, *graphs)
     return hashlib.blake2b(repr(subject).encode(), digest_size=12).hexdigest()
 
 

@@ -21,6 +21,7 @@ from ..kv_cache.pool import SlotPool
 from .attention_call import AttentionCall
 from .attention_rule import AttentionRule
 from .forward_batch import ForwardBatch, SharedPrefix
+from .state_pass import StatePass
 
 NAME = "treeagent_forest"
 
@@ -33,6 +34,8 @@ class AttentionContext:
     pool: SlotPool
     windows: Sequence[int | None] = ()
     """The sliding window of each layer by the model's configuration."""
+    states: StatePass | None = None
+    """The states of layers with a recurrence; None for a model without such layers."""
 
 
 class UnsupportedAttention(Exception):
@@ -88,6 +91,11 @@ def attend_forest(
     entries.index_copy_(0, plan.slots, new)
     if plan.table is not None:
         return plan.table.attend(query, entries, rule)
+    if plan.tiles is not None:
+        from ..kernels.paged_attention import paged_attention  # noqa: PLC0415  # Triton is there where tiles are made
+
+        out = paged_attention(query, entries, plan.tiles, rule.scale, rule.window, rule.softcap, rule.sinks)
+        return out.view(len(out), entries.shape[2], -1, out.shape[2])
     query = query.view(len(query), entries.shape[2], -1, query.shape[2])  # (T, h, G, D)
     padded = query if plan.padded is None else query.index_select(0, plan.padded)  # (P, h, G, D)
     inside = plan.windows.of(rule.window) if plan.windows is not None else None

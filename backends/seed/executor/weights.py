@@ -21,15 +21,22 @@ from ...models.model import Model
 from ...models.sources import size_setting
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
+from ..kv_cache.state_store import StateStore
 from .architecture import fault_of, heads_of, windows_of
+from .attention_choice import choose_attention
 from .compiled_decoder import CompiledDecoder
+from .delta_net import state_shapes
 from .forward_batch import make_forward_batch
 from .hf_model import decoder_of
 from .segment import Segment
+from .token_choice import host_reason
 from .tree_attention import UnsupportedAttention
 
 PROBE = 12
 """Tokens of each of the two texts of the trial at load, which part half-way; fewer where the context is shorter."""
+
+PROBE_STATES = 2**32
+"""Bytes that the states of a trial, which are few, may take."""
 
 
 class Weights:
@@ -52,6 +59,8 @@ class Weights:
         count = size_setting(where, config, "num_hidden_layers")
         self.layers = heads_of(where, config, count)
         """Key-value heads and their dimension, by layer."""
+        self.state_shapes = state_shapes(model.network)
+        """The parts of a state, by layer; empty for a model whose layers all attend."""
         self.context = model.context
         """The most tokens of a text; None when the model does not say."""
         if self.context is not None and self.context < 2:
@@ -69,12 +78,21 @@ class Weights:
                 self.decoder, self.kernels = decoder_of(model.network, windows_of(where, config, count), self.context)
             except ValueError as error:
                 raise self.refusal(str(error)) from error
-            """How passes run, and what computes them: ``compiled`` kernels, or ``torch`` with the reason."""
+            """How passes run, and what computes them: ``compiled`` kernels, or ``torch`` with the reason.
+
+            On a GPU also what computes attention, and where tokens are drawn."""
             self.in_place = isinstance(self.decoder, CompiledDecoder)
             """Whether attention reads keys and values where they lie."""
             halves = self.in_place and model.attention_dtype == torch.bfloat16
             self.dtype = torch.float32 if halves else model.attention_dtype
             """Of keys and values."""
+            heads = size_setting(where, config, "num_attention_heads")
+            attention = choose_attention(self.device, self.dtype, self.layers, heads)
+            self.tile_queries = 0 if attention is None else attention.tile_queries
+            """The most queries of a tile of the GPU's attention; 0 where attention is computed by calls."""
+            if attention is not None:
+                why = host_reason(self.device, self.dtype)
+                self.kernels += f", {attention}, draws on the {'GPU' if why is None else f'host ({why})'}"
             self._probe(*plain)
 
     def refusal(self, why: str) -> UnsupportedModelError:
@@ -86,11 +104,25 @@ class Weights:
             why,
         )
 
-    def new_pool(self, memory: int, layers: int | None = None) -> SlotPool:
-        """A pool for keys and values of at most so many bytes, of the first layers only if so asked."""
-        pool = SlotPool(self.layers[:layers], self.dtype, self.device, limit=1)
-        pool.limit = max(0, memory // pool.slot_bytes)
+    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The model's embeddings (T, E) of token ids (T,)."""
+        network = self.model.network
+        layer = network.model.embed_tokens if isinstance(network, LlamaNetwork) else network.get_input_embeddings()
+        embedded: torch.Tensor = layer(tokens)
+        return embedded
+
+    def new_pool(self, memory: int, layers: int | None = None, state_memory: int = PROBE_STATES) -> SlotPool:
+        """A pool for keys and values of at most so many bytes, of the first layers only if so asked.
+
+        ``state_memory``: the most bytes of the states of layers with a recurrence.
+        """
+        pool = self._pool(limit=1, layers=layers, state_memory=state_memory)
+        pool.limit = max(0, memory // max(1, pool.slot_bytes))
         return pool
+
+    def _pool(self, limit: int, layers: int | None = None, state_memory: int = PROBE_STATES) -> SlotPool:
+        states = StateStore(self.state_shapes, self.device, state_memory) if self.state_shapes else None
+        return SlotPool(self.layers[:layers], self.dtype, self.device, limit, states)
 
     def _plain_logits(self) -> tuple[list[int], torch.Tensor]:
         """Tokens of the trial, two texts of T tokens that part half-way, and their plain logits (2, T, V)."""
@@ -104,7 +136,7 @@ class Weights:
 
     def _probe(self, tokens: list[int], plain: torch.Tensor) -> None:
         """The same two texts as a tree, in two passes: a prompt, and a tree after it."""
-        pool = SlotPool(self.layers, self.dtype, self.device, limit=2 * len(tokens))
+        pool = self._pool(limit=2 * len(tokens))
         length = plain.shape[1]
         half, forest = length // 2, RadixCache(pool)
         prompt = max(1, half - 2)
@@ -121,7 +153,8 @@ class Weights:
         )
         try:
             for span in spans:
-                logits = self.decoder(make_forward_batch([span], self.dtype, self.device, self.in_place), pool)
+                plan = make_forward_batch([span], self.dtype, self.device, self.in_place, self.tile_queries)
+                logits = self.decoder(plan, pool)
         except UnsupportedAttention as error:
             raise self.refusal(str(error)) from error
         except (TypeError, RuntimeError, AttributeError, IndexError) as error:
@@ -135,6 +168,7 @@ class Weights:
         rough = self._eight and self.model.attention_dtype == torch.float32
         # Transformers computes the softmax of scores with a soft cap in float32, whatever the weights are.
         capped = getattr(self.model.config, "attn_logit_softcapping", None) is not None
+        capped = capped or bool(self.state_shapes)  # the delta rule is computed in float32 too
         tolerance = (
             0.2
             if rough

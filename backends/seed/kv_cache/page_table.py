@@ -22,6 +22,8 @@ class PageTable:
         """Insert ``tokens``; a later pass computes the new ones. Raises OutOfMemory."""
         self.forest = forest
         self.node, self.reused = forest.match_prefix(tokens)
+        if forest.pool.states is not None:
+            self.reused = min(self.reused, _kept(forest.unread(self.node), self.reused))
         self.length = len(tokens)
         """Tokens that are computed or scheduled."""
         self._table: Slots | None = None
@@ -45,11 +47,32 @@ class PageTable:
                 self._table[: self.length] = np.concatenate([node.slots for node in path])
         return self._table[: self.length]
 
-    def missing(self) -> list[RadixNode]:
-        """Nodes on the path that are not computed whole, from the top down."""
-        if self._table is not None:
+    @property
+    def begins(self) -> bool:
+        """Whether no token was added to those it began with."""
+        return self._table is None
+
+    def missing(self) -> list[tuple[RadixNode, int]]:
+        """Nodes on the path that must be read, from the top down, and from which of their tokens on."""
+        states = self.forest.pool.states
+        if self._table is not None and (states is None or self.last_state() == self._table[self.length - 1]):
             return []
-        return [node for node in self.node.path() if not node.complete]
+        return self.forest.unread(self.node)
+
+    def last_state(self) -> int | None:
+        """Slot of the last token whose state is kept; None without any. A state that a text begins at is no longer
+        dropped when the text goes on.
+        """
+        states, node = self.forest.pool.states, self.node
+        while states is not None and node.parent is not None:
+            known = states.known(node.slots[: node.computed])
+            if known:
+                slot = int(node.slots[known - 1])
+                if self.begins:
+                    states.begin_at(slot)
+                return slot
+            node = node.parent
+        return None
 
     def slots_needed(self, count: int) -> int:
         """Slots to allocate from the pool for ``count`` new tokens."""
@@ -88,3 +111,11 @@ class PageTable:
         """Give up all tokens; see :meth:`RadixCache.release`."""
         self.free_reserved()
         self.forest.release(self.node, keep=keep)
+
+
+def _kept(unread: Sequence[tuple[RadixNode, int]], cached: int) -> int:
+    """How many of the ``cached`` first tokens need not be read: those before a state, or read for another text."""
+    if not unread or any(not node.complete for node, _ in unread if node.end <= cached):
+        return cached  # another text's reading ends there
+    first, known = unread[0]
+    return first.start + known

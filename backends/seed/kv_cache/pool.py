@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .state_store import StateStore
+
 Slots = NDArray[np.int64]
 
 FIRST = 512
@@ -27,9 +29,18 @@ class SlotPool:
     The pool grows on demand up to ``limit`` slots. Growing may copy the tensors, but a slot keeps its number.
     """
 
-    def __init__(self, layers: list[tuple[int, int]], dtype: torch.dtype, device: torch.device, limit: int) -> None:
-        """``layers`` holds each layer's number of key-value heads and head dimension."""
+    def __init__(
+        self,
+        layers: list[tuple[int, int]],
+        dtype: torch.dtype,
+        device: torch.device,
+        limit: int,
+        states: StateStore | None = None,
+    ) -> None:
+        """``layers`` holds each layer's number of key-value heads and head dimension, (0, 0) for one without any."""
         self.limit = limit
+        self.states = states
+        """The states of layers with a recurrence; None for a model without such layers."""
         self.entries = [torch.empty(0, 2, heads, dim, dtype=dtype, device=device) for heads, dim in layers]
         """Per layer; key and value of a token stand side by side, so that one gather brings both."""
         self._reserved = list(self.entries)
@@ -111,8 +122,16 @@ class SlotPool:
 
     def free(self, slots: Slots) -> None:
         """Give slots back."""
+        if self.states is not None:
+            self.states.drop(slots.tolist())
         self._free[slots] = True
         self._used -= len(slots)
+
+    def replace(self, slots: Slots, by: Slots) -> None:
+        """Give slots back whose tokens are stored in other slots too."""
+        if self.states is not None:
+            self.states.move(slots, by)
+        self.free(slots)
 
     def is_free(self, slots: Slots) -> bool:
         """Whether any of the slots is free; for integrity checks."""

@@ -84,7 +84,7 @@ class RadixCache:
                 break
             if shared < len(child.tokens):
                 child = self._split(child, shared)
-            self.pool.free(slots[done : done + shared])
+            self.pool.replace(slots[done : done + shared], child.slots)
             if not done:
                 held = slots.copy()
             held[done : done + shared] = child.slots
@@ -94,6 +94,23 @@ class RadixCache:
             node = self._append(node, list(tokens[done:]), slots[done:])
         node.ref_count += 1
         return node, held
+
+    def unread(self, node: RadixNode) -> list[tuple[RadixNode, int]]:
+        """The nodes that must be read before a text can go on after ``node``, and from which of their tokens on.
+
+        From the top down: what is not computed and, of models with states, what follows the nearest state.
+        """
+        states = self.pool.states
+        if states is None:
+            return [(above, above.computed) for above in node.path() if not above.complete]
+        nodes: list[tuple[RadixNode, int]] = []
+        for above in reversed(node.path()):
+            known = states.known(above.slots[: above.computed])
+            if known < len(above.tokens):
+                nodes.append((above, known))
+            if known:
+                break
+        return nodes[::-1]
 
     def retain(self, node: RadixNode) -> None:
         """Add a reference, for a fork of the sequence that ends at ``node``."""

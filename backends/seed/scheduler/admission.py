@@ -10,7 +10,7 @@ from ..kv_cache.radix_tree import OutOfMemory
 from ..speculation.speculator import Speculator
 from .early_jobs import EarlyJobs
 from .jobs import Job
-from .memory import evict_for_drafts, make_room, too_large
+from .memory import evict_for_drafts, make_room, too_large, too_many_branches
 from .metrics import Counters
 from .round_cost import RoundCost
 
@@ -36,6 +36,8 @@ class Admission:
         """Queue a job; it fails at once when it could never fit into memory."""
         if job.most > self._runner.forest.pool.limit:
             job.failed(too_large(job, self._runner))
+        elif job.rows > (self._runner.most_branches or job.rows):
+            job.failed(too_many_branches(job, self._runner))
         elif job.early:
             self.early.waiting.append(job)
         else:

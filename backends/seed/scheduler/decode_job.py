@@ -11,6 +11,7 @@ from treeagent.errors import BackendError
 from ...local.sample import Sample
 from ...local.token_masks import TokenMask
 from ...sampling.sampler import NOT_FINITE
+from ..kv_cache.radix_tree import RadixCache
 from ..records import SequenceState
 from ..verifiers.base import DraftCheck
 from .jobs import Committed, GenerationJob, JobOutput
@@ -48,6 +49,16 @@ class DecodeJob(GenerationJob):
     def most(self) -> int:
         """Prompt and text."""
         return self.sequence.prompt + self.sequence.limit
+
+    def join(self, cache: RadixCache) -> None:
+        """See :class:`Job`."""
+        super().join(cache)
+        self.sequence.hold(self.branches[0])
+
+    def leave(self, *, keep: bool) -> None:
+        """See :class:`Job`."""
+        self.sequence.hold(None)
+        super().leave(keep=keep)
 
     def checks(self, rows: Sequence[range]) -> list[DraftCheck]:
         """The draft of its sequence."""

@@ -94,5 +94,13 @@ def too_large(job: Job, runner: ModelRunner) -> BackendError:
     )
 
 
+def too_many_branches(job: Job, runner: ModelRunner) -> BackendError:
+    """The error of a job that has more branches than there are states for, even alone."""
+    return BackendError(
+        f"state_memory is too small: one request has up to {job.rows} beams, and there are states for "
+        f"{runner.most_branches}. Raise state_memory, or ask for fewer beams."
+    )
+
+
 def _mebibytes(count: int) -> str:
     return f"{count / 2**20:.1f} MiB"

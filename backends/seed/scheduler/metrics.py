@@ -30,6 +30,9 @@ class Counters:
     """Tokens committed, end-of-text tokens included."""
     drafted: int = 0
     accepted: int = 0
+    forced: int = 0
+    """Those of ``drafted`` that a constraint all but forces."""
+    forced_accepted: int = 0
     tried_by_position: list[int] = field(default_factory=lambda: [0] * DEPTHS)
     """Drafted nodes whose parent was accepted, by depth."""
     accepted_by_position: list[int] = field(default_factory=lambda: [0] * DEPTHS)
@@ -135,6 +138,8 @@ class Counters:
         accepted = set(verification.accepted)
         self.drafted += len(draft)
         self.accepted += len(accepted)
+        self.forced += draft.forced
+        self.forced_accepted += sum(node < draft.forced for node in accepted)
         outcomes = []
         levels = set()
         depths: dict[int, int] = {-1: -1}
@@ -183,6 +188,8 @@ class Counters:
             "block_efficiency": _ratio(self.tokens, self.row_passes),
             "drafted": self.drafted,
             "accepted": self.accepted,
+            "forced": self.forced,
+            "forced_accepted": self.forced_accepted,
             "acceptance": _ratio(self.accepted, self.drafted),
             "acceptance_by_position": [
                 _ratio(good, tried)
@@ -190,6 +197,7 @@ class Counters:
             ],
             "prefix_tokens_reused": self.prefix_tokens_reused,
             "prefix_tokens_computed": self.prefix_tokens_computed,
+            "prefix_reuse": _ratio(self.prefix_tokens_reused, self.prefix_tokens_reused + self.prefix_tokens_computed),
             "target_seconds": round(self.target_seconds, 4),
             "draft_seconds": round(self.draft_seconds, 4),
             "draft_passes": self.draft_passes,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from weakref import ref
 
+from treeagent.process_fork import ForkSafeLock
 from treeagent.reply import Round
 
 from .metrics import Counters
@@ -34,7 +34,7 @@ class RoundLog:
 
     def __init__(self) -> None:
         self._listeners: tuple[ref[Listener], ...] = ()  # replaced and never changed, as two threads read it
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def listen(self) -> Listener:
         """A new listener for the rounds that begin from now on."""

@@ -19,6 +19,7 @@ import torch
 from ..executor.logits import Logits
 from ..executor.model_runner import ModelRunner
 from ..executor.prefill import PrefillChunk
+from ..kv_cache.page_table import PageTable
 from ..kv_cache.pool import Slots
 from ..speculation.forced_drafts import constrained_draft
 from ..speculation.speculator import Speculator
@@ -109,6 +110,7 @@ class Scheduler:
         """Draft for the jobs whose prompts are computed, verify their drafts in one target pass, commit."""
         self.jobs.make_room()
         chunk = min(self.chunk, EARLY_CHUNK) if self.only_early else self.chunk
+        self.runner.hold_states(branch for job in self.live for branch in job.branches)
         prefill = PrefillChunk([branch for job in self.live for branch in job.branches], chunk)
         computed = set(prefill.ready)
         ready = self._draft([job for job in self.live if computed.issuperset(job.branches)])
@@ -156,6 +158,8 @@ class Scheduler:
         verifications = self.verifier.verify(every, logits)
         self.speculator.learn(every, verifications, logits)
         results = iter(zip(verifications, log_probabilities(every, verifications, logits), strict=True))
+        live: list[PageTable] = []
+        ended: list[PageTable] = []
         outcomes: defaultdict[str, list[tuple[float, bool]]] = defaultdict(list)
         for job, own_rows, own_slots, own in zip(ready, rows, slots, checks, strict=True):
             verified = [next(results) for _ in own]
@@ -163,6 +167,8 @@ class Scheduler:
                 logits, own_rows, own_slots, [result for result, _ in verified], [values for _, values in verified]
             )
             committed = job.commit(output, self.counters)
+            if committed.error is None:
+                (ended if committed.ended else live).extend(job.branches)
             outcomes[committed.drafter].extend(committed.outcomes)
             self.speculator.forget(committed.removed)
             if committed.error is not None:
@@ -171,4 +177,5 @@ class Scheduler:
             elif committed.ended:
                 self.jobs.remove(job, keep=True)
                 job.finished()
+        self.runner.settle_states([*live, *ended])
         self.speculator.record_outcomes(outcomes)

@@ -39,4 +39,4 @@ def constrained_draft(row: SequenceState, draft: Draft, spare: int) -> Draft:
 
 
 def _chain(tokens: list[int]) -> Draft:
-    return Draft(list(tokens), list(range(-1, len(tokens) - 1)), [1.0] * len(tokens))
+    return Draft(list(tokens), list(range(-1, len(tokens) - 1)), [1.0] * len(tokens), forced=len(tokens))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...sampling.sampler import choose_rows
 from ..executor.logits import Logits
 from ..records import SequenceState
 from .base import DraftCheck, Verification, Verifier
@@ -75,8 +74,8 @@ def sample_target(
         else:
             sampled.append(i)
     if sampled:
-        drawn = choose_rows(
-            logits.rows([at[i] for i in sampled]),
+        drawn = logits.draw(
+            [at[i] for i in sampled],
             [rows[i].sampling for i in sampled],
             [rows[i].stream for i in sampled],
             [rows[i].position + ahead[i] for i in sampled],

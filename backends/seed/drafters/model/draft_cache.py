@@ -6,6 +6,7 @@ its end in its next pass, so the cache never has a gap.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,6 +23,37 @@ from ...records import Draft, SequenceState
 from .tree_builder import TreeBuilder
 
 UNLIMITED = 1 << 30
+
+
+class DraftReader(ABC):
+    """What reads sequences and the nodes of their drafts for a drafter. V vocabulary."""
+
+    @abstractmethod
+    def __contains__(self, row: SequenceState) -> bool:
+        """Whether a sequence was read before."""
+
+    @abstractmethod
+    def unread(self, rows: Sequence[SequenceState]) -> int:
+        """How many tokens of new sequences a pass would have to read. Raises OutOfMemory."""
+
+    @abstractmethod
+    def catch_up(self, builders: Sequence[TreeBuilder]) -> torch.Tensor:
+        """Read what was committed since the last call, and start the builders' drafts.
+
+        Returns the logits (R, V) after the last token of each of R sequences. Raises OutOfMemory.
+        """
+
+    @abstractmethod
+    def step(self, builders: Sequence[TreeBuilder]) -> torch.Tensor:
+        """Read the n growing nodes of all drafts; logits (n, V) after each, in order. Raises OutOfMemory."""
+
+    @abstractmethod
+    def forget(self, row: SequenceState) -> None:
+        """Release a sequence."""
+
+    @abstractmethod
+    def rows(self) -> list[SequenceState]:
+        """All sequences that it holds."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,8 +76,8 @@ class _CachedSequence:
         return slots[::-1]
 
 
-class DraftCache:
-    """Reads sequences and the nodes of their drafts with one draft model. V vocabulary."""
+class DraftCache(DraftReader):
+    """Reads sequences with one draft model. V vocabulary."""
 
     def __init__(self, runner: ModelRunner) -> None:
         self.runner = runner
@@ -55,7 +87,7 @@ class DraftCache:
         return row in self._sequences
 
     def unread(self, rows: Sequence[SequenceState]) -> int:
-        """How many tokens of new sequences a pass would have to read. Raises OutOfMemory."""
+        """See :class:`DraftReader`."""
         tables: list[PageTable] = []
         try:
             for row in rows:
@@ -66,10 +98,7 @@ class DraftCache:
                 table.release(keep=False)
 
     def catch_up(self, builders: Sequence[TreeBuilder]) -> torch.Tensor:
-        """Read what was committed since the last call, and start the builders' drafts.
-
-        Returns the logits (R, V) after the last token of each of R sequences. Raises OutOfMemory.
-        """
+        """See :class:`DraftReader`."""
         forest = self.runner.forest
         rows = [builder.row for builder in builders]
         for row in rows:
@@ -94,7 +123,7 @@ class DraftCache:
         return logits
 
     def step(self, builders: Sequence[TreeBuilder]) -> torch.Tensor:
-        """Read the n growing nodes of all drafts; logits (n, V) after each, in order. Raises OutOfMemory."""
+        """See :class:`DraftReader`."""
         nodes = [(self._sequences[builder.row], node) for builder in builders for node in builder.growing]
         slots = self.runner.forest.allocate(len(nodes))
         segments = []
@@ -116,7 +145,7 @@ class DraftCache:
             cached.pages.release(keep=True)
 
     def rows(self) -> list[SequenceState]:
-        """All sequences that it holds."""
+        """See :class:`DraftReader`."""
         return list(self._sequences)
 
     def _commit(self, cached: _CachedSequence, row: SequenceState) -> None:

@@ -14,7 +14,7 @@ from ...kv_cache.radix_tree import OutOfMemory
 from ...records import BeamGroup, Draft, SequenceState
 from ..base import EMPTY_LOAD, Drafter, RoundLoad
 from .beam_tree import BeamGrowth, BeamShape
-from .draft_cache import DraftCache
+from .draft_cache import DraftCache, DraftReader
 from .prefill_policy import PrefillPolicy
 from .tree_builder import TreeBuilder
 from .tree_shapes import Shape
@@ -42,7 +42,9 @@ class ModelDrafter(Drafter):
         shape: Shape,
         beams: BeamShape | None = None,
         policies: DraftPolicies | None = None,
+        reader: DraftReader | None = None,
     ) -> None:
+        """``reader`` reads sequences with the runner; None: one with a cache of its own."""
         self.runner = runner
         self.vocabulary = vocabulary
         """Number of token ids of the target; models with one tokenizer may be padded to different sizes."""
@@ -51,7 +53,7 @@ class ModelDrafter(Drafter):
         """How groups of beams are drafted; None does not draft for them."""
         self.name = shape.name
         self.policies = policies or DraftPolicies()
-        self._cache = DraftCache(runner)
+        self._cache = DraftCache(runner) if reader is None else reader
 
     @property
     def seconds(self) -> float:  # type: ignore[override]  # counted by the runner

@@ -1,0 +1,1 @@
+"""Heads: drafters that read hidden states of their target."""

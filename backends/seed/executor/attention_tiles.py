@@ -1,0 +1,124 @@
+"""The tiles of a pass for attention on a GPU: which queries attend to which run of keys, as one table of integers.
+
+A tile has a few queries and at most :data:`KEYS` keys. The keys of a stretch that several segments share
+(:mod:`.shared_runs`) make tiles for the queries of all of them; the rest of a segment's context and its new tokens
+make tiles for its own queries. A query sees all keys of the context in its tiles, and of its segment's new tokens
+those that its bits name: its ancestors and itself.
+
+:mod:`..kernels.attention_table` describes the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..kernels.attention_table import FIELDS, AttentionTiles
+from .segment import Segment
+from .shared_runs import shared_runs
+
+KEYS = 256
+"""The most keys of a tile; the same for all passes, so that a row's sums are cut alike in each of them."""
+UNSEEN = 1 << 30
+"""More keys than a tile has."""
+
+Integers = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _TileSource:
+    """Queries, and a run of keys that all of them attend to."""
+
+    tokens: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    position: int
+    """Of the first key."""
+    segment: Segment | None = None
+    """Whose new tokens are the queries, and the last keys."""
+
+    def tiles(self, most: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """First and last query, first and last key of each tile, and the keys before the first new token."""
+        count, size = len(self.tokens), len(self.keys)
+        before = UNSEEN if self.segment is None else size - count
+        for first in range(0, count, most):
+            last = min(first + most, count)
+            end = size if self.segment is None else before + last  # ancestors stand before their descendants
+            for key in range(0, end, KEYS):
+                yield first, last, key, min(key + KEYS, end), before - key
+
+
+def make_tiles(
+    spans: Sequence[Segment],
+    queries: int,
+    device: torch.device,
+    tokens: int | None = None,
+    count: int | None = None,
+) -> AttentionTiles:
+    """Tiles of at most so many ``queries`` for segments whose tokens stand one segment after another.
+
+    ``tokens`` and ``count`` pad the pass to a number of tokens and of tiles.
+    """
+    lengths = [len(span.tokens) for span in spans]
+    starts = np.cumsum([0, *lengths])
+    tiles: list[tuple[int, ...]] = []
+    held: list[NDArray[np.int64]] = []  # tokens of the rows of each tile
+    bits: list[Integers] = []
+    rows = query = key = word = 0
+    parts = list(_parts(spans, starts))
+    for part in parts:
+        size = len(part.tokens)
+        words = 0 if part.segment is None else -(-size // 32)
+        first_token = int(part.tokens[0])
+        for first, last, begin, end, before in part.tiles(queries):
+            record = (query + first, last - first, key + begin, end - begin, part.position + begin)
+            tiles.append((*record, before, first_token, rows, word + first * words, words))
+            held.append(part.tokens[first:last])
+            rows += last - first
+        if part.segment is not None:
+            bits.append(_bits(part.segment, words))
+            word += size * words
+        query, key = query + size, key + len(part.keys)
+    by_token = np.concatenate(held)  # (R,)
+    total = int(starts[-1]) if tokens is None else tokens
+    ends = np.cumsum(np.bincount(by_token, minlength=total))
+    sections: tuple[NDArray[np.integer[Any]], ...] = (
+        np.concatenate([part.tokens for part in parts]),
+        np.concatenate([part.keys for part in parts]),
+        np.concatenate([len(span.context) + np.array(span.depths()) for span in spans]),
+        np.concatenate(bits),
+        np.concatenate(([0], ends)),
+        np.argsort(by_token, kind="stable"),
+        np.array(tiles).ravel(),
+    )
+    count = len(tiles) if count is None else count
+    header = np.cumsum([8, *(len(section) for section in sections[:-1])])
+    table = np.zeros(int(header[-1]) + FIELDS * count, dtype=np.int32)
+    table[: len(header)] = header
+    for begin, section in zip(header, sections, strict=True):
+        table[begin : begin + len(section)] = section
+    if count > len(tiles):
+        rows = count * queries  # whatever a larger pass has
+    return AttentionTiles(torch.from_numpy(table).to(device), count, rows, queries)
+
+
+def _parts(spans: Sequence[Segment], starts: NDArray[np.int64]) -> Iterator[_TileSource]:
+    """What segments share, then each one's own keys."""
+    runs, covered = shared_runs(spans)
+    own = [np.arange(starts[place], starts[place + 1]) for place in range(len(spans))]
+    for run in runs:
+        keys = spans[run.members[0]].context[run.start : run.end]
+        yield _TileSource(np.concatenate([own[place] for place in run.members]), keys, run.start)
+    for span, tokens, depth in zip(spans, own, covered, strict=True):
+        yield _TileSource(tokens, np.concatenate((span.context[depth:], span.slots)), depth, span)
+
+
+def _bits(span: Segment, words: int) -> Integers:
+    """(n * words,) bits of what each new token sees of the others, the lowest bit of a word first."""
+    seen = np.zeros((len(span.tokens), 32 * words), dtype=np.bool_)
+    seen[:, : len(span.tokens)] = span.visible()
+    return np.packbits(seen, axis=1, bitorder="little").view("<i4").ravel()

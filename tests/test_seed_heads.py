@@ -1,0 +1,285 @@
+"""EAGLE-3 heads draft from their target's states: what they read, what becomes of texts, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from device import DEVICE
+from head_tools import PlainHead, save_head
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from seed_tools import FAMILIES, FEW, MIX, PROMPTS, Naive, ask, clean, fixed_costs, request, save_model, told
+from toy_laws import p_value, softmax
+
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.drafters.heads import head_cache, head_runner
+from treeagent.backends.seed.drafters.model import tree_shapes
+from treeagent.backends.seed.drafters.model.drafter import ModelDrafter
+from treeagent.backends.seed.drafters.model.tree_builder import TreeBuilder
+from treeagent.errors import ModelError
+from treeagent.request import Key, Request, Sampling
+
+Folders = Callable[..., tuple[str, str]]
+DRAFTERS = ("model", "dynamic", "rsd-c:2x2", "rsd-s:3x2", "ngram+model", "merged+dynamic")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """A tiny target and its random head, each written once."""
+    known: dict[Any, tuple[str, str]] = {}
+
+    def write(family: str = "llama", *, speculators: bool = False) -> tuple[str, str]:
+        if (family, speculators) not in known:
+            folder = tmp_path_factory.mktemp("heads")
+            target = save_model(folder / family, FAMILIES[family])
+            head = save_head(
+                folder / "head-draft", target, drafted=100 if speculators else None, speculators=speculators
+            )
+            known[family, speculators] = target, head
+        return known[family, speculators]
+
+    return write
+
+
+def engine(target: str, head: str, dtype: str = "float64", **options: Any) -> SeedBackend:
+    """Loaded, with fixed costs; five drafted tokens where nothing else is said."""
+    with fixed_costs():
+        backend = SeedBackend(target, draft=head, device=DEVICE, dtype=dtype, **{"draft_tokens": 5, **options})
+        backend.load()
+    return backend
+
+
+@pytest.mark.sampled(11)
+@pytest.mark.parametrize("policy", ["rounds", "fcfs", "serial"])
+@pytest.mark.parametrize("name", DRAFTERS)
+@pytest.mark.parametrize("speculators", [False, True])
+def test_texts_are_those_of_plain_decoding(folders: Folders, name: str, policy: str, speculators: bool) -> None:
+    """At every temperature, with some drafts accepted, and with so little memory that branches are preempted."""
+    target, head = folders("llama" if policy != "fcfs" else "gpt2", speculators=speculators)
+    backend = engine(target, head, drafter=name, policy=policy)
+    for slots in (10_000, 150):
+        parts, read = backend.core.parts, backend.meter()
+        assert parts is not None
+        runner = parts.scheduler.runner
+        with fixed_costs():
+            runner.memory = slots * runner.forest.pool.slot_bytes
+            backend.reset()
+        assert told(ask(backend, *FEW)) == Naive(target, "float64").expected(FEW)
+        clean(backend)
+        assert read()["draft_passes"] > 0
+        assert slots == 150 or speculators or read()["accepted"] > 0
+
+
+class Heard:
+    """What a head said of each growing node of its drafts."""
+
+    def __init__(self, drafter: ModelDrafter, patch: pytest.MonkeyPatch) -> None:
+        self.said: list[tuple[tuple[int, ...], tuple[int, ...], NDArray[Any]]] = []
+        grow = drafter.shape.grow
+
+        def growing(builders: Sequence[TreeBuilder], level: int, logits: NDArray[Any], floor: float) -> None:
+            nodes = [(builder, node) for builder in builders for node in builder.growing]
+            for (builder, node), row in zip(nodes, logits, strict=True):
+                path, above = [], node
+                while above >= 0:
+                    path.append(builder.draft.tokens[above])
+                    above = builder.draft.parents[above]
+                self.said.append((tuple(builder.row.tokens), tuple(path[::-1]), row.copy()))
+            grow(builders, level, logits, floor)
+
+        patch.setattr(drafter.shape, "grow", growing)
+
+    def worst(self, plain: PlainHead, every: int) -> float:
+        """The largest difference from the plain head, over one in so many nodes."""
+        worst = 0.0
+        for tokens, path, row in self.said[::every]:
+            expected = torch.full((len(row),), -np.inf, dtype=torch.float64)
+            expected[plain.ids] = plain.logits(tokens, path).double()
+            assert (np.isfinite(row) == np.isfinite(expected.numpy())).all()
+            sound = np.isfinite(row)
+            worst = max(worst, float(np.abs(row[sound] - expected.numpy()[sound]).max()))
+        return worst
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype", "speculators", "tolerance"),
+    [("llama", "float64", True, 1e-9), ("llama", "float32", False, 1e-3), ("gpt2", "float32", True, 1e-3)],
+)
+def test_the_head_reads_what_it_would_read_alone(
+    folders: Folders, family: str, dtype: str, speculators: bool, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logits at every node of trees over forked texts equal those of the plain head over the target's own states."""
+    target, head = folders(family, speculators=speculators)
+    backend = engine(target, head, dtype, drafter="dynamic", chunk=16, draft_tokens=6)
+    drafter = backend.core.parts.scheduler.speculator.drafter  # type: ignore[union-attr]
+    assert isinstance(drafter, ModelDrafter)
+    heard = Heard(drafter, monkeypatch)
+    ask(backend, *MIX[:5])
+    ask(backend, *FEW)  # partly from the prefix cache
+    clean(backend)
+    assert len(heard.said) > 200
+    assert heard.worst(PlainHead(head, target, getattr(torch, dtype)), 23) < tolerance
+
+
+def test_another_tokens_state_is_noticed(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head that reads the state beside the right one says something else, and the texts stay the same."""
+    target, head = folders()
+    backend = engine(target, head, drafter="model")
+    drafter = backend.core.parts.scheduler.speculator.drafter  # type: ignore[union-attr]
+    assert isinstance(drafter, ModelDrafter)
+    heard, forward = Heard(drafter, monkeypatch), head_runner.HeadRunner.forward
+
+    def shifted(runner: Any, spans: Any, before: Any = None) -> Any:
+        moved = None if before is None else [np.roll(slots, 1) for slots in before]
+        return forward(runner, spans, moved)
+
+    monkeypatch.setattr(head_runner.HeadRunner, "forward", shifted)
+    assert told(ask(backend, *FEW)) == Naive(target, "float64").expected(FEW)
+    assert heard.worst(PlainHead(head, target, torch.float64), 3) > 1e-3
+
+
+def test_a_prompt_is_read_once_for_all_its_texts(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight texts of one prompt: its pairs are computed in one of them."""
+    target, head = folders()
+    backend = engine(target, head, drafter="model", draft_tokens=1)
+    read: list[int] = []
+    catch_up = head_cache.HeadCache.catch_up
+
+    def counting(cache: Any, builders: Any) -> torch.Tensor:
+        forward = cache._runner.forward
+        with pytest.MonkeyPatch.context() as patch:
+
+            def count(spans: Any, before: Any) -> Any:
+                read.append(sum(len(span.tokens) for span in spans))
+                return forward(spans, before)
+
+            patch.setattr(cache._runner, "forward", count)
+            return catch_up(cache, builders)
+
+    monkeypatch.setattr(head_cache.HeadCache, "catch_up", counting)
+    asked = request(0, 0, 8, temperature=1.0, max_tokens=4)
+    ask(backend, asked)
+    prompt = len(Naive(target, "float64").text.prompt(asked.prompt))
+    assert prompt <= read[0] < prompt + 40
+    assert len(read) > 1
+    assert max(read[1:]) < 40
+
+
+LAW = Sampling(temperature=1.3, max_tokens=2)
+
+
+def binned(scores: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """For every token 0 if it is among the likeliest, which have half of the law of these scores (V,), else 1; and the
+    probabilities of both.
+    """
+    law = softmax(scores / LAW.temperature)
+    order = np.argsort(-law)
+    bins = np.zeros(len(law), dtype=np.int64)
+    bins[order] = np.cumsum(law[order]) > 0.5
+    return bins, np.bincount(bins, weights=law, minlength=2)
+
+
+def drawn_texts(target: str, head: str, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Bins of the two tokens of texts (count, 2) by recursive rejection, and their exact law (2, 2)."""
+    naive = Naive(target, "float64")
+    prompt = naive.text.prompt(PROMPTS[3])
+    first = naive.logits(prompt)[-1].numpy()
+    every = torch.tensor([[*prompt, token] for token in range(len(first))])
+    with torch.inference_mode():
+        after = [binned(row[-1].numpy()) for row in naive.model.network(input_ids=every, use_cache=False).logits]
+    bins, _ = binned(first)
+    chances, law = softmax(first / LAW.temperature), np.zeros((2, 2))
+    for token, chance in enumerate(chances.tolist()):
+        law[bins[token]] += chance * (np.array([1.0, 0.0]) if token in naive.model.eos else after[token][1])
+    backend = engine(target, head, drafter="rsd-c:2x2", verify="recursive", draft_tokens=6)
+    ask(backend, Request(PROMPTS[3], Key(2, "propose", ""), LAW))  # from now on the prompt is read
+    read = backend.meter()
+    replies = ask(backend, *(Request(PROMPTS[3], Key(3, "propose", str(i)), LAW, 200) for i in range(count // 200)))
+    assert read()["drafted"] > count
+    assert read()["accepted"] > count / 20
+    texts = np.zeros((count, 2), dtype=np.int64)
+    for row, completion in zip(texts, (each for reply in replies for each in reply.completions), strict=True):
+        tokens = [*completion.tokens, 0] if completion.finish == "stop" else completion.tokens
+        row[0] = bins[tokens[0]]
+        row[1] = 0 if len(tokens) == 1 else after[tokens[0]][0][tokens[1]]
+    return texts, law
+
+
+@pytest.mark.exhaustive
+def test_the_law_of_texts_is_the_targets_under_rejection(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exact chi-square over texts of two tokens, by how likely these are; a head that misstates its law fails it."""
+    target, head = folders()
+    assert p_value(*drawn_texts(target, head, 1200)) > 1e-4
+    monkeypatch.setattr(tree_shapes, "softmax_rows", lambda scores: np.stack([softmax(3 * row) for row in scores]))
+    assert p_value(*drawn_texts(target, head, 1200)) < 1e-6
+
+
+def changed(head: str, folder: Path, tensors: Callable[[dict[str, torch.Tensor]], Any], **said: Any) -> str:
+    """A copy of a head with other tensors or another configuration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = json.loads((Path(head) / "config.json").read_text())
+    layer = said.pop("layer", {})
+    whole["transformer_layer_config"] |= layer
+    (folder / "config.json").write_text(json.dumps(whole | said))
+    held = load_file(Path(head) / "model.safetensors")
+    tensors(held)
+    save_file(held, folder / "model.safetensors")
+    return str(folder)
+
+
+def nothing(tensors: dict[str, torch.Tensor]) -> None:
+    """Leave all as they are."""
+
+
+OTHER = {"speculators_config": {"verifier": {"name_or_path": "Qwen/Qwen3-8B"}}}
+REFUSED: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], dict[str, Any], str]] = {
+    "missing": (lambda held: held.pop("fc.weight"), {}, r"lacks 1 of its weights \(such as fc.weight\)"),
+    "width": (
+        lambda held: held.update({"norm.weight": torch.ones(5)}),
+        {},
+        "norm.weight of 5, and its config.json says 32",
+    ),
+    "other target": (nothing, OTHER, "made for Qwen/Qwen3-8B, and the target is .*llama"),
+    "other width": (nothing, {"target_hidden_size": 64}, r"hidden size 64.*has a hidden size of 32"),
+    "other layers": (nothing, {"eagle_aux_hidden_state_layer_ids": [1, 2, 30]}, "layers 1, 2, 30.* and 2 layers"),
+    "vocabulary": (nothing, {"layer": {"vocab_size": 9}}, "vocabulary of .* tokens, and the target has"),
+    "no map": (lambda held: (held.pop("d2t"), held.pop("t2d")), {}, "drafts 100 of .* has no map"),
+    "maps": (lambda held: held["t2d"].logical_not_(), {}, "maps of its vocabulary that contradict"),
+    "kind": (nothing, {"speculators_model_type": "dflash"}, "head of the kind 'dflash'.*'eagle3' can run"),
+    "two layers": (nothing, {"layer": {"num_hidden_layers": 2}}, "has 2 layer.*Expected one layer"),
+    "no number": (nothing, {"draft_vocab_size": "many"}, "config.json has draft_vocab_size"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_a_head_that_does_not_fit_is_refused_in_one_line(folders: Folders, tmp_path: Path, fault: str) -> None:
+    """The message names the head, what is wrong and what was expected."""
+    target, head = folders(speculators=True)
+    tensors, said, match = REFUSED[fault]
+    wrong = changed(head, tmp_path / "wrong-head", tensors, **said)
+    with pytest.raises(ModelError, match=match) as error:
+        engine(target, wrong)
+    assert "\n" not in str(error.value)
+    assert "wrong-head" in str(error.value)
+
+
+def test_options_of_draft_models_are_refused(folders: Folders) -> None:
+    """A head has no exits and no precision of its own."""
+    target, head = folders()
+    with pytest.raises(ModelError, match="exit is for draft models"):
+        engine(target, head, exit="adaptive")
+
+
+def test_another_model_cannot_use_the_head(folders: Folders, tmp_path: Path) -> None:
+    """A judge of another model with the same options is refused by the head's name of its target."""
+    target, head = folders(speculators=True)
+    other = save_model(tmp_path / "judge", FAMILIES["llama"], seed=1)
+    backend = engine(target, head)
+    with fixed_costs(), pytest.raises(ModelError, match=r"made for .*llama, and the target is .*judge"):
+        backend.with_model(other).load()
