@@ -23,7 +23,7 @@ def save_head(
     folder: Path, target: str, *, drafted: int | None = None, speculators: bool = False, seed: int = 0, **said: Any
 ) -> str:
     """Write a random head that drafts so many of the target's tokens (None: all); ``said`` goes into its config."""
-    config = transformers.AutoConfig.from_pretrained(target)
+    config = transformers.AutoConfig.from_pretrained(target, trust_remote_code=False)
     width, vocabulary = int(config.hidden_size), int(config.vocab_size)
     layer = {
         "model_type": "llama",
