@@ -38,6 +38,7 @@ def test_plain_beams_are_the_naive_ones(plain: TransformersBackend, naive: Naive
     assert {made.finish for reply in wanted for made in reply} == {"stop", "length"}
 
 
+@pytest.mark.exhaustive
 def test_plain_beams_in_float32(pair: Path) -> None:
     """As in float64."""
     backend = TransformersBackend(str(pair / "model"), device=DEVICE, dtype="float32")

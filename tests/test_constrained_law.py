@@ -82,6 +82,7 @@ class Masking(Verifier):
         return DraftCheck(replace(row, mask=self.mask(row.position, row.tokens[-1])), check.draft, check.first)
 
 
+@pytest.mark.sampled(3, shifted=True)
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize("setting", [WARM, CUT, NUCLEUS], ids=["warm", "top-k", "top-p"])
 @pytest.mark.parametrize(

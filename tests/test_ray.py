@@ -108,8 +108,9 @@ def test_two_replicas_have_the_outcomes_of_one_process(tmp_path: Path) -> None:
     assert {outcome.ended for outcome in here.values()} == {"tokens"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
+@pytest.mark.parametrize("replicas", [1, 2])
 def test_replicas_killed_from_outside_change_no_outcome(hands: Path, tmp_path: Path, replicas: int) -> None:
     """Twice in one evaluation; only the requests without an answer in a journal are repeated."""
     here, _ = evaluate(hands, tmp_path / "here", 0)
@@ -225,6 +226,7 @@ def test_ctrl_c_ends_the_replicas_and_the_same_command_continues(hands: Path, tm
     assert answers(out / "journals") < len(Deadly.requests(log)) < answers(out / "journals") + 60
 
 
+@pytest.mark.exhaustive
 def test_a_batch_has_the_answers_of_an_agent() -> None:
     """Columns of a batch go through, and the answers are those of ``solve``."""
     how: dict[str, Any] = {"search": "bfs", "backend": "seed", "model": "mini"}

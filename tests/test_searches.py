@@ -445,7 +445,7 @@ def test_every_search_of_ours_is_promised_to_find_the_optimum() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(ENOUGH))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(tree=trees(), seed=st.integers(0, 3))
 def test_a_perfect_judge_leads_every_search_to_the_optimum(name: str, tree: Any, seed: int) -> None:
     """With enough budget; a level of finished thoughts alone is among the trees."""

@@ -53,7 +53,7 @@ def samples(backend: TreeBackend) -> list[tuple[str, int]]:
 # Best-of-N
 
 
-@short
+@settings(short, max_examples=10)
 @given(judged_trees())
 def test_best_of_n_answers_the_best_end_and_judges_ends_alone(drawn: Any) -> None:
     """No judge is asked about a step on the way; with samples for all, the best end of all wins."""

@@ -39,6 +39,7 @@ def _tokens(backend: Backend, temperature: float, **more: Any) -> list[list[tupl
     return asyncio.run(ask())
 
 
+@pytest.mark.sampled(2, shifted=True)
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("options", [{}, {"drafter": "none"}, {"draft": "mini-draft", "drafter": "merged+model"}])
 def test_constrained_texts_are_those_of_plain_decoding(options: dict[str, Any], temperature: float) -> None:
