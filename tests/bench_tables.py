@@ -10,6 +10,7 @@ from typing import Any
 import typer
 import typer.main
 from cell_tables import markdown as cells_markdown
+from cell_tables import widened
 
 from treeagent.backends.bench import command
 from treeagent.backends.bench.config.plan import BenchGrid, BenchOptions
@@ -167,7 +168,7 @@ def _caption(report: Report, rows: Sequence[Row]) -> list[str]:
     warm = "" if settings["warm_seed"] is None else f", tables warmed by prompts of seed {settings['warm_seed']}"
     where = machine["gpu"] or f"{machine['cores']} cores ({machine['cpu']}), threads: {machine['threads']}"
     lines = [
-        f"`{settings['model']}` in {settings['dtype']}{draft}; {prompts}, "
+        f"`{settings['model']}`{widened(report)} in {settings['dtype']}{draft}; {prompts}, "
         f"{'one at a time' if settings['sequential'] else 'all at once'}; at most {sampling['max_tokens']} new tokens "
         f"each, {drawing}.",
         f"{runs[0].upper()}{runs[1:]}, cold cache{warm}, on {where}, torch {machine['torch']}, "

@@ -83,6 +83,12 @@ def _equal(line: Line) -> str:
     return NOTHING if line["equal"] is None else f"{line['equal']}/{line['compared']}"
 
 
+def widened(report: Report) -> str:
+    """The mark of a widened model, for its name in a caption."""
+    label = report.get("widened", {}).get(report["settings"]["model"])
+    return "" if label is None else f" ({label})"
+
+
 def _caption(report: Report) -> Sequence[str]:
     """What was run, on what, and what the methods are; one sentence a line."""
     settings, machine = report["settings"], report["machine"]
@@ -100,8 +106,8 @@ def _caption(report: Report) -> Sequence[str]:
     held = settings["reference"]
     equal = f"Equal: outputs that are, token for token, those of `{held['mode']}` in {held['dtype']}." if held else ""
     return [
-        f"`{settings['model']}` in {settings['dtype']}{draft}; {branches} prompts {how} ({seeds}); at most "
-        f"{sampling['max_tokens']} new tokens each{cuts}.",
+        f"`{settings['model']}`{widened(report)} in {settings['dtype']}{draft}; {branches} prompts {how} ({seeds}); at "
+        f"most {sampling['max_tokens']} new tokens each{cuts}.",
         f"{runs[0].upper()}{runs[1:]}, cold cache{warm}, on {where}, torch {machine['torch']}, "
         f"transformers {machine['transformers']}, {report['began'][:10]}.",
         f"The speed-up is over `{settings['baseline']}` in the same run{interval}.",

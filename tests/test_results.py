@@ -14,6 +14,7 @@ from typing import Any
 import bench_pictures
 import bench_tables
 import eval_tables
+import gpu_tables
 import pytest
 
 from treeagent.backends.training import evaluate_mini as evaluate
@@ -33,6 +34,8 @@ def table(name: str, only: str = "") -> str:
     if name.endswith(".jsonl"):
         return eval_tables.markdown((ROOT / name).read_text())
     report = json.loads((ROOT / name).read_text())
+    if "kind" in report:
+        return gpu_tables.markdown(report)
     if "split" in report:
         return evaluate.markdown(report)
     return bench_tables.markdown(report, only.split(",") if only else ())

@@ -69,6 +69,7 @@ class SeedBackend(LocalBackend):
         "state_memory": float,
         "max_rows": int,
         "chunk": int,
+        "graphs": bool,
     }
 
     def __init__(
@@ -93,6 +94,7 @@ class SeedBackend(LocalBackend):
         state_memory: float = 2000.0,
         max_rows: int = 256,
         chunk: int = 1024,
+        graphs: bool = True,
         threads: int | None = None,
         chat: bool | None = None,
         thinking: str = DEFAULT_MARKS,
@@ -118,6 +120,7 @@ class SeedBackend(LocalBackend):
             beam_survivors=beam_survivors,
             max_rows=max_rows,
             chunk=chunk,
+            graphs=graphs,
         )
         self._use(EngineBuilder(shelf or WeightCache()))
 

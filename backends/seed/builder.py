@@ -29,6 +29,7 @@ from .drafters.tables.suffix import SuffixDrafter
 from .drafters.tables.token_recycling import RecyclingDrafter
 from .earlier_texts import read_earlier_texts
 from .executor import profiler
+from .executor.graph_setup import set_up_cuda_graphs
 from .executor.model_runner import ModelRunner
 from .scheduler.metrics import Counters
 from .scheduler.requests import JobFactory
@@ -54,6 +55,8 @@ class EngineParts:
     draft: DraftPasses
     texts: Sequence[Sequence[int]] = ()
     """Texts of earlier runs, which every new drafter learns."""
+    kernels: str = ""
+    """What computes the target's passes."""
 
     @property
     def draft_runner(self) -> ModelRunner | None:
@@ -81,7 +84,7 @@ class EngineParts:
         return counters.figures() | {
             "mbsu": self._memory_bound_speedup(counters),
             "drafter": "none" if drafter is None else drafter.name,
-            "kernels": runner.weights.kernels,
+            "kernels": self.kernels + (", unused while a drafter reads hidden states" if runner.idle_graphs else ""),
             "kv_tokens": pool.used,
             "kv_peak_tokens": pool.peak,
             "kv_allocated_tokens": pool.capacity,
@@ -122,6 +125,7 @@ class EngineBuilder:
         head = head_of(config, runner)
         if head is None:
             self.draft.load(config, tokenizer, runner, memory)
+        graphs = set_up_cuda_graphs(runner) if config.research.graphs else ""
         research = config.research
         speculator = Speculator(profiler.profile_cost(runner, config.dtype), research.draft_tokens)
         if head is None:
@@ -142,7 +146,7 @@ class EngineBuilder:
         folder = config.drafts_from
         texts = () if folder is None else read_earlier_texts(folder, tokenizer, runner.vocabulary)
         speculator.start(warmed(build_drafter(config, draft, speculator, runner.vocabulary), texts))
-        return EngineParts(config, jobs, scheduler, draft, texts)
+        return EngineParts(config, jobs, scheduler, draft, texts, weights.kernels + graphs)
 
 
 def warmed(drafter: Drafter | None, texts: Sequence[Sequence[int]]) -> Drafter | None:

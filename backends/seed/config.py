@@ -43,6 +43,8 @@ class ResearchOptions:
     """The most live sequences at one time; further ones are queued."""
     chunk: int = 1024
     """The most prompt tokens read in one round."""
+    graphs: bool = True
+    """Record passes of fixed sizes as CUDA graphs at load; without effect on a CPU."""
 
     def __post_init__(self) -> None:
         _check_word("policy", self.policy, POLICIES)

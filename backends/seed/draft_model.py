@@ -18,6 +18,7 @@ from ..models.tokenizer import ChatTokenizer, load_tokenizer
 from .executor import profiler
 from .executor.early_exit import ADAPTIVE, EarlyExitRunner, ExitSpec
 from .executor.exit_policy import exits_of
+from .executor.graph_setup import set_up_cuda_graphs
 from .executor.model_runner import ModelRunner
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ class SharedDraftModel:
         """Measure its passes once, through all layers; from then on adaptive early exit is on."""
         if self.runner is None or self._profiled:
             return
+        if config.research.graphs:
+            set_up_cuda_graphs(self.runner)
         if config.research.draft_tokens is None:
             self.cost = profiler.profile_cost(self.runner, config.draft_precision)
         if isinstance(self.runner, EarlyExitRunner):

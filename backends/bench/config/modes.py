@@ -51,6 +51,10 @@ _ALL = (
     Mode("transformers-batched", "generate, all prompts in one left-padded batch", "batched"),
     Mode("transformers-lookup", "serial with prompt lookup", "serial", {"prompt_lookup_num_tokens": LOOKUP}),
     Mode("transformers-assisted", "serial, assisted by the draft model", "serial", drafts=True),
+    Mode(
+        "transformers-static", "the same with a static cache, compiled on a GPU", "batched",
+        {"cache_implementation": "static"},
+    ),
     Mode("transformers-continuous", "generate_batch: continuous batching on a paged cache", "continuous"),
     Mode("backend-transformers", "the plain backend of this package, batched", "plain"),
     Mode("seed", "the engine as it comes: rounds, drafter auto", "seed"),
@@ -98,7 +102,8 @@ COMMON: Mapping[str, Callable[[str], Any]] = {"dtype": str, "at_once": _count}
 PEER_OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {"openvino": {"lookup": _count}}
 """Options of other engines, by mode."""
 HOPELESS = "seed-hopeless"
-"""Runs only if it is named."""
+NAMED = (HOPELESS, "transformers-static")
+"""Modes that run only if they are named."""
 SERIAL, PLAIN = "transformers-serial", "backend-transformers"
 """The default references of greedy and of sampled tokens."""
 
@@ -110,7 +115,7 @@ def chosen(names: Sequence[str] | None, draft: str | None, peers: Collection[str
     """
     if names is None:
         able = (mode for mode in _ALL if mode.family != PEER or mode.name in peers)
-        return tuple(mode for mode in able if mode.name != HOPELESS and (draft is not None or not mode.drafts))
+        return tuple(mode for mode in able if mode.name not in NAMED and (draft is not None or not mode.drafts))
     if not names:
         raise ConfigError(f"--modes names no mode. Valid: {', '.join(MODES)}.")
     modes = [find(name) for name in dict.fromkeys(names)]

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ..config.methods import OWN
 from ..config.plan import BenchGrid
+from ..widened.label import labelled
 from .rows import BenchRow, GridCell
 
 PANEL_WIDTH, BAR_HEIGHT, LINES_HEIGHT = 4.2, 0.26, 4.2
@@ -44,7 +45,9 @@ def draw(grid: BenchGrid, cells: Sequence[GridCell], path: Path) -> None:
     settings = grid.settings
     draft = "" if settings.draft is None else f", draft {settings.draft}"
     branches = ", ".join(map(str, grid.branches))
-    figure.suptitle(f"{settings.model}, {settings.dtype}{draft}, {branches} branches", fontsize="medium", wrap=True)
+    figure.suptitle(
+        f"{labelled(settings.model)}, {settings.dtype}{draft}, {branches} branches", fontsize="medium", wrap=True
+    )
     figure.savefig(path, dpi=150)
 
 

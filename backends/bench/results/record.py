@@ -16,6 +16,7 @@ import torch
 import treeagent
 
 from ..config.plan import BenchGrid, BenchSettings
+from ..widened.label import widened_label
 from .rows import GridCell
 from .runs import digest
 from .verdict import auto_verdict
@@ -33,6 +34,7 @@ def to_json(grid: BenchGrid, cells: Sequence[GridCell], machine: dict[str, Any],
     settings["peers"] = {name: peer.model and peer.model.name for name, peer in grid.settings.peers.items()}
     sampling = asdict(grid.sampling)
     del sampling["temperature"]  # each cell has its own
+    models = [model for model in (grid.settings.model, grid.settings.draft) if model is not None]
     reference = None
     if grid.reference is not None:
         reference = {"mode": grid.reference, "dtype": grid.settings.reference_dtype}
@@ -40,6 +42,7 @@ def to_json(grid: BenchGrid, cells: Sequence[GridCell], machine: dict[str, Any],
         "format": FORMAT,
         "began": began.astimezone(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine,
+        "widened": {model: label for model in models if (label := widened_label(model))},
         "settings": {
             **settings, "sampling": sampling, "suite": grid.suite, "workloads": grid.workloads,
             "temperatures": grid.temperatures, "branches": grid.branches, "seed": grid.seed, "repeat": grid.repeat,

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from ..config.methods import METHODS, select_methods
 from ..config.plan import BenchGrid
+from ..widened.label import labelled
 from .rows import QUIET, BenchRow, Estimate, GridCell
 from .verdict import AutoVerdict, auto_verdict
 
@@ -109,8 +110,8 @@ def auto(verdict: AutoVerdict) -> str:
 def caption(grid: BenchGrid) -> list[str]:
     """The settings, how to read the tables and, for a suite, what its methods are and which could not run."""
     settings, sampling = grid.settings, grid.sampling
-    draft = "" if settings.draft is None else f", draft {settings.draft}"
-    head = f"{settings.model}, {settings.dtype}{draft}; at most {sampling.max_tokens} new tokens each"
+    draft = "" if settings.draft is None else f", draft {labelled(settings.draft)}"
+    head = f"{labelled(settings.model)}, {settings.dtype}{draft}; at most {sampling.max_tokens} new tokens each"
     if max(grid.temperatures) > 0:
         cuts = (("top-k", sampling.top_k), ("top-p", sampling.top_p))
         head += "".join(f", {name} {value:g}" for name, value in cuts if value is not None)

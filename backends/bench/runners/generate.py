@@ -145,7 +145,7 @@ class GenerateRunner(ModeRunner):
         output = model.network.generate(
             ids.to(model.device),
             attention_mask=mask.to(model.device),
-            generation_config=self._config(plan, model, limit),
+            generation_config=self._config(plan, model, limit, **self._mode.options),
         )
         rows: list[list[int]] = output[:, width:].tolist()
         return rows

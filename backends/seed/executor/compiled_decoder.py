@@ -39,7 +39,7 @@ class CompiledDecoder(LlamaDecoder):
         self._embed = model.embed_tokens
         self._rotation = Rotation(model.rotary_emb)
         self._stack = [_CompiledLayer(layer, config) for layer in model.layers]
-        self._depth = len(self._stack)
+        self.depth = len(self._stack)
         self._weight, self._epsilon = _norm(model.norm)
         self._packed = PackedLinear([_linear(network.lm_head)])
         if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from operator import itemgetter
 
 import numpy as np
@@ -29,7 +29,8 @@ from treeagent.errors import ConfigError, ModelError
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_node import RadixNode
 from .exit_policy import ExitPolicy, exits_of
-from .forward_batch import ForwardBatch, make_forward_batch
+from .forward_batch import ForwardBatch
+from .graphed_decoder import GraphedDecoder
 from .llama import LlamaDecoder
 from .model_runner import ModelRunner
 from .segment import Segment
@@ -83,7 +84,7 @@ class EarlyExitRunner(ModelRunner):
         if layers is not None:
             self.exits = (layers,)
         super().__init__(weights, memory)
-        self._decoder: LlamaDecoder = weights.decoder
+        self._plain: LlamaDecoder = weights.decoder
         self.exit_counts = [0] * len(self.exits)
         """Wanted tokens by exit."""
         self._threshold: float | None = None
@@ -117,6 +118,15 @@ class EarlyExitRunner(ModelRunner):
             self.exits, self._threshold = exits, threshold
 
     @property
+    def stages(self) -> list[tuple[int, int]]:
+        """Every run of layers from one exit, or the beginning, to a later exit."""
+        return list(combinations((0, *self.exits), 2))
+
+    @property
+    def _decoder(self) -> LlamaDecoder | GraphedDecoder:
+        return self.graphs or self._plain
+
+    @property
     def layers(self) -> int:
         """Layers of the longest pass."""
         return self.exits[-1]
@@ -141,8 +151,7 @@ class EarlyExitRunner(ModelRunner):
     def forward(self, spans: Sequence[Segment]) -> tuple[torch.Tensor, list[range]]:
         """Logits (R, V) of all wanted tokens at their exits, and for each segment its rows among the R."""
         began = time.perf_counter()
-        weights = self.weights
-        plan = make_forward_batch(spans, self.dtype, self.device, weights.in_place, weights.tile_queries)
+        plan = self._batch(spans)
         if self._threshold is None:
             x = self._decoder.through(self._decoder.embed(plan), plan, self.forest.pool, 0, self.exits[-1])  # (T, E)
             logits = self._decoder.logits(x.index_select(0, plan.wanted))
@@ -211,9 +220,7 @@ class EarlyExitRunner(ModelRunner):
         """
         reached = sorted({at for path, _ in paths for at in np.bincount(self._depth[path]).nonzero()[0].tolist()})
         for at, following in pairwise([*(at for at in reached if at < depth), depth]):
-            weights = self.weights
-            pending = self._pending(paths, at)
-            plan = make_forward_batch(pending, self.dtype, self.device, weights.in_place, weights.tile_queries)
+            plan = self._batch(self._pending(paths, at))
             x = self._states.index_select(0, plan.slots)
             x = self._decoder.through(x, plan, self.forest.pool, self.exits[at - 1], self.exits[following - 1])
             self._keep(plan.slots, x, following)
@@ -237,7 +244,7 @@ class EarlyExitRunner(ModelRunner):
 
     def _make_room(self) -> None:
         """Extend the arrays by slot to the size of the pool."""
-        missing = self.forest.pool.capacity - len(self._depth)
+        missing = self.forest.pool.rows - len(self._depth)
         if missing > 0:
             width = self.weights.model.config.hidden_size
             new = torch.empty(missing, width, dtype=self.dtype, device=self.device)

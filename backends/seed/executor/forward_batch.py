@@ -21,6 +21,7 @@ from .buckets import partition
 from .pass_work import PassWork
 from .segment import Segment
 from .token_keys import TokenKeys
+from .token_table import TokenTable
 from .window_calls import WindowCalls
 
 SHARED_LEAST = 1500
@@ -68,9 +69,11 @@ class ForwardBatch:
     starts: Sequence[int] = ()
     """Where the tokens of each segment begin among the T."""
     windows: WindowCalls | None = None
-    """The calls of layers with a window; None for tiles and for attention in place, which has no such layers."""
+    """The calls of layers with a window; None for tiles, tables and attention in place, which has no such layers."""
     tiles: AttentionTiles | None = None
     """What each token attends to, for the kernel of a GPU; there are no calls then."""
+    table: TokenTable | None = None
+    """What each token attends to in a pass of fixed size; there are no calls then."""
 
 
 def make_forward_batch(

@@ -57,7 +57,9 @@ class LlamaDecoder:
         self._embed = model.embed_tokens
         self._rotation = Rotation(model.rotary_emb)
         self._layers = [Int8Layer(layer) if Int8Layer.fits(layer) else _Layer(layer) for layer in model.layers]
-        self._depth = len(self._layers)
+        self.depth = len(self._layers)
+        """Number of layers."""
+        self._context: int | None = config.max_position_embeddings
         self._norm = _norm(model.norm)
         self._head = make_product([network.lm_head])
         if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):
@@ -83,10 +85,19 @@ class LlamaDecoder:
 
     def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
         """Logits (R, V)."""
-        x = self.through(self.embed(plan), plan, pool, 0, self._depth)
+        x = self.through(self.embed(plan), plan, pool, 0, self.depth)
         if len(plan.wanted) < len(x):
             x = x.index_select(0, plan.wanted)
         return self.logits(x)
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether any layer has a sliding window."""
+        return any(window is not None for window in self._windows)
+
+    def fix_positions(self, dtype: torch.dtype) -> bool:
+        """Keep the positions of the whole context in memory; False where they depend on the length of the text."""
+        return self._rotation.fix(self._context or 0, self._embed.weight, dtype)
 
     def with_states(
         self, plan: ForwardBatch, pool: SlotPool, layers: Sequence[int]
@@ -98,7 +109,7 @@ class LlamaDecoder:
             if layer > first:
                 x, first = self.through(x, plan, pool, first, layer), layer
             states[layer] = x.clone()  # compiled layers overwrite it
-        x = self.through(x, plan, pool, first, self._depth)
+        x = self.through(x, plan, pool, first, self.depth)
         if len(plan.wanted) < len(x):
             x = x.index_select(0, plan.wanted)
         return self.logits(x), [states[layer] for layer in layers]
@@ -141,6 +152,18 @@ class Rotation:
         self._rotary = rotary
         self._fixed = getattr(rotary, "rope_type", "dynamic") not in ("dynamic", "longrope")
         self._table: torch.Tensor | None = None  # (positions, 2, 1, D)
+        self._whole = False  # no position is beyond the table
+
+    def fix(self, positions: int, like: torch.Tensor, dtype: torch.dtype) -> bool:
+        """Compute so many positions in the dtype of ``like`` (..., E), so that none has to be looked at later.
+
+        False where they depend on the length of the text, or have no end.
+        """
+        if not self._fixed or not positions:
+            return False
+        known = torch.arange(positions, device=like.device)[None]
+        self._table, self._whole = self._compute(like[:1], known).to(dtype), True
+        return True
 
     def __call__(
         self, x: torch.Tensor, positions: torch.Tensor, dtype: torch.dtype
@@ -148,7 +171,7 @@ class Rotation:
         """Cosines and signed sines (T, 1, D) for ``positions`` (1, T), computed in the dtype of ``x``."""
         if not self._fixed:
             return self._compute(x, positions).to(dtype).unbind(1)  # type: ignore[return-value]  # two
-        last = int(positions.max())
+        last = 0 if self._whole else int(positions.max())
         if self._table is None or last >= len(self._table):
             known = torch.arange(max(256, 2 * last), device=x.device)[None]
             self._table = self._compute(x, known).to(dtype)

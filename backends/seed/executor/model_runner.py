@@ -11,8 +11,10 @@ import torch
 from treeagent.errors import ConfigError
 
 from ..kv_cache.page_table import PageTable
+from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
-from .forward_batch import make_forward_batch
+from .forward_batch import ForwardBatch, make_forward_batch
+from .graphed_decoder import GraphedDecoder
 from .pass_work import PassWork
 from .segment import Segment
 from .weights import Weights
@@ -55,6 +57,7 @@ class ModelRunner:
         """The layers whose inputs the listener is given."""
         self.exit_counts: list[int] = []
         """Tokens by the exit that their logits came from; empty for a model without exits."""
+        self._graphs: GraphedDecoder | None = None
         self.forest = self._new_cache()
         states = self.forest.pool.states
         if states is not None and states.limit < STATES:
@@ -62,6 +65,45 @@ class ModelRunner:
                 f"state_memory is too small: one state of {weights.where} takes {states.row_bytes / 1e6:.3g} MB, and a "
                 f"text needs {STATES}. Give state_memory={STATES * states.row_bytes / 1e6:.3g} at least, in megabytes."
             )
+
+    @property
+    def stages(self) -> list[tuple[int, int]]:
+        """First and last layer of every run of layers that passes are made of."""
+        return [(0, self.layers)]
+
+    @property
+    def listens(self) -> bool:
+        """Whether states that enter layers are given to a listener; all passes are plain then."""
+        return self._listener is not None
+
+    @property
+    def graphs(self) -> GraphedDecoder | None:
+        """What makes passes of fixed sizes; None where all passes are plain."""
+        return None if self.listens else self._graphs
+
+    @property
+    def idle_graphs(self) -> bool:
+        """Whether graphs were recorded that are not used now."""
+        return self._graphs is not None and self.listens
+
+    def padded(self, tokens: int) -> int:
+        """Tokens that a pass over so many computes: more where it is a graph of a fixed size."""
+        return tokens if self.graphs is None else self.graphs.sizes.padded(tokens)
+
+    def fix_pool(self, slots: int) -> None:
+        """Replace the cache by one whose memory is allocated now and stays where it is."""
+        pool = self._new_pool()
+        pool.fix(slots)
+        self.forest = self._new_cache(pool)
+
+    def use_graphs(self, graphs: GraphedDecoder) -> None:
+        """Make the passes that fit an envelope by graphs over the fixed pool."""
+        self._graphs = graphs
+
+    def use_plain_passes(self) -> None:
+        """Use no graphs, and a pool that grows; the cache is empty then."""
+        self._graphs = None
+        self.forest = self._new_cache()
 
     @property
     def most_branches(self) -> int | None:
@@ -109,7 +151,10 @@ class ModelRunner:
 
     def reset_cache(self) -> None:
         """Replace the cache of keys and values by an empty one."""
-        self.forest = self._new_cache()
+        pool = self.forest.pool
+        if pool.fixed:
+            pool.clear()
+        self.forest = self._new_cache(pool if pool.fixed else None)
 
     @contextmanager
     def profiling(self) -> Iterator[None]:
@@ -123,21 +168,32 @@ class ModelRunner:
             self.reset_cache()
             self.seconds, self.passes, self.exit_counts = 0.0, 0, [0] * len(self.exit_counts)
 
-    def _new_cache(self) -> RadixCache:
-        pool = self.weights.new_pool(self.memory, self.layers, self.state_memory)
+    def _new_pool(self) -> SlotPool:
+        return self.weights.new_pool(self.memory, self.layers, self.state_memory)
+
+    def _batch(self, spans: Sequence[Segment]) -> ForwardBatch:
+        """The pass over segments, in an envelope if there is a graph for it."""
+        padded = None if self.graphs is None else self.graphs.batch(spans)
+        if padded is not None:
+            return padded
+        weights = self.weights
+        return make_forward_batch(spans, self.dtype, self.device, weights.in_place, weights.tile_queries)
+
+    def _new_cache(self, pool: SlotPool | None = None) -> RadixCache:
+        """An empty cache over a pool, a new one unless it is given."""
+        pool = self._new_pool() if pool is None else pool
         return RadixCache(pool, max(CACHED, self.parameters * self.dtype.itemsize) // max(1, pool.slot_bytes))
 
     @torch.inference_mode()
     def forward(self, spans: Sequence[Segment]) -> tuple[torch.Tensor, list[range]]:
         """Logits (R, V) of the wanted tokens of all segments, and for each segment its rows among the R."""
         began = time.perf_counter()
-        weights = self.weights
-        plan = make_forward_batch(spans, self.dtype, self.device, weights.in_place, weights.tile_queries)
+        plan = self._batch(spans)
         states: Sequence[torch.Tensor] = ()
         if self._listener is None:
-            logits = weights.decoder(plan, self.forest.pool)
+            logits = (self.graphs or self.weights.decoder)(plan, self.forest.pool)
         else:
-            logits, states = weights.decoder.with_states(plan, self.forest.pool, self._heard)
+            logits, states = self.weights.decoder.with_states(plan, self.forest.pool, self._heard)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.passes += 1

@@ -8,6 +8,7 @@ recent passes. Predictions decide what is drafted, and never what is generated.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,12 +57,20 @@ class RecentPasses:
 class PassCost:
     """Seconds of one model's passes, for a caller that knows rows and drafted nodes only."""
 
-    def __init__(self, table: CostTable, speed: float = 1.0, recent: RecentPasses | None = None) -> None:
+    def __init__(
+        self,
+        table: CostTable,
+        speed: float = 1.0,
+        recent: RecentPasses | None = None,
+        padded: Callable[[int], int] = int,
+    ) -> None:
         """``speed``: seconds that passes take at the start over those of the table.
 
         ``recent``: passes of another model, the target of which this one is the draft model.
         """
         self.table = table
+        self.padded = padded
+        """Tokens that a pass over so many computes, where passes have fixed sizes."""
         self._speed = speed
         self._recent = recent or RecentPasses()
         self._count = -1
@@ -98,7 +107,7 @@ class PassCost:
 
     def beside(self, target: PassCost) -> PassCost:
         """The same model as the draft model of a target: its contexts and the machine's speed are the target's."""
-        return PassCost(self.table, self._speed, target._recent)  # of the same class
+        return PassCost(self.table, self._speed, target._recent, self.padded)  # of the same class
 
     def _line(self, rows: float) -> tuple[float, float]:
         if self._count != self._recent.count:

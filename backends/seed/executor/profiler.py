@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .early_exit import EarlyExitRunner
 from .model_runner import ModelRunner
 from .pass_cost import PassCost
 from .pass_work import PassWork
-from .trial_pass import TrialPass, make_slots, run_trial, trial_segments
+from .trial_pass import TrialPass, make_slots, run_trial, slots_of, trial_segments
 
 COSTS = 5
 """Version of the measurement; tables of another version are measured again."""
@@ -84,26 +84,29 @@ def profile_cost(runner: ModelRunner, dtype: str) -> PassCost:
             work, seconds = _measure(runner, TrialPass(1))
             speed = seconds / stored.predict(work)
             if speed > 1 / STALE:
-                return PassCost(stored, speed)
-        make_slots(runner, TRIALS)
-        table = CostTable.fit(measure_passes(lambda trial: _measure(runner, trial)))
+                return PassCost(stored, speed, padded=runner.padded)
+        trials = [trial for trial in TRIALS if slots_of(trial) <= runner.forest.pool.room]  # memory may be fixed
+        make_slots(runner, trials)
+        table = CostTable.fit(measure_passes(lambda trial: _measure(runner, trial), trials))
     _write(path, table)
-    return PassCost(table)
+    return PassCost(table, padded=runner.padded)
 
 
-def measure_passes(run: Callable[[TrialPass], tuple[PassWork, float]]) -> list[tuple[PassWork, float]]:
-    """What each of the trials computes, and the least seconds that it took.
+def measure_passes(
+    run: Callable[[TrialPass], tuple[PassWork, float]], trials: Sequence[TrialPass] = TRIALS
+) -> list[tuple[PassWork, float]]:
+    """What each of the ``trials`` computes, and the least seconds that it took.
 
     Where there is time, all are run in turn once more, so that no disturbance spoils all times of one of them.
     """
-    run(TRIALS[0])  # the first pass of a process is slow
+    run(trials[0])  # the first pass of a process is slow
     began = time.perf_counter()
     least: list[tuple[PassWork, float]] = []
-    for trial in TRIALS:
+    for trial in trials:
         if time.perf_counter() - began > ENOUGH and len(least) > 1:
             break
         least.append(run(trial))
-    for place, trial in enumerate(TRIALS[: len(least)]):
+    for place, trial in enumerate(trials[: len(least)]):
         if time.perf_counter() - began > QUICK:
             break
         work, seconds = run(trial)
@@ -130,7 +133,8 @@ def _digest(runner: ModelRunner, dtype: str) -> str:
     )
     weights = runner.weights
     attention = weights.in_place or weights.tile_queries  # False, which is 0, for calls
-    subject = (COSTS, config, runner.layers, dtype, attention, machine)
+    graphs = ("graphs",) if runner.graphs is not None else ()
+    subject = (COSTS, config, runner.layers, dtype, attention, machine, *graphs)
     return hashlib.blake2b(repr(subject).encode(), digest_size=12).hexdigest()
 
 

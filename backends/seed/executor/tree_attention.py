@@ -89,6 +89,8 @@ def attend_forest(
     """Store ``new`` keys and values (T, 2, h, D), attend with ``query`` (T, H, D); result (T, h, G, D)."""
     plan, entries = forest.plan, forest.pool.entries[layer]  # (slots, 2, h, D)
     entries.index_copy_(0, plan.slots, new)
+    if plan.table is not None:
+        return plan.table.attend(query, entries, rule)
     if plan.tiles is not None:
         from ..kernels.paged_attention import paged_attention  # noqa: PLC0415  # Triton is there where tiles are made
 

@@ -43,9 +43,14 @@ class TrialPass:
         return sum(new for _, new in self.lengths(0))
 
 
+def slots_of(trial: TrialPass) -> int:
+    """The most slots that a pass takes."""
+    return trial.groups * trial.shared + trial.rows * trial.private + 2 * trial.tokens()
+
+
 def make_slots(runner: ModelRunner, trials: Iterable[TrialPass]) -> None:
     """Let the runner's pool grow to the largest of the trials, with keys and values that are no denormal numbers."""
-    most = max(trial.groups * trial.shared + trial.rows * trial.private + 2 * trial.tokens() for trial in trials)
+    most = max(map(slots_of, trials))
     slots = runner.forest.allocate(most)
     for entries in runner.forest.pool.entries:
         entries.zero_()

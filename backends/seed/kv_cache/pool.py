@@ -51,10 +51,41 @@ class SlotPool:
         self._free: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         """The same memory as an array."""
         self._used = 0
+        self._fixed = False
+
+    def fix(self, count: int) -> None:
+        """Allocate ``count`` slots now, and no others ever; nothing may be in use. One more slot is :attr:`scratch`."""
+        self.limit = count
+        self.entries = [old.new_zeros(count + 1, *old.shape[1:]) for old in self.entries]
+        self._reserved = list(self.entries)
+        self._mask = bytearray(b"\1" * count)
+        self._free = np.frombuffer(self._mask, dtype=np.bool_)
+        self._fixed = True
+
+    @property
+    def scratch(self) -> int:
+        """A slot of a fixed pool that is never allocated, for keys and values that nobody reads."""
+        return self.capacity
+
+    @property
+    def rows(self) -> int:
+        """Slots that there is memory for, the scratch included."""
+        return len(self.entries[0])
+
+    def clear(self) -> None:
+        """All slots are free again."""
+        self._free[:] = True
+        self._used = self.peak = 0
+
+    @property
+    def fixed(self) -> bool:
+        """Whether its memory stays where it is."""
+        return self._fixed
 
     def lift_limit(self) -> None:
-        """Let the pool grow without a limit."""
-        self.limit = sys.maxsize
+        """Let the pool grow without a limit, unless it is fixed."""
+        if not self._fixed:
+            self.limit = sys.maxsize
 
     @property
     def used(self) -> int:

@@ -55,7 +55,7 @@ def select(
     """The parts of the drafts whose verification gives the most tokens per second, of ``most`` nodes at most in all.
 
     ``drafts`` of all rows of a pass but ``others``, whose nodes are verified in any case; ``node_values``: for each
-    draft the value of each of its nodes.
+    draft the value of each of its nodes. The padding of a pass of fixed size is filled with the next best ones.
     """
     sizes = [len(own) for own in node_values]
     every = np.array([value for own in node_values for value in own])
@@ -64,7 +64,9 @@ def select(
     order = np.lexsort((-owner, node, -every))[:most]  # of equals parents stand first
     gains = len(drafts) + others.tokens + np.concatenate(([0.0], np.cumsum(every[order])))
     seconds = cost.each(len(drafts) + others.rows, others.nodes + np.arange(len(gains)))
-    best = order[: int(np.argmax(gains / seconds))]
+    count = int(np.argmax(gains / seconds))
+    base = len(drafts) + others.rows + others.nodes
+    best = order[: cost.padded(base + count) - base]  # the padding of a pass of fixed size is free
     taken: list[list[int]] = [[] for _ in drafts]
     for i, own in zip(owner[best].tolist(), node[best].tolist(), strict=True):
         taken[i].append(own)

@@ -118,7 +118,7 @@ class HeadRunner(ModelRunner):
         self.seconds += time.perf_counter() - began
         return logits, plan.rows
 
-    def _new_cache(self) -> RadixCache:
+    def _new_cache(self, pool: SlotPool | None = None) -> RadixCache:
         return self.target.forest
 
     def _take(self, slots: torch.Tensor, states: Sequence[torch.Tensor]) -> None:

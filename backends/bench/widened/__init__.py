@@ -1,0 +1,1 @@
+"""Checkpoints of a larger shape that compute the function of a smaller model."""

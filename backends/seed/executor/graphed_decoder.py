@@ -1,0 +1,153 @@
+"""A Llama decoder whose passes of fixed sizes are graphs: layers for each envelope, and the LM head for each number
+of rows.
+
+Passes that fit no envelope run plainly. T tokens of an envelope, R rows, E hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..kv_cache.pool import SlotPool
+from .envelope import Envelope, EnvelopeSizes, padded_batch
+from .forward_batch import ForwardBatch
+from .graphs import GraphBackend, NoGraphs, Work
+from .llama import LlamaDecoder
+from .segment import Segment
+
+SPARE = 1.25
+"""Free memory that there must be, as a multiple of what the largest pass and all results take."""
+
+Progress = Callable[[str, int, int], None]
+"""What is recorded, how many graphs there are by now, and how many there will be."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Graph:
+    """One recorded piece of work."""
+
+    inputs: Sequence[torch.Tensor]
+    output: torch.Tensor
+    replay: Callable[[], None]
+
+    def run(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """The output for inputs of the recorded sizes; valid until the next run."""
+        for own, given in zip(self.inputs, inputs, strict=True):
+            own.copy_(given)
+        self.replay()
+        return self.output
+
+
+class GraphedDecoder:
+    """The decoder of one runner, over its pool, whose memory must be fixed."""
+
+    def __init__(self, plain: LlamaDecoder, pool: SlotPool, sizes: EnvelopeSizes, device: torch.device) -> None:
+        self._plain, self._pool, self._device = plain, pool, device
+        self.sizes = sizes
+        self._layers: dict[tuple[int, int, Envelope], _Graph] = {}
+        self._heads: dict[int, _Graph] = {}
+        self._rows: list[int] = []
+
+    def capture(self, backend: GraphBackend, stages: Sequence[tuple[int, int]], progress: Progress) -> None:
+        """Record the layers of every stage (first, last) in every envelope, and the head. Raises NoGraphs.
+
+        The largest come first, so that smaller ones find memory that is free again.
+        """
+        if not self._plain.fix_positions(self._pool.entries[0].dtype):
+            raise NoGraphs("its rotary positions depend on the length of the text")
+        envelopes = sorted(self.sizes.every, reverse=True)
+        rows = sorted({envelope.tokens for envelope in envelopes}, reverse=True)
+        if not envelopes:
+            return
+        self._check_memory(backend, rows, stages)
+        total, count = len(stages) * len(envelopes) + len(rows), 0
+        for envelope in envelopes:
+            inputs = self._inputs(envelope)
+            for stage in stages:
+                output, replay = backend.capture(self._pass(inputs, *stage))
+                self._layers[stage[0], stage[1], envelope] = _Graph((inputs[0], *_contents(inputs[1])), output, replay)
+                count += 1
+                progress(f"{envelope.tokens} tokens", count, total)
+        for number in rows:
+            x = self._hidden(number)
+            output, replay = backend.capture(self._head(x))
+            self._heads[number] = _Graph((x,), output, replay)
+            count += 1
+            progress(f"{number} rows of logits", count, total)
+        self._rows = sorted(self._heads)
+
+    def batch(self, spans: Sequence[Segment]) -> ForwardBatch | None:
+        """A pass in its envelope; None where there is none for it."""
+        envelope = self.sizes.find(spans)
+        if envelope is None:
+            return None
+        entries = self._pool.entries[0]
+        return padded_batch(spans, envelope, self._pool.scratch, entries.dtype, self._device)
+
+    def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
+        """Logits (R, V)."""
+        x = self.through(self.embed(plan), plan, pool, 0, self._plain.depth)
+        return self.logits(x.index_select(0, plan.wanted))
+
+    def embed(self, plan: ForwardBatch) -> torch.Tensor:
+        """What enters the first layer (T, E)."""
+        return self._plain.embed(plan)
+
+    def through(self, x: torch.Tensor, plan: ForwardBatch, pool: SlotPool, first: int, last: int) -> torch.Tensor:
+        """The output (T, E) of layer ``last - 1`` for the input ``x`` of layer ``first``, until the next pass."""
+        graph = None
+        if plan.table is not None and pool is self._pool:
+            graph = self._layers.get((first, last, Envelope(*plan.table.slots.shape)))
+        if graph is None:
+            return self._plain.through(x, plan, pool, first, last)
+        return graph.run(x, *_contents(plan))
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (R, V) of what left a layer (R, E)."""
+        place = bisect_left(self._rows, len(x))
+        if place == len(self._rows) or not len(x):
+            return self._plain.logits(x)
+        graph = self._heads[self._rows[place]]
+        padded = graph.inputs[0]
+        padded[: len(x)].copy_(x)
+        graph.replay()
+        return graph.output[: len(x)].clone()  # others are computed while these are in use
+
+    def _check_memory(self, backend: GraphBackend, rows: Sequence[int], stages: Sequence[tuple[int, int]]) -> None:
+        inputs = self._inputs(max(self.sizes.every, key=lambda size: size.tokens * size.keys))
+        needed = backend.needed_bytes(self._pass(inputs, *stages[0]))  # its layers run one after another
+        x = self._hidden(rows[0])
+        needed = max(needed, backend.needed_bytes(self._head(x)))
+        logits = self._head(x)()
+        results = sum(rows) * logits.nbytes // len(logits)
+        results += sum(envelope.tokens for envelope in self.sizes.every) * len(stages) * x.nbytes // len(x)
+        tables = sum(12 * envelope.tokens * envelope.keys for envelope in self.sizes.every)
+        wanted, free = int(SPARE * (needed + results + tables)), backend.free_bytes()
+        if wanted > free:
+            raise NoGraphs(f"they need {wanted / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB are free")
+
+    def _pass(self, inputs: tuple[torch.Tensor, ForwardBatch], first: int, last: int) -> Work:
+        x, plan = inputs
+        return lambda: self._plain.through(x, plan, self._pool, first, last)
+
+    def _head(self, x: torch.Tensor) -> Work:
+        return lambda: self._plain.logits(x)
+
+    def _inputs(self, envelope: Envelope) -> tuple[torch.Tensor, ForwardBatch]:
+        """Memory for what a pass reads: the padding alone."""
+        dtype = self._pool.entries[0].dtype
+        return self._hidden(envelope.tokens), padded_batch([], envelope, self._pool.scratch, dtype, self._device)
+
+    def _hidden(self, count: int) -> torch.Tensor:
+        plan = padded_batch([], Envelope(count, 1), self._pool.scratch, self._pool.entries[0].dtype, self._device)
+        return self._plain.embed(plan).clone()
+
+
+def _contents(plan: ForwardBatch) -> tuple[torch.Tensor, ...]:
+    """What the layers read of a pass, beside the hidden states."""
+    assert plan.table is not None  # noqa: S101  # the caller's condition
+    return plan.positions, plan.slots, plan.table.slots, plan.table.bias

@@ -1,0 +1,151 @@
+"""All measurements of a GPU as one command: its parts, its budget, what it keeps, and what the page shows of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import bench_tables
+import gpu_tables
+import pytest
+from test_results import table
+
+from treeagent.backends.bench import widen
+from treeagent.backends.bench.gpu.__main__ import main
+from treeagent.backends.bench.gpu.passes import measure_passes
+from treeagent.backends.bench.gpu.session import STATE, GpuSession, run_command
+from treeagent.backends.bench.gpu.steps import GpuOptions, GpuStep, gpu_steps
+from treeagent.errors import ConfigError
+
+PAGE = Path(__file__).parents[1] / "docs" / "results" / "gpu.md"
+
+
+def step(name: str, code: str = "", least: float = 0.0, most: float = 20.0) -> GpuStep:
+    """A measurement that runs a line of Python."""
+    return GpuStep(name, f"what {name} is", (sys.executable, "-c", code), least, most)
+
+
+def silent(line: str) -> None:
+    """Show nothing."""
+
+
+def test_every_command_is_one_that_its_program_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Benchmarks are planned, the widening is parsed, and each file of the page is written by one of them."""
+    (tmp_path / "widened").mkdir()
+    steps = gpu_steps(GpuOptions(tmp_path))
+    widened: list[Any] = []
+    monkeypatch.setattr(widen, "run", lambda options: widened.append(options) or 0)
+    kinds = []
+    for each in steps:
+        module, *words = each.command[2:]
+        kinds.append(module)
+        if module == "treeagent":
+            grid = bench_tables.planned(words[1:])
+            assert grid.settings.device == "cuda"
+        elif module == "treeagent.backends.bench.widen":
+            assert widen.main(words) == 0
+    assert len(widened) == 1
+    assert {"treeagent", "pytest", "treeagent.backends.bench.gpu"} <= set(kinds)
+    written = {Path(word).name for each in steps for word in each.command if word.endswith(".json")}
+    quoted = {Path(name).name for name in re.findall(r"<!-- table: (\S*/gpu\S*) -->", PAGE.read_text())}
+    assert written | {STATE} == quoted
+
+
+def test_what_the_time_did_not_allow_is_measured_by_the_next_call(tmp_path: Path) -> None:
+    """Nothing is measured twice; what failed or was interrupted comes after what is open."""
+    calls: list[str] = []
+    answers: dict[str, int | None] = {"a": 0, "b": 1, "c": None}
+
+    def run(of: GpuStep, seconds: float) -> tuple[int | None, str]:
+        calls.append(of.name)
+        assert seconds <= 20
+        return answers[of.name], "first\nthe reason"
+
+    steps = [step("a"), step("b"), step("c"), step("d", least=100)]
+    session = GpuSession(tmp_path, steps, run)
+    session.measure(50, silent)
+    assert calls == ["a", "b", "c"]
+    states = {name: one["state"] for name, one in json.loads((tmp_path / STATE).read_text())["steps"].items()}
+    assert states == {"a": "done", "b": "failed", "c": "partial", "d": "open"}
+    assert session.outcomes["b"].said.endswith("the reason")
+    answers |= {"b": 0, "c": 0, "d": 0}
+    again = GpuSession(tmp_path, steps, run)
+    again.measure(1000, silent)
+    assert calls[3:] == ["d", "b", "c"]
+    assert again.whole
+    again.measure(1000, silent, steps[:1], again=True)
+    assert calls[6:] == ["a"]
+
+
+def test_a_measurement_is_interrupted_as_by_ctrl_c(tmp_path: Path) -> None:
+    """It can write what it knows; its exit code and its last words are kept."""
+    file = tmp_path / "known"
+    wait = "import threading\ntry: threading.Event().wait(60)\nexcept KeyboardInterrupt: "
+    code = f"{wait}open({str(file)!r}, 'w').write('some')"
+    assert run_command(step("slow", code), 4)[0] is None
+    assert file.read_text() == "some"
+    assert run_command(step("bad", "print('why'); raise SystemExit(3)"), 20) == (3, "why\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", "tees"], "no measurement is called 'tees'"),
+        (["--branches", "1,x"], "whole numbers"),
+        (["--budget", "0"], "must be positive"),
+        (["--device", "gpu"], "no device is called"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    """Before anything is measured."""
+    assert main(["--out", str(tmp_path), *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_none_of_its_own_is_named(tmp_path: Path) -> None:
+    """It is not overwritten."""
+    (tmp_path / STATE).write_text("[]")
+    with pytest.raises(ConfigError, match=r"gpu\.json is no file of this command"):
+        GpuSession(tmp_path, [step("a")])
+
+
+def test_the_page_shows_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A dry run on the CPU: passes of ``mini`` with their bounds, the state of the rest, and the tables of both."""
+    report = measure_passes("mini", "float32", "cpu", rows=(1, 4))
+    assert [line["rows"] for line in report["passes"]] == [1, 4]
+    assert all(line["share"] > 0 for line in report["passes"])
+    assert report["passes"][1]["bytes"] > report["passes"][0]["bytes"] > 4 * 1_000_000
+    text = gpu_tables.markdown(report)
+    assert "| 4 | " in text
+    assert "`mini` in float32 on CPU" in text
+    assert "(widened: a in the shape of b)" in gpu_tables.markdown(
+        {**report, "widened": "widened: a in the shape of b"}
+    )
+    GpuSession(tmp_path, [step("a")], lambda *_: (0, "")).measure(9, silent)
+    assert "| what a is | done | 0 |" in table(str(tmp_path / STATE))
+    assert main(["--out", str(tmp_path), "--list"]) == 4
+    assert "open     trees:" in capsys.readouterr().out
+    trees = {"kind": "trees", "device": "cuda", "puzzles": ["1 2"], "same": [False], "thoughts": [9]}
+    assert "| 1 2 | no | 9 | 0.25 | 1.50 |" in gpu_tables.markdown({**trees, "seconds": {"cuda": [0.25], "cpu": [1.5]}})
+
+
+@pytest.mark.exhaustive
+def test_a_dry_run_on_the_cpu_measures_everything_but_the_tests(tmp_path: Path) -> None:
+    """With ``mini``, which is widened a little."""
+    shape = tmp_path / "like.json"
+    sizes = {"hidden_size": 256, "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 8}
+    shape.write_text(json.dumps({**sizes, "head_dim": 32, "intermediate_size": 640}))
+    names = [each.name for each in gpu_steps(GpuOptions(tmp_path, dtypes=("float32",))) if each.name != "tests"]
+    words = ["--out", str(tmp_path), "--device", "cpu", "--model", "mini", "--like", str(shape), "--workload", "mini"]
+    words += ["--branches", "1,2", "--max-tokens", "4", "--dtypes", "float32", "--only", ",".join(names)]
+    assert main([*words, "--budget", "1500"]) == 4  # the tests are open
+    steps = json.loads((tmp_path / STATE).read_text())["steps"]
+    assert {name: one["said"] for name, one in steps.items() if one["state"] != "done"} == {"tests": ""}
+    for path in tmp_path.glob("gpu*.json"):
+        assert table(str(path)).startswith("|")
