@@ -29,9 +29,9 @@ class SeedBackend(LocalBackend):
         draft: a smaller model with the same vocabulary, or ``twin``, the target itself in int8; for all drafters but
             ``none`` and tables alone.
         draft_dtype: type of the draft model's weights; None: int8 for a twin, else the target's.
-        drafter: ``auto`` (``merged``, with ``draft`` also the model), ``none``, a table (``ngram``, ``recycling``,
-            ``stand``, ``suffix``), a shape of the model's drafts (``model``: a chain, ``dynamic``, ``rsd-c:2x2``,
-            ``rsd-s:3x2``, ``mcsd:2x2``), both as in ``ngram+model``, or a function that makes a :class:`Drafter`.
+        drafter: ``auto`` (``ngram``, with ``drafts_from`` ``merged``; with ``draft`` also the model), ``none``, a table
+            (``ngram``, ``recycling``, ``stand``, ``suffix``), a shape of the model's drafts (``model``: a chain,
+            ``dynamic``, ``rsd-c:2x2``, ``rsd-s:3x2``, ``mcsd:2x2``), both as in ``ngram+model``, or a function that makes a :class:`Drafter`.
         exit: early exit of a draft model with several exits. ``adaptive``: a token ends at the first exit where its
             largest probability exceeds 0.8, or another threshold (``adaptive:0.5``). A number: all tokens end after so
             many layers. None: ``adaptive``, at those exits that save time.
