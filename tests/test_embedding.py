@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from serve_tools import SlowTree, agent
 
-from treeagent import Agent, Budget, CapabilityError, ConfigError, Result
+from treeagent import Agent, Budget, CapabilityError, ConfigError, PluginError, Result
 from treeagent.backends.local import base
 from treeagent.backends.models import catalog
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.runtime.journal import recorded_run
+from treeagent.runtime.release import close_all
 
 
 @pytest.mark.parametrize("search", ["bfs", "mcts", "io"])
@@ -77,6 +78,20 @@ def test_a_context_releases_what_the_agent_has_opened() -> None:
 
     assert asyncio.run(work(Counted())).backend.closes == 0
     assert asyncio.run(work(f"{__name__}:Counted")).backend.closes == 1
+
+
+def test_a_backend_that_fails_to_close_leaves_no_other_open() -> None:
+    """The first failure is raised when all are closed."""
+
+    class Stuck(Counted):
+        async def aclose(self) -> None:
+            await super().aclose()
+            raise OSError("no answer")
+
+    backends = [Counted(), Stuck(), Counted()]
+    with pytest.raises(PluginError, match="no answer"):
+        asyncio.run(close_all(backends))
+    assert [backend.closes for backend in backends] == [1, 1, 1]
 
 
 def test_leaving_the_context_ends_what_still_runs_with_its_best_attempt() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,17 @@ def shapes(sizes: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
 
 def cost(calls: list[tuple[int, int, int]]) -> float:
     return sum(CALL + count * keys * (1 + PER_QUERY * new) for count, new, keys in calls)
+
+
+@pytest.mark.parametrize("how", [{}, {"in_place": True}, {"tile_queries": 4}], ids=["calls", "in place", "tiles"])
+def test_every_batch_tells_where_its_segments_begin(how: dict[str, Any]) -> None:
+    """Layers with a recurrence read it, whatever computes attention."""
+    given = segments([(3, 2), (90, 1), (0, 5)])
+    plan = make_forward_batch(given, torch.float32, torch.device("cpu"), **how)
+    assert list(plan.segments) == given
+    for segment, start in zip(given, plan.starts, strict=True):
+        positions = plan.positions[0, start : start + len(segment.tokens)].tolist()
+        assert positions == [len(segment.context) + i for i in range(len(segment.tokens))]
 
 
 @pytest.mark.sampled(20)

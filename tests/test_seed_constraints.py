@@ -39,6 +39,12 @@ def _tokens(backend: Backend, temperature: float, **more: Any) -> list[list[tupl
     return asyncio.run(ask())
 
 
+def test_the_plain_backend_in_8_bits_keeps_to_constraints() -> None:
+    """The size of its vocabulary is that of the model, whatever its last layer is made of."""
+    for texts in _tokens(TransformersBackend("mini", dtype="int8"), 1.0)[:3]:
+        assert all(texts)
+
+
 @pytest.mark.sampled(2, shifted=True)
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("options", [{}, {"drafter": "none"}, {"draft": "mini-draft", "drafter": "merged+model"}])

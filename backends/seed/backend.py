@@ -31,7 +31,8 @@ class SeedBackend(LocalBackend):
         draft_dtype: type of the draft model's weights; None: int8 for a twin, else the target's.
         drafter: ``auto`` (``ngram``, with ``drafts_from`` ``merged``; with ``draft`` also the model), ``none``, a table
             (``ngram``, ``recycling``, ``stand``, ``suffix``), a shape of the model's drafts (``model``: a chain,
-            ``dynamic``, ``rsd-c:2x2``, ``rsd-s:3x2``, ``mcsd:2x2``), both as in ``ngram+model``, or a function that makes a :class:`Drafter`.
+            ``dynamic``, ``rsd-c:2x2``, ``rsd-s:3x2``, ``mcsd:2x2``), both as in ``ngram+model``, or a function that
+            makes a :class:`Drafter`.
         exit: early exit of a draft model with several exits. ``adaptive``: a token ends at the first exit where its
             largest probability exceeds 0.8, or another threshold (``adaptive:0.5``). A number: all tokens end after so
             many layers. None: ``adaptive``, at those exits that save time.

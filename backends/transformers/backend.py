@@ -18,6 +18,7 @@ from ..local.reward_tokens import RewardTokens, reward_tokens
 from ..local.sample import Sample
 from ..local.token_masks import TokenMask, TokenMasks
 from ..models.model import Model
+from ..models.sources import size_setting
 from ..models.tokenizer import ChatTokenizer
 from .batcher import Batcher
 from .beam_generate import decode_beams
@@ -143,8 +144,7 @@ class TransformersBackend(LocalBackend):
         for sample in samples:
             if (constraint := sample.sampling.constraint) is not None:
                 if self._masks is None:
-                    size = model.network.get_output_embeddings().weight.shape[0]
-                    self._masks = TokenMasks(text, model, size)
+                    self._masks = TokenMasks(text, model, size_setting(self.model, model.config, "vocab_size"))
                 yield sample, self._masks.mask(constraint)
 
     def _score(self, model: Model, scorings: list[tuple[Pending, Pairs]]) -> None:

@@ -31,5 +31,6 @@ class EvaluateBatch:
         try:
             result = await self._agent.asolve(text)
         except TreeagentError as error:
-            return None, None, str(error)
+            best = error.result  # of a search that failed on its way
+            return None if best is None else best.answer, None, str(error)
         return result.answer, result.solved, None

@@ -12,7 +12,6 @@ from typing import Any
 from ..backend import Backend
 from ..errors import ConfigError, TreeagentError
 from ..evaluator import Evaluator
-from ..plugin_boundary import PluginBoundary
 from ..search import Search
 from ..task import Scalar, Task
 from . import factory
@@ -20,6 +19,7 @@ from .budget import Budget
 from .journal import Event, recorded_run
 from .judging_backend import JudgingBackend
 from .other_models import OtherModels
+from .release import close_all
 from .result import Result
 from .run import Handler, Run
 from .sampling_options import with_changes
@@ -179,9 +179,7 @@ class Agent:
         :meth:`with_budget` share runs and backends with this one. The agent may be used again; it loads again then.
         """
         await self._setup.runs.aclose()
-        for used in self._opened:
-            with PluginBoundary("backend", used.name):
-                await used.aclose()
+        await close_all(self._opened)
 
     async def __aenter__(self) -> Agent:
         """The agent itself; nothing is loaded."""

@@ -32,8 +32,8 @@ class GuardedTrace:
 
     def close(self) -> None:
         """The search has ended in any way."""
-        if self._tracer is not None and self._trace is not None:
-            with self._guarded(self._tracer):
+        if self._trace is not None:  # also one that has raised: what it has begun must end
+            with self._guarded(self._setup.tracer):
                 self._trace.close()
 
     @contextmanager

@@ -11,6 +11,7 @@ from ..errors import TreeagentError
 from ..plugin_boundary import PluginBoundary
 from ..runtime.budget import Budget
 from ..runtime.events import Event
+from ..runtime.release import close_all
 from ..runtime.result import Result
 from ..runtime.run import Run
 from ..text import argument
@@ -111,13 +112,11 @@ class SearchService:
 
     async def aclose(self) -> None:
         """Release what the backends hold."""
-        for backend in self._backends():
-            with PluginBoundary("backend", backend.name):
-                await backend.aclose()
+        await close_all(self._backends())
 
     def _backends(self) -> list[Backend]:
         agents = self.models.agents.values()
-        return list(dict.fromkeys(backend for agent in agents for backend in (agent.backend, agent.judging)))
+        return list(dict.fromkeys(backend for agent in agents for backend in agent.backends))
 
     def close(self) -> None:
         """End all searches with their best attempts, and refuse what waits."""

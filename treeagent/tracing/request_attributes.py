@@ -25,7 +25,8 @@ class RequestAttributes:
         """Name and attributes of the span of a request that an event of this kind reports."""
         role = data.get("role")
         asks_generator = kind != "scores" and role in _GENERATOR_ROLES
-        backend = self._setup.backend if asks_generator else self._setup.judging
+        generator = self._setup.others.get(data.get("model") or "", self._setup.backend)
+        backend = generator if asks_generator else self._setup.judging
         chat = bool(data.get("messages")) or getattr(backend, "chat", False) is True
         operation = names.SCORE if kind == "scores" else names.CHAT if chat else names.TEXT_COMPLETION
         values: dict[str, AttributeValue | None] = {

@@ -147,8 +147,10 @@ def _as_they_come(spans: Sequence[Segment], device: torch.device, work: PassWork
     positions: list[int] = []
     wanted: list[int] = []
     rows: list[range] = []
+    starts: list[int] = []
     for span in spans:
         base = len(tokens)
+        starts.append(base)
         rows.append(range(len(wanted), len(wanted) + len(span.wanted)))
         wanted += [base + token for token in span.wanted]
         positions += [len(span.context) + depth for depth in span.depths()]
@@ -164,6 +166,8 @@ def _as_they_come(spans: Sequence[Segment], device: torch.device, work: PassWork
         None,
         rows,
         work,
+        segments=spans,
+        starts=starts,
     )
 
 

@@ -6,6 +6,7 @@ import sys
 
 import torch
 
+from ..kv_cache.radix_tree import OutOfMemory
 from .compiled_decoder import CompiledDecoder
 from .envelope import Envelope, EnvelopeSizes
 from .graphed_decoder import GraphedDecoder, Progress
@@ -35,9 +36,9 @@ def set_up_graphs(
         return why
     try:
         _record(runner, backend, progress or show_progress, envelopes)
-    except (NoGraphs, torch.OutOfMemoryError) as error:
+    except (NoGraphs, OutOfMemory, torch.OutOfMemoryError) as error:
         runner.use_plain_passes()
-        return " ".join(str(error).split())[:200]
+        return " ".join(str(error).split())[:200] or "there is too little memory for keys and values"
     return None
 
 

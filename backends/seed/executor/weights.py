@@ -87,7 +87,8 @@ class Weights:
             self.dtype = torch.float32 if halves else model.attention_dtype
             """Of keys and values."""
             heads = size_setting(where, config, "num_attention_heads")
-            attention = choose_attention(self.device, self.dtype, self.layers, heads)
+            attending = [kind for kind in self.layers if kind[0]]  # a layer with a recurrence has no keys
+            attention = choose_attention(self.device, self.dtype, attending, heads)
             self.tile_queries = 0 if attention is None else attention.tile_queries
             """The most queries of a tile of the GPU's attention; 0 where attention is computed by calls."""
             if attention is not None:
