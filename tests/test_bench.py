@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from treeagent import Task, Thought
 from treeagent.backends.bench import measure
 from treeagent.backends.bench.command import bench
-from treeagent.backends.bench.config.modes import HOPELESS, MODES, PEER, PLAIN, SERIAL
+from treeagent.backends.bench.config.modes import MODES, NAMED, PEER, PLAIN, SERIAL
 from treeagent.backends.bench.config.plan import BenchOptions, BenchSettings, make_grid
 from treeagent.backends.bench.equality import TokenDifference, first_difference
 from treeagent.backends.bench.measure import order
@@ -199,9 +199,9 @@ def test_what_cannot_be_run_is_refused_in_one_line(folder, words, said):
 
 
 def test_defaults():
-    """Without a draft no mode that needs one, the hopeless one and other engines on demand; serial is the baseline."""
+    """Without a draft no mode that needs one, and others on demand; serial is the baseline."""
     usual = made()
-    wanted = [name for name, mode in MODES.items() if name != HOPELESS and mode.family != PEER]
+    wanted = [name for name, mode in MODES.items() if name not in NAMED and mode.family != PEER]
     assert [mode.name for mode in usual.modes] == [name for name in wanted if not MODES[name].drafts]
     assert (usual.baseline, usual.reference, usual.branches) == (SERIAL, SERIAL, (16,))
     assert [mode.name for mode in made(draft="mini-draft").modes] == wanted
@@ -406,7 +406,7 @@ def test_the_file_holds_everything(measured, folder):
     assert found["settings"]["dtype"] == "float64"
     assert found["settings"]["reference"]["mode"] == found["settings"]["baseline"] == SERIAL
     for cell in found["cells"]:
-        assert len(cell["runs"]) == 2 * 6
+        assert len(cell["runs"]) == 2 * 7
         for row in cell["rows"]:
             own = [run["seconds"] for run in cell["runs"] if run["mode"] == row["mode"]]
             assert row["seconds"] == pytest.approx(sum(own) / 2)
@@ -420,7 +420,7 @@ def test_the_table_and_the_progress_can_be_read(measured):
     for mode in (*TRANSFORMERS, PLAIN):
         assert mode in result.stdout
     assert "4/4" in result.stdout
-    assert "[1/24] transformers-serial, 1 branches, repeat 1 of 2 ..." in result.stderr
+    assert "[1/28] transformers-serial, 1 branches, repeat 1 of 2 ..." in result.stderr
     assert "tokens/s" in result.stderr
 
 

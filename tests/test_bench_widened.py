@@ -70,7 +70,7 @@ def test_a_widened_model_computes_the_function_of_the_small_one(
     assert written(small, tmp_path, "--dtype", "float32", "--no-check", **changes) == 0
     ids = torch.randint(SHAPE["vocab_size"], (2, 40), generator=torch.Generator().manual_seed(3))
     plain, wide = (
-        transformers.AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32)
+        transformers.AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, trust_remote_code=False)
         for where in (small, tmp_path / "wide")
     )
     with torch.inference_mode():

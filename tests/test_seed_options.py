@@ -130,9 +130,9 @@ def test_passes_are_measured_once_and_the_times_kept(
     times: list[int] = []
     measure = timing.measure_passes
 
-    def spy(run: Callable[[TrialPass], tuple[PassWork, float]]) -> list[tuple[PassWork, float]]:
+    def spy(run: Callable[[TrialPass], tuple[PassWork, float]], *trials: Any) -> list[tuple[PassWork, float]]:
         times.append(1)
-        return measure(run)
+        return measure(run, *trials)
 
     def load(backend: SeedBackend) -> PassCost:
         backend.load()

@@ -6,7 +6,8 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from treeagent.cli.eval_report import accuracy, draw, report
+from treeagent.cli.eval_plots import draw
+from treeagent.cli.eval_report import accuracy, report
 from treeagent.evaluation.outcomes import FORMAT, Outcome, read
 from treeagent.evaluation.summary import summary
 
@@ -54,9 +55,9 @@ def test_files_of_before_open_with_unknown_counts(tmp_path: Path) -> None:
     assert "unknown duplicates merged" in report("title", total, None, {})
 
 
-def test_a_plot_without_any_gold_has_gaps(tmp_path: Path) -> None:
+def test_without_any_gold_no_accuracy_is_drawn(tmp_path: Path) -> None:
     """Nothing is drawn as 0 where nothing is known."""
     path = tmp_path / "plot.png"
     rows = [replace(RIGHT, number=n, right=None, prompt_tokens=None) for n in range(3)]
-    draw(path, "title", rows, summary(rows, 3))
-    assert path.stat().st_size > 0
+    assert draw(path, "title", rows, summary(rows, 3)) == []
+    assert not path.exists()

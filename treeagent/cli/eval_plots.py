@@ -52,6 +52,10 @@ def _accuracy(path: Path, name: str, outcomes: Sequence[Outcome], summary: Summa
         f"{count:,} {what}" for count, what in ((summary.failed, "failed"), (summary.ungraded, "ungraded")) if count
     ]
     note = name + (f"; not in it: {', '.join(left_out)}" if left_out else "")
+    if summary.run < summary.wanted:
+        note += f"; {summary.run:,} of {summary.wanted:,} problems run"
+    if summary.unanswered:
+        note += f"; {summary.unanswered:,} without any answer"
     if summary.groups:
         groups = sorted(summary.groups.items(), key=lambda group: -(group[1].value or 0.0))
         shown = [("all", whole), *groups[:MOST]]

@@ -42,5 +42,6 @@ class GuardedTrace:
             with PluginBoundary("tracer", type(tracer).__name__):
                 yield
         except PluginError as error:
+            if self._tracer is not None:  # once for a search
+                LOG.warning("%s The search goes on without it.", error)
             self._tracer = None
-            LOG.warning("%s The search goes on without it.", error)
