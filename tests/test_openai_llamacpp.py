@@ -70,7 +70,7 @@ def test_a_puzzle_is_solved_on_the_command_line(url, tmp_path):
 def test_the_model_of_a_server_has_no_template_so_prompts_go_as_they_are(url):
     """llama.cpp would wrap them in ChatML, which this model has never seen."""
     backend = OpenAIBackend(base_url=url)
-    assert backend.capabilities == {"generate", "score", "extra_body"}
+    assert backend.capabilities == {"generate", "score", "extra_body", "constraints"}
 
 
 @pytest.mark.parametrize("evaluator", ["value", "choice"])
