@@ -31,7 +31,9 @@ def _constraint(task: Task, role: str) -> str | None:
     except ConfigError:
         return None
     assert constraint is not None
-    assert refusal(constraint) is None
+    if refusal(constraint) is not None:
+        assert task.name == "creative_writing", "one of its roles is read by a pattern with an anchor"
+        return None
     return constraint.text
 
 
