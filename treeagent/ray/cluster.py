@@ -37,7 +37,10 @@ def connect(address: str | None) -> Any:
             return ray
         ray.init(address=address or "local", include_dashboard=None if address else False, log_to_driver=False,
                  logging_level="error")  # fmt: skip
-    except Exception as error:  # Ray raises the bare class where a node is not up in time
+    except Exception as error:
+        known = (OSError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError)
+        if type(error) is not Exception and not isinstance(error, known):
+            raise  # the bare class alone is Ray's, for a node that is not up in time
         reason = " ".join(str(error).split())[:200]
         problem = f"no Ray cluster answers at {address}" if address else "Ray does not start on this machine"
         raise ConfigError(f"--workers: {problem}: {reason}") from error
