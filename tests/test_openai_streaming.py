@@ -16,8 +16,9 @@ from openai_server import Answer, Asked, Model, Server, Time, error, events
 
 from treeagent.backends.openai.backend import OpenAIBackend
 from treeagent.backends.openai.event_stream import EventStream, read_events
+from treeagent.backends.openai.outbox import deliver
 from treeagent.errors import BackendError
-from treeagent.reply import Partial, Reply
+from treeagent.reply import Partial, Reply, Usage
 from treeagent.request import Key, Request, Sampling
 
 REQUEST = Request("Numbers: 1 2", Key(1, "propose", "0"), Sampling(temperature=1.0, max_tokens=9), n=2)
@@ -187,6 +188,33 @@ def test_a_cancellation_comes_between_samples(case: Case, temperature: float) ->
     assert len(case.parts) == 1
 
 
+def test_nothing_is_handed_out_after_a_cancellation_while_samples_are_still_written() -> None:
+    """A task within the request may learn of its cancellation late, as those of ``asyncio.wait_for`` do."""
+    parts: list[Partial] = []
+
+    async def write(keep: Callable[[Partial], None]) -> Reply:
+        for _ in range(9):
+            keep(Partial(0, "4 + 5 = 9", None))
+            await asyncio.sleep(0)
+        return Reply((), Usage())
+
+    async def work(keep: Callable[[Partial], None]) -> Reply:
+        return await asyncio.shield(write(keep))
+
+    async def run() -> None:
+        def stop(part: Partial) -> None:
+            parts.append(part)
+            task.cancel()
+
+        task = asyncio.ensure_future(deliver(work, stop))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))  # type: ignore[arg-type]  # of the loop
+
+    asyncio.run(run())
+    assert len(parts) == 1
+
+
 @given(st.binary(max_size=60), st.lists(st.integers(1, 20), max_size=8))
 def test_pieces_of_the_network_change_nothing(noise: bytes, sizes: list[int]) -> None:
     """However the bytes of a stream are cut, and whatever stands between events, the reply is the same."""
@@ -200,7 +228,7 @@ def test_pieces_of_the_network_change_nothing(noise: bytes, sizes: list[int]) ->
             body = body[size:]
         yield body
 
-    async def ignore(stream: EventStream) -> None:
+    def ignore(stream: EventStream) -> None:
         assert "é 😀 ab".startswith(stream.texts().get(0, "").encode("utf-16", "surrogatepass").decode("utf-16"))
 
     stream = asyncio.run(read_events(chunks(), 10**6, ignore))

@@ -24,6 +24,7 @@ from treeagent.request import Request, RewardRequest, ScoreRequest
 from .loop_thread import run_in_thread
 from .metrics import ClientMetrics
 from .options import check, checked_url, is_azure, read_key
+from .outbox import deliver
 from .retry import RetryClock
 from .slots import Urgencies
 
@@ -89,7 +90,7 @@ class OpenAIBackend(Backend):
         self.price = None if price_in is None or price_out is None else (price_in / 1e6, price_out / 1e6)
         self.clock = RetryClock()
         self._requested_model = model
-        self._metrics = ClientMetrics(self._now)
+        self._metrics = ClientMetrics(lambda: self.clock.monotonic())  # noqa: PLW0108  # tests replace the clock
         self._lock = ForkSafeLock()
         self._client: Client | None = None
         self._server_info: Server | None = None
@@ -164,7 +165,7 @@ class OpenAIBackend(Backend):
     async def stream(self, request: Request, on_text: OnText) -> Reply:
         """As :meth:`generate`, with the server's events; a server that sends none is asked for whole replies."""
         with self._urgencies.serving(request):
-            return await self._complete(request, on_text)
+            return await deliver(lambda keep: self._complete(request, keep), on_text)
 
     def raise_priority(self, request: Request | ScoreRequest) -> None:
         """See :meth:`treeagent.Backend.raise_priority`."""
@@ -291,9 +292,6 @@ class OpenAIBackend(Backend):
                     self._request_dialect().keep_stop()
                 self.model, self._server_info = server.model, server
             return self._server_info
-
-    def _now(self) -> float:
-        return self.clock.monotonic()  # tests replace the clock
 
     def _probe(self) -> Server:
         """The server, from synchronous code, with or without a running event loop."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -23,7 +23,7 @@ from .proxies import ServerProxy, proxy_for
 from .retry import RetryClock, TransientError, back_off
 from .slots import Slots
 
-Arrived: TypeAlias = "Callable[[EventStream], Awaitable[None]]"
+Arrived: TypeAlias = "Callable[[EventStream], None]"
 
 KEEP_ALIVE = 4.0
 """Seconds to keep an idle connection: less than the 5 of uvicorn and llama.cpp, so that it closes first."""

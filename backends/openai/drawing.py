@@ -82,5 +82,5 @@ async def draw(
         for completion in drawn:
             check_kept(completion, request.sampling)
         if listener is not None:
-            await listener.completed(drawn)
+            listener.completed(drawn)
         return drawn, cost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from .body import OversizeError, json_object
@@ -90,19 +90,19 @@ def _joined(before: Any, part: Any) -> Any:
 
 
 async def read_events(
-    chunks: AsyncIterator[bytes], limit: int, arrived: Callable[[EventStream], Awaitable[None]]
+    chunks: AsyncIterator[bytes], limit: int, arrived: Callable[[EventStream], object]
 ) -> EventStream:
-    """The events of a body, at most ``limit`` bytes; ``arrived`` is awaited after each that holds data.
+    """The events of a body, at most ``limit`` bytes; ``arrived`` is called after each that holds data.
 
     Raises OversizeError.
     """
     stream, size, rest, data = EventStream(), 0, b"", list[bytes]()
 
-    async def end_event() -> None:
+    def end_event() -> None:
         if data:
             stream.add(b"\n".join(data))
             data.clear()
-            await arrived(stream)
+            arrived(stream)
 
     async for chunk in chunks:
         size += len(chunk)
@@ -114,10 +114,10 @@ async def read_events(
             if text.startswith(b"data:"):
                 data.append(text[5:].lstrip(b" "))
             elif not text:
-                await end_event()
+                end_event()
         if stream.ended:
             return stream
     if rest.startswith(b"data:"):
         data.append(rest[5:].strip())
-    await end_event()
+    end_event()
     return stream

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from treeagent.reply import Completion, OnText, Partial
@@ -21,27 +20,26 @@ class TextListener:
         self._on_text, self._rules, self._samples = on_text, rules, samples
         self._last = [""] * len(samples)
 
-    async def arrived(self, stream: EventStream) -> None:
+    def arrived(self, stream: EventStream) -> None:
         """Hand out what events have added. After a retry nothing is, until the new text is longer than the old one."""
         for index, text in stream.texts().items():
             place = 0 if len(self._samples) == 1 else index
             if 0 <= place < len(self._samples):
                 known = stable_text(_without_half(text), self._rules.stop, self._rules.thinking)
                 if len(known) > len(self._last[place]):
-                    await self._hand_out(place, known, whole=False)
+                    self._hand_out(place, known, whole=False)
 
-    async def completed(self, completions: Sequence[Completion]) -> None:
+    def completed(self, completions: Sequence[Completion]) -> None:
         """Hand out whole texts."""
         for place, completion in enumerate(completions[: len(self._samples)]):
-            await self._hand_out(place, completion.text, whole=True)
+            self._hand_out(place, completion.text, whole=True)
 
-    async def _hand_out(self, place: int, text: str, *, whole: bool) -> None:
+    def _hand_out(self, place: int, text: str, *, whole: bool) -> None:
         if not text.startswith(self._last[place]):
             return
         self._last[place] = text
         for sample in self._samples[place]:
             self._on_text(Partial(sample, text, whole=whole))
-            await asyncio.sleep(0)  # a cancellation comes between
 
 
 def _without_half(text: str) -> str:
