@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 from device import DEVICE
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny_model import save_tiny_model
 
@@ -48,6 +48,7 @@ def streamed(backend: Backend, request: Request) -> tuple[list[Partial], Reply]:
     return parts, asyncio.run(run())
 
 
+@example("a<<", ["<", "a<<"])
 @given(st.text("ab<t>\n", max_size=12), st.lists(st.text("ab<", min_size=1, max_size=3), max_size=2))
 def test_a_longer_text_keeps_what_is_stable(text: str, stop: list[str]) -> None:
     """Of whatever part of a text is known, the whole begins with the stable text."""

@@ -15,4 +15,4 @@ def stable_text(text: str, stop: Sequence[str], thinking: Thinking | None = None
     """
     known = text if thinking is None else thinking.settled(text)
     cuts = [at for at in (known.find(end) for end in stop) if at >= 0]
-    return known[: min(cuts)] if cuts else without_begun(known, stop)
+    return known[: min([*cuts, len(without_begun(known, stop))])]  # a longer stop string may have begun before a cut
