@@ -1,0 +1,57 @@
+"""Draws by the Triton kernel, held against the host's; :mod:`triton_cases` asks for them."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def choose(case: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
+    """Tokens of rows with settings of all kinds, and how far their scores are from the host's; ties are frequent."""
+    from treeagent.backends.sampling.philox import TEXT, gumbel
+    from treeagent.backends.sampling.sampler import choose_rows
+    from treeagent.backends.seed.kernels.token_choice import choose_tokens
+    from treeagent.request import Sampling
+
+    chance, generator = random.Random(case["seed"]), torch.Generator().manual_seed(case["seed"])
+    rows, size = case.get("rows", 6), case.get("size", 120)
+    logits = (6 * torch.randn(rows, size, generator=generator)).round().div(2)
+    logits = (logits + torch.randn(rows, size, generator=generator) * torch.rand(rows, 1).round()).to(
+        getattr(torch, case.get("dtype", "float32"))
+    )
+    logits[:, 3::7] = -torch.inf
+    kinds = ([0, 0.5, 1.0, 2.0], [None, 1, 5, 40, 10**6], [None, 0.3, 0.9, 1.0], [None, 0.0, 0.05])
+    settings = [[chance.choice(kind) for kind in kinds] for _ in range(rows)]
+    samplings = [Sampling(temperature=t, top_k=k, top_p=p, min_p=m) for t, k, p, m in settings]
+    streams = [chance.getrandbits(64) for _ in range(rows)]
+    positions = [chance.randrange(10**5) for _ in range(rows)]
+    purpose = TEXT + case.get("wrong", 0)
+    drawn, scores = choose_tokens(logits.to(device), samplings, streams, positions, purpose, case.get("block", 64))
+    wide = logits.float().numpy()
+    expected = choose_rows(wide, samplings, streams, positions)
+    worst = 0.0
+    for row, (token, score) in enumerate(zip(drawn.tolist(), scores.tolist(), strict=True)):
+        if heat := samplings[row].temperature:
+            noise = gumbel(streams[row], positions[row], np.array([token]), purpose)[0]
+            worst = max(worst, abs(score - (np.float64(wide[row, token]) / heat + noise)))
+    logits[0, 5], logits[1], logits[2 % rows, 7] = torch.nan, -torch.inf, torch.inf
+    four = (samplings[:4], streams[:4], positions[:4])
+    strange = choose_tokens(logits[:4].to(device), *four, purpose, 64)[0].tolist() if rows > 3 else []
+    return {"drawn": drawn.tolist(), "expected": expected.tolist(), "worst": worst, "strange": strange}
+
+
+def draw_trial(dtype: str) -> dict[str, Any]:
+    """The trial of draws at load, of the right kernel and of one that always draws the first token."""
+    from treeagent.backends.seed.executor import token_choice
+    from treeagent.backends.seed.kernels import token_choice as kernel
+
+    what = (torch.device("cpu"), getattr(torch, dtype), 120)
+    token_choice.TRIAL = (token_choice.TRIAL[0], token_choice.TRIAL[3])
+    fault, right = token_choice.draw_trial(*what), kernel.choose_tokens
+    kernel.choose_tokens = lambda logits, *rest: (torch.zeros(len(logits), dtype=torch.int64), None)
+    broken = token_choice.draw_trial(*what)
+    kernel.choose_tokens = right
+    return {"fault": fault, "broken": broken}
