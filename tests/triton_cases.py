@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from triton_draws import choose, draw_trial  # noqa: F401  # asked for by name
+from triton_draws import choose, draw_trial, trees  # noqa: F401  # asked for by name
 from triton_graphs import graphed  # noqa: F401  # the same
 
 from treeagent.backends.seed.executor import attention_tiles, shared_runs

@@ -55,3 +55,51 @@ def draw_trial(dtype: str) -> dict[str, Any]:
     broken = token_choice.draw_trial(*what)
     kernel.choose_tokens = right
     return {"fault": fault, "broken": broken}
+
+
+def trees(case: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
+    """Verdicts of coupled verification over random draft trees, by draws on the host and by the launch for all nodes.
+
+    ``wrong`` shifts the position of every node's noise by one.
+    """
+    from unittest.mock import patch
+
+    from treeagent.backends.seed.executor import logits as logits_module
+    from treeagent.backends.seed.executor import token_choice
+    from treeagent.backends.seed.executor.logits import Logits
+    from treeagent.backends.seed.kernels import token_choice as kernel
+    from treeagent.backends.seed.records import Draft, SequenceState
+    from treeagent.backends.seed.verifiers.base import DraftCheck
+    from treeagent.backends.seed.verifiers.coupled import Coupled
+    from treeagent.request import Sampling
+
+    chance, generator = random.Random(case["seed"]), torch.Generator().manual_seed(case["seed"])
+    checks: list[DraftCheck] = []
+    rows = 1  # the first belongs to a prompt
+    for nodes in case["nodes"]:
+        parents = [max(-1, node - chance.randint(1, 3)) for node in range(nodes)]
+        heat, most = chance.choice([0, 0.5, 1.0]), chance.choice([None, 3])
+        sampling = Sampling(temperature=heat, top_k=most, top_p=chance.choice([None, 0.9]))
+        state = SequenceState([1, 2, 3], 2, sampling, chance.getrandbits(64), 50)
+        draft = Draft([chance.randrange(2) for _ in parents], parents, [0.5] * nodes)
+        checks.append(DraftCheck(state, draft, rows))
+        rows += nodes + 1
+    tensor = 2 * torch.randn(rows, 9, generator=generator)
+    tensor[:, 2:] -= 9  # drafts are often right
+    tensor[checks[-1].first] = torch.nan
+    launches: list[int] = []
+
+    def count(logits: torch.Tensor, samplings: Any, streams: Any, positions: Any) -> Any:
+        launches.append(len(logits))
+        return right(logits, samplings, streams, [position + case.get("wrong", 0) for position in positions])
+
+    right = kernel.choose_tokens
+    host = Coupled().verify(checks, Logits(tensor))
+    with (
+        patch.object(kernel, "choose_tokens", count),
+        patch.object(token_choice, "draws_on_device", lambda _: True),
+        patch.object(logits_module, "draws_on_device", lambda _: True),
+    ):
+        there = Coupled().verify(checks, Logits(tensor.to(device)))
+    longest = max(len(verdict.accepted) for verdict in host if verdict is not None)
+    return {"host": str(host), "device": str(there), "launches": launches, "longest": longest, "rows": rows}
