@@ -95,10 +95,8 @@ class TileLayout:
         self, device: torch.device, tokens: int | None = None, count: int | None = None, *, kernel: bool = True
     ) -> AttentionTiles:
         """The table on a device; ``tokens`` and ``count`` pad the pass to a number of tokens and of tiles."""
-        rows = len(self._by_token)
-        if count is not None:
-            rows = most_rows(self.tokens if tokens is None else tokens, count, self._queries)
         tokens = self.tokens if tokens is None else tokens
+        rows = len(self._by_token) if count is None else most_rows(tokens, count, self._queries)
         sections: tuple[NDArray[np.integer[Any]], ...] = (
             self._queried,
             self._keys,

@@ -40,6 +40,11 @@ class EnvelopeSizes:
         self._each = 0.0
         """Tiles of the last pass for each of its tokens."""
 
+    def may_hold(self, spans: Sequence[Segment]) -> bool:
+        """Whether a pass is no prompt, of which few logits are wanted, and has no more tokens than the largest."""
+        tokens, wanted = sum(len(span.tokens) for span in spans), sum(len(span.wanted) for span in spans)
+        return bool(self.every) and tokens <= self.every[-1].tokens and (not wanted or tokens <= FEW_WANTED * wanted)
+
     def find(self, tokens: int, tiles: int) -> Envelope | None:
         """The least envelope that holds a pass; None for larger passes."""
         found = self._least(tokens, tiles)
@@ -64,12 +69,6 @@ def standard_envelopes(context: int | None) -> Iterator[Envelope]:
         for tokens in TOKENS:
             if tokens * each <= MOST_TILES:
                 yield Envelope(tokens, tokens * each)
-
-
-def is_prompt(spans: Sequence[Segment]) -> bool:
-    """Whether few logits of a pass are wanted."""
-    wanted = sum(len(span.wanted) for span in spans)
-    return bool(wanted) and sum(len(span.tokens) for span in spans) > FEW_WANTED * wanted
 
 
 def padded_batch(

@@ -14,7 +14,7 @@ import torch
 
 from ..kv_cache.pool import SlotPool
 from .attention_tiles import TileLayout, most_integers
-from .envelope import Envelope, EnvelopeSizes, is_prompt, padded_batch
+from .envelope import Envelope, EnvelopeSizes, padded_batch
 from .forward_batch import ForwardBatch
 from .graphs import GraphBackend, NoGraphs, Work
 from .llama import LlamaDecoder
@@ -93,7 +93,7 @@ class GraphedDecoder:
 
     def batch(self, spans: Sequence[Segment]) -> ForwardBatch | None:
         """A pass in its envelope; None where there is none for it, and for prompts."""
-        if is_prompt(spans):
+        if not self.sizes.may_hold(spans):
             return None
         layout = TileLayout(spans, self._queries)
         envelope = self.sizes.find(layout.tokens, layout.count)
