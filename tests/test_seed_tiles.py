@@ -9,7 +9,9 @@ import pytest
 import torch
 import transformers
 import triton_cases
-from seed_tools import SHAPE, save_model
+from seed_tools import SHAPE, Naive, ask, save_model, told
+from test_seed_graphs import opened
+from test_seed_sliding import long_requests, network
 from test_triton_attention import CASES, NEAR
 from triton_child import Ask, needs_triton
 
@@ -51,6 +53,15 @@ def test_graphs_start_the_kernel_over_tables_that_change(interpreter: Ask, tmp_p
     assert result["launched"] == 2 * SHAPE["num_hidden_layers"] * 2  # two kernels a layer in each size
     assert result["stale"] > 1e-2
     assert "was freed" in result["freed"]
+
+
+def test_graphs_of_layers_with_windows_write_three_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of plain decoding, drafts across the window's edge among them, by graphs over operations of torch."""
+    monkeypatch.setattr(attention_tiles, "KEYS", 32)
+    folder, requests = network("Mistral", tmp_path), long_requests()
+    backend, (recorder,) = opened((folder, ""), monkeypatch, drafter="ngram", draft_tokens=3)
+    assert told(ask(backend, *requests)) == Naive(folder, "float64").expected(requests)
+    assert recorder.replayed > 20
 
 
 @pytest.mark.parametrize("queries", [1, 3, 16])

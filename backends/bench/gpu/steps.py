@@ -69,7 +69,7 @@ def _steps(options: GpuOptions) -> Iterator[GpuStep]:
     )  # fmt: skip
     tests = [Path(__file__).parents[3] / "tests" / f"{name}.py" for name in TESTS]
     if all(path.exists() for path in tests):
-        pytest = (*PYTHON, "pytest", "-q", "-n", str(min(4, os.cpu_count() or 1)), *map(str, tests))
+        pytest = (*PYTHON, "pytest", "-q", "-n", str(min(12, os.cpu_count() or 1)), *map(str, tests))
         yield GpuStep("kernels", "the tests of the kernels", pytest, 20, 50, {"TREEAGENT_TEST_DEVICE": device})
     yield _passes(options, "small", first, 30)
     widen = (*PYTHON, "treeagent.backends.bench.widen", "--model", small, "--like", options.like, "--out", wide)

@@ -88,7 +88,7 @@ def _record(
         for entries in pool.entries:
             entries[: pool.used].normal_(generator=chance)  # else a graph could read any slot of a new pool
         plain = runner.forward(segments)[0].float()
-        runner.graphs = graphs
+        runner.use_graphs(graphs)
         logits = runner.forward(segments)[0].float()
     worst, span = float((logits - plain).abs().max()), float(plain.max() - plain.min())
     if not worst <= TOLERANCE.get(runner.dtype, ROUGH) * max(1.0, span):

@@ -87,6 +87,10 @@ class ModelRunner:
         pool.fix(slots)
         self.forest = self._new_cache(pool)
 
+    def use_graphs(self, graphs: GraphedDecoder) -> None:
+        """Make the passes that fit an envelope by graphs over the fixed pool."""
+        self.graphs = graphs
+
     def use_plain_passes(self) -> None:
         """Use no graphs, and a pool that grows; the cache is empty then."""
         self.graphs = None
