@@ -47,6 +47,13 @@ def test_all_nodes_of_all_drafts_are_drawn_in_one_launch(ask: Ask, seed: int) ->
 
 
 @needs_triton
+def test_a_pass_that_reads_prompts_alone_draws_nothing(ask: Ask) -> None:
+    """No launch without rows."""
+    result = ask("trees", {"seed": 0, "nodes": []})
+    assert (result["host"], result["device"], result["launches"]) == ("[]", "[]", [])
+
+
+@needs_triton
 def test_noise_of_another_level_is_found_out(interpreter: Ask) -> None:
     """Nodes whose noise is that of their children have other verdicts than the host's."""
     result = interpreter("trees", {"seed": 0, "nodes": [0, 5, 9, 1, 12, 2], "wrong": 1})

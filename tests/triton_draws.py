@@ -86,7 +86,8 @@ def trees(case: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
         rows += nodes + 1
     tensor = 2 * torch.randn(rows, 9, generator=generator)
     tensor[:, 2:] -= 9  # drafts are often right
-    tensor[checks[-1].first] = torch.nan
+    if checks:
+        tensor[checks[-1].first] = torch.nan
     launches: list[int] = []
 
     def count(logits: torch.Tensor, samplings: Any, streams: Any, positions: Any) -> Any:
@@ -101,5 +102,5 @@ def trees(case: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
         patch.object(logits_module, "draws_on_device", lambda _: True),
     ):
         there = Coupled().verify(checks, Logits(tensor.to(device)))
-    longest = max(len(verdict.accepted) for verdict in host if verdict is not None)
+    longest = max((len(verdict.accepted) for verdict in host if verdict is not None), default=0)
     return {"host": str(host), "device": str(there), "launches": launches, "longest": longest, "rows": rows}

@@ -16,7 +16,7 @@ class Coupled(Verifier):
 
     def verify(self, checks: Sequence[DraftCheck], logits: Logits) -> list[Verification | None]:
         """See :class:`Verifier`."""
-        drawn = sample_nodes(checks, logits) if logits.on_device else None
+        drawn = sample_nodes(checks, logits) if checks and logits.on_device else None
         verifications: list[Verification | None] = [None] * len(checks)
         walking = list(range(len(checks)))
         children = [check.children() for check in checks]
