@@ -12,7 +12,7 @@ from typing import Any
 from weakref import ref
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map
 
 from treeagent.backends.seed.executor.graphs import NoGraphs
@@ -61,12 +61,7 @@ class _Recording(TorchDispatchMode):  # type: ignore[misc]
         kwargs = kwargs or {}
         if func.overloadpacket.__name__ in HOST:
             raise NoGraphs(f"the host takes part in {func}")
-
-        def outside(value: Any) -> Any:
-            known = not isinstance(value, torch.Tensor) or id(value) in self.own
-            return value if known else _Outside.of(value)
-
-        kept = tree_map(outside, (args, kwargs))
+        kept = tree_map(self.outside, (args, kwargs))
         result = func(*args, **kwargs)
         results = [value for value in tree_flatten(result)[0] if isinstance(value, torch.Tensor)]
         given = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, torch.Tensor)]
@@ -76,6 +71,17 @@ class _Recording(TorchDispatchMode):  # type: ignore[misc]
         self.steps.append((func, *kept, held))
         return result
 
+    def outside(self, value: Any) -> Any:
+        """What is kept of an argument."""
+        known = not isinstance(value, torch.Tensor) or id(value) in self.own
+        return value if known else _Outside.of(value)
+
+    def launch(self, kernel: Callable[..., None], args: Any, kwargs: Any) -> None:
+        """Start a kernel that is no operation of torch, and record that."""
+        self.steps.append((kernel, *tree_map(self.outside, (args, kwargs)), []))
+        with _disable_current_modes():  # Triton's interpreter copies tensors
+            kernel(*args, **kwargs)
+
 
 class GraphRecorder:
     """A :class:`GraphBackend` of the CPU."""
@@ -83,6 +89,7 @@ class GraphRecorder:
     def __init__(self, free: int = 2**40) -> None:
         self.free = free
         self.captured = self.replayed = 0
+        self.recording: _Recording | None = None
 
     def free_bytes(self) -> int:
         """As many as were given."""
@@ -96,7 +103,9 @@ class GraphRecorder:
     def capture(self, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
         """Run and record the work."""
         with _Recording() as recording:
+            self.recording = recording
             output = work()
+        self.recording = None
         self.captured += 1
         return output, lambda: self._replay(recording)
 

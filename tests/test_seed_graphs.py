@@ -21,7 +21,7 @@ from treeagent.backends.models.decoder import load_decoder
 from treeagent.backends.models.loader import load_model
 from treeagent.backends.seed import builder, draft_model
 from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.executor import graph_setup
+from treeagent.backends.seed.executor import attention_tiles, graph_setup, shared_runs
 from treeagent.backends.seed.executor.early_exit import EarlyExitRunner
 from treeagent.backends.seed.executor.envelope import Envelope, EnvelopeSizes, standard_envelopes
 from treeagent.backends.seed.executor.graphed_decoder import GraphedDecoder
@@ -32,9 +32,16 @@ from treeagent.backends.seed.executor.trial_pass import TrialPass, trial_segment
 from treeagent.backends.seed.executor.weights import Weights
 from treeagent.backends.seed.speculation.goodput import select, values
 
-SIZES = (Envelope(4, 96), Envelope(12, 96), Envelope(12, 192), Envelope(48, 192))
+SIZES = (Envelope(4, 12), Envelope(12, 24), Envelope(12, 48), Envelope(48, 80))
 ASKED = MIX[:5]
 TRIAL = TrialPass(3, private=8, nodes=2, shared=12)
+
+
+@pytest.fixture(autouse=True)
+def _short_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of some tens of tokens have several tiles, and share beginnings."""
+    monkeypatch.setattr(attention_tiles, "KEYS", 32)
+    monkeypatch.setattr(shared_runs, "LEAST", 8)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +142,7 @@ def moved_pool(own: ModelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rebound_input(own: ModelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tensor that takes the place of an input where its contents should have been copied."""
-    graphs = own._graphs
+    graphs = own.graphs
     assert graphs is not None
     for key, graph in list(graphs._layers.items()):
         graphs._layers[key] = replace(graph, inputs=[each.clone() for each in graph.inputs])
@@ -143,8 +150,8 @@ def rebound_input(own: ModelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def resized_input(own: ModelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     """An input that has another size than it had."""
-    assert own._graphs is not None
-    for graph in own._graphs._layers.values():
+    assert own.graphs is not None
+    for graph in own.graphs._layers.values():
         with torch.inference_mode():
             graph.inputs[1].resize_(1, 1)
 
@@ -191,16 +198,13 @@ def test_what_cannot_be_recorded_runs_plainly_and_says_why(
     assert graph_setup.set_up_cuda_graphs(own) == ""
 
 
-def test_what_graphs_cannot_hold_is_named_before_anything_is_recorded(
-    folders: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A listener, attention in Triton, recurrent states: nothing is recorded, and the cache stays."""
-    heard, tiled = runner(folders[0]), runner(folders[0])
+def test_what_graphs_cannot_hold_is_named_before_anything_is_recorded(folders: tuple[str, str], tmp_path: Path) -> None:
+    """A listener, recurrent states: nothing is recorded, and the cache stays."""
+    heard = runner(folders[0])
     heard.listen((1,), lambda *_: None)
-    monkeypatch.setattr(tiled.weights, "tile_queries", 4)
     hybrid = save_model(tmp_path, transformers.Qwen3_5TextConfig(**DELTA))
     recurrent = ModelRunner(Weights(load_model(Path(hybrid), "float32", torch.device("cpu")), hybrid), 10**6)
-    for own, reason in ((heard, "a head reads"), (tiled, "attention in Triton"), (recurrent, "recurrent states")):
+    for own, reason in ((heard, "a head reads"), (recurrent, "recurrent states")):
         recorder, forest = GraphRecorder(), own.forest
         why = graph_setup.set_up_graphs(own, recorder, quiet, SIZES)
         assert why is not None
@@ -208,23 +212,20 @@ def test_what_graphs_cannot_hold_is_named_before_anything_is_recorded(
         assert (recorder.captured, own.graphs, own.forest) == (0, None, forest)
 
 
-def test_passes_are_plain_while_a_drafter_listens(folders: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logits are those of the graphs, the listener is given the states of real tokens, and the figure tells of it."""
-    backend, (recorder,) = opened(folders, monkeypatch, drafter="none")
-    assert backend.core.parts is not None
-    own = backend.core.parts.scheduler.runner
+def test_passes_are_plain_once_a_head_listens(folders: tuple[str, str]) -> None:
+    """Logits are those of the graphs, and the listener is given the states of real tokens."""
+    own, recorder = runner(folders[0]), GraphRecorder()
+    assert graph_setup.set_up_graphs(own, recorder, quiet, SIZES) is None
     heard: list[tuple[int, tuple[int, ...]]] = []
     with trial_segments(own, TRIAL) as segments:
         before, replayed = own.forward(segments)[0], recorder.replayed
         own.listen((1, 2), lambda slots, states: heard.extend((len(slots), tuple(each.shape)) for each in states))
         after = own.forward(segments)[0]
         tokens = sum(len(span.tokens) for span in segments)
-    assert replayed
-    assert recorder.replayed == replayed
+    assert recorder.replayed == replayed > 0
     assert torch.allclose(before, after, atol=1e-9)
     assert heard == [(tokens, (tokens, SHAPE["hidden_size"]))] * 2
     assert own.padded(5) == 5
-    assert backend.meter()()["kernels"].endswith("graphs, unused while a drafter reads hidden states")
 
 
 def test_sizes_hold_a_pass_and_never_a_smaller_one() -> None:
@@ -233,8 +234,10 @@ def test_sizes_hold_a_pass_and_never_a_smaller_one() -> None:
     assert sizes.padded(5) == 8
     assert sizes.padded(256) == 256
     assert sizes.padded(257) == 257
-    assert max(envelope.keys for envelope in standard_envelopes(300)) == 1024
-    assert max(envelope.tokens * envelope.keys for envelope in standard_envelopes(None)) == 2**17
+    assert max(envelope.tiles // envelope.tokens for envelope in standard_envelopes(300)) == 5
+    assert max(envelope.tiles for envelope in standard_envelopes(None)) == 640
+    assert sizes.find(5, 20) == Envelope(8, 40)
+    assert sizes.padded(200) == 200  # with as many tiles for each token as that pass had
 
 
 def test_the_padding_is_given_to_the_next_best_nodes_of_all_rows() -> None:

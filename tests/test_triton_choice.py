@@ -35,6 +35,31 @@ def test_other_noise_is_found_out(interpreter: Ask) -> None:
     assert result["broken"].endswith("of 6 trial draws differ from the host's")
 
 
+@needs_triton
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(1, 9))])
+def test_all_nodes_of_all_drafts_are_drawn_in_one_launch(ask: Ask, seed: int) -> None:
+    """Trees of any shape, and none: the host's verdicts; a sequence with logits that are not finite has none."""
+    result = ask("trees", {"seed": seed, "nodes": [0, 5, 9, 1, 12, 2]})
+    assert result["device"] == result["host"]
+    assert result["host"].endswith(", None]")
+    assert result["launches"] == [result["rows"] - 1]
+    assert result["longest"] >= 1
+
+
+@needs_triton
+def test_a_pass_that_reads_prompts_alone_draws_nothing(ask: Ask) -> None:
+    """No launch without rows."""
+    result = ask("trees", {"seed": 0, "nodes": []})
+    assert (result["host"], result["device"], result["launches"]) == ("[]", "[]", [])
+
+
+@needs_triton
+def test_noise_of_another_level_is_found_out(interpreter: Ask) -> None:
+    """Nodes whose noise is that of their children have other verdicts than the host's."""
+    result = interpreter("trees", {"seed": 0, "nodes": [0, 5, 9, 1, 12, 2], "wrong": 1})
+    assert result["device"] != result["host"]
+
+
 @pytest.mark.parametrize(
     ("dtype", "why"),
     [

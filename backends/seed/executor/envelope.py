@@ -1,27 +1,24 @@
-"""Passes of a few fixed sizes: the tokens and keys of a pass are padded to the next size, so that a graph fits.
+"""Passes of a few fixed sizes: the tokens and tiles of a pass are padded to the next size, so that a graph fits.
 
 A token of the padding belongs to no text: its keys and values go to a slot of their own that no other token sees.
-T tokens of the envelope, K keys of each.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
-from .forward_batch import ForwardBatch
-from .pass_work import PassWork
+from .attention_tiles import KEYS, TileLayout
+from .forward_batch import ForwardBatch, as_they_come, work_of
 from .segment import Segment
-from .token_table import TokenTable
 
 TOKENS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-KEYS = (256, 1024, 4096)
-MOST_PAIRS = 2**17
-"""Tokens times keys of the largest envelope: every token's keys are gathered for it alone."""
+TILES = (2, 5, 17)
+"""Tiles for each token: one for every 256 keys of its text, and one more as its shared beginning ends anywhere."""
+MOST_TILES = 640
+"""Tiles of the largest envelope."""
 FEW_WANTED = 4
 """Passes of which less than one in so many tokens has its logits wanted are prompts; they run without a graph."""
 
@@ -31,7 +28,7 @@ class Envelope:
     """The size of a padded pass."""
 
     tokens: int
-    keys: int
+    tiles: int
 
 
 class EnvelopeSizes:
@@ -40,75 +37,44 @@ class EnvelopeSizes:
     def __init__(self, context: int | None, envelopes: Iterable[Envelope] | None = None) -> None:
         """Those for a ``context`` of so many tokens, unless others are given."""
         self.every = tuple(sorted(standard_envelopes(context) if envelopes is None else envelopes))
-        self._tokens: dict[int, list[int]] = {}
-        for envelope in self.every:
-            self._tokens.setdefault(envelope.keys, []).append(envelope.tokens)
-        self._keys = sorted(self._tokens)
-        self._last = self._keys[0] if self._keys else 0
-        """Keys of the last pass's envelope."""
+        self._each = 0.0
+        """Tiles of the last pass for each of its tokens."""
 
-    def find(self, spans: Sequence[Segment]) -> Envelope | None:
-        """The least envelope that holds a pass; None for larger passes, and for prompts."""
-        tokens = sum(len(span.tokens) for span in spans)
-        keys = max(len(span.context) + len(span.tokens) for span in spans)
-        wanted = sum(len(span.wanted) for span in spans)
-        if wanted and tokens > FEW_WANTED * wanted:
-            return None
-        for size in self._keys[bisect_left(self._keys, keys) :]:
-            place = bisect_left(self._tokens[size], tokens)
-            if place < len(self._tokens[size]):
-                self._last = size
-                return Envelope(self._tokens[size][place], size)
-        return None
+    def may_hold(self, spans: Sequence[Segment]) -> bool:
+        """Whether a pass is no prompt, of which few logits are wanted, and has no more tokens than the largest."""
+        tokens, wanted = sum(len(span.tokens) for span in spans), sum(len(span.wanted) for span in spans)
+        return bool(self.every) and tokens <= self.every[-1].tokens and (not wanted or tokens <= FEW_WANTED * wanted)
+
+    def find(self, tokens: int, tiles: int) -> Envelope | None:
+        """The least envelope that holds a pass; None for larger passes."""
+        found = self._least(tokens, tiles)
+        if found is not None:
+            self._each = tiles / tokens
+        return found
 
     def padded(self, tokens: int) -> int:
-        """Tokens that a pass over so many will have, with keys like those of the last one."""
-        sizes = self._tokens.get(self._last, [])
-        place = bisect_left(sizes, tokens)
-        return sizes[place] if place < len(sizes) else tokens
+        """Tokens that a pass over so many will have, with as many tiles for each as the last one has."""
+        found = self._least(tokens, self._each * tokens)
+        return tokens if found is None else found.tokens
+
+    def _least(self, tokens: int, tiles: float) -> Envelope | None:
+        return next((each for each in self.every if each.tokens >= tokens and each.tiles >= tiles), None)
 
 
 def standard_envelopes(context: int | None) -> Iterator[Envelope]:
     """All sizes up to the ``context``."""
-    for place, keys in enumerate(KEYS):
-        if place and context is not None and KEYS[place - 1] >= context:
+    for place, each in enumerate(TILES):
+        if place and context is not None and KEYS * (TILES[place - 1] - 1) >= context:
             return
         for tokens in TOKENS:
-            if tokens * keys <= MOST_PAIRS:
-                yield Envelope(tokens, keys)
+            if tokens * each <= MOST_TILES:
+                yield Envelope(tokens, tokens * each)
 
 
 def padded_batch(
-    spans: Sequence[Segment], envelope: Envelope, scratch: int, dtype: torch.dtype, device: torch.device
+    layout: TileLayout, envelope: Envelope, scratch: int, device: torch.device, *, kernel: bool
 ) -> ForwardBatch:
     """A pass in an envelope that holds it; ``scratch`` is the slot of the padding."""
-    size = envelope.tokens
-    tokens, positions = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
-    slots = np.full(size, scratch, dtype=np.int64)
-    wanted: list[int] = []
-    rows: list[range] = []
-    starts: list[int] = []
-    base = 0
-    for span in spans:
-        end = base + len(span.tokens)
-        starts.append(base)
-        rows.append(range(len(wanted), len(wanted) + len(span.wanted)))
-        wanted += [base + token for token in span.wanted]
-        positions[base:end] = np.array(span.depths()) + len(span.context)
-        tokens[base:end], slots[base:end] = span.tokens, span.slots
-        base = end
-    return ForwardBatch(
-        torch.from_numpy(tokens)[None].to(device),
-        torch.from_numpy(positions)[None].to(device),
-        torch.from_numpy(slots).to(device),
-        torch.tensor(wanted, dtype=torch.long, device=device),
-        [],
-        [],
-        None,
-        None,
-        rows,
-        PassWork.of([(0, [span.size for span in spans])]),
-        segments=spans,
-        starts=starts,
-        table=TokenTable.of(spans, envelope.tokens, envelope.keys, scratch, dtype, device),
-    )
+    spans = layout.spans
+    tiles = layout.on(device, envelope.tokens, envelope.tiles, kernel=kernel)
+    return replace(as_they_come(spans, device, work_of(spans), envelope.tokens, scratch), tiles=tiles)

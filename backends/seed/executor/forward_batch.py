@@ -16,12 +16,11 @@ from ..kernels.attention_table import AttentionTiles
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_node import RadixNode
 from .attention_call import AttentionCall, make_call, private_keys
-from .attention_tiles import make_tiles
+from .attention_tiles import TileLayout
 from .buckets import partition
 from .pass_work import PassWork
 from .segment import Segment
 from .token_keys import TokenKeys
-from .token_table import TokenTable
 from .window_calls import WindowCalls
 
 SHARED_LEAST = 1500
@@ -69,11 +68,9 @@ class ForwardBatch:
     starts: Sequence[int] = ()
     """Where the tokens of each segment begin among the T."""
     windows: WindowCalls | None = None
-    """The calls of layers with a window; None for tiles, tables and attention in place, which has no such layers."""
+    """The calls of layers with a window; None for tiles, and for attention in place, which has no such layers."""
     tiles: AttentionTiles | None = None
-    """What each token attends to, for the kernel of a GPU; there are no calls then."""
-    table: TokenTable | None = None
-    """What each token attends to in a pass of fixed size; there are no calls then."""
+    """What each token attends to, for the kernel of a GPU and for passes of fixed size; there are no calls then."""
 
 
 def make_forward_batch(
@@ -85,11 +82,10 @@ def make_forward_batch(
     """
     if in_place:
         work = PassWork.of([(0, [span.size for span in spans])])
-        return replace(_as_they_come(spans, device, work), keys=TokenKeys.of(spans))
+        return replace(as_they_come(spans, device, work), keys=TokenKeys.of(spans))
     if tile_queries:
-        groups = group_by_prefix(spans)
-        work = PassWork.of((depth, [spans[i].size for i in members]) for depth, members in groups)
-        return replace(_as_they_come(spans, device, work), tiles=make_tiles(spans, tile_queries, device))
+        tiles = TileLayout(spans, tile_queries).on(device)
+        return replace(as_they_come(spans, device, work_of(spans)), tiles=tiles)
     groups = group_by_prefix(spans)
     depths = [0] * len(spans)
     for depth, members in groups:
@@ -141,24 +137,37 @@ def make_forward_batch(
     )
 
 
-def _as_they_come(spans: Sequence[Segment], device: torch.device, work: PassWork) -> ForwardBatch:
-    """A batch whose segments stand in the caller's order, without anything to attend to yet."""
-    tokens: list[int] = []
-    positions: list[int] = []
+def work_of(spans: Sequence[Segment]) -> PassWork:
+    """What a pass over tiles computes."""
+    return PassWork.of((depth, [spans[i].size for i in members]) for depth, members in group_by_prefix(spans))
+
+
+def as_they_come(
+    spans: Sequence[Segment], device: torch.device, work: PassWork, size: int | None = None, scratch: int = 0
+) -> ForwardBatch:
+    """A batch whose segments stand in the caller's order, without anything to attend to yet.
+
+    It is padded to ``size`` tokens, whose keys and values go to the slot ``scratch``.
+    """
+    count = sum(len(span.tokens) for span in spans)
+    tokens, positions = np.zeros((2, 1, count if size is None else size), dtype=np.int64)
+    slots = np.full(tokens.shape[1], scratch, dtype=np.int64)
     wanted: list[int] = []
     rows: list[range] = []
     starts: list[int] = []
+    base = 0
     for span in spans:
-        base = len(tokens)
+        end = base + len(span.tokens)
         starts.append(base)
         rows.append(range(len(wanted), len(wanted) + len(span.wanted)))
         wanted += [base + token for token in span.wanted]
-        positions += [len(span.context) + depth for depth in span.depths()]
-        tokens += span.tokens
+        positions[0, base:end] = np.array(span.depths()) + len(span.context)
+        tokens[0, base:end], slots[base:end] = span.tokens, span.slots
+        base = end
     return ForwardBatch(
-        torch.tensor([tokens], device=device),
-        torch.tensor([positions], device=device),
-        torch.from_numpy(np.concatenate([span.slots for span in spans])).to(device),
+        torch.from_numpy(tokens).to(device),
+        torch.from_numpy(positions).to(device),
+        torch.from_numpy(slots).to(device),
         torch.tensor(wanted, dtype=torch.long, device=device),
         [],
         [],

@@ -51,10 +51,6 @@ def plain_reason(runner: ModelRunner) -> str | None:
         return "the model has recurrent states"
     if not isinstance(weights.decoder, LlamaDecoder) or isinstance(weights.decoder, CompiledDecoder):
         return "the model is of another family than Llama, or runs in compiled kernels"
-    if weights.decoder.has_windows:
-        return "the model has sliding windows"
-    if weights.tile_queries:
-        return "attention in Triton has no passes of fixed size yet"
     return None
 
 
@@ -83,10 +79,14 @@ def _record(
     if slots < 1:
         raise NoGraphs("there is no memory for keys and values")
     runner.fix_pool(slots)
-    graphs = GraphedDecoder(decoder, runner.forest.pool, EnvelopeSizes(runner.context, envelopes), runner.device)
+    sizes = EnvelopeSizes(runner.context, envelopes)
+    graphs = GraphedDecoder(decoder, runner.forest.pool, sizes, runner.device, runner.weights.tile_queries)
     with torch.inference_mode():
         graphs.capture(backend, runner.stages, progress)
     with runner.profiling(), trial_segments(runner, TRIAL) as segments:
+        pool, chance = runner.forest.pool, torch.Generator(runner.device).manual_seed(0)
+        for entries in pool.entries:
+            entries[: pool.used].normal_(generator=chance)  # else a graph could read any slot of a new pool
         plain = runner.forward(segments)[0].float()
         runner.use_graphs(graphs)
         logits = runner.forward(segments)[0].float()

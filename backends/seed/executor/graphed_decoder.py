@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 
 import torch
 
 from ..kv_cache.pool import SlotPool
+from .attention_tiles import TileLayout, most_integers
 from .envelope import Envelope, EnvelopeSizes, padded_batch
 from .forward_batch import ForwardBatch
 from .graphs import GraphBackend, NoGraphs, Work
@@ -21,6 +22,9 @@ from .segment import Segment
 
 SPARE = 1.25
 """Free memory that there must be, as a multiple of what the largest pass and all results take."""
+
+PLAIN_QUERIES = 4
+"""Queries of a tile where there is no kernel: all of them are computed, and most tiles have one."""
 
 Progress = Callable[[str, int, int], None]
 """What is recorded, how many graphs there are by now, and how many there will be."""
@@ -45,9 +49,15 @@ class _Graph:
 class GraphedDecoder:
     """The decoder of one runner, over its pool, whose memory must be fixed."""
 
-    def __init__(self, plain: LlamaDecoder, pool: SlotPool, sizes: EnvelopeSizes, device: torch.device) -> None:
+    def __init__(
+        self, plain: LlamaDecoder, pool: SlotPool, sizes: EnvelopeSizes, device: torch.device, tile_queries: int = 0
+    ) -> None:
+        """``tile_queries``: the most queries of a tile of the kernel in Triton; 0 without it."""
         self._plain, self._pool, self._device = plain, pool, device
+        self._queries, self._kernel = tile_queries or PLAIN_QUERIES, bool(tile_queries)
         self.sizes = sizes
+        self._tables: dict[Envelope, torch.Tensor] = {}
+        """Memory for the largest table of tiles of each envelope."""
         self._layers: dict[tuple[int, int, Envelope], _Graph] = {}
         self._heads: dict[int, _Graph] = {}
         self._rows: list[int] = []
@@ -66,10 +76,11 @@ class GraphedDecoder:
         self._check_memory(backend, rows, stages)
         total, count = len(stages) * len(envelopes) + len(rows), 0
         for envelope in envelopes:
-            inputs = self._inputs(envelope)
+            x, plan = self._inputs(envelope)
             for stage in stages:
-                output, replay = backend.capture(self._pass(inputs, *stage))
-                self._layers[stage[0], stage[1], envelope] = _Graph((inputs[0], *_contents(inputs[1])), output, replay)
+                output, replay = backend.capture(self._pass(x, plan, *stage))
+                inputs = (x, plan.positions, plan.slots)
+                self._layers[stage[0], stage[1], envelope] = _Graph(inputs, output, replay)
                 count += 1
                 progress(f"{envelope.tokens} tokens", count, total)
         for number in rows:
@@ -81,12 +92,12 @@ class GraphedDecoder:
         self._rows = sorted(self._heads)
 
     def batch(self, spans: Sequence[Segment]) -> ForwardBatch | None:
-        """A pass in its envelope; None where there is none for it."""
-        envelope = self.sizes.find(spans)
-        if envelope is None:
+        """A pass in its envelope; None where there is none for it, and for prompts."""
+        if not self.sizes.may_hold(spans):
             return None
-        entries = self._pool.entries[0]
-        return padded_batch(spans, envelope, self._pool.scratch, entries.dtype, self._device)
+        layout = TileLayout(spans, self._queries)
+        envelope = self.sizes.find(layout.tokens, layout.count)
+        return None if envelope is None else self._padded(layout, envelope)
 
     def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
         """Logits (R, V)."""
@@ -100,11 +111,14 @@ class GraphedDecoder:
     def through(self, x: torch.Tensor, plan: ForwardBatch, pool: SlotPool, first: int, last: int) -> torch.Tensor:
         """The output (T, E) of layer ``last - 1`` for the input ``x`` of layer ``first``, until the next pass."""
         graph = None
-        if plan.table is not None and pool is self._pool:
-            graph = self._layers.get((first, last, Envelope(*plan.table.slots.shape)))
-        if graph is None:
+        if plan.tiles is not None and pool is self._pool:
+            envelope = Envelope(len(plan.slots), plan.tiles.count)
+            graph = self._layers.get((first, last, envelope))
+        if graph is None or plan.tiles is None:
             return self._plain.through(x, plan, pool, first, last)
-        return graph.run(x, *_contents(plan))
+        tables = plan.tiles.tables
+        self._tables[envelope][: len(tables)].copy_(tables)  # it says itself where its sections end
+        return graph.run(x, plan.positions, plan.slots)
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (R, V) of what left a layer (R, E)."""
@@ -118,20 +132,19 @@ class GraphedDecoder:
         return graph.output[: len(x)].clone()  # others are computed while these are in use
 
     def _check_memory(self, backend: GraphBackend, rows: Sequence[int], stages: Sequence[tuple[int, int]]) -> None:
-        inputs = self._inputs(max(self.sizes.every, key=lambda size: size.tokens * size.keys))
-        needed = backend.needed_bytes(self._pass(inputs, *stages[0]))  # its layers run one after another
+        largest = max(self.sizes.every, key=lambda size: (size.tiles, size.tokens))
+        needed = backend.needed_bytes(self._pass(*self._inputs(largest), *stages[0]))  # layers run one after another
         x = self._hidden(rows[0])
         needed = max(needed, backend.needed_bytes(self._head(x)))
         logits = self._head(x)()
         results = sum(rows) * logits.nbytes // len(logits)
         results += sum(envelope.tokens for envelope in self.sizes.every) * len(stages) * x.nbytes // len(x)
-        tables = sum(12 * envelope.tokens * envelope.keys for envelope in self.sizes.every)
+        tables = sum(4 * most_integers(each.tokens, each.tiles, self._queries) for each in self.sizes.every)
         wanted, free = int(SPARE * (needed + results + tables)), backend.free_bytes()
         if wanted > free:
             raise NoGraphs(f"they need {wanted / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB are free")
 
-    def _pass(self, inputs: tuple[torch.Tensor, ForwardBatch], first: int, last: int) -> Work:
-        x, plan = inputs
+    def _pass(self, x: torch.Tensor, plan: ForwardBatch, first: int, last: int) -> Work:
         return lambda: self._plain.through(x, plan, self._pool, first, last)
 
     def _head(self, x: torch.Tensor) -> Work:
@@ -139,15 +152,16 @@ class GraphedDecoder:
 
     def _inputs(self, envelope: Envelope) -> tuple[torch.Tensor, ForwardBatch]:
         """Memory for what a pass reads: the padding alone."""
-        dtype = self._pool.entries[0].dtype
-        return self._hidden(envelope.tokens), padded_batch([], envelope, self._pool.scratch, dtype, self._device)
+        plan = self._padded(TileLayout((), self._queries), envelope)
+        assert plan.tiles is not None  # noqa: S101  # a padded pass has them
+        table = self._tables[envelope] = torch.zeros(
+            most_integers(*astuple(envelope), self._queries), dtype=torch.int32, device=self._device
+        )
+        table[: len(plan.tiles.tables)].copy_(plan.tiles.tables)
+        return self._plain.embed(plan).clone(), replace(plan, tiles=replace(plan.tiles, tables=table))
+
+    def _padded(self, layout: TileLayout, envelope: Envelope) -> ForwardBatch:
+        return padded_batch(layout, envelope, self._pool.scratch, self._device, kernel=self._kernel)
 
     def _hidden(self, count: int) -> torch.Tensor:
-        plan = padded_batch([], Envelope(count, 1), self._pool.scratch, self._pool.entries[0].dtype, self._device)
-        return self._plain.embed(plan).clone()
-
-
-def _contents(plan: ForwardBatch) -> tuple[torch.Tensor, ...]:
-    """What the layers read of a pass, beside the hidden states."""
-    assert plan.table is not None  # noqa: S101  # the caller's condition
-    return plan.positions, plan.slots, plan.table.slots, plan.table.bias
+        return self._plain.embed(self._padded(TileLayout((), self._queries), Envelope(count, 1))).clone()

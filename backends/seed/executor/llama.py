@@ -90,11 +90,6 @@ class LlamaDecoder:
             x = x.index_select(0, plan.wanted)
         return self.logits(x)
 
-    @property
-    def has_windows(self) -> bool:
-        """Whether any layer has a sliding window."""
-        return any(window is not None for window in self._windows)
-
     def fix_positions(self, dtype: torch.dtype) -> bool:
         """Keep the positions of the whole context in memory; False where they depend on the length of the text."""
         return self._rotation.fix(self._context or 0, self._embed.weight, dtype)

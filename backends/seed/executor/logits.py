@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from treeagent.request import Sampling
 
 from ...sampling.philox import Floats
-from .token_choice import draw_rows
+from .token_choice import draw_rows, draws_on_device
 
 
 class Logits:
@@ -57,11 +57,21 @@ class Logits:
         values: list[float] = (picked - wide.logsumexp(dim=1)).tolist()
         return values
 
+    @property
+    def on_device(self) -> bool:
+        """Whether tokens are drawn where the logits are, any number of them in one launch."""
+        return draws_on_device(self._tensor)
+
     def draw(
         self, which: Sequence[int], samplings: Sequence[Sampling], streams: Sequence[int], positions: Sequence[int]
     ) -> NDArray[np.int64]:
-        """The token drawn from each of the rows (len(which),), on the device where that is possible."""
-        return draw_rows(self._tensor[torch.as_tensor(which)], samplings, streams, positions)
+        """The token drawn from each of the rows (len(which),), on the device where that is possible.
+
+        For a row without a finite maximum -1 on the device; on the host it raises BackendError.
+        """
+        every = list(which) == list(range(len(self._tensor)))
+        chosen = self._tensor if every else self._tensor[torch.as_tensor(which)]
+        return draw_rows(chosen, samplings, streams, positions)
 
     def slice(self, rows: range) -> torch.Tensor:
         """Rows (len(rows), V) that lie side by side, on the device."""

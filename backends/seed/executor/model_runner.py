@@ -57,7 +57,8 @@ class ModelRunner:
         """The layers whose inputs the listener is given."""
         self.exit_counts: list[int] = []
         """Tokens by the exit that their logits came from; empty for a model without exits."""
-        self._graphs: GraphedDecoder | None = None
+        self.graphs: GraphedDecoder | None = None
+        """What makes passes of fixed sizes; None where all passes are plain."""
         self.forest = self._new_cache()
         states = self.forest.pool.states
         if states is not None and states.limit < STATES:
@@ -76,16 +77,6 @@ class ModelRunner:
         """Whether states that enter layers are given to a listener; all passes are plain then."""
         return self._listener is not None
 
-    @property
-    def graphs(self) -> GraphedDecoder | None:
-        """What makes passes of fixed sizes; None where all passes are plain."""
-        return None if self.listens else self._graphs
-
-    @property
-    def idle_graphs(self) -> bool:
-        """Whether graphs were recorded that are not used now."""
-        return self._graphs is not None and self.listens
-
     def padded(self, tokens: int) -> int:
         """Tokens that a pass over so many computes: more where it is a graph of a fixed size."""
         return tokens if self.graphs is None else self.graphs.sizes.padded(tokens)
@@ -98,11 +89,11 @@ class ModelRunner:
 
     def use_graphs(self, graphs: GraphedDecoder) -> None:
         """Make the passes that fit an envelope by graphs over the fixed pool."""
-        self._graphs = graphs
+        self.graphs = graphs
 
     def use_plain_passes(self) -> None:
         """Use no graphs, and a pool that grows; the cache is empty then."""
-        self._graphs = None
+        self.graphs = None
         self.forest = self._new_cache()
 
     @property
@@ -142,9 +133,9 @@ class ModelRunner:
     def listen(self, layers: Sequence[int], listener: Listener) -> None:
         """Give ``listener`` after every pass the states that enter these layers (counted from 0), in their order.
 
-        What it is told of are all new tokens of the pass, prompts and drafts among them.
+        What it is told of are all new tokens of the pass, prompts and drafts among them. All passes are plain then.
         """
-        self._heard, self._listener = tuple(layers), listener
+        self._heard, self._listener, self.graphs = tuple(layers), listener, None
 
     def reset_statistics(self) -> None:
         """Forget statistics of earlier passes that influence later ones; a model without exits has none."""

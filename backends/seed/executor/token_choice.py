@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from treeagent.errors import BackendError
 from treeagent.request import Sampling
 
-from ...sampling.sampler import NOT_FINITE, choose_rows
+from ...sampling.sampler import choose_rows
 from .attention_choice import CAPABILITY, TOLERANCE, capability, failures
 
 TRIAL = (
@@ -30,17 +29,20 @@ def draw_rows(
 ) -> NDArray[np.int64]:
     """The token id drawn from each row of ``logits`` (R, V), wherever these are: those of :func:`choose_rows`.
 
-    Raises BackendError when a row has no finite maximum.
+    For a row without a finite maximum -1 on a device; on the host it raises BackendError.
     """
-    if logits.device.type != "cuda" or host_reason(logits.device, logits.dtype) is not None:
+    if not draws_on_device(logits):
         wide = logits if logits.dtype == torch.float64 else logits.float()
         return choose_rows(wide.cpu().numpy(), samplings, streams, positions)
     from ..kernels.token_choice import choose_tokens  # noqa: PLC0415  # an optional library
 
     chosen: NDArray[np.int64] = choose_tokens(logits, samplings, streams, positions)[0].cpu().numpy()
-    if (chosen < 0).any():
-        raise BackendError(NOT_FINITE)
     return chosen
+
+
+def draws_on_device(logits: torch.Tensor) -> bool:
+    """Whether tokens are drawn from logits where these are."""
+    return logits.device.type == "cuda" and host_reason(logits.device, logits.dtype) is None
 
 
 @cache

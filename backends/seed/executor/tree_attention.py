@@ -17,11 +17,13 @@ from typing import Any
 import torch
 
 from ...models.torch_private import attention_with_lse, find_attention_kernel
+from ..kernels.attention_table import AttentionTiles
 from ..kv_cache.pool import SlotPool
 from .attention_call import AttentionCall
 from .attention_rule import AttentionRule
 from .forward_batch import ForwardBatch, SharedPrefix
 from .state_pass import StatePass
+from .tile_attention import attend_tiles
 
 NAME = "treeagent_forest"
 
@@ -89,12 +91,8 @@ def attend_forest(
     """Store ``new`` keys and values (T, 2, h, D), attend with ``query`` (T, H, D); result (T, h, G, D)."""
     plan, entries = forest.plan, forest.pool.entries[layer]  # (slots, 2, h, D)
     entries.index_copy_(0, plan.slots, new)
-    if plan.table is not None:
-        return plan.table.attend(query, entries, rule)
     if plan.tiles is not None:
-        from ..kernels.paged_attention import paged_attention  # noqa: PLC0415  # Triton is there where tiles are made
-
-        out = paged_attention(query, entries, plan.tiles, rule.scale, rule.window, rule.softcap, rule.sinks)
+        out = _attend_tiles(query, entries, plan.tiles, rule)
         return out.view(len(out), entries.shape[2], -1, out.shape[2])
     query = query.view(len(query), entries.shape[2], -1, query.shape[2])  # (T, h, G, D)
     padded = query if plan.padded is None else query.index_select(0, plan.padded)  # (P, h, G, D)
@@ -126,6 +124,17 @@ def attend_forest(
             sinks = rule.sinks.to(lse.dtype).view(lse.shape[1:])  # (h, G)
             out = out * torch.sigmoid(lse - sinks)[..., None].to(out.dtype)
     return out
+
+
+def _attend_tiles(
+    query: torch.Tensor, entries: torch.Tensor, tiles: AttentionTiles, rule: AttentionRule
+) -> torch.Tensor:
+    """Attention over the tiles of a pass (T, H, D)."""
+    if not tiles.kernel:
+        return attend_tiles(query, entries, tiles, rule)
+    from ..kernels.paged_attention import paged_attention  # noqa: PLC0415  # Triton is there where it is chosen
+
+    return paged_attention(query, entries, tiles, rule.scale, rule.window, rule.softcap, rule.sinks)
 
 
 def merge(out: torch.Tensor, lse: torch.Tensor, other: torch.Tensor, other_lse: torch.Tensor) -> None:

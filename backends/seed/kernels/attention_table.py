@@ -41,3 +41,7 @@ class AttentionTiles:
     """Rows of partial results: one for each query of each tile."""
     queries: int
     """The most queries of a tile."""
+    keys: int
+    """The most keys of a tile."""
+    kernel: bool = True
+    """Whether the kernel in Triton computes them; if not, plain operations of torch do."""

@@ -16,23 +16,18 @@ class Coupled(Verifier):
 
     def verify(self, checks: Sequence[DraftCheck], logits: Logits) -> list[Verification | None]:
         """See :class:`Verifier`."""
+        drawn = sample_nodes(checks, logits) if checks and logits.on_device else None
         verifications: list[Verification | None] = [None] * len(checks)
-        plain = [i for i, check in enumerate(checks) if not check.draft.tokens]
-        first = [checks[i].first for i in plain]
-        own = sample_target([checks[i].row for i in plain], first, [0] * len(plain), logits)
-        for i, token in zip(plain, own, strict=True):
-            verifications[i] = None if token is None else Verification((), (token,))
-        walking = [i for i, check in enumerate(checks) if check.draft.tokens]
-        children = {i: checks[i].children() for i in walking}
-        accepted: dict[int, list[int]] = {i: [] for i in walking}
-        tokens: dict[int, list[int]] = {i: [] for i in walking}
+        walking = list(range(len(checks)))
+        children = [check.children() for check in checks]
+        accepted: list[list[int]] = [[] for _ in checks]
+        tokens: list[list[int]] = [[] for _ in checks]
         while walking:  # one turn per level: the choices of all branches that got this far are made together
-            chosen = sample_target(
-                [checks[i].row for i in walking],
-                [self._at(checks[i], accepted[i]) for i in walking],
-                [len(tokens[i]) for i in walking],
-                logits,
-            )
+            at = [checks[i].first + (accepted[i][-1] + 1 if accepted[i] else 0) for i in walking]
+            if drawn is None:
+                chosen = sample_target([checks[i].row for i in walking], at, [len(tokens[i]) for i in walking], logits)
+            else:
+                chosen = [drawn[row] for row in at]
             next_walking: list[int] = []
             for i, token in zip(walking, chosen, strict=True):
                 if token is None:
@@ -49,8 +44,24 @@ class Coupled(Verifier):
             walking = next_walking
         return verifications
 
-    def _at(self, check: DraftCheck, accepted: Sequence[int]) -> int:
-        return check.first + (accepted[-1] + 1 if accepted else 0)
+
+def sample_nodes(checks: Sequence[DraftCheck], logits: Logits) -> dict[int, int | None]:
+    """The target's token at each row of the logits (R, V) that belongs to a node, reached or not, in one launch.
+
+    None where the logits are not finite.
+    """
+    places: list[int] = []
+    positions: list[int] = []
+    rows: list[SequenceState] = []
+    for check in checks:
+        depths = [0]  # by row: after the sequence's last token, and after each node
+        for parent in check.draft.parents:
+            depths.append(depths[parent + 1] + 1)
+        places += range(check.first, check.first + len(depths))
+        positions += [check.row.position + depth for depth in depths]
+        rows += [check.row] * len(depths)
+    drawn = logits.draw(places, [row.sampling for row in rows], [row.stream for row in rows], positions)
+    return {place: None if token < 0 else token for place, token in zip(places, drawn.tolist(), strict=True)}
 
 
 def sample_target(
