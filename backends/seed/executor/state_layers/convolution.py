@@ -24,7 +24,7 @@ class CausalConvolution:
     def __call__(self, new: torch.Tensor, states: StatePass, layer: int) -> torch.Tensor:
         """Outputs (T, C) of ``new`` inputs (T, C), after those before them; the tails of a pass are kept."""
         inputs = states.convolution_input(layer, new)
-        out = new * self._taps[0]
+        out: torch.Tensor = new * self._taps[0]
         for before, taps in zip(states.plan.history, self._taps[1:], strict=True):
             out.addcmul_(inputs.index_select(0, before), taps)
         return out if self._bias is None else out.add_(self._bias)
