@@ -40,7 +40,7 @@ def law_of(naive: Naive, prompt: Sequence[int], begun: tuple[int, ...] = ()) -> 
     return law
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("family", WHOLE)
 def test_recursive_rejection_keeps_the_law_of_texts_with_states(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

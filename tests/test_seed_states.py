@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from state_families import FAMILIES, WHOLE, Pair, difference, write_models
 from test_seed_sliding import paths
 
 from treeagent.backends.local import model_thread as worker
+from treeagent.backends.models.tokenizer import load_tokenizer
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.drafters.base import Drafter
 from treeagent.backends.seed.executor import state_plan
@@ -164,6 +166,11 @@ class Watch(Drafter):
         self.truth[row.stream] = row.tokens[row.prompt :]
 
 
+def told_tokens(replies: Sequence[Any]) -> list[list[int]]:
+    """The tokens of the first completion of each reply."""
+    return [list(reply.completions[0].tokens) for reply in replies]
+
+
 def requests(draws: int) -> list[Request]:
     """Greedy and sampled texts of prompts with common beginnings."""
     settings = [Sampling(max_tokens=16, temperature=temperature) for temperature in (0.0, 0.7, 1.3)]
@@ -213,9 +220,29 @@ def test_two_hundred_draws_are_the_same(family: str, folders: dict[str, str], pa
     texts_are_equal(folders[family], pairs[family], 50, 9)
 
 
-def test_beams_and_scores_are_those_of_transformers(folders: dict[str, str]) -> None:
+@pytest.mark.parametrize("family", WHOLE)
+def test_texts_in_bfloat16_are_likely_ones(family: str, folders: dict[str, str], pairs: dict[str, Pair]) -> None:
+    """Drafted as trees or not: no greedy token is less likely than another one by more than rounding explains."""
+    asked = [request for request in requests(1) if request.sampling.temperature == 0]
+    plain = told_tokens(ask(TransformersBackend(folders[family], device="cpu", dtype="float32"), *asked))
+    truth = {request.key.stream(0): tokens for request, tokens in zip(asked, plain, strict=True)}
+    for drafter in (Watch(), Trees(truth, hit=0.8, over=2)):
+        engine = SeedBackend(
+            folders[family], device="cpu", dtype="bfloat16", drafter=lambda made=drafter: made, draft_tokens=8
+        )
+        texts = told_tokens(ask(engine, *asked))
+        prompts = [load_tokenizer(Path(folders[family])).prompt(request.prompt) for request in asked]
+        for prompt, text in zip(prompts, texts, strict=True):
+            logits = pairs[family].plain([*prompt, *text])[len(prompt) - 1 : -1]  # (n, V)
+            behind = logits.amax(dim=1) - logits[range(len(text)), text]  # (n,)
+            assert not text or float(behind.max()) < 0.1 * float(logits.abs().max())
+        assert sum(map(len, texts)) > 10
+
+
+@pytest.mark.parametrize("family", WHOLE)
+def test_beams_and_scores_are_those_of_transformers(family: str, folders: dict[str, str]) -> None:
     """Beams fork in the middle of a text; continuations are a tree."""
-    folder = folders["Qwen3.5"]
+    folder = folders[family]
     asked = [
         Request(prompt, Key(3, "propose", str(place)), Sampling(max_tokens=20, num_beams=3, temperature=heat))
         for place, prompt in enumerate(PROMPTS)
