@@ -45,9 +45,7 @@ def fault_of(where: Path | str, network: Any, arguments: AbstractSet[str], confi
         return "its forward takes no position_ids or no logits_to_keep"
     kinds = set(setting(where, config, "layer_types", list, tuple) or [])
     strange = kinds - {"full_attention", "sliding_attention"} - ({own.kind} if own is not None else set())
-    if strange:
-        return f"it has layers of another kind ({', '.join(sorted(strange))})"
-    return "none of its layers attends" if own is not None and kinds == {own.kind} else None
+    return f"it has layers of another kind ({', '.join(sorted(strange))})" if strange else None
 
 
 def windows_of(where: Path | str, config: Any, layers: int) -> list[int | None]:
