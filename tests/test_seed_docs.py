@@ -238,6 +238,11 @@ ROUTED = {
     **{"moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
 }
 """Of Qwen3.5 with experts beside it."""
+SHORT = {**GROUPED, "layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False}
+MAMBA = {
+    **{**GROUPED, "mamba_n_heads": 4, "mamba_n_groups": 2, "mamba_d_state": 8, "shared_intermediate_size": 24},
+    **{"num_local_experts": 4, "num_experts_per_tok": 2},
+}
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Llama": ("Llama", GROUPED),
@@ -269,7 +274,15 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Gemma 4": ("Gemma4Text", {**KEPT, "global_head_dim": 16}),
     "Ministral": ("Ministral", {**WIDE, "sliding_window": WINDOW}),
     "EXAONE 4": ("Exaone4", {**WIDE, "sliding_window": WINDOW}),
-    "LFM2": ("Lfm2", {**GROUPED, "layer_types": ["conv", "full_attention"]}),
+    "LFM2": ("Lfm2", SHORT),
+    "LFM2-MoE": ("Lfm2Moe", {**SHORT, **ROUTED, "num_dense_layers": 1}),
+    "Granite 4": ("GraniteMoeHybrid", {**MAMBA, "layer_types": ["linear_attention", "full_attention"]}),
+    "Bamba": ("Bamba", {**MAMBA, "attn_layer_indices": [1]}),
+    "Falcon-H1": (
+        "FalconH1",
+        {**GROUPED, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_ssm": 64, "mamba_d_state": 8},
+    ),
+    "Nemotron-H": ("NemotronH", {**WIDE, "layers_block_type": ["linear_attention", "full_attention"]}),
     "BLOOM": ("Bloom", {"vocab_size": 120, "hidden_size": 32, "n_layer": 2, "n_head": 4, **ENDS}),
     "Falcon": (
         "Falcon",

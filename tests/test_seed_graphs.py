@@ -14,8 +14,8 @@ import torch
 import transformers
 from graph_recorder import GraphRecorder, StaleGraph
 from seed_tools import COSTS, MIX, SHAPE, Naive, ask, clean, fixed_costs, save_model, told
+from state_families import DELTA
 from test_seed_budget import draft_of
-from test_seed_states import DELTA
 
 from treeagent.backends.models.decoder import load_decoder
 from treeagent.backends.models.loader import load_model

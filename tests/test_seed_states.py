@@ -8,44 +8,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-import transformers
-from safetensors.torch import load_file, save_file
-from seed_tools import PROMPTS, SHAPE, Trees, ask, clean, save_model, scheduler, tokenizer_size, told
-from test_seed_sliding import paths, tree_logits
+from seed_tools import PROMPTS, Trees, ask, clean, scheduler, tokenizer_size, told
+from state_families import FAMILIES, WHOLE, Pair, difference, write_models
+from test_seed_sliding import paths
 
 from treeagent.backends.local import model_thread as worker
-from treeagent.backends.models.loader import load_model
+from treeagent.backends.models.tokenizer import load_tokenizer
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.drafters.base import Drafter
-from treeagent.backends.seed.executor import delta_rule, state_plan
+from treeagent.backends.seed.executor import state_plan
 from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.backends.seed.executor.prefill import PrefillChunk
 from treeagent.backends.seed.executor.segment import Segment
-from treeagent.backends.seed.executor.weights import Weights
+from treeagent.backends.seed.executor.state_layers import decayed_sum
+from treeagent.backends.seed.executor.state_pass import StatePass
 from treeagent.backends.seed.kv_cache.page_table import PageTable
 from treeagent.backends.seed.records import Draft, SequenceState
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import BackendError, ConfigError, ModelError
 from treeagent.request import Key, Request, Sampling, ScoreRequest
-
-KINDS = ["linear_attention", "full_attention", "linear_attention", "linear_attention"]
-DELTA = {
-    **{**SHAPE, "num_hidden_layers": 4, "layer_types": KINDS, "num_key_value_heads": 2, "head_dim": 16},
-    **{"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "pad_token_id": 0},
-    **{"linear_value_head_dim": 12},
-}
-EXPERTS = {
-    **{"moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
-    **{"num_experts": 4, "num_experts_per_tok": 2},
-}
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "Qwen3.5": ("Qwen3_5Text", DELTA),
-    "Qwen3.5-MoE": ("Qwen3_5MoeText", {**DELTA, **EXPERTS}),
-    "Qwen3-Next": ("Qwen3Next", {**DELTA, **EXPERTS}),
-}
-"""Prefix of the configuration's class, and a tiny shape."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,71 +40,13 @@ def _costs(fixed_times: None) -> None:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A tiny model of each family."""
-    whole = {}
-    for family, (prefix, shape) in FAMILIES.items():
-        config = getattr(transformers, f"{prefix}Config")(**shape)
-        whole[family] = save_model(tmp_path_factory.mktemp(family), config)
-        let_remember(Path(whole[family]) / "model.safetensors")
-    return whole
-
-
-def let_remember(file: Path) -> None:
-    """Let states decay by a few percent a token, as random ones forget all that was two tokens ago."""
-    tensors = load_file(file)
-    generator = torch.Generator().manual_seed(5)
-    for name, tensor in tensors.items():
-        if name.endswith(("A_log", "dt_bias")):
-            tensor.copy_(-1 - 2 * torch.rand(tensor.shape, generator=generator))
-    save_file(tensors, file, metadata={"format": "pt"})
-
-
-class Pair:
-    """A model as the engine runs it, and as it is."""
-
-    def __init__(self, folder: str, *, whole: bool) -> None:
-        """``whole``: every setting is tried with it."""
-        self.whole = whole
-        self.weights = Weights(load_model(Path(folder), "float32", torch.device("cpu")), folder)
-        self.network = load_model(Path(folder), "float32", torch.device("cpu")).network
-
-    @torch.inference_mode()
-    def plain(self, text: list[int]) -> torch.Tensor:
-        """The model's own logits (T, V) of a text."""
-        logits: torch.Tensor = self.network(input_ids=torch.tensor([text]), use_cache=False).logits[0]
-        return logits
-
-    def state_bytes(self) -> int:
-        """Of one state."""
-        states = self.weights.new_pool(1 << 20).states
-        assert states is not None
-        return states.row_bytes
-
-    def worst(self, prompt: int) -> float:
-        """The greatest difference of a tree's logits from the plain ones, after a prompt that is read in two passes."""
-        generator = torch.Generator().manual_seed(prompt)
-        tokens = torch.randint(1, self.weights.vocabulary, (prompt + len(TREE),), generator=generator).tolist()
-        logits = tree_logits(self.weights, tokens, prompt, TREE)
-        leaves = [path for node, path in enumerate(paths(TREE)) if node not in TREE]
-        rights = [self.plain(tokens[:prompt] + [tokens[prompt + place] for place in path]) for path in leaves]
-        return max(
-            difference(logits[node], right[prompt + depth])
-            for path, right in zip(leaves, rights, strict=True)
-            for depth, node in enumerate(path)
-        )
+    return write_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
 def pairs(folders: dict[str, str]) -> dict[str, Pair]:
     """The tiny models, loaded."""
-    return {family: Pair(folder, whole=family == "Qwen3.5") for family, folder in folders.items()}
-
-
-def difference(own: torch.Tensor, right: torch.Tensor) -> float:
-    """Of logits, as a part of the largest."""
-    return float((own - right).abs().max() / right.abs().max())
-
-
-TREE = [-1, 0, 1, 2, 1, 4, 5, 6, 7, -1, 9, 10]
+    return {family: Pair(folder, whole=family in WHOLE) for family, folder in folders.items()}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -130,18 +56,35 @@ def test_a_tree_after_a_state_has_the_plain_logits(family: str, pairs: dict[str,
         assert pairs[family].worst(prompt) < 1e-4
 
 
+@pytest.mark.parametrize("family", WHOLE)
 def test_a_tree_taken_for_a_chain_and_a_state_left_out_are_noticed(
-    pairs: dict[str, Pair], monkeypatch: pytest.MonkeyPatch
+    family: str, pairs: dict[str, Pair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The comparison above can fail: where branches see each other, and where a piece forgets what was before."""
-    visible, states = state_plan.ancestors, delta_rule.Corrections.states
-    with monkeypatch.context() as patch:
-        patch.setattr(state_plan, "ancestors", lambda parents, n: visible(range(-1, len(parents) - 1), n))
-        assert pairs["Qwen3.5"].worst(17) > 1e-3
-    monkeypatch.setattr(
-        delta_rule.Corrections, "states", lambda self, before, *at: states(self, torch.zeros_like(before), *at)
-    )
-    assert pairs["Qwen3.5"].worst(17) > 1e-3
+    window, states = state_plan._Planner._window, decayed_sum.DecayedSum.states
+    visible, inputs = state_plan.ancestors, StatePass.convolution_input
+
+    def chain(parents: Sequence[int], n: int) -> Any:
+        return visible(range(-1, len(parents) - 1), n)
+
+    def no_state(own: decayed_sum.DecayedSum, before: torch.Tensor, *at: torch.Tensor) -> torch.Tensor:
+        return states(own, torch.zeros_like(before), *at)
+
+    def no_tail(own: StatePass, layer: int, new: torch.Tensor) -> torch.Tensor:
+        found = inputs(own, layer, new)
+        return torch.cat((new, torch.zeros_like(found[len(new) :])))
+
+    def no_parent(own: Any, token: int) -> Any:
+        return np.full_like(window(own, token), token)
+
+    twins: list[tuple[Any, str, Any]] = [(StatePass, "convolution_input", no_tail)]
+    twins += [(state_plan._Planner, "_window", no_parent)]
+    if family != "LFM2":  # which has no other state than a tail
+        twins += [(state_plan, "ancestors", chain), (decayed_sum.DecayedSum, "states", no_state)]
+    for owner, name, twin in twins:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, twin)
+            assert pairs[family].worst(17) > 1e-3, name
 
 
 def random_forest(runner: ModelRunner, chance: random.Random, pair: Pair) -> float:
@@ -193,10 +136,11 @@ def random_forest(runner: ModelRunner, chance: random.Random, pair: Pair) -> flo
     return worst
 
 
+@pytest.mark.parametrize("family", WHOLE)
 @pytest.mark.parametrize("states", [4, 9, 60])
-def test_a_random_forest_has_the_plain_logits(states: int, pairs: dict[str, Pair]) -> None:
+def test_a_random_forest_has_the_plain_logits(states: int, family: str, pairs: dict[str, Pair]) -> None:
     """With memory for two live texts and no snapshot, for some, and for all."""
-    pair = pairs["Qwen3.5"]
+    pair = pairs[family]
 
     def run() -> float:
         runner = ModelRunner(pair.weights, 1 << 22, states * pair.state_bytes())
@@ -220,6 +164,11 @@ class Watch(Drafter):
     def observe(self, row: SequenceState, start: int) -> None:
         """See :class:`Drafter`."""
         self.truth[row.stream] = row.tokens[row.prompt :]
+
+
+def told_tokens(replies: Sequence[Any]) -> list[list[int]]:
+    """The tokens of the first completion of each reply."""
+    return [list(reply.completions[0].tokens) for reply in replies]
 
 
 def requests(draws: int) -> list[Request]:
@@ -271,9 +220,29 @@ def test_two_hundred_draws_are_the_same(family: str, folders: dict[str, str], pa
     texts_are_equal(folders[family], pairs[family], 50, 9)
 
 
-def test_beams_and_scores_are_those_of_transformers(folders: dict[str, str]) -> None:
+@pytest.mark.parametrize("family", WHOLE)
+def test_texts_in_bfloat16_are_likely_ones(family: str, folders: dict[str, str], pairs: dict[str, Pair]) -> None:
+    """Drafted as trees or not: no greedy token is less likely than another one by more than rounding explains."""
+    asked = [request for request in requests(1) if request.sampling.temperature == 0]
+    plain = told_tokens(ask(TransformersBackend(folders[family], device="cpu", dtype="float32"), *asked))
+    truth = {request.key.stream(0): tokens for request, tokens in zip(asked, plain, strict=True)}
+    for drafter in (Watch(), Trees(truth, hit=0.8, over=2)):
+        engine = SeedBackend(
+            folders[family], device="cpu", dtype="bfloat16", drafter=lambda made=drafter: made, draft_tokens=8
+        )
+        texts = told_tokens(ask(engine, *asked))
+        prompts = [load_tokenizer(Path(folders[family])).prompt(request.prompt) for request in asked]
+        for prompt, text in zip(prompts, texts, strict=True):
+            logits = pairs[family].plain([*prompt, *text])[len(prompt) - 1 : -1]  # (n, V)
+            behind = logits.amax(dim=1) - logits[range(len(text)), text]  # (n,)
+            assert not text or float(behind.max()) < 0.1 * float(logits.abs().max())
+        assert sum(map(len, texts)) > 10
+
+
+@pytest.mark.parametrize("family", WHOLE)
+def test_beams_and_scores_are_those_of_transformers(family: str, folders: dict[str, str]) -> None:
     """Beams fork in the middle of a text; continuations are a tree."""
-    folder = folders["Qwen3.5"]
+    folder = folders[family]
     asked = [
         Request(prompt, Key(3, "propose", str(place)), Sampling(max_tokens=20, num_beams=3, temperature=heat))
         for place, prompt in enumerate(PROMPTS)

@@ -14,7 +14,7 @@ from treeagent.errors import ModelError, UnsupportedModelError
 from ...models.int8_network import LLAMA_FAMILY
 from ...models.sources import explained, setting, size_setting, source_of
 from ...models.torch_private import supports_custom_attention
-from .delta_net import has_delta_layers
+from .state_layers.registry import LAYER_TYPES, state_kind
 
 
 def check_files(where: Path | str, model: str) -> None:
@@ -38,13 +38,13 @@ def check_files(where: Path | str, model: str) -> None:
 
 def fault_of(where: Path | str, network: Any, arguments: AbstractSet[str], config: Any) -> str | None:
     """Why a network, or a class of networks, with these arguments of its forward cannot run; None where it may."""
-    delta = has_delta_layers(network)
-    if not supports_custom_attention(network) and not delta:
+    own = state_kind(network)
+    if not supports_custom_attention(network) and own is None:
         return "its attention cannot be replaced (it does not use transformers' attention interface)"
     if not {"logits_to_keep", "position_ids"} <= arguments:
         return "its forward takes no position_ids or no logits_to_keep"
     kinds = set(setting(where, config, "layer_types", list, tuple) or [])
-    strange = kinds - {"full_attention", "sliding_attention"} - ({"linear_attention"} if delta else set())
+    strange = kinds - {"full_attention", "sliding_attention"} - ({own.kind} if own is not None else set())
     return f"it has layers of another kind ({', '.join(sorted(strange))})" if strange else None
 
 
@@ -66,7 +66,7 @@ def heads_of(where: Path | str, config: Any, layers: int) -> list[tuple[int, int
     several = getattr(config, "per_layer_config", None)
     kinds = setting(where, config, "layer_types", list, tuple) or ["full_attention"] * layers
     return [
-        (0, 0) if kinds[layer] == "linear_attention" else _heads(where, several[layer] if several else config)
+        (0, 0) if kinds[layer] in LAYER_TYPES else _heads(where, several[layer] if several else config)
         for layer in range(layers)
     ]
 

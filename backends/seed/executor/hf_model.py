@@ -18,10 +18,10 @@ import torch
 from ...models.int8_network import LLAMA_FAMILY
 from ..kv_cache.pool import SlotPool
 from .compiled_decoder import compiled
-from .delta_net import replace_delta_layers
 from .forward_batch import ForwardBatch
 from .llama import LlamaDecoder
 from .packed_linear import pack
+from .state_layers.registry import replace_state_layers
 from .state_pass import StatePass
 from .tree_attention import NAME, AttentionContext, register
 
@@ -54,16 +54,16 @@ def decoder_of(network: Any, windows: Sequence[int | None], context: int | None)
     register()
     network.set_attn_implementation(NAME)
     pack(network)
-    kernel = replace_delta_layers(network)
-    return TransformersDecoder(network, windows, kernel), "torch (another family than Llama)"
+    replace_state_layers(network)
+    return TransformersDecoder(network, windows), "torch (another family than Llama)"
 
 
 class TransformersDecoder:
     """Any decoder-only model whose attention can be replaced."""
 
-    def __init__(self, network: Any, windows: Sequence[int | None], kernel: int = 0) -> None:
-        """``windows`` are those of its layers; ``kernel``: width of the convolution in layers with a recurrence."""
-        self._network, self._windows, self._kernel = network, windows, kernel
+    def __init__(self, network: Any, windows: Sequence[int | None]) -> None:
+        """``windows`` are those of its layers."""
+        self._network, self._windows = network, windows
 
     def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
         """Logits (R, V)."""
@@ -75,7 +75,7 @@ class TransformersDecoder:
         """See :class:`Decoder`."""
         states = None
         if pool.states is not None:
-            states = StatePass(plan.segments, plan.starts, pool.states, self._kernel, plan.tokens.device)
+            states = StatePass(plan.segments, plan.starts, pool.states, plan.tokens.device)
         out = self._network(
             input_ids=plan.tokens,
             position_ids=plan.positions,

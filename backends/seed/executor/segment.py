@@ -30,6 +30,8 @@ class Segment:
     """For a tree, the index of each token's parent (-1: none); None for a chain."""
     wanted: Sequence[int] = ()
     """Tokens whose logits are wanted, ascending."""
+    final: bool = False
+    """Whether no text goes on from these tokens: no states are kept for them."""
 
     @property
     def size(self) -> tuple[int, int, int]:

@@ -25,10 +25,10 @@ from ..kv_cache.state_store import StateStore
 from .architecture import fault_of, heads_of, windows_of
 from .attention_choice import choose_attention
 from .compiled_decoder import CompiledDecoder
-from .delta_net import state_shapes
 from .forward_batch import make_forward_batch
 from .hf_model import decoder_of
 from .segment import Segment
+from .state_layers.registry import state_shapes
 from .token_choice import host_reason
 from .tree_attention import UnsupportedAttention
 
@@ -169,7 +169,7 @@ class Weights:
         rough = self._eight and self.model.attention_dtype == torch.float32
         # Transformers computes the softmax of scores with a soft cap in float32, whatever the weights are.
         capped = getattr(self.model.config, "attn_logit_softcapping", None) is not None
-        capped = capped or bool(self.state_shapes)  # the delta rule is computed in float32 too
+        capped = capped or bool(self.state_shapes)  # so are recurrences
         tolerance = (
             0.2
             if rough

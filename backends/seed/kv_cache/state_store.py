@@ -33,7 +33,10 @@ class AwaitedPass(Protocol):
 
 
 class StateStore:
-    """The states of one model: per layer and part of its state one tensor ``(rows, *shape)``. Row 0 holds zeros."""
+    """The states of one model: per layer and part of its state one tensor ``(rows, *shape)``. Row 0 holds zeros.
+
+    The first part of every layer is the tail of its convolution, ``(K - 1, C)``.
+    """
 
     def __init__(self, shapes: Mapping[int, Sequence[Shape]], device: torch.device, memory: int) -> None:
         """``shapes`` of the parts of the state, by layer; ``memory``: the most bytes of all rows."""
@@ -55,6 +58,11 @@ class StateStore:
         self._pass: AwaitedPass | None = None
         self._tokens: dict[int, int] = {}
         """Slots of the last pass to its tokens, whose states are not in rows yet."""
+
+    @property
+    def tail(self) -> int:
+        """K - 1, inputs of the convolution that a state holds: the same in all layers."""
+        return next(iter(self.parts.values()))[0].shape[1]
 
     @property
     def row_bytes(self) -> int:

@@ -78,7 +78,7 @@ class ScoreJob(Job):
     def segments(self, slots: Sequence[Slots]) -> list[Segment]:
         """The tree."""
         [branch], wanted = self.branches, range(len(self.tokens))
-        return [Segment(self.tokens, slots[0], branch.table, branch.node, self.parents, wanted)]
+        return [Segment(self.tokens, slots[0], branch.table, branch.node, self.parents, wanted, final=True)]
 
     def commit(self, output: JobOutput, counters: Counters) -> Committed:
         """Sum the log-probabilities; nothing of the tree stays cached."""

@@ -1,77 +1,49 @@
-"""Gated DeltaNet layers of Qwen3.5 and Qwen3-Next over packed segments: states come from and go to the store.
+"""Gated DeltaNet layers of Qwen3.5 and Qwen3-Next.
 
-T new tokens, H value heads, d and v the dimensions of keys and values, C channels and K width of the convolution.
+T new tokens, H value heads, d and v the dimensions of keys and values, C channels of the convolution.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from ..kv_cache.state_store import Shape
-from .delta_rule import DeltaInputs
-from .tree_attention import AttentionContext
-
-FAMILIES = frozenset({"Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM", "Qwen3NextForCausalLM"})
-"""Networks of transformers whose layers with ``linear_attn`` are run here."""
-
-
-def has_delta_layers(network: Any) -> bool:
-    """Whether a network, or a class of networks, is of one of the families."""
-    kind = network if isinstance(network, type) else type(network)
-    return kind.__name__ in FAMILIES
+from ...kv_cache.state_store import Shape
+from ..tree_attention import AttentionContext
+from .base import StateLayer
+from .convolution import CausalConvolution
+from .delta_rule import DeltaRule
 
 
-def state_shapes(network: Any) -> dict[int, Sequence[Shape]]:
-    """The parts of the state of each layer that has one: the heads' states and the inputs of the convolution."""
-    shapes: dict[int, Sequence[Shape]] = {}
-    for layer in network.model.layers if has_delta_layers(network) else ():
-        mixer = getattr(layer, "linear_attn", None)
-        if mixer is not None:
-            heads = (mixer.num_v_heads, mixer.head_k_dim, mixer.head_v_dim)
-            inputs = (mixer.conv_kernel_size - 1, mixer.conv1d.weight.shape[0])
-            shapes[mixer.layer_idx] = ((heads, torch.float32), (inputs, mixer.conv1d.weight.dtype))
-    return shapes
-
-
-def replace_delta_layers(network: Any) -> int:
-    """Let the layers run over packed segments, in place; returns the width of their convolution, 0 without any."""
-    kernel = 0
-    for layer in network.model.layers if has_delta_layers(network) else ():
-        mixer = getattr(layer, "linear_attn", None)
-        if mixer is not None:
-            layer.add_module("linear_attn", DeltaNet(mixer))
-            kernel = mixer.conv_kernel_size
-    return kernel
-
-
-class DeltaNet(nn.Module):
+class DeltaNet(StateLayer):
     """A layer of transformers, run over packed segments."""
 
+    networks = frozenset({"Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM", "Qwen3NextForCausalLM"})
+    attribute = "linear_attn"
+    kind = "linear_attention"
+
     def __init__(self, layer: Any) -> None:
-        super().__init__()
+        super().__init__(layer)
         self.layer = layer
         self._joint = hasattr(layer, "in_proj_qkvz")  # Qwen3-Next
-        taps = layer.conv1d.weight.detach()[:, 0].t()  # (K, C), the last one for the token itself
-        self._taps = taps.flip(0).contiguous()
+        self._convolution = CausalConvolution(layer.conv1d)
         from transformers.activations import ACT2FN  # noqa: PLC0415  # imports much of transformers
 
         self._activation = ACT2FN[layer.activation]
+
+    @staticmethod
+    def matrices(layer: Any) -> Shape:
+        """See :class:`StateLayer`."""
+        return (layer.num_v_heads, layer.head_k_dim, layer.head_v_dim), torch.float32
 
     def forward(self, hidden_states: torch.Tensor, *, forest: AttentionContext, **_others: Any) -> torch.Tensor:
         """``hidden_states`` (1, T, E); result (1, T, E)."""
         layer, states = self.layer, forest.states
         assert states is not None  # noqa: S101  # made for models with such layers
         mixed, gate, b, a = self._projected(hidden_states)
-        inputs = states.convolution_input(layer.layer_idx, mixed)
-        convolved = mixed * self._taps[0]
-        for before, taps in zip(states.plan.history, self._taps[1:], strict=True):
-            convolved.addcmul_(inputs.index_select(0, before), taps)
-        convolved = self._activation(convolved)
+        convolved = self._activation(self._convolution(mixed, states, layer.layer_idx))
         query, key, value = torch.split(convolved, [layer.key_dim, layer.key_dim, layer.value_dim], dim=-1)
         repeats = layer.num_v_heads // layer.num_k_heads
         query, key = (
@@ -82,7 +54,7 @@ class DeltaNet(nn.Module):
         value = value.reshape(len(value), layer.num_v_heads, layer.head_v_dim).float()
         out = states.run(
             layer.layer_idx,
-            DeltaInputs(query * layer.head_k_dim**-0.5, key, value, decay.float(), b.sigmoid().float()),
+            DeltaRule(query * layer.head_k_dim**-0.5, key, value, decay.float(), b.sigmoid().float()),
         )
         out = layer.norm(out.to(hidden_states.dtype).flatten(0, 1), gate.reshape(-1, layer.head_v_dim))
         result: torch.Tensor = layer.out_proj(out.view(*hidden_states.shape[:2], -1))
