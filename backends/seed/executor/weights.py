@@ -17,6 +17,7 @@ from treeagent.errors import ModelError, UnsupportedModelError
 
 from ...models.int8 import Int8Linear
 from ...models.llama_network import LlamaNetwork
+from ...models.low_rank import linear_shapes
 from ...models.model import Model
 from ...models.sources import size_setting
 from ..kv_cache.pool import SlotPool
@@ -69,6 +70,8 @@ class Weights:
         """Size of a row of logits."""
         self._eight = any(isinstance(module, Int8Linear) for module in model.network.modules())
         self.parameters = model.parameters
+        self.linears = linear_shapes(model.network)
+        """(Outputs, inputs) of the linear layers, by the paths that an adapter names them with."""
         stack = getattr(getattr(model.network, "model", None), "layers", [])
         self.layer_parameters = _count(stack) / len(stack) if len(stack) else 0.0
         """Of one layer, in the mean; 0 where layers do not lie where they do in the Llama family."""

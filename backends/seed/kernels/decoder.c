@@ -202,7 +202,14 @@ static void gate_row(const Pass *pass, int inner, int t) {
 #define PANELS(linear) (((linear).outs + PANEL - 1) / PANEL)
 
 #define ITEMS(count) for (int first = 0, last = 0; take(worker, count, &first, &last);) for (int i = first; i < last; i++)
-#define LAYER_STEPS 10
+#define LAYER_STEPS 18
+
+/* Two steps that add a low-rank change to the product of the same rows, where there is one. */
+#define ADD_LOW(change, x, stride, to) \
+    if ((change).down.outs) { \
+        ITEMS(PANELS((change).down)) product(pass, &(change).down, i, x, stride, pass->low, 0); \
+        ITEMS(PANELS((change).up)) product(pass, &(change).up, i, pass->low, (change).down.outs, to, 1); \
+    }
 
 /* One layer: pass->x becomes its output. `entries` (slots, 2, kv_heads, dim) in the numbers of attention. */
 static void decoder_layer(const Layer *layer, const Pass *pass, void *entries, Worker *worker) {
@@ -214,6 +221,7 @@ static void decoder_layer(const Layer *layer, const Pass *pass, void *entries, W
         if (layer->qkv.scale) round_row(pass, &layer->qkv, pass->normed, hidden, hidden, i);
     }
     ITEMS(PANELS(layer->qkv)) product(pass, &layer->qkv, i, pass->normed, hidden, pass->projected, 0);
+    ADD_LOW(layer->qkv_low, pass->normed, hidden, pass->projected)
     ITEMS(tokens) {
         if (layer->wide) rotate_double(layer, pass, entries, i);
         else rotate_float16(layer, pass, entries, i);
@@ -227,16 +235,19 @@ static void decoder_layer(const Layer *layer, const Pass *pass, void *entries, W
     if (layer->out.scale)
         ITEMS(tokens) round_row(pass, &layer->out, pass->attended, width, width, i);
     ITEMS(PANELS(layer->out)) product(pass, &layer->out, i, pass->attended, width, pass->x, 1);
+    ADD_LOW(layer->out_low, pass->attended, width, pass->x)
     ITEMS(tokens) {
         norm_row(pass, layer->between_norm, hidden, layer->epsilon, i);
         if (layer->gate_up.scale) round_row(pass, &layer->gate_up, pass->normed, hidden, hidden, i);
     }
     ITEMS(PANELS(layer->gate_up)) product(pass, &layer->gate_up, i, pass->normed, hidden, pass->inner, 0);
+    ADD_LOW(layer->gate_up_low, pass->normed, hidden, pass->inner)
     ITEMS(tokens) {
         gate_row(pass, layer->inner, i);
         if (layer->down.scale) round_row(pass, &layer->down, pass->inner, 2 * layer->inner, layer->inner, i);
     }
     ITEMS(PANELS(layer->down)) product(pass, &layer->down, i, pass->inner, 2 * layer->inner, pass->x, 1);
+    ADD_LOW(layer->down_low, pass->inner, 2 * layer->inner, pass->x)
 }
 
 /* Layers one after another; `entries` are those of each. 0 where there is no memory to begin, else 1. */

@@ -16,10 +16,15 @@ typedef struct {
 } Linear;
 
 typedef struct {
+    Linear down, up; /* added to a product: up(down(x)), in float32; no outputs of `down` where nothing is added */
+} LowRank;
+
+typedef struct {
     int32_t hidden, inner, heads, kv_heads, dim, wide; /* wide: attention in float64 */
     double scale, epsilon;
     const float *before_norm, *between_norm, *q_norm, *k_norm; /* the last two may be NULL */
     Linear qkv, out, gate_up, down;
+    LowRank qkv_low, out_low, gate_up_low, down_low;
 } Layer;
 
 typedef struct {
@@ -32,6 +37,7 @@ typedef struct {
     void *queries; /* (T, heads * dim) */
     int8_t *rounded; /* (T, most ins) */
     float *normed; /* (T, hidden) */
+    float *low; /* (T, most outs of a `down`) */
     float *largest; /* (T) */
     int32_t *corrections; /* (T) */
 } Pass;

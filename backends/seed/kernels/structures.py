@@ -16,6 +16,10 @@ PANEL = 32
 """Outputs that lie side by side in a packed weight."""
 
 
+PRODUCTS = ("qkv", "out", "gate_up", "down")
+"""Of a layer, in the order in which they are computed."""
+
+
 class CLinear(ctypes.Structure):
     """A packed weight."""
 
@@ -29,6 +33,12 @@ class CLinear(ctypes.Structure):
     ]
 
 
+class CLowRank(ctypes.Structure):
+    """What is added to a product."""
+
+    _fields_: ClassVar = [("down", CLinear), ("up", CLinear)]
+
+
 class CLayer(ctypes.Structure):
     """A decoder layer."""
 
@@ -37,7 +47,8 @@ class CLayer(ctypes.Structure):
         ("scale", ctypes.c_double),
         ("epsilon", ctypes.c_double),
         *((name, ctypes.c_void_p) for name in ("before_norm", "between_norm", "q_norm", "k_norm")),
-        *((name, CLinear) for name in ("qkv", "out", "gate_up", "down")),
+        *((name, CLinear) for name in PRODUCTS),
+        *((f"{name}_low", CLowRank) for name in PRODUCTS),
     ]
 
 
@@ -51,7 +62,7 @@ class CPass(ctypes.Structure):
             (name, ctypes.c_void_p)
             for name in (
                 *("x", "slots", "keys", "before_at", "before", "own_at", "own", "cosine", "sine"),
-                *("projected", "attended", "inner", "queries", "rounded", "normed", "largest", "corrections"),
+                *("projected", "attended", "inner", "queries", "rounded", "normed", "low", "largest", "corrections"),
             )
         ),
     ]
