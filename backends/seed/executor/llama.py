@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...models.int8 import Int8Linear
+from ...models.int8 import Int8Linear, is_plain
 from ...models.int8_network import SILU, RowNorm, RowSilu
 from ...models.low_rank import LowRank, join
 from ..kv_cache.pool import SlotPool
@@ -19,7 +19,7 @@ from .attention_rule import AttentionRule
 from .forward_batch import ForwardBatch
 from .int8_layer import Int8Layer
 from .int8_product import Int8Product
-from .packed_linear import Product, is_plain, make_product
+from .packed_linear import Product, make_product
 from .tree_attention import AttentionContext, attend_forest
 
 AnyProduct = Product | Int8Product | AdaptedProduct
