@@ -48,6 +48,13 @@ class CompiledDecoder(LlamaDecoder):
         if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):
             network.lm_head = None
 
+    @property
+    def in_blocks(self) -> float:
+        """The share of the linear layers' weights that are kept as integers with a scale by block."""
+        products = [product for layer in self._stack for product in layer.products] + [self._packed]
+        sizes = [(product.outs * product.ins, product.in_blocks) for product in products]
+        return sum(size for size, blocks in sizes if blocks) / sum(size for size, _ in sizes)
+
     @staticmethod
     def refusal(network: Any, kernels: ctypes.CDLL) -> str | None:
         """Why the kernels do not run a network that :class:`LlamaDecoder` runs; None where they do."""
@@ -136,7 +143,8 @@ class _CompiledLayer:
         attention, mlp = layer.self_attn, layer.mlp
         joint = [[_linear(layer.get_submodule(path)) for path in paths] for paths in JOINT]
         wide = isinstance(attention.q_proj, ToFloat64)
-        self._products = [PackedLinear(linears) for linears in joint]
+        self.products = [PackedLinear(linears) for linears in joint]
+        """Of the layer, those of linear layers with the same input as one."""
         self._outs = [[linear.out_features for linear in linears] for linears in joint]
         self._changes: list[PackedLinear] = []
         self.rank = 1
@@ -151,7 +159,7 @@ class _CompiledLayer:
             *(self._hidden, self._inner, config.num_attention_heads),
             *(config.num_key_value_heads, attention.head_dim, wide, float(attention.scaling), _norm(norms[0])[1]),
             *(None if weight is None else weight.data_ptr() for weight in self._norms),
-            *(product.c for product in self._products),
+            *(product.c for product in self.products),
         )
         self.address = ctypes.addressof(self._c)
         layer.self_attn = layer.mlp = None  # frees the plain weights
@@ -174,13 +182,13 @@ class _CompiledLayer:
     def room(self, tokens: int, dtype: torch.dtype, rank: int) -> _Room:
         """Room for what the layers of a pass compute; ``dtype`` is that of attention."""
         sizes = {
-            "projected": self._products[0].outs,
+            "projected": self.products[0].outs,
             "queries": self._width,
             "attended": self._width,
             "inner": 2 * self._inner,
             "normed": self._hidden,
             "low": rank,
-            "rounded": max(product.ins for product in self._products),
+            "rounded": max(product.ins for product in self.products),
         }
         return _Room(tokens, sizes, dtype)
 

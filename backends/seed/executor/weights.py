@@ -84,6 +84,9 @@ class Weights:
             """How passes run, and what computes them: ``compiled`` kernels, or ``torch`` with the reason.
 
             On a GPU also what computes attention, and where tokens are drawn."""
+            if isinstance(where, Path) and where.suffix == ".gguf":
+                share = self.decoder.in_blocks if isinstance(self.decoder, CompiledDecoder) else 0.0
+                self.kernels += f", {share:.0%} of the GGUF file's linear weights kept in 8 bits, the rest expanded"
             self.in_place = isinstance(self.decoder, CompiledDecoder)
             """Whether attention reads keys and values where they lie."""
             halves = self.in_place and model.attention_dtype == torch.bfloat16

@@ -99,11 +99,15 @@ static void round_row(const Pass *pass, const Linear *linear, const float *rows,
 
 typedef float floats __attribute__((vector_size(64), aligned(4)));
 typedef uint32_t words __attribute__((vector_size(64), aligned(4)));
+typedef int8_t bytes16 __attribute__((vector_size(16), aligned(1)));
 
-/* HALF: weights in bfloat16, which are the upper halves of numbers in float32. */
+/* HALF: weights in bfloat16, which are the upper halves of numbers in float32. BLOCKS: integers, each times the scale of
+its block, which is the weight's number in float32 exactly: scales have 11 bits, and integers 8. */
 static inline __attribute__((always_inline)) void sweep_float(
-    const int R, const int HALF, const Linear *linear, int panel, const float *x, int64_t stride, float *out) {
-    const int bytes = HALF ? 2 : 4;
+    const int R, const int HALF, const int BLOCKS, const Linear *linear, int panel, const float *x, int64_t stride,
+    float *out) {
+    const int bytes = BLOCKS ? 1 : HALF ? 2 : 4;
+    const float *scales = BLOCKS ? linear->blocks + (int64_t)panel * (linear->ins / 32) * PANEL : 0;
     const char *w = (const char *)linear->weight + (int64_t)panel * linear->ins * PANEL * bytes;
     floats left[ROWS], right[ROWS];
 #pragma GCC unroll 12
@@ -113,6 +117,10 @@ static inline __attribute__((always_inline)) void sweep_float(
         if (HALF) {
             const words pairs = *(const words *)w;
             a = (floats)(pairs << 16), b = (floats)(pairs & 0xffff0000u);
+        } else if (BLOCKS) {
+            const float *scale = scales + k / 32 * PANEL;
+            a = __builtin_convertvector(*(const bytes16 *)w, floats) * *(const floats *)scale;
+            b = __builtin_convertvector(*(const bytes16 *)(w + 16), floats) * *(const floats *)(scale + 16);
         } else {
             a = *(const floats *)w, b = *(const floats *)(w + 64);
         }
@@ -169,8 +177,9 @@ static void product(const Pass *pass, const Linear *linear, int panel, const flo
         const int8_t *rounded = pass->rounded + (int64_t)t * linear->ins;
         (void)rounded;
 #define SWEEP_FLOAT(n) \
-    if (linear->half) sweep_float(n, 1, linear, panel, from, stride, block); \
-    else sweep_float(n, 0, linear, panel, from, stride, block);
+    if (linear->half) sweep_float(n, 1, 0, linear, panel, from, stride, block); \
+    else if (linear->blocks) sweep_float(n, 0, 1, linear, panel, from, stride, block); \
+    else sweep_float(n, 0, 0, linear, panel, from, stride, block);
 #ifdef __AVX512VNNI__
 #define SWEEP(n) \
     case n: \

@@ -9,9 +9,10 @@
 typedef struct {
     int32_t outs, ins; /* outputs of the layer, and inputs rounded up to a multiple of 4 (8 bits) */
     int32_t half;      /* weights in bfloat16 */
-    const void *weight; /* (panels, ins, 32) float32, (panels, ins, 16, 2) bfloat16 of the outputs i and i + 16, or
-                           (panels, ins / 4, 32, 4) integers + 128 */
+    const void *weight; /* (panels, ins, 32) float32 or integers in blocks, (panels, ins, 16, 2) bfloat16 of the outputs
+                           i and i + 16, or (panels, ins / 4, 32, 4) integers + 128 */
     const float *scale; /* (panels * 32) of 8-bit weights, divided by 127; NULL for others */
+    const float *blocks; /* (panels, ins / 32, 32) of integers in blocks, each times its scale; NULL for others */
     const float *bias; /* (panels * 32) or NULL */
 } Linear;
 
