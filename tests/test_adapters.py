@@ -11,12 +11,16 @@ import torch
 import transformers
 from adapter_tools import ALPHA, RANK, merge, save_adapter
 from device import DEVICE
-from seed_tools import MIX, PROMPTS, SHAPE, Naive, ask, clean, fixed_costs, request, save_model, told
+from seed_tools import MIX, PROMPTS, SHAPE, Naive, ask, clean, fixed_costs, save_model, told
 
 from treeagent.backends.local.base import LocalBackend
+from treeagent.backends.models.adapter_file import load_adapter
 from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.executor import hf_model
 from treeagent.backends.transformers.backend import TransformersBackend
+from treeagent.errors import UnsupportedModelError
 from treeagent.request import Key, Request, Sampling, ScoreRequest
+from treeagent.runtime.fallback_backend import FallbackBackend
 
 LLAMA = transformers.LlamaConfig(**SHAPE, num_key_value_heads=2)
 OTHERS = {
@@ -142,6 +146,30 @@ def test_plain_backends_share_the_weights(llama: Family) -> None:
     assert told(ask(second, *WARM)) == Naive(llama.other, "float32").expected(WARM)
 
 
+def test_the_fallback_runs_the_judges_adapter(llama: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the engine cannot run the model, over the generator's weights, and not with the generator's adapter."""
+
+    def refuse(_backend: SeedBackend) -> None:
+        raise UnsupportedModelError("this model cannot run", "a test")
+
+    monkeypatch.setattr(SeedBackend, "check_model", refuse)
+    generator = FallbackBackend(
+        SeedBackend(llama.model, adapter=llama.first, device=DEVICE),
+        "transformers",
+        lambda model: TransformersBackend(str(model), adapter=llama.first, device=DEVICE),
+    )
+    judge = generator.with_model(llama.second)
+    for backend, folder in ((generator, llama.merged), (judge, llama.other)):
+        assert told(ask(backend, *WARM)) == Naive(folder, "float32").expected(WARM)
+    networks = [
+        backend.running._network().network
+        for backend in (generator, judge)
+        if isinstance(backend, FallbackBackend) and isinstance(backend.running, TransformersBackend)
+    ]
+    assert len(networks) == 2
+    assert networks[0] is networks[1]
+
+
 def test_scales_and_ranks_are_those_of_the_configuration(llama: Family, tmp_path: Path) -> None:
     """Rank-stabilised adapters, and patterns by layer."""
     stable = save_adapter(tmp_path / "stable", llama.model, use_rslora=True)
@@ -155,8 +183,6 @@ def test_scales_and_ranks_are_those_of_the_configuration(llama: Family, tmp_path
     assert engine.core.parts is not None
     assert engine.core.parts.scheduler.runner.ranks == (5, 5)
     scaled = [ALPHA / 5, 10 / 5]
-    from treeagent.backends.models.adapter_file import load_adapter
-
     linears = engine.core.parts.scheduler.runner.weights.linears
     loaded = load_adapter(patterned, llama.model, linears)
     plain = load_adapter(
@@ -179,7 +205,16 @@ def test_a_backend_says_its_adapter_and_opens_with_it(llama: Family) -> None:
         assert "adapter" not in kind(llama.model).describe()["options"]
 
 
-def test_a_request_is_a_request(llama: Family) -> None:
-    """An adapter over bfloat16 weights runs, whatever computes it."""
-    (reply,) = ask(seed(llama.model, llama.first, dtype="bfloat16"), request(0, 1, max_tokens=4))
-    assert reply.usage.completion_tokens > 0
+@pytest.mark.parametrize("kernels", [True, False])
+def test_adapters_run_over_weights_in_bfloat16(
+    llama: Family, kernels: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores are near those of the merged model, whose weights are rounded after the product was added."""
+    if not kernels:
+        monkeypatch.setattr(hf_model, "compiled", lambda _network: (None, "none in this test"))
+    asked = ScoreRequest(PROMPTS[0], ("abc", " sure"))
+    small = save_adapter(tmp_path / "small", llama.model, size=0.1)
+    merged = merge(tmp_path / "merged", llama.model, small)
+    engines = [seed(llama.model, small, dtype="bfloat16"), seed(merged, dtype="float64")]
+    ours, exact = (asyncio.run(engine.score(asked)).logprobs for engine in engines)
+    assert ours == pytest.approx(exact, rel=0.05)

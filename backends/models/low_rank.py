@@ -15,8 +15,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from .int8 import Int8Linear
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LowRank:
@@ -79,8 +77,9 @@ def linear_shapes(network: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def _shape(module: Any) -> tuple[int, int] | None:
-    if isinstance(module, (nn.Linear, Int8Linear)):
-        return module.out_features, module.in_features
+    sizes = getattr(module, "out_features", None), getattr(module, "in_features", None)
+    if isinstance(sizes[0], int) and isinstance(sizes[1], int):  # also layers of libraries of quantised weights
+        return sizes[0], sizes[1]
     if type(module).__name__ == "Conv1D":  # GPT-2's linear layers in transformers
         return int(module.weight.shape[1]), int(module.weight.shape[0])
     return None
