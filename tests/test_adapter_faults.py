@@ -57,6 +57,8 @@ def said(model: str, adapter: str) -> str:
         ({"lora_alpha": "much"}, "lora_alpha"),
         ({"target_modules": ["up_proj", "q_proj"]}, "such as that of model.layers.0.self_attn.q_proj"),
         ({"peft_type": None}, "peft_type"),
+        ({"target_modules": "(up_proj"}, "pattern of its adapter_config.json is wrong"),
+        ({"alpha_pattern": {"(up_proj": 1}}, "pattern of its adapter_config.json is wrong"),
     ],
 )
 def test_configurations_that_cannot_run(model: str, tmp_path: Path, fields: dict[str, Any], what: str) -> None:

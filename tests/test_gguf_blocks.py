@@ -77,3 +77,7 @@ def test_texts_are_those_of_the_expanded_model(file: str) -> None:
     assert told(ask(engine, *MIX)) == Naive(file, "float32").expected(MIX)
     clean(engine)
     assert "of the GGUF file's linear weights kept in 8 bits" in engine.meter()()["kernels"]
+    with fixed_costs():
+        rounded = SeedBackend(file, dtype="int8", device="cpu")
+        rounded.load()
+    assert "GGUF" not in rounded.meter()()["kernels"]

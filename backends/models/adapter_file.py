@@ -105,6 +105,14 @@ def load_adapter(where: str, model: Path | str, linears: Mapping[str, tuple[int,
     file = _read_config(folder)
     if (why := file.refusal()) is not None:
         raise ModelError(f"the adapter {folder} cannot run: {why}. Expected plain LoRA of linear layers.")
+    try:
+        return _fitted(folder, file, model, linears)
+    except (regex.error, TimeoutError) as error:
+        raise ModelError(f"cannot load the adapter {folder}: a pattern of its {CONFIG} is wrong ({error})") from error
+
+
+def _fitted(folder: Path, file: AdapterFile, model: Path | str, linears: Mapping[str, tuple[int, int]]) -> Adapter:
+    """The adapter of a folder, held against the model. Raises ModelError, and regex.error for a wrong pattern."""
     tensors = _by_layer(folder, _read_tensors(folder))
     if strange := sorted(tensors.keys() - linears.keys()):
         raise ModelError(

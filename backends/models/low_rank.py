@@ -25,6 +25,10 @@ class LowRank:
     up: torch.Tensor
     """s B (out, r)."""
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> LowRank:
+        """The same numbers in another type, on another device."""
+        return LowRank(self.down.to(device, dtype), self.up.to(device, dtype))
+
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """What is added to the outputs (..., out) for ``x`` (..., in)."""
         return (x @ self.down.t()) @ self.up.t()
@@ -45,10 +49,7 @@ class Adapter:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Adapter:
         """The same numbers in another type, on another device."""
-        moved = {
-            path: LowRank(low.down.to(device, dtype), low.up.to(device, dtype)) for path, low in self.layers.items()
-        }
-        return Adapter(self.where, moved)
+        return Adapter(self.where, {path: low.to(device, dtype) for path, low in self.layers.items()})
 
 
 def join(parts: Sequence[LowRank | None], outs: Sequence[int]) -> LowRank | None:

@@ -82,10 +82,10 @@ class TransformersDecoder:
     ) -> None:
         """``windows`` are those of its layers; ``kernel``: width of the convolution in layers with a recurrence.
 
-        ``modules``: its linear layers by the paths that they had when it was loaded.
+        ``modules``: those of the network by the paths that they had when it was loaded, for adapters.
         """
         self._network, self._windows, self._kernel = network, windows, kernel
-        self._linears = modules or {}
+        self._modules = modules or {}
         self._adapter: Adapter | None = None
 
     def adapted(self, adapter: Adapter) -> TransformersDecoder:
@@ -105,7 +105,7 @@ class TransformersDecoder:
         states = None
         if pool.states is not None:
             states = StatePass(plan.segments, plan.starts, pool.states, self._kernel, plan.tokens.device)
-        with attached(self._linears, self._adapter):
+        with attached(self._modules, self._adapter):
             out = self._network(
                 input_ids=plan.tokens,
                 position_ids=plan.positions,

@@ -122,6 +122,7 @@ class LlamaDecoder:
         """The decoder with low-rank changes of its linear layers by path, over the same weights, none in 8 bits."""
         other = copy.copy(self)
         plain = [layer for layer in self._layers if isinstance(layer, _Layer)]
+        assert len(plain) == len(self._layers)  # noqa: S101  # adapters and 8 bits exclude each other
         other._layers = [layer.adapted(changes_of(layers, index)) for index, layer in enumerate(plain)]
         return other
 
@@ -237,8 +238,9 @@ def _norm(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def _adapted(product: AnyProduct, parts: Sequence[LowRank | None]) -> AnyProduct:
+    assert not isinstance(product, AdaptedProduct)  # noqa: S101  # the layers of a model alone are adapted
     low = join(parts, product.sizes)
-    return product if low is None or isinstance(product, AdaptedProduct) else AdaptedProduct(product, low)
+    return product if low is None else AdaptedProduct(product, low)
 
 
 def _is_silu(activation: nn.Module) -> bool:

@@ -84,7 +84,7 @@ class Weights:
             """How passes run, and what computes them: ``compiled`` kernels, or ``torch`` with the reason.
 
             On a GPU also what computes attention, and where tokens are drawn."""
-            if isinstance(where, Path) and where.suffix == ".gguf":
+            if isinstance(where, Path) and where.suffix == ".gguf" and not self._eight:
                 share = self.decoder.in_blocks if isinstance(self.decoder, CompiledDecoder) else 0.0
                 self.kernels += f", {share:.0%} of the GGUF file's linear weights kept in 8 bits, the rest expanded"
             self.in_place = isinstance(self.decoder, CompiledDecoder)
