@@ -19,7 +19,7 @@ def save_adapter(
     folder: Path, model: str, targets: tuple[str, ...] = ALL, *, seed: int = 1, size: float = 0.3, **config: Any
 ) -> str:
     """Write a random adapter of a model to a folder; ``config`` overrides fields of its configuration."""
-    base = transformers.AutoModelForCausalLM.from_pretrained(model)
+    base = transformers.AutoModelForCausalLM.from_pretrained(model, trust_remote_code=False)
     generator = torch.Generator().manual_seed(seed)
     rank_of = config.get("rank_pattern", {})
     tensors: dict[str, torch.Tensor] = {}
@@ -42,7 +42,7 @@ def save_adapter(
 
 def merge(folder: Path, model: str, adapter: str, scale: float = ALPHA / RANK) -> str:
     """Write a model with the products of an adapter added to its weights, in float64."""
-    base: Any = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float64)
+    base: Any = transformers.AutoModelForCausalLM.from_pretrained(model, trust_remote_code=False, dtype=torch.float64)
     tensors = load_file(Path(adapter) / "adapter_model.safetensors")
     modules = dict(base.named_modules())
     for name in [name for name in tensors if name.endswith("lora_A.weight")]:

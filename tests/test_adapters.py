@@ -218,3 +218,18 @@ def test_adapters_run_over_weights_in_bfloat16(
     engines = [seed(llama.model, small, dtype="bfloat16"), seed(merged, dtype="float64")]
     ours, exact = (asyncio.run(engine.score(asked)).logprobs for engine in engines)
     assert ours == pytest.approx(exact, rel=0.05)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("draft", [None, "twin"])
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.3])
+def test_two_hundred_draws_are_those_of_the_merged_model(llama: Family, temperature: float, draft: str | None) -> None:
+    """In float32, with trees and chains, at one temperature each."""
+    asked = [
+        Request(PROMPTS[i % 4], Key(i, "propose", ""), Sampling(temperature=temperature, max_tokens=16), 4)
+        for i in range(50)
+    ]
+    for drafter in ("auto",) if draft is None else ("auto", "rsd-s:3x2"):
+        engine = seed(llama.model, llama.first, draft=draft, drafter=drafter)
+        assert told(ask(engine, *asked)) == Naive(llama.merged, "float32").expected(asked)
+        clean(engine)
