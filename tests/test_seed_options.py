@@ -40,6 +40,7 @@ def test_a_described_engine_can_be_opened_again() -> None:
         "mini", draft="mini-draft", draft_dtype="float32", drafter="ngram+model", exit="adaptive:0.6", policy="fcfs",
         verify="rejection", draft_tokens=3, beam_draft="8x2", beam_threshold=0.9, beam_min=2, beam_survivors=1,
         dtype="float64", device="cpu", kv_memory=12.5, max_rows=7, chunk=99, threads=1, chat=False, thinking="[T] [/T]",
+        adapter="lora",
     )  # fmt: skip
     described = backend.describe()
     assert json.loads(json.dumps(described)) == described

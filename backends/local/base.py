@@ -17,7 +17,8 @@ from treeagent.reply import Reply, Scores, Usage
 from treeagent.request import Request, ScoreRequest
 
 from ..models import catalog
-from ..models.model import DTYPE_NAMES, Model
+from ..models.adapter_file import is_adapter
+from ..models.model import DTYPE_NAMES, INT8, Model
 from ..models.tokenizer import ChatTokenizer, load_tokenizer
 from ..sampling import sampler
 from .sample import Sample, ThinkingEnd
@@ -38,22 +39,27 @@ class LocalBackend(Backend):
 
     ``model`` is a name (``mini``, ``smollm2``), a folder, a .gguf file or a hub id. ``threads`` sets torch's thread
     count for the whole process. ``chat`` False sends prompts as they are, None through the model's chat template where
-    there is one. ``thinking`` are the two marks of thinking, which is cut off completions, or ``none``. Raises
-    ConfigError for an unknown name, dtype or device; loading raises ModelError.
+    there is one. ``thinking`` are the two marks of thinking, which is cut off completions, or ``none``.
+    ``adapter`` is the folder of a LoRA adapter of the model, as the library peft writes it.
+    Raises ConfigError for an unknown name, dtype or device; loading raises ModelError.
     """
 
-    options: ClassVar[dict[str, type]] = {"device": str, "dtype": str, "threads": int, "chat": bool, "thinking": str}
+    options: ClassVar[dict[str, type]] = {
+        "device": str, "dtype": str, "threads": int, "chat": bool, "thinking": str, "adapter": str,
+    }  # fmt: skip
     """Name and type of the options that :meth:`open` takes; a subclass adds its own."""
 
     def __init__(
         self, model: str, device: str | None, dtype: str, threads: int | None, chat: bool | None,
-        thinking: str = DEFAULT_MARKS,
+        thinking: str = DEFAULT_MARKS, adapter: str | None = None,
     ) -> None:  # fmt: skip
         catalog.check_name(model)
         if dtype not in DTYPE_NAMES:
             raise ConfigError(f"no dtype is called {dtype!r}.{did_you_mean(dtype, DTYPE_NAMES)}")
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be at least 1, not {threads}")
+        if adapter is not None and dtype == INT8:
+            raise ConfigError("an adapter runs over weights in float32 or bfloat16, not in int8. Leave dtype=int8 out.")
         self.model: str = model
         self.device = device
         self._device = find_device(device)
@@ -61,6 +67,7 @@ class LocalBackend(Backend):
         self.threads = threads
         self.chat = chat
         self.thinking = thinking
+        self.adapter = adapter
         self._thinking = Thinking.parse(thinking)
         self._text: ChatTokenizer | None = None
         self._loading = ForkSafeLock(reentrant=True)
@@ -83,6 +90,20 @@ class LocalBackend(Backend):
     def option_values(self) -> dict[str, Any]:
         """The value of each of :attr:`options`, by name."""
         return {option: getattr(self, option) for option in self.options}
+
+    def with_model(self, model: str) -> Backend:
+        """A backend of this kind with the same options for another model, or for this one with another adapter.
+
+        For the latter, ``model`` is the adapter's folder. Raises ConfigError.
+        """
+        values = self.option_values() | self._beside(model)
+        return self.open(values.pop("model"), {name: value for name, value in values.items() if value is not None})
+
+    def _beside(self, model: str) -> dict[str, str | None]:
+        """Model and adapter of a backend beside this one."""
+        if is_adapter(model):
+            return {"model": self.model, "adapter": model}
+        return {"model": model, "adapter": None}
 
     @property
     def capabilities(self) -> frozenset[str]:  # type: ignore[override]  # known only once the tokenizer is there

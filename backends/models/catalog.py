@@ -90,6 +90,11 @@ def resolve(model: str) -> Path | str:
             cure = f"Fetch it with: treeagent models fetch {model}" if model in FETCHED else "Install treeagent again."
             raise ModelError(f"the model {model!r} is not on this machine (no {named.where}). {cure}")
     path = Path(model).expanduser()
+    if (path / "adapter_config.json").is_file() and not (path / "config.json").exists():
+        raise ModelError(
+            f"{path} is an adapter, and no model. Give its base model, and the adapter with "
+            f"--set backend.adapter={path}."
+        )
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
     if path.is_file():

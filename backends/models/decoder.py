@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from .device_memory import fits_on
 from .llama_checkpoint import load_plain_llama
 from .model import Model
 
@@ -15,7 +16,8 @@ def load_decoder(where: Path | str, dtype: str, device: torch.device) -> Model:
 
     Raises ModelError.
     """
-    model = load_plain_llama(where, dtype, device)
+    with fits_on(where, device):
+        model = load_plain_llama(where, dtype, device)
     if model is None:
         from .loader import load_model  # noqa: PLC0415  # 100 MiB and seconds that a plain Llama model does not need
 

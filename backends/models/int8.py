@@ -110,6 +110,14 @@ class Int8Linear(nn.Module):
         return (total * self.scales.double() / LARGEST).float()
 
 
+def is_plain(module: Any) -> bool:
+    """Whether a module is torch's linear layer, and nothing else computes in its place.
+
+    Libraries of quantised models replace the weight's type, or the module's forward.
+    """
+    return type(module) is nn.Linear and type(module.weight) is nn.Parameter and "forward" not in vars(module)
+
+
 def _largest(rows: torch.Tensor) -> torch.Tensor:
     """The largest absolute value (N, 1) of each row (N, in)."""
     return rows.abs().amax(dim=1, keepdim=True)
@@ -120,13 +128,13 @@ def quantize(network: nn.Module) -> None:
     others = {
         type(module).__name__
         for module in network.modules()
-        if type(module) is not nn.Linear and not isinstance(module, nn.Embedding) and _has_matrix(module)
+        if not is_plain(module) and not isinstance(module, nn.Embedding) and _has_matrix(module)
     }
     if others:
         raise UnsupportedLinear(f"its weights lie in layers of the kind {', '.join(sorted(others))}")
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear:
+            if is_plain(child):
                 setattr(parent, name, Int8Linear.of(child))
 
 

@@ -15,8 +15,10 @@ from transformers.utils import logging as transformers_logging
 
 from treeagent.errors import ModelError
 
+from .device_memory import fits_on
 from .model import CACHES, DTYPES, Model
 from .precision import network_dtype
+from .quantized import of_quantized, quantization_of
 from .reward_head import KINDS, reward_head
 from .sources import explained, setting, source_of
 from .torch_private import is_stateful, supports_sdpa
@@ -34,13 +36,16 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
     _check_causal(where, config)
     _check_size(where, text)
     attention = _attention_of(where, config)
+    method = quantization_of(where, config)
+    if method is not None:
+        source["device_map"] = {"": device}  # libraries of quantised models lay weights out for the device at load
     if "gguf_file" not in source:
         source["config"] = config  # with it, an attention that config.json names does not prevail over ours
     else:
         source["quantization_config"] = transformers.GgufConfig(dequantize=True)
     head = reward_head(where, DTYPES.get(dtype, torch.float32))  # of the hub only where it is in the cache already
     quiet = no_report() if head is not None or _is_reward_model(config) else nullcontext()
-    with explained(where, "its weights"), no_progress_bar(), quiet:
+    with fits_on(where, device), of_quantized(where, method), explained(where, "its weights"), no_progress_bar(), quiet:
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             **source, dtype=DTYPES.get(dtype, torch.float32), attn_implementation=attention, output_loading_info=True
         )
@@ -70,7 +75,8 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
         decoder = network.config.get_text_config(decoder=True)
     ends = _ends(where, network.generation_config) | _ends(where, text)
     context = setting(where, text, "max_position_embeddings", int)
-    network = network.to(device).eval()
+    with fits_on(where, device):
+        network = (network if method is not None else network.to(device)).eval()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     attention_dtype = network_dtype(where, network, dtype, device)
     return Model(

@@ -40,7 +40,7 @@ class SeedBackend(LocalBackend):
             the same distribution). ``rejection`` is another name of the latter.
         drafts_from: a folder with journals of earlier runs, whose texts the table learns at load, whatever their
             prompt, search or model was. No output depends on it.
-        device, dtype, threads, chat, thinking: as of every local backend.
+        adapter, device, dtype, threads, chat, thinking: as of every local backend.
         kv_memory: megabytes (10^6 bytes) of keys and values, for the target and for the draft model each.
         state_memory: megabytes of states of a target whose layers have a recurrence; others have none.
         shelf: engines that are given the same one hold the weights of each model once.
@@ -99,12 +99,14 @@ class SeedBackend(LocalBackend):
         threads: int | None = None,
         chat: bool | None = None,
         thinking: str = DEFAULT_MARKS,
+        adapter: str | None = None,
         shelf: WeightCache | None = None,
     ) -> None:
-        super().__init__(model, device, dtype, threads, chat, thinking)
+        super().__init__(model, device, dtype, threads, chat, thinking, adapter)
         self.config = EngineConfig.of(
             model=model,
             dtype=dtype,
+            adapter=adapter,
             draft=draft,
             draft_dtype=draft_dtype,
             drafter=drafter,
@@ -156,9 +158,11 @@ class SeedBackend(LocalBackend):
     def with_model(self, model: str) -> SeedBackend:
         """An engine of another target with the same options and the same draft model, which is in memory once.
 
-        Their rounds alternate. Raises ConfigError.
+        ``model`` may be the folder of an adapter: the target is the same then, and its weights are in memory once. Keys
+        and values are each engine's own. Their rounds alternate. Raises ConfigError.
         """
-        other = type(self)(model, **(self.option_values() | {"drafter": self.config.drafter}))
+        values = self.option_values() | {"drafter": self.config.drafter}
+        other = type(self)(**(values | self._beside(model)))
         other._use(self.builder)
         return other
 

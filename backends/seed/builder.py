@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from treeagent.errors import ConfigError
 
 from ..models import catalog
+from ..models.adapter_file import load_adapter
 from ..models.model import Model
 from ..models.tokenizer import ChatTokenizer
 from .config import EngineConfig
@@ -118,7 +119,9 @@ class EngineBuilder:
         """
         memory = int(config.kv_memory * 1e6)
         weights = self.weights.take(catalog.resolve(config.model), config.dtype, device, load)
-        runner = ModelRunner(weights, memory, int(config.state_memory * 1e6))
+        adapter = None if config.adapter is None else load_adapter(config.adapter, config.model, weights.linears)
+        adapter = None if adapter is None else adapter.to(device, weights.dtype)
+        runner = ModelRunner(weights, memory, int(config.state_memory * 1e6), adapter)
         # clipped to what the engine can run
         ends = weights.model.eos | tokenizer.ends
         model = replace(weights.model, context=weights.context, eos=ends)

@@ -62,6 +62,8 @@ class EngineConfig:
     """The target: a name, a folder, a .gguf file or a hub id."""
     dtype: str = "float32"
     """Of the target's weights, and of its keys and values."""
+    adapter: str | None = None
+    """The folder of a LoRA adapter of the target."""
     draft: str | None = None
     """The draft model, of the target's vocabulary; ``twin``: the target itself in int8; None without one."""
     draft_dtype: str | None = None

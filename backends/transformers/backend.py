@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, TypeVar
+from weakref import WeakValueDictionary
 
+from treeagent.backend import Backend
 from treeagent.errors import BackendError, ConfigError, MissingExtraError
 from treeagent.reasoning import DEFAULT_MARKS
 from treeagent.reply import OnText, Reply, Scores
@@ -17,6 +19,8 @@ from ..local.heap import trim_heap
 from ..local.reward_tokens import RewardTokens, reward_tokens
 from ..local.sample import Sample
 from ..local.token_masks import TokenMask, TokenMasks
+from ..models.adapter_file import load_adapter
+from ..models.low_rank import Adapter, attached, linear_shapes
 from ..models.model import Model
 from ..models.sources import size_setting
 from ..models.tokenizer import ChatTokenizer
@@ -30,6 +34,13 @@ Item = TypeVar("Item")
 
 FREE_ROWS = {"cpu": 4, "cuda": 32}
 """By device the rows of a batch that take hardly longer than one; early requests fill a batch up to so many."""
+
+
+class _Loaded:
+    """A model in memory, as long as a backend holds it."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
 
 
 class TransformersBackend(LocalBackend):
@@ -52,18 +63,28 @@ class TransformersBackend(LocalBackend):
         threads: int | None = None,
         chat: bool | None = None,
         thinking: str = DEFAULT_MARKS,
+        adapter: str | None = None,
     ) -> None:
-        super().__init__(model, device, dtype, threads, chat, thinking)
+        super().__init__(model, device, dtype, threads, chat, thinking, adapter)
         if max_batch < 1:
             raise ConfigError(f"max_batch must be at least 1, not {max_batch}")
         self.max_batch = max_batch
-        self._loaded: Model | None = None
+        self._loaded: _Loaded | None = None
+        self._shelf: WeakValueDictionary[str, _Loaded] = WeakValueDictionary()
+        self._adapter: Adapter | None = None
         self._masks: TokenMasks | None = None
         self._batcher: Batcher[Request | ScoreRequest] = Batcher(self._run, self._choose, f"the model {model}")
 
     def _offered(self, *, chat: bool) -> frozenset[str]:
         """With constraints."""
         return super()._offered(chat=chat) | {"constraints"}
+
+    def with_model(self, model: str) -> Backend:
+        """See :meth:`LocalBackend.with_model`; a model with several adapters is in memory once."""
+        other = super().with_model(model)
+        assert isinstance(other, TransformersBackend)  # noqa: S101  # of the same class
+        other._shelf = self._shelf
+        return other
 
     def load(self) -> None:
         """Load the model now rather than at the first request. Raises ModelError."""
@@ -91,15 +112,21 @@ class TransformersBackend(LocalBackend):
     async def aclose(self) -> None:
         """Forget the model, so that its memory can be freed; the next request loads it again."""
         with self._loading:
-            self._loaded = None
+            self._loaded = self._adapter = None
         gc.collect()  # modules refer to each other
         trim_heap()
 
     def _network(self) -> Model:
         with self._loading:
-            if self._loaded is None:
-                self._loaded = self._ending(self._load())
-            return self._loaded
+            loaded = self._loaded or self._shelf.get(self.model)
+            if loaded is None:
+                loaded = self._shelf[self.model] = _Loaded(self._ending(self._load()))
+            if self.adapter is not None and self._adapter is None:
+                network = loaded.model.network
+                adapter = load_adapter(self.adapter, self.model, linear_shapes(network))
+                self._adapter = adapter.to(loaded.model.device, network.dtype)
+            self._loaded = loaded
+            return loaded.model
 
     def _choose(self, waiting: list[Pending]) -> list[Pending]:
         """The requests of the next batch; called in the event loop."""
@@ -108,7 +135,13 @@ class TransformersBackend(LocalBackend):
     def _run(self, requests: list[Pending]) -> list[Pending]:
         """Answer a batch of requests, but those that it returns; called in a worker thread, one batch at a time."""
         self._set_threads()
-        text, model = self._tokenizer(), self._network()
+        model = self._network()
+        modules = {} if self._adapter is None else dict(model.network.named_modules())
+        with attached(modules, self._adapter):
+            return self._answer(requests, model)
+
+    def _answer(self, requests: list[Pending], model: Model) -> list[Pending]:
+        text = self._tokenizer()
         scorings: list[tuple[Pending, Pairs]] = []
         judged: list[tuple[Pending, RewardTokens]] = []
         batch = Batch(lambda: self._batcher.certain_waiting)

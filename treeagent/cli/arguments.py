@@ -90,6 +90,14 @@ Settings = Annotated[
         "evaluator's own backend (evaluator_backend.threads=2) or the task's sampling (sampling.value.max_tokens=64).",
     ),
 ]  # fmt: skip
+Adapter = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="A LoRA adapter of the model, as peft writes it; short for --set backend.adapter. That of the evaluator: "
+        "--evaluator-model FOLDER.",
+    ),
+]
 Variables = Annotated[
     list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="A variable of the task, such as shots=true.")
 ]

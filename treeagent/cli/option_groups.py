@@ -80,14 +80,16 @@ class RunOptions:
 
     seed: arguments.Seed = 0
     settings: arguments.Settings = None
+    adapter: arguments.Adapter = None
     variables: arguments.Variables = None
     no_legality: arguments.NoLegality = False
     speculate: arguments.Speculate = "0"
     allow_code: arguments.AllowCode = False
 
     def option_values(self) -> dict[str, str]:
-        """The ``--set`` words by name. Raises ConfigError."""
-        return arguments.pairs(self.settings, "--set")
+        """The ``--set`` words by name, and the adapter. Raises ConfigError."""
+        values = arguments.pairs(self.settings, "--set")
+        return values if self.adapter is None else values | {"backend.adapter": self.adapter}
 
     def task_variables(self) -> dict[str, str]:
         """The ``--var`` words by name. Raises ConfigError."""

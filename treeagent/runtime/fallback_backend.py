@@ -92,7 +92,13 @@ class FallbackBackend(Backend):
         """A backend for another model, which runs on the first one where that can run it, whatever runs this one."""
         with self._boundary(self._first):
             other = self._first.with_model(model)
-        return FallbackBackend(other, self._fallback, self._open_fallback)
+
+        def open_fallback(_model: str | None) -> Backend:
+            # ``model`` may be an adapter of the generator's model, whose weights the two share then
+            beside = self._open_fallback(self._first.model) if self.refusal is None else self.running
+            return beside.with_model(model)
+
+        return FallbackBackend(other, self._fallback, open_fallback)
 
     def prompt_copies(self, request: Request | ScoreRequest) -> int:
         """See :class:`Backend`."""

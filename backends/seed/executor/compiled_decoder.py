@@ -7,7 +7,9 @@ as well as in 8 bits. T tokens, E hidden size, I inner size, H query heads, D he
 
 from __future__ import annotations
 
+import copy
 import ctypes
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,11 +17,12 @@ from torch import nn
 
 from ...models.int8 import Int8Linear
 from ...models.int8_network import SILU, FromFloat64, RowNorm, ToFloat64
+from ...models.low_rank import LowRank, join
 from ..kernels import library
-from ..kernels.structures import CLayer, CPass, PackedLinear
+from ..kernels.structures import PRODUCTS, CLayer, CLowRank, CPass, PackedLinear
 from ..kv_cache.pool import SlotPool
 from .forward_batch import ForwardBatch
-from .llama import LlamaDecoder, Rotation
+from .llama import JOINT, LlamaDecoder, Rotation, changes_of
 
 MOST_DIM = 512
 """Largest head dimension of the kernels."""
@@ -45,6 +48,13 @@ class CompiledDecoder(LlamaDecoder):
         if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):
             network.lm_head = None
 
+    @property
+    def in_blocks(self) -> float:
+        """The share of the linear layers' weights that are kept as integers with a scale by block."""
+        products = [product for layer in self._stack for product in layer.products] + [self._packed]
+        sizes = [(product.outs * product.ins, product.in_blocks) for product in products]
+        return sum(size for size, blocks in sizes if blocks) / sum(size for size, _ in sizes)
+
     @staticmethod
     def refusal(network: Any, kernels: ctypes.CDLL) -> str | None:
         """Why the kernels do not run a network that :class:`LlamaDecoder` runs; None where they do."""
@@ -67,6 +77,12 @@ class CompiledDecoder(LlamaDecoder):
         if any(type(layer.mlp.act_fn).__name__ not in (*SILU, "RowSilu") for layer in layers):
             return "an activation other than SiLU"
         return None
+
+    def adapted(self, layers: Mapping[str, LowRank]) -> CompiledDecoder:
+        """See :class:`LlamaDecoder`; ``layers`` are in float32."""
+        other = copy.copy(self)
+        other._stack = [layer.adapted(changes_of(layers, index)) for index, layer in enumerate(self._stack)]
+        return other
 
     def embed(self, plan: ForwardBatch) -> torch.Tensor:
         """See :class:`LlamaDecoder`."""
@@ -98,7 +114,7 @@ class CompiledDecoder(LlamaDecoder):
         x = x.contiguous()
         cos, sin = (table.contiguous() for table in self._rotation(x, plan.positions, pool.entries[first].dtype))
         layers = self._stack[first:last]
-        room = layers[0].room(len(x), pool.entries[first].dtype)
+        room = layers[0].room(len(x), pool.entries[first].dtype, max(layer.rank for layer in layers))
         address, size = plan.keys.runs.ctypes.data, plan.keys.runs.strides[0]
         batch = room.batch(
             x=x.data_ptr(),
@@ -125,14 +141,14 @@ class _CompiledLayer:
 
     def __init__(self, layer: Any, config: Any) -> None:
         attention, mlp = layer.self_attn, layer.mlp
-        joint = (
-            [attention.q_proj, attention.k_proj, attention.v_proj],
-            [attention.o_proj],
-            [mlp.gate_proj, mlp.up_proj],
-            [mlp.down_proj],
-        )
+        joint = [[_linear(layer.get_submodule(path)) for path in paths] for paths in JOINT]
         wide = isinstance(attention.q_proj, ToFloat64)
-        self._products = [PackedLinear([_linear(module) for module in modules]) for modules in joint]
+        self.products = [PackedLinear(linears) for linears in joint]
+        """Of the layer, those of linear layers with the same input as one."""
+        self._outs = [[linear.out_features for linear in linears] for linears in joint]
+        self._changes: list[PackedLinear] = []
+        self.rank = 1
+        """The most numbers between the two matrices of a low-rank change."""
         norms = [layer.input_layernorm, layer.post_attention_layernorm]
         norms += [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
         self._norms = [None if norm is None else _norm(norm)[0] for norm in norms]
@@ -143,20 +159,36 @@ class _CompiledLayer:
             *(self._hidden, self._inner, config.num_attention_heads),
             *(config.num_key_value_heads, attention.head_dim, wide, float(attention.scaling), _norm(norms[0])[1]),
             *(None if weight is None else weight.data_ptr() for weight in self._norms),
-            *(product.c for product in self._products),
+            *(product.c for product in self.products),
         )
         self.address = ctypes.addressof(self._c)
         layer.self_attn = layer.mlp = None  # frees the plain weights
 
-    def room(self, tokens: int, dtype: torch.dtype) -> _Room:
+    def adapted(self, changes: Sequence[Sequence[LowRank | None]]) -> _CompiledLayer:
+        """The layer with low-rank changes of its products, over the same weights."""
+        other = copy.copy(self)
+        other._c = CLayer.from_buffer_copy(self._c)
+        other.address = ctypes.addressof(other._c)
+        other._changes = []
+        for product, parts, outs in zip(PRODUCTS, changes, self._outs, strict=True):
+            low = join(parts, outs)
+            if low is not None:
+                down, up = (PackedLinear([_plain(matrix)]) for matrix in (low.down, low.up))
+                other._changes += (down, up)
+                other.rank = max(other.rank, down.outs)
+                setattr(other._c, f"{product}_low", CLowRank(down.c, up.c))
+        return other
+
+    def room(self, tokens: int, dtype: torch.dtype, rank: int) -> _Room:
         """Room for what the layers of a pass compute; ``dtype`` is that of attention."""
         sizes = {
-            "projected": self._products[0].outs,
+            "projected": self.products[0].outs,
             "queries": self._width,
             "attended": self._width,
             "inner": 2 * self._inner,
             "normed": self._hidden,
-            "rounded": max(product.ins for product in self._products),
+            "low": rank,
+            "rounded": max(product.ins for product in self.products),
         }
         return _Room(tokens, sizes, dtype)
 
@@ -197,6 +229,14 @@ def compiled(network: Any) -> tuple[CompiledDecoder | None, str]:
 
 def _linear(module: Any) -> nn.Linear | Int8Linear:
     linear: nn.Linear | Int8Linear = module.linear if isinstance(module, (ToFloat64, FromFloat64)) else module
+    return linear
+
+
+def _plain(weight: torch.Tensor) -> nn.Linear:
+    """A linear layer of a weight (out, in)."""
+    outs, ins = weight.shape
+    linear = nn.Linear(ins, outs, bias=False, device="meta")
+    linear.weight = nn.Parameter(weight, requires_grad=False)
     return linear
 
 

@@ -72,7 +72,7 @@ def show_progress(what: str, count: int, total: int) -> None:
 def _record(
     runner: ModelRunner, backend: GraphBackend, progress: Progress, envelopes: tuple[Envelope, ...] | None
 ) -> None:
-    decoder = runner.weights.decoder
+    decoder = runner.decoder
     assert isinstance(decoder, LlamaDecoder)  # noqa: S101  # see plain_reason
     slot_bytes = runner.forest.pool.slot_bytes
     slots = min(runner.memory, int(POOL_SHARE * backend.free_bytes())) // slot_bytes

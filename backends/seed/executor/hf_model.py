@@ -10,12 +10,15 @@ T new tokens, R wanted ones, H query heads, h key-value heads, D head dimension,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from ...models.int8_network import LLAMA_FAMILY
+from ...models.low_rank import Adapter, attached
 from ..kv_cache.pool import SlotPool
 from .compiled_decoder import compiled
 from .forward_batch import ForwardBatch
@@ -54,16 +57,37 @@ def decoder_of(network: Any, windows: Sequence[int | None], context: int | None)
     register()
     network.set_attn_implementation(NAME)
     pack(network)
+    modules = dict(network.named_modules())  # by the paths that an adapter knows
     replace_state_layers(network)
-    return TransformersDecoder(network, windows), "torch (another family than Llama)"
+    return TransformersDecoder(network, windows, modules), "torch (another family than Llama)"
+
+
+def adapted(decoder: Decoder, adapter: Adapter) -> Decoder:
+    """A decoder with an adapter, over the same weights."""
+    if isinstance(decoder, LlamaDecoder):
+        return decoder.adapted(adapter.layers)
+    assert isinstance(decoder, TransformersDecoder)  # noqa: S101  # there is no third kind
+    return decoder.adapted(adapter)
 
 
 class TransformersDecoder:
     """Any decoder-only model whose attention can be replaced."""
 
-    def __init__(self, network: Any, windows: Sequence[int | None]) -> None:
-        """``windows`` are those of its layers."""
-        self._network, self._windows = network, windows
+    def __init__(
+        self, network: Any, windows: Sequence[int | None], modules: Mapping[str, nn.Module] | None = None
+    ) -> None:
+        """``windows`` are those of its layers.
+
+        ``modules``: those of the network by the paths that they had when it was loaded, for adapters.
+        """
+        self._network, self._windows, self._modules = network, windows, modules or {}
+        self._adapter: Adapter | None = None
+
+    def adapted(self, adapter: Adapter) -> TransformersDecoder:
+        """The decoder with an adapter, over the same weights."""
+        other = copy.copy(self)
+        other._adapter = adapter
+        return other
 
     def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
         """Logits (R, V)."""
@@ -76,14 +100,15 @@ class TransformersDecoder:
         states = None
         if pool.states is not None:
             states = StatePass(plan.segments, plan.starts, pool.states, plan.tokens.device)
-        out = self._network(
-            input_ids=plan.tokens,
-            position_ids=plan.positions,
-            attention_mask=None,
-            use_cache=False,
-            logits_to_keep=plan.wanted,
-            **({"output_hidden_states": True} if layers else {}),
-            forest=AttentionContext(plan, pool, self._windows, states),
-        )
+        with attached(self._modules, self._adapter):
+            out = self._network(
+                input_ids=plan.tokens,
+                position_ids=plan.positions,
+                attention_mask=None,
+                use_cache=False,
+                logits_to_keep=plan.wanted,
+                **({"output_hidden_states": True} if layers else {}),
+                forest=AttentionContext(plan, pool, self._windows, states),
+            )
         logits: torch.Tensor = out.logits[0]
         return logits, [out.hidden_states[layer][0] for layer in layers]

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from ...models.int8 import Int8Linear
+from ...models.int8 import Int8Linear, is_plain
 from ...models.int8_network import SILU, RowNorm, RowSilu
+from ...models.low_rank import LowRank, join
 from ..kv_cache.pool import SlotPool
+from .adapted_product import AdaptedProduct
 from .attention_rule import AttentionRule
 from .forward_batch import ForwardBatch
 from .int8_layer import Int8Layer
-from .packed_linear import is_plain, make_product
+from .int8_product import Int8Product
+from .packed_linear import Product, make_product
 from .tree_attention import AttentionContext, attend_forest
+
+AnyProduct = Product | Int8Product | AdaptedProduct
+
+JOINT = (
+    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ("self_attn.o_proj",),
+    ("mlp.gate_proj", "mlp.up_proj"),
+    ("mlp.down_proj",),
+)
+"""Linear layers of a decoder layer, those with the same input together."""
+
+
+def changes_of(layers: Mapping[str, LowRank], index: int) -> list[list[LowRank | None]]:
+    """The low-rank changes of one decoder layer, as :data:`JOINT` names its linear layers."""
+    return [[layers.get(f"model.layers.{index}.{path}") for path in paths] for paths in JOINT]
 
 
 class _Layer:
@@ -25,16 +44,25 @@ class _Layer:
     def __init__(self, layer: Any) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self.before = _norm(layer.input_layernorm)
-        self.qkv = make_product([attention.q_proj, attention.k_proj, attention.v_proj])
+        self.qkv: AnyProduct = make_product([attention.q_proj, attention.k_proj, attention.v_proj])
         self.q_norm = _norm(attention.q_norm) if hasattr(attention, "q_norm") else None
         self.k_norm = _norm(attention.k_norm) if hasattr(attention, "k_norm") else None
         self.scale = float(attention.scaling)
-        self.out = make_product([attention.o_proj])
+        self.out: AnyProduct = make_product([attention.o_proj])
         self.between = _norm(layer.post_attention_layernorm)
-        self.gate = make_product([mlp.gate_proj])
-        self.up = make_product([mlp.up_proj])
-        self.down = make_product([mlp.down_proj])
+        self.gate: AnyProduct = make_product([mlp.gate_proj])
+        self.up: AnyProduct = make_product([mlp.up_proj])
+        self.down: AnyProduct = make_product([mlp.down_proj])
         layer.self_attn = layer.mlp = None  # frees the plain weights
+
+    def adapted(self, changes: Sequence[Sequence[LowRank | None]]) -> _Layer:
+        """The layer with low-rank changes of its products, over the same weights."""
+        qkv, (out,), (gate, up), (down,) = changes
+        other = copy.copy(self)
+        other.qkv = _adapted(self.qkv, qkv)
+        other.out, other.down = _adapted(self.out, [out]), _adapted(self.down, [down])
+        other.gate, other.up = _adapted(self.gate, [gate]), _adapted(self.up, [up])
+        return other
 
     def project(self, x: torch.Tensor) -> torch.Tensor:
         """Queries, keys and values side by side for ``x`` (T, E)."""
@@ -89,6 +117,14 @@ class LlamaDecoder:
         if len(plan.wanted) < len(x):
             x = x.index_select(0, plan.wanted)
         return self.logits(x)
+
+    def adapted(self, layers: Mapping[str, LowRank]) -> LlamaDecoder:
+        """The decoder with low-rank changes of its linear layers by path, over the same weights, none in 8 bits."""
+        other = copy.copy(self)
+        plain = [layer for layer in self._layers if isinstance(layer, _Layer)]
+        assert len(plain) == len(self._layers)  # noqa: S101  # adapters and 8 bits exclude each other
+        other._layers = [layer.adapted(changes_of(layers, index)) for index, layer in enumerate(plain)]
+        return other
 
     def fix_positions(self, dtype: torch.dtype) -> bool:
         """Keep the positions of the whole context in memory; False where they depend on the length of the text."""
@@ -194,6 +230,12 @@ def _norm(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
         return x.div(length.hypot_(offset)).mul_(weight).to(dtype)
 
     return norm
+
+
+def _adapted(product: AnyProduct, parts: Sequence[LowRank | None]) -> AnyProduct:
+    assert not isinstance(product, AdaptedProduct)  # noqa: S101  # the layers of a model alone are adapted
+    low = join(parts, product.sizes)
+    return product if low is None else AdaptedProduct(product, low)
 
 
 def _is_silu(activation: nn.Module) -> bool:

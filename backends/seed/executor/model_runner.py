@@ -10,11 +10,13 @@ import torch
 
 from treeagent.errors import ConfigError
 
+from ...models.low_rank import Adapter
 from ..kv_cache.page_table import PageTable
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
 from .forward_batch import ForwardBatch, make_forward_batch
 from .graphed_decoder import GraphedDecoder
+from .hf_model import adapted
 from .pass_work import PassWork
 from .segment import Segment
 from .weights import Weights
@@ -33,12 +35,19 @@ Listener = Callable[[torch.Tensor, Sequence[torch.Tensor]], None]
 class ModelRunner:
     """A model's weights, a pool of keys and values, and passes over both."""
 
-    def __init__(self, weights: Weights, memory: int, state_memory: int = STATE_MEMORY) -> None:
+    def __init__(
+        self, weights: Weights, memory: int, state_memory: int = STATE_MEMORY, adapter: Adapter | None = None
+    ) -> None:
         """``memory`` is the most bytes that keys and values may take, ``state_memory`` the same of states.
 
-        Raises ConfigError where the latter holds too few.
+        The weights are shared; keys and values are those of this runner, and of its adapter. Raises ConfigError where
+        ``state_memory`` holds too few.
         """
         self.weights = weights
+        self.decoder = weights.decoder if adapter is None else adapted(weights.decoder, adapter)
+        """How passes are computed."""
+        self.ranks = () if adapter is None else tuple(adapter.ranks)
+        """Of the adapter's layers."""
         self.device = weights.device
         self.dtype = weights.dtype
         self.context = weights.context
@@ -182,9 +191,9 @@ class ModelRunner:
         plan = self._batch(spans)
         states: Sequence[torch.Tensor] = ()
         if self._listener is None:
-            logits = (self.graphs or self.weights.decoder)(plan, self.forest.pool)
+            logits = (self.graphs or self.decoder)(plan, self.forest.pool)
         else:
-            logits, states = self.weights.decoder.with_states(plan, self.forest.pool, self._heard)
+            logits, states = self.decoder.with_states(plan, self.forest.pool, self._heard)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.passes += 1

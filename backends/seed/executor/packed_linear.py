@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ...models.int8 import Int8Linear
+from ...models.int8 import Int8Linear, is_plain
 from ...models.torch_private import pack_weight, packed_linear, packed_linear_binary
 from .int8_product import Int8Product
 
@@ -99,11 +99,6 @@ def pack(network: nn.Module) -> int:
                     setattr(parent, name, _Part(joint, place))
                 count += len(names)
     return count
-
-
-def is_plain(module: Any) -> bool:
-    """Whether a module is a plain linear layer and no subclass of it."""
-    return type(module) is nn.Linear
 
 
 class _Joint:

@@ -134,7 +134,7 @@ def _digest(runner: ModelRunner, dtype: str) -> str:
     weights = runner.weights
     attention = weights.in_place or weights.tile_queries  # False, which is 0, for calls
     graphs = ("graphs",) if runner.graphs is not None else ()
-    subject = (COSTS, config, runner.layers, dtype, attention, machine, *graphs)
+    subject = (COSTS, config, runner.layers, dtype, attention, machine, *graphs, *runner.ranks)
     return hashlib.blake2b(repr(subject).encode(), digest_size=12).hexdigest()
 
 

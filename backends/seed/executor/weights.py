@@ -17,6 +17,7 @@ from treeagent.errors import ModelError, UnsupportedModelError
 
 from ...models.int8 import Int8Linear
 from ...models.llama_network import LlamaNetwork
+from ...models.low_rank import linear_shapes
 from ...models.model import Model
 from ...models.sources import size_setting
 from ..kv_cache.pool import SlotPool
@@ -69,6 +70,8 @@ class Weights:
         """Size of a row of logits."""
         self._eight = any(isinstance(module, Int8Linear) for module in model.network.modules())
         self.parameters = model.parameters
+        self.linears = linear_shapes(model.network)
+        """(Outputs, inputs) of the linear layers, by the paths that an adapter names them with."""
         stack = getattr(getattr(model.network, "model", None), "layers", [])
         self.layer_parameters = _count(stack) / len(stack) if len(stack) else 0.0
         """Of one layer, in the mean; 0 where layers do not lie where they do in the Llama family."""
@@ -81,6 +84,9 @@ class Weights:
             """How passes run, and what computes them: ``compiled`` kernels, or ``torch`` with the reason.
 
             On a GPU also what computes attention, and where tokens are drawn."""
+            if isinstance(where, Path) and where.suffix == ".gguf" and not self._eight:
+                share = self.decoder.in_blocks if isinstance(self.decoder, CompiledDecoder) else 0.0
+                self.kernels += f", {share:.0%} of the GGUF file's linear weights kept in 8 bits, the rest expanded"
             self.in_place = isinstance(self.decoder, CompiledDecoder)
             """Whether attention reads keys and values where they lie."""
             halves = self.in_place and model.attention_dtype == torch.bfloat16

@@ -99,11 +99,15 @@ static void round_row(const Pass *pass, const Linear *linear, const float *rows,
 
 typedef float floats __attribute__((vector_size(64), aligned(4)));
 typedef uint32_t words __attribute__((vector_size(64), aligned(4)));
+typedef int8_t bytes16 __attribute__((vector_size(16), aligned(1)));
 
-/* HALF: weights in bfloat16, which are the upper halves of numbers in float32. */
+/* HALF: weights in bfloat16, which are the upper halves of numbers in float32. BLOCKS: integers, each times the scale of
+its block, which is the weight's number in float32 exactly: scales have 11 bits, and integers 8. */
 static inline __attribute__((always_inline)) void sweep_float(
-    const int R, const int HALF, const Linear *linear, int panel, const float *x, int64_t stride, float *out) {
-    const int bytes = HALF ? 2 : 4;
+    const int R, const int HALF, const int BLOCKS, const Linear *linear, int panel, const float *x, int64_t stride,
+    float *out) {
+    const int bytes = BLOCKS ? 1 : HALF ? 2 : 4;
+    const float *scales = BLOCKS ? linear->blocks + (int64_t)panel * (linear->ins / 32) * PANEL : 0;
     const char *w = (const char *)linear->weight + (int64_t)panel * linear->ins * PANEL * bytes;
     floats left[ROWS], right[ROWS];
 #pragma GCC unroll 12
@@ -113,6 +117,10 @@ static inline __attribute__((always_inline)) void sweep_float(
         if (HALF) {
             const words pairs = *(const words *)w;
             a = (floats)(pairs << 16), b = (floats)(pairs & 0xffff0000u);
+        } else if (BLOCKS) {
+            const float *scale = scales + k / 32 * PANEL;
+            a = __builtin_convertvector(*(const bytes16 *)w, floats) * *(const floats *)scale;
+            b = __builtin_convertvector(*(const bytes16 *)(w + 16), floats) * *(const floats *)(scale + 16);
         } else {
             a = *(const floats *)w, b = *(const floats *)(w + 64);
         }
@@ -169,8 +177,9 @@ static void product(const Pass *pass, const Linear *linear, int panel, const flo
         const int8_t *rounded = pass->rounded + (int64_t)t * linear->ins;
         (void)rounded;
 #define SWEEP_FLOAT(n) \
-    if (linear->half) sweep_float(n, 1, linear, panel, from, stride, block); \
-    else sweep_float(n, 0, linear, panel, from, stride, block);
+    if (linear->half) sweep_float(n, 1, 0, linear, panel, from, stride, block); \
+    else if (linear->blocks) sweep_float(n, 0, 1, linear, panel, from, stride, block); \
+    else sweep_float(n, 0, 0, linear, panel, from, stride, block);
 #ifdef __AVX512VNNI__
 #define SWEEP(n) \
     case n: \
@@ -202,7 +211,14 @@ static void gate_row(const Pass *pass, int inner, int t) {
 #define PANELS(linear) (((linear).outs + PANEL - 1) / PANEL)
 
 #define ITEMS(count) for (int first = 0, last = 0; take(worker, count, &first, &last);) for (int i = first; i < last; i++)
-#define LAYER_STEPS 10
+#define LAYER_STEPS 18
+
+/* Two steps that add a low-rank change to the product of the same rows, where there is one. */
+#define ADD_LOW(change, x, stride, to) \
+    if ((change).down.outs) { \
+        ITEMS(PANELS((change).down)) product(pass, &(change).down, i, x, stride, pass->low, 0); \
+        ITEMS(PANELS((change).up)) product(pass, &(change).up, i, pass->low, (change).down.outs, to, 1); \
+    }
 
 /* One layer: pass->x becomes its output. `entries` (slots, 2, kv_heads, dim) in the numbers of attention. */
 static void decoder_layer(const Layer *layer, const Pass *pass, void *entries, Worker *worker) {
@@ -214,6 +230,7 @@ static void decoder_layer(const Layer *layer, const Pass *pass, void *entries, W
         if (layer->qkv.scale) round_row(pass, &layer->qkv, pass->normed, hidden, hidden, i);
     }
     ITEMS(PANELS(layer->qkv)) product(pass, &layer->qkv, i, pass->normed, hidden, pass->projected, 0);
+    ADD_LOW(layer->qkv_low, pass->normed, hidden, pass->projected)
     ITEMS(tokens) {
         if (layer->wide) rotate_double(layer, pass, entries, i);
         else rotate_float16(layer, pass, entries, i);
@@ -227,16 +244,19 @@ static void decoder_layer(const Layer *layer, const Pass *pass, void *entries, W
     if (layer->out.scale)
         ITEMS(tokens) round_row(pass, &layer->out, pass->attended, width, width, i);
     ITEMS(PANELS(layer->out)) product(pass, &layer->out, i, pass->attended, width, pass->x, 1);
+    ADD_LOW(layer->out_low, pass->attended, width, pass->x)
     ITEMS(tokens) {
         norm_row(pass, layer->between_norm, hidden, layer->epsilon, i);
         if (layer->gate_up.scale) round_row(pass, &layer->gate_up, pass->normed, hidden, hidden, i);
     }
     ITEMS(PANELS(layer->gate_up)) product(pass, &layer->gate_up, i, pass->normed, hidden, pass->inner, 0);
+    ADD_LOW(layer->gate_up_low, pass->normed, hidden, pass->inner)
     ITEMS(tokens) {
         gate_row(pass, layer->inner, i);
         if (layer->down.scale) round_row(pass, &layer->down, pass->inner, 2 * layer->inner, layer->inner, i);
     }
     ITEMS(PANELS(layer->down)) product(pass, &layer->down, i, pass->inner, 2 * layer->inner, pass->x, 1);
+    ADD_LOW(layer->down_low, pass->inner, 2 * layer->inner, pass->x)
 }
 
 /* Layers one after another; `entries` are those of each. 0 where there is no memory to begin, else 1. */

@@ -11,9 +11,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from ...models.int8 import LARGEST, Int8Linear
+from ...models.weight_blocks import BLOCK, as_blocks
 
 PANEL = 32
 """Outputs that lie side by side in a packed weight."""
+
+
+PRODUCTS = ("qkv", "out", "gate_up", "down")
+"""Of a layer, in the order in which they are computed."""
 
 
 class CLinear(ctypes.Structure):
@@ -25,8 +30,15 @@ class CLinear(ctypes.Structure):
         ("half", ctypes.c_int32),
         ("weight", ctypes.c_void_p),
         ("scale", ctypes.c_void_p),
+        ("blocks", ctypes.c_void_p),
         ("bias", ctypes.c_void_p),
     ]
+
+
+class CLowRank(ctypes.Structure):
+    """What is added to a product."""
+
+    _fields_: ClassVar = [("down", CLinear), ("up", CLinear)]
 
 
 class CLayer(ctypes.Structure):
@@ -37,7 +49,8 @@ class CLayer(ctypes.Structure):
         ("scale", ctypes.c_double),
         ("epsilon", ctypes.c_double),
         *((name, ctypes.c_void_p) for name in ("before_norm", "between_norm", "q_norm", "k_norm")),
-        *((name, CLinear) for name in ("qkv", "out", "gate_up", "down")),
+        *((name, CLinear) for name in PRODUCTS),
+        *((f"{name}_low", CLowRank) for name in PRODUCTS),
     ]
 
 
@@ -51,7 +64,7 @@ class CPass(ctypes.Structure):
             (name, ctypes.c_void_p)
             for name in (
                 *("x", "slots", "keys", "before_at", "before", "own_at", "own", "cosine", "sine"),
-                *("projected", "attended", "inner", "queries", "rounded", "normed", "largest", "corrections"),
+                *("projected", "attended", "inner", "queries", "rounded", "normed", "low", "largest", "corrections"),
             )
         ),
     ]
@@ -65,7 +78,7 @@ class PackedLinear:
         eights = [layer for layer in layers if isinstance(layer, Int8Linear)]
         outs = sum(layer.out_features for layer in layers)
         above = -outs % PANEL
-        scale = None
+        scale = self._blocks = None
         if eights:
             weight = torch.cat([layer.integers for layer in eights])
             weight = F.pad(weight, (0, -weight.shape[1] % 4, 0, above))
@@ -77,9 +90,13 @@ class PackedLinear:
             scale = F.pad(torch.cat([layer.scales for layer in eights]).mul(step), (0, above))
         else:
             plain = [layer.weight.detach() for layer in layers if isinstance(layer, nn.Linear)]
-            weight = F.pad(torch.cat(plain), (0, 0, 0, above))
+            blocks = as_blocks(plain)
+            weight = F.pad(torch.cat(plain) if blocks is None else blocks.integers, (0, 0, 0, above))
             self.ins = weight.shape[1]
             panels = weight.view(-1, PANEL, self.ins).transpose(1, 2)
+            if blocks is not None:
+                scales = F.pad(blocks.scales, (0, 0, 0, above))
+                self._blocks = scales.view(-1, PANEL, self.ins // BLOCK).transpose(1, 2).contiguous()
             if weight.dtype == torch.bfloat16:  # the outputs i and i + 16 in one word
                 panels = panels.view(-1, self.ins, 2, PANEL // 2).transpose(2, 3)
             self._weight = panels.contiguous()
@@ -91,7 +108,13 @@ class PackedLinear:
             ]
             self._bias = F.pad(torch.cat(parts), (0, above))
         half = self._weight.dtype == torch.bfloat16
-        self.c = CLinear(outs, self.ins, half, _address(self._weight), _address(self._scale), _address(self._bias))
+        tensors = (self._weight, self._scale, self._blocks, self._bias)
+        self.c = CLinear(outs, self.ins, half, *map(_address, tensors))
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether weights are integers with a scale for each block of inputs, which are those given all the same."""
+        return self._blocks is not None
 
     @property
     def outs(self) -> int:
