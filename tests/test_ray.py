@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -22,7 +24,7 @@ from treeagent.errors import ConfigError, ModelError
 from treeagent.evaluation.outcomes import Outcome, Outcomes, read
 from treeagent.evaluation.run import Evaluation
 from treeagent.ray import EvaluateBatch
-from treeagent.ray.cluster import connect
+from treeagent.ray.cluster import connection
 from treeagent.ray.pool import Pool
 from treeagent.runtime.agent import Agent
 from treeagent.runtime.journal import read as read_journal
@@ -169,8 +171,12 @@ def test_a_machine_on_which_ray_does_not_start_is_one_line(monkeypatch: pytest.M
     """Ray has no class of its own for a node that is not up in time."""
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(Exception("timed out\nduring startup")))
-    with pytest.raises(ConfigError, match="Ray does not start on this machine: timed out during startup"):
-        connect(None)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)  # of the cluster of the other tests
+    with (
+        pytest.raises(ConfigError, match="Ray does not start on this machine: timed out during startup"),
+        connection(None),
+    ):
+        pytest.fail("it has started")
 
 
 @pytest.mark.usefixtures("cluster")
@@ -197,6 +203,33 @@ def test_a_running_cluster_is_joined_by_its_address(hands: Path, tmp_path: Path)
     words[words.index(f"ray:{address}")] = "ray:127.0.0.1:1"
     again = CliRunner().invoke(app, words[3:])
     assert again.exit_code == 0, "Ray was needed where nothing is left to solve"
+
+
+@pytest.mark.exhaustive
+def test_standard_output_is_the_json_alone_where_a_replica_dies(hands: Path, tmp_path: Path) -> None:
+    """Ray prints a message about the death to the command's standard output, which goes to standard error instead."""
+    words = [
+        sys.executable, "-m", "treeagent", *EVAL, "--backend", "deadly:Deadly", "--allow-code", "--data", str(hands),
+        "--json", "--workers", "ray", "--set", f"backend.log={tmp_path / 'log'}", "--set", "backend.kill_at=9",
+    ]  # fmt: skip
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["settings"]["task"] == "game24"
+
+
+def test_what_ray_prints_while_connected_goes_to_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From a thread of its own, and at the end, where it prints what it has held back."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setattr(ray, "shutdown", lambda: print("held back"))
+    with connection(None):
+        thread = threading.Thread(target=print, args=("(raylet) a worker died",))
+        thread.start()
+        thread.join()
+    print("the report")
+    assert capsys.readouterr() == ("the report\n", "(raylet) a worker died\nheld back\n")
 
 
 @pytest.mark.exhaustive
