@@ -287,6 +287,8 @@ class Agent:
         version = run.settings.task_version
         agent = cls(run.settings.task, run.settings.search.name, allow_code=allow_code, **{**arguments, **changes})
         factory.keep_reasons(agent.settings, run.settings)
+        opened = (arguments["evaluator_model"], *arguments["backend_of"].values())  # nobody else could close them
+        agent._opened += [used for used in agent.backends if any(used is each for each in opened)]
         if agent.settings["task_version"] != version:
             raise ConfigError(
                 f"the journal was written with version {version} of task {agent.task.name!r}, "
