@@ -16,7 +16,7 @@ from treeagent import ToolError
 
 pytest.importorskip("mcp")
 
-from treeagent.mcp import ToolServer  # noqa: E402
+from treeagent.mcp import ToolServer
 
 
 class ShopAtAddress(BaseHTTPRequestHandler):
@@ -44,7 +44,9 @@ class ShopAtAddress(BaseHTTPRequestHandler):
         """There is no stream of events."""
         self._reply(405, None)
 
-    do_DELETE = do_GET
+    def do_DELETE(self) -> None:
+        """Sessions are kept."""
+        self._reply(405, None)
 
     def _reply(self, status: int, body: dict[str, Any] | None) -> None:
         data = b"" if body is None else json.dumps(body).encode()
