@@ -73,7 +73,11 @@ def test_the_fields_are_those_that_the_document_lists() -> None:
     assert [name for name, _ in rows] == list(TYPES)
     for name, listed in rows[:-1]:
         real = [item.name for item in dataclasses.fields(TYPES[name])][1:]
-        below = {"messages", "row", *(["model"] if name in ("completion", "refused", "thought") else [])}  # told below the table
+        below = {
+            "messages",
+            "row",
+            *(["model"] if name in ("completion", "refused", "thought") else []),
+        }  # told below the table
         assert [field for field in real if field not in below] == re.findall(r"`(\w+)`", listed), name
 
 

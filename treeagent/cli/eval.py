@@ -131,7 +131,10 @@ def evaluate(
         budget=budget, legality=not run.no_legality, allow_code=run.allow_code,
         speculate=run.speculate, fsync=fsync,
     )  # fmt: skip
-    agent.find_models()
+    if workers is None:
+        agent.find_models()
+    else:
+        ray_pool.find_models(agent)
     pool: Pool | None = None
     evaluations: list[Evaluation] = []
     runs: list[EvaluationRun] = []

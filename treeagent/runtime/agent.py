@@ -158,13 +158,13 @@ class Agent:
         return self._setup.backends
 
     def find_models(self) -> None:
-        """Load a backend where only loading shows what runs, so that :attr:`settings` name it. Raises BackendError."""
+        """Load a backend where only loading shows what runs, to name it in :attr:`settings`. Raises as :meth:`load`."""
         self._setup.find_models()
 
     def load(self) -> None:
         """Load the backends now, so that the first run does not wait for it.
 
-        Raises BackendError, and CapabilityError for what only loading shows.
+        Raises BackendError, CapabilityError for what only loading shows, and ConfigError for a device that is missing.
         """
         self._setup.load()
 

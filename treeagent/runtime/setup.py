@@ -96,8 +96,10 @@ class Setup:
         self._check_loaded()
 
     def find_models(self) -> None:
-        """Load a backend where only loading shows what runs, and record it. Raises BackendError."""
+        """Load a backend where only loading shows what runs, and record it. Raises BackendError and ConfigError."""
         for used in self.backends:
+            with PluginBoundary("backend", used.name):
+                used.check_device()
             if factory.shown_by_loading(used):
                 used.load()
         factory.name_models(self.settings, self.backend, self.judging, self.others)
