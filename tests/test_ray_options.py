@@ -61,12 +61,15 @@ def test_the_options_of_a_backend_say_what_a_replica_reserves(device: str | None
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_device_of_the_replicas_is_not_looked_for_here(tmp_path: Path) -> None:
-    """The cluster is asked for it; without replicas its lack is told before a folder is made."""
-    words = [*EVAL, "--set", "backend.device=cuda", "--out", str(tmp_path / "out")]
-    here = CliRunner().invoke(app, words)
-    assert here.exit_code == 2
-    assert "device 'cuda' is not there" in " ".join(here.output.split())
-    assert not (tmp_path / "out").exists()
+    """The cluster is asked for it; without replicas its lack is told before anything is written."""
+    device = ("--backend", "seed", "--set", "backend.device=cuda")
+    words = [*EVAL, *device, "--out", str(tmp_path / "out")]
+    alone = ["solve", "--task", "game24", "--input", "4 5 6 10", *device, "--journal", str(tmp_path / "run.jsonl")]
+    for here in (words, alone):
+        done = CliRunner().invoke(app, here)
+        assert done.exit_code == 2
+        assert "device 'cuda' is not there" in " ".join(done.output.split())
+    assert not list(tmp_path.iterdir())
     there = CliRunner().invoke(app, [*words, "--workers", "ray:127.0.0.1:1"])
     assert "no Ray cluster answers" in " ".join(there.output.split())
 

@@ -97,9 +97,8 @@ class Setup:
 
     def find_models(self) -> None:
         """Load a backend where only loading shows what runs, and record it. Raises BackendError and ConfigError."""
+        factory.check_devices(self.backends)
         for used in self.backends:
-            with PluginBoundary("backend", used.name):
-                used.check_device()
             if factory.shown_by_loading(used):
                 used.load()
         factory.name_models(self.settings, self.backend, self.judging, self.others)
