@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import Oracle
 from serve_tools import SlowTree, agent
 
 from treeagent import Agent, Budget, CapabilityError, ConfigError, PluginError, Result
@@ -78,6 +79,41 @@ def test_a_context_releases_what_the_agent_has_opened() -> None:
 
     assert asyncio.run(work(Counted())).backend.closes == 0
     assert asyncio.run(work(f"{__name__}:Counted")).backend.closes == 1
+
+
+class CountedOracle(Oracle):
+    """As Counted; a journal opens it by its name."""
+
+    name = f"{__name__}:CountedOracle"
+    loads = closes = 0
+
+    def load(self) -> None:
+        """Count."""
+        self.loads += 1
+
+    async def aclose(self) -> None:
+        """Count."""
+        self.closes += 1
+
+    def with_model(self, model: str) -> CountedOracle:
+        """One of its own."""
+        return CountedOracle(model)
+
+
+def test_an_agent_of_a_journal_releases_all_that_the_journal_has_opened(tmp_path: Path) -> None:
+    """The evaluator's backend and those of further models too; one that is given in their place is its owner's."""
+    journal, name = tmp_path / "run.jsonl", CountedOracle.name
+    how: dict[str, Any] = {"backend_of": {"far": name}, "model_of": {"near": "any"}, "allow_code": True}
+    made = Agent("game24", "ab-mcts", backend=name, evaluator_backend=name, options={"simulations": 1}, **how)
+    made.solve("4 5 6 10", journal=journal)
+
+    async def closes(**changes: Any) -> list[int]:
+        async with Agent.from_journal(journal, allow_code=True, **changes)[0] as again:
+            await again.aload()
+        return [each.closes for each in again.backends]  # type: ignore[attr-defined]
+
+    assert asyncio.run(closes()) == [1, 1, 1, 1]
+    assert asyncio.run(closes(evaluator_model=CountedOracle())) == [1, 0, 1, 1]
 
 
 def test_a_backend_that_fails_to_close_leaves_no_other_open() -> None:

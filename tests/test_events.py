@@ -68,12 +68,12 @@ def test_the_text_of_an_event_is_the_line_of_the_journal_and_reads_back(tmp_path
 
 
 def test_the_fields_are_those_that_the_document_lists() -> None:
-    """Each type has a class, and ``end`` is documented with ``solve --json``."""
+    """Each type has a class; ``end`` is documented with ``solve --json``, and some fields below the table."""
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", DOCUMENT.read_text(), re.MULTILINE)
     assert [name for name, _ in rows] == list(TYPES)
     for name, listed in rows[:-1]:
         real = [item.name for item in dataclasses.fields(TYPES[name])][1:]
-        below = {"messages", "row", *(["model"] if name in ("completion", "thought") else [])}  # told below the table
+        below = {"messages", "row", *(["model"] if name in ("completion", "refused", "thought") else [])}
         assert [field for field in real if field not in below] == re.findall(r"`(\w+)`", listed), name
 
 

@@ -86,6 +86,22 @@ def opened(folders: tuple[str, str], monkeypatch: pytest.MonkeyPatch, **options:
     return backend, recorders
 
 
+def test_a_request_above_a_fixed_memory_names_what_set_it(
+    folders: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was free at load, which a higher kv_memory does not change; or kv_memory."""
+    backend, _ = opened(folders, monkeypatch)
+    assert backend.core.parts is not None
+    runner = backend.core.parts.scheduler.runner
+    runner.forest.pool.limit = 60  # as if no more had been free
+    [error] = ask(backend, MIX[0], errors=True)
+    assert "the device's memory is too small: " in str(error)
+    assert "kv_memory" not in str(error)
+    runner.memory = 60 * runner.forest.pool.slot_bytes
+    [error] = ask(backend, MIX[0], errors=True)
+    assert "kv_memory is too small: " in str(error)
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from serve_tools import CHAT, MODEL, SlowTree, agent, chat, client_of, post, ser
 
 from treeagent import Budget
 from treeagent.errors import BackendError, RequestRefusedError
-from treeagent.server.protocol import BudgetFields
+from treeagent.server.protocol import BudgetFields, public
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, -5])
@@ -71,6 +72,16 @@ def test_the_events_are_those_of_the_journal() -> None:
     ]
     assert data[-1]["answer"] == expected.answer
     assert data[0]["settings"]["backend"]["options"] == {}
+
+
+def test_no_options_of_any_backend_leave_the_server() -> None:
+    """Those of the evaluator's and of further models may hold addresses and names of keys too."""
+    told = {"name": "openai", "model": "m", "options": {"base_url": "http://inside"}}
+    settings = {"backend": told, "evaluator_model": told, "models": {"far": told}, "legality": True}
+    for kind in ("run", "end"):
+        assert "inside" not in json.dumps(shown := public(kind, {"settings": settings, "seed": 3}))
+        assert shown["settings"]["models"] == {"far": {**told, "options": {}}}
+    assert public("run", {"settings": {"evaluator_model": "m"}}) == {"settings": {"evaluator_model": "m"}}
 
 
 def test_the_last_message_of_the_user_is_the_input() -> None:

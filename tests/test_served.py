@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from treeagent import Agent, Budget
 from treeagent.backends.bench import served
 from treeagent.backends.seed.backend import SeedBackend
@@ -10,6 +12,12 @@ from treeagent.backends.seed.backend import SeedBackend
 def test_clients_that_leave_leave_nothing_in_the_engine() -> None:
     """Answers are those of the agent alone, and no key or value is lost or referred to."""
     assert served.main(["--clients", "8", "--leaving", "0.5", "--calls", "3", "--seeds", "2"]) == 0
+
+
+def test_clients_that_wait_too_long_end_the_measurement(capsys: pytest.CaptureFixture[str]) -> None:
+    """In one line, and the server ends with what still runs."""
+    assert served.main(["--clients", "2", "--leaving", "0", "--calls", "2", "--limit", "0.001"]) == 1
+    assert capsys.readouterr().out == "not all of 2 clients had their answers within 0.001 s\n"
 
 
 def test_what_a_request_forgot_is_seen() -> None:

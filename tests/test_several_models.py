@@ -14,7 +14,7 @@ from helpers import Oracle
 from synthetic import TreeBackend, solve, task
 from typer.testing import CliRunner
 
-from treeagent import Agent, ConfigError, Request, Search
+from treeagent import Agent, ConfigError, Request, RequestRefusedError, Search
 from treeagent.cli import app
 from treeagent.reply import Reply
 from treeagent.request import Key
@@ -101,6 +101,37 @@ def test_journals_and_results_say_which_model_wrote_what(tmp_path: Path) -> None
     report = result.to_json()
     assert sum(part["calls"] for part in report["models"].values()) + result.judging.calls == result.usage.calls
     assert sum(part["thoughts"] for part in report["models"].values()) == len(result.tree) - 1
+
+
+def test_figures_of_a_model_replace_no_others(tmp_path: Path) -> None:
+    """A model may be called like a figure, or like the evaluator's."""
+    names = ("requests", "evaluator")
+    how = [word for name in names for word in ("--backend-of", f"{name}=metered:Metered")]
+    done = CliRunner().invoke(
+        app, ["solve", "--task", "game24", "--search", "ab-mcts", "--set", "simulations=4", "--input", "4 5 6 10",
+              "--backend", "metered:Metered", "--evaluator-backend", "metered:Metered", *how, "--json"]
+    )  # fmt: skip
+    engine = json.loads(done.stdout)["engine"]
+    parts = [engine, engine["evaluator"], *engine["models"].values()]
+    assert list(engine["models"]) == ["requests", "evaluator"]
+    assert sum(part["requests"] for part in parts) == json.loads(done.stdout)["usage"]["calls"]
+
+
+def test_a_refusal_says_which_model_refused(tmp_path: Path) -> None:
+    """As a reply does; the first model is not named."""
+
+    class Refusing(Asked):
+        async def generate(self, request: Request) -> Reply:
+            if request.key.role != "value":
+                raise RequestRefusedError("no")
+            return await super().generate(request)
+
+    def refusers(first: Asked, other: Asked, path: Path) -> set[str | None]:
+        solve(first, ABMCTS(simulations=12), backend_of={"b": other}, evaluator_model=TreeBackend(TREE), journal=path)
+        return {event.data.get("model") for event in read(path) if event.type == "refused"}
+
+    assert refusers(Asked(), Refusing(), tmp_path / "other.jsonl") == {"b"}
+    assert refusers(Refusing(), Asked(), tmp_path / "first.jsonl") == {None}
 
 
 def test_the_command_line_names_further_models(tmp_path: Path) -> None:

@@ -34,6 +34,10 @@ class Backend(ABC):
     """The model's name for reports, None when there is none."""
     price: tuple[float, float] | None = None
     """Dollars per prompt token and per completion token; None when unknown."""
+    cpus: float = 1.0
+    """What a replica with it reserves on a cluster."""
+    gpus: float | None = 0.0
+    """As ``cpus``; None: one where there is one."""
     observations: Mapping[str, Observation] | None = None
     """Of a backend that replays a run: what came of its steps, by their ids, so that no tool is called again."""
 
@@ -102,6 +106,9 @@ class Backend(ABC):
         An agent is refused at once where it needs another one, and before its first request where loading shows less.
         """
         return self.capabilities
+
+    def check_device(self) -> None:
+        """Raise ConfigError where this process lacks the device that the options name; it opens none."""
 
     def check_model(self) -> None:
         """Raise UnsupportedModelError where :attr:`fallback` had better run the model, as far as its files say.

@@ -7,6 +7,7 @@ counted afterwards is the engine's memory: keys and values that a search still r
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,10 +55,16 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="mini", help="model of the engine (mini)")
     parser.add_argument("--calls", type=int, default=60, help="budget of a search, in requests (60)")
     parser.add_argument("--seeds", type=int, default=8, help="different seeds (8)")
+    parser.add_argument("--limit", type=float, default=900.0, help="seconds in which all have their answers (900)")
     wanted = parser.parse_args(words)
     backend = SeedBackend(wanted.model)
     agent = Agent("game24", "bfs", backend=backend, budget=Budget(calls=wanted.calls))
-    load = under_load(wanted.clients, wanted.leaving, question=Question(agent, "game24/bfs", "4 9 10 13", wanted.seeds))
+    question = Question(agent, "game24/bfs", "4 9 10 13", wanted.seeds)
+    try:
+        load = under_load(wanted.clients, wanted.leaving, question=question, limit=wanted.limit)
+    except asyncio.TimeoutError:
+        sys.stdout.write(f"not all of {wanted.clients} clients had their answers within {wanted.limit:g} s\n")
+        return 1
     memory = held_memory(backend)
     milliseconds = [load.percentile(share) * 1000 for share in (0.5, 0.95, 0.99)]
     sys.stdout.write(

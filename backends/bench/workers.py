@@ -1,146 +1,111 @@
-"""One evaluation in one process, in shards and on Ray: ``python -m treeagent.backends.bench.workers``.
+"""One evaluation in one process, in shards and on Ray: ``python -m treeagent.backends.bench.workers --out FOLDER``.
 
-Runs the command ``treeagent eval`` five ways and compares the outcomes of all problems, their times left out: in one
-process, in 4 shards that are merged, on 2 replicas on Ray, and on 2 replicas that are killed twice from outside.
-Prints a line for each way as soon as it is known; exits with 1 where an outcome differs. ``seconds`` are those of the
-evaluation without its start; processes of one way share the cores that the one process has.
+Runs the command ``treeagent eval`` in ways that share the same cores: in one process (``one``), in 4 shards one after
+another that are merged (``shards``), in 2 shards side by side (``pair``), on 2 replicas on Ray (``ray``), and on 2
+replicas of which one is killed twice from outside (``killed``). Prints a line for each way as soon as it is known, and
+keeps it in FOLDER/workers.json: the same command goes on where it was ended. A way that was ended in the middle goes on
+too, and has no time then; ``--again ray`` measures it anew.
+
+``seconds`` are those of the evaluation; the start (imports, Ray, loading) is beside them. One process and two replicas
+have equal cores but not equal batches and threads, so that their ratio holds more than what Ray costs; the ratio to the
+pair of shards, whose processes are like replicas, holds Ray and the balance of the two alone.
+
+Exits with 1 where an outcome differs, a command fails, or a replica was not killed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import subprocess
 import sys
-import tempfile
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-TIMES = ("seconds",)
-"""Fields of an outcome that differ between two runs of one problem."""
-SHARDS, REPLICAS = 4, 2
+from .worker_ways import Evaluations, WayTimes
+
+SHARDS, REPLICAS, DEATHS = 4, 2, 2
+AT_ONCE = 16
+"""Problems at one time, of all processes."""
+WAYS = ("one", "shards", "pair", "ray", "killed")
 
 
-class Evaluations:
-    """The command with its settings, and the folder of its results."""
-
-    def __init__(self, words: Sequence[str], cores: int, folder: Path) -> None:
-        self._words, self._cores, self._folder = words, cores, folder
-
-    def run(self, name: str, *extra: str, processes: int = 1, deaths: int = 0) -> tuple[float, float]:
-        """Seconds of an evaluation into the folder ``name``, and of its command from start to exit.
-
-        ``processes`` share the cores. So often (``deaths``) a replica is killed while it runs. Raises
-        CalledProcessError.
-        """
-        out = self._folder / name
-        threads = max(1, self._cores // processes)
-        command = [sys.executable, "-m", "treeagent", "eval", *self._words, "--quiet", "--json", "--out", str(out)]
-        command += ["--set", f"backend.threads={threads}", *extra]
-        began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  # no shell
-        killer = threading.Thread(target=_kill_replicas, args=(process, out / "outcomes.jsonl", deaths), daemon=True)
-        killer.start()
-        text, _ = process.communicate()
-        killer.join()
-        if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, command, text)
-        return float(json.loads(text)["seconds"]), time.perf_counter() - began
-
-    def merge(self, names: Sequence[str], to: str) -> None:
-        """Join the outcomes of shards. Raises CalledProcessError."""
-        folders = [str(self._folder / name) for name in names]
-        command = [sys.executable, "-m", "treeagent", "merge", *folders, "--out", str(self._folder / to)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603  # no shell
-
-    def outcomes(self, name: str) -> dict[int, dict[str, object]]:
-        """The outcomes of a folder by problem, without times."""
-        lines = (self._folder / name / "outcomes.jsonl").read_text(encoding="utf-8").splitlines()
-        records = (json.loads(line) for line in lines)
-        return {
-            record["number"]: {key: value for key, value in record.items() if key not in TIMES}
-            for record in records
-            if "number" in record
-        }
+def measure(work: Evaluations, way: str, cores: int) -> WayTimes:
+    """The times of a way, from the record where it has ended before. Raises CalledProcessError."""
+    ray = ("--workers", "ray", "--replicas", str(REPLICAS))
+    half = (max(1, cores // REPLICAS), AT_ONCE // REPLICAS)
+    if way == "one":
+        return work.run(way, threads=cores, at_once=AT_ONCE)
+    if way == "ray":
+        return work.run(way, *ray, threads=half[0], at_once=AT_ONCE)
+    if way == "killed":
+        return work.run(way, *ray, threads=half[0], at_once=AT_ONCE, deaths=DEATHS)
+    count = SHARDS if way == "shards" else REPLICAS
+    shards = {f"{way}-{part}": ("--shard", f"{part}/{count}") for part in range(count)}
+    if way == "shards":
+        parts = [work.run(name, *words, threads=cores, at_once=AT_ONCE) for name, words in shards.items()]
+        times = WayTimes.one_after_another(parts)
+    else:
+        times = WayTimes.side_by_side(work.run_together(shards, threads=half[0], at_once=half[1]))
+    work.merge(list(shards), way)
+    return times
 
 
-def _kill_replicas(process: subprocess.Popen[str], outcomes: Path, deaths: int) -> None:
-    """Kill a replica of a running command after some outcomes, and again for each further death."""
-    for number in range(1, deaths + 1):
-        while process.poll() is None and _lines(outcomes) < 4 * number:
-            time.sleep(0.05)
-        replicas: list[int] = []
-        while process.poll() is None and not replicas:
-            replicas = _replicas()
-            time.sleep(0.05)
-        if replicas:
-            os.kill(replicas[0], signal.SIGKILL)
-            print(f"  killed a replica, process {replicas[0]}", flush=True)
-
-
-def _lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def _replicas() -> list[int]:
-    """Processes of Ray on this machine that solve problems."""
-    numbers = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if (folder / "cmdline").read_bytes().startswith(b"ray::Replica.solve"):
-                numbers.append(int(folder.name))
-        except OSError:  # it has ended
-            continue
-    return sorted(numbers)
-
-
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m treeagent.backends.bench.workers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the outcomes and of workers.json")
     parser.add_argument("--task", default="game24")
     parser.add_argument("--search", default="bfs")
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--problems", type=int, default=100)
-    parser.add_argument("--cores", type=int, default=os.cpu_count())
-    chosen = parser.parse_args()
-    words = ["--task", chosen.task, "--search", chosen.search, "--backend", "seed", "--model", chosen.model]
-    words += ["--limit", str(chosen.problems)]
-    with tempfile.TemporaryDirectory() as folder:
-        work = Evaluations(words, chosen.cores, Path(folder))
-        seconds, whole = work.run("one")
-        reference = work.outcomes("one")
-        print(
-            f"one process         {seconds:8.1f} s, {whole:8.1f} s with its start; {len(reference)} outcomes",
-            flush=True,
-        )
-        equal = _report(work, "shards", reference, *_shards(work))
-        ray = ("--workers", "ray", "--replicas", str(REPLICAS))
-        equal &= _report(work, "ray", reference, *work.run("ray", *ray, processes=REPLICAS))
-        equal &= _report(work, "killed", reference, *work.run("killed", *ray, processes=REPLICAS, deaths=2))
-    return 0 if equal else 1
+    parser.add_argument("--problems", type=int, default=100, help="the first so many (100)")
+    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="threads of all processes (all cores)")
+    parser.add_argument("--ways", default=",".join(WAYS), help="default: all, with one first")
+    parser.add_argument("--again", default="", metavar="WAY,WAY", help="measure these anew")
+    chosen = parser.parse_args(words)
+    ways, again = chosen.ways.split(","), [name for name in chosen.again.split(",") if name]
+    if unknown := sorted({*ways, *again} - {*WAYS}):
+        parser.error(f"no way is called {unknown[0]!r}; the ways: {', '.join(WAYS)}")
+    command = ["--task", chosen.task, "--search", chosen.search, "--backend", "seed", "--model", chosen.model]
+    command += ["--limit", str(chosen.problems)]
+    settings = {"command": command, "cores": chosen.cores}
+    try:
+        work = Evaluations(chosen.out, settings)
+    except ValueError as error:
+        parser.error(str(error))
+    for way in again:
+        work.forget(way)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a limit of time ends the commands too
+    try:
+        return _measure_all(work, ways, chosen.cores)
+    except KeyboardInterrupt:
+        print(f"ended; the same command goes on from {chosen.out}", file=sys.stderr)
+        return 130
+    except subprocess.CalledProcessError as error:
+        print(f"failed with exit code {error.returncode}: {' '.join(error.cmd)}", file=sys.stderr)
+        return 1
 
 
-def _shards(work: Evaluations) -> tuple[float, float]:
-    """Run all shards one after another and merge them; the seconds of all."""
-    names = [f"shard{number}" for number in range(SHARDS)]
-    runs = [work.run(name, "--shard", f"{number}/{SHARDS}") for number, name in enumerate(names)]
-    work.merge(names, "shards")
-    return sum(seconds for seconds, _ in runs), sum(whole for _, whole in runs)
-
-
-def _report(
-    work: Evaluations, name: str, reference: dict[int, dict[str, object]], seconds: float, whole: float
-) -> bool:
-    """Print a way's times and differences; whether there are none."""
-    outcomes = work.outcomes(name)
-    differ = sorted(n for n in reference.keys() | outcomes.keys() if reference.get(n) != outcomes.get(n))
-    verdict = "all equal" if not differ else f"{len(differ)} differ: {differ[:10]}"
-    print(f"{name:19} {seconds:8.1f} s, {whole:8.1f} s with its start; {verdict}", flush=True)
-    return not differ
+def _measure_all(work: Evaluations, ways: Sequence[str], cores: int) -> int:
+    good, times = True, {}
+    for way in ways:
+        times[way] = measure(work, way, cores)
+        differ = work.differing("one", way)
+        missed = way == "killed" and times[way].deaths < DEATHS
+        good &= not differ and not missed
+        verdict = f"{len(differ)} differ from one: {differ[:10]}" if differ else "all equal"
+        verdict += ", too few replicas were killed" if missed else ""
+        print(f"{way:7} {times[way].text()}; {work.count(way)} outcomes, {verdict}", flush=True)
+    for way in ("one", "pair"):
+        ratio = times["ray"].over(times[way]) if {"ray", way} <= times.keys() else None
+        if ratio is not None:
+            print(f"ray over {way}: {ratio - 1:+.1%} beyond the start")
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

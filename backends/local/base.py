@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -41,7 +42,8 @@ class LocalBackend(Backend):
     count for the whole process. ``chat`` False sends prompts as they are, None through the model's chat template where
     there is one. ``thinking`` are the two marks of thinking, which is cut off completions, or ``none``.
     ``adapter`` is the folder of a LoRA adapter of the model, as the library peft writes it.
-    Raises ConfigError for an unknown name, dtype or device; loading raises ModelError.
+    Raises ConfigError for an unknown name, dtype or device; loading raises ModelError, and ConfigError for a device
+    that is not there: a process whose replicas run the model needs none.
     """
 
     options: ClassVar[dict[str, type]] = {
@@ -62,7 +64,8 @@ class LocalBackend(Backend):
             raise ConfigError("an adapter runs over weights in float32 or bfloat16, not in int8. Leave dtype=int8 out.")
         self.model: str = model
         self.device = device
-        self._device = find_device(device)
+        self.cpus = float(threads or 1)
+        self.gpus = _gpus(device)
         self.dtype = dtype
         self.threads = threads
         self.chat = chat
@@ -119,6 +122,14 @@ class LocalBackend(Backend):
     def _offered(self, *, chat: bool) -> frozenset[str]:
         """The capabilities with or without a chat template."""
         return frozenset({"generate", "score", "seed", "beams", "rewards"} | (_CHAT if chat else set()))
+
+    @cached_property
+    def _device(self) -> torch.device:
+        return find_device(self.device)
+
+    def check_device(self) -> None:
+        """See :class:`treeagent.Backend`."""
+        find_device(self.device)
 
     def _tokenizer(self) -> ChatTokenizer:
         with self._loading:
@@ -226,9 +237,16 @@ def find_device(name: str | None) -> torch.device:
     """The device of a name; cuda where there is one, else cpu, without a name. Raises ConfigError."""
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise ConfigError(f"no device is called {name!r}.{did_you_mean(name, ('cpu', 'cuda', 'cuda:0'))}")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+    if (_gpus(name) or 0) > torch.cuda.device_count():
         raise ConfigError(f"device {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
     return torch.device(name)
+
+
+def _gpus(device: str | None) -> float | None:
+    """How many GPUs a process must see to have the device of a name; None without one. Raises ConfigError."""
+    if device is None:
+        return None
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise ConfigError(f"no device is called {device!r}.{did_you_mean(device, ('cpu', 'cuda', 'cuda:0'))}")
+    return float(kind == "cuda" and int(index or 0) + 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import regex
 import torch
@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 from treeagent.errors import ModelError
 
 from .low_rank import Adapter, LowRank
+
+Number = TypeVar("Number", int, float)
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."
@@ -197,7 +199,7 @@ def _layer(
     return LowRank(down.float(), up.float() * file.scale(path))
 
 
-def _of(patterns: Mapping[str, Any], path: str, otherwise: Any) -> Any:
+def _of(patterns: Mapping[str, Number], path: str, otherwise: Number) -> Number:
     """The value of the first pattern that a path ends with, as peft looks them up."""
     for pattern, value in patterns.items():
         if regex.fullmatch(rf"(?:.*\.)?(?:{pattern})", path, timeout=SECONDS):

@@ -134,7 +134,7 @@ def quantize(network: nn.Module) -> None:
         raise UnsupportedLinear(f"its weights lie in layers of the kind {', '.join(sorted(others))}")
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if is_plain(child):
+            if isinstance(child, nn.Linear) and is_plain(child):
                 setattr(parent, name, Int8Linear.of(child))
 
 

@@ -131,7 +131,10 @@ def evaluate(
         budget=budget, legality=not run.no_legality, allow_code=run.allow_code,
         speculate=run.speculate, fsync=fsync,
     )  # fmt: skip
-    agent.find_models()
+    if workers is None:
+        agent.find_models()
+    else:
+        ray_pool.find_models(agent)
     pool: Pool | None = None
     evaluations: list[Evaluation] = []
     runs: list[EvaluationRun] = []
@@ -149,10 +152,10 @@ def evaluate(
                     and not store.done.issuperset(row.number for row in problems.rows)
                 ):
                     options_of_agent = (search, backend, models, run, limits, fsync)
-                    pool = ray_pool.start(
+                    replicated = ray_pool.loaded_replicas(
                         workers, replicas, at_once, agent, options_of_agent, problems, quiet=output.quiet
                     )
-                    stack.enter_context(closing(pool))
+                    pool = stack.enter_context(replicated)
                 journals = (place / JOURNALS).absolute()
                 elsewhere = None if pool is None else partial(pool.solve, journals=journals, seed=seed)
                 evaluation = Evaluation(one, problems, journals, store, at_once, max_errors, elsewhere)

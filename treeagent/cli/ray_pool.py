@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from ..runtime.factory import shown_by_loading
 
 if TYPE_CHECKING:
     from ..ray.pool import Pool
@@ -14,28 +19,34 @@ if TYPE_CHECKING:
     Options = tuple[SearchOptions, BackendOptions, ModelsOptions, RunOptions, LimitOptions, bool]
 
 
-def start(
+def find_models(agent: Agent) -> None:
+    """As :meth:`Agent.find_models`; what that loads is released, for replicas load their own.
+
+    Where the settings name all that runs, this process needs no device.
+    """
+    if any(shown_by_loading(used) for used in agent.backends):
+        agent.find_models()
+        asyncio.run(agent.aclose())
+
+
+@contextmanager
+def loaded_replicas(
     workers: str, replicas: int, at_once: int, agent: Agent, options: Options, problems: Data, *, quiet: bool
-) -> Pool:
-    """Loaded replicas of the agent. Raises ConfigError, ModelError and MissingExtraError."""
+) -> Iterator[Pool]:
+    """Loaded replicas of the agent, ended with the context. Raises ConfigError, ModelError and MissingExtraError."""
     from ..display.board import StepBoard
-    from ..ray.cluster import connect, parse
+    from ..ray.cluster import connection, parse
     from ..ray.pool import Pool
 
-    backend = agent.settings["backend"]
-    values = {**backend["options"], **options[3].option_values()}
-    gpus = float(str(values.get("backend.device", values.get("device", ""))).startswith("cuda"))
-    cpus = float(values.get("backend.threads") or values.get("threads") or 1)
-    ray = connect(parse(workers))
-    build = partial(_build, options, backend["name"], problems)
-    pool = Pool(ray, build, replicas, cpus=cpus, gpus=gpus, at_once=-(-at_once // replicas))
-    try:
+    build = partial(_build, options, agent.settings["backend"]["name"], problems)
+    cpus, gpus = max(used.cpus for used in agent.backends), [used.gpus for used in agent.backends]
+    with (
+        connection(parse(workers)) as ray,
+        closing(Pool(ray, build, replicas, cpus=cpus, gpus=gpus, at_once=-(-at_once // replicas))) as pool,
+    ):
         with StepBoard(quiet=quiet).step("loading replicas", replicas) as step:
             pool.load(step.advance)
-    except BaseException:
-        pool.close()
-        raise
-    return pool
+        yield pool
 
 
 def _build(options: Options, backend_name: str, problems: Data) -> tuple[Agent, Any]:

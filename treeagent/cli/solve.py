@@ -142,10 +142,11 @@ def _journal_paths(journal: Path | None, count: int) -> list[Path | None]:
 
 def _search_and_print(agent: Agent, text: str, progress: Progress, how: dict[str, Any], *, as_json: bool) -> int:
     """Run one search, print its result, and return its exit code; ``how`` is for :func:`.session.run`."""
+    from ..runtime.factory import check_devices
     from .session import run
 
     journal = how["journal"]
-
+    check_devices(agent.backends)
     try:
         with progress:
             progress.begin(f"searching {agent.task.name} {text}")

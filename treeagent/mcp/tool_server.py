@@ -21,7 +21,8 @@ class ToolServer:
     """An MCP server: a command that is started, or an address.
 
     It is started, or connected to, at the first call in an event loop, and ended with the loop. One that does not start
-    is not tried again in the same loop. Where one ends, the calls that it has fail, and the next call starts it again.
+    is not tried again in the same loop. Where one ends or restarts, the calls that it has fail, and the next call
+    starts it, or connects, again.
 
     ::
 
@@ -67,7 +68,9 @@ class ToolServer:
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None or session.ended:
-            session = self._sessions[loop] = ToolSession(self._at, self._environment, self._seconds)
+            session = self._sessions[loop] = ToolSession(
+                self._at, self._environment, self._seconds, again=session is not None
+            )
         return session
 
     @staticmethod

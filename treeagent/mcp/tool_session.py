@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from mcp import Client, MCPError, StdioServerParameters, stdio_client
-from mcp_types import CONNECTION_CLOSED, CallToolResult
+from mcp_types import CONNECTION_CLOSED, INVALID_PARAMS, METHOD_NOT_FOUND, CallToolResult
 
 from .. import aio
 from ..errors import ToolError
@@ -23,22 +23,27 @@ logging.getLogger("mcp").addHandler(logging.NullHandler())  # what a server does
 class ToolSession:
     """A connection, held by a task of its own: the library wants the task that has opened it to close it."""
 
-    def __init__(self, at: str | list[str], environment: Mapping[str, str], seconds: float) -> None:
-        """Begins to connect; ``seconds`` may pass until the server has answered for the first time."""
+    def __init__(self, at: str | list[str], environment: Mapping[str, str], seconds: float, *, again: bool) -> None:
+        """Begins to connect; ``seconds`` may pass until the server has answered for the first time.
+
+        ``again``: the server has answered before, so that it is worth trying once more where it does not start.
+        """
         loop = asyncio.get_running_loop()
-        self._at, self._environment, self._seconds = at, environment, seconds
+        self._at, self._environment, self._seconds, self._again = at, environment, seconds, again
         self.name = f"the MCP server {at if isinstance(at, str) else ' '.join(at)[:80]!r}"
         """For messages."""
         self._tools: frozenset[str] = frozenset()
         self._started: asyncio.Future[Client] = loop.create_future()
         self._lost = asyncio.Event()
+        self._stale = False
+        self._calls = 0
         self._holding = asyncio.ensure_future(self._hold())
         self._timer = loop.call_later(seconds, self._give_up)
 
     @property
     def ended(self) -> bool:
-        """Whether the server had started and has ended."""
-        return self._lost.is_set()
+        """Whether the next call needs another session."""
+        return self._stale or self._lost.is_set()
 
     async def call(self, tool: str, arguments: dict[str, Any]) -> CallToolResult:
         """What a tool returns. Raises ToolError."""
@@ -47,17 +52,30 @@ class ToolSession:
             raise ToolError(f"{self.name} has no tool {tool!r}; it has: {', '.join(sorted(self._tools)) or 'none'}")
         calling = asyncio.ensure_future(client.call_tool(tool, arguments))
         lost = asyncio.ensure_future(self._lost.wait())
+        self._calls += 1
         try:
             await asyncio.wait({calling, lost}, return_when=asyncio.FIRST_COMPLETED)
             if calling.done():
                 return calling.result()
         except Exception as error:
-            if isinstance(error, MCPError) and error.code == CONNECTION_CLOSED:
-                self._lost.set()
+            self._stale |= self._doubts(error)
             raise ToolError(f"the tool {tool!r} of {self.name} failed: {_reason(error)}") from error
         finally:
             await aio.cancel([calling, lost])
+            self._calls -= 1
+            if self._stale and not self._calls:
+                self._lost.set()
         raise ToolError(f"the tool {tool!r} of {self.name} failed: the connection is lost")
+
+    def _doubts(self, error: Exception) -> bool:
+        """Whether a failure of a call may be one of the session.
+
+        A server at an address that has restarted knows no old session, and how it says so is its own affair.
+        """
+        code = error.code if isinstance(error, MCPError) else None
+        if isinstance(self._at, str):
+            return code not in (INVALID_PARAMS, METHOD_NOT_FOUND)
+        return code == CONNECTION_CLOSED
 
     async def _hold(self) -> None:
         """Open the connection, keep it until it is lost or the event loop ends, and close it."""
@@ -95,6 +113,7 @@ class ToolSession:
         lines = log.read()[-10_000:].split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         said = f"; its last line: {last[:200]}" if last else ""
+        self._stale = self._again
         self._started.set_exception(ToolError(f"{self.name} did not start: {reason}{said}"))
 
 

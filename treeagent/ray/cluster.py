@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from .. import extras
@@ -20,23 +23,38 @@ def parse(workers: str) -> str | None:
     return address or None
 
 
-def connect(address: str | None) -> Any:
-    """The module ``ray``, joined to a cluster; without an address, to one on this machine.
+@contextmanager
+def connection(address: str | None) -> Iterator[Any]:
+    """The module ``ray``, joined to a cluster; without an address, to one on this machine. Left at the end.
 
-    Raises ConfigError where nobody listens or Ray does not start, and MissingExtraError.
+    A program that is connected already stays so. Raises ConfigError where nobody listens or Ray does not start, and
+    MissingExtraError.
     """
     extras.require("option --workers ray", "ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use to its makers otherwise
     import ray  # noqa: PLC0415  of an extra
 
+    # A thread of Ray prints errors of the cluster, such as the death of a worker, to standard output, also without
+    # log_to_driver, and what it holds back when the connection ends; that is no output of the command.
+    with redirect_stdout(sys.stderr):
+        joins = not ray.is_initialized()
+        try:
+            _join(ray, address)
+            yield ray
+        finally:
+            if joins:
+                ray.shutdown()
+
+
+def _join(ray: Any, address: str | None) -> None:
+    """Connect unless the program is connected. Raises ConfigError."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     try:
         if host and port.isdecimal():
             socket.create_connection((host.strip("[]"), int(port)), _CONNECT).close()
-        if ray.is_initialized():
-            return ray
-        ray.init(address=address or "local", include_dashboard=None if address else False, log_to_driver=False,
-                 logging_level="error")  # fmt: skip
+        if not ray.is_initialized():
+            ray.init(address=address or "local", include_dashboard=None if address else False, log_to_driver=False,
+                     logging_level="error")  # fmt: skip
     except Exception as error:
         known = (OSError, ValueError, OverflowError, RuntimeError, ray.exceptions.RayError)
         if type(error) is not Exception and not isinstance(error, known):
@@ -44,4 +62,3 @@ def connect(address: str | None) -> Any:
         reason = " ".join(str(error).split())[:200]
         problem = f"no Ray cluster answers at {address}" if address else "Ray does not start on this machine"
         raise ConfigError(f"--workers: {problem}: {reason}") from error
-    return ray

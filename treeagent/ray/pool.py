@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -14,7 +15,8 @@ from ..errors import ConfigError, JournalError, ModelError
 from ..evaluation.outcomes import Outcome
 from ..evaluation.run import journal_name
 from ..runtime import journal
-from ..taskfile.dataset import DataRow
+from ..runtime.agent import Agent
+from ..taskfile.dataset import Data, DataRow
 from .replica import Build, Replica
 from .roster import DEATHS, ProblemKey, Roster
 
@@ -25,16 +27,24 @@ _LOADS = 2
 class Pool:
     """Some replicas, each in an actor, for one event loop at a time."""
 
-    def __init__(self, ray: Any, build: Build, replicas: int, *, cpus: float, gpus: float, at_once: int) -> None:
-        """``at_once`` is the number of problems that a replica has at one time. Raises ConfigError."""
-        self._ray, self._build = ray, build
-        self._remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_concurrency=at_once + 1)(Replica)
+    def __init__(
+        self, ray: Any, build: Build, replicas: int, *, cpus: float, gpus: Sequence[float | None], at_once: int
+    ) -> None:
+        """``gpus`` are those that the backends of a replica need, as :attr:`treeagent.Backend.gpus`.
+
+        ``at_once`` is the number of problems that a replica has at one time. Raises ConfigError.
+        """
+        self._ray = ray
         total = ray.cluster_resources()
-        for name, each in (("CPU", cpus), ("GPU", gpus)):
+        reserved = reserved_gpus(gpus, replicas, total.get("GPU", 0))
+        self._build = partial(_build_seeing, reserved, build)
+        options = {"num_cpus": cpus, "num_gpus": reserved, "max_restarts": 0, "max_concurrency": at_once + 1}
+        self._remote = ray.remote(**options)(Replica)
+        for name, each in (("CPU", cpus), ("GPU", reserved)):
             if each * replicas > total.get(name, 0):
                 raise ConfigError(f"--replicas {replicas} need {each * replicas:g} {name}s, but the cluster has "
                                   f"{total.get(name, 0):g}. Take fewer replicas, or add machines")  # fmt: skip
-        self._actors: list[Any] = [self._remote.remote(build) for _ in range(replicas)]
+        self._actors: list[Any] = [self._remote.remote(self._build) for _ in range(replicas)]
         self._roster = Roster(replicas, at_once)
         self._waiting: list[asyncio.Future[None]] = []
         self._reason = ""
@@ -130,6 +140,18 @@ class Pool:
         """End all replicas; the journals of open problems stay."""
         for actor in self._actors:
             self._ray.kill(actor)
+
+
+def reserved_gpus(needs: Sequence[float | None], replicas: int, there: float) -> float:
+    """GPUs of each replica: as many as one of its backends needs; one for None where there is one for each replica."""
+    return max((float(there >= replicas) if need is None else need for need in needs), default=0.0)
+
+
+def _build_seeing(gpus: float, build: Build) -> tuple[Agent, Data]:
+    """What ``build`` makes; a replica that has reserved no GPU sees none, for those that it would see are others'."""
+    if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    return build()
 
 
 async def _result(reference: Any) -> Any:

@@ -158,13 +158,13 @@ class Agent:
         return self._setup.backends
 
     def find_models(self) -> None:
-        """Load a backend where only loading shows what runs, so that :attr:`settings` name it. Raises BackendError."""
+        """Load a backend where only loading shows what runs, to name it in :attr:`settings`. Raises as :meth:`load`."""
         self._setup.find_models()
 
     def load(self) -> None:
         """Load the backends now, so that the first run does not wait for it.
 
-        Raises BackendError, and CapabilityError for what only loading shows.
+        Raises BackendError, CapabilityError for what only loading shows, and ConfigError for a device that is missing.
         """
         self._setup.load()
 
@@ -287,6 +287,8 @@ class Agent:
         version = run.settings.task_version
         agent = cls(run.settings.task, run.settings.search.name, allow_code=allow_code, **{**arguments, **changes})
         factory.keep_reasons(agent.settings, run.settings)
+        opened = (arguments["evaluator_model"], *arguments["backend_of"].values())  # nobody else could close them
+        agent._opened += [used for used in agent.backends if any(used is each for each in opened)]
         if agent.settings["task_version"] != version:
             raise ConfigError(
                 f"the journal was written with version {version} of task {agent.task.name!r}, "

@@ -127,6 +127,8 @@ class RefusedEvent(Event):
     prompt: str
     error: str
     thought: int | None = None
+    model: str | None = field(default=None, metadata=_LEFT_OUT)
+    """As of a completion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -265,6 +265,13 @@ def check_capabilities(backend: Backend, needs: frozenset[str], who: str, *, loa
             f"{who} needs {', '.join(sorted(missing))}, which the backend {backend.name!r} does not offer (it offers: "
             f"{', '.join(sorted(offered))})"
         )
+
+
+def check_devices(backends: Iterable[Backend]) -> None:
+    """Raise ConfigError where this process lacks the device of one of the backends, and PluginError."""
+    for used in backends:
+        with PluginBoundary("backend", used.name):
+            used.check_device()
 
 
 def shown_by_loading(backend: Backend) -> bool:

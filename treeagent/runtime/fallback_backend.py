@@ -41,7 +41,7 @@ class FallbackBackend(Backend):
         self._warned = False
 
     @property
-    def name(self) -> str:  # type: ignore[override]  # that of the one that runs, and so are the next three
+    def name(self) -> str:  # type: ignore[override]  # that of the one that runs, and so are the next five
         """Name of the backend that runs."""
         return self.running.name
 
@@ -59,6 +59,20 @@ class FallbackBackend(Backend):
     def price(self) -> tuple[float, float] | None:  # type: ignore[override]
         """See :class:`Backend`."""
         return self.running.price
+
+    @property
+    def cpus(self) -> float:  # type: ignore[override]
+        """See :class:`Backend`."""
+        return self.running.cpus
+
+    @property
+    def gpus(self) -> float | None:  # type: ignore[override]
+        """See :class:`Backend`."""
+        return self.running.gpus
+
+    def check_device(self) -> None:
+        """See :class:`Backend`."""
+        self.running.check_device()
 
     @property
     def possible_capabilities(self) -> frozenset[str]:

@@ -205,10 +205,11 @@ def refused_event(
     request: Request | ScoreRequest, role: str, error: str, *, thought: int | None = None
 ) -> RefusedEvent:
     """The event that makes a refusal repeatable; ``role`` is that of the prompt."""
-    messages = request.chat.messages
+    model = request.key.model or None if isinstance(request, Request) else None
     return RefusedEvent(
-        id=request.id, role=role, messages=messages, prompt=request.prompt, error=error, thought=thought
-    )
+        id=request.id, role=role, messages=request.chat.messages, prompt=request.prompt, error=error,
+        thought=thought, model=model,
+    )  # fmt: skip
 
 
 def observed_event(

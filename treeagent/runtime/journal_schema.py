@@ -113,6 +113,7 @@ class RefusedLine(Form):
     prompt: str
     error: str
     thought: Whole | None = None
+    model: str | None = None
 
 
 class ObservedLine(Form):

@@ -12,7 +12,7 @@ from ..plugin_boundary import PluginBoundary
 def meters(backend: Backend, judging: Backend, others: Mapping[str, Backend]) -> Callable[[], dict[str, Any]]:
     """The backend's meter; where the evaluator has another backend, its figures are under the key ``evaluator``.
 
-    Those of further models are under their names.
+    Those of further models are under ``models``, by name.
 
     It and its result raise PluginError.
     """
@@ -24,6 +24,7 @@ def meters(backend: Backend, judging: Backend, others: Mapping[str, Backend]) ->
         with PluginBoundary("backend", backend.name):
             first, *second = [part() for part in parts]
             own = {name: found for name, read in further.items() if (found := read())}
-            return {**first, **({"evaluator": second[0]} if second and second[0] else {}), **own}
+            more = {"evaluator": second[0] if second else None, "models": own}
+            return {**first, **{name: found for name, found in more.items() if found}}
 
     return figures

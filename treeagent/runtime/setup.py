@@ -96,7 +96,8 @@ class Setup:
         self._check_loaded()
 
     def find_models(self) -> None:
-        """Load a backend where only loading shows what runs, and record it. Raises BackendError."""
+        """Load a backend where only loading shows what runs, and record it. Raises BackendError and ConfigError."""
+        factory.check_devices(self.backends)
         for used in self.backends:
             if factory.shown_by_loading(used):
                 used.load()

@@ -124,14 +124,19 @@ def make_service(clients: int, question: Question, at_once: int = 16) -> SearchS
     return SearchService(models, question.agent.budget, SearchQueue(at_once, clients), _KEPT)
 
 
-def under_load(clients: int, leaving: float, seed: int = 0, question: Question | None = None) -> LoadFigures:
-    """The figures of so many clients at the same time; the share ``leaving`` of them leaves without the answer."""
+def under_load(
+    clients: int, leaving: float, seed: int = 0, question: Question | None = None, limit: float | None = None
+) -> LoadFigures:
+    """The figures of so many clients at the same time; the share ``leaving`` of them leaves without the answer.
+
+    Raises asyncio.TimeoutError where not all have their answers within ``limit`` seconds.
+    """
     asked = question or Question(make_agent())
     service, expected = make_service(clients, asked), asked.expected(clients)
     with BackgroundServer(make_app(service), service) as server:
         asyncio.run(_drive(server, asked, range(min(_FIRST, clients)), 0.0, seed))  # what is opened but once
         before = _settled(server, service)
-        outcomes = asyncio.run(_drive(server, asked, range(clients), leaving, seed))
+        outcomes = asyncio.run(asyncio.wait_for(_drive(server, asked, range(clients), leaving, seed), limit))
         after = _settled(server, service)
     answered = [each for each in outcomes if each is not None]
     wrong = tuple(number for number, each in enumerate(outcomes) if each is not None and each[0] != expected[number])

@@ -177,6 +177,13 @@ def public(kind: str, data: dict[str, Any]) -> dict[str, Any]:
         return data
     settings = dict(data["settings"])
     for part in ("backend", "evaluator_model"):
-        if isinstance(settings.get(part), dict):
-            settings[part] = {**settings[part], "options": {}}
+        if part in settings:
+            settings[part] = _without_options(settings[part])
+    if "models" in settings:
+        settings["models"] = {name: _without_options(used) for name, used in settings["models"].items()}
     return {**data, "settings": settings}
+
+
+def _without_options(used: Any) -> Any:
+    """The description of a backend; a model's name alone is returned as it is."""
+    return {**used, "options": {}} if isinstance(used, dict) else used

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -155,7 +155,7 @@ class GraphedDecoder:
         plan = self._padded(TileLayout((), self._queries), envelope)
         assert plan.tiles is not None  # noqa: S101  # a padded pass has them
         table = self._tables[envelope] = torch.zeros(
-            most_integers(*astuple(envelope), self._queries), dtype=torch.int32, device=self._device
+            most_integers(envelope.tokens, envelope.tiles, self._queries), dtype=torch.int32, device=self._device
         )
         table[: len(plan.tiles.tables)].copy_(plan.tiles.tables)
         return self._plain.embed(plan).clone(), replace(plan, tiles=replace(plan.tiles, tables=table))

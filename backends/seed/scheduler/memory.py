@@ -87,9 +87,15 @@ def _free_reserves(live: Sequence[Job]) -> None:
 def too_large(job: Job, runner: ModelRunner) -> BackendError:
     """The error of a job that does not fit into memory, even alone."""
     pool = runner.forest.pool
+    needs = f"one request needs the keys and values of {job.most} tokens ({_mebibytes(job.most * pool.slot_bytes)})"
+    if pool.fixed and (pool.limit + 1) * pool.slot_bytes <= runner.memory:  # what was free at load set the limit
+        return BackendError(
+            f"the device's memory is too small: {needs}, and graphs left room for {pool.limit} tokens "
+            f"({_mebibytes(pool.limit * pool.slot_bytes)}). Free memory of the device, set graphs=false, or ask for "
+            "fewer tokens."
+        )
     return BackendError(
-        f"kv_memory is too small: one request needs the keys and values of {job.most} tokens "
-        f"({_mebibytes(job.most * pool.slot_bytes)}), the limit is {pool.limit} tokens ({_mebibytes(runner.memory)}). "
+        f"kv_memory is too small: {needs}, the limit is {pool.limit} tokens ({_mebibytes(runner.memory)}). "
         "Raise kv_memory, or ask for fewer tokens."
     )
 
