@@ -109,8 +109,8 @@ class Evaluations:
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, command, text)
         whole, after = time.perf_counter() - began, HostLoad.now()
-        shares = (None, None) if host is None or after is None else after.shares_since(host)
-        times = WayTimes(json.loads(text)["seconds"] if fresh else None, whole, *shares, killer.killed)
+        busy, stolen = (None, None) if host is None or after is None else after.shares_since(host)
+        times = WayTimes(json.loads(text)["seconds"] if fresh else None, whole, busy, stolen, killer.killed)
         self._keep(name, times)
         return times
 
