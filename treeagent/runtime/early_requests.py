@@ -73,6 +73,10 @@ class EarlyRequests:
         """The name of a further model; empty for the generator's own and the evaluator's."""
         return self._names[place]
 
+    def allow(self, most: int) -> None:
+        """Send so many at a time; of those that are too unlikely only learn how likely they are."""
+        self.most = most
+
     # What the search asks for
 
     async def answer(self, request: AnyRequest, place: int) -> Answer:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from unittest.mock import patch
 
 from treeagent import Agent, aio
 from treeagent.backend import Backend
@@ -83,7 +83,7 @@ class SimulatedRuns:
         """
         plain, early, chain = EarlyTotals(), EarlyTotals(), 0
         solvers = [Solver(name, n, SimulatedEngine(self._generate, self._texts, each)) for n in (0, speculate)]
-        with _patience():
+        with patch.object(aio, "_AT_ONCE", PATIENCE):
             for hand in hands:
                 before, completions = solvers[0].solve(hand, plain)
                 after, _ = solvers[1].solve(hand, early)
@@ -128,12 +128,3 @@ class Solver:
         totals.passes += engine.passes - passes
         totals.row_passes += engine.row_passes - row_passes
         return result, completions
-
-
-@contextmanager
-def _patience() -> Iterator[None]:
-    before, aio._AT_ONCE = aio._AT_ONCE, PATIENCE
-    try:
-        yield
-    finally:
-        aio._AT_ONCE = before

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import selectors
+
+
+class IdleSelector(selectors.DefaultSelector):
+    """Does not wait for timers: where nothing can be done, its time jumps to the next one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """What is ready; without a timeout, as no timer runs, it waits."""
+        ready = super().select(0)
+        if not ready and timeout:
+            self.now += timeout
+        return ready if ready or timeout is not None else super().select(None)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose time stands still while anything can be done, and then jumps to the next timer."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._now = 0.0
-        select = self._selector.select  # type: ignore[attr-defined]
-
-        def jump(timeout: float | None = None) -> Any:
-            ready = select(0)
-            if not ready and timeout:
-                self._now += timeout
-            return ready if ready or timeout is not None else select(None)
-
-        self._selector.select = jump  # type: ignore[attr-defined]
+        self._idle = IdleSelector()
+        super().__init__(self._idle)
 
     def time(self) -> float:
         """Seconds of this loop."""
-        return self._now
+        return self._idle.now
 
 
 async def units(number: float) -> None:
