@@ -10,7 +10,7 @@ from ..reply import Usage
 
 AUTOMATIC = 8
 """The most early requests that run at a time where the user names no number."""
-LEAST = 0.1
+LEAST = 0.02
 """Least chance of a request that is sent early; whether one pays beside others is decided by the backend."""
 PRIORS = {"judgement": 0.95, "later": 0.6, "child": 0.7, "piece": 0.5, "sibling": 0.25, "next": 0.3, "answer": 0.6}
 """Kinds of early requests, with the chance that one is asked for, before anything is known.
