@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import Counter
 from typing import Any
@@ -10,7 +9,10 @@ from typing import Any
 from synthetic import TOP, Node, TreeBackend, essence, named
 
 from treeagent import BackendError, Event, OnText, Reply, Request, RequestRefusedError, Result, ScoreRequest
+from treeagent.backends.bench.early.virtual_time import VirtualLoop, units
 from treeagent.testing.synthetic import PROMPT
+
+__all__ = ["KeyedBackend", "VirtualLoop", "real", "story", "units"]
 
 
 class KeyedBackend(TreeBackend):
@@ -82,35 +84,3 @@ def story(events: list[Event]) -> Any:
 def real(result: Result) -> dict[str, Any]:
     """The part of a result that must not depend on early requests: all but the seconds and their own figures."""
     return essence(result)
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time stands still while anything can be done, and then jumps to the next timer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._now = 0.0
-        select = self._selector.select  # type: ignore[attr-defined]
-
-        def jump(timeout: float | None = None) -> Any:
-            ready = select(0)
-            if not ready and timeout:
-                self._now += timeout
-            return ready if ready or timeout is not None else select(None)
-
-        self._selector.select = jump  # type: ignore[attr-defined]
-
-    def time(self) -> float:
-        """Seconds of this loop."""
-        return self._now
-
-
-async def units(number: float) -> None:
-    """Let so much of the loop's time pass."""
-    loop = asyncio.get_running_loop()
-    passed = loop.create_future()
-    timer = loop.call_later(number, passed.set_result, None)
-    try:
-        await passed
-    finally:
-        timer.cancel()

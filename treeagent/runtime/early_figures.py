@@ -10,11 +10,8 @@ from ..reply import Usage
 
 AUTOMATIC = 8
 """The most early requests that run at a time where the user names no number."""
-LEAST, LEAST_AUTOMATIC = 0.1, 0.6
-"""Least chance of a request that is sent early, where the user names a number and where not.
-
-A guess that comes true saves at most its own time, and less beside others that the search waits for as well, while one
-that does not costs its prompt and rows. A kind of guess is sent as soon as the search has shown that it comes true."""
+LEAST = 0.02
+"""Least chance of a request that is sent early; whether one pays beside others is decided by the backend."""
 PRIORS = {"judgement": 0.95, "later": 0.6, "child": 0.7, "piece": 0.5, "sibling": 0.25, "next": 0.3, "answer": 0.6}
 """Kinds of early requests, with the chance that one is asked for, before anything is known.
 
@@ -22,12 +19,18 @@ PRIORS = {"judgement": 0.95, "later": 0.6, "child": 0.7, "piece": 0.5, "sibling"
 read from an early reply. ``child``: expansion of the thought that the search would expand after the running ones.
 ``piece``: the same, of a thought that is read ahead. ``sibling``: expansion of the one after that. ``next``: of a
 thought that was known before. ``answer``: of a finished thought."""
-_WEIGHT = 3.0
-"""How many observations a prior counts as."""
+_WEIGHT = 100.0
+"""How many tokens a prior counts as."""
+USUAL = {True: 30, False: 10}
+"""Tokens that a hit and a miss are taken to have written where none was sent."""
 
 
 class Chances:
-    """How often early requests of a kind were asked for later, learnt from search to search."""
+    """How much of what early requests of a kind write is asked for later, learnt from search to search.
+
+    A miss that is given up after two tokens has cost less than a hit of thirty has saved, so each counts by what it
+    wrote. That is the chance that a row of the kind is of use in a pass, by which an engine weighs it.
+    """
 
     def __init__(self) -> None:
         self._hits: Counter[str] = Counter()
@@ -37,10 +40,11 @@ class Chances:
         """From 0 to 1."""
         return (self._hits[kind] + _WEIGHT * PRIORS[kind]) / (self._all[kind] + _WEIGHT)
 
-    def learn(self, kind: str, *, hit: bool) -> None:
-        """Count one more."""
-        self._hits[kind] += hit
-        self._all[kind] += 1
+    def learn(self, kind: str, *, hit: bool, written: int | None = None) -> None:
+        """Count one more, which has written so many tokens; None: it was not sent, and would have written as usual."""
+        written = USUAL[hit] if written is None else written
+        self._hits[kind] += (1 + written) * hit
+        self._all[kind] += 1 + written
 
 
 class SavedSeconds:

@@ -47,7 +47,6 @@ class EarlyRequests:
         """
         self.most = 0
         """How many may run; 0: none, and every request of the search goes to the backend as it is."""
-        self._least = LEAST
         self.listeners: dict[Key, OnText] = {}
         """Who hears what a generation has written so far, by its key."""
         self.chances = chances
@@ -74,9 +73,9 @@ class EarlyRequests:
         """The name of a further model; empty for the generator's own and the evaluator's."""
         return self._names[place]
 
-    def allow(self, most: int, least: float) -> None:
-        """Send so many at a time, those of a chance from ``least`` on; of the others only learn how likely they are."""
-        self.most, self._least = most, least
+    def allow(self, most: int) -> None:
+        """Send so many at a time; of those that are too unlikely only learn how likely they are."""
+        self.most = most
 
     # What the search asks for
 
@@ -134,7 +133,7 @@ class EarlyRequests:
             return known
         entry = self._entries.get(request.id)
         if entry is None:
-            if self._closed or not self._asked or chance < self._least:
+            if self._closed or not self._asked or chance < LEAST:
                 self._unsent[request.id] = kind
                 raise NotAnsweredError
             self._unsent.pop(request.id, None)
@@ -258,7 +257,7 @@ class EarlyRequests:
         self._settled(entry, hit=False)
 
     def _settled(self, entry: EarlyEntry, *, hit: bool) -> None:
-        self.chances.learn(entry.kind, hit=hit)
+        self.chances.learn(entry.kind, hit=hit, written=entry.usage.completion_tokens or 0)
         (self._hits if hit else self._misses)[entry.kind] += 1
         seconds = self._clock() - entry.began if entry.seconds is None else entry.seconds
         event = early_event(entry.request, entry.kind, hit, entry.began, seconds, entry.usage, entry.asked)

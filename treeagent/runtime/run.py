@@ -145,7 +145,7 @@ class Run:
             self._rounds = [(used.model, used.rounds()) for used in self._setup.backends]
         # A step's observation cannot be guessed, nor what a search asks after it.
         early = 0 if self._explorer.acts else self._setup.early_requests()
-        self._early.allow(early, self._setup.least_chance)
+        self._early.allow(early)
         self._searching = asyncio.ensure_future(self._run_search())
         if self._stopping is not None:
             self._searching.cancel()

@@ -14,7 +14,7 @@ from ..search import MAIN, Search
 from ..task import Task
 from . import factory
 from .budget import Budget, Ledger
-from .early_figures import AUTOMATIC, LEAST, LEAST_AUTOMATIC, Chances
+from .early_figures import AUTOMATIC, Chances
 from .events import Event
 from .role_check import check_roles
 from .run_set import RunSet
@@ -149,11 +149,6 @@ class Setup:
             with PluginBoundary("backend", used.name):
                 rows.append(used.early_rows())
         return min(AUTOMATIC, *(number or 0 for number in rows))
-
-    @property
-    def least_chance(self) -> float:
-        """That a request is asked for, where it is sent early."""
-        return LEAST_AUTOMATIC if self.speculate is None else LEAST
 
     def name_of(self, kind: str) -> str:
         """What the settings call the search or the evaluator."""

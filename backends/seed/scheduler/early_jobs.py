@@ -11,7 +11,7 @@ one, see :class:`.admission.Admission`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ..executor.model_runner import ModelRunner
 from ..executor.prefill import PrefillChunk
@@ -162,11 +162,14 @@ class EarlyJobs:
 class Spare:
     """The time of a round that early rows may take."""
 
-    def __init__(self, cost: RoundCost, certain: int, rows: int, tokens: int) -> None:
-        """``rows`` and ``tokens`` of the pass without early ones; ``certain`` of its rows get a token."""
+    def __init__(self, cost: Callable[[float, float], float], certain: int, rows: int, tokens: int) -> None:
+        """``cost``: seconds of a round by its rows and the further tokens.
+
+        ``rows`` and ``tokens`` of the pass without early ones; ``certain`` of its rows get a token.
+        """
         self._cost = cost
         certain = max(1, certain)
-        self._saving = cost(certain) / certain
+        self._saving = cost(certain, 0.0) / certain
         self.rows, self._tokens = rows, tokens
         self._seconds = self._after(0, 0)
         self._most = (1 + SLOWDOWN) * self._seconds

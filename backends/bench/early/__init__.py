@@ -1,0 +1,1 @@
+"""What early requests gain, beside the least that any order of the same requests could take."""

@@ -1,0 +1,92 @@
+"""What early requests gain, on an engine whose passes take as long as it is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from treeagent.backends.bench.early import cases, simulated_runs
+from treeagent.backends.bench.early.__main__ import OPEN, main
+from treeagent.backends.bench.early.bound import longest_chain
+from treeagent.backends.bench.early.simulated_runs import SimulatedRuns
+from treeagent.backends.seed.backend import SeedBackend
+from treeagent.reply import Completion, Usage
+from treeagent.runtime.early_figures import Chances
+from treeagent.runtime.events import CompletionEvent
+from treeagent.thought import Thought, Tree
+
+
+@pytest.fixture(scope="module")
+def runs() -> SimulatedRuns:
+    """With the bundled model."""
+    return SimulatedRuns(SeedBackend("mini", drafter="none"))
+
+
+@pytest.mark.parametrize("name", ["dfs", "best-first", "mcts", "bfs"])
+def test_early_requests_come_close_to_the_longest_chain_and_never_below(runs: SimulatedRuns, name: str) -> None:
+    """Where a further row costs nothing, guesses of ``auto`` save passes, down to the chain with dfs."""
+    row = runs.row(name, cases.HANDS[:1], "auto", 0.0)
+    assert row["passes_bound"] <= row["passes_early"] < row["passes"]
+    if name == "dfs":
+        assert row["passes_early"] == row["passes_bound"]
+
+
+def test_the_chain_begins_each_request_when_its_line_stands() -> None:
+    """Of two lists the second needs the first line of the first: the longer way is to wait for the whole first one."""
+    tree = Tree(Thought(0, None, "", "", "", 0, ()))
+    tree.add(Thought(1, 0, "a b", "a b", "a b", 1, (0,), request="list", sample=0))
+    first = CompletionEvent(
+        id="list", role="propose", prompt="", usage=Usage(1), thought=0,
+        completions=(Completion("a b\nc\nd\ne", tokens=(1,) * 9, ends=(1, 3, 4, 5, 6, 7, 8, 9, 9)),),
+    )  # fmt: skip
+
+    def second(tokens: int) -> CompletionEvent:
+        completions = (Completion("x" * tokens, tokens=(1,) * tokens),)
+        return CompletionEvent(id="next", role="value", prompt="", usage=Usage(1), thought=1, completions=completions)
+
+    assert longest_chain(tree, [first]) == 1 + 9
+    assert longest_chain(tree, [first, second(2)]) == 1 + 9
+    assert longest_chain(tree, [first, second(20)]) == 1 + 3 + 1 + 20
+
+
+def test_a_miss_that_is_given_up_soon_lowers_the_chance_less_than_one_that_writes_a_list() -> None:
+    """What counts is the share of the written tokens that is asked for."""
+    soon, late = Chances(), Chances()
+    for _ in range(10):
+        soon.learn("piece", hit=False, written=1)
+        late.learn("piece", hit=False, written=100)
+    for chances in (soon, late):
+        chances.learn("piece", hit=True, written=100)
+    assert late["piece"] < 0.2
+    assert soon["piece"] > 0.5
+
+
+def test_what_is_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next call measures what is open, and only that; without time it leaves all open."""
+    asked: list[float] = []
+
+    def row(self: SimulatedRuns, name: str, hands: Any, speculate: Any, each: float) -> dict[str, Any]:
+        asked.append(each)
+        return {"gain": 1.0}
+
+    monkeypatch.setattr(simulated_runs.SimulatedRuns, "row", row)
+    words = ["--out", str(tmp_path / "early.json"), "--parts", "simulated", "--searches", "dfs", "--each"]
+    assert main([*words, "0,0.1", "--budget", "-1"]) == OPEN
+    assert not asked
+    assert main([*words, "0"]) == 0
+    assert main([*words, "0,0.1"]) == 0
+    assert asked == [0.0, 0.1]
+    assert len(json.loads((tmp_path / "early.json").read_bytes())["rows"]) == 2
+
+
+def test_wrong_words_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of something else is not overwritten."""
+    other = tmp_path / "early.json"
+    other.write_text("[]")
+    assert main(["--out", str(other)]) == 2
+    assert main(["--out", str(tmp_path / "new.json"), "--parts", "none"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert other.read_text() == "[]"
