@@ -20,7 +20,7 @@ from ...models.catalog import cache_folder
 
 UNITS = {"decoder.c": (), "ngram.c": ("-ffp-contract=off",)}
 """Files that are compiled, with flags of their own."""
-HEADERS = ("attention.h", "steps.h", "structures.h", "ngram_table.h", "ngram_mixture.h")
+HEADERS = ("attention.h", "log_probabilities.h", "steps.h", "structures.h", "ngram_table.h", "ngram_mixture.h")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
 SWITCH = "TREEAGENT_KERNELS"
 """Environment variable that turns the kernels off where it is ``off``."""

@@ -19,7 +19,7 @@ from ..drafters.base import EMPTY_LOAD, RoundLoad
 from ..executor.pass_cost import PassCost
 from ..records import Draft
 
-SLOPES = np.array((1, 2, 4, 8, 16, 32, 64))
+SLOPES = np.array((0, 1, 2, 4, 8, 16, 32, 64))
 """Numbers of drafted nodes for which the cost of a node is looked up."""
 
 
@@ -37,12 +37,12 @@ def floor(cost: PassCost, rows: int, most: int, drafting: float = 0.0, speedup: 
     ``drafting``: seconds that proposing a node takes; ``speedup``: tokens per second as a multiple of those without
     drafts. A node must be worth the tokens that its seconds would give otherwise.
     """
-    nodes = SLOPES[: np.searchsorted(SLOPES, most, side="right")]
-    if not len(nodes):
+    if most < 1:
         return math.inf
-    plain = cost(rows)
-    slopes = (cost.each(rows, nodes) - plain) / nodes
-    return (float(slopes.min()) + drafting) * speedup * rows / plain
+    nodes = SLOPES[: min(most.bit_length(), len(SLOPES) - 1) + 1]
+    plain, *more = cost.each(rows, nodes).tolist()
+    slope = min((seconds - plain) / count for seconds, count in zip(more, nodes[1:].tolist(), strict=True))
+    return (slope + drafting) * speedup * rows / plain
 
 
 def select(

@@ -17,26 +17,22 @@ class Coupled(Verifier):
     def verify(self, checks: Sequence[DraftCheck], logits: Logits) -> list[Verification | None]:
         """See :class:`Verifier`."""
         verifications: list[Verification | None] = [None] * len(checks)
-        plain = [i for i, check in enumerate(checks) if not check.draft.tokens]
-        first = [checks[i].first for i in plain]
-        own = sample_target([checks[i].row for i in plain], first, [0] * len(plain), logits)
-        for i, token in zip(plain, own, strict=True):
-            verifications[i] = None if token is None else Verification((), (token,))
-        walking = [i for i, check in enumerate(checks) if check.draft.tokens]
+        walking: list[int] = []
+        best, finite = (column.tolist() for column in logits.best())
+        for i, check in enumerate(checks):
+            if check.row.sampling.temperature == 0:
+                verifications[i] = _followed(check, best, finite)
+            else:
+                walking.append(i)
         children = {i: checks[i].children() for i in walking}
         accepted: dict[int, list[int]] = {i: [] for i in walking}
         tokens: dict[int, list[int]] = {i: [] for i in walking}
         while walking:  # one turn per level: the choices of all branches that got this far are made together
-            chosen = sample_target(
-                [checks[i].row for i in walking],
-                [self._at(checks[i], accepted[i]) for i in walking],
-                [len(tokens[i]) for i in walking],
-                logits,
-            )
-            next_walking: list[int] = []
-            for i, token in zip(walking, chosen, strict=True):
-                if token is None:
-                    continue
+            at = [checks[i].first + (accepted[i][-1] + 1 if accepted[i] else 0) for i in walking]
+            live = [(i, place) for i, place in zip(walking, at, strict=True) if finite[place]]
+            drawn = _drawn([(checks[i].row, place, len(tokens[i])) for i, place in live], logits)
+            walking = []
+            for (i, _), token in zip(live, drawn, strict=True):
                 tokens[i].append(token)
                 node = accepted[i][-1] if accepted[i] else -1
                 draft = checks[i].draft
@@ -45,41 +41,40 @@ class Coupled(Verifier):
                     verifications[i] = Verification(tuple(accepted[i]), tuple(tokens[i]))
                 else:
                     accepted[i].append(match)
-                    next_walking.append(i)
-            walking = next_walking
+                    walking.append(i)
         return verifications
 
-    def _at(self, check: DraftCheck, accepted: Sequence[int]) -> int:
-        return check.first + (accepted[-1] + 1 if accepted else 0)
 
-
-def sample_target(
-    rows: Sequence[SequenceState], at: Sequence[int], ahead: Sequence[int], logits: Logits
-) -> list[int | None]:
-    """The target's token for each sequence, from row ``at`` of the logits (R, V) and ``ahead`` tokens after its last.
-
-    None where the logits are not finite.
-    """
-    best, finite = logits.best()
-    if all(row.sampling.temperature == 0 for row in rows) and finite[at].all():
-        greedy: list[int | None] = best[at].tolist()
-        return greedy
-    chosen: list[int | None] = [None] * len(rows)
-    sampled = []
-    for i, (row, place) in enumerate(zip(rows, at, strict=True)):
+def _followed(check: DraftCheck, best: Sequence[int], finite: Sequence[bool]) -> Verification | None:
+    """The target's likeliest tokens through a draft, by the likeliest of each row; None where a row is not finite."""
+    draft, place = check.draft, check.first
+    if not draft.tokens:
+        return Verification((), (best[place],)) if finite[place] else None
+    following: dict[tuple[int, int], int] = {}
+    for child, link in enumerate(zip(draft.parents, draft.tokens, strict=True)):
+        following.setdefault(link, child)
+    accepted: list[int] = []
+    tokens: list[int] = []
+    node: int | None = -1
+    while node is not None:
+        place = check.first + 1 + node
         if not finite[place]:
-            continue
-        if row.sampling.temperature == 0:
-            chosen[i] = int(best[place])
-        else:
-            sampled.append(i)
-    if sampled:
-        drawn = logits.draw(
-            [at[i] for i in sampled],
-            [rows[i].sampling for i in sampled],
-            [rows[i].stream for i in sampled],
-            [rows[i].position + ahead[i] for i in sampled],
-        )
-        for i, token in zip(sampled, drawn.tolist(), strict=True):
-            chosen[i] = token
-    return chosen
+            return None
+        tokens.append(best[place])
+        node = following.get((node, best[place]))
+        if node is not None:
+            accepted.append(node)
+    return Verification(tuple(accepted), tuple(tokens))
+
+
+def _drawn(walks: Sequence[tuple[SequenceState, int, int]], logits: Logits) -> list[int]:
+    """The target's token of sampled sequences: (sequence, row of the logits (R, V), tokens after its last)."""
+    if not walks:
+        return []
+    drawn: list[int] = logits.draw(
+        [place for _, place, _ in walks],
+        [row.sampling for row, _, _ in walks],
+        [row.stream for row, _, _ in walks],
+        [row.position + ahead for row, _, ahead in walks],
+    ).tolist()
+    return drawn
