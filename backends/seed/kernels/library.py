@@ -13,8 +13,10 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ...models.catalog import cache_folder
 
@@ -41,6 +43,11 @@ def load() -> ctypes.CDLL:
     if isinstance(library, str):
         raise NoKernels(library)
     return library
+
+
+def function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+    """A function of the library, with the types of what it returns and takes."""
+    return ctypes.CFUNCTYPE(result, *arguments)((name, library))
 
 
 @cache

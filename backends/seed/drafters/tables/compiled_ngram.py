@@ -10,6 +10,7 @@ import weakref
 from array import array
 from collections.abc import Sequence
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 from ...kernels import library
@@ -42,7 +43,7 @@ class CompiledNgramDrafter(BestFirstDrafter):
     def __init__(self, kernels: ctypes.CDLL, contexts: int = 1 << 17) -> None:
         """``contexts`` as for :class:`NgramDrafter`."""
         self.contexts = contexts
-        self._kernels = _declared(kernels)
+        self._kernels = _functions(kernels)
         self._sequences: dict[SequenceState, int] = {}
         self._room = 0
         self._table = self._open()
@@ -117,12 +118,9 @@ def ngram_drafter() -> BestFirstDrafter:
 
 
 @cache
-def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
-    """The library with the types of its functions."""
-    for name, (result, *arguments) in SIGNATURES.items():
-        function = getattr(kernels, name)
-        function.restype, function.argtypes = result, arguments
-    return kernels
+def _functions(kernels: ctypes.CDLL) -> SimpleNamespace:
+    """The functions of ``ngram.c``."""
+    return SimpleNamespace(**{name: library.function(kernels, name, *types) for name, types in SIGNATURES.items()})
 
 
 def _made(pointer: int | None) -> int:
