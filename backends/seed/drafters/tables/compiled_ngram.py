@@ -1,4 +1,4 @@
-"""The n-gram drafter in C: the drafts of :mod:`.ngram`, number for number, for a fiftieth of its time.
+"""The n-gram drafter in C: the drafts of :mod:`.ngram`, number for number, in a fifth of its time.
 
 Where passes are short (a small model, few branches), Python's time for a draft is more than the pass that it saves.
 """
