@@ -30,8 +30,8 @@ from treeagent.backends.sampling.sampler import choose
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.drafters.base import Drafter
 from treeagent.backends.seed.drafters.model.drafter import ModelDrafter
+from treeagent.backends.seed.drafters.tables.compiled_ngram import ngram_drafter
 from treeagent.backends.seed.drafters.tables.merged import MergedDrafter
-from treeagent.backends.seed.drafters.tables.ngram import NgramDrafter
 from treeagent.backends.seed.drafters.tables.stand import StandDrafter
 from treeagent.backends.seed.drafters.tables.suffix import SuffixDrafter
 from treeagent.backends.seed.drafters.tables.token_recycling import RecyclingDrafter
@@ -337,7 +337,7 @@ class Bench:
         assert parts is not None
         without_model = {
             "none": None,
-            "ngram": NgramDrafter(),
+            "ngram": ngram_drafter(),
             "recycling": RecyclingDrafter(coupled=True),
             "stand": StandDrafter(coupled=True),
             "suffix": SuffixDrafter(),

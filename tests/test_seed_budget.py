@@ -129,7 +129,7 @@ def wasted(rows: int, claim: float, rounds: int = 64, levels: int = 16) -> tuple
         least = floor(COSTS, rows, 10_000)
         deep = next(level for level in range(levels + 1) if level == levels or claim ** (level + 1) < least)
         chain = Draft(list(range(deep)), list(range(-1, deep - 1)), [claim] * deep)
-        kept = select([chain] * rows, [values(chain, calibration.probability)] * rows, COSTS)
+        kept = select([chain] * rows, [values(chain, calibration.probabilities)] * rows, COSTS)
         nodes.append(sum(map(len, kept)))
         plain += COSTS(rows)
         spent += COSTS(rows, nodes[-1])

@@ -34,7 +34,7 @@ from seed_tools import (
 from tiny_model import tokenizer
 
 from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.drafters.tables.ngram import NgramDrafter
+from treeagent.backends.seed.drafters.tables.compiled_ngram import ngram_drafter
 from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.backends.seed.kv_cache.pool import SlotPool
 from treeagent.backends.seed.kv_cache.radix_tree import RadixCache
@@ -223,9 +223,9 @@ def test_what_breaks_in_a_round_fails_its_requests_and_the_engine_goes_on(
         (RadixCache, "match_prefix"),
         (SlotPool, "allocate"),
         (Coupled, "verify"),
-        (NgramDrafter, "propose"),
-        (NgramDrafter, "observe"),
-        (NgramDrafter, "forget"),
+        (type(ngram_drafter()), "propose"),
+        (type(ngram_drafter()), "observe"),
+        (type(ngram_drafter()), "forget"),
     ],
 )
 def test_what_always_breaks_fails_everything_and_never_hangs(

@@ -259,7 +259,7 @@ def test_sizes_hold_a_pass_and_never_a_smaller_one() -> None:
 def test_the_padding_is_given_to_the_next_best_nodes_of_all_rows() -> None:
     """The pass computes as many tokens as before; without fixed sizes nothing is added."""
     drafts = [draft_of([(-1, 0.9), (0, 0.1), (1, 0.01)]), draft_of([(-1, 0.8), (-1, 0.05)])]
-    worths = [values(draft, float) for draft in drafts]
+    worths = [values(draft, list) for draft in drafts]
     plain = select(drafts, worths, COSTS)
     fixed = PassCost(COSTS.table, padded=lambda tokens: -(-tokens // 6) * 6)
     filled = select(drafts, worths, fixed)

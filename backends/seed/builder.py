@@ -23,8 +23,8 @@ from .drafters.hybrid import HybridDrafter
 from .drafters.model.beam_tree import DEPTH as BEAM_DEPTH
 from .drafters.model.beam_tree import BeamShape, size_of
 from .drafters.model.drafter import ModelDrafter
+from .drafters.tables.compiled_ngram import ngram_drafter
 from .drafters.tables.merged import MergedDrafter
-from .drafters.tables.ngram import NgramDrafter
 from .drafters.tables.stand import StandDrafter
 from .drafters.tables.suffix import SuffixDrafter
 from .drafters.tables.token_recycling import RecyclingDrafter
@@ -191,4 +191,4 @@ def _table(name: str, *, coupled: bool) -> Drafter:
         return SuffixDrafter()
     if name == "merged":
         return MergedDrafter()
-    return StandDrafter(coupled=coupled) if name == "stand" else NgramDrafter()
+    return StandDrafter(coupled=coupled) if name == "stand" else ngram_drafter()

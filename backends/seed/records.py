@@ -131,6 +131,10 @@ class Draft:
 
     def keep(self, nodes: Sequence[int]) -> Draft:
         """The part made of the given nodes (ascending, closed under parents)."""
+        count = len(nodes)
+        if count and nodes[-1] < count and self.law is None:  # the first ones
+            first = (self.tokens[:count], self.parents[:count], self.confidence[:count])
+            return Draft(*first, None, self.distinct, self.by, self.bound)
         place = {-1: -1} | {node: i for i, node in enumerate(nodes)}
         return Draft(
             [self.tokens[node] for node in nodes],

@@ -13,7 +13,7 @@ from treeagent.reply import Reply
 from treeagent.request import Request
 
 from ...seed.drafters.base import Drafter
-from ...seed.drafters.tables.ngram import NgramDrafter
+from ...seed.drafters.tables.compiled_ngram import ngram_drafter
 from ...seed.executor.weights import WeightCache
 from ...seed.records import Draft, SequenceState
 from ...transformers.backend import TransformersBackend
@@ -90,7 +90,7 @@ class HopelessDrafter(Drafter):
     name = "hopeless"
 
     def __init__(self) -> None:
-        self._table = NgramDrafter()
+        self._table = ngram_drafter()
 
     def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
         """The table's drafts with every token replaced by a lower id that does not follow."""

@@ -26,6 +26,8 @@ from .llama import JOINT, LlamaDecoder, Rotation, changes_of
 
 MOST_DIM = 512
 """Largest head dimension of the kernels."""
+KEPT_TOKENS = 128
+"""Room for passes of so many tokens is kept from one to the next."""
 
 
 class CompiledDecoder(LlamaDecoder):
@@ -45,6 +47,7 @@ class CompiledDecoder(LlamaDecoder):
         self.depth = len(self._stack)
         self._weight, self._epsilon = _norm(model.norm)
         self._packed = PackedLinear([_linear(network.lm_head)])
+        self._rooms: dict[tuple[str, torch.dtype], _Room] = {}
         if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):
             network.lm_head = None
 
@@ -81,6 +84,7 @@ class CompiledDecoder(LlamaDecoder):
     def adapted(self, layers: Mapping[str, LowRank]) -> CompiledDecoder:
         """See :class:`LlamaDecoder`; ``layers`` are in float32."""
         other = copy.copy(self)
+        other._rooms = {}  # other sizes, and maybe another thread
         other._stack = [layer.adapted(changes_of(layers, index)) for index, layer in enumerate(self._stack)]
         return other
 
@@ -92,8 +96,8 @@ class CompiledDecoder(LlamaDecoder):
         """Logits (R, V) of what left a layer (R, E)."""
         rows, hidden = x.shape
         x = x.contiguous()
-        room = _Room(rows, {"normed": hidden, "rounded": self._packed.ins}, torch.float32)
-        batch = room.batch(x=x.data_ptr())
+        room = self._room("head", rows, {"normed": hidden, "rounded": self._packed.ins}, torch.float32)
+        batch = room.batch(rows, x=x.data_ptr())
         logits = torch.empty(rows, self._packed.outs)
         done = self._kernels.decoder_head(
             ctypes.byref(self._packed.c),
@@ -114,9 +118,11 @@ class CompiledDecoder(LlamaDecoder):
         x = x.contiguous()
         cos, sin = (table.contiguous() for table in self._rotation(x, plan.positions, pool.entries[first].dtype))
         layers = self._stack[first:last]
-        room = layers[0].room(len(x), pool.entries[first].dtype, max(layer.rank for layer in layers))
+        sizes = {**layers[0].sizes, "low": max(layer.rank for layer in self._stack)}
+        room = self._room("layers", len(x), sizes, pool.entries[first].dtype)
         address, size = plan.keys.runs.ctypes.data, plan.keys.runs.strides[0]
         batch = room.batch(
+            len(x),
             x=x.data_ptr(),
             slots=plan.slots.data_ptr(),
             keys=plan.keys.slots.ctypes.data,
@@ -134,6 +140,14 @@ class CompiledDecoder(LlamaDecoder):
         if not done:
             raise MemoryError("a pass has no memory for its counters")
         return x
+
+    def _room(self, what: str, tokens: int, sizes: dict[str, int], dtype: torch.dtype) -> _Room:
+        """Room for a pass, its contents undefined; ``sizes`` and ``dtype`` as for :class:`_Room`."""
+        if tokens > KEPT_TOKENS:
+            return _Room(tokens, sizes, dtype)
+        if (what, dtype) not in self._rooms:
+            self._rooms[what, dtype] = _Room(KEPT_TOKENS, sizes, dtype)
+        return self._rooms[what, dtype]
 
 
 class _CompiledLayer:
@@ -179,36 +193,34 @@ class _CompiledLayer:
                 setattr(other._c, f"{product}_low", CLowRank(down.c, up.c))
         return other
 
-    def room(self, tokens: int, dtype: torch.dtype, rank: int) -> _Room:
-        """Room for what the layers of a pass compute; ``dtype`` is that of attention."""
-        sizes = {
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Numbers of a token that the layers of a pass compute."""
+        return {
             "projected": self.products[0].outs,
             "queries": self._width,
             "attended": self._width,
             "inner": 2 * self._inner,
             "normed": self._hidden,
-            "low": rank,
             "rounded": max(product.ins for product in self.products),
         }
-        return _Room(tokens, sizes, dtype)
 
 
 class _Room:
-    """Memory of a pass over T tokens."""
+    """Memory of a pass over T tokens at most."""
 
     def __init__(self, tokens: int, sizes: dict[str, int], dtype: torch.dtype) -> None:
-        """``sizes`` are those of a token."""
+        """``sizes`` are those of a token; ``dtype`` is that of attention."""
         dtypes = {"queries": dtype, "rounded": torch.int8, "corrections": torch.int32}
-        self._tokens = tokens
         self._tensors = {
             name: torch.empty(tokens, size, dtype=dtypes.get(name, torch.float32))
             for name, size in {**sizes, "largest": 1, "corrections": 1}.items()
         }
+        self._addresses = {name: tensor.data_ptr() for name, tensor in self._tensors.items()}
 
-    def batch(self, **addresses: int) -> CPass:
+    def batch(self, tokens: int, **addresses: int) -> CPass:
         """The pass with its room, and the addresses of what it reads. Valid as long as the room."""
-        room = {name: tensor.data_ptr() for name, tensor in self._tensors.items()}
-        return CPass(tokens=self._tokens, threads=torch.get_num_threads(), **room, **addresses)
+        return CPass(tokens=tokens, threads=torch.get_num_threads(), **self._addresses, **addresses)
 
 
 def model_device(network: Any) -> torch.device:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from treeagent.request import Sampling
 
 from ...sampling.philox import Floats
+from ..kernels.log_probability import log_probabilities
 from .token_choice import draw_rows, draws_on_device
 
 
@@ -49,6 +50,8 @@ class Logits:
         """The natural-log probability of a token in each of the given rows, at temperature 1 and without cuts."""
         if not rows:
             return []
+        if (compiled := log_probabilities(self._tensor, rows, tokens)) is not None:
+            return compiled
         device = self._tensor.device
         every = list(rows) == list(range(len(self._tensor)))
         chosen = self._tensor if every else self._tensor[torch.as_tensor(rows, device=device)]

@@ -30,6 +30,7 @@ set of threads. */
     (1 + r * (1 + r * (1 / 2. + r * (1 / 6. + r * (1 / 24. + r * (1 / 120. + r * (1 / 720. + r * (1 / 5040. + r * (1 / 40320. \
     + r * (1 / 362880. + r * (1 / 3628800. + r * (1 / 39916800. + r * (1 / 479001600. + r / 6227020800.)))))))))))))
 #include "attention.h"
+#include "log_probabilities.h"
 #undef REAL
 #undef BITS
 #undef W

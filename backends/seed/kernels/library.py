@@ -1,6 +1,6 @@
 """The kernels of this folder as a library, compiled at first use and kept in the cache folder.
 
-The compiler ($CC, cc, gcc or clang) reads one file without headers of Python or torch. OpenMP's functions stay open
+The compiler ($CC, cc, gcc or clang) reads files without headers of Python or torch. OpenMP's functions stay open
 in the library and are those that torch has loaded, so that both use one set of threads. Where anything is missing,
 :class:`NoKernels` says what, and callers use torch instead.
 """
@@ -13,12 +13,16 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ...models.catalog import cache_folder
 
-SOURCES = ("decoder.c", "attention.h", "steps.h", "structures.h")
+UNITS = {"decoder.c": (), "ngram.c": ("-ffp-contract=off",)}
+"""Files that are compiled, with flags of their own."""
+HEADERS = ("attention.h", "log_probabilities.h", "steps.h", "structures.h", "ngram_table.h", "ngram_mixture.h")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
 SWITCH = "TREEAGENT_KERNELS"
 """Environment variable that turns the kernels off where it is ``off``."""
@@ -39,6 +43,11 @@ def load() -> ctypes.CDLL:
     if isinstance(library, str):
         raise NoKernels(library)
     return library
+
+
+def function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+    """A function of the library, with the types of what it returns and takes."""
+    return ctypes.CFUNCTYPE(result, *arguments)((name, library))
 
 
 @cache
@@ -62,8 +71,8 @@ def _load(folder: Path) -> ctypes.CDLL | str:
 
 
 def _digest(compiler: str, macros: str) -> str:
-    digest = hashlib.sha256(f"{compiler} {FLAGS} {macros}".encode())
-    for name in SOURCES:
+    digest = hashlib.sha256(f"{compiler} {FLAGS} {UNITS} {macros}".encode())
+    for name in (*UNITS, *HEADERS):
         digest.update((Path(__file__).parent / name).read_bytes())
     return digest.hexdigest()[:24]
 
@@ -71,9 +80,11 @@ def _digest(compiler: str, macros: str) -> str:
 def _compile(compiler: str, path: Path) -> None:
     """Compile and link in a folder beside ``path``, so that another process never sees half a library."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        part, whole = Path(folder, "decoder.o"), Path(folder, path.name)
-        _run([compiler, *FLAGS, "-c", str(Path(__file__).parent / SOURCES[0]), "-o", str(part)])
-        _run([compiler, "-shared", str(part), "-o", str(whole), "-lm"])
+        whole, parts = Path(folder, path.name), []
+        for name, flags in UNITS.items():
+            parts.append(str(Path(folder, f"{name}.o")))
+            _run([compiler, *FLAGS, *flags, "-c", str(Path(__file__).parent / name), "-o", parts[-1]])
+        _run([compiler, "-shared", *parts, "-o", str(whole), "-lm"])
         whole.replace(path)
 
 

@@ -89,7 +89,9 @@ class PageTable:
     def give_back(self, slots: Slots) -> None:
         """Return slots that were taken and not used to the reserve."""
         if len(slots):
-            self._reserved = np.sort(np.concatenate((slots, self._reserved)))
+            merged = np.concatenate((slots, self._reserved))
+            ordered = not len(self._reserved) or slots[-1] < self._reserved[0]  # as where they were taken last
+            self._reserved = merged if ordered else np.sort(merged)
 
     def free_reserved(self) -> None:
         """Return reserved slots to the pool."""

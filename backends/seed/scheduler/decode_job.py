@@ -89,7 +89,9 @@ class DecodeJob(GenerationJob):
         if draft.tokens:
             held = [0, *(node + 1 for node in verification.accepted[: len(new) - 1])]
             branch.extend([self.sequence.tokens[-1], *new[:-1]], slots[held])
-            branch.give_back(np.delete(slots, held))
+            unused = np.ones(len(slots), dtype=np.bool_)
+            unused[held] = False
+            branch.give_back(slots[unused])
         else:
             branch.extend(self.sequence.tokens[-1:], slots)
         self.sequence.append(new)

@@ -31,7 +31,7 @@ def draft_early(jobs: Sequence[Job], spare: Spare, speculator: Speculator, room:
         speculator.observe_committed(job.sequences[0])
     drafts = drafter.propose([job.sequences[0] for job in alone], spare.least_value, DEPTH)
     for job, draft in zip(alone, drafts, strict=True):
-        reached = values(draft, speculator.estimator(draft.by).probability)
+        reached = values(draft, speculator.estimator(draft.by).probabilities)
         kept = _affordable(draft, [job.priority * value for value in reached], spare, room)
         room -= len(kept)
         if kept:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 BINS = 12
@@ -32,6 +32,16 @@ class AcceptanceEstimator:
         """The probability that a token of such a confidence is accepted once its parent is."""
         interval = _interval(confidence)
         return (self._hits[interval] + PRIOR * self._overall * confidence) / (self._trials[interval] + PRIOR)
+
+    def probabilities(self, confidences: Iterable[float]) -> list[float]:
+        """:meth:`probability` of many tokens."""
+        rates = [(hits, trials + PRIOR) for hits, trials in zip(self._hits, self._trials, strict=True)]
+        scale, last = PRIOR * self._overall, BINS - 1
+        found = []
+        for confidence in confidences:
+            hits, trials = rates[min(last, int(max(confidence, 0.0) * BINS))]
+            found.append((hits + scale * confidence) / trials)
+        return found
 
     def acceptance(self, start: float = START) -> float:
         """The recent acceptance rate over all confidences; ``start`` is its value before any outcome."""

@@ -19,15 +19,15 @@ from ..drafters.base import EMPTY_LOAD, RoundLoad
 from ..executor.pass_cost import PassCost
 from ..records import Draft
 
-SLOPES = np.array((1, 2, 4, 8, 16, 32, 64))
+SLOPES = np.array((0, 1, 2, 4, 8, 16, 32, 64))
 """Numbers of drafted nodes for which the cost of a node is looked up."""
 
 
-def values(draft: Draft, probability: Callable[[float], float]) -> list[float]:
-    """For each node the probability that it is reached and accepted; ``probability`` of a node by its confidence."""
+def values(draft: Draft, probabilities: Callable[[Sequence[float]], list[float]]) -> list[float]:
+    """For each node the chance that it is reached and accepted; ``probabilities`` of nodes by their confidences."""
     reached: list[float] = []
-    for parent, confidence in zip(draft.parents, draft.confidence, strict=True):
-        reached.append(probability(confidence) * (1.0 if parent < 0 else reached[parent]))
+    for parent, chance in zip(draft.parents, probabilities(draft.confidence), strict=True):
+        reached.append(chance if parent < 0 else chance * reached[parent])
     return reached
 
 
@@ -37,12 +37,12 @@ def floor(cost: PassCost, rows: int, most: int, drafting: float = 0.0, speedup: 
     ``drafting``: seconds that proposing a node takes; ``speedup``: tokens per second as a multiple of those without
     drafts. A node must be worth the tokens that its seconds would give otherwise.
     """
-    nodes = SLOPES[: np.searchsorted(SLOPES, most, side="right")]
-    if not len(nodes):
+    if most < 1:
         return math.inf
-    plain = cost(rows)
-    slopes = (cost.each(rows, nodes) - plain) / nodes
-    return (float(slopes.min()) + drafting) * speedup * rows / plain
+    nodes = SLOPES[: min(most.bit_length(), len(SLOPES) - 1) + 1]
+    plain, *more = cost.each(rows, nodes).tolist()
+    slope = min((seconds - plain) / count for seconds, count in zip(more, nodes[1:].tolist(), strict=True))
+    return (slope + drafting) * speedup * rows / plain
 
 
 def select(
@@ -66,11 +66,9 @@ def select(
     seconds = cost.each(len(drafts) + others.rows, others.nodes + np.arange(len(gains)))
     count = int(np.argmax(gains / seconds))
     base = len(drafts) + others.rows + others.nodes
-    best = order[: cost.padded(base + count) - base]  # the padding of a pass of fixed size is free
-    taken: list[list[int]] = [[] for _ in drafts]
-    for i, own in zip(owner[best].tolist(), node[best].tolist(), strict=True):
-        taken[i].append(own)
-    return [draft.keep(sorted(nodes)) for draft, nodes in zip(drafts, taken, strict=True)]
+    best = np.sort(order[: cost.padded(base + count) - base])  # the padding of a pass of fixed size is free
+    nodes, ends = node[best].tolist(), np.searchsorted(owner[best], np.arange(len(drafts)), side="right").tolist()
+    return [draft.keep(nodes[begin:end]) for draft, begin, end in zip(drafts, [0, *ends], ends, strict=False)]
 
 
 def best_chain(

@@ -217,7 +217,7 @@ class Speculator:
             self.drafter.forget(row)
 
     def _values(self, draft: Draft) -> list[float]:
-        return values(draft, self.estimator(draft.by).probability)
+        return values(draft, self.estimator(draft.by).probabilities)
 
     def _cut(self, draft: Draft, most: int) -> Draft:
         """The best ``most`` nodes; of a drawn draft the first, which are chosen whatever they turned out to be."""

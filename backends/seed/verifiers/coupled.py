@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..executor.logits import Logits
 from ..records import SequenceState
@@ -16,22 +16,29 @@ class Coupled(Verifier):
 
     def verify(self, checks: Sequence[DraftCheck], logits: Logits) -> list[Verification | None]:
         """See :class:`Verifier`."""
-        drawn = sample_nodes(checks, logits) if checks and logits.on_device else None
+        if not checks:
+            return []  # a pass that only reads prompts
+        if logits.on_device:
+            drawn_there = sample_nodes(checks, logits)
+            return [_followed(check, drawn_there) for check in checks]
         verifications: list[Verification | None] = [None] * len(checks)
-        walking = list(range(len(checks)))
-        children = [check.children() for check in checks]
-        accepted: list[list[int]] = [[] for _ in checks]
-        tokens: list[list[int]] = [[] for _ in checks]
+        walking: list[int] = []
+        best, finite = (column.tolist() for column in logits.best())
+        likeliest = [token if known else None for token, known in zip(best, finite, strict=True)]
+        for i, check in enumerate(checks):
+            if check.row.sampling.temperature == 0:
+                verifications[i] = _followed(check, likeliest)
+            else:
+                walking.append(i)
+        children = {i: checks[i].children() for i in walking}
+        accepted: dict[int, list[int]] = {i: [] for i in walking}
+        tokens: dict[int, list[int]] = {i: [] for i in walking}
         while walking:  # one turn per level: the choices of all branches that got this far are made together
             at = [checks[i].first + (accepted[i][-1] + 1 if accepted[i] else 0) for i in walking]
-            if drawn is None:
-                chosen = sample_target([checks[i].row for i in walking], at, [len(tokens[i]) for i in walking], logits)
-            else:
-                chosen = [drawn[row] for row in at]
-            next_walking: list[int] = []
-            for i, token in zip(walking, chosen, strict=True):
-                if token is None:
-                    continue
+            live = [(i, place) for i, place in zip(walking, at, strict=True) if finite[place]]
+            drawn = _drawn([(checks[i].row, place, len(tokens[i])) for i, place in live], logits)
+            walking = []
+            for (i, _), token in zip(live, drawn, strict=True):
                 tokens[i].append(token)
                 node = accepted[i][-1] if accepted[i] else -1
                 draft = checks[i].draft
@@ -40,8 +47,7 @@ class Coupled(Verifier):
                     verifications[i] = Verification(tuple(accepted[i]), tuple(tokens[i]))
                 else:
                     accepted[i].append(match)
-                    next_walking.append(i)
-            walking = next_walking
+                    walking.append(i)
         return verifications
 
 
@@ -64,33 +70,34 @@ def sample_nodes(checks: Sequence[DraftCheck], logits: Logits) -> dict[int, int 
     return {place: None if token < 0 else token for place, token in zip(places, drawn.tolist(), strict=True)}
 
 
-def sample_target(
-    rows: Sequence[SequenceState], at: Sequence[int], ahead: Sequence[int], logits: Logits
-) -> list[int | None]:
-    """The target's token for each sequence, from row ``at`` of the logits (R, V) and ``ahead`` tokens after its last.
+def _followed(check: DraftCheck, chosen: Mapping[int, int | None] | Sequence[int | None]) -> Verification | None:
+    """The target's tokens through a draft, by the token of each row of the logits; None where one reached has none."""
+    draft = check.draft
+    following: dict[tuple[int, int], int] = {}
+    for child, link in enumerate(zip(draft.parents, draft.tokens, strict=True)):
+        following.setdefault(link, child)
+    accepted: list[int] = []
+    tokens: list[int] = []
+    node: int | None = -1
+    while node is not None:
+        token = chosen[check.first + 1 + node]
+        if token is None:
+            return None
+        tokens.append(token)
+        node = following.get((node, token))
+        if node is not None:
+            accepted.append(node)
+    return Verification(tuple(accepted), tuple(tokens))
 
-    None where the logits are not finite.
-    """
-    best, finite = logits.best()
-    if all(row.sampling.temperature == 0 for row in rows) and finite[at].all():
-        greedy: list[int | None] = best[at].tolist()
-        return greedy
-    chosen: list[int | None] = [None] * len(rows)
-    sampled = []
-    for i, (row, place) in enumerate(zip(rows, at, strict=True)):
-        if not finite[place]:
-            continue
-        if row.sampling.temperature == 0:
-            chosen[i] = int(best[place])
-        else:
-            sampled.append(i)
-    if sampled:
-        drawn = logits.draw(
-            [at[i] for i in sampled],
-            [rows[i].sampling for i in sampled],
-            [rows[i].stream for i in sampled],
-            [rows[i].position + ahead[i] for i in sampled],
-        )
-        for i, token in zip(sampled, drawn.tolist(), strict=True):
-            chosen[i] = token
-    return chosen
+
+def _drawn(walks: Sequence[tuple[SequenceState, int, int]], logits: Logits) -> list[int]:
+    """The target's token of sampled sequences: (sequence, row of the logits (R, V), tokens after its last)."""
+    if not walks:
+        return []
+    drawn: list[int] = logits.draw(
+        [place for _, place, _ in walks],
+        [row.sampling for row, _, _ in walks],
+        [row.stream for row, _, _ in walks],
+        [row.position + ahead for row, _, ahead in walks],
+    ).tolist()
+    return drawn

@@ -15,6 +15,8 @@ drafter estimates for every node the probability that it is accepted, and leaves
 
 Mixing and calibration learn from every committed token, drafted or not: a guess for it is made and compared. So nothing
 must be drafted to find out whether drafting pays.
+
+:mod:`.compiled_ngram` does the same in C, with the same numbers.
 """
 
 from __future__ import annotations
@@ -22,12 +24,11 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
-from operator import mul
 
 from ...records import Draft, SequenceState
 from .best_first import BestFirstDrafter, best_first, contest_threshold
 from .gumbel import Noise, noise_of
-from .ngram_mixture import ORDER, NgramMixture, Scored, WeightedGuess
+from .ngram_mixture import ORDER, NgramMixture, Scored, WeightedGuess, product_sum
 
 WINDOW = 16
 """Followers that a context stores, the latest; more of them predict no better."""
@@ -67,7 +68,7 @@ class _SequenceEvidence:
         self.own: dict[str, Followers] = {}
         """What followed each token in this sequence."""
         self.guess: WeightedGuess | None = None
-        """The guess for the next token, where it is already made."""
+        """The guess for the next token, where a draft was made."""
 
 
 class NgramDrafter(BestFirstDrafter):
@@ -85,7 +86,7 @@ class NgramDrafter(BestFirstDrafter):
         self.contexts = contexts
         self._new: dict[str, Followers] = {}
         self._old: dict[str, Followers] = {}
-        self._prefixes = array("q", bytes(8 * PREFIXES))
+        self._prefixes = array("Q", bytes(8 * PREFIXES))
         """The latest prefix with each remainder of its hash."""
         self._greedy, self._sampled = NgramMixture(), NgramMixture()
         self._evidence: dict[SequenceState, _SequenceEvidence] = {}
@@ -100,11 +101,12 @@ class NgramDrafter(BestFirstDrafter):
             self.join(row, noise_of(row))
             start = len(row.tokens)
         sequence = self._evidence[row]
+        guess, sequence.guess = sequence.guess, None
         for i in range(start, len(row.tokens)):
             token = row.tokens[i]
-            guess = sequence.guess or self._guess(sequence, sequence.text, i - row.prompt)
-            sequence.guess = guess.children.get(token)
+            guess = guess or self._guess(sequence, sequence.text, i - row.prompt)
             self.advance(row, token, guess)
+            guess = guess.children.get(token)
 
     def text(self, row: SequenceState) -> str:
         """The end of an observed sequence, as :meth:`guess` takes it."""
@@ -134,7 +136,7 @@ class NgramDrafter(BestFirstDrafter):
         """Drop all evidence."""
         for held in (self._new, self._old, self._evidence):
             held.clear()
-        self._prefixes = array("q", bytes(8 * PREFIXES))
+        self._prefixes = array("Q", bytes(8 * PREFIXES))
 
     def join(self, row: SequenceState, noise: Noise | None) -> None:
         """Read a new sequence: its prompt, and the tokens it had before it was preempted.
@@ -150,7 +152,7 @@ class NgramDrafter(BestFirstDrafter):
         known = True  # while all of the text so far has begun another text
         for i, token in enumerate(tokens):
             if known:
-                prefix = hash((sequence.prefix, token))
+                prefix = _mixed(sequence.prefix, token)
                 known = self._prefixes[prefix & (PREFIXES - 1)] == prefix
             self._learn(sequence, token, shared=not known, own=i >= own)
 
@@ -166,7 +168,7 @@ class NgramDrafter(BestFirstDrafter):
         if own and text:
             sequence.own[text[-1]] = sequence.own.get(text[-1], "")[1 - OWN_WINDOW :] + character
         sequence.text = text[1 - ORDER :] + character
-        sequence.prefix = prefix = hash((sequence.prefix, token))
+        sequence.prefix = prefix = _mixed(sequence.prefix, token)
         self._prefixes[prefix & (PREFIXES - 1)] = prefix
         if len(new) >= self.contexts:
             self._old, self._new = new, {}
@@ -200,7 +202,7 @@ class NgramDrafter(BestFirstDrafter):
         scored: Scored = []
         for character in candidates:
             evidence = [1.0, 0.0, *[table[count(character)] for table, count in odds]]
-            scored.append((sum(map(mul, weights, evidence)), ord(character), evidence))
+            scored.append((product_sum(weights, evidence), ord(character), evidence))
         if sequence.noise is not None:
             scored = _with_noise(scored, weights[1], sequence.noise, position)
         guess = WeightedGuess(text, weights)
@@ -212,17 +214,20 @@ class NgramDrafter(BestFirstDrafter):
         sequence = self._evidence.get(row)
         if sequence is None:
             return Draft()
-        if sequence.guess is None:
-            sequence.guess = self._guess(sequence, sequence.text, row.position)
+        root = sequence.guess = self._guess(sequence, sequence.text, row.position)
 
         def after(guess: WeightedGuess, token: int, level: int) -> WeightedGuess:
-            following = guess.children.get(token)
-            if following is None:
-                text = guess.text[1 - ORDER :] + chr(token)
-                following = guess.children[token] = self._guess(sequence, text, row.position + level)
+            text = guess.text[1 - ORDER :] + chr(token)
+            following = guess.children[token] = self._guess(sequence, text, row.position + level)
             return following
 
-        return best_first(sequence.guess, after, floor, depth)
+        return best_first(root, after, floor, depth)
+
+
+def _mixed(prefix: int, token: int) -> int:
+    """Hash of a prefix and a token."""
+    mixed = ((prefix ^ token) + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+    return mixed ^ mixed >> 29
 
 
 def _usual(followers: Followers) -> str:

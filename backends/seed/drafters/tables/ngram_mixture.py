@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import exp
+from operator import mul
 
 from .log_odds import LogOddsCalibration
 
@@ -61,7 +63,7 @@ class NgramMixture:
         if len(scored) > 1:
             scored.sort(reverse=True)
         powers = [exp(min(max(entry[0], -LIMIT), LIMIT)) for entry in scored]
-        total = 1 + sum(powers)  # 1 for something else, of score 0
+        total = 1 + plain_sum(powers)  # 1 for something else, of score 0
         calibration, rest = self.first, 1.0
         for (_, token, evidence), power in zip(scored, powers, strict=True):
             chance = power / total
@@ -85,3 +87,16 @@ class NgramMixture:
             step = RATE * (hit - guess.chances[i])
             for j, value in enumerate(guess.evidence[i]):
                 weights[j] += step * value
+
+
+def plain_sum(values: Iterable[float]) -> float:
+    """The sum from left to right, as C computes it; Python 3.12 and later round ``sum`` otherwise."""
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
+def product_sum(weights: Iterable[float], evidence: Iterable[float]) -> float:
+    """The sum of products, as far as both go."""
+    return plain_sum(map(mul, weights, evidence))
