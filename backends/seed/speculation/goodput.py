@@ -42,7 +42,8 @@ def floor(cost: PassCost, rows: int, most: int, drafting: float = 0.0, speedup: 
     nodes = SLOPES[: min(most.bit_length(), len(SLOPES) - 1) + 1]
     plain, *more = cost.each(rows, nodes).tolist()
     slope = min((seconds - plain) / count for seconds, count in zip(more, nodes[1:].tolist(), strict=True))
-    return (slope + drafting) * speedup * rows / plain
+    least: float = (slope + drafting) * speedup * rows / plain
+    return least
 
 
 def select(
