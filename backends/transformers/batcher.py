@@ -76,7 +76,13 @@ class Batcher(Generic[RequestType]):
 
     def _start(self, loop: asyncio.AbstractEventLoop, queue: _LoopQueue[RequestType]) -> None:
         waiting = [pending for pending in queue.waiting if pending.is_wanted()]
-        batch = self._choose(waiting)
+        try:
+            batch = self._choose(waiting)
+        except Exception as error:  # noqa: BLE001  # the worker's boundary: nobody would be answered any more
+            self._queues.pop(loop, None)
+            for pending in waiting:
+                pending.fail(self._explain(error))
+            return
         queue.waiting[:] = [pending for pending in waiting if pending not in batch]
 
         def ended(work: asyncio.Future[list[PendingRequest[RequestType]]]) -> None:
