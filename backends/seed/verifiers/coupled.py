@@ -16,39 +16,47 @@ class Coupled(Verifier):
 
     def verify(self, checks: Sequence[DraftCheck], logits: Logits) -> list[Verification | None]:
         """See :class:`Verifier`."""
-        if not checks:
-            return []  # a pass that only reads prompts
-        if logits.on_device:
-            drawn_there = sample_nodes(checks, logits)
-            return [_followed(check, drawn_there) for check in checks]
         verifications: list[Verification | None] = [None] * len(checks)
-        walking: list[int] = []
-        best, finite = (column.tolist() for column in logits.best())
-        likeliest = [token if known else None for token, known in zip(best, finite, strict=True)]
-        for i, check in enumerate(checks):
-            if check.row.sampling.temperature == 0:
-                verifications[i] = _followed(check, likeliest)
-            else:
-                walking.append(i)
-        children = {i: checks[i].children() for i in walking}
-        accepted: dict[int, list[int]] = {i: [] for i in walking}
-        tokens: dict[int, list[int]] = {i: [] for i in walking}
-        while walking:  # one turn per level: the choices of all branches that got this far are made together
-            at = [checks[i].first + (accepted[i][-1] + 1 if accepted[i] else 0) for i in walking]
-            live = [(i, place) for i, place in zip(walking, at, strict=True) if finite[place]]
-            drawn = _drawn([(checks[i].row, place, len(tokens[i])) for i, place in live], logits)
-            walking = []
-            for (i, _), token in zip(live, drawn, strict=True):
-                tokens[i].append(token)
-                node = accepted[i][-1] if accepted[i] else -1
-                draft = checks[i].draft
-                match = next((child for child in children[i].get(node, ()) if draft.tokens[child] == token), None)
-                if match is None:
-                    verifications[i] = Verification(tuple(accepted[i]), tuple(tokens[i]))
-                else:
-                    accepted[i].append(match)
-                    walking.append(i)
+        walking = [i for i, check in enumerate(checks) if check.row.sampling.temperature > 0]
+        if len(walking) < len(checks):
+            best, finite = (column.tolist() for column in logits.best())
+            likeliest = [token if known else None for token, known in zip(best, finite, strict=True)]
+            for i, check in enumerate(checks):
+                if check.row.sampling.temperature == 0:
+                    verifications[i] = _followed(check, likeliest)
+        if walking and logits.on_device:
+            chosen = sample_nodes([checks[i] for i in walking], logits)
+            for i in walking:
+                verifications[i] = _followed(checks[i], chosen)
+        elif walking:
+            _walk(checks, logits, walking, verifications)
         return verifications
+
+
+def _walk(
+    checks: Sequence[DraftCheck], logits: Logits, walking: Sequence[int], found: list[Verification | None]
+) -> None:
+    """Fill in ``found`` of sampled sequences, by the target's tokens at the nodes that are reached and no others."""
+    finite = logits.best()[1].tolist()
+    children = {i: checks[i].children() for i in walking}
+    accepted: dict[int, list[int]] = {i: [] for i in walking}
+    tokens: dict[int, list[int]] = {i: [] for i in walking}
+    while walking:  # one turn per level: the choices of all branches that got this far are made together
+        at = [checks[i].first + (accepted[i][-1] + 1 if accepted[i] else 0) for i in walking]
+        live = [(i, place) for i, place in zip(walking, at, strict=True) if finite[place]]
+        drawn = _drawn([(checks[i].row, place, len(tokens[i])) for i, place in live], logits)
+        further = []
+        for (i, _), token in zip(live, drawn, strict=True):
+            tokens[i].append(token)
+            node = accepted[i][-1] if accepted[i] else -1
+            draft = checks[i].draft
+            match = next((child for child in children[i].get(node, ()) if draft.tokens[child] == token), None)
+            if match is None:
+                found[i] = Verification(tuple(accepted[i]), tuple(tokens[i]))
+            else:
+                accepted[i].append(match)
+                further.append(i)
+        walking = further
 
 
 def sample_nodes(checks: Sequence[DraftCheck], logits: Logits) -> dict[int, int | None]:
