@@ -116,3 +116,10 @@ def test_figures_fit_the_terminal_and_unknown_ones_are_left_out(monkeypatch):
         assert width < 30 or all(len(line) <= width for line in lines)
     assert paragraph("engine", {}) == []
     assert paragraph("engine", {"drafted": None}) == []
+
+
+def test_figures_of_a_further_model_stand_in_lines_of_their_own():
+    """As if that model had run alone."""
+    further = {"rounds": 3, "exits": [1, 2], "unknown": None}
+    lines = paragraph("engine", {"rounds": 7, "evaluator": further, "kernels": "compiled"})
+    assert lines == ["engine: rounds 7, kernels compiled", *paragraph("engine, evaluator", further)]

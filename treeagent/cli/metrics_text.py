@@ -17,10 +17,13 @@ AT_MOST = 6
 
 
 def paragraph(title: str, figures: Mapping[str, Any]) -> list[str]:
-    """The known metrics as lines that fit the terminal; no line when none is known."""
-    known = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in figures.items() if value is not None]
+    """The known metrics as lines that fit the terminal, those of parts after the others; no line when none is known."""
+    parts = {name: value for name, value in figures.items() if isinstance(value, Mapping)}
+    further = [line for name, part in parts.items() for line in paragraph(f"{title}, {name.replace('_', ' ')}", part)]
+    plain = {name: value for name, value in figures.items() if name not in parts and value is not None}
+    known = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in plain.items()]
     if not known:
-        return []
+        return further
     items = [item.replace(" ", "\N{NO-BREAK SPACE}") for item in known]  # a line must not end within an item
     lines = textwrap.wrap(
         f"{title}: {', '.join(items)}",
@@ -29,7 +32,7 @@ def paragraph(title: str, figures: Mapping[str, Any]) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
+    return [*(line.replace("\N{NO-BREAK SPACE}", " ") for line in lines), *further]
 
 
 def backends(settings: Mapping[str, Any]) -> list[str]:
