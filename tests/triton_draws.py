@@ -103,4 +103,5 @@ def trees(case: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
     ):
         there = Coupled().verify(checks, Logits(tensor.to(device)))
     longest = max((len(verdict.accepted) for verdict in host if verdict is not None), default=0)
-    return {"host": str(host), "device": str(there), "launches": launches, "longest": longest, "rows": rows}
+    sampled = sum(len(check.draft.tokens) + 1 for check in checks if check.row.sampling.temperature > 0)
+    return {"host": str(host), "device": str(there), "launches": launches, "longest": longest, "sampled": sampled}
