@@ -104,6 +104,18 @@ def test_texts_of_earlier_runs_are_learned_alike():
     assert twins.compare([twins.join(text[:9])], 0.02, 8) > 0
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_closed_drafters_begin_alike(temperature):
+    """What the weights and frequencies have learned is dropped with the tables."""
+    twins, text = Twins(), [3, 1, 4, 1, 5, 9, 2, 6]
+    row = twins.join(text * 3, temperature)
+    for _ in range(20):
+        twins.commit(row, text)
+    for drafter in twins.drafters:
+        drafter.close()
+    assert twins.compare([twins.join(text * 3, temperature)], 0.02, 8) > 0
+
+
 def test_a_changed_reference_is_noticed(monkeypatch):
     """The comparison fails where the reference learns at another rate."""
     monkeypatch.setattr("treeagent.backends.seed.drafters.tables.ngram_mixture.RATE", 0.016)

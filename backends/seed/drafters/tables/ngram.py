@@ -137,6 +137,7 @@ class NgramDrafter(BestFirstDrafter):
         for held in (self._new, self._old, self._evidence):
             held.clear()
         self._prefixes = array("Q", bytes(8 * PREFIXES))
+        self._greedy, self._sampled = NgramMixture(), NgramMixture()
 
     def join(self, row: SequenceState, noise: Noise | None) -> None:
         """Read a new sequence: its prompt, and the tokens it had before it was preempted.
