@@ -42,6 +42,19 @@ def test_log_probabilities_are_exact(seed, count, size, scale):
     assert found == pytest.approx(plain, abs=1e-4)
 
 
+def test_rows_of_a_large_vocabulary_are_shared_between_threads(monkeypatch):
+    """The numbers are those of one thread, whether a token is likely, unlikely or forbidden."""
+    logits = torch.randn(3, 40_000, generator=torch.Generator().manual_seed(1))
+    logits[:, 7] = -torch.inf
+    rows, tokens, found = [2, 0, 1, 2, 0], [int(logits[2].argmax()), 7, 0, int(logits[2].argmin()), 39_999], []
+    for threads in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        found.append(Logits(logits).log_probabilities(rows, tokens))
+    assert found[0] == found[1]
+    assert found[0][1] == -np.inf
+    assert found[0] == pytest.approx(exact(logits, rows, tokens), abs=1e-5)
+
+
 def test_what_the_kernel_does_not_take_is_left_to_torch():
     """Other types of numbers, and rows that do not lie side by side."""
     logits = torch.randn(4, 6)
