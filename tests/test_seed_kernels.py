@@ -161,7 +161,13 @@ def test_texts_are_those_of_the_model_alone(folder: str, rounded: str, dtype: st
 
 
 @pytest.mark.parametrize(
-    ("compiler", "reason"), [("exit 1", "failed"), ("echo 'no such flag' >&2; exit 2", "no such flag"), ("", "Error")]
+    ("compiler", "reason"),
+    [
+        ("exit 1", "failed with exit code 1"),
+        ("echo >&2; exit 3", "failed with exit code 3"),
+        ("echo 'no such flag' >&2; exit 2", "no such flag"),
+        ("", "Error"),
+    ],
 )
 def test_without_a_working_compiler_torch_is_used(
     folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str, reason: str

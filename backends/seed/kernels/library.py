@@ -65,7 +65,8 @@ def _load(folder: Path) -> ctypes.CDLL | str:
             _compile(compiler, path)
         return ctypes.CDLL(str(path))
     except subprocess.CalledProcessError as error:
-        return f"{compiler}: {(error.stderr or 'failed').strip().splitlines()[-1]}"
+        said = error.stderr.strip().splitlines() or [f"failed with exit code {error.returncode} and without a word"]
+        return f"{compiler}: {said[-1]}"
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{type(error).__name__}: {error}"
 
