@@ -63,6 +63,22 @@ def test_what_the_kernel_does_not_take_is_left_to_torch():
         assert Logits(other).log_probabilities([0], [1]) == pytest.approx(exact(other, [0], [1]), abs=1e-5)
 
 
+@pytest.mark.skipif(log_probabilities(torch.zeros(1, 1), [0], [0]) is None, reason="no C compiler")
+def test_rows_and_tokens_that_are_not_there_are_refused():
+    """In one line with the range, before the kernel reads memory of others."""
+    logits = torch.randn(4, 6)
+    for rows, tokens, message in (
+        ([0, 4], [1, 1], "rows from 0 to 3, not from 0 to 4"),
+        ([-1], [1], "rows from 0 to 3, not from -1 to -1"),
+        ([0, 1], [6, 2], "tokens from 0 to 5, not from 2 to 6"),
+        ([0], [-1], "tokens from 0 to 5, not from -1 to -1"),
+    ):
+        with pytest.raises(IndexError, match=message):
+            log_probabilities(logits, rows, tokens)
+    with pytest.raises(ValueError, match="a token for each of 2 rows, not 1 tokens"):
+        log_probabilities(logits, [0, 1], [1])
+
+
 @st.composite
 def trees(draw):
     """A draft over three tokens, siblings perhaps equal."""

@@ -14,13 +14,21 @@ from . import library
 
 
 def log_probabilities(logits: torch.Tensor, rows: Sequence[int], tokens: Sequence[int]) -> list[float] | None:
-    """Those of ``tokens`` in ``rows`` of ``logits`` (R, V); None where the kernels do not compute them."""
+    """Those of ``tokens`` in ``rows`` of ``logits`` (R, V); None where the kernels do not compute them.
+
+    Raises IndexError for rows and tokens that ``logits`` do not have.
+    """
     if logits.device.type != "cpu" or logits.dtype != torch.float32 or not logits.is_contiguous():
         return None
     compute = _function(os.environ.get(library.SWITCH))
     if compute is None:
         return None
     at, of, found = array("q", rows), array("q", tokens), array("d", bytes(8 * len(rows)))
+    for name, asked, size in (("row", at, logits.shape[0]), ("token", of, logits.shape[1])):
+        if asked and not 0 <= min(asked) <= max(asked) < size:
+            raise IndexError(f"expected {name}s from 0 to {size - 1}, not from {min(asked)} to {max(asked)}")
+    if len(at) != len(of):
+        raise ValueError(f"expected a token for each of {len(at)} rows, not {len(of)} tokens")
     compute(
         logits.data_ptr(),
         logits.shape[1],
