@@ -19,9 +19,9 @@ def choose(case: dict[str, Any], device: str = "cpu") -> dict[str, Any]:
     chance, generator = random.Random(case["seed"]), torch.Generator().manual_seed(case["seed"])
     rows, size = case.get("rows", 6), case.get("size", 120)
     logits = (6 * torch.randn(rows, size, generator=generator)).round().div(2)
-    logits = (logits + torch.randn(rows, size, generator=generator) * torch.rand(rows, 1).round()).to(
-        getattr(torch, case.get("dtype", "float32"))
-    )
+    logits = (
+        logits + torch.randn(rows, size, generator=generator) * torch.rand(rows, 1, generator=generator).round()
+    ).to(getattr(torch, case.get("dtype", "float32")))
     logits[:, 3::7] = -torch.inf
     kinds = ([0, 0.5, 1.0, 2.0], [None, 1, 5, 40, 10**6], [None, 0.3, 0.9, 1.0], [None, 0.0, 0.05])
     settings = [[chance.choice(kind) for kind in kinds] for _ in range(rows)]
