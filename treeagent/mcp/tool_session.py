@@ -9,13 +9,28 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from mcp import Client, MCPError, StdioServerParameters, stdio_client
-from mcp_types import CONNECTION_CLOSED, INVALID_PARAMS, METHOD_NOT_FOUND, CallToolResult
+from mcp_types import (
+    CONNECTION_CLOSED,
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    REQUEST_TIMEOUT,
+    CallToolResult,
+)
 
 from .. import aio
 from ..errors import ToolError
 
 _PAGES = 100
 """Of the list of tools; a server that has more may be one that never ends."""
+
+_OF_SESSIONS = (CONNECTION_CLOSED, INVALID_REQUEST, PARSE_ERROR, REQUEST_TIMEOUT)
+"""Codes of a lost connection, of answers that are no JSON, and of a session that the server does not know.
+
+Libraries answer an unknown session with INVALID_REQUEST, or with the number of REQUEST_TIMEOUT.
+"""
+_BAD_STATUS = (INTERNAL_ERROR, "Server returned an error response")
+"""What the library makes of an HTTP status without an error of the protocol."""
 
 logging.getLogger("mcp").addHandler(logging.NullHandler())  # what a server does wrong is in our errors
 
@@ -68,14 +83,15 @@ class ToolSession:
         raise ToolError(f"the tool {tool!r} of {self.name} failed: the connection is lost")
 
     def _doubts(self, error: Exception) -> bool:
-        """Whether a failure of a call may be one of the session.
+        """Whether a failure of a call may be one of the session, rather than the server's answer to this call.
 
-        A server at an address that has restarted knows no old session, and how it says so is its own affair.
+        A server at an address that has restarted knows no old session, and says so in one of several ways.
         """
-        code = error.code if isinstance(error, MCPError) else None
-        if isinstance(self._at, str):
-            return code not in (INVALID_PARAMS, METHOD_NOT_FOUND)
-        return code == CONNECTION_CLOSED
+        if isinstance(error, MCPError):
+            known = error.code in _OF_SESSIONS or (error.code, error.message) == _BAD_STATUS
+            return known if isinstance(self._at, str) else error.code == CONNECTION_CLOSED
+        # the library raises RuntimeError and ValueError for results that are not as the tool declares them
+        return isinstance(self._at, str) and not isinstance(error, RuntimeError | ValueError)
 
     async def _hold(self) -> None:
         """Open the connection, keep it until it is lost or the event loop ends, and close it."""
