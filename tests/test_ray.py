@@ -172,6 +172,25 @@ def test_more_replicas_than_the_cluster_holds_are_refused() -> None:
         Pool(ray, lambda: None, 3, cpus=2, gpus=[0], at_once=1)  # type: ignore[arg-type, return-value]
 
 
+@pytest.mark.usefixtures("cluster")
+def test_replicas_that_wait_for_others_on_the_cluster_are_told_of() -> None:
+    """What they lack is in one line; they start when it is free."""
+
+    @ray.remote(num_cpus=1)
+    class Other:
+        def ready(self) -> bool:
+            return True
+
+    def pool(replicas: int) -> Pool:
+        return Pool(ray, lambda: None, replicas, cpus=1, gpus=[0], at_once=1)  # type: ignore[arg-type, return-value]
+
+    other = Other.remote()  # type: ignore[attr-defined]
+    assert ray.get(other.ready.remote())
+    with closing(pool(2)) as waiting:
+        assert waiting.shortage == "2 CPUs, of which 1 are free"
+    ray.kill(other)
+
+
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("cluster")
 def test_a_running_cluster_is_joined_by_its_address(hands: Path, tmp_path: Path) -> None:

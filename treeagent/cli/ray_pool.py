@@ -44,7 +44,8 @@ def loaded_replicas(
         connection(parse(workers)) as ray,
         closing(Pool(ray, build, replicas, cpus=cpus, gpus=gpus, at_once=-(-at_once // replicas))) as pool,
     ):
-        with StepBoard(quiet=quiet).step("loading replicas", replicas) as step:
+        waits = f", when there are {pool.shortage}" if pool.shortage else ""
+        with StepBoard(quiet=quiet).step(f"loading replicas{waits}", replicas) as step:
             pool.load(step.advance)
         yield pool
 

@@ -40,10 +40,15 @@ class Pool:
         self._build = partial(_build_seeing, reserved, build)
         options = {"num_cpus": cpus, "num_gpus": reserved, "max_restarts": 0, "max_concurrency": at_once + 1}
         self._remote = ray.remote(**options)(Replica)
+        free = ray.available_resources()
+        self.shortage = ""
+        """What replicas have to wait for, because others on the cluster use it; empty where all can start."""
         for name, each in (("CPU", cpus), ("GPU", reserved)):
             if each * replicas > total.get(name, 0):
                 raise ConfigError(f"--replicas {replicas} need {each * replicas:g} {name}s, but the cluster has "
                                   f"{total.get(name, 0):g}. Take fewer replicas, or add machines")  # fmt: skip
+            if each * replicas > free.get(name, 0):
+                self.shortage = f"{each * replicas:g} {name}s, of which {free.get(name, 0):g} are free"
         self._actors: list[Any] = [self._remote.remote(self._build) for _ in range(replicas)]
         self._roster = Roster(replicas, at_once)
         self._waiting: list[asyncio.Future[None]] = []
