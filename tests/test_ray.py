@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from treeagent.errors import ConfigError, ModelError
 from treeagent.evaluation.outcomes import Outcome, Outcomes, read
 from treeagent.evaluation.run import Evaluation
 from treeagent.ray import EvaluateBatch
+from treeagent.ray.cluster import connection
 from treeagent.ray.pool import Pool
 from treeagent.runtime.agent import Agent
 from treeagent.runtime.journal import read as read_journal
@@ -189,6 +191,23 @@ def test_replicas_that_wait_for_others_on_the_cluster_are_told_of() -> None:
     with closing(pool(2)) as waiting:
         assert waiting.shortage == "2 CPUs, of which 1 are free"
     ray.kill(other)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_another_address_than_that_of_the_connection_is_refused() -> None:
+    """Where this process is connected already; its own address, in whichever form, is taken."""
+    address = ray.get_runtime_context().gcs_address
+    port = address.rpartition(":")[2]
+    for same in (None, "auto", address, f"localhost:{port}"):
+        with connection(same) as joined:
+            assert joined.is_initialized()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        place = f"127.0.0.1:{other.getsockname()[1]}"
+        for wrong in (place, f"ray://{place}"):
+            message = f"connected to Ray at {address} already, not at {wrong}"
+            with pytest.raises(ConfigError, match=message), connection(wrong):
+                pytest.fail("it was taken")
+    assert ray.is_initialized()
 
 
 @pytest.mark.exhaustive

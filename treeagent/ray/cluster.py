@@ -27,8 +27,9 @@ def parse(workers: str) -> str | None:
 def connection(address: str | None) -> Iterator[Any]:
     """The module ``ray``, joined to a cluster; without an address, to one on this machine. Left at the end.
 
-    A program that is connected already stays so. Raises ConfigError where nobody listens or Ray does not start, and
-    MissingExtraError.
+    A program that is connected already stays so. Until the end all standard output of the process goes to standard
+    error. Raises ConfigError where nobody listens, Ray does not start, or the program is connected to another cluster,
+    and MissingExtraError.
     """
     extras.require("option --workers ray", "ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use to its makers otherwise
@@ -49,10 +50,11 @@ def connection(address: str | None) -> Iterator[Any]:
 def _join(ray: Any, address: str | None) -> None:
     """Connect unless the program is connected. Raises ConfigError."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    joined = ray.is_initialized()
     try:
         if host and port.isdecimal():
             socket.create_connection((host.strip("[]"), int(port)), _CONNECT).close()
-        if not ray.is_initialized():
+        if not joined:
             ray.init(address=address or "local", include_dashboard=None if address else False, log_to_driver=False,
                      logging_level="error")  # fmt: skip
     except Exception as error:
@@ -62,3 +64,24 @@ def _join(ray: Any, address: str | None) -> None:
         reason = " ".join(str(error).split())[:200]
         problem = f"no Ray cluster answers at {address}" if address else "Ray does not start on this machine"
         raise ConfigError(f"--workers: {problem}: {reason}") from error
+    if joined and address not in (None, "auto", "local"):
+        _require_joined(ray, str(address))
+
+
+def _require_joined(ray: Any, address: str) -> None:
+    """Raise ConfigError where the program is connected to another cluster than that of ``address``."""
+    client = ray.util.client.ray.is_connected()
+    joined = "an address of its own" if client else ray.get_runtime_context().gcs_address
+    same = client if address.startswith("ray://") else not client and _place(ray, address) == _place(ray, joined)
+    if not same:  # of two clients nothing is known: neither tells its address
+        raise ConfigError(
+            f"--workers: this process is connected to Ray at {joined} already, not at {address}. Call ray.shutdown() "
+            "first, or use that connection by --workers ray"
+        )
+
+
+def _place(ray: Any, address: str) -> tuple[str, str]:
+    """The number of a host, the same for all of this machine, and the port of an address."""
+    host, _, port = address.rpartition(":")
+    number = socket.gethostbyname(host.strip("[]"))
+    return ("127.0.0.1" if number == ray.util.get_node_ip_address() else number), port
