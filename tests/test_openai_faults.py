@@ -1,199 +1,23 @@
-"""What the backend does when the server, or the way to it, fails. No test waits: sleeping moves the test's clock on."""
+"""What the backend ``openai`` does when the server, or the way to it, fails. No test waits."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from openai_server import Answer, Asked, Model, Server, Time, error
+from failing_server import REQUEST, Case
+from failing_server import case as case  # noqa: PLC0414  the fixture
+from openai_server import Answer, Asked, Model, error
 
-from treeagent.backends.openai.backend import OpenAIBackend
-from treeagent.errors import BackendError, ConfigError
-from treeagent.reply import Reply
+from treeagent.errors import BackendError
 from treeagent.request import Key, Request, Sampling
-
-SECRET = "sk-very-secret-0123456789abcdef"  # noqa: S105  # of no use anywhere
-REQUEST = Request("Numbers: 4 5", Key(1, "propose", "0"), Sampling(temperature=0.7, max_tokens=4))
-DECLARED = {"server": "vllm", "chat": True, "score": "none"}
-"""So that nothing is asked beforehand."""
-
-
-class Case:
-    """A server that answers by a script and then well, and a backend on a clock of the test's."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self.stack, self.time = stack, Time()
-        self.script: list[Answer | Callable[[Asked], Answer]] = []
-        self.server = stack.enter_context(Server(self._answer).listening())
-
-    def _answer(self, asked: Asked) -> Answer:
-        answer = self.script.pop(0) if self.script else Model()(asked)
-        return answer(asked) if callable(answer) else answer
-
-    def backend(
-        self, model: str | None = "toy", *, clock: dict[str, Any] | None = None, **options: Any
-    ) -> OpenAIBackend:
-        """One that asks nothing beforehand."""
-        made = OpenAIBackend(model, **{"base_url": self.server.url, **DECLARED, **options})
-        made.clock = self.time.clock(**(clock or {}))
-        return made
-
-    def ask(self, *script: Answer, request: Request = REQUEST, **options: Any) -> Reply:
-        """The reply of a fresh backend."""
-        self.script = list(script)
-        return asyncio.run(self.backend(**options).generate(request))
-
-    def fails(self, *script: Answer, **options: Any) -> str:
-        """The one line that a fresh backend gives up with."""
-        with pytest.raises(BackendError) as caught:
-            self.ask(*script, **options)
-        text = str(caught.value)
-        assert "\n" not in text
-        assert SECRET not in text
-        return text
-
-
-@pytest.fixture
-def case(monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
-    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    with ExitStack() as stack:
-        yield Case(stack)
-
-
-@pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 529])
-def test_what_may_pass_is_tried_again_with_growing_waits(case: Case, status: int) -> None:
-    """Half of 0.5, 1 and 2 seconds, the least that the jitter leaves."""
-    meter = (backend := case.backend()).meter()
-    case.script = [error(status, "later")] * 3
-    reply = asyncio.run(backend.generate(REQUEST))
-    assert len(reply.completions) == 1
-    assert case.time.slept == [0.25, 0.5, 1.0]
-    assert len(case.server.asked) == 4
-    figures = meter()
-    assert (figures["http_requests"], figures["retries"], figures["failed"]) == (4, 3, 0)
-    assert figures["rate_limit_seconds"] == (1.75 if status == 429 else 0)
-
-
-def test_the_jitter_doubles_a_wait_at_most(case: Case) -> None:
-    """Chance 1 is the whole of the doubled time, which ends at 30 seconds."""
-    case.fails(*[error(500, "no")] * 9, clock={"chance": lambda: 1.0}, attempts=9)
-    assert case.time.slept == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
-def test_what_will_not_pass_is_said_once_in_one_line(case: Case, status: int) -> None:
-    """With the server's message, status and URL."""
-    text = case.fails(error(status, "this\nis why"))
-    assert "this is why" in text
-    assert str(status) in text
-    assert f"{case.server.url}/chat/completions" in text
-    assert len(case.server.asked) == 1
-
-
-@pytest.mark.parametrize(
-    ("headers", "wait"),
-    [
-        ({"retry_after": "7"}, 7.0),
-        ({"retry_after_ms": "1500"}, 1.5),
-        ({"retry_after": "Thu, 01 Jan 2026 00:00:09 GMT"}, 9.0),
-        ({"retry_after": "3", "x_ratelimit_reset_requests": "50s"}, 3.0),
-        ({"x_ratelimit_reset_tokens": "6m0s", "x_ratelimit_remaining_tokens": "0"}, 360.0),
-        (
-            {"x_ratelimit_reset_tokens": "2m", "x_ratelimit_remaining_tokens": "900",
-             "x_ratelimit_reset_requests": "12s", "x_ratelimit_remaining_requests": "0"}, 12.0,
-        ),
-        ({"x_ratelimit_reset": "1767225620"}, 20.0),
-        ({"x_ratelimit_reset": "1767225620000"}, 20.0),
-        ({"x_ratelimit_reset_requests": "750ms"}, 0.75),
-        ({"retry_after": "soon"}, 0.25),
-    ],
-)  # fmt: skip
-def test_the_servers_own_word_on_when_to_come_back_is_kept(case: Case, headers: dict[str, str], wait: float) -> None:
-    """Retry-After in each of its forms, else the reset of what is used up; nonsense is as good as nothing."""
-    case.ask(error(429, "slow down", **headers))
-    assert case.time.slept == [pytest.approx(wait)]
-
-
-def test_a_limit_that_one_request_meets_holds_the_others_back(case: Case) -> None:
-    """A request that begins during the server's waiting time is sent after it."""
-    backend = case.backend()
-    meter = backend.meter()
-
-    async def run() -> None:
-        waiting, may = asyncio.Event(), asyncio.Event()
-
-        async def stand_still(seconds: float) -> None:
-            case.time.slept.append(seconds)
-            waiting.set()
-            await may.wait()
-
-        backend.clock = case.time.clock(sleep=stand_still)
-        case.script = [error(429, "slow down", retry_after="20")]
-        first = asyncio.ensure_future(backend.generate(REQUEST))
-        await waiting.wait()
-        waiting.clear()
-        second = asyncio.ensure_future(backend.generate(REQUEST))
-        await waiting.wait()
-        assert case.time.slept == [20.0, 20.0]
-        assert len(case.server.asked) == 1
-        may.set()
-        case.time.at += 20
-        await asyncio.gather(first, second)
-
-    asyncio.run(run())
-    assert len(case.server.asked) == 3
-    assert meter()["rate_limit_seconds"] == 40.0
-
-
-def test_after_the_last_request_of_a_limit_the_next_one_waits(case: Case) -> None:
-    """``remaining`` 0 on a good answer: the next request waits for the reset, and is never refused."""
-    backend = case.backend()
-    good = Model()
-
-    def last(asked: Asked) -> Answer:
-        answer = good(asked)
-        answer.headers |= {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "8s"}
-        return answer
-
-    case.script = [last]
-    asyncio.run(backend.generate(REQUEST))
-    assert case.time.slept == []
-    asyncio.run(backend.generate(REQUEST))
-    assert case.time.slept == [8.0]
-
-
-def test_attempts_come_to_an_end(case: Case) -> None:
-    """The line says how often, how long, and which options rule that."""
-    text = case.fails(*[error(503, "overloaded")] * 9, attempts=3)
-    assert len(case.server.asked) == 3
-    for part in ("503", "overloaded", "3 attempts", "attempts=3", "patience=900"):
-        assert part in text
-
-
-def test_patience_comes_to_an_end(case: Case) -> None:
-    """A wait that would end after it is not begun."""
-    text = case.fails(*[error(503, "overloaded")] * 99, attempts=99, patience=10)
-    assert sum(case.time.slept) <= 10
-    assert len(case.time.slept) > 3
-    assert "patience=10" in text
-    assert "the server asks to wait 3,600 s" in case.fails(error(429, "no", retry_after="3600"))
-
-
-def test_the_last_attempt_gets_no_more_time_than_is_left(case: Case) -> None:
-    """``timeout`` is for one attempt, and never goes past ``patience``."""
-    case.ask(error(429, "no", retry_after="90"), timeout=60, patience=100)
-    assert case.time.limits == [60.0, pytest.approx(10.0)]
 
 
 def test_a_server_that_is_down_is_tried_again_and_then_named(case: Case) -> None:
@@ -335,38 +159,6 @@ def test_a_missing_v1_is_suspected(case: Case) -> None:
     text = case.fails(base_url=case.server.url.removesuffix("/v1"))
     assert "404" in text
     assert "does base_url lack the ending /v1?" in text
-
-
-def test_unauthorised_names_the_variable_and_never_the_key(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even where the server quotes it."""
-    monkeypatch.setenv("MY_KEY", SECRET)
-    refusal = error(401, f"Incorrect API key provided: {SECRET}, or sk-abcd****wxyz.")
-    text = case.fails(refusal, key_variable="MY_KEY")
-    assert case.server.asked[0].headers["authorization"] == f"Bearer {SECRET}"
-    assert "key_variable" in text
-    assert "sk-" not in text
-
-
-def test_the_key_is_nowhere_to_be_read(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not in what a journal keeps, not in the object's own words, and not in the environment of anything else."""
-    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    backend = case.backend()
-    asyncio.run(backend.generate(REQUEST))
-    assert SECRET not in json.dumps(backend.describe()) + repr(backend) + str(backend.meter()()) + repr(REQUEST)
-    assert backend.describe()["options"].get("key_variable") is None
-    assert os.environ["OPENAI_API_KEY"] == SECRET
-
-
-def test_a_variable_that_is_named_must_be_set(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default one may be missing, because local servers need none."""
-    with pytest.raises(ConfigError, match="NO_SUCH_KEY"):
-        case.backend(key_variable="NO_SUCH_KEY")
-    case.ask()
-    assert "authorization" not in case.server.asked[0].headers
-    monkeypatch.setenv("NO_SUCH_KEY", "sk-ünïcode")
-    with pytest.raises(ConfigError, match="control characters") as caught:
-        case.backend(key_variable="NO_SUCH_KEY")
-    assert "sk-" not in str(caught.value)
 
 
 def test_a_model_that_is_not_there_is_named_with_those_that_are(case: Case) -> None:

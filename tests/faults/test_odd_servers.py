@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from test_server_replies import DECLARED, wanted
+from server_replies import DECLARED, wanted
 
 from treeagent import BackendError
 from treeagent.backends.openai.backend import OpenAIBackend
