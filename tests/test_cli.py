@@ -1,44 +1,13 @@
-"""The command line: results, exit codes, bad input, interruption and resume."""
+"""The command line: results, exit codes and bad input."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from helpers import write_end
-from rich.console import Console
-from typer.testing import CliRunner
-
-from treeagent.cli import app
-from treeagent.cli.arguments import EXIT_CODES
-from treeagent.display.progress import Lines, Screen, Tally
-from treeagent.runtime.recorded_event import RecordedEvent
-
-TESTS = Path(__file__).parent
-ORACLE = ["--task", "game24", "--backend", "helpers:Oracle", "--input", "4 9 10 13"]
-
-
-def call(*words: str, stdin: str = ""):
-    """Run a command in this process; anything but a documented exit is a bug and is raised."""
-    result = CliRunner().invoke(app, list(words), input=stdin)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert "Traceback" not in result.output
-    assert result.exit_code in EXIT_CODES
-    return result
-
-
-def spawn(*words: str, **how) -> subprocess.Popen[str]:
-    """Run a command in a process of its own."""
-    env = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", "from treeagent.cli import main; main()", *words]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, env=env, **how)
+from cli_tools import ECHO, ORACLE, TESTS, call
 
 
 def test_solve_prints_the_path_the_answer_and_the_bill():
@@ -180,109 +149,6 @@ def test_a_journal_is_never_overwritten(tmp_path):
     assert journal.read_bytes() == before
 
 
-def test_resuming_a_finished_run_prints_its_result_again_without_a_request(tmp_path):
-    """All replies are in the journal, so the backend is never asked."""
-    journal, log = tmp_path / "run.jsonl", tmp_path / "log"
-    words = ["--journal", str(journal), "--set", f"backend.log={log}"]
-    first = json.loads(call("solve", *ORACLE, "--json", *words).stdout)
-    log.unlink()
-    again = call("resume", str(journal), "--allow-code", "--json")
-    assert again.exit_code == 0
-    assert same(json.loads(again.stdout)) == same(first)
-    assert not log.exists()
-
-
-def test_a_torn_journal_resumes_to_the_undisturbed_result(tmp_path):
-    """Wherever the file is cut, resume gives the answer of a run that nothing disturbed."""
-    journal = tmp_path / "run.jsonl"
-    whole = json.loads(call("solve", *ORACLE, "--json", "--journal", str(journal)).stdout)
-    content = journal.read_bytes()
-    for cut in (len(content) // 3, len(content) // 2, len(content) - 5):
-        journal.write_bytes(content[:cut])
-        assert same(json.loads(call("resume", str(journal), "--allow-code", "--json").stdout)) == same(whole)
-
-
-def test_a_file_that_is_no_journal_is_refused(tmp_path):
-    """Resume says what is wrong, and leaves the file alone."""
-    for text in ("", "{}\n", "puzzle\npuzzle\n", '{"type": "run", "format": 99}\n', '{"type": "run", "format": 1}\n'):
-        path = tmp_path / "file.jsonl"
-        path.write_text(text)
-        result = call("resume", str(path), "--allow-code")
-        assert result.exit_code == 2
-        assert "journal" in result.stderr
-        assert path.read_text() == text
-
-
-def test_resume_can_raise_a_limit_that_the_run_hit(tmp_path):
-    """A run that stopped at its limit of calls continues with a higher limit."""
-    journal = tmp_path / "run.jsonl"
-    assert call("solve", *ORACLE, "--max-calls", "10", "--journal", str(journal)).exit_code == 1
-    again = call("resume", str(journal), "--allow-code", "--max-calls", "1000")
-    assert again.exit_code == 0
-    assert "(solved)" in again.stdout
-
-
-def same(result: dict) -> dict:
-    """A result without what may differ from run to run."""
-    return {key: value for key, value in result.items() if key not in ("seconds", "settings")}
-
-
-def blocked(tmp_path: Path, at: int) -> tuple[subprocess.Popen[str], Path, int]:
-    """A solve that has made ``at`` requests and waits in the last one until the file descriptor is closed."""
-    journal, gate = tmp_path / "run.jsonl", tmp_path / "gate"
-    os.mkfifo(gate)
-    options = ["--set", f"backend.gate={gate}", "--set", f"backend.at={at}", "--set", f"backend.log={tmp_path / 'log'}"]
-    process = spawn("solve", *ORACLE, *options, "--json", "--journal", str(journal))
-    end = write_end(gate, process)  # returns once the request has opened the other end
-    gate.unlink()  # a resumed run finds no gate
-    return process, journal, end
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO and SIGKILL")
-def test_kill_9_then_resume_equals_an_undisturbed_run_and_repeats_no_journalled_request(tmp_path):
-    """The journal is flushed with every event, so a killed run loses the request it was waiting for and no other."""
-    whole = json.loads(call("solve", *ORACLE, "--json").stdout)
-    process, journal, end = blocked(tmp_path, at=30)
-    process.kill()
-    process.communicate()
-    os.close(end)
-    done = (tmp_path / "log").read_text().splitlines()
-    events = [json.loads(line) for line in journal.read_text().splitlines()]
-    journalled = sum(event["type"] == "completion" for event in events)
-    assert len(done) == 30
-    (tmp_path / "log").unlink()
-    resumed = call("resume", str(journal), "--allow-code", "--json")
-    assert same(json.loads(resumed.stdout)) == same(whole)
-    asked = (tmp_path / "log").read_text().splitlines()
-    assert len(asked) == whole["usage"]["calls"] - journalled
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO and SIGINT")
-def test_ctrl_c_ends_the_search_and_prints_the_best_attempt(tmp_path):
-    """SIGINT ends the search at its next await; the exit code is 130."""
-    process, _, end = blocked(tmp_path, at=30)
-    process.send_signal(signal.SIGINT)
-    os.close(end)  # lets the request go on, into the stop
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert json.loads(out)["ended"] == "interrupted"
-    assert json.loads(out)["path"]
-    assert "press Ctrl-C again" in err
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO and SIGINT")
-def test_a_second_ctrl_c_does_not_wait_for_a_request_that_hangs(tmp_path):
-    """The request never returns; the process ends all the same."""
-    process, journal, end = blocked(tmp_path, at=30)
-    process.send_signal(signal.SIGINT)
-    while process.poll() is None:  # a signal sent before the first has been handled merges with it
-        process.send_signal(signal.SIGINT)
-    process.communicate()
-    os.close(end)
-    assert process.returncode == 130
-    assert call("resume", str(journal), "--allow-code").exit_code == 0
-
-
 def test_help_imports_nothing_heavy():
     """``treeagent --help`` needs neither torch, pydantic nor rich, nor any third party's plug-in."""
     code = "import sys; from treeagent.cli import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
@@ -325,68 +191,6 @@ def test_control_characters_of_a_model_do_not_reach_the_terminal(tmp_path):
     assert result.exit_code == 0
     assert "\x1b" not in result.stdout
     assert "[31mred" in result.stdout
-
-
-ECHO = """
-name: echo
-description: Say something.
-metadata: {version: 1}
-input: {description: anything, examples: [hello]}
-depth: 1
-prompts: {io: "{{ input }}"}
-"""
-
-
-def test_progress_lines_come_at_most_once_a_second_and_at_least_every_ten():
-    """A change is printed after a second; without changes a line still appears every ten seconds."""
-    now, lines = [0.0], []
-    progress = Lines(lines.append, clock=lambda: now[0])
-    progress.begin("searching")
-    assert lines == ["searching ..."]
-    progress.event(RecordedEvent("thought", {"id": 1, "text": "a step", "depth": 1}))
-    now[0] = 0.9
-    progress.tick()
-    assert len(lines) == 1
-    now[0] = 1.0
-    progress.tick()
-    progress.tick()
-    assert lines[1:] == ["searching: 1.0 s | 1 thoughts, depth 1 | 0 calls | 0 tokens (0 generated/s)"]
-    now[0] = 10.9
-    progress.tick()
-    assert len(lines) == 2
-    now[0] = 11.0
-    progress.tick()
-    assert len(lines) == 3
-
-
-def test_the_tally_shows_the_best_thought_the_deepest_of_equals():
-    """Best so far is the highest value; among equals the one nearest to a solution."""
-    tally = Tally()
-    for id, depth, value in ((1, 1, 20.0), (2, 2, 20.0), (3, 3, 1.0), (4, 3, None)):
-        tally.feed(RecordedEvent("thought", {"id": id, "text": f"step {id}", "depth": depth}))
-        tally.feed(RecordedEvent("judged", {"id": id, "value": value}))
-    assert tally.best == "step 2"
-    assert tally.depth == 3
-
-
-def test_the_live_view_shows_numbers_speed_and_the_best_thought():
-    """Drawn from the events alone, with no terminal and no clock of its own."""
-    now = [0.0]
-    screen = Screen(Console(), clock=lambda: now[0])
-    screen.begin("searching game24")
-    screen.event(RecordedEvent("completion", {"usage": {"prompt_tokens": 100, "completion_tokens": 50}}))
-    screen.event(RecordedEvent("thought", {"id": 1, "text": "4 * 6 = 24 \x1b[31m", "depth": 1}))
-    screen.event(RecordedEvent("judged", {"id": 1, "value": 20.0}))
-    now[0] = 2.0
-    text = screen.draw().plain
-    for part in (
-        "searching game24  2.0 s",
-        "thoughts 1",
-        "tokens 150",
-        "generated 25/s",
-        "4 * 6 = 24 \N{REPLACEMENT CHARACTER}[31m  20",
-    ):
-        assert part in text
 
 
 @pytest.mark.parametrize(("model", "code"), [("smollm", 2), ("./nope", 3), (__file__, 3), (str(TESTS), 3)])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
-from test_cli import ORACLE, call
+from cli_tools import ORACLE, call
 
 from treeagent import registry
 from treeagent.cli import app

@@ -1,102 +1,21 @@
-"""``treeagent eval``: verdicts apart from failures, nothing lost or done twice, numbers that mean what they say."""
+"""``treeagent eval``: verdicts apart from failures, nothing lost or done twice."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import re
-import shlex
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from helpers import Oracle, write_end
-from hypothesis import given
-from hypothesis import strategies as st
-from test_cli import call
-from typer.testing import CliRunner
+from eval_tools import HANDS, run
+from eval_tools import hands as hands  # noqa: PLC0414  the fixture
+from helpers import Oracle
 
-from treeagent import Agent, BackendError, Budget, JournalError, Reply, Request, Task
-from treeagent.cli import app
+from treeagent import Agent, BackendError, Budget, JournalError, Reply, Request
 from treeagent.evaluation.outcomes import Outcome, Outcomes, read
 from treeagent.evaluation.run import Evaluation
-from treeagent.evaluation.statistics import exact, paired, percentile, ranking, share
 from treeagent.evaluation.summary import compared, summary
-from treeagent.runtime.journal import read as read_journal
 from treeagent.taskfile import dataset as data
-
-HANDS = ["4 5 6 10", "1 2 3 4", "1 1 1 1", "2 3 5 12", "4 9 10 13", "3 3 8 8", "1 1 1 2", "3 4 5 6"]
-"""The third and seventh cannot be solved."""
-
-
-@pytest.fixture
-def hands(tmp_path: Path) -> Path:
-    """A data file of the task game24."""
-    path = tmp_path / "hands.txt"
-    path.write_text("\n".join(HANDS) + "\n")
-    return path
-
-
-def invoke(*words: str) -> Any:
-    return CliRunner().invoke(app, ["eval", "--task", "game24", *words])
-
-
-# The numbers
-
-
-def test_a_share_has_wilsons_interval() -> None:
-    """Published values of 8 of 10, and the ends."""
-    found = share(8, 10)
-    assert (found.low, found.high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert share(0, 20).low == 0.0
-    assert 0.1 < share(0, 20).high < 0.2
-    assert share(0, 0).value is None
-    assert (share(0, 0).low, share(0, 0).high) == (0.0, 1.0)
-
-
-def test_a_paired_test_counts_what_only_one_solves() -> None:
-    """McNemar's exact test: 1 against 9 of 10 discordant pairs is 22 / 1024."""
-    outcomes = [(True, False)] * 9 + [(False, True)] + [(True, True)] * 20 + [(False, False)] * 10
-    found = paired(outcomes)
-    assert (found.first, found.second, found.both, found.neither) == (9, 1, 20, 10)
-    assert found.p == pytest.approx(22 / 1024)
-    assert found.difference == pytest.approx(0.2)
-    assert 0 < found.low < 0.2 < found.high < 0.4
-    assert exact(0, 0) == 1.0
-    assert exact(3, 3) == 1.0
-
-
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-def test_turning_a_comparison_round_turns_its_numbers_round(outcomes: list[tuple[bool, bool]]) -> None:
-    """And the interval holds what is next to the difference."""
-    one, other = paired(outcomes), paired([(b, a) for a, b in outcomes])
-    assert one.p == other.p
-    assert one.difference == pytest.approx(-other.difference)
-    assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
-    assert one.low <= one.high
-
-
-def test_values_rank_good_thoughts_above_bad_ones() -> None:
-    """Ties count half; a problem with good thoughts only says nothing; every problem has one vote."""
-    found = ranking([[(2.0, True), (1.0, False), (1.0, False)], [(1.0, True), (1.0, False)], [(5.0, True)]])
-    assert found.auc == pytest.approx((1.0 + 0.5) / 2)
-    assert found.pairs == 3
-    assert found.levels == ((5.0, 1, 1), (2.0, 1, 1), (1.0, 1, 4))
-    assert ranking([]).auc is None
-    assert ranking([[(1.0, True), (0.0, False)]]).low is None
-
-
-def test_percentiles_are_values_that_occurred() -> None:
-    """By nearest rank."""
-    values = [float(value) for value in range(1, 101)]
-    assert (percentile(values, 0.5), percentile(values, 0.99), percentile([7.0], 0.99)) == (50.0, 99.0, 7.0)
-    assert percentile([], 0.5) is None
-
 
 # What becomes of problems
 
@@ -119,17 +38,6 @@ class Failing(Oracle):
                 raise BackendError("the server is down")
         self.asked.append(request.id)
         return await super().generate(request)
-
-
-def run(backend: Oracle, hands: Path, folder: Path, **how: Any) -> tuple[Evaluation, list[Outcome]]:
-    """One evaluation; its outcomes by number."""
-    agent = Agent("game24", "bfs", backend=backend)
-    problems = data.load(agent.task, source=str(hands))
-    kept = Outcomes(folder / "outcomes.jsonl", {"search": "bfs"})
-    work = Evaluation(agent, problems, folder / "journals", kept, **how)
-    asyncio.run(work.run())
-    kept.close()
-    return work, [outcome for _, outcome in sorted(kept.known.items())]
 
 
 def test_every_problem_gets_a_verdict(hands: Path, tmp_path: Path) -> None:
@@ -271,135 +179,3 @@ def test_a_failure_is_not_hidden_by_a_budget_that_is_spent_meanwhile(tmp_path: P
     agent = Agent("game24", "bfs", backend=JudgeDown(), budget=Budget(calls=5))
     with pytest.raises(BackendError, match="the judge is down"):
         agent.solve("4 5 6 10")
-
-
-# The command
-
-
-def test_the_command_prints_accuracy_with_its_interval(hands: Path, tmp_path: Path) -> None:
-    """For a person and as JSON, with a picture; the same command again runs nothing and prints the same."""
-    words = ["--backend", "helpers:Oracle", "--data", str(hands), "--out", str(tmp_path / "out"), "--quiet"]
-    first = invoke(*words, "--json", "--plot", str(tmp_path / "a.png"))
-    assert first.exit_code == 0, first.output
-    found = json.loads(first.stdout)
-    assert (found["accuracy"]["part"], found["accuracy"]["whole"], found["failed"]) == (6, 8, 0)
-    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    again = invoke(*words)
-    assert again.exit_code == 0
-    assert "accuracy 75.0% [40.9% - 92.9%], 6 of 8 (8 of 8 problems run)" in again.stdout
-    assert "ranks a good thought above a bad one in 1.000" in again.stdout
-    assert "s this time" not in again.stdout  # nothing was run
-    assert f"of these for judging: {found['judge_tokens']:,} tokens, {found['judge_calls']:,} calls" in again.stdout
-
-
-def test_the_command_never_prints_a_bare_accuracy_with_failures(hands: Path, tmp_path: Path) -> None:
-    """It says what it lies between, names the failure, and leaves with code 3."""
-    result = invoke("--backend", "helpers:Oracle", "--set", "backend.fail_at=9", "--data", str(hands), "--at-once", "1")
-    assert result.exit_code == 3, result.output
-    assert "1 problem(s) FAILED, so the accuracy lies between" in result.stdout
-    assert "accuracy 7" not in result.stdout
-    assert "the oracle has been told to fail here" in result.stderr
-
-
-def test_the_command_compares_two_runs(hands: Path, tmp_path: Path) -> None:
-    """Problem by problem, with a test."""
-    common = ["--backend", "helpers:Oracle", "--data", str(hands), "--quiet"]
-    good, bad = str(tmp_path / "good"), str(tmp_path / "bad")
-    assert invoke(*common, "--out", bad, "--model", "wrong").exit_code == 0
-    result = invoke(*common, "--out", good, "--against", bad)
-    assert result.exit_code == 0, result.output
-    assert "on 8 common problems: +" in result.stdout
-    assert "exact McNemar test p = " in result.stdout
-
-
-def test_wrong_words_are_refused_before_anything_is_run(hands: Path, tmp_path: Path) -> None:
-    """Other settings for the same folder, a folder without an evaluation, no such data."""
-    words = ["--backend", "helpers:Oracle", "--data", str(hands), "--out", str(tmp_path / "out"), "--quiet"]
-    assert invoke(*words, "--limit", "2").exit_code == 0
-    other = invoke(*words, "--limit", "1")
-    assert other.exit_code == 2
-    assert "is another evaluation: its data.rows is [0, 1]" in other.output
-    hands.write_text("\n".join(["1 1 4 6", *HANDS[1:]]) + "\n")
-    changed = invoke(*words, "--limit", "2")
-    assert changed.exit_code == 2
-    assert "its data.digest is" in changed.output
-    hands.write_text("\n".join(HANDS) + "\n")
-    assert invoke(*words, "--limit", "2").exit_code == 0
-    (tmp_path / "out" / "outcomes.jsonl").unlink()
-    orphaned = invoke(*words, "--limit", "2")
-    assert orphaned.exit_code == 2
-    assert "they may be of another evaluation" in orphaned.output
-    assert invoke(*words[:4], "--against", str(tmp_path / "nothing")).exit_code == 2
-    assert invoke(*words[:2], "--data", "nothing.txt").exit_code == 2
-
-
-def test_a_killed_evaluation_goes_on_without_repeating_or_losing_a_problem(hands: Path, tmp_path: Path) -> None:
-    """Kill -9 in the middle of a problem: no request is made twice, and every problem has its outcome."""
-    log, gate, out = tmp_path / "log", tmp_path / "gate", tmp_path / "out"
-    os.mkfifo(gate)
-    words = [
-        "eval", "--task", "game24", "--backend", "helpers:Oracle", "--data", str(hands), "--out", str(out),
-        "--at-once", "1", "--quiet", "--set", f"backend.log={log}",
-    ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    stopping = ["--set", f"backend.gate={gate}", "--set", "backend.at=150"]
-    process = subprocess.Popen([sys.executable, "-m", "treeagent", *words, *stopping], env=environment)
-    end = write_end(gate, process)  # returns when that request is made
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    os.close(end)
-    made = log.read_text().splitlines()
-    assert len(made) == 150
-    _, known, _ = read(out / "outcomes.jsonl")
-    assert 0 < len(known) < len(HANDS)
-    gate.unlink()
-    # The gate is part of the backend's options, which are part of what is evaluated.
-    again = subprocess.run(
-        [sys.executable, "-m", "treeagent", *words, *stopping, "--json"], env=environment, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    assert again.returncode == 0, again.stderr
-    found = json.loads(again.stdout)
-    assert (found["run"], found["accuracy"]["part"]) == (8, 6)
-    asked = [
-        event.data["id"]
-        for journal in sorted((out / "journals").iterdir())
-        for event in read_journal(journal)
-        if event.type in ("completion", "scores")
-    ]
-    repeated = len(log.read_text().splitlines()) - len(asked)
-    assert repeated == 1  # the one whose answer the kill swallowed
-
-
-def test_promising_is_the_checkers_verdict() -> None:
-    """Game of 24: what is left can make 24. Blocksworld: the beginning of a shortest plan."""
-    game = Task.load("game24").checker
-    assert game.is_promising("4 5 6 10", [], "4 6") is True
-    assert game.is_promising("4 5 6 10", [], "1 1") is False
-    blocks = Task.load("blocksworld")
-    start = "a is on b. b is on the table. The hand is empty. Goal: a is on the table."
-    checker = blocks.checker
-    up = checker.transition(start, "unstack a from b")
-    assert up is not None
-    assert checker.is_promising(start, ["unstack a from b"], up) is True
-    back = checker.transition(up, "stack a on b")
-    assert back is not None
-    assert checker.is_promising(start, ["unstack a from b", "stack a on b"], back) is False
-
-
-@pytest.mark.exhaustive
-def test_the_commands_of_the_manual_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Word for word, with the bundled model, one after the other."""
-    text = (Path(__file__).parent.parent / "docs" / "eval.md").read_text()
-    outputs: dict[str, str] = {}
-    monkeypatch.chdir(tmp_path)
-    for command in "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines():
-        name, *words = shlex.split(command)
-        assert name == "treeagent"
-        done = call(*words)
-        assert done.exit_code == 0, done.output
-        assert "accuracy" in done.stdout
-        outputs[words[0]] = done.stdout
-    assert outputs.keys() == {"eval", "anytime"}
-    assert "exact McNemar test" in outputs["eval"]
-    assert (tmp_path / "worth.png").exists()

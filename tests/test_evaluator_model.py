@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import transformers
+from cli_tools import call
 from device import DEVICE
 from helpers import Oracle
 from seed_tools import MIX, SHAPE, Naive, ask, clean, fixed_costs, idle, save_model, told
-from test_cli import call
 
 from treeagent import Agent, Budget
 from treeagent.backend import Backend

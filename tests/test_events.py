@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 
 import pytest
+from acting_tools import run as act
 from early_tools import KeyedBackend
 from serve_tools import SlowTree, agent
-from test_acting import run as act
 
 from treeagent import (
     AnswerEvent,

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_tools import ORACLE, TESTS, call
 from rich.cells import cell_len
 from rich.console import Console
-from test_cli import ORACLE, TESTS, call
 
 from treeagent.display.live_tree import LiveTree, TreeGrowth
 from treeagent.runtime.recorded_event import RecordedEvent

@@ -6,8 +6,8 @@ import json
 from xml.etree import ElementTree
 
 import pytest
+from cli_tools import ORACLE, call
 from helpers import Oracle
-from test_cli import ORACLE, call
 
 from treeagent import Agent, JournalError, Judgement, Thought, Tree
 from treeagent.display.svg import draw

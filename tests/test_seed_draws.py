@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import state_families
 import transformers
+from engine_families import FAMILIES, stated
 from seed_tools import Trees, ask, fixed_costs, save_model, scheduler, tokenizer_size
-from test_seed_docs import FAMILIES, stated
 
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.records import Draft, SequenceState

@@ -145,8 +145,6 @@ def test_an_event_loop_that_ends_takes_its_requests_along(
     assert told(ask(backend, *MIX)) == naive.expected(MIX)
 
 
-# The process.
-
 CHILD = """
 import sys
 from pathlib import Path
@@ -173,7 +171,7 @@ SOLVE = ["solve", "-t", "game24", "-b", "seed", "-m", "mini", "-i", "4 9 10 13",
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
 def test_an_interrupted_process_ends_and_its_journal_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in mid-round: exit code 130, every answer so far on disk, and the run can be resumed to the same end."""
-    from test_cli import call
+    from cli_tools import call
 
     journal = tmp_path / "run.jsonl"
     words = [*SOLVE, "--set", "backend.threads=1", "--journal", str(journal)]

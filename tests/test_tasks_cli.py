@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_cli import call
+from cli_tools import call
 
 
 def test_list_names_every_task_with_its_description():

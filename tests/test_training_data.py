@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import ORACLE, call
+from cli_tools import ORACLE, call
 
 TASK = """
 name: notes

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from test_cli import call
+from cli_tools import call
 
 Run = Callable[..., str]
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from test_cli import call
+from cli_tools import call
 
 from treeagent import Agent, Budget, Checker, Result, YamlTask
 from treeagent.backends.scripted import ScriptedBackend

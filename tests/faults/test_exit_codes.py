@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import ORACLE, TESTS, call, spawn
+from cli_tools import ORACLE, TESTS, call, spawn
 
 from treeagent.evaluation.outcomes import read
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_tools import call
 from helpers import Oracle
-from test_cli import call
 
 from treeagent import Agent, Journal, JournalError, TreeagentError
 from treeagent.backends.replay import ReplayBackend

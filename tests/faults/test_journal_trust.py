@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from cli_tools import call
 from openai_server import Model, Server
-from test_cli import call
 
 from treeagent import Agent, Backend, ConfigError, Reply, Request
 from treeagent.backends.openai.backend import OpenAIBackend
@@ -198,9 +198,6 @@ def test_a_journal_names_no_code(part: str, journal: Path, tmp_path: Path, monke
     assert call("resume", str(journal), "--allow-code").exit_code == 2  # it is no part of the kind
     assert mark.exists()
     sys.modules.pop("foreign_part", None)
-
-
-# Options in a journal
 
 
 def test_options_of_a_backend_are_numbers_in_the_journal(journal: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_tools import ORACLE, call
 from processes import duration, killed_after
-from test_cli import ORACLE, call
 
 from treeagent.evaluation.outcomes import read
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_tools import ORACLE, call
 from faulty import BrokenEvaluator, BrokenSearch, NamelessBackend, Values
 from helpers import Oracle
 from synthetic import TreeBackend, essence, solve
 from synthetic import task as tree_task
-from test_cli import ORACLE, call
 
 from treeagent import Agent, Checker, Judgement, PluginError, Reply, Usage
 from treeagent.evaluation.outcomes import read

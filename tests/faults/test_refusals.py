@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_tools import ORACLE, call
 from faulty import cut
 from helpers import Oracle
 from synthetic import TreeBackend, essence, solve
-from test_cli import ORACLE, call
 
 from treeagent import Agent, BackendError, Completion, Reply, Request, RequestRefusedError, Result, Usage
 from treeagent.backends.replay import ReplayBackend

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cli_tools import ORACLE, blocked, call, spawn
 from helpers import write_end
-from test_cli import ORACLE, blocked, call, spawn
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO and signals of POSIX")
 GRID = [(command, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") for command in ("eval", "compare")]

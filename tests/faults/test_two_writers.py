@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli_tools import ORACLE, call
 from helpers import Oracle
 from processes import CONTEXT, start
-from test_cli import ORACLE, call
 
 from treeagent import Agent, Journal, JournalError
 from treeagent.evaluation.outcomes import Outcomes

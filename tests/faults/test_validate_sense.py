@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_cli import call
+from cli_tools import call
 
 from treeagent import Task, YamlTask, registry
 from treeagent.patterns import Pattern
