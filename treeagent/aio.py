@@ -5,18 +5,29 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextvars import copy_context
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-_AT_ONCE = 0.1
+_at_once: ContextVar[float] = ContextVar("at_once", default=0.1)
 """Seconds for which the loop waits for a thread, so that short calls keep the order of everything."""
 _BUSY = 0.25
 """Seconds of work after which the loop gets a turn."""
+
+
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Within it loops wait so long for a thread, for those whose own time must not pass meanwhile."""
+    token = _at_once.set(seconds)
+    try:
+        yield
+    finally:
+        _at_once.reset(token)
 
 
 async def gather(awaitables: Iterable[Awaitable[T]], *, deferred: type[Exception] | None = None) -> list[T]:
@@ -89,7 +100,7 @@ class Pace:
 
         began = time.monotonic()
         threading.Thread(target=work, name=f"treeagent {function.__name__}", daemon=True).start()
-        wait([outcome], timeout=_AT_ONCE)
+        wait([outcome], timeout=_at_once.get())
         await self.spent(time.monotonic() - began)
         return outcome.result() if outcome.done() else await asyncio.wrap_future(outcome)
 

@@ -260,6 +260,25 @@ def test_a_call_in_a_thread_gives_what_the_function_gives() -> None:
     gate.set()
 
 
+def test_with_patience_the_loop_waits_for_a_longer_call() -> None:
+    """So that nothing else of the loop comes before the thread's result, which it does otherwise."""
+
+    async def order() -> list[str]:
+        done: list[str] = []
+
+        def work() -> None:
+            threading.Event().wait(0.3)
+            done.append("thread")
+
+        asyncio.get_running_loop().call_soon(done.append, "loop")
+        await aio.Pace().in_thread(work)
+        return done
+
+    assert asyncio.run(order()) == ["loop", "thread"]
+    with aio.patience(60):
+        assert asyncio.run(order()) == ["thread", "loop"]
+
+
 def test_a_character_beyond_unicode_is_a_fault_of_the_file() -> None:
     """PyYAML raises OverflowError for it."""
     [(_, _, message)] = problems(TASK.replace('"go"', r'"\UFFFFFFFF"'))

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from unittest.mock import patch
 
 from treeagent import Agent, aio
 from treeagent.backend import Backend
@@ -83,7 +82,7 @@ class SimulatedRuns:
         """
         plain, early, chain = EarlyTotals(), EarlyTotals(), 0
         solvers = [Solver(name, n, SimulatedEngine(self._generate, self._texts, each)) for n in (0, speculate)]
-        with patch.object(aio, "_AT_ONCE", PATIENCE):
+        with aio.patience(PATIENCE):
             for hand in hands:
                 before, completions = solvers[0].solve(hand, plain)
                 after, _ = solvers[1].solve(hand, early)
