@@ -30,8 +30,12 @@ def test_modes_and_prefix_reuse_are_measured(tmp_path: Path, capsys: pytest.Capt
     reuse = written["prefix_reuse"]
     assert 0.95 <= reuse["share"] <= 1
     assert reuse["reused"] <= reuse["reusable"] <= reuse["common"] < reuse["prompt"]
-    assert "prompt tokens" in capsys.readouterr().out
-    assert str(tmp_path.root) + "tmp" not in file.read_text()
+    out = capsys.readouterr().out
+    assert "prompt tokens" in out
+    assert "qwen3.5-random, float32" in out
+    assert written["settings"]["model"] == "qwen3.5-random"
+    for text in (out, file.read_text()):
+        assert "treeagent-hybrid-" not in text, "the folder is a temporary one"
 
 
 def test_tokens_are_reusable_up_to_a_snapshot() -> None:

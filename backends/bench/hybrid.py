@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, folder: Path) -> int:
     for name, size, least in (("layers", options.layers, INTERVAL), ("hidden", options.hidden, 64)):
         if size < least or size % least:
             raise ConfigError(f"--{name} must be a multiple of {least}, not {size}")
-    settings = BenchSettings(model=str(folder), threads=options.threads, device=options.device, chat=False)
+    settings = BenchSettings(model=str(folder), title=NAME, threads=options.threads, device=options.device, chat=False)
     grid = make_grid(
         BenchOptions(
             settings=settings,
@@ -92,7 +92,6 @@ def run(options: argparse.Namespace, folder: Path) -> int:
     reuse = _reuse(options, folder)
     content = json.loads(options.json.read_text(encoding="utf-8"))
     shape = {name: getattr(options, name) for name in ("layers", "hidden", "intermediate", "tokenizer")}
-    content["settings"]["model"] = NAME
     content["model_shape"] = {"family": "Qwen3.5", "parameters": parameters, "weights": "random", **shape}
     content["prefix_reuse"] = {**asdict(reuse), "share": reuse.share}
     options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

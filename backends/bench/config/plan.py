@@ -41,6 +41,8 @@ class BenchSettings:
     """What is the same in all cells."""
 
     model: str = "smollm2"
+    title: str | None = None
+    """The model's name in reports, where that of its folder says nothing."""
     draft: str | None = None
     device: str | None = None
     dtype: str = "float32"

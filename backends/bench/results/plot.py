@@ -46,7 +46,9 @@ def draw(grid: BenchGrid, cells: Sequence[GridCell], path: Path) -> None:
     draft = "" if settings.draft is None else f", draft {settings.draft}"
     branches = ", ".join(map(str, grid.branches))
     figure.suptitle(
-        f"{labelled(settings.model)}, {settings.dtype}{draft}, {branches} branches", fontsize="medium", wrap=True
+        f"{labelled(settings.title or settings.model)}, {settings.dtype}{draft}, {branches} branches",
+        fontsize="medium",
+        wrap=True,
     )
     figure.savefig(path, dpi=150)
 

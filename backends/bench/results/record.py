@@ -31,6 +31,7 @@ def to_json(grid: BenchGrid, cells: Sequence[GridCell], machine: dict[str, Any],
     """Everything that was measured, cell by cell, and what it was measured on."""
     settings = asdict(grid.settings)
     del settings["device"], settings["threads"]  # the machine has what they resolved to
+    settings["model"] = settings.pop("title") or settings["model"]
     settings["peers"] = {name: peer.model and peer.model.name for name, peer in grid.settings.peers.items()}
     sampling = asdict(grid.sampling)
     del sampling["temperature"]  # each cell has its own

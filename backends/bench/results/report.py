@@ -111,7 +111,8 @@ def caption(grid: BenchGrid) -> list[str]:
     """The settings, how to read the tables and, for a suite, what its methods are and which could not run."""
     settings, sampling = grid.settings, grid.sampling
     draft = "" if settings.draft is None else f", draft {labelled(settings.draft)}"
-    head = f"{labelled(settings.model)}, {settings.dtype}{draft}; at most {sampling.max_tokens} new tokens each"
+    model = labelled(settings.title or settings.model)
+    head = f"{model}, {settings.dtype}{draft}; at most {sampling.max_tokens} new tokens each"
     if max(grid.temperatures) > 0:
         cuts = (("top-k", sampling.top_k), ("top-p", sampling.top_p))
         head += "".join(f", {name} {value:g}" for name, value in cuts if value is not None)
