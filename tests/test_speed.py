@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from treeagent.cli.metrics_text import paragraph, shown
+from treeagent.cli.metrics_text import backends, paragraph, shown
 from treeagent.comparison.speedup import Pass, Score, speedup
 
 
@@ -123,3 +123,17 @@ def test_figures_of_a_further_model_stand_in_lines_of_their_own():
     further = {"rounds": 3, "exits": [1, 2], "unknown": None}
     lines = paragraph("engine", {"rounds": 7, "evaluator": further, "kernels": "compiled"})
     assert lines == ["engine: rounds 7, kernels compiled", *paragraph("engine, evaluator", further)]
+
+
+def test_the_lines_on_backends_name_models_and_adapters() -> None:
+    """Of the generator, the evaluator and further models; what is not known is left out."""
+    settings = {
+        "backend": {"name": "seed", "model": "smollm2", "options": {"adapter": "GENERATOR", "threads": 2}},
+        "evaluator_model": {"name": "seed", "model": "smollm2", "options": {"adapter": "JUDGE"}},
+        "models": {"wide": {"name": "openai", "model": None, "options": {}}},
+    }
+    assert backends(settings) == [
+        "backend seed, model smollm2, adapter GENERATOR",
+        "evaluator's backend seed, model smollm2, adapter JUDGE",
+        "model wide: backend openai",
+    ]

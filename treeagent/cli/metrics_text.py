@@ -42,12 +42,18 @@ def backends(settings: Mapping[str, Any]) -> list[str]:
         if isinstance(ran := settings.get(key), Mapping):
             first = ran.get("instead_of")
             why = "" if first is None else f", as {first['name']} cannot run it: {first['reason']}"
-            lines.append(f"{title} {ran['name']}" + (f", model {ran['model']}" if ran["model"] else "") + why)
+            lines.append(f"{title} {_shown_backend(ran)}{why}")
         elif ran is not None:
             lines.append(f"evaluator's model {ran}")
     for name, ran in settings.get("models", {}).items():
-        lines.append(f"model {name}: backend {ran['name']}" + (f", model {ran['model']}" if ran["model"] else ""))
+        lines.append(f"model {name}: backend {_shown_backend(ran)}")
     return lines
+
+
+def _shown_backend(ran: Mapping[str, Any]) -> str:
+    """The name of a backend, with those of its model and its adapter where there are any."""
+    parts = (("model", ran["model"]), ("adapter", ran.get("options", {}).get("adapter")))
+    return ", ".join([ran["name"], *(f"{part} {name}" for part, name in parts if name)])
 
 
 def models(parts: Mapping[str, Usage], tree: Iterable[Thought]) -> list[str]:
