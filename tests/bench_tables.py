@@ -27,13 +27,16 @@ BRIEF = 5
 
 
 def markdown(report: Report, only: Sequence[str] = ()) -> str:
-    """The table of a report and what to know of it; of the modes ``only`` those, in that order, if any are named."""
+    """The table of a report and what to know of it; of the modes ``only`` those, in that order, if any are named.
+
+    Of methods on several kinds of task ``only`` names the kinds; see :mod:`cell_tables`.
+    """
     if "cells" not in report and "rows" not in report:
         return _foreign(report)
     report = upgraded(report)
     settings = report["settings"]
     if settings["suite"] is not None:
-        return cells_markdown(report)
+        return cells_markdown(report, only)
     rows = [row for cell in report["cells"] for row in cell["rows"]]
     if only:
         rows = [row for mode in only for row in rows if row["mode"] == mode]

@@ -12,10 +12,15 @@ Line = dict[str, Any]
 Column = tuple[str, Callable[[Line], str]]
 
 
-def markdown(report: Report) -> str:
-    """A table for every kind of task and temperature, and what to know of them."""
-    parts = [part for cell in report["cells"] for part in _cell(cell, report["settings"])]
-    return "\n".join([*parts, *_caption(report)]) + "\n"
+def markdown(report: Report, only: Sequence[str] = ()) -> str:
+    """A table for every kind of task and temperature, and what to know of them.
+
+    ``only`` names kinds of task, or ``methods`` for what is to be known alone, where a page shows a part.
+    """
+    cells = [cell for cell in report["cells"] if not only or cell["workload"] in only]
+    parts = [part for cell in cells for part in _cell(cell, report["settings"])]
+    caption = _caption(report) if not only or "methods" in only else ()
+    return "\n".join([*parts, *caption]).rstrip("\n") + "\n"
 
 
 def _cell(cell: dict[str, Any], settings: dict[str, Any]) -> list[str]:
