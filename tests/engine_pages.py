@@ -9,8 +9,9 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 OPTIONS, FIGURES = DOCS / "reference" / "engine-options.md", DOCS / "reference" / "figures.md"
 GUIDE, ENGINE = DOCS / "guides" / "benchmark.md", DOCS / "explanation" / "engine.md"
+OUTPUT = DOCS / "explanation" / "output.md"
 RESULTS = sorted((DOCS / "results").glob("*.md"))
-PAGES = [OPTIONS, FIGURES, GUIDE, ENGINE, DOCS / "guides" / "gpu.md", *RESULTS]
+PAGES = [OPTIONS, FIGURES, GUIDE, ENGINE, OUTPUT, DOCS / "guides" / "gpu.md", *RESULTS]
 
 
 def part(name: str, page: Path) -> str:
