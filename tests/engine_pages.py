@@ -11,7 +11,7 @@ OPTIONS, FIGURES = DOCS / "reference" / "engine-options.md", DOCS / "reference" 
 GUIDE, ENGINE = DOCS / "guides" / "benchmark.md", DOCS / "explanation" / "engine.md"
 OUTPUT = DOCS / "explanation" / "output.md"
 RESULTS = sorted((DOCS / "results").glob("*.md"))
-PAGES = [OPTIONS, FIGURES, GUIDE, ENGINE, OUTPUT, DOCS / "guides" / "gpu.md", *RESULTS]
+PAGES = [OPTIONS, DOCS / "reference" / "engine-errors.md", FIGURES, GUIDE, ENGINE, OUTPUT, DOCS / "guides" / "gpu.md", *RESULTS]
 
 
 def part(name: str, page: Path) -> str:
