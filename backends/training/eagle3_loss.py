@@ -10,51 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.nn import functional as F
 
 from ..seed.drafters.heads.eagle3_network import Eagle3Network
-from .early_exit_loss import Text, common
+from .packed_texts import PackedTexts
 
 DECAY = 0.8
 """Weight of each step of a draft, as a share of that of the step before."""
 
 
 @dataclass(frozen=True, slots=True)
-class PairBatch:
-    """Texts with a common beginning as one row: the beginning once, then each text's own tokens."""
+class PairBatch(PackedTexts):
+    """Texts as one row; the last common token is in each of them, as a pair depends on the token that follows."""
 
-    tokens: torch.Tensor
-    """(T,)"""
-    positions: torch.Tensor
-    """(T,)"""
-    owner: torch.Tensor
-    """(T,) the text of each token, from 1; 0 for the common beginning."""
-    weights: torch.Tensor
-    """(T,) of the loss of predicting the token after each."""
-
-    @classmethod
-    def of(cls, texts: Sequence[Text], device: torch.device | str = "cpu") -> PairBatch:
-        """Pack texts; the last common token is repeated in each, as a pair depends on the token that follows."""
-        learnt = min(next((i for i, weight in enumerate(weights) if weight), len(ids)) for ids, weights in texts)
-        shared = max(0, min(common([ids for ids, _ in texts]) - 1, learnt))
-        tokens, positions = list(texts[0][0][:shared]), list(range(shared))
-        owner, all_weights = [0] * shared, [0.0] * shared
-        for number, (ids, weights) in enumerate(texts, 1):
-            tokens += ids[shared:]
-            positions += range(shared, len(ids))
-            owner += [number] * (len(ids) - shared)
-            all_weights += weights[shared:]
-        whole = (torch.tensor(numbers, device=device) for numbers in (tokens, positions, owner, all_weights))
-        return cls(*whole)
-
-    @property
-    def seen(self) -> torch.Tensor:
-        """(T, T) whether a token attends to another: the beginning, and its own text up to itself."""
-        same = (self.owner[None, :] == 0) | (self.owner[None, :] == self.owner[:, None])
-        return same.tril()
+    REPEATED: ClassVar[int] = 1
 
     def inputs(self) -> dict[str, torch.Tensor]:
         """Of the target's forward."""

@@ -7,16 +7,14 @@ paper's equation 2). ``train_sorted.py`` makes one of any Llama-style model.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from ..seed.executor.exit_policy import exits_of
+from .packed_texts import PackedTexts, Text
 
-Text = tuple[list[int], list[float]]
-"""Token ids, and the weight of the loss of predicting the token after each."""
 Batch = tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]
 """Inputs of a model, target ids (B, T), weights (B, T)."""
 
@@ -40,28 +38,9 @@ def exit_logits(
 
 
 def packed(texts: Sequence[Text], device: torch.device | str = "cpu") -> Batch:
-    """Texts with a common beginning as one row: the beginning once, then each text's own tokens at their positions.
-
-    Each text sees the beginning and itself, so the loss is that of texts of their own, for less work. Inputs, target
-    ids (1, T) and weights (1, T).
-    """
-    learnt = min(next((i for i, weight in enumerate(weights) if weight), len(ids)) for ids, weights in texts)
-    shared = min(common([ids for ids, _ in texts]), learnt)
-    tokens, positions = list(texts[0][0][:shared]), list(range(shared))
-    owner, all_weights = [0] * shared, [0.0] * shared
-    for number, (ids, weights) in enumerate(texts, 1):
-        tokens += ids[shared:]
-        positions += range(shared, len(ids))
-        owner += [number] * (len(ids) - shared)
-        all_weights += weights[shared:]
-    of = torch.tensor(owner, device=device)
-    seen = ((of[None, :] == 0) | (of[None, :] == of[:, None])).tril()  # (T, T)
+    """Texts with a common beginning as one row: inputs, target ids (1, T) and weights (1, T)."""
+    row = PackedTexts.of(texts, device)
+    seen, tokens = row.seen, row.tokens[None]
     mask = torch.zeros(seen.shape, device=device).masked_fill(~seen, float("-inf"))[None, None]  # (1, 1, T, T)
-    row = torch.tensor([tokens], device=device)
-    inputs = {"input_ids": row, "position_ids": torch.tensor([positions], device=device), "attention_mask": mask}
-    return inputs, row.roll(-1, dims=1), torch.tensor([all_weights], device=device)
-
-
-def common(rows: Sequence[Sequence[int]]) -> int:
-    """How many leading tokens all rows share."""
-    return sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))
+    inputs = {"input_ids": tokens, "position_ids": row.positions[None], "attention_mask": mask}
+    return inputs, tokens.roll(-1, dims=1), row.weights[None]

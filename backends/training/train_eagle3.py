@@ -28,8 +28,8 @@ from ..models.tokenizer import load_tokenizer
 from ..seed.drafters.heads.eagle3_network import Eagle3Network
 from ..seed.drafters.heads.head_config import HeadConfig, LayerFile, usual_features
 from .eagle3_loss import PairBatch, draft_loss, target_states, unrolled
-from .early_exit_loss import Text
 from .loop import apply_step, log_line, save_whole
+from .packed_texts import Text
 from .train_early_exit import OWN_KINDS, kept_texts, kinds_of, read_texts, schedule, steps_of
 
 STATES = "states"

@@ -28,8 +28,9 @@ from ..local.base import find_device
 from ..models.loader import load_model
 from ..models.tokenizer import load_tokenizer
 from ..models.torch_private import has_fast_bfloat16
-from .early_exit_loss import Batch, Text, exit_logits, packed
+from .early_exit_loss import Batch, exit_logits, packed
 from .loop import apply_step, log_line, save_whole
+from .packed_texts import Text
 from .sampled_softmax import Candidates
 
 OWN_KINDS = tuple(kind for kind in KINDS if kind not in (MINI, MIXED))
