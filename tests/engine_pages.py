@@ -9,9 +9,18 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 OPTIONS, FIGURES = DOCS / "reference" / "engine-options.md", DOCS / "reference" / "figures.md"
 GUIDE, ENGINE = DOCS / "guides" / "benchmark.md", DOCS / "explanation" / "engine.md"
-OUTPUT = DOCS / "explanation" / "output.md"
+OUTPUT, ERRORS = DOCS / "explanation" / "output.md", DOCS / "reference" / "engine-errors.md"
 RESULTS = sorted((DOCS / "results").glob("*.md"))
-PAGES = [OPTIONS, DOCS / "reference" / "engine-errors.md", FIGURES, GUIDE, ENGINE, OUTPUT, DOCS / "guides" / "gpu.md", *RESULTS]
+PAGES = [
+    OPTIONS,
+    DOCS / "reference" / "engine-errors.md",
+    FIGURES,
+    GUIDE,
+    ENGINE,
+    OUTPUT,
+    DOCS / "guides" / "gpu.md",
+    *RESULTS,
+]
 
 
 def part(name: str, page: Path) -> str:
