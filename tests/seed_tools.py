@@ -1,14 +1,13 @@
-"""What the tests of the seed engine share: tiny models of several families, naive decoding, drafters of any quality."""
+"""What the tests of the seed engine share: tiny models of several families, naive decoding, and replies of engines."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from device import DEVICE
 from tiny_model import CONTEXT, tokenizer
 
 from treeagent.backend import Backend
@@ -28,20 +26,12 @@ from treeagent.backends.models.model import Model
 from treeagent.backends.models.tokenizer import ChatTokenizer, load_tokenizer
 from treeagent.backends.sampling.sampler import choose
 from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.drafters.base import Drafter
-from treeagent.backends.seed.drafters.model.drafter import ModelDrafter
-from treeagent.backends.seed.drafters.tables.compiled_ngram import ngram_drafter
-from treeagent.backends.seed.drafters.tables.merged import MergedDrafter
-from treeagent.backends.seed.drafters.tables.stand import StandDrafter
-from treeagent.backends.seed.drafters.tables.suffix import SuffixDrafter
-from treeagent.backends.seed.drafters.tables.token_recycling import RecyclingDrafter
 from treeagent.backends.seed.executor import profiler as timing
 from treeagent.backends.seed.executor.cost_table import CostTable
 from treeagent.backends.seed.executor.early_exit import EarlyExitRunner
 from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.backends.seed.executor.pass_cost import PassCost
 from treeagent.backends.seed.executor.pass_work import PassWork
-from treeagent.backends.seed.records import Draft, SequenceState
 from treeagent.backends.seed.scheduler.scheduler import Scheduler
 from treeagent.reply import Reply
 from treeagent.request import Key, Request, Sampling
@@ -259,107 +249,9 @@ def ask(backend: Backend, *requests: Request, errors: bool = False) -> list[Any]
     return asyncio.run(run())
 
 
-class Trees(Drafter):
-    """Random trees around the truth: each level has the right token with probability ``hit``, and wrong siblings.
-
-    ``over`` levels more than a row has room for, so that texts end inside drafts.
-    """
-
-    name = "trees"
-
-    def __init__(self, truth: Mapping[int, Sequence[int]], *, hit: float, over: int = 0, seed: int = 0) -> None:
-        self.truth, self.hit, self.over = truth, hit, over
-        self.random = random.Random(seed)
-
-    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
-        """See :class:`Drafter`; the floor is ignored."""
-        return [self._draft(row, min(depth, max(0, row.room) + self.over)) for row in rows]
-
-    def _draft(self, row: SequenceState, depth: int) -> Draft:
-        draft, right = Draft(), list(self.truth[row.stream][row.position :])
-        parent: int | None = -1
-        for level in range(self.random.randint(0, depth)):
-            true = right[level] if parent is not None and level < len(right) else None
-            tokens = set(self.random.sample(range(tokenizer_size()), self.random.randint(1, 3))) - {true}
-            order = self.random.sample(sorted(tokens), len(tokens))
-            if true is not None and self.random.random() < self.hit:
-                order.insert(self.random.randint(0, len(order)), true)
-            above = parent if parent is not None else len(draft) - 1  # off the truth, anywhere will do
-            children = range(len(draft), len(draft) + len(order))
-            for token in order:
-                draft.tokens.append(token)
-                draft.parents.append(above)
-                draft.confidence.append(self.random.random())
-            parent = children[order.index(true)] if true in order else None
-            if not order:
-                break
-        return draft
-
-
 def tokenizer_size() -> int:
     """Ids of the tiny models, the tokenizer's and two more."""
     return int(SHAPE["vocab_size"])
-
-
-@dataclass
-class Bench:
-    """An engine with a draft model, set up anew for every case, and the naive decoder of the same model."""
-
-    backend: SeedBackend
-    naive: Naive
-
-    @classmethod
-    def of(cls, folder: Path, family: str, dtype: str) -> Bench:
-        """A tiny model of the family; its draft model is a relative that is often right."""
-        model = save_model(folder / family, FAMILIES[family])
-        draft = save_model(folder / f"{family}-draft", FAMILIES[family], noise=0.1)
-        with fixed_costs():
-            backend = SeedBackend(model, draft=draft, device=DEVICE, dtype=dtype)
-            backend.load()
-        return cls(backend, Naive(model, dtype))
-
-    @property
-    def scheduler(self) -> Scheduler:
-        """The engine's."""
-        return scheduler(self.backend)
-
-    def set_up(
-        self,
-        drafter: str | Drafter = "none",
-        policy: str = "rounds",
-        *,
-        draft_tokens: int | None = 5,
-        slots: int = 10_000,
-        chunk: int = 512,
-    ) -> SeedBackend:
-        """An engine as if just loaded with these options; ``slots`` of keys and values per model."""
-        parts, backend = self.backend.core.parts, self.backend
-        assert parts is not None
-        without_model = {
-            "none": None,
-            "ngram": ngram_drafter(),
-            "recycling": RecyclingDrafter(coupled=True),
-            "stand": StandDrafter(coupled=True),
-            "suffix": SuffixDrafter(),
-            "merged": MergedDrafter(),
-        }
-        if isinstance(drafter, Drafter) or drafter in without_model:
-            made = drafter if isinstance(drafter, Drafter) else without_model[drafter]
-            parts.config = replace(parts.config, draft=None, drafter=lambda: made)
-        else:
-            parts.config = replace(self.backend.config, drafter=drafter)
-        for runner in filter(None, (parts.scheduler.runner, parts.draft_runner)):
-            runner.memory = slots * runner.forest.pool.slot_bytes
-        parts.scheduler.policy, parts.scheduler.chunk = policy, chunk
-        parts.scheduler.speculator.draft_tokens = draft_tokens
-        idle(backend)
-        with fixed_costs():
-            backend.reset()
-        return backend
-
-    def settle(self) -> None:
-        """See :func:`clean`."""
-        clean(self.backend)
 
 
 def scheduler(backend: SeedBackend) -> Scheduler:
@@ -386,18 +278,3 @@ def idle(backend: SeedBackend) -> None:
     while backend.core.working:
         assert time.monotonic() < began + LIMIT, "rounds are made for nobody"
         worker.run(lambda: None)
-
-
-async def under_way(backend: SeedBackend) -> None:
-    """Let the loop turn until the engine has taken what was asked."""
-    while not backend.core.working:  # noqa: ASYNC110  # it knows no event of this loop
-        await asyncio.sleep(0)
-
-
-def draft_with_the_target(one: Bench) -> None:
-    """Make the target its own draft model, with a cache of its own."""
-    target, speculator = one.scheduler.runner, one.scheduler.speculator
-    old = speculator.drafter
-    assert isinstance(old, ModelDrafter)
-    runner = ModelRunner(target.weights, target.memory)
-    speculator.start(ModelDrafter(runner, old.vocabulary, old.shape, old.beams, old.policies))

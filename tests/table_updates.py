@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from seed_tools import MIX, Naive, Trees
+from draft_trees import Trees
+from seed_tools import MIX, Naive
 
 from treeagent.backends.seed.drafters.base import VerifiedDraft
 from treeagent.backends.seed.drafters.tables.base import TableDrafter

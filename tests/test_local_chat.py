@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from seed_tools import Trees
+from draft_trees import Trees
 from tiny_model import save_tiny_model, tokenizer
 
 from treeagent import Backend, BackendError, Chat, Message, Reply, Request, Sampling, ScoreRequest

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from device import DEVICE
-from seed_tools import MIX, Naive, Open, Trees, ask, request
+from draft_trees import Trees
+from seed_tools import MIX, Naive, Open, ask, request
 
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.reply import Completion

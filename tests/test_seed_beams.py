@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from beam_tools import BEAMS, expected, same
-from seed_tools import FEW, MIX, Bench, Naive, ask, clean, draft_with_the_target, idle, request, scheduler, under_way
+from draft_bench import Bench, draft_with_the_target, under_way
+from seed_tools import FEW, MIX, Naive, ask, clean, idle, request, scheduler
 
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.drafters.model.drafter import ModelDrafter

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import state_families
 import transformers
+from draft_trees import Trees
 from engine_families import FAMILIES, stated
-from seed_tools import Trees, ask, fixed_costs, save_model, scheduler, tokenizer_size
+from seed_tools import ask, fixed_costs, save_model, scheduler, tokenizer_size
 
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.records import Draft, SequenceState

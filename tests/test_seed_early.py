@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 from device import DEVICE
-from seed_tools import COSTS, Trees, scheduler
+from draft_trees import Trees
+from seed_tools import COSTS, scheduler
 from tiny_model import save_tiny_model
 
 from treeagent.backends.seed.backend import SeedBackend

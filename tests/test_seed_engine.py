@@ -11,19 +11,8 @@ from typing import Any
 
 import pytest
 from device import DEVICE
-from seed_tools import (
-    LIMIT,
-    MIX,
-    PROMPTS,
-    Naive,
-    Open,
-    ask,
-    idle,
-    request,
-    scheduler,
-    told,
-    under_way,
-)
+from draft_bench import under_way
+from seed_tools import LIMIT, MIX, PROMPTS, Naive, Open, ask, idle, request, scheduler, told
 
 from treeagent import Agent
 from treeagent.backends.seed.backend import SeedBackend

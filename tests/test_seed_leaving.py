@@ -13,19 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from seed_tools import (
-    HEAD,
-    LIMIT,
-    MIX,
-    Naive,
-    Open,
-    ask,
-    clean,
-    idle,
-    scheduler,
-    told,
-    under_way,
-)
+from draft_bench import under_way
+from seed_tools import HEAD, LIMIT, MIX, Naive, Open, ask, clean, idle, scheduler, told
 
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.request import Key, Request, Sampling, ScoreRequest

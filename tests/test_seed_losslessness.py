@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from draft_bench import Bench, draft_with_the_target
+from draft_trees import Trees
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from seed_tools import FAMILIES, FEW, MIX, PROMPTS, Bench, Trees, ask, draft_with_the_target, idle, request, told
+from seed_tools import FAMILIES, FEW, MIX, PROMPTS, ask, idle, request, told
 
 from treeagent.backends.seed.executor import forward_batch as forest
 from treeagent.backends.seed.executor import model_runner as runner

@@ -9,17 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from seed_tools import (
-    MEASURED,
-    MIX,
-    Naive,
-    Open,
-    Trees,
-    ask,
-    idle,
-    scheduler,
-    told,
-)
+from draft_trees import Trees
+from seed_tools import MEASURED, MIX, Naive, Open, ask, idle, scheduler, told
 
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.config import EngineConfig, ResearchOptions

@@ -10,7 +10,8 @@ import pytest
 import torch
 import transformers
 from device import DEVICE
-from seed_tools import SHAPE, Naive, Trees, ask, save_model, scheduler, told
+from draft_trees import Trees
+from seed_tools import SHAPE, Naive, ask, save_model, scheduler, told
 
 from treeagent.backends.models.loader import load_model
 from treeagent.backends.seed.backend import SeedBackend

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from seed_tools import HEAD, Naive, Trees, ask, scheduler
+from draft_trees import Trees
+from seed_tools import HEAD, Naive, ask, scheduler
 from state_families import WHOLE, write_model
 from toy_laws import SCALE, p_value, softmax
 

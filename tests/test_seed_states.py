@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from seed_tools import PROMPTS, Trees, ask, clean, scheduler, tokenizer_size, told
+from draft_trees import Trees
+from seed_tools import PROMPTS, ask, clean, scheduler, tokenizer_size, told
 from state_families import FAMILIES, WHOLE, Pair, difference, write_models
 from test_seed_sliding import paths
 
