@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deadly import Deadly
-from helpers import write_end
+from ray_tools import EVAL, HANDS, MINI, environment, timeless
+from ray_tools import hands as hands  # noqa: PLC0414  the fixture
 from typer.testing import CliRunner
 
 from treeagent.cli import app
@@ -31,14 +29,6 @@ from treeagent.runtime.journal import read as read_journal
 from treeagent.taskfile import dataset
 
 ray = pytest.importorskip("ray")
-HANDS = ["4 5 6 10", "1 2 3 4", "2 3 5 12", "4 9 10 13"]
-EVAL = ("eval", "--task", "game24", "--search", "bfs", "--quiet")
-MINI = ("--backend", "seed", "--model", "mini", "--limit", "4")
-
-
-def environment() -> dict[str, str]:
-    """Of processes that import the modules of this folder."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
 
 
 @pytest.fixture(scope="session")
@@ -49,14 +39,6 @@ def cluster() -> Iterator[None]:
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, address="local")
         yield
         ray.shutdown()
-
-
-@pytest.fixture
-def hands(tmp_path: Path) -> Path:
-    """A data file of the task game24."""
-    path = tmp_path / "hands.txt"
-    path.write_text("\n".join(HANDS) + "\n")
-    return path
 
 
 def build(hands: Path, log: Path, options: dict[str, str]) -> tuple[Agent, dataset.Data]:
@@ -81,16 +63,6 @@ def evaluate(hands: Path, folder: Path, replicas: int, **options: str) -> tuple[
             work.elsewhere = lambda row: pool.solve(row, folder / "journals", 0)
             work.execute()
             return timeless(store.known), pool.state()
-
-
-def timeless(outcomes: dict[int, Outcome]) -> dict[int, Outcome]:
-    """Without the seconds that each took."""
-    return {number: replace(outcome, seconds=0.0) for number, outcome in sorted(outcomes.items())}
-
-
-def answers(journals: Path) -> int:
-    """The number of requests that have an answer."""
-    return sum(event.type == "completion" for file in journals.iterdir() for event in read_journal(file))
 
 
 def command(folder: Path, *words: str) -> dict[int, Outcome]:
@@ -227,45 +199,6 @@ def test_a_running_cluster_is_joined_by_its_address(hands: Path, tmp_path: Path)
     words[words.index(f"ray:{address}")] = "ray:127.0.0.1:1"
     again = CliRunner().invoke(app, words[3:])
     assert again.exit_code == 0, "Ray was needed where nothing is left to solve"
-
-
-@pytest.mark.exhaustive
-def test_standard_output_is_the_json_alone_where_a_replica_dies(hands: Path, tmp_path: Path) -> None:
-    """Ray prints a message about the death to the command's standard output, which goes to standard error instead."""
-    words = [
-        sys.executable, "-m", "treeagent", *EVAL, "--backend", "deadly:Deadly", "--allow-code", "--data", str(hands),
-        "--json", "--workers", "ray", "--set", f"backend.log={tmp_path / 'log'}", "--set", "backend.kill_at=9",
-    ]  # fmt: skip
-    done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["settings"]["task"] == "game24"
-
-
-@pytest.mark.exhaustive
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a FIFO")
-def test_ctrl_c_ends_the_replicas_and_the_same_command_continues(hands: Path, tmp_path: Path) -> None:
-    """As a terminal sends it, to all processes; here it continues without Ray, and repeats no answered request."""
-    out, log, gate = tmp_path / "out", tmp_path / "log", tmp_path / "gate"
-    os.mkfifo(gate)
-    options = {"log": log, "gate": gate, "at": 60}
-    words = [
-        sys.executable, "-m", "treeagent", *EVAL, "--backend", "helpers:Oracle", "--allow-code", "--data", str(hands),
-        "--out", str(out), "--workers", "ray", *(f"--set=backend.{name}={value}" for name, value in options.items()),
-    ]  # fmt: skip
-    process = subprocess.Popen(words, env=environment(), start_new_session=True, stderr=subprocess.PIPE, text=True)
-    end = write_end(gate, process)  # returns when that request is made
-    os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    os.close(end)
-    assert process.returncode == 130
-    assert "Interrupted: " in error
-    assert "Traceback" not in error
-    gate.unlink()
-    words = [word for word in words if word not in ("--workers", "ray")]
-    again = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert timeless(read(out / "outcomes.jsonl")[1]).keys() == set(range(len(HANDS)))
-    assert answers(out / "journals") < len(Deadly.requests(log)) < answers(out / "journals") + 60
 
 
 @pytest.mark.exhaustive

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from contextlib import suppress
@@ -20,7 +19,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from treeagent import Agent, Budget, ConfigError, InputError, YamlTask, aio
+from treeagent import Agent, Budget, ConfigError, InputError, YamlTask
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.patterns import Deadline, Pattern, PatternLimitError
 
@@ -237,46 +236,6 @@ def test_thoughts_have_the_same_numbers_whether_a_completion_is_slow_or_not() ->
 
     slow = "a" * 29 + "? b!"  # less than half a second, more than the loop waits for
     assert tree(slow) == tree("%")
-
-
-def test_a_call_in_a_thread_gives_what_the_function_gives() -> None:
-    """Values and exceptions come through, short and long calls alike, and a cancelled wait leaves nothing behind."""
-    gate = threading.Event()
-
-    def fail() -> None:
-        raise KeyError("x")
-
-    async def calls() -> None:
-        assert await aio.Pace().in_thread(len, "abc") == 3
-        with pytest.raises(KeyError):
-            await aio.Pace().in_thread(fail)
-        waiting = asyncio.ensure_future(aio.Pace().in_thread(gate.wait))
-        await asyncio.wait({waiting}, timeout=0.3)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-
-    asyncio.run(calls())
-    gate.set()
-
-
-def test_with_patience_the_loop_waits_for_a_longer_call() -> None:
-    """So that nothing else of the loop comes before the thread's result, which it does otherwise."""
-
-    async def order() -> list[str]:
-        done: list[str] = []
-
-        def work() -> None:
-            threading.Event().wait(0.3)
-            done.append("thread")
-
-        asyncio.get_running_loop().call_soon(done.append, "loop")
-        await aio.Pace().in_thread(work)
-        return done
-
-    assert asyncio.run(order()) == ["loop", "thread"]
-    with aio.patience(60):
-        assert asyncio.run(order()) == ["thread", "loop"]
 
 
 def test_a_character_beyond_unicode_is_a_fault_of_the_file() -> None:
