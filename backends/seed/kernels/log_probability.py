@@ -16,7 +16,7 @@ from . import library
 def log_probabilities(logits: torch.Tensor, rows: Sequence[int], tokens: Sequence[int]) -> list[float] | None:
     """Those of ``tokens`` in ``rows`` of ``logits`` (R, V); None where the kernels do not compute them.
 
-    Raises IndexError for rows and tokens that ``logits`` do not have.
+    Raises IndexError for rows and tokens that ``logits`` do not have, and ValueError where they differ in number.
     """
     if logits.device.type != "cpu" or logits.dtype != torch.float32 or not logits.is_contiguous():
         return None
