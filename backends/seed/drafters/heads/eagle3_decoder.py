@@ -17,20 +17,20 @@ from ...executor.packed_linear import make_product
 from ...executor.tree_attention import AttentionContext, attend_forest
 from ...kv_cache.pool import SlotPool
 from .eagle3_network import Eagle3Network
+from .head_decoder import HeadDecoder
 
 
-class HeadDecoder:
-    """A head's weights, as passes read them."""
+class Eagle3Decoder(HeadDecoder):
+    """An EAGLE-3 head's weights."""
 
     def __init__(self, network: Eagle3Network, ids: torch.Tensor, vocabulary: int) -> None:
         """``ids`` (W,) of the draft tokens among the ``vocabulary`` of the target. The weights are taken over."""
         layer, attention, mlp = network.config.layer, network.midlayer.self_attn, network.midlayer.mlp
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
-        self.heads, self.kv_heads, self.dim = layer.num_attention_heads, layer.num_key_value_heads, layer.head_dim
+        self._heads, kv_heads, self._dim = layer.num_attention_heads, layer.num_key_value_heads, layer.head_dim
+        self.kinds = ((kv_heads, self._dim),)
         self.width = layer.hidden_size
-        """E."""
-        self.shape = f"{layer.hidden_size}, {layer.intermediate_size}, {self.heads}/{self.kv_heads}, {len(ids)} tokens"
-        """Of its weights, in words."""
+        self.shape = f"{layer.hidden_size}, {layer.intermediate_size}, {self._heads}/{kv_heads}, {len(ids)} tokens"
         self._input_norm, self._norm = network.input_norm, network.norm
         self._pair = network.midlayer.project
         self._between = network.midlayer.post_attention_layernorm
@@ -41,7 +41,7 @@ class HeadDecoder:
         self._down = make_product([mlp.down_proj])
         self._head = make_product([network.lm_head])
         self._rotation = Rotation(network.rotary)
-        self._rule = AttentionRule(1 / math.sqrt(self.dim))
+        self._rule = AttentionRule(1 / math.sqrt(self._dim))
         whole = len(ids) == vocabulary and bool((ids == torch.arange(vocabulary)).all())
         self._ids = None if whole else ids.to(network.fc.weight.device)
         self._vocabulary = vocabulary
@@ -51,8 +51,8 @@ class HeadDecoder:
         return self._fc(states if self._input_norm is None else self._input_norm(states))
 
     def through(self, embedded: torch.Tensor, hidden: torch.Tensor, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
-        """The layer's output (T, E) for the pairs of a pass, embeddings and states (T, E)."""
-        tokens, heads, kv_heads, dim = len(embedded), self.heads, self.kv_heads, self.dim
+        """See :class:`HeadDecoder`."""
+        tokens, heads, ((kv_heads, dim),) = len(embedded), self._heads, self.kinds
         both, residual = self._pair(embedded, hidden)
         cos, sin = self._rotation(embedded, plan.positions, embedded.dtype)  # (T, 1, D)
         qkv = self._qkv(both).view(tokens, heads + 2 * kv_heads, dim)
@@ -66,7 +66,7 @@ class HeadDecoder:
         return self._down.plus(self._up.times(y, self._gate.silu(y)), x)
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (R, V) of the layer's output (R, E); minus infinity where a token cannot be drafted."""
+        """See :class:`HeadDecoder`."""
         logits = self._head(self._norm(x))
         if self._ids is None:
             return logits

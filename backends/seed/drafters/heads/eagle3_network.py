@@ -7,13 +7,15 @@ T pairs, F features, E hidden size of the head, H query heads, h key-value heads
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .head_config import HeadConfig, LayerFile
+from .eagle3_config import Eagle3Config
+from .head_file import LayerFile
 
 FIXED = ("default", "linear", "yarn", "llama3")
 """Kinds of rotary positions whose frequencies do not depend on the text."""
@@ -22,7 +24,7 @@ FIXED = ("default", "linear", "yarn", "llama3")
 class Eagle3Network(nn.Module):
     """One decoder layer over pairs, a fusion before it and an output head after it."""
 
-    def __init__(self, config: HeadConfig, features: int) -> None:
+    def __init__(self, config: Eagle3Config, features: int) -> None:
         """``features`` layers of the target are fused. The weights lie where torch's default device says."""
         super().__init__()
         layer = config.layer
@@ -45,7 +47,7 @@ class Eagle3Network(nn.Module):
 
 
 class _PairLayer(nn.Module):
-    def __init__(self, config: HeadConfig) -> None:
+    def __init__(self, config: Eagle3Config) -> None:
         super().__init__()
         layer = config.layer
         self.norm_before_residual = config.norm_before_residual
@@ -127,3 +129,12 @@ def _scaled(kind: str, layer: LayerFile) -> tuple[torch.Tensor, float]:
 
 def _norm(width: int, layer: LayerFile) -> nn.RMSNorm:
     return nn.RMSNorm(width, eps=layer.rms_norm_eps)
+
+
+def original_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint under the names of this network, which ``speculators`` calls otherwise."""
+    bare = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    return {
+        f"midlayer.{name.removeprefix('layers.0.')}" if name.startswith("layers.0.") else name: tensor
+        for name, tensor in bare.items()
+    }

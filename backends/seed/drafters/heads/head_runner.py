@@ -57,14 +57,13 @@ class HeadRunner(ModelRunner):
 
     @property
     def layers(self) -> int:
-        """One."""
-        return 1
+        """Of the head."""
+        return len(self._decoder.kinds)
 
     def reset_cache(self) -> None:
         """Follow the target to its present cache, with nothing read."""
         self.forest = self._new_cache()
-        layers = [(self._decoder.kv_heads, self._decoder.dim)]
-        self._pool = HeadPool(layers, self.dtype, self.device, limit=0)
+        self._pool = HeadPool(list(self._decoder.kinds), self.dtype, self.device, limit=0)
         self._pool.lift_limit()
         self._states = torch.empty(0, self._decoder.width, dtype=self.dtype, device=self.device)
         """(slots, E) fused states of the target's tokens; of drafted ones the head's own output."""

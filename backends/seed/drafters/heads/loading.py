@@ -10,9 +10,14 @@ from treeagent.errors import ModelError
 
 from ...executor.model_runner import ModelRunner
 from .checkpoint import EMBEDDING, load_network, read_tensors, target_ids
+from .eagle3_config import Eagle3Config
+from .eagle3_decoder import Eagle3Decoder
+from .eagle3_network import Eagle3Network, original_names
 from .head_config import HeadConfig
-from .head_decoder import HeadDecoder
 from .head_runner import Embedding, HeadRunner
+from .mtp_config import MtpConfig
+from .mtp_decoder import MtpDecoder
+from .mtp_network import MtpNetwork, mtp_tensors
 
 SNAPSHOTS = "models--"
 """Start of the folder of a model in the cache of the Hugging Face hub: models--OWNER--NAME."""
@@ -25,50 +30,78 @@ def load_head(config: HeadConfig, draft: str, where: Path | str, target: ModelRu
     """
     weights = target.weights
     width, layers = int(weights.model.config.hidden_size), len(weights.layers)
-    check_target(config, draft, model, weights.where)
+    check_target(config.verifier, draft, model, weights.where)
     features = config.features_of(layers)
-    if config.target_width != width or not all(0 <= layer < layers for layer in features):
+    last = layers if isinstance(config, MtpConfig) else layers - 1
+    if config.target_width != width or not all(0 <= layer <= last for layer in features):
         raise ModelError(
             f"the head {draft} was made for {config.verifier or 'another target'} (hidden size {config.target_width}, "
             f"states of the layers {', '.join(map(str, features))}), and the target {model} has a hidden size of "
             f"{width} and {layers} layers. Give the head of this target."
         )
-    tensors = read_tensors(where)
-    ids = target_ids(config, tensors, target.vocabulary, draft)
-    network = load_network(config, tensors, len(features), draft, target.dtype).to(target.device)
-    decoder = HeadDecoder(network, ids, target.vocabulary)
-    return HeadRunner(decoder, _embedding(config, tensors, draft, target), target, features)
+    if isinstance(config, MtpConfig):
+        return _load_mtp(config, draft, where, target, features)
+    return _load_eagle3(config, draft, where, target, features)
 
 
-def check_target(config: HeadConfig, draft: str, model: str, where: Path | str) -> None:
-    """Raise ModelError where a head's configuration names another target than the model at ``where``."""
-    if config.verifier is None:
+def check_target(verifier: str | None, draft: str, model: str, where: Path | str) -> None:
+    """Raise ModelError where a head's configuration names another target, ``verifier``, than the model at ``where``."""
+    if verifier is None:
         return
     path = Path(str(where))
     known = {_last(model), _last(str(where))}
     known |= {part.rsplit("--", 1)[1].casefold() for part in path.parts if part.startswith(SNAPSHOTS)}
-    if _last(config.verifier) not in known:
+    if _last(verifier) not in known:
         raise ModelError(
-            f"the head {draft} was made for {config.verifier}, and the target is {model}. Give the head of this "
+            f"the head {draft} was made for {verifier}, and the target is {model}. Give the head of this "
             "target; if the target is the same model under another name, write that name into the head's config.json "
             "(speculators_config.verifier.name_or_path)."
         )
 
 
-def _embedding(config: HeadConfig, tensors: dict[str, torch.Tensor], draft: str, target: ModelRunner) -> Embedding:
-    """The head's own embeddings, or the target's where it has none. Raises ModelError."""
-    own, layer = tensors.get(EMBEDDING), config.layer
+def _load_eagle3(
+    config: Eagle3Config, draft: str, where: Path | str, target: ModelRunner, features: tuple[int, ...]
+) -> HeadRunner:
+    layer, drafted = config.layer, config.draft_vocabulary
+    tensors = original_names(read_tensors(where))
+    ids = target_ids(drafted, layer.vocab_size, tensors, target.vocabulary, draft)
+    said = (
+        f"hidden_size {layer.hidden_size}, target's {config.target_width}, {len(features)} layers of the target, "
+        f"draft_vocab_size {drafted}"
+    )
+    network = load_network(lambda: Eagle3Network(config, len(features)), tensors, draft, said, target.dtype)
+    decoder = Eagle3Decoder(network.to(target.device), ids, target.vocabulary)
+    if EMBEDDING not in tensors and layer.hidden_size != config.target_width:
+        raise ModelError(
+            f"the head {draft} lacks {EMBEDDING}: it has a hidden size of {layer.hidden_size}, and cannot use the "
+            f"embeddings of the target {config.target_width} wide"
+        )
+    embedding = _embedding(tensors, (layer.vocab_size, layer.hidden_size), draft, target)
+    return HeadRunner(decoder, embedding, target, features)
+
+
+def _load_mtp(
+    config: MtpConfig, draft: str, where: Path | str, target: ModelRunner, features: tuple[int, ...]
+) -> HeadRunner:
+    words = int(config.layer.vocab_size)
+    target_ids(words, words, {}, target.vocabulary, draft)
+    tensors = mtp_tensors(where, config.depth, draft)
+    said = f"hidden_size {config.target_width}, {config.layer.num_attention_heads} heads of {config.layer.head_dim}"
+    network = load_network(lambda: MtpNetwork(config), tensors, draft, said, target.dtype).to(target.device)
+    decoder = MtpDecoder(network, config, target.decoder, draft)
+    embedding = _embedding(tensors, (words, config.target_width), draft, target)
+    return HeadRunner(decoder, embedding, target, features)
+
+
+def _embedding(tensors: dict[str, torch.Tensor], shape: tuple[int, int], draft: str, target: ModelRunner) -> Embedding:
+    """The head's own embeddings, or the target's where it has none. Raises ModelError for those of another shape."""
+    own = tensors.get(EMBEDDING)
     if own is None:
-        if layer.hidden_size != config.target_width:
-            raise ModelError(
-                f"the head {draft} lacks {EMBEDDING}: it has a hidden size of {layer.hidden_size}, and cannot use the "
-                f"embeddings of the target {config.target_width} wide"
-            )
         return target.weights.embed
-    if own.shape != (layer.vocab_size, layer.hidden_size):
+    if own.shape != shape:
         raise ModelError(
             f"the head {draft} has {EMBEDDING} of {'x'.join(map(str, own.shape))}, and its config.json says "
-            f"{layer.vocab_size}x{layer.hidden_size}"
+            f"{shape[0]}x{shape[1]}"
         )
     table = own.to(target.device, target.dtype)
     return lambda tokens: table.index_select(0, tokens)

@@ -1,0 +1,48 @@
+"""Tells heads from draft models, and heads from one another, by their configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import ValidationError
+
+from treeagent.errors import ModelError
+
+from .eagle3_config import Eagle3Config, eagle3_config
+from .head_file import EAGLE3, MTP, HeadFile, read_file
+from .mtp_config import MtpConfig, mtp_config
+from .mtp_network import mtp_start
+
+HeadConfig: TypeAlias = Eagle3Config | MtpConfig
+KINDS: dict[str, Callable[[HeadFile, Mapping[str, Any], str], HeadConfig]] = {EAGLE3: eagle3_config, MTP: mtp_config}
+"""What can run."""
+
+
+def read_head_config(where: Path | str, draft: str) -> HeadConfig | None:
+    """The head that a folder or a hub id holds; None for anything else. Raises ModelError for one that cannot run."""
+    said = read_file(where)
+    try:
+        file = HeadFile.model_validate(said)
+        if file.kind is None:
+            return None
+        if file.kind not in KINDS:
+            raise ModelError(
+                f"the draft {draft} is a head of the kind {file.kind!r}. Those of the kinds "
+                f"{', '.join(map(repr, KINDS))} can run; give one of them, or a draft model."
+            )
+        return KINDS[file.kind](file, said, draft)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ModelError(f"the head {draft} cannot be read: its config.json has {place}: {first['msg']}") from error
+
+
+def read_own_layer(where: Path | str, draft: str) -> MtpConfig | None:
+    """The MTP layer inside a target's checkpoint; None where there is none. Raises ModelError where it cannot run."""
+    said = read_file(where)
+    layers = (said.get("text_config") or said).get("num_hidden_layers")
+    if not isinstance(layers, int) or mtp_start(where, layers) is None:
+        return None
+    return mtp_config(HeadFile(), said, draft)
