@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from seed_tools import FAMILIES, FEW, MIX, Naive, ask, clean, fixed_costs, request, save_model, told
 from toy_laws import p_value, softmax
 
-from treeagent.backends.seed.drafters.heads import head_cache, head_runner
+from treeagent.backends.seed.drafters.heads import pair_cache, pair_runner
 from treeagent.backends.seed.drafters.model import tree_shapes
 from treeagent.errors import ModelError
 
@@ -86,13 +86,13 @@ def test_another_tokens_state_is_noticed(folders: Folders, monkeypatch: pytest.M
     """A head that reads the state beside the right one says something else, and the texts stay the same."""
     target, head = folders()
     backend = engine(target, head, drafter="model")
-    heard, forward = Heard(backend, monkeypatch), head_runner.HeadRunner.forward
+    heard, forward = Heard(backend, monkeypatch), pair_runner.PairRunner.forward
 
     def shifted(runner: Any, spans: Any, before: Any = None) -> Any:
         moved = None if before is None else [np.roll(slots, 1) for slots in before]
         return forward(runner, spans, moved)
 
-    monkeypatch.setattr(head_runner.HeadRunner, "forward", shifted)
+    monkeypatch.setattr(pair_runner.PairRunner, "forward", shifted)
     assert told(ask(backend, *FEW)) == Naive(target, "float64").expected(FEW)
     assert heard.worst(PlainHead(head, target, torch.float64), 3) > 1e-3
 
@@ -102,20 +102,20 @@ def test_a_prompt_is_read_once_for_all_its_texts(folders: Folders, monkeypatch: 
     target, head = folders()
     backend = engine(target, head, drafter="model", draft_tokens=1)
     read: list[int] = []
-    catch_up = head_cache.HeadCache.catch_up
+    catch_up = pair_cache.PairCache.catch_up
 
     def counting(cache: Any, builders: Any) -> torch.Tensor:
-        forward = cache._runner.forward
+        forward = cache._pairs.forward
         with pytest.MonkeyPatch.context() as patch:
 
             def count(spans: Any, before: Any) -> Any:
                 read.append(sum(len(span.tokens) for span in spans))
                 return forward(spans, before)
 
-            patch.setattr(cache._runner, "forward", count)
+            patch.setattr(cache._pairs, "forward", count)
             return catch_up(cache, builders)
 
-    monkeypatch.setattr(head_cache.HeadCache, "catch_up", counting)
+    monkeypatch.setattr(pair_cache.PairCache, "catch_up", counting)
     asked = request(0, 0, 8, temperature=1.0, max_tokens=4)
     ask(backend, asked)
     prompt = len(Naive(target, "float64").text.prompt(asked.prompt))
@@ -164,7 +164,11 @@ REFUSED: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], dict[str, Any
     "vocabulary": (nothing, {"layer": {"vocab_size": 9}}, "vocabulary of .* tokens, and the target has"),
     "no map": (lambda held: (held.pop("d2t"), held.pop("t2d")), {}, "drafts 100 of .* has no map"),
     "maps": (lambda held: held["t2d"].logical_not_(), {}, "maps of its vocabulary that contradict"),
-    "kind": (nothing, {"speculators_model_type": "medusa"}, "head of the kind 'medusa'.*'eagle3', 'mtp' can run"),
+    "kind": (
+        nothing,
+        {"speculators_model_type": "medusa"},
+        "head of the kind 'medusa'.*'eagle3', 'mtp', 'dflash' can run",
+    ),
     "two layers": (nothing, {"layer": {"num_hidden_layers": 2}}, "has 2 layer.*Expected one layer"),
     "no number": (nothing, {"draft_vocab_size": "many"}, "config.json has draft_vocab_size"),
 }

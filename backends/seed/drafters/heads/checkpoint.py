@@ -21,7 +21,7 @@ from treeagent.errors import ModelError
 from ....models.sources import explained
 
 FILES = ("*.safetensors", "*.bin")
-EMBEDDING = "embed_tokens.weight"
+EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 
 NetworkType = TypeVar("NetworkType", bound=nn.Module)
 

@@ -16,11 +16,12 @@ from ...executor.llama import Rotation
 from ...executor.packed_linear import make_product
 from ...executor.tree_attention import AttentionContext, attend_forest
 from ...kv_cache.pool import SlotPool
+from .draft_vocabulary import DraftVocabulary
 from .eagle3_network import Eagle3Network
-from .head_decoder import HeadDecoder
+from .head_decoder import PairDecoder
 
 
-class Eagle3Decoder(HeadDecoder):
+class Eagle3Decoder(PairDecoder):
     """An EAGLE-3 head's weights."""
 
     def __init__(self, network: Eagle3Network, ids: torch.Tensor, vocabulary: int) -> None:
@@ -42,16 +43,14 @@ class Eagle3Decoder(HeadDecoder):
         self._head = make_product([network.lm_head])
         self._rotation = Rotation(network.rotary)
         self._rule = AttentionRule(1 / math.sqrt(self._dim))
-        whole = len(ids) == vocabulary and bool((ids == torch.arange(vocabulary)).all())
-        self._ids = None if whole else ids.to(network.fc.weight.device)
-        self._vocabulary = vocabulary
+        self._vocabulary = DraftVocabulary(ids.to(network.fc.weight.device), vocabulary)
 
     def fuse(self, states: torch.Tensor) -> torch.Tensor:
         """See :meth:`Eagle3Network.fuse`."""
         return self._fc(states if self._input_norm is None else self._input_norm(states))
 
     def through(self, embedded: torch.Tensor, hidden: torch.Tensor, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
-        """See :class:`HeadDecoder`."""
+        """See :class:`PairDecoder`."""
         tokens, heads, ((kv_heads, dim),) = len(embedded), self._heads, self.kinds
         both, residual = self._pair(embedded, hidden)
         cos, sin = self._rotation(embedded, plan.positions, embedded.dtype)  # (T, 1, D)
@@ -66,9 +65,5 @@ class Eagle3Decoder(HeadDecoder):
         return self._down.plus(self._up.times(y, self._gate.silu(y)), x)
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """See :class:`HeadDecoder`."""
-        logits = self._head(self._norm(x))
-        if self._ids is None:
-            return logits
-        whole = logits.new_full((len(logits), self._vocabulary), -math.inf)
-        return whole.index_copy_(1, self._ids, logits)
+        """See :class:`PairDecoder`."""
+        return self._vocabulary.widened(self._head(self._norm(x)))

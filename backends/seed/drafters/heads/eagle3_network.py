@@ -30,9 +30,9 @@ class Eagle3Network(nn.Module):
         layer = config.layer
         self.config = config
         self.fc = nn.Linear(features * config.target_width, layer.hidden_size, bias=False)
-        self.input_norm = _norm(features * config.target_width, layer) if config.norm_before_fc else None
+        self.input_norm = head_norm(features * config.target_width, layer) if config.norm_before_fc else None
         self.midlayer = _PairLayer(config)
-        self.norm = _norm(layer.hidden_size, layer)
+        self.norm = head_norm(layer.hidden_size, layer)
         self.lm_head = nn.Linear(layer.hidden_size, config.draft_vocabulary, bias=False)
         self.rotary = HeadRotary(layer)
 
@@ -51,11 +51,11 @@ class _PairLayer(nn.Module):
         super().__init__()
         layer = config.layer
         self.norm_before_residual = config.norm_before_residual
-        self.hidden_norm = _norm(layer.hidden_size, layer)
-        self.input_layernorm = _norm(layer.hidden_size, layer)
-        self.post_attention_layernorm = _norm(layer.hidden_size, layer)
+        self.hidden_norm = head_norm(layer.hidden_size, layer)
+        self.input_layernorm = head_norm(layer.hidden_size, layer)
+        self.post_attention_layernorm = head_norm(layer.hidden_size, layer)
         self.self_attn = _PairAttention(layer)
-        self.mlp = _HeadMlp(layer)
+        self.mlp = HeadMlp(layer)
 
     def project(self, embedded: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What attention projects (..., 2E) and what it adds to (..., E), from embeddings and states (..., E)."""
@@ -80,14 +80,18 @@ class _PairAttention(nn.Module):
         self.o_proj = nn.Linear(queries, layer.hidden_size, bias=bias)
 
 
-class _HeadMlp(nn.Module):
+class HeadMlp(nn.Module):
+    """Gated SiLU."""
+
     def __init__(self, layer: LayerFile) -> None:
+        """The weights lie where torch's default device says."""
         super().__init__()
         self.gate_proj = nn.Linear(layer.hidden_size, layer.intermediate_size, bias=False)
         self.up_proj = nn.Linear(layer.hidden_size, layer.intermediate_size, bias=False)
         self.down_proj = nn.Linear(layer.intermediate_size, layer.hidden_size, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., E) to (..., E)."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))  # type: ignore[no-any-return]
 
 
@@ -127,7 +131,8 @@ def _scaled(kind: str, layer: LayerFile) -> tuple[torch.Tensor, float]:
     return frequencies, float(scale)
 
 
-def _norm(width: int, layer: LayerFile) -> nn.RMSNorm:
+def head_norm(width: int, layer: LayerFile) -> nn.RMSNorm:
+    """Of so many numbers."""
     return nn.RMSNorm(width, eps=layer.rms_norm_eps)
 
 

@@ -10,13 +10,18 @@ from pydantic import ValidationError
 
 from treeagent.errors import ModelError
 
+from .dflash_config import DFlashConfig, dflash_config
 from .eagle3_config import Eagle3Config, eagle3_config
-from .head_file import EAGLE3, MTP, HeadFile, read_file
+from .head_file import DFLASH, EAGLE3, MTP, HeadFile, read_file
 from .mtp_config import MtpConfig, mtp_config
 from .mtp_network import mtp_start
 
-HeadConfig: TypeAlias = Eagle3Config | MtpConfig
-KINDS: dict[str, Callable[[HeadFile, Mapping[str, Any], str], HeadConfig]] = {EAGLE3: eagle3_config, MTP: mtp_config}
+HeadConfig: TypeAlias = Eagle3Config | MtpConfig | DFlashConfig
+KINDS: dict[str, Callable[[HeadFile, Mapping[str, Any], str], HeadConfig]] = {
+    EAGLE3: eagle3_config,
+    MTP: mtp_config,
+    DFLASH: dflash_config,
+}
 """What can run."""
 
 

@@ -1,4 +1,4 @@
-"""What computes the passes of a head that reads pairs, whatever its layers are made of.
+"""What computes the passes of a head, whatever its layers are made of.
 
 T pairs of a pass, R wanted ones, N states that are read from the target, E hidden size, V vocabulary of the target.
 """
@@ -28,6 +28,10 @@ class HeadDecoder(ABC):
     @abstractmethod
     def fuse(self, states: torch.Tensor) -> torch.Tensor:
         """The state (..., E) that is kept of a token, from the states (..., N) of the target's layers side by side."""
+
+
+class PairDecoder(HeadDecoder):
+    """Of a head that reads pairs."""
 
     @abstractmethod
     def through(self, embedded: torch.Tensor, hidden: torch.Tensor, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:

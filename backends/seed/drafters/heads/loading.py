@@ -9,7 +9,12 @@ import torch
 from treeagent.errors import ModelError
 
 from ...executor.model_runner import ModelRunner
-from .checkpoint import EMBEDDING, load_network, read_tensors, target_ids
+from .block_runner import BlockRunner
+from .checkpoint import EMBEDDING, HEAD, load_network, read_tensors, target_ids
+from .dflash_config import DFlashConfig
+from .dflash_decoder import DFlashDecoder
+from .dflash_network import DFlashNetwork, bare_names
+from .draft_vocabulary import DraftVocabulary
 from .eagle3_config import Eagle3Config
 from .eagle3_decoder import Eagle3Decoder
 from .eagle3_network import Eagle3Network, original_names
@@ -18,6 +23,7 @@ from .head_runner import Embedding, HeadRunner
 from .mtp_config import MtpConfig
 from .mtp_decoder import MtpDecoder
 from .mtp_network import MtpNetwork, mtp_tensors
+from .pair_runner import PairRunner
 
 SNAPSHOTS = "models--"
 """Start of the folder of a model in the cache of the Hugging Face hub: models--OWNER--NAME."""
@@ -32,7 +38,7 @@ def load_head(config: HeadConfig, draft: str, where: Path | str, target: ModelRu
     width, layers = int(weights.model.config.hidden_size), len(weights.layers)
     check_target(config.verifier, draft, model, weights.where)
     features = config.features_of(layers)
-    last = layers if isinstance(config, MtpConfig) else layers - 1
+    last = layers - 1 if isinstance(config, Eagle3Config) else layers
     if config.target_width != width or not all(0 <= layer <= last for layer in features):
         raise ModelError(
             f"the head {draft} was made for {config.verifier or 'another target'} (hidden size {config.target_width}, "
@@ -41,6 +47,8 @@ def load_head(config: HeadConfig, draft: str, where: Path | str, target: ModelRu
         )
     if isinstance(config, MtpConfig):
         return _load_mtp(config, draft, where, target, features)
+    if isinstance(config, DFlashConfig):
+        return _load_dflash(config, draft, where, target)
     return _load_eagle3(config, draft, where, target, features)
 
 
@@ -71,13 +79,9 @@ def _load_eagle3(
     )
     network = load_network(lambda: Eagle3Network(config, len(features)), tensors, draft, said, target.dtype)
     decoder = Eagle3Decoder(network.to(target.device), ids, target.vocabulary)
-    if EMBEDDING not in tensors and layer.hidden_size != config.target_width:
-        raise ModelError(
-            f"the head {draft} lacks {EMBEDDING}: it has a hidden size of {layer.hidden_size}, and cannot use the "
-            f"embeddings of the target {config.target_width} wide"
-        )
+    check_width(EMBEDDING, layer.hidden_size, config.target_width, draft, missing=EMBEDDING not in tensors)
     embedding = _embedding(tensors, (layer.vocab_size, layer.hidden_size), draft, target)
-    return HeadRunner(decoder, embedding, target, features)
+    return PairRunner(decoder, embedding, target, features)
 
 
 def _load_mtp(
@@ -90,7 +94,39 @@ def _load_mtp(
     network = load_network(lambda: MtpNetwork(config), tensors, draft, said, target.dtype).to(target.device)
     decoder = MtpDecoder(network, config, target.decoder, draft)
     embedding = _embedding(tensors, (words, config.target_width), draft, target)
-    return HeadRunner(decoder, embedding, target, features)
+    return PairRunner(decoder, embedding, target, features)
+
+
+def _load_dflash(config: DFlashConfig, draft: str, where: Path | str, target: ModelRunner) -> HeadRunner:
+    layer, drafted = config.layer, config.draft_vocabulary
+    tensors = bare_names(read_tensors(where))
+    ids = target_ids(drafted, layer.vocab_size, tensors, target.vocabulary, draft).to(target.device)
+    if config.mask >= layer.vocab_size:
+        raise ModelError(
+            f"the head {draft} has mask_token_id {config.mask} in its config.json, and a vocabulary of "
+            f"{layer.vocab_size} tokens. The configuration is damaged."
+        )
+    said = (
+        f"hidden_size {layer.hidden_size}, target's {config.target_width}, {len(config.features)} layers of the "
+        f"target, draft_vocab_size {drafted}"
+    )
+    own = HEAD in tensors or drafted != target.vocabulary  # else the target's output head is used
+    network = load_network(lambda: DFlashNetwork(config, head=own), tensors, draft, said, target.dtype)
+    vocabulary = DraftVocabulary(ids, target.vocabulary)
+    decoder = DFlashDecoder(network.to(target.device), vocabulary, target.decoder.head)
+    for part, missing in ((EMBEDDING, EMBEDDING not in tensors), (HEAD, not own)):
+        check_width(part, layer.hidden_size, config.target_width, draft, missing=missing)
+    embedding = _embedding(tensors, (layer.vocab_size, layer.hidden_size), draft, target)
+    return BlockRunner(decoder, embedding, target, config.features)
+
+
+def check_width(part: str, width: int, target: int, draft: str, *, missing: bool) -> None:
+    """Raise ModelError where a head lacks a part, and cannot use the target's because that has another width."""
+    if missing and width != target:
+        raise ModelError(
+            f"the head {draft} lacks {part}: it has a hidden size of {width}, and cannot use that of the target, "
+            f"{target} wide"
+        )
 
 
 def _embedding(tensors: dict[str, torch.Tensor], shape: tuple[int, int], draft: str, target: ModelRunner) -> Embedding:

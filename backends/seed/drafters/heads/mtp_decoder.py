@@ -13,12 +13,12 @@ from ...executor.hf_model import Decoder
 from ...executor.packed_linear import pack
 from ...executor.tree_attention import AttentionContext
 from ...kv_cache.pool import SlotPool
-from .head_decoder import HeadDecoder
+from .head_decoder import PairDecoder
 from .mtp_config import MtpConfig
 from .mtp_network import MtpNetwork
 
 
-class MtpDecoder(HeadDecoder):
+class MtpDecoder(PairDecoder):
     """An MTP layer's weights, and the output head of its target."""
 
     def __init__(self, network: MtpNetwork, config: MtpConfig, target: Decoder, draft: str) -> None:
@@ -36,7 +36,7 @@ class MtpDecoder(HeadDecoder):
         return states
 
     def through(self, embedded: torch.Tensor, hidden: torch.Tensor, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
-        """See :class:`HeadDecoder`."""
+        """See :class:`PairDecoder`."""
         x = self._network.pair(embedded, hidden)[None]  # (1, T, E)
         out = self._network.block(
             x,
@@ -50,5 +50,5 @@ class MtpDecoder(HeadDecoder):
         return normed
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """See :class:`HeadDecoder`."""
+        """See :class:`PairDecoder`."""
         return self._target.head(x)
