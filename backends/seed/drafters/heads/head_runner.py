@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...executor.model_runner import ModelRunner
+from ...kv_cache.by_slot import extended
 from ...kv_cache.pool import SlotPool, Slots
 from ...kv_cache.radix_tree import RadixCache
 from .head_decoder import HeadDecoder
@@ -100,7 +101,5 @@ class HeadRunner(ModelRunner):
         if self.forest is not self.target.forest:  # the target has dropped its cache
             self.reset_cache()
         self._pool.follow(self.forest.pool)
-        missing = self._pool.capacity - len(self._read)
-        if missing > 0:
-            self._states = torch.cat((self._states, self._states.new_zeros(missing, self._head.width)))
-            self._read = np.concatenate((self._read, np.zeros(missing, dtype=np.bool_)))
+        self._states = extended(self._states, self._pool.capacity)
+        self._read = np.pad(self._read, (0, max(0, self._pool.capacity - len(self._read))))

@@ -16,6 +16,7 @@ import torch
 from ...executor.forward_batch import make_forward_batch
 from ...executor.model_runner import ModelRunner
 from ...executor.segment import Segment
+from ...kv_cache.by_slot import extended
 from ...kv_cache.pool import Slots
 from .head_decoder import PairDecoder
 from .head_runner import Embedding, HeadRunner
@@ -64,9 +65,7 @@ class PairRunner(HeadRunner):
 
     def _follow(self) -> None:
         super()._follow()
-        missing = self._pool.capacity - len(self._before)
-        if missing > 0:
-            self._before = torch.cat((self._before, self._before.new_zeros(missing)))
+        self._before = extended(self._before, self._pool.capacity)
 
 
 def _before(span: Segment) -> Slots:
