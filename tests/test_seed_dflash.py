@@ -180,6 +180,20 @@ def test_one_pass_drafts_all_levels(folders: Folders) -> None:
     assert read()["drafted"] > 2 * read()["draft_passes"]
 
 
+@pytest.mark.parametrize("name", ["model", "dynamic"])
+def test_laws_that_are_not_finite_draft_nothing(folders: Folders, tmp_path: Path, name: str) -> None:
+    """A head with a broken weight costs drafts, and no text."""
+    target, head = folders()
+    (tmp_path / "config.json").write_bytes((Path(head) / "config.json").read_bytes())
+    held = load_file(Path(head) / "model.safetensors")
+    held["norm.weight"][0] = torch.nan
+    save_file(held, tmp_path / "model.safetensors")
+    backend = engine(target, str(tmp_path), drafter=name)
+    read = backend.meter()
+    assert told(ask(backend, *ASKED)) == Naive(target, "float64").expected(ASKED)
+    assert read()["draft_passes"] > read()["drafted"] == 0
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["z-lab", "speculators"])
 def test_the_law_of_texts_is_the_targets_under_rejection(

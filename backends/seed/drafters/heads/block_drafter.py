@@ -75,6 +75,8 @@ class BlockDrafter(HeadDrafter):
         for level in range(max(builder.levels for builder in growing)):
             logits = self._on_host(laws[:, level])
             sound = [i for i, top in enumerate(logits.max(axis=1)) if np.isfinite(top) and len(found[i]) == level]
+            if not sound:
+                break
             nodes = Frontier([growing[i] for i in sound], level)
             for i, own in zip(sound, shape.candidates(nodes, logits[sound], CANDIDATES), strict=True):
                 found[i].append(_Place([token for token, _ in own], [chance for _, chance in own]))

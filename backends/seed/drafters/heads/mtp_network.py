@@ -28,6 +28,7 @@ QWEN = {
     "pre_fc_norm_hidden.": "hidden_norm.",
     "norm.": "norm.",
     "layers.0.": "block.",
+    "embed_tokens.": "embed_tokens.",
 }
 NUMBERED = {
     "eh_proj.": "projection.",
@@ -57,7 +58,7 @@ def layouts(depth: int) -> dict[str, dict[str, str]]:
 
 
 class MtpNetwork(nn.Module):
-    """One MTP layer, without embeddings and output head, which are the target's."""
+    """One MTP layer, without its output head, which is the target's, and embeddings, which mostly are."""
 
     def __init__(self, config: MtpConfig) -> None:
         """The weights lie where torch's default device says."""
