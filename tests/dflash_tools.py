@@ -89,6 +89,7 @@ class PlainDFlash:
         said = json.loads((Path(head) / "config.json").read_text())
         own = said.get("transformer_layer_config", said)
         self._kinds, self._window = own["layer_types"], own["sliding_window"]
+        self._both_ways = said.get("sliding_window_non_causal", False)
         self._first = 0 if said.get("sample_from_anchor") else 1
         self._held = {
             name: tensor.to(dtype) if tensor.is_floating_point() else tensor
@@ -124,7 +125,8 @@ class PlainDFlash:
         scores = torch.einsum("qhd,khd->hqk", query, key) / DIM**0.5
         if kind == "sliding_attention":
             ahead = before + torch.arange(BLOCK)[:, None] - torch.arange(before + BLOCK)
-            scores = scores.masked_fill((ahead < 0) | (ahead >= self._window), -torch.inf)
+            hidden = ahead.abs() >= self._window if self._both_ways else (ahead < 0) | (ahead >= self._window)
+            scores = scores.masked_fill(hidden, -torch.inf)
         mixed = torch.einsum("hqk,khd->qhd", scores.softmax(-1), value).reshape(BLOCK, -1)
         x = x + self._linear(f"{start}self_attn.o_proj", mixed)
         y = self._norm(f"{start}post_attention_layernorm", x)

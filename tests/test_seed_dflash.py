@@ -34,10 +34,12 @@ from treeagent.backends.seed.kv_cache.pool import SlotPool
 from treeagent.backends.seed.kv_cache.radix_tree import RadixCache
 from treeagent.errors import ModelError
 
+WINDOWS = ("full_attention", "sliding_attention", "full_attention")
 KINDS: dict[str, dict[str, Any]] = {
     "z-lab": {},
     "speculators": {"speculators": True, "drafted": 90, "embedded": True},
-    "windows": {"kinds": ("full_attention", "sliding_attention", "full_attention")},
+    "windows": {"kinds": WINDOWS},
+    "windows both ways": {"speculators": True, "kinds": WINDOWS, "sliding_window_non_causal": True},
     "from the anchor": {"speculators": True, "sample_from_anchor": True},
 }
 """Arguments of :func:`save_dflash`."""

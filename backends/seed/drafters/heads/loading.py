@@ -79,7 +79,7 @@ def _load_eagle3(
     )
     network = load_network(lambda: Eagle3Network(config, len(features)), tensors, draft, said, target.dtype)
     decoder = Eagle3Decoder(network.to(target.device), ids, target.vocabulary)
-    check_width(EMBEDDING, layer.hidden_size, config.target_width, draft, missing=EMBEDDING not in tensors)
+    _check_width(EMBEDDING, layer.hidden_size, config.target_width, draft, missing=EMBEDDING not in tensors)
     embedding = _embedding(tensors, (layer.vocab_size, layer.hidden_size), draft, target)
     return PairRunner(decoder, embedding, target, features)
 
@@ -115,12 +115,12 @@ def _load_dflash(config: DFlashConfig, draft: str, where: Path | str, target: Mo
     vocabulary = DraftVocabulary(ids, target.vocabulary)
     decoder = DFlashDecoder(network.to(target.device), vocabulary, target.decoder.head)
     for part, missing in ((EMBEDDING, EMBEDDING not in tensors), (HEAD, not own)):
-        check_width(part, layer.hidden_size, config.target_width, draft, missing=missing)
+        _check_width(part, layer.hidden_size, config.target_width, draft, missing=missing)
     embedding = _embedding(tensors, (layer.vocab_size, layer.hidden_size), draft, target)
     return BlockRunner(decoder, embedding, target, config.features)
 
 
-def check_width(part: str, width: int, target: int, draft: str, *, missing: bool) -> None:
+def _check_width(part: str, width: int, target: int, draft: str, *, missing: bool) -> None:
     """Raise ModelError where a head lacks a part, and cannot use the target's because that has another width."""
     if missing and width != target:
         raise ModelError(
