@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from head_laws import drawn_texts
 from head_tools import Heard, engine
 from mtp_tools import TARGETS, PlainMtp, save_alone, save_mtp, write_config
+from safetensors.torch import load_file, save_file
 from seed_tools import Naive, ask, clean, fixed_costs, request, told
+from state_families import DELTA
+from tiny_model import tokenizer
 from toy_laws import p_value, softmax
 
 from treeagent.backends.seed.drafters.heads import head_runner
@@ -102,6 +106,23 @@ def test_experts_may_be_stored_one_by_one(tmp_path: Path, monkeypatch: pytest.Mo
     heard = Heard(backend, monkeypatch)
     ask(backend, ASKED[1])
     assert heard.worst(PlainMtp(whole, target, "mtp.", torch.float32), 3) < 1e-3
+
+
+def test_the_text_part_of_a_checkpoint_that_sees_pictures_drafts(tmp_path: Path) -> None:
+    """The checkpoints of Qwen3.5 on the hub are of this kind."""
+    target, within = tmp_path / "seeing", save_mtp(tmp_path / "within", "Qwen3.5")
+    seen = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32}
+    config = transformers.Qwen3_5Config(text_config=dict(DELTA), vision_config=seen)
+    torch.manual_seed(0)
+    transformers.Qwen3_5ForConditionalGeneration(config).save_pretrained(target)
+    tokenizer().save_pretrained(target)
+    held = load_file(target / "model.safetensors")
+    own = {name: tensor for name, tensor in load_file(f"{within}/model.safetensors").items() if name.startswith("mtp.")}
+    save_file(held | own, target / "model.safetensors", metadata={"format": "pt"})
+    backend = engine(str(target), str(target), "float32", drafter="model")
+    read = backend.meter()
+    assert told(ask(backend, *ASKED[:2])) == Naive(str(target), "float32").expected(ASKED[:2])
+    assert read()["draft_passes"] > 0
 
 
 def test_the_layer_is_chosen_by_the_targets_own_path(folders: Folders) -> None:
