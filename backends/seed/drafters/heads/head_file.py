@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from ....models.sources import explained
 
 EAGLE3, MTP, DFLASH = "eagle3", "mtp", "dflash"
-DFLASH2 = "dflash2"
-OTHER_HEADS = ("eagle", "dspark", "medusa", "mlp_speculator", "hydra", "p_eagle", "peagle")
+OTHER_HEADS = ("dflash2", "eagle", "dspark", "medusa", "mlp_speculator", "hydra", "p_eagle", "peagle")
 """Kinds of heads that are known by name and cannot be run."""
 
 
@@ -35,9 +34,9 @@ class HeadFile(BaseModel):
         """The kind of head; None for the configuration of a model."""
         said = (self.speculators_model_type or "").lower()
         names = [said] if said else [name.lower() for name in self.architectures]
-        for kind in (EAGLE3, MTP, DFLASH2, DFLASH, *OTHER_HEADS):
-            if any(kind in name for name in names):
-                return kind
+        found = [kind for kind in (EAGLE3, MTP, DFLASH, *OTHER_HEADS) if any(kind in name for name in names)]
+        if found:
+            return max(found, key=len)  # "dflash2" contains "dflash"
         return said or (EAGLE3 if self.draft_vocab_size is not None else None)
 
     @property
