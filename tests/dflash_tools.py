@@ -90,6 +90,7 @@ class PlainDFlash:
         own = said.get("transformer_layer_config", said)
         self._kinds, self._window = own["layer_types"], own["sliding_window"]
         self._both_ways = said.get("sliding_window_non_causal", False)
+        self._multiplier, self._cap = said.get("output_multiplier", 1.0), said.get("final_logit_softcapping")
         self._first = 0 if said.get("sample_from_anchor") else 1
         self._held = {
             name: tensor.to(dtype) if tensor.is_floating_point() else tensor
@@ -112,8 +113,8 @@ class PlainDFlash:
             for number, kind in enumerate(self._kinds):
                 x = self._layer(f"layers.{number}.", kind, x, context)
             head = self._held.get("lm_head.weight", self.target.get_output_embeddings().weight)
-            logits: torch.Tensor = F.linear(self._norm("norm", x), head)[self._first + len(path)]
-            return logits
+            logits: torch.Tensor = F.linear(self._norm("norm", x), head)[self._first + len(path)] * self._multiplier
+            return logits if self._cap is None else self._cap * torch.tanh(logits / self._cap)
 
     def _layer(self, start: str, kind: str, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         y = self._norm(f"{start}input_layernorm", x)

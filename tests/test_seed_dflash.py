@@ -41,6 +41,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "windows": {"kinds": WINDOWS},
     "windows both ways": {"speculators": True, "kinds": WINDOWS, "sliding_window_non_causal": True},
     "from the anchor": {"speculators": True, "sample_from_anchor": True},
+    "capped": {"output_multiplier": 1.5, "final_logit_softcapping": 4.0},
 }
 """Arguments of :func:`save_dflash`."""
 ASKED = [

@@ -49,6 +49,10 @@ class DFlashConfig:
     output head."""
     verifier: str | None
     """The name or path of its target; None where its configuration does not say."""
+    multiplier: float = 1.0
+    """Of its logits."""
+    softcap: float | None = None
+    """What its logits stay below, by a hyperbolic tangent."""
 
     def features_of(self, _layers: int) -> tuple[int, ...]:
         """See :attr:`features`."""
@@ -68,6 +72,8 @@ class _DFlashFile(BaseModel):
     draft_vocab_size: PositiveInt | None = None
     sample_from_anchor: bool = False
     projector_type: str = "dflash"
+    output_multiplier: float = Field(1.0, gt=0, allow_inf_nan=False)
+    final_logit_softcapping: float | None = Field(None, ge=0, allow_inf_nan=False)
     is_causal: bool | None = None
     sliding_window_non_causal: bool = False
 
@@ -102,6 +108,8 @@ def dflash_config(file: HeadFile, said: Mapping[str, Any], draft: str) -> DFlash
         flash.target_hidden_size or layer.hidden_size,
         tuple(features),
         file.verifier,
+        flash.output_multiplier,
+        flash.final_logit_softcapping or None,
     )
 
 

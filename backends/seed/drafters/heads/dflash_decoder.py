@@ -87,7 +87,8 @@ class DFlashDecoder(HeadDecoder):
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (R, V) of an output (R, E); minus infinity where a token cannot be drafted."""
-        return self._vocabulary.widened(self._project(self._norm(x)))
+        logits, cap = self._project(self._norm(x)) * self.config.multiplier, self.config.softcap
+        return self._vocabulary.widened(logits if cap is None else cap * (logits / cap).tanh())
 
 
 class _LayerWeights:
