@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+import pytest
 import torch
 import transformers
+from device import DEVICE
+from numpy.typing import NDArray
 from safetensors.torch import save_file
+from seed_tools import fixed_costs
 
 from treeagent.backends.models.loader import load_model
+from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.drafters.heads.checkpoint import load_network, read_tensors, target_ids
-from treeagent.backends.seed.drafters.heads.eagle3_network import Eagle3Network
-from treeagent.backends.seed.drafters.heads.head_config import HeadConfig, read_head_config
+from treeagent.backends.seed.drafters.heads.eagle3_config import Eagle3Config
+from treeagent.backends.seed.drafters.heads.eagle3_network import Eagle3Network, original_names
+from treeagent.backends.seed.drafters.heads.head_config import read_head_config
+from treeagent.backends.seed.drafters.model.drafter import ModelDrafter
+from treeagent.backends.seed.drafters.model.tree_builder import TreeBuilder
 
 HEADS, KEY_HEADS, DIM, INNER = 4, 2, 8, 40
 
@@ -52,7 +61,7 @@ def save_head(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(whole))
     read = read_head_config(folder, "head")
-    assert read is not None
+    assert isinstance(read, Eagle3Config)
     torch.manual_seed(seed)
     network = Eagle3Network(read, 3)
     tensors = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -68,19 +77,70 @@ def save_head(
     return str(folder)
 
 
+def engine(target: str, head: str, dtype: str = "float64", **options: Any) -> SeedBackend:
+    """Loaded, with fixed costs; five drafted tokens where nothing else is said."""
+    with fixed_costs():
+        backend = SeedBackend(target, draft=head, device=DEVICE, dtype=dtype, **{"draft_tokens": 5, **options})
+        backend.load()
+    return backend
+
+
+class Plain(Protocol):
+    """A head over whole texts."""
+
+    ids: torch.Tensor
+    """(W,) tokens that it can draft."""
+
+    def logits(self, tokens: Sequence[int], path: Sequence[int]) -> torch.Tensor:
+        """Logits (W,) after a text and drafted tokens."""
+
+
+class Heard:
+    """What a head said of each growing node of its drafts."""
+
+    def __init__(self, backend: SeedBackend, patch: pytest.MonkeyPatch) -> None:
+        drafter = backend.core.parts.scheduler.speculator.drafter  # type: ignore[union-attr]
+        assert isinstance(drafter, ModelDrafter)
+        self.said: list[tuple[tuple[int, ...], tuple[int, ...], NDArray[Any]]] = []
+        grow = drafter.shape.grow
+
+        def growing(builders: Sequence[TreeBuilder], level: int, logits: NDArray[Any], floor: float) -> None:
+            nodes = [(builder, node) for builder in builders for node in builder.growing]
+            for (builder, node), row in zip(nodes, logits, strict=True):
+                path, above = [], node
+                while above >= 0:
+                    path.append(builder.draft.tokens[above])
+                    above = builder.draft.parents[above]
+                self.said.append((tuple(builder.row.tokens), tuple(path[::-1]), row.copy()))
+            grow(builders, level, logits, floor)
+
+        patch.setattr(drafter.shape, "grow", growing)
+
+    def worst(self, plain: Plain, every: int) -> float:
+        """The largest difference from the plain head, over one in so many nodes."""
+        worst = 0.0
+        for tokens, path, row in self.said[::every]:
+            expected = torch.full((len(row),), -np.inf, dtype=torch.float64)
+            expected[plain.ids] = plain.logits(tokens, path).double()
+            assert (np.isfinite(row) == np.isfinite(expected.numpy())).all()
+            sound = np.isfinite(row)
+            worst = max(worst, float(np.abs(row[sound] - expected.numpy()[sound]).max()))
+        return worst
+
+
 class PlainHead:
     """A head over whole texts, without any cache: what the engine's passes are held against."""
 
     def __init__(self, folder: str, target: str, dtype: torch.dtype) -> None:
         read = read_head_config(Path(folder), "head")
-        assert read is not None
-        self.config: HeadConfig = read
-        tensors = read_tensors(Path(folder))
-        self.network = load_network(read, tensors, 3, "head", dtype)
+        assert isinstance(read, Eagle3Config)
+        self.config: Eagle3Config = read
+        tensors = original_names(read_tensors(Path(folder)))
+        self.network = load_network(lambda: Eagle3Network(read, 3), tensors, "head", "", dtype)
         self.target = load_model(Path(target), str(dtype).removeprefix("torch."), torch.device("cpu")).network
         own = tensors.get("embed_tokens.weight")
         self._embedding = self.target.get_input_embeddings().weight if own is None else own.to(dtype)
-        self.ids = target_ids(read, tensors, read.layer.vocab_size, "head")
+        self.ids = target_ids(read.draft_vocabulary, read.layer.vocab_size, tensors, read.layer.vocab_size, "head")
 
     def logits(self, tokens: Sequence[int], path: Sequence[int]) -> torch.Tensor:
         """Logits (W,) after a text and drafted tokens, of the tokens that can be drafted."""

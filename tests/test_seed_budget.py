@@ -134,6 +134,15 @@ def wasted(rows: int, claim: float, rounds: int = 64, levels: int = 16) -> tuple
     return (spent - plain) / spent, nodes
 
 
+def test_a_pass_that_drafts_all_levels_goes_deeper_or_not_at_all() -> None:
+    """One pass over a block costs the same for every depth; where it takes longer than it saves there is none."""
+    deep, ratio = best_chain(COSTS, DRAFT_COSTS, 0.8, 1, 12, block=8)
+    chain, plain = best_chain(COSTS, DRAFT_COSTS, 0.8, 1, 12)
+    assert deep >= chain > 0
+    assert ratio > plain
+    assert best_chain(COSTS, table(0.5), 0.8, 1, 12, block=64) == (0, 1.0)
+
+
 @pytest.mark.parametrize("claim", [0.2, 0.5, 0.7, 0.9])
 @pytest.mark.parametrize("rows", [1, 4, 16, 64])
 def test_a_drafter_that_is_never_right_costs_little(rows: int, claim: float) -> None:

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from device import DEVICE
-from head_tools import PlainHead, save_head
-from numpy.typing import NDArray
+from head_laws import drawn_texts
+from head_tools import Heard, PlainHead, engine, save_head
 from safetensors.torch import load_file, save_file
-from seed_tools import FAMILIES, FEW, MIX, PROMPTS, Naive, ask, clean, fixed_costs, request, save_model, told
+from seed_tools import FAMILIES, FEW, MIX, Naive, ask, clean, fixed_costs, request, save_model, told
 from toy_laws import p_value, softmax
 
-from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.drafters.heads import head_cache, head_runner
+from treeagent.backends.seed.drafters.heads import pair_cache, pair_runner
 from treeagent.backends.seed.drafters.model import tree_shapes
-from treeagent.backends.seed.drafters.model.drafter import ModelDrafter
-from treeagent.backends.seed.drafters.model.tree_builder import TreeBuilder
 from treeagent.errors import ModelError
-from treeagent.request import Key, Request, Sampling
 
 Folders = Callable[..., tuple[str, str]]
 DRAFTERS = ("model", "dynamic", "rsd-c:2x2", "rsd-s:3x2", "ngram+model", "merged+dynamic")
@@ -45,14 +40,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
         return known[family, speculators]
 
     return write
-
-
-def engine(target: str, head: str, dtype: str = "float64", **options: Any) -> SeedBackend:
-    """Loaded, with fixed costs; five drafted tokens where nothing else is said."""
-    with fixed_costs():
-        backend = SeedBackend(target, draft=head, device=DEVICE, dtype=dtype, **{"draft_tokens": 5, **options})
-        backend.load()
-    return backend
 
 
 @pytest.mark.sampled(11)
@@ -77,37 +64,6 @@ def test_texts_are_those_of_plain_decoding(folders: Folders, name: str, policy: 
             assert read()["accepted"] > 0
 
 
-class Heard:
-    """What a head said of each growing node of its drafts."""
-
-    def __init__(self, drafter: ModelDrafter, patch: pytest.MonkeyPatch) -> None:
-        self.said: list[tuple[tuple[int, ...], tuple[int, ...], NDArray[Any]]] = []
-        grow = drafter.shape.grow
-
-        def growing(builders: Sequence[TreeBuilder], level: int, logits: NDArray[Any], floor: float) -> None:
-            nodes = [(builder, node) for builder in builders for node in builder.growing]
-            for (builder, node), row in zip(nodes, logits, strict=True):
-                path, above = [], node
-                while above >= 0:
-                    path.append(builder.draft.tokens[above])
-                    above = builder.draft.parents[above]
-                self.said.append((tuple(builder.row.tokens), tuple(path[::-1]), row.copy()))
-            grow(builders, level, logits, floor)
-
-        patch.setattr(drafter.shape, "grow", growing)
-
-    def worst(self, plain: PlainHead, every: int) -> float:
-        """The largest difference from the plain head, over one in so many nodes."""
-        worst = 0.0
-        for tokens, path, row in self.said[::every]:
-            expected = torch.full((len(row),), -np.inf, dtype=torch.float64)
-            expected[plain.ids] = plain.logits(tokens, path).double()
-            assert (np.isfinite(row) == np.isfinite(expected.numpy())).all()
-            sound = np.isfinite(row)
-            worst = max(worst, float(np.abs(row[sound] - expected.numpy()[sound]).max()))
-        return worst
-
-
 @pytest.mark.parametrize(
     ("family", "dtype", "speculators", "tolerance"),
     [("llama", "float64", True, 1e-9), ("llama", "float32", False, 1e-3), ("gpt2", "float32", True, 1e-3)],
@@ -118,9 +74,7 @@ def test_the_head_reads_what_it_would_read_alone(
     """Logits at every node of trees over forked texts equal those of the plain head over the target's own states."""
     target, head = folders(family, speculators=speculators)
     backend = engine(target, head, dtype, drafter="dynamic", chunk=16, draft_tokens=6)
-    drafter = backend.core.parts.scheduler.speculator.drafter  # type: ignore[union-attr]
-    assert isinstance(drafter, ModelDrafter)
-    heard = Heard(drafter, monkeypatch)
+    heard = Heard(backend, monkeypatch)
     ask(backend, *MIX[:5])
     ask(backend, *FEW)  # partly from the prefix cache
     clean(backend)
@@ -132,15 +86,13 @@ def test_another_tokens_state_is_noticed(folders: Folders, monkeypatch: pytest.M
     """A head that reads the state beside the right one says something else, and the texts stay the same."""
     target, head = folders()
     backend = engine(target, head, drafter="model")
-    drafter = backend.core.parts.scheduler.speculator.drafter  # type: ignore[union-attr]
-    assert isinstance(drafter, ModelDrafter)
-    heard, forward = Heard(drafter, monkeypatch), head_runner.HeadRunner.forward
+    heard, forward = Heard(backend, monkeypatch), pair_runner.PairRunner.forward
 
     def shifted(runner: Any, spans: Any, before: Any = None) -> Any:
         moved = None if before is None else [np.roll(slots, 1) for slots in before]
         return forward(runner, spans, moved)
 
-    monkeypatch.setattr(head_runner.HeadRunner, "forward", shifted)
+    monkeypatch.setattr(pair_runner.PairRunner, "forward", shifted)
     assert told(ask(backend, *FEW)) == Naive(target, "float64").expected(FEW)
     assert heard.worst(PlainHead(head, target, torch.float64), 3) > 1e-3
 
@@ -150,66 +102,26 @@ def test_a_prompt_is_read_once_for_all_its_texts(folders: Folders, monkeypatch: 
     target, head = folders()
     backend = engine(target, head, drafter="model", draft_tokens=1)
     read: list[int] = []
-    catch_up = head_cache.HeadCache.catch_up
+    catch_up = pair_cache.PairCache.catch_up
 
     def counting(cache: Any, builders: Any) -> torch.Tensor:
-        forward = cache._runner.forward
+        forward = cache._pairs.forward
         with pytest.MonkeyPatch.context() as patch:
 
             def count(spans: Any, before: Any) -> Any:
                 read.append(sum(len(span.tokens) for span in spans))
                 return forward(spans, before)
 
-            patch.setattr(cache._runner, "forward", count)
+            patch.setattr(cache._pairs, "forward", count)
             return catch_up(cache, builders)
 
-    monkeypatch.setattr(head_cache.HeadCache, "catch_up", counting)
+    monkeypatch.setattr(pair_cache.PairCache, "catch_up", counting)
     asked = request(0, 0, 8, temperature=1.0, max_tokens=4)
     ask(backend, asked)
     prompt = len(Naive(target, "float64").text.prompt(asked.prompt))
     assert prompt <= read[0] < prompt + 40
     assert len(read) > 1
     assert max(read[1:]) < 40
-
-
-LAW = Sampling(temperature=1.3, max_tokens=2)
-
-
-def binned(scores: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """For every token 0 if it is among the likeliest, which have half of the law of these scores (V,), else 1; and the
-    probabilities of both.
-    """
-    law = softmax(scores / LAW.temperature)
-    order = np.argsort(-law)
-    bins = np.zeros(len(law), dtype=np.int64)
-    bins[order] = np.cumsum(law[order]) > 0.5
-    return bins, np.bincount(bins, weights=law, minlength=2)
-
-
-def drawn_texts(target: str, head: str, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Bins of the two tokens of texts (count, 2) by recursive rejection, and their exact law (2, 2)."""
-    naive = Naive(target, "float64")
-    prompt = naive.text.prompt(PROMPTS[3])
-    first = naive.logits(prompt)[-1].numpy()
-    every = torch.tensor([[*prompt, token] for token in range(len(first))])
-    with torch.inference_mode():
-        after = [binned(row[-1].numpy()) for row in naive.model.network(input_ids=every, use_cache=False).logits]
-    bins, _ = binned(first)
-    chances, law = softmax(first / LAW.temperature), np.zeros((2, 2))
-    for token, chance in enumerate(chances.tolist()):
-        law[bins[token]] += chance * (np.array([1.0, 0.0]) if token in naive.model.eos else after[token][1])
-    backend = engine(target, head, drafter="rsd-c:2x2", verify="recursive", draft_tokens=6)
-    ask(backend, Request(PROMPTS[3], Key(2, "propose", ""), LAW))  # from now on the prompt is read
-    read = backend.meter()
-    replies = ask(backend, *(Request(PROMPTS[3], Key(3, "propose", str(i)), LAW, 200) for i in range(count // 200)))
-    assert read()["drafted"] > count
-    assert read()["accepted"] > count / 20
-    texts = np.zeros((count, 2), dtype=np.int64)
-    for row, completion in zip(texts, (each for reply in replies for each in reply.completions), strict=True):
-        tokens = [*completion.tokens, 0] if completion.finish == "stop" else completion.tokens
-        row[0] = bins[tokens[0]]
-        row[1] = 0 if len(tokens) == 1 else after[tokens[0]][0][tokens[1]]
-    return texts, law
 
 
 @pytest.mark.exhaustive
@@ -252,7 +164,11 @@ REFUSED: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], dict[str, Any
     "vocabulary": (nothing, {"layer": {"vocab_size": 9}}, "vocabulary of .* tokens, and the target has"),
     "no map": (lambda held: (held.pop("d2t"), held.pop("t2d")), {}, "drafts 100 of .* has no map"),
     "maps": (lambda held: held["t2d"].logical_not_(), {}, "maps of its vocabulary that contradict"),
-    "kind": (nothing, {"speculators_model_type": "dflash"}, "head of the kind 'dflash'.*'eagle3' can run"),
+    "kind": (
+        nothing,
+        {"speculators_model_type": "medusa"},
+        "head of the kind 'medusa'.*'eagle3', 'mtp', 'dflash' can run",
+    ),
     "two layers": (nothing, {"layer": {"num_hidden_layers": 2}}, "has 2 layer.*Expected one layer"),
     "no number": (nothing, {"draft_vocab_size": "many"}, "config.json has draft_vocab_size"),
 }

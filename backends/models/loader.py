@@ -103,7 +103,9 @@ def _check_causal(where: Path | str, config: Any) -> None:
             "Llama, Qwen, Mistral, Gemma, GPT-2 and their like."
         )
     known = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    names = {name for value in known.values() for name in ([value] if isinstance(value, str) else value)}
+    seeing = modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES  # of the known ones the text part is loaded
+    values = [*known.values(), *seeing.values()]
+    names = {name for value in values for name in ([value] if isinstance(value, str) else value)}
     if config.model_type not in known or (kinds and not names.intersection(kinds) and not _is_reward_model(config)):
         raise ModelError(
             f"the model {where} is no causal language model ({said}). Expected an architecture such as "

@@ -17,8 +17,8 @@ from .draft_cost import ModelDraftCost
 from .draft_head import DraftPasses, HeadPasses, head_of
 from .draft_model import SharedDraftModel
 from .drafters.base import Drafter
-from .drafters.heads.head_drafter import HeadDrafter
-from .drafters.heads.head_runner import HeadRunner
+from .drafters.heads.block_runner import BlockRunner
+from .drafters.heads.head_drafters import head_drafter
 from .drafters.hybrid import HybridDrafter
 from .drafters.model.beam_tree import DEPTH as BEAM_DEPTH
 from .drafters.model.beam_tree import BeamShape, size_of
@@ -168,12 +168,15 @@ def build_drafter(config: EngineConfig, draft: DraftPasses, speculator: Speculat
     table = None if spec.table is None else _table(spec.table, coupled=config.coupled)
     if config.draft is None or draft.runner is None:
         return table
+    block = draft.runner.config.block if isinstance(draft.runner, BlockRunner) else None
+    if block is not None and config.drafter == "auto":  # a tree costs no more than a chain
+        spec = replace(spec, model="dynamic")
     shape = spec.shape(coupled=config.coupled, most=speculator.draft_tokens)
     cost = draft.cost if speculator.draft_tokens is None else None
-    weighed = None if cost is None else ModelDraftCost(draft.runner, speculator, cost)
+    weighed = None if cost is None else ModelDraftCost(draft.runner, speculator, cost, block)
     policies = None if weighed is None else weighed.policies(dynamic=shape.name == "dynamic")
-    if isinstance(draft.runner, HeadRunner):
-        head = HeadDrafter(draft.runner, vocabulary, shape, policies)
+    head = head_drafter(draft.runner, vocabulary, shape, policies)
+    if head is not None:
         return head if table is None else HybridDrafter(table, head)
     beam_draft = config.research.beam_draft
     width, depth = (None, BEAM_DEPTH) if beam_draft is None else size_of(beam_draft)

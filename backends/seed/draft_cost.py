@@ -18,8 +18,13 @@ from .speculation.speculator import DEPTH, Speculator
 class ModelDraftCost:
     """The decisions of one draft model, see :class:`DraftPolicies`."""
 
-    def __init__(self, runner: ModelRunner, speculator: Speculator, cost: PassCost) -> None:
-        """``cost`` holds the seconds of full passes of the draft model; those of the target are the speculator's."""
+    def __init__(self, runner: ModelRunner, speculator: Speculator, cost: PassCost, block: int | None = None) -> None:
+        """``cost`` holds the seconds of full passes of the draft model; those of the target are the speculator's.
+
+        ``block``: tokens that a pass computes for each sequence where it drafts all levels at once; None: one for each
+        level.
+        """
+        self._block = block
         self._runner = runner
         self._speculator = speculator
         self._cost = cost.beside(speculator.cost)
@@ -28,7 +33,7 @@ class ModelDraftCost:
     def policies(self, *, dynamic: bool) -> DraftPolicies:
         """The depth of chains, or for ``dynamic`` trees the check of each level, and the prefill of new prompts."""
         prefill = PrefillPolicy(self.prompt_seconds, self.saved)
-        if dynamic:
+        if dynamic and self._block is None:
             return DraftPolicies(level_pays=self.level_pays, prefill=prefill)
         return DraftPolicies(chain_depth=self.chain_depth, prefill=prefill)
 
@@ -65,4 +70,5 @@ class ModelDraftCost:
         return self._speculator.estimator(MODEL)
 
     def _chain(self, rows: int, load: RoundLoad) -> tuple[int, float]:
-        return best_chain(self._target, self.seconds, self._acceptance.acceptance(), rows, DEPTH, load)
+        acceptance = self._acceptance.acceptance()
+        return best_chain(self._target, self.seconds, acceptance, rows, DEPTH, load, self._block)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from treeagent.errors import ModelError
 
 from ..models import catalog
 from .config import TWIN
-from .drafters.heads.head_config import read_head_config
+from .drafters.heads.head_config import read_head_config, read_own_layer
 from .drafters.heads.head_runner import HeadRunner
 from .drafters.heads.loading import load_head
 from .executor import profiler
@@ -48,12 +49,17 @@ class HeadPasses:
 
 
 def head_of(config: EngineConfig, target: ModelRunner) -> HeadRunner | None:
-    """The head that the option ``draft`` names; None where it names a model. Raises ModelError."""
+    """The head that the option ``draft`` names; None where it names a model. Raises ModelError.
+
+    The target's own checkpoint names its MTP layer.
+    """
     if config.draft in (None, TWIN):
         return None
     draft = str(config.draft)
     where = catalog.resolve(draft)
     head = read_head_config(where, draft)
+    if head is None and _same(where, catalog.resolve(config.model)):
+        head = read_own_layer(where, draft)
     if head is None:
         return None
     for option in ("exit", "draft_dtype"):
@@ -63,3 +69,9 @@ def head_of(config: EngineConfig, target: ModelRunner) -> HeadRunner | None:
                 f"Leave {option} out."
             )
     return load_head(head, draft, where, target, config.model)
+
+
+def _same(one: Path | str, other: Path | str) -> bool:
+    if isinstance(one, Path) and isinstance(other, Path):
+        return one.resolve() == other.resolve()
+    return one == other

@@ -25,8 +25,9 @@ from ..local.base import find_device
 from ..models import catalog
 from ..models.loader import load_model
 from ..models.tokenizer import load_tokenizer
+from ..seed.drafters.heads.eagle3_config import Eagle3Config, usual_features
 from ..seed.drafters.heads.eagle3_network import Eagle3Network
-from ..seed.drafters.heads.head_config import HeadConfig, LayerFile, usual_features
+from ..seed.drafters.heads.head_file import LayerFile
 from .eagle3_loss import PairBatch, draft_loss, target_states, unrolled
 from .loop import apply_step, log_line, save_whole
 from .packed_texts import Text
@@ -36,7 +37,7 @@ STATES = "states"
 """Folder of the target's states, one file a group."""
 
 
-def head_config(model: Any, drafted: int, name: str) -> HeadConfig:
+def head_config(model: Any, drafted: int, name: str) -> Eagle3Config:
     """A head of one layer like the model's. Raises ModelError for a model of another style."""
     config = model.config
     if not hasattr(model, "lm_head") or not hasattr(getattr(model, "model", None), "layers"):
@@ -53,7 +54,7 @@ def head_config(model: Any, drafted: int, name: str) -> HeadConfig:
         rope_parameters=dict(config.rope_parameters),
     )
     features = usual_features(config.num_hidden_layers)
-    return HeadConfig(layer, drafted, config.hidden_size, features, name, norm_before_residual=True)
+    return Eagle3Config(layer, drafted, config.hidden_size, features, name, norm_before_residual=True)
 
 
 def draft_ids(groups: Sequence[list[Text]], vocabulary: int, count: int) -> torch.Tensor:

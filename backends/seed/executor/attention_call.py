@@ -55,7 +55,8 @@ def make_call(
         end = own + len(span.tokens)
         keys[row, :own], keys[row, own:end], keys[row, end:] = span.context[depth:], span.slots, span.slots[0]
     causal = 1 < n <= (window or n) and all(
-        len(span.context) == depth and span.parents is None for span, depth in zip(spans, depths, strict=True)
+        len(span.context) == depth and span.parents is None and not span.mutual
+        for span, depth in zip(spans, depths, strict=True)
     )
     mask = None if causal else call_mask(spans, depths, n, most, window).to(device=device, dtype=dtype)
     return AttentionCall((len(spans), n, most), mask, torch.from_numpy(keys.ravel()).to(device))

@@ -47,7 +47,8 @@ class _TileSource:
         before = UNSEEN if self.segment is None else size - count
         for first in range(0, count, most):
             last = min(first + most, count)
-            end = size if self.segment is None else before + last  # ancestors stand before their descendants
+            whole = self.segment is None or self.segment.mutual
+            end = size if whole else before + last  # ancestors stand before their descendants
             for key in range(0, end, KEYS):
                 yield first, last, key, min(key + KEYS, end), before - key
 

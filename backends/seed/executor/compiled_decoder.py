@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from ...models.int8 import Int8Linear
 from ...models.int8_network import SILU, FromFloat64, RowNorm, ToFloat64
@@ -93,7 +94,19 @@ class CompiledDecoder(LlamaDecoder):
         return super().embed(plan).float()
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (R, V) of what left a layer (R, E)."""
+        """See :class:`LlamaDecoder`."""
+        return self._logits(x, self._weight.data_ptr())
+
+    def normed(self, x: torch.Tensor) -> torch.Tensor:
+        """See :class:`LlamaDecoder`."""
+        return F.rms_norm(x, self._weight.shape, self._weight, self._epsilon)
+
+    def head(self, x: torch.Tensor) -> torch.Tensor:
+        """See :class:`.hf_model.Decoder`."""
+        return self._logits(x, None)
+
+    def _logits(self, x: torch.Tensor, weight: int | None) -> torch.Tensor:
+        """Logits (R, V) of (R, E), which are normed first where there is the address of a ``weight`` (E,)."""
         rows, hidden = x.shape
         x = x.contiguous()
         room = self._room("head", rows, {"normed": hidden, "rounded": self._packed.ins}, torch.float32)
@@ -101,7 +114,7 @@ class CompiledDecoder(LlamaDecoder):
         logits = torch.empty(rows, self._packed.outs)
         done = self._kernels.decoder_head(
             ctypes.byref(self._packed.c),
-            ctypes.c_void_p(self._weight.data_ptr()),
+            ctypes.c_void_p(weight),
             ctypes.c_int32(hidden),
             ctypes.c_double(self._epsilon),
             ctypes.byref(batch),

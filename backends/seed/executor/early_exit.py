@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from treeagent.errors import ConfigError, ModelError
 
+from ..kv_cache.by_slot import extended
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_node import RadixNode
 from .exit_policy import ExitPolicy, exits_of
@@ -92,7 +93,7 @@ class EarlyExitRunner(ModelRunner):
         self._policy = ExitPolicy(self.exits)
         self._depth: NDArray[np.int8] = np.zeros(0, dtype=np.int8)
         """(slots,) how many exits the token has reached."""
-        self._states = torch.empty(0)
+        self._states = torch.empty(0, weights.model.config.hidden_size, dtype=self.dtype, device=self.device)
         """(slots, E) the hidden state after the last computed layer."""
 
     def exit_early(self, confidence: float, seconds: tuple[float, float] | None = None) -> None:
@@ -244,12 +245,9 @@ class EarlyExitRunner(ModelRunner):
 
     def _make_room(self) -> None:
         """Extend the arrays by slot to the size of the pool."""
-        missing = self.forest.pool.rows - len(self._depth)
-        if missing > 0:
-            width = self.weights.model.config.hidden_size
-            new = torch.empty(missing, width, dtype=self.dtype, device=self.device)
-            self._states = torch.cat((self._states.to(new).view(-1, width), new))  # first, because memory may run out
-            self._depth = np.concatenate((self._depth, np.zeros(missing, dtype=np.int8)))
+        rows = self.forest.pool.rows
+        self._states = extended(self._states, rows)  # first, because memory may run out
+        self._depth = np.pad(self._depth, (0, max(0, rows - len(self._depth))))
 
     def _keep(self, slots: torch.Tensor, x: torch.Tensor, depth: int) -> None:
         """Store hidden states ``x`` (T, E) of the tokens in ``slots`` (T,), which have reached ``depth`` exits."""

@@ -38,7 +38,13 @@ class Decoder(Protocol):
     def with_states(
         self, plan: ForwardBatch, pool: SlotPool, layers: Sequence[int]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Logits (R, V), and for each of ``layers`` the states (T, E) that enter it."""
+        """Logits (R, V), and for each of ``layers`` the states (T, E) that enter it.
+
+        The number after the last layer's stands for what enters the output head, after the final norm.
+        """
+
+    def head(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (R, V) of what enters the output head (R, E)."""
 
 
 def decoder_of(network: Any, windows: Sequence[int | None], context: int | None) -> tuple[Decoder, str]:
@@ -112,3 +118,9 @@ class TransformersDecoder:
             )
         logits: torch.Tensor = out.logits[0]
         return logits, [out.hidden_states[layer][0] for layer in layers]
+
+    def head(self, x: torch.Tensor) -> torch.Tensor:
+        """See :class:`Decoder`."""
+        with attached(self._modules, self._adapter):
+            logits: torch.Tensor = self._network.get_output_embeddings()(x)
+        return logits

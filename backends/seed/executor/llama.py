@@ -133,14 +133,15 @@ class LlamaDecoder:
     def with_states(
         self, plan: ForwardBatch, pool: SlotPool, layers: Sequence[int]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Logits (R, V), and for each of ``layers`` the states (T, E) that enter it."""
+        """See :class:`.hf_model.Decoder`."""
         x, first = self.embed(plan), 0
         states: dict[int, torch.Tensor] = {}
         for layer in sorted(set(layers)):
             if layer > first:
                 x, first = self.through(x, plan, pool, first, layer), layer
-            states[layer] = x.clone()  # compiled layers overwrite it
-        x = self.through(x, plan, pool, first, self.depth)
+            states[layer] = x.clone() if layer < self.depth else self.normed(x)  # compiled layers overwrite it
+        if first < self.depth:
+            x = self.through(x, plan, pool, first, self.depth)
         if len(plan.wanted) < len(x):
             x = x.index_select(0, plan.wanted)
         return self.logits(x), [states[layer] for layer in layers]
@@ -152,7 +153,15 @@ class LlamaDecoder:
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (R, V) of what left a layer (R, E)."""
-        return self._head(self._norm(x))
+        return self.head(self.normed(x))
+
+    def normed(self, x: torch.Tensor) -> torch.Tensor:
+        """What enters the output head (R, E), of what left a layer."""
+        return self._norm(x)
+
+    def head(self, x: torch.Tensor) -> torch.Tensor:
+        """See :class:`.hf_model.Decoder`."""
+        return self._head(x)
 
     def through(self, x: torch.Tensor, plan: ForwardBatch, pool: SlotPool, first: int, last: int) -> torch.Tensor:
         """The output (T, E) of layer ``last - 1`` for the input ``x`` (T, E) of layer ``first``."""

@@ -30,6 +30,8 @@ class Segment:
     """For a tree, the index of each token's parent (-1: none); None for a chain."""
     wanted: Sequence[int] = ()
     """Tokens whose logits are wanted, ascending."""
+    mutual: bool = False
+    """Whether all new tokens of a chain see one another, as those of a block that is denoised at once."""
     final: bool = False
     """Whether no text goes on from these tokens: no states are kept for them."""
 
@@ -40,8 +42,9 @@ class Segment:
 
     @property
     def is_chain(self) -> bool:
-        """Whether each token follows the one before it."""
-        return self.parents is None or all(parent == place - 1 for place, parent in enumerate(self.parents))
+        """Whether each token follows the one before it, and sees none after it."""
+        chain = self.parents is None or all(parent == place - 1 for place, parent in enumerate(self.parents))
+        return chain and not self.mutual
 
     def depths(self) -> list[int]:
         """Distance of each token from the context's end, 0 for the first."""
@@ -53,8 +56,10 @@ class Segment:
         return depths
 
     def visible(self) -> NDArray[np.bool_]:
-        """(n, n): True where a new token attends to another one, which are its ancestors and itself."""
+        """(n, n): True where a new token attends to another one: its ancestors and itself, or all of a block."""
         n = len(self.tokens)
+        if self.mutual:
+            return np.ones((n, n), dtype=np.bool_)
         if self.parents is None or self.is_chain:
             return TRIANGLE[:n, :n] if n <= len(TRIANGLE) else np.tri(n, dtype=np.bool_)
         seen = np.eye(n, dtype=np.bool_)

@@ -273,7 +273,7 @@ int32_t decoder_layers(const Layer *const *layers, void *const *entries, int32_t
     return 1;
 }
 
-/* Logits (T, outs) of the rows pass->x, normed. 0 where there is no memory to begin, else 1. */
+/* Logits (T, outs) of the rows pass->x, normed where there is a weight. 0 where there is no memory to begin, else 1. */
 int32_t decoder_head(const Linear *head, const float *weight, int32_t hidden, double epsilon, const Pass *pass, float *to) {
     Counter *counters = counters_of(2, pass->threads);
     if (!counters) return 0;
@@ -281,7 +281,8 @@ int32_t decoder_head(const Linear *head, const float *weight, int32_t hidden, do
     {
         Worker here = worker_of(counters), *worker = &here;
         ITEMS(pass->tokens) {
-            norm_row(pass, weight, hidden, epsilon, i);
+            if (weight) norm_row(pass, weight, hidden, epsilon, i);
+            else memcpy(pass->normed + (int64_t)i * hidden, pass->x + (int64_t)i * hidden, hidden * sizeof(float));
             if (head->scale) round_row(pass, head, pass->normed, hidden, hidden, i);
         }
         ITEMS(PANELS(*head)) product(pass, head, i, pass->normed, hidden, to, 0);

@@ -79,16 +79,19 @@ def best_chain(
     rows: int,
     most: int,
     others: RoundLoad = EMPTY_LOAD,
+    block: int | None = None,
 ) -> tuple[int, float]:
     """The depth of chains for ``rows`` rows that gives the most tokens per second, drafting included.
 
     ``target`` and ``draft``: seconds of a pass of either model. ``acceptance``: rate of every drafted token. ``most``:
-    the greatest depth. ``others``: rows of the same pass that are drafted for otherwise.
+    the greatest depth. ``others``: rows of the same pass that are drafted for otherwise. ``block``: tokens of a row
+    that one draft pass computes to draft all levels; None: a pass with one token of a row for each level.
     Returns the depth, and its tokens per second as a multiple of those without drafts.
     """
     everyone, depths = rows + others.rows, np.arange(most + 1)
     tokens = rows * np.cumsum(float(acceptance) ** depths) + others.tokens
-    seconds = target.each(everyone, rows * depths + others.nodes) + depths * draft(rows)
+    drafting = depths * draft(rows) if block is None else (depths > 0) * draft(rows * block)
+    seconds = target.each(everyone, rows * depths + others.nodes) + drafting
     rates = tokens / seconds
     best = int(np.argmax(rates))
     return best, float(rates[best] / rates[0])

@@ -1,51 +1,68 @@
-"""Reads the weights of an EAGLE-3 head, in the format of ``speculators`` and in the original one.
+"""Reads the weights of a head from its checkpoint, or from its target's.
 
-The formats differ in the name of the layer (``layers.0``, ``midlayer``) and in what is left out. A reduced draft
-vocabulary has two maps: ``d2t`` (W,), what is added to a draft token's id to give the target's, and ``t2d`` (V,),
-whether a token of the target can be drafted. W draft vocabulary, V vocabulary of the target.
+EAGLE-3 and DFlash heads may have a reduced draft vocabulary with two maps: ``d2t`` (W,), what is added to a draft
+token's id to give the target's, and ``t2d`` (V,), whether a token of the target can be drafted. W draft vocabulary,
+V vocabulary of the target.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import huggingface_hub
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from torch import nn
 
 from treeagent.errors import ModelError
 
 from ....models.sources import explained
-from .eagle3_network import Eagle3Network
-from .head_config import HeadConfig
 
 FILES = ("*.safetensors", "*.bin")
-MAPS = ("d2t", "t2d")
-EMBEDDING = "embed_tokens.weight"
+EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
+
+NetworkType = TypeVar("NetworkType", bound=nn.Module)
 
 
-def read_tensors(where: Path | str) -> dict[str, torch.Tensor]:
-    """All tensors of a checkpoint, under the original names. Raises ModelError."""
+def read_tensors(where: Path | str, start: str = "") -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint whose names begin with ``start``, without it. Raises ModelError where none does."""
+    tensors: dict[str, torch.Tensor] = {}
     with explained(where, "its weights"):
-        folder = where if isinstance(where, Path) else Path(_fetched(where))
-        paths = next((found for kind in FILES if (found := sorted(folder.glob(kind)))), [])
-        tensors: dict[str, torch.Tensor] = {}
-        for path in paths:
-            whole = path.suffix == ".safetensors"
-            tensors |= load_file(path) if whole else torch.load(path, map_location="cpu", weights_only=True)
+        for path in _files(where):
+            if path.suffix == ".safetensors":
+                with safe_open(path, framework="pt") as file:
+                    tensors |= {name: file.get_tensor(name) for name in file.keys() if name.startswith(start)}  # noqa: SIM118
+            else:
+                tensors |= torch.load(path, map_location="cpu", weights_only=True)
+    tensors = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
     if not tensors:
         raise ModelError(f"the head {where} has no weights: expected *.safetensors or pytorch_model.bin in its folder")
-    return {_original(name): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def tensor_names(where: Path | str) -> list[str]:
+    """The names of all tensors of a checkpoint's *.safetensors. Raises ModelError."""
+    names: list[str] = []
+    with explained(where, "its weights"):
+        for path in _files(where):
+            if path.suffix == ".safetensors":
+                with safe_open(path, framework="pt") as file:
+                    names += file.keys()
+    return names
 
 
 def load_network(
-    config: HeadConfig, tensors: Mapping[str, torch.Tensor], features: int, draft: str, dtype: torch.dtype
-) -> Eagle3Network:
-    """The network with the weights of a checkpoint. Raises ModelError where some are missing or of another width."""
+    make: Callable[[], NetworkType], tensors: Mapping[str, torch.Tensor], draft: str, said: str, dtype: torch.dtype
+) -> NetworkType:
+    """The network with the weights of a checkpoint. Raises ModelError where some are missing or of another width.
+
+    ``said``: the sizes that the checkpoint's configuration gives.
+    """
     try:
         with torch.device("meta"):
-            network = Eagle3Network(config, features)
+            network = make()
     except ValueError as error:
         raise ModelError(f"the head {draft} cannot run: it has {error}.") from error
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
@@ -55,22 +72,30 @@ def load_network(
             "incomplete, or another kind of head than its config.json says."
         )
     for name, shape in expected.items():
-        if tensors[name].shape != shape:
+        tensor = tensors[name]
+        if tensor.shape != shape:
             raise ModelError(
-                f"the head {draft} has {name} of {_size(tensors[name].shape)}, and its config.json says {_size(shape)} "
-                f"(hidden_size {config.layer.hidden_size}, target's {config.target_width}, {features} layers of the "
-                f"target, draft_vocab_size {config.draft_vocabulary})"
+                f"the head {draft} has {name} of {_size(tensor.shape)}, and its config.json says {_size(shape)} "
+                f"({said})"
+            )
+        if not tensor.is_floating_point() or tensor.itemsize < 2:
+            raise ModelError(
+                f"the head {draft} has {name} in {str(tensor.dtype).removeprefix('torch.')}. Expected weights that are "
+                "not quantised: float32, bfloat16 or float16."
             )
     weights = {name: tensors[name].to(dtype) for name in expected}
     network.load_state_dict(weights, assign=True)
     return network.requires_grad_(False).eval()
 
 
-def target_ids(config: HeadConfig, tensors: Mapping[str, torch.Tensor], vocabulary: int, draft: str) -> torch.Tensor:
-    """Ids (W,) that the draft tokens have in the target's vocabulary of V. Raises ModelError."""
-    own, d2t, t2d = config.draft_vocabulary, tensors.get("d2t"), tensors.get("t2d")
-    if config.layer.vocab_size != vocabulary or (t2d is not None and len(t2d) != vocabulary):
-        said = config.layer.vocab_size if t2d is None else len(t2d)
+def target_ids(own: int, whole: int, tensors: Mapping[str, torch.Tensor], vocabulary: int, draft: str) -> torch.Tensor:
+    """Ids (W,) that the draft tokens have in the target's ``vocabulary`` of V. Raises ModelError.
+
+    ``own`` and ``whole``: W and V by the head's configuration.
+    """
+    d2t, t2d = tensors.get("d2t"), tensors.get("t2d")
+    if whole != vocabulary or (t2d is not None and len(t2d) != vocabulary):
+        said = whole if t2d is None else len(t2d)
         raise ModelError(
             f"the head {draft} is for a vocabulary of {said} tokens, and the target has {vocabulary}. Give the head of "
             "this target."
@@ -96,15 +121,14 @@ def target_ids(config: HeadConfig, tensors: Mapping[str, torch.Tensor], vocabula
     return ids
 
 
-def _original(name: str) -> str:
-    name = name.removeprefix("model.")
-    return f"midlayer.{name.removeprefix('layers.0.')}" if name.startswith("layers.0.") else name
+def _files(where: Path | str) -> list[Path]:
+    """Those with the weights, of the first kind that there is."""
+    patterns = ["config.json", *FILES]
+    folder = (
+        where if isinstance(where, Path) else Path(huggingface_hub.snapshot_download(where, allow_patterns=patterns))
+    )
+    return next((found for kind in FILES if (found := sorted(folder.glob(kind)))), [])
 
 
 def _size(shape: torch.Size) -> str:
     return "x".join(map(str, shape))
-
-
-def _fetched(where: str) -> str:
-    folder: str = huggingface_hub.snapshot_download(where, allow_patterns=["config.json", *FILES])
-    return folder

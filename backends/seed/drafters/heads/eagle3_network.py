@@ -7,13 +7,15 @@ T pairs, F features, E hidden size of the head, H query heads, h key-value heads
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .head_config import HeadConfig, LayerFile
+from .eagle3_config import Eagle3Config
+from .head_file import LayerFile
 
 FIXED = ("default", "linear", "yarn", "llama3")
 """Kinds of rotary positions whose frequencies do not depend on the text."""
@@ -22,15 +24,15 @@ FIXED = ("default", "linear", "yarn", "llama3")
 class Eagle3Network(nn.Module):
     """One decoder layer over pairs, a fusion before it and an output head after it."""
 
-    def __init__(self, config: HeadConfig, features: int) -> None:
+    def __init__(self, config: Eagle3Config, features: int) -> None:
         """``features`` layers of the target are fused. The weights lie where torch's default device says."""
         super().__init__()
         layer = config.layer
         self.config = config
         self.fc = nn.Linear(features * config.target_width, layer.hidden_size, bias=False)
-        self.input_norm = _norm(features * config.target_width, layer) if config.norm_before_fc else None
+        self.input_norm = head_norm(features * config.target_width, layer) if config.norm_before_fc else None
         self.midlayer = _PairLayer(config)
-        self.norm = _norm(layer.hidden_size, layer)
+        self.norm = head_norm(layer.hidden_size, layer)
         self.lm_head = nn.Linear(layer.hidden_size, config.draft_vocabulary, bias=False)
         self.rotary = HeadRotary(layer)
 
@@ -45,15 +47,15 @@ class Eagle3Network(nn.Module):
 
 
 class _PairLayer(nn.Module):
-    def __init__(self, config: HeadConfig) -> None:
+    def __init__(self, config: Eagle3Config) -> None:
         super().__init__()
         layer = config.layer
         self.norm_before_residual = config.norm_before_residual
-        self.hidden_norm = _norm(layer.hidden_size, layer)
-        self.input_layernorm = _norm(layer.hidden_size, layer)
-        self.post_attention_layernorm = _norm(layer.hidden_size, layer)
+        self.hidden_norm = head_norm(layer.hidden_size, layer)
+        self.input_layernorm = head_norm(layer.hidden_size, layer)
+        self.post_attention_layernorm = head_norm(layer.hidden_size, layer)
         self.self_attn = _PairAttention(layer)
-        self.mlp = _HeadMlp(layer)
+        self.mlp = HeadMlp(layer)
 
     def project(self, embedded: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What attention projects (..., 2E) and what it adds to (..., E), from embeddings and states (..., E)."""
@@ -78,14 +80,18 @@ class _PairAttention(nn.Module):
         self.o_proj = nn.Linear(queries, layer.hidden_size, bias=bias)
 
 
-class _HeadMlp(nn.Module):
+class HeadMlp(nn.Module):
+    """Gated SiLU."""
+
     def __init__(self, layer: LayerFile) -> None:
+        """The weights lie where torch's default device says."""
         super().__init__()
         self.gate_proj = nn.Linear(layer.hidden_size, layer.intermediate_size, bias=False)
         self.up_proj = nn.Linear(layer.hidden_size, layer.intermediate_size, bias=False)
         self.down_proj = nn.Linear(layer.intermediate_size, layer.hidden_size, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., E) to (..., E)."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))  # type: ignore[no-any-return]
 
 
@@ -125,5 +131,15 @@ def _scaled(kind: str, layer: LayerFile) -> tuple[torch.Tensor, float]:
     return frequencies, float(scale)
 
 
-def _norm(width: int, layer: LayerFile) -> nn.RMSNorm:
+def head_norm(width: int, layer: LayerFile) -> nn.RMSNorm:
+    """Of so many numbers."""
     return nn.RMSNorm(width, eps=layer.rms_norm_eps)
+
+
+def original_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint under the names of this network, which ``speculators`` calls otherwise."""
+    bare = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    return {
+        f"midlayer.{name.removeprefix('layers.0.')}" if name.startswith("layers.0.") else name: tensor
+        for name, tensor in bare.items()
+    }

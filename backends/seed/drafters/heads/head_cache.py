@@ -1,37 +1,27 @@
-"""What a head has read of each live sequence, in the slots of its target's cache.
-
-Tokens that the target has computed are read once for all sequences that share them, with the target's states. A
-sequence's last token, which the target has not computed, and the nodes of its draft are read in slots that are free
-again when the draft is complete: after verification they are read anew, with the target's states.
-"""
+"""What heads of all kinds know of live sequences: which tokens they have read, in the slots of the target's cache."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from ...executor.segment import Segment
 from ...kv_cache.page_table import PageTable
-from ...kv_cache.pool import Slots
-from ...kv_cache.radix_node import RadixNode
 from ...records import SequenceState
 from ..model.draft_cache import DraftReader
-from ..model.tree_builder import TreeBuilder
 from .head_runner import HeadRunner
 
 
 class HeadCache(DraftReader):
-    """Reads sequences and the nodes of their drafts with one head. V vocabulary of the target."""
+    """Reads sequences with one head."""
+
+    first: int
+    """The first token of a text that is read."""
 
     def __init__(self, runner: HeadRunner) -> None:
         self._runner = runner
         self._known: set[SequenceState] = set()
-        self._slots: dict[SequenceState, dict[int, int]] = {}
-        """For each sequence that is drafted for the slots of its last token (-1) and of the nodes of its draft."""
 
     def __contains__(self, row: SequenceState) -> bool:
         return row in self._known
@@ -43,57 +33,16 @@ class HeadCache(DraftReader):
 
     def unread(self, rows: Sequence[SequenceState]) -> int:
         """See :class:`DraftReader`."""
-        slots = np.unique(np.concatenate([_pages(row).table[1:] for row in rows]))
+        slots = np.unique(np.concatenate([pages_of(row).table[self.first :] for row in rows]))
         return len(self._runner.unread(slots))
 
-    def catch_up(self, builders: Sequence[TreeBuilder]) -> torch.Tensor:
-        """See :class:`DraftReader`. All sequences can be read."""
-        rows = [builder.row for builder in builders]
-        ends = self._runner.forest.allocate(len(rows))
-        for row, slot in zip(rows, ends.tolist(), strict=True):
-            self._slots[row] = {-1: slot}
-        spans: list[Segment] = []
-        before: list[Slots] = []
-        with ExitStack() as undo:
-            for row, end in zip(rows, ends, strict=True):
-                table = _pages(row).table
-                places = 1 + self._runner.unread(table[1:])  # without those that a row before reads
-                self._runner.mark(table[places], read=True)
-                undo.callback(self._runner.mark, table[places], read=False)
-                whole = np.append(table, end)
-                for first, last in _runs(np.append(places, len(table))):
-                    wanted = [last - first - 1] if last == len(whole) else []
-                    own, context = whole[first:last], table[1:first]
-                    spans.append(Segment(row.tokens[first:last], own, context, self._root, wanted=wanted))
-                    before.append(whole[first - 1 : last - 1])
-            logits, rows_of = self._runner.forward(spans, before)
-            undo.pop_all()
-        self._known.update(rows)
-        return logits[[place for wanted in rows_of for place in wanted]]
-
-    def step(self, builders: Sequence[TreeBuilder]) -> torch.Tensor:
-        """See :class:`DraftReader`."""
-        nodes = [(builder, node) for builder in builders for node in builder.growing]
-        slots = self._runner.forest.allocate(len(nodes))
-        spans, before = [], []
-        for (builder, node), slot in zip(nodes, slots, strict=True):
-            held, parents = self._slots[builder.row], builder.draft.parents
-            path, above = [held[parents[node]]], parents[node]
-            while above >= 0:
-                above = parents[above]
-                path.append(held[above])
-            context = np.concatenate((_pages(builder.row).table[1:], path[::-1]))
-            spans.append(Segment([builder.draft.tokens[node]], np.array([slot]), context, self._root, wanted=[0]))
-            before.append(np.array(path[:1]))
-            held[node] = int(slot)
-        logits, own = self._runner.forward(spans, before)
-        return logits[[place for wanted in own for place in wanted]]
-
+    @abstractmethod
     def free_drafts(self) -> None:
-        """Free the slots of all last tokens and drafts."""
-        slots = [slot for held in self._slots.values() for slot in held.values()]
-        self._runner.forest.pool.free(np.array(slots, dtype=np.int64))
-        self._slots.clear()
+        """Free what drafts took; they are complete."""
+
+    def note(self, rows: Iterable[SequenceState]) -> None:
+        """Record that sequences were read."""
+        self._known.update(rows)
 
     def forget(self, row: SequenceState) -> None:
         """See :class:`DraftReader`."""
@@ -103,18 +52,8 @@ class HeadCache(DraftReader):
         """See :class:`DraftReader`."""
         return list(self._known)
 
-    @property
-    def _root(self) -> RadixNode:
-        """Of the prefix cache: no prefix is attended to for several segments at once."""
-        return self._runner.forest.root
 
-
-def _pages(row: SequenceState) -> PageTable:
-    assert row.pages is not None  # noqa: S101  # a row that can be read has one
+def pages_of(row: SequenceState) -> PageTable:
+    """The page table of a row that can be read."""
+    assert row.pages is not None  # noqa: S101  # it has one
     return row.pages
-
-
-def _runs(places: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """First and one past the last of every run of ascending places."""
-    breaks = np.flatnonzero(np.diff(places) != 1) + 1
-    return [(int(run[0]), int(run[-1]) + 1) for run in np.split(places, breaks)]

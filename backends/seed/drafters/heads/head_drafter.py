@@ -17,10 +17,16 @@ class HeadDrafter(ModelDrafter):
     """Drafts of a given shape by a head. It does not draft for beams, nor before the target has read a prompt."""
 
     def __init__(
-        self, runner: HeadRunner, vocabulary: int, shape: Shape, policies: DraftPolicies | None = None
+        self,
+        runner: HeadRunner,
+        reader: HeadCache,
+        vocabulary: int,
+        shape: Shape,
+        policies: DraftPolicies | None = None,
     ) -> None:
-        self._reader = HeadCache(runner)
-        super().__init__(runner, vocabulary, shape, None, policies, self._reader)
+        """``reader`` reads sequences with the runner."""
+        self._reader = reader
+        super().__init__(runner, vocabulary, shape, None, policies, reader)
 
     def propose(
         self, rows: Sequence[SequenceState], floor: float, depth: int, load: RoundLoad = EMPTY_LOAD

@@ -190,10 +190,7 @@ class ModelDrafter(Drafter):
 
     def _drop_not_finite(self, builders: list[TreeBuilder], logits: torch.Tensor) -> tuple[list[TreeBuilder], Floats]:
         """Drop drafts whose logits (n, V) are not finite; returns the rest and their logits (m, V) on the CPU."""
-        wide = logits[:, : self.vocabulary]
-        host: Floats = (wide if wide.dtype == torch.float64 else wide.float()).cpu().numpy()
-        if host.shape[1] < self.vocabulary:  # the target's vocabulary, which verification needs
-            host = np.pad(host, ((0, 0), (0, self.vocabulary - host.shape[1])), constant_values=-np.inf)
+        host = self._on_host(logits)
         finite = np.isfinite(host.max(axis=1))  # (n,)
         if finite.all():
             return builders, host
@@ -203,6 +200,14 @@ class ModelDrafter(Drafter):
         sound = [good and builder.row.group not in broken for builder, good in zip(builders, sound, strict=True)]
         finite_ones = [builder for builder, good in zip(builders, sound, strict=True) if good]
         return finite_ones, host[np.array(sound)[owner]]
+
+    def _on_host(self, logits: torch.Tensor) -> Floats:
+        """Logits (n, V) on the CPU, for the target's vocabulary, which verification needs."""
+        wide = logits[:, : self.vocabulary]
+        host: Floats = (wide if wide.dtype == torch.float64 else wide.float()).cpu().numpy()
+        if host.shape[1] < self.vocabulary:
+            host = np.pad(host, ((0, 0), (0, self.vocabulary - host.shape[1])), constant_values=-np.inf)
+        return host
 
     def _levels(self, row: SequenceState, depth: int) -> int:
         """Levels of the deepest draft that the row can use and the model's context permits."""

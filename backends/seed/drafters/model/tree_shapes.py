@@ -224,7 +224,7 @@ class DynamicTree(Shape):
 
     def grow(self, builders: Sequence[TreeBuilder], level: int, logits: Floats, floor: float) -> None:
         """See :class:`Shape`."""
-        candidates = iter(self._candidates(Frontier(builders, level), logits))
+        candidates = iter(self.candidates(Frontier(builders, level), logits, MOST_CHILDREN))
         for builder in builders:
             new: list[int] = []
             for parent in builder.growing:
@@ -238,13 +238,13 @@ class DynamicTree(Shape):
                     growing = [node for node in growing if builder.value[node] > best[-1]]
             builder.grow_from(growing)
 
-    def _candidates(self, nodes: Frontier, logits: Floats) -> list[list[tuple[int, float]]]:
-        """For every node tokens and confidences, the likeliest first."""
+    def candidates(self, nodes: Frontier, logits: Floats, count: int) -> list[list[tuple[int, float]]]:
+        """For every node ``count`` tokens and confidences at most, the likeliest first; logits (n, V)."""
         if self.coupled:
-            candidates, _, _ = coupled(nodes, uncut_scores(nodes, logits), MOST_CHILDREN)
-            return [own[:MOST_CHILDREN] for own in candidates]
+            candidates, _, _ = coupled(nodes, uncut_scores(nodes, logits), count)
+            return [own[:count] for own in candidates]
         none = [0] * len(nodes.rows)
-        ids, _ = top_draws_rows(logits.astype(np.float64), [False] * len(none), none, none, MOST_CHILDREN)
+        ids, _ = top_draws_rows(logits.astype(np.float64), [False] * len(none), none, none, count)
         laws = softmax_rows(warp_rows(logits, [row.sampling for row in nodes.rows]))
         return [[(token, confidence) for token, confidence, _ in own] for own in drawn_children(ids, laws)]
 
