@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,10 @@ class AttentionCall:
         count, _, most = self.shape
         held = entries.index_select(0, self.slots).view(count, most, *entries.shape[1:])
         return held[:, :, 0].transpose(1, 2), held[:, :, 1].transpose(1, 2)
+
+    def by_row(self, rows: torch.Tensor) -> AttentionCall:
+        """The same call over memory in which slot i's token is stored in ``rows[i]``."""
+        return replace(self, slots=rows.index_select(0, self.slots))
 
     def fold(self, group: int) -> torch.Tensor | None:
         """The mask for ``group`` query heads per key head, folded into the token axis: (B, 1, n * group, K)."""

@@ -112,7 +112,8 @@ class TileLayout:
         table[: len(header)] = header
         for begin, section in zip(header, sections, strict=True):
             table[begin : begin + len(section)] = section
-        return AttentionTiles(torch.from_numpy(table).to(device), count, rows, self._queries, KEYS, kernel)
+        keys = (int(header[1]), int(header[2]))
+        return AttentionTiles(torch.from_numpy(table).to(device), count, rows, self._queries, KEYS, kernel, keys)
 
 
 def most_rows(tokens: int, count: int, queries: int) -> int:

@@ -18,19 +18,29 @@ class WindowCalls:
     segment.
     """
 
-    def __init__(self, buckets: Sequence[Sequence[Segment]], dtype: torch.dtype, device: torch.device) -> None:
-        """``buckets`` holds the segments of each call."""
-        self._buckets, self._dtype, self._device = buckets, dtype, device
+    def __init__(
+        self,
+        buckets: Sequence[Sequence[Segment]],
+        dtype: torch.dtype,
+        device: torch.device,
+        rows: torch.Tensor | None = None,
+    ) -> None:
+        """``buckets`` holds the segments of each call; ``rows`` as for :meth:`by_row`."""
+        self._buckets, self._dtype, self._device, self._rows = buckets, dtype, device, rows
         self._end = max(len(span.context) + max(span.depths()) + 1 for spans in buckets for span in spans)
         """Tokens of the longest text of the pass, along one path of its tree."""
         self._known: dict[int, list[AttentionCall]] = {}
+
+    def by_row(self, rows: torch.Tensor) -> WindowCalls:
+        """The same calls over memory in which slot i's token is stored in ``rows[i]``."""
+        return WindowCalls(self._buckets, self._dtype, self._device, rows)
 
     def of(self, window: int | None) -> list[AttentionCall] | None:
         """The calls for a window; None where no text of the pass is longer, and its own calls are right."""
         if window is None or self._end <= window:
             return None
         if window not in self._known:
-            self._known[window] = [
+            calls = [
                 make_call(
                     spans,
                     [max(0, len(span.context) - window + 1) for span in spans],  # what the first token does not see
@@ -40,4 +50,6 @@ class WindowCalls:
                 )
                 for spans in self._buckets
             ]
+            rows = self._rows
+            self._known[window] = calls if rows is None else [call.by_row(rows) for call in calls]
         return self._known[window]

@@ -19,7 +19,7 @@ words of a query. A query's row is the first one plus the query's place in the t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -45,3 +45,12 @@ class AttentionTiles:
     """The most keys of a tile."""
     kernel: bool = True
     """Whether the kernel in Triton computes them; if not, plain operations of torch do."""
+    keys_at: tuple[int, int] = (0, 0)
+    """First and last place of the section ``keys``."""
+
+    def by_row(self, rows: torch.Tensor) -> AttentionTiles:
+        """The same tiles over memory in which slot i's token is stored in ``rows[i]``."""
+        tables = self.tables.clone()
+        keys = tables[slice(*self.keys_at)]
+        keys.copy_(rows.index_select(0, keys))
+        return replace(self, tables=tables)
