@@ -30,6 +30,8 @@ class PrefillChunk:
         before = self.tokens
         for branch in branches:
             windows = branch.forest.pool.windows
+            if windows is not None:  # what is read for a branch before may complete its window by part of a snapshot
+                windows.hold(branch.window())
             if all(self._take(node, known, limit + before - self.tokens, windows) for node, known in branch.missing()):
                 self.ready.append(branch)
         return self.tokens - before

@@ -77,10 +77,11 @@ class WindowRows:
         self.row_of = np.concatenate((self.row_of, np.zeros(slots - len(self.row_of), dtype=np.int64)))
 
     def take(self, slots: Slots) -> None:
-        """Rows for the tokens in ``slots`` (n,) that have none."""
+        """Rows for the tokens in ``slots`` (n,) that have none; all of them stay until the next sweep."""
         new = slots[self.row_of[slots] == 0]
         if len(new):
             self.row_of[new] = self._take(new)
+        self.hold(slots)  # those that had one may be what is left of a snapshot
 
     def drop(self, slots: Slots) -> None:
         """Give back the rows of tokens whose slots are freed."""
