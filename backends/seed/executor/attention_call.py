@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..kv_cache.window_rows import WindowRows
 from .segment import Segment
 
 
@@ -30,9 +31,9 @@ class AttentionCall:
         held = entries.index_select(0, self.slots).view(count, most, *entries.shape[1:])
         return held[:, :, 0].transpose(1, 2), held[:, :, 1].transpose(1, 2)
 
-    def by_row(self, rows: torch.Tensor) -> AttentionCall:
-        """The same call over memory in which slot i's token is stored in ``rows[i]``."""
-        return replace(self, slots=rows.index_select(0, self.slots))
+    def by_row(self, windows: WindowRows) -> AttentionCall:
+        """The same call for layers with windows, by the rows of its keys."""
+        return replace(self, slots=windows.rows(self.slots))
 
     def fold(self, group: int) -> torch.Tensor | None:
         """The mask for ``group`` query heads per key head, folded into the token axis: (B, 1, n * group, K)."""

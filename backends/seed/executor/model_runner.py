@@ -102,7 +102,7 @@ class ModelRunner:
 
     def fix_pool(self, slots: int) -> None:
         """Replace the cache by one whose memory is allocated now and stays where it is."""
-        pool = self.weights.new_pool(self.memory, self.layers)  # two kinds of memory could not be one allocation
+        pool = self.weights.new_pool(self.memory, self.layers, self.state_memory)  # rows would take a fixed share
         pool.fix(slots)
         self.forest = self._new_cache(pool)
 

@@ -144,7 +144,8 @@ class Weights:
     ) -> SlotPool:
         states = StateStore(self.state_shapes, self.device, state_memory) if self.state_shapes else None
         kinds, windows = self.layers[:layers], self._windows[:layers]
-        slides = rows and any(window is not None for window in windows)
+        # what is missing of states would have to be read again beside what is missing of windows
+        slides = rows and states is None and any(window is not None for window in windows)
         own = WindowRows(kinds, windows, self.dtype, self.device) if slides else None
         return SlotPool(kinds, self.dtype, self.device, limit, states, own)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ..kv_cache.window_rows import WindowRows
 from .attention_call import AttentionCall, make_call
 from .segment import Segment
 
@@ -23,17 +24,17 @@ class WindowCalls:
         buckets: Sequence[Sequence[Segment]],
         dtype: torch.dtype,
         device: torch.device,
-        rows: torch.Tensor | None = None,
+        rows: WindowRows | None = None,
     ) -> None:
-        """``buckets`` holds the segments of each call; ``rows`` as for :meth:`by_row`."""
+        """``buckets`` holds the segments of each call; ``rows`` has the keys, if they are not in slots."""
         self._buckets, self._dtype, self._device, self._rows = buckets, dtype, device, rows
         self._end = max(len(span.context) + max(span.depths()) + 1 for spans in buckets for span in spans)
         """Tokens of the longest text of the pass, along one path of its tree."""
         self._known: dict[int, list[AttentionCall]] = {}
 
-    def by_row(self, rows: torch.Tensor) -> WindowCalls:
-        """The same calls over memory in which slot i's token is stored in ``rows[i]``."""
-        return WindowCalls(self._buckets, self._dtype, self._device, rows)
+    def by_row(self, windows: WindowRows) -> WindowCalls:
+        """The same calls by the rows of their keys."""
+        return WindowCalls(self._buckets, self._dtype, self._device, windows)
 
     def of(self, window: int | None) -> list[AttentionCall] | None:
         """The calls for a window; None where no text of the pass is longer, and its own calls are right."""

@@ -21,7 +21,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 FIELDS = 10
 """Integers of a tile."""
@@ -45,12 +47,13 @@ class AttentionTiles:
     """The most keys of a tile."""
     kernel: bool = True
     """Whether the kernel in Triton computes them; if not, plain operations of torch do."""
-    keys_at: tuple[int, int] = (0, 0)
-    """First and last place of the section ``keys``."""
+    keys_at: int = 0
+    """Where the section ``keys`` begins."""
+    slots: NDArray[np.int64] | None = None
+    """What stands in it, on the host."""
 
-    def by_row(self, rows: torch.Tensor) -> AttentionTiles:
-        """The same tiles over memory in which slot i's token is stored in ``rows[i]``."""
+    def over(self, keys: NDArray[np.int64]) -> AttentionTiles:
+        """The same tiles over other memory, where the tokens in :attr:`slots` (n,) are stored under ``keys`` (n,)."""
         tables = self.tables.clone()
-        keys = tables[slice(*self.keys_at)]
-        keys.copy_(rows.index_select(0, keys))
-        return replace(self, tables=tables)
+        tables[self.keys_at : self.keys_at + len(keys)] = torch.from_numpy(keys).to(tables)
+        return replace(self, tables=tables, slots=keys)

@@ -53,8 +53,8 @@ class SlotPool(SlotMemory):
 
     @property
     def most(self) -> int:
-        """See :class:`SlotMemory`; where windows take no memory."""
-        return self.limit if self.windows is None else self.limit * self.slot_bytes // max(1, self.entry_bytes)
+        """See :class:`SlotMemory`; beside the rows that are in use."""
+        return self.limit if self.windows is None else self._used + self._free_bytes // max(1, self.entry_bytes)
 
     @property
     def room(self) -> int:
@@ -84,8 +84,16 @@ class SlotPool(SlotMemory):
         """The most tokens of a request with so many branches, of which layers with windows keep the ends."""
         if self.windows is None:
             return self.limit
-        ends = 2 * branches * self.windows.window * self.windows.row_bytes  # one window is read while one is seen
-        return max(self.limit, (self.limit * self.slot_bytes - ends) // max(1, self.entry_bytes))
+        return max(self.limit, (self.limit * self.slot_bytes - self._end_bytes(branches)) // max(1, self.entry_bytes))
+
+    def request_bytes(self, tokens: int, branches: int) -> int:
+        """Bytes that must be free for so many tokens of a request with so many branches."""
+        whole = tokens * self.slot_bytes
+        return whole if self.windows is None else min(whole, tokens * self.entry_bytes + self._end_bytes(branches))
+
+    def _end_bytes(self, branches: int) -> int:
+        assert self.windows is not None  # noqa: S101  # without windows slots are counted
+        return 2 * branches * self.windows.window * self.windows.row_bytes  # one window is read while one is seen
 
     def allocate(self, count: int) -> Slots:
         """``count`` free slots, and their rows of layers with windows. The caller checked :attr:`room`."""

@@ -76,6 +76,10 @@ class WindowRows:
         """There are so many slots now."""
         self.row_of = np.concatenate((self.row_of, np.zeros(slots - len(self.row_of), dtype=np.int64)))
 
+    def rows(self, slots: torch.Tensor) -> torch.Tensor:
+        """The rows of the tokens in ``slots`` (n,), on their device; found on the host, as all slots are many."""
+        return torch.from_numpy(self.row_of[slots.cpu().numpy()]).to(slots.device)
+
     def take(self, slots: Slots) -> None:
         """Rows for the tokens in ``slots`` (n,) that have none; all of them stay until the next sweep."""
         new = slots[self.row_of[slots] == 0]

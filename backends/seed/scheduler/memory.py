@@ -122,8 +122,8 @@ def _free_reserves(live: Sequence[Job]) -> None:
 def too_large(job: Job, runner: ModelRunner) -> BackendError:
     """The error of a job that does not fit into memory, even alone."""
     pool = runner.forest.pool
-    most = pool.most_tokens(job.rows)
-    needs = f"one request needs the keys and values of {job.most} tokens ({_mebibytes(job.most * pool.slot_bytes)})"
+    most, size = pool.most_tokens(job.rows), pool.request_bytes(job.most, job.rows)
+    needs = f"one request needs the keys and values of {job.most} tokens ({_mebibytes(size)})"
     if pool.fixed and (pool.limit + 1) * pool.slot_bytes <= runner.memory:  # what was free at load set the limit
         return BackendError(
             f"the device's memory is too small: {needs}, and graphs left room for {pool.limit} tokens "

@@ -177,8 +177,8 @@ class Scheduler:
                 job.failed(committed.error)
                 self.jobs.remove(job, keep=False)
             elif committed.ended:
+                self.runner.keep_windows(job.branches)
                 self.jobs.remove(job, keep=True)
                 job.finished()
         self.runner.settle_states([*live, *ended])
-        self.runner.keep_windows(ended)
         self.speculator.record_outcomes(outcomes)
