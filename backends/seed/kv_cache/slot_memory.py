@@ -32,6 +32,8 @@ class SlotMemory:
         self.limit = limit
         self.entries = [torch.empty(0, 2, heads, dim, dtype=dtype, device=device) for heads, dim in layers]
         """Per layer; key and value of a token stand side by side, so that one gather brings both."""
+        self.entry_bytes = sum(math.prod(each.shape[1:]) * each.element_size() for each in self.entries)
+        """Bytes of one slot in all layers."""
         self._reserved = list(self.entries)
         self.peak = 0
         """The most slots that were in use at one time."""
@@ -90,11 +92,6 @@ class SlotMemory:
     def most(self) -> int:
         """The most slots that it may grow to."""
         return self.limit
-
-    @property
-    def entry_bytes(self) -> int:
-        """Bytes of one slot in all layers."""
-        return sum(math.prod(entries.shape[1:]) * entries.element_size() for entries in self.entries)
 
     def take(self, count: int) -> Slots:
         """``count`` free slots, ascending and side by side where that is possible. The caller checked the limit."""
