@@ -92,8 +92,9 @@ def random_forest(runner: ModelRunner, chance: random.Random, pair: Pair) -> flo
     """Texts that begin, are forked, go on by chains and trees, and end; the greatest difference from plain logits."""
     known: list[list[int]] = [[1, 2, 3]]
     live: list[tuple[PageTable, list[int]]] = []
-    worst, most = 0.0, min(5, runner.most_branches or 0)
+    worst, most = 0.0, min(5, runner.most_branches or 5)
     for _ in range(16):
+        runner.sweep([branch for branch, _ in live])
         while len(live) < most and chance.random() < 0.7:
             stem = chance.choice(known)
             tokens = stem[: chance.randint(0, len(stem))]
@@ -104,7 +105,7 @@ def random_forest(runner: ModelRunner, chance: random.Random, pair: Pair) -> flo
             branch, tokens = live[0]
             live.append((branch.fork(), [*tokens[:-1], chance.randrange(tokenizer_size())]))
         runner.hold_states([branch for branch, _ in live])
-        reading = PrefillChunk([branch for branch, _ in live], limit=chance.choice((20, 90)))
+        reading = PrefillChunk([branch for branch, _ in live], limit=chance.choice((5, 20, 90)))
         ready = [entry for entry in live if entry[0] in reading.ready and chance.random() < 0.8]
         spans, slots = [], []
         for branch, tokens in ready:
@@ -128,6 +129,7 @@ def random_forest(runner: ModelRunner, chance: random.Random, pair: Pair) -> flo
             tokens[:] = [*text, chance.randrange(tokenizer_size())]
             ends.append(branch)
         runner.settle_states(ends)
+        runner.keep_windows(ends if chance.random() < 0.5 else ())
         runner.forest.check()
         for entry in list(live):
             if chance.random() < 0.1 or len(entry[1]) > 200:

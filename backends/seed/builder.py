@@ -89,7 +89,8 @@ class EngineParts:
             "kv_tokens": pool.used,
             "kv_peak_tokens": pool.peak,
             "kv_allocated_tokens": pool.capacity,
-            "kv_peak_bytes": pool.peak * pool.slot_bytes,
+            "kv_peak_bytes": pool.peak_bytes,
+            "kv_window_tokens": None if pool.windows is None else pool.windows.used,
             "states": None if pool.states is None else pool.states.used,
             "state_bytes": None if pool.states is None else pool.states.capacity * pool.states.row_bytes,
         }
@@ -121,7 +122,7 @@ class EngineBuilder:
         weights = self.weights.take(catalog.resolve(config.model), config.dtype, device, load)
         adapter = None if config.adapter is None else load_adapter(config.adapter, config.model, weights.linears)
         adapter = None if adapter is None else adapter.to(device, weights.dtype)
-        runner = ModelRunner(weights, memory, int(config.state_memory * 1e6), adapter)
+        runner = ModelRunner(weights, memory, int(config.state_memory * 1e6), adapter, rows=True)
         # clipped to what the engine can run
         ends = weights.model.eos | tokenizer.ends
         model = replace(weights.model, context=weights.context, eos=ends)

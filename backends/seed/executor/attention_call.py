@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..kv_cache.window_rows import WindowRows
 from .segment import Segment
 
 
@@ -29,6 +30,10 @@ class AttentionCall:
         count, _, most = self.shape
         held = entries.index_select(0, self.slots).view(count, most, *entries.shape[1:])
         return held[:, :, 0].transpose(1, 2), held[:, :, 1].transpose(1, 2)
+
+    def by_row(self, windows: WindowRows) -> AttentionCall:
+        """The same call for layers with windows, by the rows of its keys."""
+        return replace(self, slots=windows.rows(self.slots))
 
     def fold(self, group: int) -> torch.Tensor | None:
         """The mask for ``group`` query heads per key head, folded into the token axis: (B, 1, n * group, K)."""

@@ -113,7 +113,9 @@ class TileLayout:
         table[: len(header)] = header
         for begin, section in zip(header, sections, strict=True):
             table[begin : begin + len(section)] = section
-        return AttentionTiles(torch.from_numpy(table).to(device), count, rows, self._queries, KEYS, kernel)
+        return AttentionTiles(
+            torch.from_numpy(table).to(device), count, rows, self._queries, KEYS, kernel, int(header[1]), self._keys
+        )
 
 
 def most_rows(tokens: int, count: int, queries: int) -> int:

@@ -71,6 +71,8 @@ class ForwardBatch:
     """The calls of layers with a window; None for tiles, and for attention in place, which has no such layers."""
     tiles: AttentionTiles | None = None
     """What each token attends to, for the kernel of a GPU and for passes of fixed size; there are no calls then."""
+    by_row: ForwardBatch | None = None
+    """The same pass over the rows of layers with windows; None where slots hold their keys and values."""
 
 
 def make_forward_batch(
@@ -119,7 +121,7 @@ def make_forward_batch(
         if depth:
             own = [np.arange(starts[i], starts[i] + len(spans[i].tokens)) for i in members]
             common = spans[members[0]].context[:depth]
-            shared.append(SharedPrefix(_slice(np.sort(np.concatenate(own)), device), _slice(common, device)))
+            shared.append(SharedPrefix(run_of(np.sort(np.concatenate(own)), device), run_of(common, device)))
     return ForwardBatch(
         torch.tensor([tokens], device=device),
         torch.tensor([positions], device=device),
@@ -239,7 +241,8 @@ def group_by_prefix(spans: Sequence[Segment]) -> list[tuple[int, list[int]]]:
     return groups
 
 
-def _slice(slots: Slots, device: torch.device) -> slice | torch.Tensor:
+def run_of(slots: Slots, device: torch.device) -> slice | torch.Tensor:
+    """A slice where slots lie side by side, else all of them on the device."""
     low, count = int(slots[0]), len(slots)
     if int(slots[-1]) - low == count - 1 and bool((np.diff(slots) == 1).all()):
         return slice(low, low + count)

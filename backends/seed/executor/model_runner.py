@@ -18,6 +18,7 @@ from .forward_batch import ForwardBatch, make_forward_batch
 from .graphed_decoder import GraphedDecoder
 from .hf_model import adapted
 from .pass_work import PassWork
+from .row_batch import with_rows
 from .segment import Segment
 from .weights import Weights
 
@@ -36,9 +37,17 @@ class ModelRunner:
     """A model's weights, a pool of keys and values, and passes over both."""
 
     def __init__(
-        self, weights: Weights, memory: int, state_memory: int = STATE_MEMORY, adapter: Adapter | None = None
+        self,
+        weights: Weights,
+        memory: int,
+        state_memory: int = STATE_MEMORY,
+        adapter: Adapter | None = None,
+        *,
+        rows: bool = False,
     ) -> None:
         """``memory`` is the most bytes that keys and values may take, ``state_memory`` the same of states.
+
+        ``rows``: layers with a window keep the tokens inside it alone; the caller sweeps then (:meth:`sweep`).
 
         The weights are shared; keys and values are those of this runner, and of its adapter. Raises ConfigError where
         ``state_memory`` holds too few.
@@ -56,6 +65,7 @@ class ModelRunner:
         """Size of a row of logits."""
         self.parameters = weights.parameters
         self.memory, self.state_memory = memory, state_memory
+        self._rows = rows
         self.seconds = 0.0
         """Time spent in passes."""
         self.passes = 0
@@ -92,7 +102,7 @@ class ModelRunner:
 
     def fix_pool(self, slots: int) -> None:
         """Replace the cache by one whose memory is allocated now and stays where it is."""
-        pool = self._new_pool()
+        pool = self.weights.new_pool(self.memory, self.layers, self.state_memory)  # rows would take a fixed share
         pool.fix(slots)
         self.forest = self._new_cache(pool)
 
@@ -123,6 +133,22 @@ class ModelRunner:
         states = self.forest.pool.states
         if states is not None:
             states.settle([int(branch.table[-1]) for branch in branches if branch.length])
+
+    def sweep(self, branches: Iterable[PageTable]) -> None:
+        """Give back what layers with windows hold of tokens that none of all ``branches`` sees any more.
+
+        No pass may be under way.
+        """
+        windows = self.forest.pool.windows
+        if windows is not None:
+            windows.sweep(branch.window() for branch in branches)
+
+    def keep_windows(self, branches: Iterable[PageTable]) -> None:
+        """Keep what layers with windows hold before the ends of texts that have ended, as texts may go on there."""
+        windows = self.forest.pool.windows
+        if windows is not None:
+            for branch in branches:
+                windows.keep(branch.table)
 
     @property
     def layers(self) -> int:
@@ -169,15 +195,16 @@ class ModelRunner:
             self.seconds, self.passes, self.exit_counts = 0.0, 0, [0] * len(self.exit_counts)
 
     def _new_pool(self) -> SlotPool:
-        return self.weights.new_pool(self.memory, self.layers, self.state_memory)
+        return self.weights.new_pool(self.memory, self.layers, self.state_memory, rows=self._rows)
 
     def _batch(self, spans: Sequence[Segment]) -> ForwardBatch:
         """The pass over segments, in an envelope if there is a graph for it."""
         padded = None if self.graphs is None else self.graphs.batch(spans)
         if padded is not None:
             return padded
-        weights = self.weights
-        return make_forward_batch(spans, self.dtype, self.device, weights.in_place, weights.tile_queries)
+        weights, windows = self.weights, self.forest.pool.windows
+        plan = make_forward_batch(spans, self.dtype, self.device, weights.in_place, weights.tile_queries)
+        return plan if windows is None else with_rows(plan, windows)
 
     def _new_cache(self, pool: SlotPool | None = None) -> RadixCache:
         """An empty cache over a pool, a new one unless it is given."""

@@ -39,6 +39,14 @@ class AttentionContext:
     states: StatePass | None = None
     """The states of layers with a recurrence; None for a model without such layers."""
 
+    def of(self, layer: int) -> tuple[ForwardBatch, torch.Tensor]:
+        """The batch by the numbers that a layer's keys and values have, and these: (slots or rows, 2, h, D)."""
+        windows, by_row = self.pool.windows, self.plan.by_row
+        if windows is None or layer not in windows.layers:
+            return self.plan, self.pool.entries[layer]
+        assert by_row is not None  # noqa: S101  # passes over a pool with rows have it
+        return by_row, windows.entries[layer]
+
 
 class UnsupportedAttention(Exception):
     """The model needs a kind of attention that is not implemented; the message names it."""
@@ -89,7 +97,7 @@ def attend_forest(
     query: torch.Tensor, new: torch.Tensor, layer: int, forest: AttentionContext, rule: AttentionRule
 ) -> torch.Tensor:
     """Store ``new`` keys and values (T, 2, h, D), attend with ``query`` (T, H, D); result (T, h, G, D)."""
-    plan, entries = forest.plan, forest.pool.entries[layer]  # (slots, 2, h, D)
+    plan, entries = forest.of(layer)
     entries.index_copy_(0, plan.slots, new)
     if plan.tiles is not None:
         out = _attend_tiles(query, entries, plan.tiles, rule)

@@ -23,6 +23,7 @@ from ...models.sources import size_setting
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
 from ..kv_cache.state_store import StateStore
+from ..kv_cache.window_rows import WindowRows
 from .architecture import fault_of, heads_of, windows_of
 from .attention_choice import choose_attention
 from .compiled_decoder import CompiledDecoder
@@ -60,6 +61,9 @@ class Weights:
         count = size_setting(where, config, "num_hidden_layers")
         self.layers = heads_of(where, config, count)
         """Key-value heads and their dimension, by layer."""
+        windows = windows_of(where, config, count)
+        self._windows = [window if window and window < (model.context or window + 1) else None for window in windows]
+        """The windows of layers, as far as texts can be longer."""
         self.state_shapes = state_shapes(model.network)
         """The parts of a state, by layer; empty for a model whose layers all attend."""
         self.context = model.context
@@ -78,7 +82,7 @@ class Weights:
         with torch.inference_mode():
             plain = self._plain_logits()
             try:
-                self.decoder, self.kernels = decoder_of(model.network, windows_of(where, config, count), self.context)
+                self.decoder, self.kernels = decoder_of(model.network, windows, self.context)
             except ValueError as error:
                 raise self.refusal(str(error)) from error
             """How passes run, and what computes them: ``compiled`` kernels, or ``torch`` with the reason.
@@ -118,18 +122,32 @@ class Weights:
         embedded: torch.Tensor = layer(tokens)
         return embedded
 
-    def new_pool(self, memory: int, layers: int | None = None, state_memory: int = PROBE_STATES) -> SlotPool:
+    def new_pool(
+        self,
+        memory: int,
+        layers: int | None = None,
+        state_memory: int = PROBE_STATES,
+        *,
+        rows: bool = False,
+    ) -> SlotPool:
         """A pool for keys and values of at most so many bytes, of the first layers only if so asked.
 
-        ``state_memory``: the most bytes of the states of layers with a recurrence.
+        ``state_memory``: the most bytes of the states of layers with a recurrence. ``rows``: layers with a window keep
+        the tokens inside it alone.
         """
-        pool = self._pool(limit=1, layers=layers, state_memory=state_memory)
+        pool = self._pool(limit=1, layers=layers, state_memory=state_memory, rows=rows)
         pool.limit = max(0, memory // max(1, pool.slot_bytes))
         return pool
 
-    def _pool(self, limit: int, layers: int | None = None, state_memory: int = PROBE_STATES) -> SlotPool:
+    def _pool(
+        self, limit: int, layers: int | None = None, state_memory: int = PROBE_STATES, *, rows: bool = False
+    ) -> SlotPool:
         states = StateStore(self.state_shapes, self.device, state_memory) if self.state_shapes else None
-        return SlotPool(self.layers[:layers], self.dtype, self.device, limit, states)
+        kinds, windows = self.layers[:layers], self._windows[:layers]
+        # what is missing of states would have to be read again beside what is missing of windows
+        slides = rows and states is None and any(window is not None for window in windows)
+        own = WindowRows(kinds, windows, self.dtype, self.device) if slides else None
+        return SlotPool(kinds, self.dtype, self.device, limit, states, own)
 
     def _plain_logits(self) -> tuple[list[int], torch.Tensor]:
         """Tokens of the trial, two texts of T tokens that part half-way, and their plain logits (2, T, V)."""

@@ -19,9 +19,11 @@ words of a query. A query's row is the first one plus the query's place in the t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 FIELDS = 10
 """Integers of a tile."""
@@ -45,3 +47,13 @@ class AttentionTiles:
     """The most keys of a tile."""
     kernel: bool = True
     """Whether the kernel in Triton computes them; if not, plain operations of torch do."""
+    keys_at: int = 0
+    """Where the section ``keys`` begins."""
+    slots: NDArray[np.int64] | None = None
+    """What stands in it, on the host."""
+
+    def over(self, keys: NDArray[np.int64]) -> AttentionTiles:
+        """The same tiles over other memory, where the tokens in :attr:`slots` (n,) are stored under ``keys`` (n,)."""
+        tables = self.tables.clone()
+        tables[self.keys_at : self.keys_at + len(keys)] = torch.from_numpy(keys).to(tables)
+        return replace(self, tables=tables, slots=keys)

@@ -8,7 +8,7 @@ from copy import copy
 import numpy as np
 
 from .pool import Slots
-from .radix_node import RadixNode
+from .radix_node import RadixNode, slots_of
 from .radix_tree import RadixCache
 
 CHUNK = 16
@@ -22,12 +22,14 @@ class PageTable:
         """Insert ``tokens``; a later pass computes the new ones. Raises OutOfMemory."""
         self.forest = forest
         self.node, self.reused = forest.match_prefix(tokens)
-        if forest.pool.states is not None:
+        if forest.pool.rereads:
             self.reused = min(self.reused, _kept(forest.unread(self.node), self.reused))
         self.length = len(tokens)
         """Tokens that are computed or scheduled."""
         self._table: Slots | None = None
         self._reserved: Slots = np.zeros(0, dtype=np.int64)
+        if forest.pool.windows is not None:
+            forest.pool.windows.hold(self.window())
 
     def fork(self) -> PageTable:
         """A second page table over the same tokens; nothing is computed or moved."""
@@ -41,10 +43,8 @@ class PageTable:
     def table(self) -> Slots:
         """Slots (length,) of all tokens; valid once they are computed, because uncomputed slots may be replaced."""
         if self._table is None:
-            path = self.node.path()
             self._table = np.empty(max(64, 2 * self.length), dtype=np.int64)
-            if path:
-                self._table[: self.length] = np.concatenate([node.slots for node in path])
+            self._table[: self.length] = slots_of(self.node.path())
         return self._table[: self.length]
 
     @property
@@ -54,10 +54,25 @@ class PageTable:
 
     def missing(self) -> list[tuple[RadixNode, int]]:
         """Nodes on the path that must be read, from the top down, and from which of their tokens on."""
-        states = self.forest.pool.states
-        if self._table is not None and (states is None or self.last_state() == self._table[self.length - 1]):
+        states, windows = self.forest.pool.states, self.forest.pool.windows
+        if (
+            self._table is not None
+            and (states is None or self.last_state() == self._table[self.length - 1])
+            and (windows is None or windows.whole(self.table))
+        ):
             return []
         return self.forest.unread(self.node)
+
+    def window(self) -> Slots:
+        """Slots whose rows of layers with windows it needs: of the tokens that the next one to be read sees, and those
+        that are reserved.
+        """
+        windows = self.forest.pool.windows
+        assert windows is not None  # noqa: S101  # a model without windows has no rows
+        table = slots_of(self.node.path()) if self._table is None else self.table
+        missing = self.missing()
+        read = missing[0][0].start + missing[0][1] if missing else self.length
+        return np.concatenate((windows.seen(table[:read]), self._reserved))
 
     def last_state(self) -> int | None:
         """Slot of the last token whose state is kept; None without any. A state that a text begins at is no longer

@@ -1,32 +1,21 @@
-"""Pool of token slots for keys and values: a slot is written once, never moved, and addressed by its number."""
+"""Pool of token slots for keys and values, with what layers keep of a token apart from its slot."""
 
 from __future__ import annotations
 
-import math
-import sys
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from .slot_memory import SlotMemory, Slots
 from .state_store import StateStore
+from .window_rows import WindowRows
 
-Slots = NDArray[np.int64]
-
-FIRST = 512
-"""Slots of a new pool."""
-GROWTH = 1.15
-"""Factor by which a full pool grows: what is allocated stays near the peak."""
-RESERVED = 4
-"""Slots reserved for each that is allocated when tensors are replaced; on a CPU they take memory once they are written.
-
-Growing within them copies nothing and leaves no gaps of every size behind."""
+__all__ = ["SlotPool", "Slots"]
 
 
-class SlotPool:
-    """Keys and values of one model, per layer one tensor ``(slots, 2, kv_heads, head_dim)``.
+class SlotPool(SlotMemory):
+    """The slots of one model's tokens; layers with windows and layers with a recurrence have memory of their own.
 
-    The pool grows on demand up to ``limit`` slots. Growing may copy the tensors, but a slot keeps its number.
+    With :attr:`windows` the limit is one for both kinds of layers: it is the number of tokens whose keys and values of
+    all layers take the memory there is, and what windows give back serves more slots.
     """
 
     def __init__(
@@ -36,116 +25,106 @@ class SlotPool:
         device: torch.device,
         limit: int,
         states: StateStore | None = None,
+        windows: WindowRows | None = None,
     ) -> None:
-        """``layers`` holds each layer's number of key-value heads and head dimension, (0, 0) for one without any."""
-        self.limit = limit
+        """``layers`` as in :class:`SlotMemory`; those of ``windows`` have none here."""
+        own = [(0, 0) if windows is not None and i in windows.layers else kind for i, kind in enumerate(layers)]
+        super().__init__(own, dtype, device, limit)
         self.states = states
         """The states of layers with a recurrence; None for a model without such layers."""
-        self.entries = [torch.empty(0, 2, heads, dim, dtype=dtype, device=device) for heads, dim in layers]
-        """Per layer; key and value of a token stand side by side, so that one gather brings both."""
-        self._reserved = list(self.entries)
-        self.peak = 0
-        """The most slots that were in use at one time."""
-        self._mask = bytearray()
-        """For each slot 1 where it is free, else 0: ``bytearray.find`` finds free runs in microseconds."""
-        self._free: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
-        """The same memory as an array."""
-        self._used = 0
-        self._fixed = False
-
-    def fix(self, count: int) -> None:
-        """Allocate ``count`` slots now, and no others ever; nothing may be in use. One more slot is :attr:`scratch`."""
-        self.limit = count
-        self.entries = [old.new_zeros(count + 1, *old.shape[1:]) for old in self.entries]
-        self._reserved = list(self.entries)
-        self._mask = bytearray(b"\1" * count)
-        self._free = np.frombuffer(self._mask, dtype=np.bool_)
-        self._fixed = True
+        self.windows = windows
+        """The rows of layers with a window; None where slots hold the keys and values of all layers."""
 
     @property
-    def scratch(self) -> int:
-        """A slot of a fixed pool that is never allocated, for keys and values that nobody reads."""
-        return self.capacity
-
-    @property
-    def rows(self) -> int:
-        """Slots that there is memory for, the scratch included."""
-        return len(self.entries[0])
-
-    def clear(self) -> None:
-        """All slots are free again."""
-        self._free[:] = True
-        self._used = self.peak = 0
-
-    @property
-    def fixed(self) -> bool:
-        """Whether its memory stays where it is."""
-        return self._fixed
-
-    def lift_limit(self) -> None:
-        """Let the pool grow without a limit, unless it is fixed."""
-        if not self._fixed:
-            self.limit = sys.maxsize
-
-    @property
-    def used(self) -> int:
-        """Slots in use."""
-        return self._used
-
-    @property
-    def capacity(self) -> int:
-        """Slots that memory is allocated for."""
-        return len(self._free)
-
-    @property
-    def room(self) -> int:
-        """Slots that can be allocated before the limit is reached."""
-        return self.limit - self._used
+    def rereads(self) -> bool:
+        """Whether cached tokens may have to be read again, because a part of what was computed is gone."""
+        return self.states is not None or self.windows is not None
 
     @property
     def slot_bytes(self) -> int:
         """Bytes of one token: keys and values of all layers."""
-        return sum(math.prod(entries.shape[1:]) * entries.element_size() for entries in self.entries)
+        return self.entry_bytes + (0 if self.windows is None else self.windows.row_bytes)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes of the most slots, and the most rows, that were in use at one time."""
+        rows = 0 if self.windows is None else self.windows.peak * self.windows.row_bytes
+        return self.peak * self.entry_bytes + rows
+
+    @property
+    def most(self) -> int:
+        """See :class:`SlotMemory`; beside the rows that are in use."""
+        return self.limit if self.windows is None else self._used + self._free_bytes // max(1, self.entry_bytes)
+
+    @property
+    def room(self) -> int:
+        """Tokens that can be allocated before the limit is reached."""
+        return self.limit - self._used if self.windows is None else self._free_bytes // self.slot_bytes
+
+    @property
+    def _free_bytes(self) -> int:
+        assert self.windows is not None  # noqa: S101  # without windows slots are counted
+        used = self._used * self.entry_bytes + self.windows.used * self.windows.row_bytes
+        return self.limit * self.slot_bytes - used
+
+    def short(self, slots: int, rows: int) -> int:
+        """Tokens to be given up before there is memory for so many ``slots``, and ``rows`` of layers with windows."""
+        if self.windows is None:
+            return max(0, slots - self.room)
+        need = slots * self.entry_bytes + rows * self.windows.row_bytes
+        return max(0, -((self._free_bytes - need) // self.slot_bytes))
+
+    def readable(self, count: int, beside: int) -> int:
+        """How many of ``count`` tokens in slots can be read while ``beside`` tokens are to be allocated."""
+        if self.windows is None:
+            return count
+        return max(0, min(count, (self._free_bytes - beside * self.slot_bytes) // self.windows.row_bytes))
+
+    def most_tokens(self, branches: int) -> int:
+        """The most tokens of a request with so many branches, of which layers with windows keep the ends."""
+        if self.windows is None:
+            return self.limit
+        return max(self.limit, (self.limit * self.slot_bytes - self._end_bytes(branches)) // max(1, self.entry_bytes))
+
+    def request_bytes(self, tokens: int, branches: int) -> int:
+        """Bytes that must be free for so many tokens of a request with so many branches."""
+        whole = tokens * self.slot_bytes
+        return whole if self.windows is None else min(whole, tokens * self.entry_bytes + self._end_bytes(branches))
+
+    def _end_bytes(self, branches: int) -> int:
+        assert self.windows is not None  # noqa: S101  # without windows slots are counted
+        return 2 * branches * self.windows.window * self.windows.row_bytes  # one window is read while one is seen
 
     def allocate(self, count: int) -> Slots:
-        """``count`` free slots, ascending and side by side where that is possible. The caller checked ``room``."""
-        if count > self.room:
-            raise MemoryError(f"{count} slots requested, {self.room} left")
-        if self._used + count > self.capacity:
-            self._grow(self._used + count)
-        start = self._mask.find(b"\1" * count)
-        slots: Slots = np.arange(start, start + count) if start >= 0 else np.flatnonzero(self._free)[:count]
-        self._free[slots] = False
-        self._used += count
-        self.peak = max(self.peak, self._used)
+        """``count`` free slots, and their rows of layers with windows. The caller checked :attr:`room`."""
+        slots = self.allocate_unread(count, count)
+        if self.windows is not None:
+            self.windows.take(slots)
         return slots
+
+    def allocate_unread(self, count: int, rows: int = 0) -> Slots:
+        """``count`` free slots, which get rows when their tokens are read. The caller checked :meth:`short`."""
+        if self.short(count, rows):
+            raise MemoryError(f"{count} slots requested, {self.room} left")
+        return self.take(count)
 
     def free(self, slots: Slots) -> None:
         """Give slots back."""
         if self.states is not None:
             self.states.drop(slots.tolist())
-        self._free[slots] = True
-        self._used -= len(slots)
+        if self.windows is not None:
+            self.windows.drop(slots)
+        super().free(slots)
 
     def replace(self, slots: Slots, by: Slots) -> None:
         """Give slots back whose tokens are stored in other slots too."""
         if self.states is not None:
             self.states.move(slots, by)
+        if self.windows is not None:
+            self.windows.move(slots, by)
         self.free(slots)
 
-    def is_free(self, slots: Slots) -> bool:
-        """Whether any of the slots is free; for integrity checks."""
-        return bool(self._free[slots].any())
-
     def _grow(self, needed: int) -> None:
-        capacity = min(self.limit, max(FIRST, needed, int(self.capacity * GROWTH)))
-        capacity = max(capacity, *map(len, self.entries))  # a growth that failed half-way has left some longer
-        reserved = min(self.limit, RESERVED * capacity) if self.entries[0].device.type == "cpu" else capacity
-        for layer, old in enumerate(self.entries):
-            if len(self._reserved[layer]) < capacity:
-                grown = old.new_empty(max(reserved, capacity), *old.shape[1:])
-                grown[: len(old)] = old
-                self._reserved[layer] = grown
-            self.entries[layer] = self._reserved[layer][:capacity]
-        self._mask = self._mask + b"\1" * (capacity - self.capacity)
-        self._free = np.frombuffer(self._mask, dtype=np.bool_)
+        super()._grow(needed)
+        if self.windows is not None:
+            self.windows.address(self.capacity)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from .pool import Slots
 
@@ -47,3 +50,8 @@ class RadixNode:
             nodes.append(node)
             node = node.parent
         return nodes[::-1]
+
+
+def slots_of(path: Sequence[RadixNode]) -> Slots:
+    """The slots of all tokens of some nodes."""
+    return np.concatenate([node.slots for node in path]) if path else np.zeros(0, dtype=np.int64)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from .pool import SlotPool, Slots
-from .radix_node import RadixNode
+from .radix_node import RadixNode, slots_of
 
 
 class OutOfMemory(Exception):
@@ -39,12 +39,15 @@ class RadixCache:
         self.make_room(count)
         return self.pool.allocate(count)
 
-    def make_room(self, count: int) -> None:
-        """Evict until ``count`` slots can be had. Raises OutOfMemory."""
-        if count > self.pool.room:
-            self.evict(count - self.pool.room)
-        if count > self.pool.room:
-            raise OutOfMemory
+    def make_room(self, count: int, rows: int | None = None) -> None:
+        """Evict until ``count`` slots can be had, and ``rows`` of layers with windows (as many). Raises OutOfMemory.
+
+        Snapshots of windows go last: they are of texts that sequences use.
+        """
+        windows = self.pool.windows
+        while short := self.pool.short(count, count if rows is None else rows):
+            if not self.evict(short) and (windows is None or not windows.drop_snapshots(short)):
+                raise OutOfMemory
 
     def match_prefix(self, tokens: Sequence[int]) -> tuple[RadixNode, int]:
         """Reference the node that ends exactly after ``tokens``; missing tokens are inserted, to be computed later.
@@ -58,7 +61,7 @@ class RadixCache:
         if matched == len(tokens):
             return node, matched
         try:
-            slots = self.allocate(len(tokens) - matched)
+            slots = self._allocate_unread(len(tokens) - matched)
         except OutOfMemory:
             node.ref_count -= 1
             raise
@@ -98,9 +101,14 @@ class RadixCache:
     def unread(self, node: RadixNode) -> list[tuple[RadixNode, int]]:
         """The nodes that must be read before a text can go on after ``node``, and from which of their tokens on.
 
-        From the top down: what is not computed and, of models with states, what follows the nearest state.
+        From the top down: what is not computed and, of models with states, what follows the nearest state; of models
+        with windows what follows the nearest token with a whole window.
         """
-        states = self.pool.states
+        states, windows = self.pool.states, self.pool.windows
+        if windows is not None:
+            path = node.path()
+            known = windows.known(slots_of(path)[: sum(above.computed for above in path)])
+            return [(above, max(0, known - above.start)) for above in path if above.end > known]
         if states is None:
             return [(above, above.computed) for above in node.path() if not above.complete]
         nodes: list[tuple[RadixNode, int]] = []
@@ -111,6 +119,12 @@ class RadixCache:
             if known:
                 break
         return nodes[::-1]
+
+    def _allocate_unread(self, count: int) -> Slots:
+        """Slots (count,) for a prompt, whose layers with windows need room for one window at a time."""
+        rows = 0 if self.pool.windows is None else min(count, self.pool.windows.window)
+        self.make_room(count, rows)
+        return self.pool.allocate_unread(count, rows)
 
     def retain(self, node: RadixNode) -> None:
         """Add a reference, for a fork of the sequence that ends at ``node``."""
@@ -191,6 +205,8 @@ class RadixCache:
             assert not self.pool.is_free(node.slots), "a free slot in use"  # noqa: S101
             assert seen.isdisjoint(node.slots.tolist()), "a slot used twice"  # noqa: S101
             seen.update(node.slots.tolist())
+        if self.pool.windows is not None:
+            self.pool.windows.check()
 
     def _evictable(self, node: RadixNode) -> bool:
         return node.parent is not None and not node.ref_count and not node.children

@@ -10,7 +10,7 @@ from ..kv_cache.radix_tree import OutOfMemory
 from ..speculation.speculator import Speculator
 from .early_jobs import EarlyJobs
 from .jobs import Job
-from .memory import evict_for_drafts, make_room, too_large, too_many_branches
+from .memory import evict_for_drafts, make_room, short_of_memory, too_large, too_many_branches
 from .metrics import Counters
 from .round_cost import RoundCost
 
@@ -34,7 +34,7 @@ class Admission:
 
     def submit(self, job: Job) -> None:
         """Queue a job; it fails at once when it could never fit into memory."""
-        if job.most > self._runner.forest.pool.limit:
+        if job.most > self._runner.forest.pool.most_tokens(job.rows):
             job.failed(too_large(job, self._runner))
         elif job.rows > (self._runner.most_branches or job.rows):
             job.failed(too_many_branches(job, self._runner))
@@ -94,6 +94,7 @@ class Admission:
         except OutOfMemory:
             self.live.pop()
             job.leave(keep=True)
+            self.sweep()
             if self._evict_early():
                 self.waiting.appendleft(job)
                 return True
@@ -120,14 +121,20 @@ class Admission:
         """
         cache = self._runner.forest
         while not make_room(cache, self.live):
-            if sum(job.reserved for job in self.live) > cache.pool.room and not self._evict_early():
+            if short_of_memory(cache, self.live) and not self._evict_early():
                 job = self.live.pop()
                 self.release(job, keep=True)
+                self.sweep()
                 self.waiting.appendleft(job)
                 self._counters.add_preemption()
                 self._full = True
         if self._speculator.drafter is not None and not self._full:
             evict_for_drafts(cache, self.live)
+
+    def sweep(self) -> None:
+        """Give back what no branch of a job sees any more of layers with windows, while no pass is under way."""
+        jobs = (*self.live, *self.waiting, *self.early.live)
+        self._runner.sweep(branch for job in jobs for branch in job.branches)
 
     def _evict_early(self) -> bool:
         """Free the memory of the early job that is least likely to be wanted; False where none has any."""
@@ -136,6 +143,7 @@ class Admission:
             return False
         self.release(job, keep=False)
         self.early.put_back(job)
+        self.sweep()
         return True
 
     def remove(self, job: Job, *, keep: bool) -> None:

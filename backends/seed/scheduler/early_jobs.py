@@ -112,6 +112,7 @@ class EarlyJobs:
             if not job.branches or not self._has_room(held + job.width):
                 continue
             tokens = spare.prompt(prefill.missing(job.branches), job.priority)
+            tokens = self._runner.forest.pool.readable(tokens, held + job.width)
             added = prefill.add(job.branches, tokens)
             if added:
                 spare.add(1, added)

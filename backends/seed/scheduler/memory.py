@@ -21,15 +21,50 @@ def make_room(cache: RadixCache, live: Sequence[Job]) -> bool:
 
     Where that is not enough, slots that branches hold in reserve are freed, and the result is False.
     """
-    if sum(job.reserved for job in live) <= cache.pool.room:
+    if not short_of_memory(cache, live):
         return True
     try:
-        needs = [need for job in live for need in zip(job.branches, job.widths, job.bounds, strict=True)]
-        cache.make_room(sum(branch.slots_needed(width + bound) for branch, width, bound in needs))
+        needed = _needed(live)
+        cache.make_room(needed, needed + _reading(cache, live))
     except OutOfMemory:
         _free_reserves(live)
         return False
     return True
+
+
+def short_of_memory(cache: RadixCache, live: Sequence[Job]) -> bool:
+    """Whether too little is free for the next tokens of all branches, and for one that is read of a prompt."""
+    reserved = sum(job.reserved for job in live)
+    return cache.pool.short(reserved, reserved + _reading(cache, live)) > 0
+
+
+def readable(cache: RadixCache, live: Sequence[Job], chunk: int) -> int:
+    """How many prompt tokens, up to ``chunk``, can be read beside the next tokens of live branches.
+
+    Cached prefixes, and windows of texts in use, are evicted for them where layers have windows.
+    """
+    windows = cache.pool.windows
+    if windows is None:
+        return chunk
+    needed = _needed(live)
+    unread = {node: known for job in live for branch in job.branches for node, known in branch.missing()}
+    wanted = min(chunk, sum(len(node.tokens) - known for node, known in unread.items()))
+    while short := cache.pool.short(needed, needed + wanted):
+        if not cache.evict(short) and not windows.drop_snapshots(short):
+            break
+    return cache.pool.readable(chunk, needed)
+
+
+def _needed(live: Sequence[Job]) -> int:
+    """Slots to allocate for the next tokens of all branches, and drafts that must not be dropped."""
+    needs = [need for job in live for need in zip(job.branches, job.widths, job.bounds, strict=True)]
+    return sum(branch.slots_needed(width + bound) for branch, width, bound in needs)
+
+
+def _reading(cache: RadixCache, live: Sequence[Job]) -> int:
+    """1 where the layers with windows need a row for a token of a prompt, whose slot there is already."""
+    windows = cache.pool.windows
+    return 0 if windows is None else int(any(branch.missing() for job in live for branch in job.branches))
 
 
 def evict_for_drafts(cache: RadixCache, live: Sequence[Job]) -> None:
@@ -87,7 +122,8 @@ def _free_reserves(live: Sequence[Job]) -> None:
 def too_large(job: Job, runner: ModelRunner) -> BackendError:
     """The error of a job that does not fit into memory, even alone."""
     pool = runner.forest.pool
-    needs = f"one request needs the keys and values of {job.most} tokens ({_mebibytes(job.most * pool.slot_bytes)})"
+    most, size = pool.most_tokens(job.rows), pool.request_bytes(job.most, job.rows)
+    needs = f"one request needs the keys and values of {job.most} tokens ({_mebibytes(size)})"
     if pool.fixed and (pool.limit + 1) * pool.slot_bytes <= runner.memory:  # what was free at load set the limit
         return BackendError(
             f"the device's memory is too small: {needs}, and graphs left room for {pool.limit} tokens "
@@ -95,7 +131,7 @@ def too_large(job: Job, runner: ModelRunner) -> BackendError:
             "fewer tokens."
         )
     return BackendError(
-        f"kv_memory is too small: {needs}, the limit is {pool.limit} tokens ({_mebibytes(runner.memory)}). "
+        f"kv_memory is too small: {needs}, the limit is {most} tokens ({_mebibytes(runner.memory)}). "
         "Raise kv_memory, or ask for fewer tokens."
     )
 

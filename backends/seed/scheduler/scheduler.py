@@ -28,7 +28,7 @@ from ..verifiers.tree_masks import masked_tree
 from .admission import Admission
 from .early_drafts import draft_early
 from .jobs import Job, JobOutput
-from .memory import allocate
+from .memory import allocate, readable
 from .metrics import Counters
 from .round_cost import RoundCost
 from .round_timer import RoundTimer
@@ -88,6 +88,7 @@ class Scheduler:
         """One round. After an exception :meth:`fail` must be called: the jobs in it are lost."""
         timer, self._rows = RoundTimer(self.runner, self.speculator), 0
         self.jobs.sort()
+        self.jobs.sweep()
         self.jobs.admit(serial=self.policy == "serial")
         if self.live:
             self._pass()
@@ -111,6 +112,7 @@ class Scheduler:
         self.jobs.make_room()
         chunk = min(self.chunk, EARLY_CHUNK) if self.only_early else self.chunk
         self.runner.hold_states(branch for job in self.live for branch in job.branches)
+        chunk = readable(self.runner.forest, self.live, chunk)
         prefill = PrefillChunk([branch for job in self.live for branch in job.branches], chunk)
         computed = set(prefill.ready)
         ready = self._draft([job for job in self.live if computed.issuperset(job.branches)])
@@ -175,6 +177,7 @@ class Scheduler:
                 job.failed(committed.error)
                 self.jobs.remove(job, keep=False)
             elif committed.ended:
+                self.runner.keep_windows(job.branches)
                 self.jobs.remove(job, keep=True)
                 job.finished()
         self.runner.settle_states([*live, *ended])
