@@ -7,8 +7,9 @@ recent passes. Predictions decide what is drafted, and never what is generated.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ FIRST = 3
 """Passes that the speed at the start counts for."""
 MOST = 8.0
 """Passes of more than this ratio, or less than its inverse, count as if they had this one."""
+KEPT = 4096
+"""Numbers of tokens whose seconds are kept."""
 USUAL = PassWork(tokens=1, spans=1, wanted=1, private=33, common=256, pairs=33, shared=256, groups=1)
 """The contexts that are assumed before the first pass."""
 
@@ -75,16 +78,24 @@ class PassCost:
         self._recent = recent or RecentPasses()
         self._count = -1
         self._lines: dict[float, tuple[float, float]] = {}
-        """By rows: seconds beside those by tokens, without drafted nodes and for each of them."""
+        self._by_tokens: dict[float, float] = {}
+        """Seconds of the table that were asked for."""
+        self.knots = array("d", table.tokens), array("d", table.seconds)
+        """Those of the table by tokens, as kernels read them."""
 
     def __call__(self, rows: float, nodes: float = 0.0) -> float:
         """Seconds of a pass of ``rows`` rows, one new token each, and ``nodes`` drafted nodes among them."""
-        fixed, each = self._line(rows)
-        return max(self.scale * (self.table.by_tokens(rows + nodes) + fixed + each * nodes), 1e-9)
+        fixed, each = self.line(rows)
+        return max(self.scale * (self._tokens(rows + nodes) + fixed + each * nodes), 1e-9)
+
+    def few(self, rows: float, nodes: Sequence[int]) -> list[float]:
+        """The same for a few numbers of nodes (n,)."""
+        (fixed, each), scale, by_tokens = self.line(rows), self.scale, self._tokens
+        return [max(scale * (by_tokens(rows + count) + fixed + each * count), 1e-9) for count in nodes]
 
     def each(self, rows: float, nodes: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-        """The same for several numbers of nodes (n,)."""
-        fixed, each = self._line(rows)
+        """The same for many numbers of nodes (n,)."""
+        fixed, each = self.line(rows)
         seconds = self.table.by_each((rows + nodes).astype(np.float64)) + fixed + each * nodes
         return np.maximum(self.scale * seconds, 1e-9)
 
@@ -109,13 +120,23 @@ class PassCost:
         """The same model as the draft model of a target: its contexts and the machine's speed are the target's."""
         return PassCost(self.table, self._speed, target._recent, self.padded)  # of the same class
 
-    def _line(self, rows: float) -> tuple[float, float]:
+    def line(self, rows: float) -> tuple[float, float]:
+        """Seconds beside those by tokens and :attr:`scale`, without drafted nodes and for each of them."""
         if self._count != self._recent.count:
             self._count = self._recent.count
             self._lines.clear()
         line = self._lines.get(rows)
         if line is None:
             like = self._recent.like(rows)
-            fixed, more = (self.table.by_counts(like.with_load(rows, nodes)) for nodes in (0, 1))
+            fixed, more = (self.table.by_counts(like.counts_of(rows, nodes)) for nodes in (0, 1))
             line = self._lines[rows] = fixed, more - fixed
         return line
+
+    def _tokens(self, tokens: float) -> float:
+        """The table's part."""
+        seconds = self._by_tokens.get(tokens)
+        if seconds is None:
+            if len(self._by_tokens) >= KEPT:
+                self._by_tokens.clear()
+            seconds = self._by_tokens[tokens] = self.table.by_tokens(tokens)
+        return seconds

@@ -20,7 +20,8 @@ from typing import Any
 
 from ...models.catalog import cache_folder
 
-UNITS = {"decoder.c": (), "ngram.c": ("-ffp-contract=off",)}
+_EXACT = ("-ffp-contract=off",)
+UNITS = {"decoder.c": (), "ngram.c": _EXACT, "selection.c": _EXACT}
 """Files that are compiled, with flags of their own."""
 HEADERS = ("attention.h", "log_probabilities.h", "steps.h", "structures.h", "ngram_table.h", "ngram_mixture.h")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")

@@ -7,12 +7,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..drafters.base import Drafter, RoundLoad, VerifiedDraft
+from ..drafters.base import EMPTY_LOAD, Drafter, RoundLoad, VerifiedDraft
 from ..executor.logits import Logits
 from ..executor.pass_cost import PassCost
 from ..records import NO_DRAFT, BeamGroup, Draft, SequenceState
 from ..verifiers.base import DraftCheck, Verification
 from .calibration import AcceptanceEstimator
+from .compiled_selection import select_compiled
 from .draft_pace import DraftPace
 from .gate import Gate
 from .goodput import floor, select, values
@@ -171,20 +172,31 @@ class Speculator:
                     left -= len(final[-1])
             return final
         began = time.perf_counter()
-        chosen = iter(self._choose([draft for draft in drafts if draft.law is None], drawn, left, together=together))
-        final = [next(chosen) if draft.law is None else draft for draft in drafts]
-        self._update_gate(final, verified, seconds + time.perf_counter() - began)
+        gain = sum(sum(self._values(draft)) for draft in drawn)
+        load = RoundLoad(len(drawn), len(drawn) + gain, sum(map(len, drawn))) if together and drawn else EMPTY_LOAD
+        free = [draft for draft in drafts if draft.law is None] if drawn else drafts
+        final, worth = self._choose(free, load, left, together=together)
+        if drawn:
+            chosen = iter(final)
+            final = [next(chosen) if draft.law is None else draft for draft in drafts]
+        self._update_gate(final, gain + worth, verified, seconds + time.perf_counter() - began)
         return final
 
-    def _choose(self, drafts: Sequence[Draft], drawn: Sequence[Draft], room: int, *, together: bool) -> Sequence[Draft]:
-        """The parts of chosen drafts that pay in a pass that also verifies the ``drawn`` ones."""
+    def _choose(
+        self, drafts: Sequence[Draft], load: RoundLoad, room: int, *, together: bool
+    ) -> tuple[list[Draft], float]:
+        """The parts of chosen drafts that pay in a pass with a ``load`` beside them, and the tokens they promise."""
+        if together and drafts and all(draft.by == drafts[0].by for draft in drafts):
+            selected = select_compiled(drafts, self.estimator(drafts[0].by), self.cost, room, load)
+            if selected is not None:
+                return selected
         node_values = [self._values(draft) for draft in drafts]
         if together:
-            load = RoundLoad(
-                len(drawn), len(drawn) + sum(sum(self._values(draft)) for draft in drawn), sum(map(len, drawn))
-            )
-            return select(drafts, node_values, self.cost, room, load)
-        return [select([draft], [own], self.cost, room)[0] for draft, own in zip(drafts, node_values, strict=True)]
+            chosen = select(drafts, node_values, self.cost, room, load)
+        else:
+            pairs = zip(drafts, node_values, strict=True)
+            chosen = [select([draft], [own], self.cost, room)[0] for draft, own in pairs]
+        return chosen, sum(sum(self._values(draft)) for draft in chosen)
 
     def learn(self, checks: Sequence[DraftCheck], verifications: Sequence[Verification | None], logits: Logits) -> None:
         """Show the drafter the target's likeliest tokens of a pass, if it needs them and was called."""
@@ -227,13 +239,13 @@ class Speculator:
         best = sorted(range(len(draft)), key=lambda node: -node_values[node])[:most]  # of equals parents stand first
         return draft.keep(sorted(best))
 
-    def _update_gate(self, chosen: Sequence[Draft], verified: int, seconds: float) -> None:
+    def _update_gate(self, chosen: Sequence[Draft], gain: float, verified: int, seconds: float) -> None:
         """Compare the round's expected tokens per second, drafting included, with those of a round without drafts.
 
-        Only ``verified`` of the drafts are in the next pass. Learning from it is taken to last as long as last time.
+        All the drafts are expected to ``gain`` so many tokens; only ``verified`` of them are in the next pass.
+        Learning from it is taken to last as long as last time.
         """
         part = verified / len(chosen)
-        gain = sum(sum(self._values(draft)) for draft in chosen)
         total = self.cost(verified, sum(map(len, chosen)) * part) + seconds * part + self._learning
         plain = self.cost(verified)
         self._pace.record_speedup((verified + gain * part) / total * plain / verified)

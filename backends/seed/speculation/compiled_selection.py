@@ -1,0 +1,95 @@
+"""The choice of nodes of :mod:`.goodput` in one call of the kernels: the same nodes, for all drafts of a round."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from array import array
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from ..drafters.base import EMPTY_LOAD, RoundLoad
+from ..executor.pass_cost import PassCost
+from ..kernels import library
+from ..records import NO_DRAFT, Draft
+from .calibration import AcceptanceEstimator
+
+
+class _Cost(ctypes.Structure):
+    """Seconds of a pass by its tokens and drafted nodes; the fields are those of ``selection.c``."""
+
+    _fields_ = (
+        ("knots", ctypes.c_int32),
+        ("tokens", ctypes.c_void_p),
+        ("seconds", ctypes.c_void_p),
+        ("fixed", ctypes.c_double),
+        ("each", ctypes.c_double),
+        ("scale", ctypes.c_double),
+    )
+
+
+def select_compiled(
+    drafts: Sequence[Draft],
+    estimator: AcceptanceEstimator,
+    cost: PassCost,
+    most: int,
+    others: RoundLoad = EMPTY_LOAD,
+) -> tuple[list[Draft], float] | None:
+    """:func:`.goodput.select` of drafts of one kind by its ``estimator``, and the summed values of their nodes.
+
+    None without kernels, and where a pass of this size would be padded.
+    """
+    select = _function(os.environ.get(library.SWITCH))
+    if select is None:
+        return None
+    sizes, parents, confidences = array("i"), array("i"), array("d")
+    for draft in drafts:
+        sizes.append(len(draft.tokens))
+        if draft.tokens:
+            parents.extend(draft.parents)
+            confidences.extend(draft.confidence)
+    rows = len(drafts) + others.rows
+    tokens, seconds = cost.knots
+    line = _Cost(len(tokens), tokens.buffer_info()[0], seconds.buffer_info()[0], *cost.line(rows), cost.scale)
+    counts, nodes = array("i", bytes(4 * len(sizes))), array("i", bytes(4 * len(parents)))
+    worth = select(
+        len(sizes),
+        sizes.buffer_info()[0],
+        parents.buffer_info()[0],
+        confidences.buffer_info()[0],
+        estimator.hits.buffer_info()[0],
+        estimator.trials.buffer_info()[0],
+        estimator.overall,
+        ctypes.addressof(line),
+        others.rows,
+        others.tokens,
+        others.nodes,
+        most,
+        counts.buffer_info()[0],
+        nodes.buffer_info()[0],
+    )
+    if worth < 0:
+        raise MemoryError("a selection has no memory")
+    used = rows + others.nodes + sum(counts)
+    if cost.padded(used) != used:
+        return None
+    kept, end = [], 0
+    for draft, count in zip(drafts, counts, strict=True):
+        if count == len(draft.tokens):
+            kept.append(draft)
+        else:
+            kept.append(draft.keep(nodes[end : end + count].tolist()) if count else NO_DRAFT)
+        end += count
+    return kept, worth
+
+
+@cache
+def _function(_switch: str | None) -> Callable[..., float] | None:
+    """The kernel; looked for again where the switch has changed."""
+    try:
+        kernels = library.load()
+    except library.NoKernels:
+        return None
+    pointer, count, size, real = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_double
+    types = (count, *(pointer,) * 5, real, pointer, *(real,) * 3, size, pointer, pointer)
+    return library.function(kernels, "select_nodes", real, *types)
