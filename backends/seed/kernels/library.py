@@ -21,7 +21,7 @@ from typing import Any
 from ...models.catalog import cache_folder
 
 _EXACT = ("-ffp-contract=off",)
-UNITS = {"decoder.c": (), "ngram.c": _EXACT, "selection.c": _EXACT}
+UNITS = {"decoder.c": (), "ngram.c": _EXACT, "selection.c": _EXACT, "likeliest.c": ()}
 """Files that are compiled, with flags of their own."""
 HEADERS = ("attention.h", "log_probabilities.h", "steps.h", "structures.h", "ngram_table.h", "ngram_mixture.h")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")

@@ -33,7 +33,7 @@ class JobOutput:
     """For each branch the slots (n,) of its new tokens."""
     verifications: list[Verification | None]
     """For each of the job's :meth:`Job.checks`."""
-    logprobs: list[list[float]]
+    logprobs: list[Sequence[float]]
     """For each verification the natural-log probability of each of its tokens, untempered."""
 
 
