@@ -109,6 +109,18 @@ class PageTable:
         self._table[self.length : end] = held
         self.length = end
 
+    def extend_chosen(self, tokens: Sequence[int], slots: Slots, chosen: Sequence[int]) -> None:
+        """Append verified tokens, stored in the slots at these places, ascending; the other ``slots`` are given back."""
+        count = len(chosen)
+        if chosen[-1] == count - 1:  # the first ones
+            held, others = slots[:count], slots[count:]
+        else:
+            unused = np.ones(len(slots), dtype=np.bool_)
+            unused[chosen] = False
+            held, others = slots[chosen], slots[unused]
+        self.extend(tokens, held)
+        self.give_back(others)
+
     def release(self, *, keep: bool) -> None:
         """Give up all tokens; see :meth:`RadixCache.release`."""
         self.free_reserved()

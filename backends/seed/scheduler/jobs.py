@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from treeagent.errors import TreeagentError
 
@@ -21,8 +21,7 @@ from ..verifiers.base import DraftCheck, Verification
 from .metrics import Counters
 
 
-@dataclass(frozen=True, slots=True)
-class JobOutput:
+class JobOutput(NamedTuple):
     """What a target pass computed for one job."""
 
     logits: Logits
@@ -37,8 +36,7 @@ class JobOutput:
     """For each verification the natural-log probability of each of its tokens, untempered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(NamedTuple):
     """What became of a job in a pass."""
 
     drafter: str = ""
