@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,10 @@ FIRST = 3
 """Passes that the speed at the start counts for."""
 MOST = 8.0
 """Passes of more than this ratio, or less than its inverse, count as if they had this one."""
-KEPT = 4096
-"""Numbers of tokens whose seconds are kept."""
+FRESH = 8
+"""Passes for which what rows of a pass read is taken to be the same."""
+SLOPES = 7
+"""Numbers of drafted nodes (1, 2, 4 ...) for which the cost of a node is looked up."""
 USUAL = PassWork(tokens=1, spans=1, wanted=1, private=33, common=256, pairs=33, shared=256, groups=1)
 """The contexts that are assumed before the first pass."""
 
@@ -76,22 +78,28 @@ class PassCost:
         """Tokens that a pass over so many computes, where passes have fixed sizes."""
         self._speed = speed
         self._recent = recent or RecentPasses()
-        self._count = -1
+        self._stale = 0  # number of the pass before which the lines are computed again
         self._lines: dict[float, tuple[float, float]] = {}
-        self._by_tokens: dict[float, float] = {}
-        """Seconds of the table that were asked for."""
+        """By rows: seconds beside those by tokens, without drafted nodes and for each of them."""
+        self._slopes: dict[tuple[float, int], float] = {}
+        """The table's part of the slopes that were asked for."""
         self.knots = array("d", table.tokens), array("d", table.seconds)
         """Those of the table by tokens, as kernels read them."""
 
     def __call__(self, rows: float, nodes: float = 0.0) -> float:
         """Seconds of a pass of ``rows`` rows, one new token each, and ``nodes`` drafted nodes among them."""
         fixed, each = self.line(rows)
-        return max(self.scale * (self._tokens(rows + nodes) + fixed + each * nodes), 1e-9)
+        return max(self.scale * (self.table.by_tokens(rows + nodes) + fixed + each * nodes), 1e-9)
 
-    def few(self, rows: float, nodes: Sequence[int]) -> list[float]:
-        """The same for a few numbers of nodes (n,)."""
-        (fixed, each), scale, by_tokens = self.line(rows), self.scale, self._tokens
-        return [max(scale * (by_tokens(rows + count) + fixed + each * count), 1e-9) for count in nodes]
+    def slope(self, rows: float, most: int) -> float:
+        """Seconds of a drafted node beside ``rows`` rows: the least mean of 1, 2, 4 ... nodes up to ``most``."""
+        size = min(most.bit_length(), SLOPES)
+        slope = self._slopes.get((rows, size))
+        if slope is None:
+            plain, table = self.table.by_tokens(rows), self.table
+            slope = min([(table.by_tokens(rows + (1 << power)) - plain) / (1 << power) for power in range(size)])
+            self._slopes[rows, size] = slope
+        return self.scale * (slope + self.line(rows)[1])
 
     def each(self, rows: float, nodes: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """The same for many numbers of nodes (n,)."""
@@ -122,8 +130,8 @@ class PassCost:
 
     def line(self, rows: float) -> tuple[float, float]:
         """Seconds beside those by tokens and :attr:`scale`, without drafted nodes and for each of them."""
-        if self._count != self._recent.count:
-            self._count = self._recent.count
+        if self._recent.count >= self._stale:
+            self._stale = self._recent.count + min(FRESH, self._recent.count + 1)
             self._lines.clear()
         line = self._lines.get(rows)
         if line is None:
@@ -131,12 +139,3 @@ class PassCost:
             fixed, more = (self.table.by_counts(like.counts_of(rows, nodes)) for nodes in (0, 1))
             line = self._lines[rows] = fixed, more - fixed
         return line
-
-    def _tokens(self, tokens: float) -> float:
-        """The table's part."""
-        seconds = self._by_tokens.get(tokens)
-        if seconds is None:
-            if len(self._by_tokens) >= KEPT:
-                self._by_tokens.clear()
-            seconds = self._by_tokens[tokens] = self.table.by_tokens(tokens)
-        return seconds

@@ -47,8 +47,11 @@ def load() -> ctypes.CDLL:
 
 
 def function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-    """A function of the library, with the types of what it returns and takes."""
-    return ctypes.CFUNCTYPE(result, *arguments)((name, library))
+    """A short function of the library, with the types of what it returns and takes.
+
+    It keeps Python's lock: another thread that took it meanwhile might keep it for milliseconds.
+    """
+    return ctypes.PYFUNCTYPE(result, *arguments)((name, library))
 
 
 @cache

@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from functools import cache
 
+from ..draft_arrays import DraftArrays
 from ..drafters.base import EMPTY_LOAD, RoundLoad
 from ..executor.pass_cost import PassCost
 from ..kernels import library
@@ -42,21 +43,16 @@ def select_compiled(
     select = _function(os.environ.get(library.SWITCH))
     if select is None:
         return None
-    sizes, parents, confidences = array("i"), array("i"), array("d")
-    for draft in drafts:
-        sizes.append(len(draft.tokens))
-        if draft.tokens:
-            parents.extend(draft.parents)
-            confidences.extend(draft.confidence)
-    rows = len(drafts) + others.rows
+    arrays = DraftArrays.of(drafts)
+    sizes, rows = arrays.sizes, len(drafts) + others.rows
     tokens, seconds = cost.knots
     line = _Cost(len(tokens), tokens.buffer_info()[0], seconds.buffer_info()[0], *cost.line(rows), cost.scale)
-    counts, nodes = array("i", bytes(4 * len(sizes))), array("i", bytes(4 * len(parents)))
+    counts, nodes = array("i", bytes(4 * len(sizes))), array("i", bytes(4 * len(arrays.parents)))
     worth = select(
         len(sizes),
         sizes.buffer_info()[0],
-        parents.buffer_info()[0],
-        confidences.buffer_info()[0],
+        arrays.parents.buffer_info()[0],
+        arrays.confidences.buffer_info()[0],
         estimator.hits.buffer_info()[0],
         estimator.trials.buffer_info()[0],
         estimator.overall,
@@ -73,13 +69,12 @@ def select_compiled(
     used = rows + others.nodes + sum(counts)
     if cost.padded(used) != used:
         return None
+    if isinstance(drafts, DraftArrays):
+        return arrays.parts(counts, nodes), worth
     kept, end = [], 0
     for draft, count in zip(drafts, counts, strict=True):
-        if count == len(draft.tokens):
-            kept.append(draft)
-        else:
-            kept.append(draft.keep(nodes[end : end + count].tolist()) if count else NO_DRAFT)
-        end += count
+        begin, end = end, end + count
+        kept.append(draft if count == len(draft) else draft.keep(nodes[begin:end].tolist()) if count else NO_DRAFT)
     return kept, worth
 
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..draft_arrays import DraftArrays
 from ..drafters.base import EMPTY_LOAD, Drafter, RoundLoad, VerifiedDraft
 from ..executor.logits import Logits
 from ..executor.pass_cost import PassCost
@@ -99,30 +100,45 @@ class Speculator:
             return drafts
         floor, depth = plan or (0.0, 0)
         began = time.perf_counter()
-        for i in single:
-            self.observe_committed(targets[i][0])
-        rows = [row for i in (*single, *groups) for row in targets[i]]
-        proposed = iter(self._propose(self.drafter, rows, floor, depth))
-        proposals = [next(proposed) for _ in single]
-        for i in groups:
-            drafts[i] = [next(proposed) for _ in targets[i]]
-            drafts[i][0].keep_room(self.drafter.beam_nodes(_group(targets[i])))
+        alone = [targets[i][0] for i in single]
+        self._observe(self.drafter, alone)
+        rows = [*alone, *(row for i in groups for row in targets[i])] if groups else alone
+        proposals = self._propose(self.drafter, rows, floor, depth)
+        if groups:
+            proposed = iter(proposals)
+            proposals = [next(proposed) for _ in single]
+            for i in groups:
+                drafts[i] = [next(proposed) for _ in targets[i]]
+                drafts[i][0].keep_room(self.drafter.beam_nodes(_group(targets[i])))
         if single:  # of the time only the share of the single sequences tells whether drafting for them pays
             seconds = (time.perf_counter() - began) * len(single) / len(rows)
-            for draft in proposals:
-                if draft.law is not None:
-                    draft.keep_room(self._nodes_drawn(self.drafter, depth))
+            if not isinstance(proposals, DraftArrays):
+                for draft in proposals:
+                    if draft.law is not None:
+                        draft.keep_room(self._nodes_drawn(self.drafter, depth))
             chosen = self._select(proposals, verified, room, seconds, together=together)
             for i, draft in zip(single, chosen, strict=True):
                 drafts[i] = [draft]
         return drafts
 
-    def _propose(self, drafter: Drafter, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
+    def _propose(self, drafter: Drafter, rows: Sequence[SequenceState], floor: float, depth: int) -> Sequence[Draft]:
         began, passes = time.perf_counter(), drafter.seconds
         drafts = drafter.propose(rows, floor, depth)
         own = time.perf_counter() - began - (drafter.seconds - passes)
-        self._pace.record_proposal(own, sum(map(len, drafts)))
+        nodes = len(drafts.tokens) if isinstance(drafts, DraftArrays) else sum(map(len, drafts))
+        self._pace.record_proposal(own, nodes)
         return drafts
+
+    def _observe(self, drafter: Drafter, rows: Sequence[SequenceState]) -> None:
+        """Show the drafter the tokens of single sequences that were committed since the last time."""
+        observed, fresh = self._observed, []
+        for row in rows:
+            start, end = observed.get(row, 0), len(row.tokens)
+            if start < end:
+                fresh.append((row, start))
+                observed[row] = end
+        if fresh:
+            drafter.observe_all(fresh)
 
     def _groups_that_fit(
         self, drafter: Drafter, targets: Sequence[Sequence[SequenceState]], room: int
@@ -161,7 +177,7 @@ class Speculator:
         What was drawn must not be chosen by what it is: all of it is verified, and the other drafts share the room
         that is certain to be left.
         """
-        drawn = [draft for draft in drafts if draft.law is not None]
+        drawn = [] if isinstance(drafts, DraftArrays) else [draft for draft in drafts if draft.law is not None]
         left = room - sum(draft.bound for draft in drawn)
         if self.draft_tokens is not None:
             final = []
@@ -186,8 +202,9 @@ class Speculator:
         self, drafts: Sequence[Draft], load: RoundLoad, room: int, *, together: bool
     ) -> tuple[list[Draft], float]:
         """The parts of chosen drafts that pay in a pass with a ``load`` beside them, and the tokens they promise."""
-        if together and drafts and all(draft.by == drafts[0].by for draft in drafts):
-            selected = select_compiled(drafts, self.estimator(drafts[0].by), self.cost, room, load)
+        kinds = {""} if isinstance(drafts, DraftArrays) else {draft.by for draft in drafts}
+        if together and len(kinds) == 1:
+            selected = select_compiled(drafts, self.estimator(*kinds), self.cost, room, load)
             if selected is not None:
                 return selected
         node_values = [self._values(draft) for draft in drafts]
@@ -213,10 +230,8 @@ class Speculator:
 
     def observe_committed(self, row: SequenceState) -> None:
         """Show the drafter the tokens of a single sequence that were committed since the last call."""
-        start = self._observed.get(row, 0)
-        if self.drafter is not None and start < len(row.tokens):
-            self.drafter.observe(row, start)
-            self._observed[row] = len(row.tokens)
+        if self.drafter is not None:
+            self._observe(self.drafter, [row])
 
     def forget(self, rows: Sequence[SequenceState]) -> None:
         """Sequences have ended or were preempted; unless drafting is off, the drafter observes their last tokens."""
