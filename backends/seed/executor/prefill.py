@@ -27,7 +27,8 @@ class PrefillChunk:
         """Add the prompts of more page tables, at most ``limit`` tokens; returns the number of tokens added."""
         before = self.tokens
         for branch in branches:
-            if all(self._take(node, known, limit + before - self.tokens) for node, known in branch.missing()):
+            missing = branch.missing()
+            if not missing or all(self._take(node, known, limit + before - self.tokens) for node, known in missing):
                 self.ready.append(branch)
         return self.tokens - before
 

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,24 @@ def function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> C
     It keeps Python's lock: another thread that took it meanwhile might keep it for milliseconds.
     """
     return ctypes.PYFUNCTYPE(result, *arguments)((name, library))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signature:
+    """A short function of the library, and the types of what it returns and takes."""
+
+    name: str
+    result: Any
+    arguments: tuple[Any, ...]
+
+
+@cache
+def optional(signature: Signature) -> Callable[..., Any] | None:
+    """The :func:`function`; None where there is no library."""
+    try:
+        return function(load(), signature.name, signature.result, *signature.arguments)
+    except NoKernels:
+        return None
 
 
 @cache

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from array import array
-from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
 import torch
 
 from . import library
+
+_POINTER, _COUNT, _SIZE = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+_KERNEL = library.Signature(
+    "follow_likeliest", _COUNT, (_POINTER, _SIZE, _COUNT, *(_POINTER,) * 4, _COUNT, *(_POINTER,) * 4)
+)
 
 
 class LikeliestPaths(NamedTuple):
@@ -36,7 +38,7 @@ def likeliest_paths(
     """
     if logits.dtype != torch.float32 or logits.device.type != "cpu" or not logits.is_contiguous():
         return None
-    follow = _function(os.environ.get(library.SWITCH))
+    follow = library.optional(_KERNEL)
     if follow is None:
         return None
     most = len(sizes) + len(drafted)
@@ -57,15 +59,3 @@ def likeliest_paths(
         logprobs.buffer_info()[0],
     )
     return LikeliestPaths(counts, rows, tokens, logprobs)
-
-
-@cache
-def _function(_switch: str | None) -> Callable[..., int] | None:
-    """The kernel; looked for again where the switch has changed."""
-    try:
-        kernels = library.load()
-    except library.NoKernels:
-        return None
-    pointer, count, size = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
-    types = (pointer, size, count, *(pointer,) * 4, count, *(pointer,) * 4)
-    return library.function(kernels, "follow_likeliest", count, *types)

@@ -80,11 +80,12 @@ class PageTable:
 
     def take(self, count: int, ahead: int = CHUNK) -> Slots:
         """Slots (count,) for new tokens, contiguous if possible, ``ahead`` reserved at a time. Raises OutOfMemory."""
-        if missing := self.slots_needed(count):
-            more = self.forest.allocate(max(missing, ahead))
-            self._reserved = np.sort(np.concatenate((self._reserved, more)))
-        taken, self._reserved = self._reserved[:count], self._reserved[count:]
-        return taken
+        reserved = self._reserved
+        if count > len(reserved):
+            more = self.forest.allocate(max(count - len(reserved), ahead))
+            reserved = np.sort(np.concatenate((reserved, more))) if len(reserved) else more
+        self._reserved = reserved[count:]
+        return reserved[:count]
 
     def give_back(self, slots: Slots) -> None:
         """Return slots that were taken and not used to the reserve."""

@@ -9,10 +9,12 @@ from treeagent.errors import BackendError
 from ...local.sample import Sample
 from ...local.token_masks import TokenMask
 from ...sampling.sampler import NOT_FINITE
+from ..executor.segment import Segment
+from ..kv_cache.pool import Slots
 from ..kv_cache.radix_tree import RadixCache
 from ..records import NO_DRAFT, SequenceState
 from ..verifiers.base import DraftCheck
-from .jobs import Committed, GenerationJob, JobOutput
+from .jobs import Committed, GenerationJob, JobOutput, segment_of
 from .metrics import Counters
 
 
@@ -58,9 +60,19 @@ class DecodeJob(GenerationJob):
         self.sequence.hold(None)
         super().leave(keep=keep)
 
+    @property
+    def needed(self) -> list[int]:
+        """See :class:`Job`."""
+        return [1] if self.drafts is None else [1 + len(self.drafts[0].tokens)]
+
+    def segments(self, slots: Sequence[Slots]) -> list[Segment]:
+        """See :class:`Job`."""
+        draft = NO_DRAFT if self.drafts is None else self.drafts[0]
+        return [segment_of(self.sequence, draft, self.branches[0], slots[0])]
+
     def checks(self, rows: Sequence[range]) -> list[DraftCheck]:
         """The draft of its sequence."""
-        [draft] = self.next_drafts()
+        draft = NO_DRAFT if self.drafts is None else self.drafts[0]
         return [DraftCheck(self.sequence, draft, rows[0].start)]
 
     def commit(self, output: JobOutput, counters: Counters) -> Committed:

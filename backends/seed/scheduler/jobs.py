@@ -106,12 +106,17 @@ class Job(ABC):
     @property
     def reserved(self) -> int:
         """Tokens of its next pass, and the memory to keep for drafts that must not be dropped."""
-        return self.width if self.drafts is None else self.width + sum(draft.bound for draft in self.drafts)
+        return self.width if self.drafts is None else self.width + sum([draft.bound for draft in self.drafts])
 
     @property
     def drafted(self) -> list[int]:
         """For each branch the number of drafted tokens of its next pass."""
         return [0] * len(self.widths) if self.drafts is None else [len(draft) for draft in self.drafts]
+
+    @property
+    def needed(self) -> list[int]:
+        """For each branch the number of tokens of its next pass."""
+        return [width + drafted for width, drafted in zip(self.widths, self.drafted, strict=True)]
 
     @property
     def bounds(self) -> list[int]:
@@ -179,7 +184,7 @@ class GenerationJob(Job):
     def segments(self, slots: Sequence[Slots]) -> list[Segment]:
         """Of every sequence the last token and the draft."""
         parts = zip(self.sequences, self.next_drafts(), self.branches, slots, strict=True)
-        return [_segment(*part) for part in parts]
+        return [segment_of(*part) for part in parts]
 
     def next_drafts(self) -> list[Draft]:
         """For each sequence its draft, perhaps empty."""
@@ -189,7 +194,7 @@ class GenerationJob(Job):
 _FIRST = range(1)
 
 
-def _segment(sequence: SequenceState, draft: Draft, branch: PageTable, slots: Slots) -> Segment:
+def segment_of(sequence: SequenceState, draft: Draft, branch: PageTable, slots: Slots) -> Segment:
     """The last token (slot 0) and the draft (slots 1 ...)."""
     if not draft.tokens:
         return Segment(sequence.tokens[-1:], slots, branch.table, branch.node, None, _FIRST)

@@ -21,7 +21,7 @@ def make_room(cache: RadixCache, live: Sequence[Job]) -> bool:
 
     Where that is not enough, slots that branches hold in reserve are freed, and the result is False.
     """
-    if sum(job.reserved for job in live) <= cache.pool.room:
+    if sum([job.reserved for job in live]) <= cache.pool.room:
         return True
     try:
         needs = [need for job in live for need in zip(job.branches, job.widths, job.bounds, strict=True)]
@@ -68,8 +68,8 @@ def _take(ready: Sequence[Job], ahead: int) -> list[list[Slots]] | None:
         for job in ready:
             own: list[Slots] = []
             slots.append(own)
-            for branch, width, drafted in zip(job.branches, job.widths, job.drafted, strict=True):
-                own.append(branch.take(width + drafted, ahead))
+            for branch, needed in zip(job.branches, job.needed, strict=True):
+                own.append(branch.take(needed, ahead))
                 taken.append((branch, own[-1]))
     except OutOfMemory:
         for branch, some in taken:

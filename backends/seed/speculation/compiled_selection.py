@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from array import array
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 
 from ..draft_arrays import DraftArrays
 from ..drafters.base import EMPTY_LOAD, RoundLoad
@@ -14,6 +12,11 @@ from ..executor.pass_cost import PassCost
 from ..kernels import library
 from ..records import NO_DRAFT, Draft
 from .calibration import AcceptanceEstimator
+
+_POINTER, _COUNT, _SIZE, _REAL = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_double
+_KERNEL = library.Signature(
+    "select_nodes", _REAL, (_COUNT, *(_POINTER,) * 5, _REAL, _POINTER, *(_REAL,) * 3, _SIZE, _POINTER, _POINTER)
+)
 
 
 class _Cost(ctypes.Structure):
@@ -40,7 +43,7 @@ def select_compiled(
 
     None without kernels, and where a pass of this size would be padded.
     """
-    select = _function(os.environ.get(library.SWITCH))
+    select = library.optional(_KERNEL)
     if select is None:
         return None
     arrays = DraftArrays.of(drafts)
@@ -76,15 +79,3 @@ def select_compiled(
         begin, end = end, end + count
         kept.append(draft if count == len(draft) else draft.keep(nodes[begin:end].tolist()) if count else NO_DRAFT)
     return kept, worth
-
-
-@cache
-def _function(_switch: str | None) -> Callable[..., float] | None:
-    """The kernel; looked for again where the switch has changed."""
-    try:
-        kernels = library.load()
-    except library.NoKernels:
-        return None
-    pointer, count, size, real = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_double
-    types = (count, *(pointer,) * 5, real, pointer, *(real,) * 3, size, pointer, pointer)
-    return library.function(kernels, "select_nodes", real, *types)

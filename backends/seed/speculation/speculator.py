@@ -34,6 +34,9 @@ class DraftUsage:
     """Tokens that ended at each of its exits; empty for a model of one exit."""
 
 
+UNUSED = DraftUsage()
+
+
 class Speculator:
     """A drafter and the statistics of its acceptance.
 
@@ -70,9 +73,9 @@ class Speculator:
     def usage(self) -> DraftUsage:
         """The draft model's work so far."""
         drafter = self.drafter
-        return (
-            DraftUsage() if drafter is None else DraftUsage(drafter.seconds, drafter.passes, tuple(drafter.exit_counts))
-        )
+        if drafter is None or not drafter.passes:
+            return UNUSED
+        return DraftUsage(drafter.seconds, drafter.passes, tuple(drafter.exit_counts))
 
     def draft(
         self, targets: Sequence[Sequence[SequenceState]], room: int, *, together: bool = True
