@@ -49,6 +49,11 @@ class AcceptanceEstimator:
         return (sum(self.hits) + PRIOR * start) / (sum(self.trials) + PRIOR)
 
     @property
+    def accepted(self) -> float:
+        """Recently accepted tokens."""
+        return sum(self.hits)
+
+    @property
     def accepted_per_expected(self) -> float:
         """Recently accepted tokens for each one that was expected by the confidences."""
         return (sum(self.hits) + PRIOR * START) / (sum(self._expected) + PRIOR)

@@ -21,6 +21,10 @@ from .goodput import floor, select, values
 
 DEPTH = 16
 """Levels of the deepest draft."""
+UNTRIED = 4
+"""Rows for each node of the first drafts."""
+PROVEN = 4.0
+"""Accepted tokens after which the gate believes what drafts are expected to gain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +168,10 @@ class Speculator:
             return None
         if most is not None:
             return 0.0, depth
+        if not self.gate.open():
+            return None
         least = floor(self.cost, verified, room, self._pace.node_seconds, self._pace.speedup)
-        return (least, depth) if least < 1 and self.gate.open() else None
+        return (least, depth) if least < 1 else None
 
     def _nodes_drawn(self, drafter: Drafter, depth: int) -> int:
         """The most nodes of a draft of ``depth`` levels that must be verified, as they are random draws."""
@@ -207,6 +213,7 @@ class Speculator:
         """The parts of chosen drafts that pay in a pass with a ``load`` beside them, and the tokens they promise."""
         kinds = {""} if isinstance(drafts, DraftArrays) else {draft.by for draft in drafts}
         if together and len(kinds) == 1:
+            room = min(room, self._untried(self.estimator(*kinds), len(drafts)))
             selected = select_compiled(drafts, self.estimator(*kinds), self.cost, room, load)
             if selected is not None:
                 return selected
@@ -217,6 +224,13 @@ class Speculator:
             pairs = zip(drafts, node_values, strict=True)
             chosen = [select([draft], [own], self.cost, room)[0] for draft, own in pairs]
         return chosen, sum(sum(self._values(draft)) for draft in chosen)
+
+    def _untried(self, estimator: AcceptanceEstimator, rows: int) -> int:
+        """The most nodes of a kind of drafts that has hardly been accepted yet: few, and more with each success.
+
+        Until verification has shown what they are worth, drafts that claim much would take much time.
+        """
+        return int((rows + UNTRIED - 1) // UNTRIED * (1 + estimator.accepted))
 
     def learn(self, checks: Sequence[DraftCheck], verifications: Sequence[Verification | None], logits: Logits) -> None:
         """Show the drafter the target's likeliest tokens of a pass, if it needs them and was called."""
@@ -261,9 +275,10 @@ class Speculator:
         """Compare the round's expected tokens per second, drafting included, with those of a round without drafts.
 
         All the drafts are expected to ``gain`` so many tokens; only ``verified`` of them are in the next pass.
-        Learning from it is taken to last as long as last time.
+        Learning from it is taken to last as long as last time. Expectations count as far as drafts have been accepted.
         """
         part = verified / len(chosen)
+        gain *= min(1.0, sum(estimator.accepted for estimator in self._estimators.values()) / PROVEN)
         total = self.cost(verified, sum(map(len, chosen)) * part) + seconds * part + self._learning
         plain = self.cost(verified)
         self._pace.record_speedup((verified + gain * part) / total * plain / verified)
