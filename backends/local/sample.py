@@ -88,7 +88,7 @@ class Sample:
     def mark_drafted(self, count: int) -> None:
         """The next ``count`` tokens are a draft's, perhaps more than are accepted before the end.
 
-        Called before every step where a drafter is in use, also with 0.
+        Called with 0 where a drafter is in use, even if it never drafts.
         """
         if self._drafted is None:
             self._drafted = []

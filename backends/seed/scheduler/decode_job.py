@@ -70,6 +70,10 @@ class DecodeJob(GenerationJob):
         draft = NO_DRAFT if self.drafts is None else self.drafts[0]
         return [segment_of(self.sequence, draft, self.branches[0], slots[0])]
 
+    def expect_drafts(self) -> None:
+        """See :class:`Job`."""
+        self.sample.mark_drafted(0)
+
     def checks(self, rows: Sequence[range]) -> list[DraftCheck]:
         """The draft of its sequence."""
         draft = NO_DRAFT if self.drafts is None else self.drafts[0]
@@ -85,7 +89,8 @@ class DecodeJob(GenerationJob):
         draft = NO_DRAFT
         if self.drafts is not None:
             draft = self.drafts[0]
-            sample.mark_drafted(len(accepted))
+            if accepted:
+                sample.mark_drafted(len(accepted))
         new = sample.accept_all(verification.tokens, self._eos, output.logprobs[0])
         held = sequence.tokens[-1:] + new[:-1]
         if len(slots) == 1:

@@ -143,6 +143,9 @@ class Job(ABC):
     def finished(self) -> None:
         """Send the reply, or what this job adds to it. Called once, after a commit that ended the job."""
 
+    def expect_drafts(self) -> None:
+        """Record that a drafter is in use, even where it never drafts."""
+
     def take_drafts(self, drafts: list[Draft]) -> None:
         """Store drafts for the next pass, one for each sequence."""
         self.drafts = drafts

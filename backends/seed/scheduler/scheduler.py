@@ -65,6 +65,8 @@ class Scheduler:
 
     def submit(self, job: Job) -> None:
         """Queue a job; it fails at once when it could never fit into memory."""
+        if self.speculator.drafter is not None:
+            job.expect_drafts()
         self.jobs.submit(job)
 
     @property

@@ -29,13 +29,30 @@ class AcceptanceEstimator:
     overall: float = 1.0
     """Accepted tokens for each expected one, over all confidences, at most 1: a bad drafter is bad at every one."""
 
+    _idle: int = 0
+    """Rounds without outcomes since the last ones, which have not been counted yet."""
+
+    def settle(self) -> AcceptanceEstimator:
+        """Count rounds without outcomes; returns itself."""
+        if self._idle:
+            self._fade(FORGET**self._idle)
+            self._idle = 0
+            self.overall = min(1.0, (sum(self.hits) + PRIOR) / (sum(self._expected) + PRIOR))
+        return self
+
+    def _fade(self, part: float) -> None:
+        for counts in (self.hits, self.trials, self._expected):
+            counts[:] = array("d", [count * part for count in counts])
+
     def probability(self, confidence: float) -> float:
         """The probability that a token of such a confidence is accepted once its parent is."""
         interval = _interval(confidence)
+        self.settle()
         return (self.hits[interval] + PRIOR * self.overall * confidence) / (self.trials[interval] + PRIOR)
 
     def probabilities(self, confidences: Iterable[float]) -> list[float]:
         """:meth:`probability` of many tokens."""
+        self.settle()
         rates = [(hits, trials + PRIOR) for hits, trials in zip(self.hits, self.trials, strict=True)]
         scale, last = PRIOR * self.overall, BINS - 1
         found = []
@@ -46,22 +63,27 @@ class AcceptanceEstimator:
 
     def acceptance(self, start: float = START) -> float:
         """The recent acceptance rate over all confidences; ``start`` is its value before any outcome."""
+        self.settle()
         return (sum(self.hits) + PRIOR * start) / (sum(self.trials) + PRIOR)
 
     @property
     def accepted(self) -> float:
         """Recently accepted tokens."""
-        return sum(self.hits)
+        return sum(self.settle().hits)
 
     @property
     def accepted_per_expected(self) -> float:
         """Recently accepted tokens for each one that was expected by the confidences."""
+        self.settle()
         return (sum(self.hits) + PRIOR * START) / (sum(self._expected) + PRIOR)
 
     def learn(self, outcomes: Sequence[tuple[float, bool]]) -> None:
         """Outcomes of one round: (confidence, accepted) of every drafted token whose parent was accepted."""
-        for counts in (self.hits, self.trials, self._expected):
-            counts[:] = array("d", [count * FORGET for count in counts])
+        if not outcomes:
+            self._idle += 1
+            return
+        self._fade(FORGET ** (1 + self._idle))
+        self._idle = 0
         for confidence, accepted in outcomes:
             interval = _interval(confidence)
             self.hits[interval] += accepted

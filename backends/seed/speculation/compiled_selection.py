@@ -47,6 +47,7 @@ def select_compiled(
     if select is None:
         return None
     arrays = DraftArrays.of(drafts)
+    estimator.settle()
     sizes, rows = arrays.sizes, len(drafts) + others.rows
     tokens, seconds = cost.knots
     line = _Cost(len(tokens), tokens.buffer_info()[0], seconds.buffer_info()[0], *cost.line(rows), cost.scale)

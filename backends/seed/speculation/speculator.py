@@ -23,7 +23,7 @@ DEPTH = 16
 """Levels of the deepest draft."""
 UNTRIED = 4
 """Rows for each node of the first drafts."""
-PROVEN = 4.0
+PROVEN = 1.0
 """Accepted tokens after which the gate believes what drafts are expected to gain."""
 
 
@@ -61,6 +61,8 @@ class Speculator:
         """Whether the drafter was called in the last round that had single sequences."""
         self._learning = 0.0
         """Seconds that the drafter took to learn from the last pass."""
+        self._reading = 0.0
+        """Seconds that it took in this round to read sequences that it did not know."""
         self._pace = DraftPace()
 
     def start(self, drafter: Drafter | None) -> None:
@@ -84,7 +86,9 @@ class Speculator:
     def draft(
         self, targets: Sequence[Sequence[SequenceState]], room: int, *, together: bool = True
     ) -> list[list[Draft]]:
-        """For each target the drafts of its sequences that are worth verifying; empty without a drafter.
+        """For each target the drafts of its sequences that are worth verifying.
+
+        Empty without a drafter, and while the gate pauses where there are neither beams nor constraints.
 
         A target is one sequence, or all the sequences of a group of beams, whose drafts are given whole or not at all.
         ``room`` slots are free for drafts: all drafts together take no more. Of it the most that random draws can take
@@ -93,6 +97,8 @@ class Speculator:
         are left out of its predicted time: they are computed anyway, and would make drafts look cheap.
         """
         if self.drafter is None:
+            return []
+        if self.gate.paused and self._rests(targets):
             return []
         drafts = [[NO_DRAFT] * len(rows) for rows in targets]
         single = [i for i, rows in enumerate(targets) if rows[0].group is None]
@@ -144,8 +150,20 @@ class Speculator:
             if start < end:
                 fresh.append((row, start))
                 observed[row] = end
+        self._reading = 0.0
         if fresh:
+            began = time.perf_counter()
             drafter.observe_all(fresh)
+            if any([not start or len(row.tokens) - start > DEPTH + 1 for row, start in fresh]):
+                self._reading = time.perf_counter() - began
+
+    def _rests(self, targets: Sequence[Sequence[SequenceState]]) -> bool:
+        """Whether the gate, which has paused, still does, and nothing else than drafts of a drafter is wanted."""
+        if self.draft_tokens is not None or any([rows[0].group or rows[0].mask for rows in targets]):
+            return False
+        if targets:
+            self._active = self.gate.open()
+        return self.gate.paused
 
     def _groups_that_fit(
         self, drafter: Drafter, targets: Sequence[Sequence[SequenceState]], room: int
@@ -282,7 +300,7 @@ class Speculator:
         total = self.cost(verified, sum(map(len, chosen)) * part) + seconds * part + self._learning
         plain = self.cost(verified)
         self._pace.record_speedup((verified + gain * part) / total * plain / verified)
-        self.gate.learn(verified + gain * part, total, verified, plain)
+        self.gate.learn(verified + gain * part, total, verified, plain, self._reading * part)
 
 
 def _group(rows: Sequence[SequenceState]) -> BeamGroup:
