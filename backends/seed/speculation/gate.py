@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+TRIAL = 3
+"""Rounds of the shortest trial."""
 GRANT = 0.3
 """Rounds' time that drafting may lose before it pauses, and the most that is held in its favour."""
 READING = 3.0
@@ -31,6 +33,8 @@ class Gate:
     """Rounds' time that drafting has lost since the last pause, less what it has won."""
     _spent: float = 0.0
     """The same with the time of reading."""
+    _tried: int = 0
+    """Rounds with drafting since the last pause."""
     _paused: int = 0
     """Rounds until drafting is tried again."""
     _share: float = SHARE
@@ -60,8 +64,10 @@ class Gate:
         loss = seconds / plain_seconds - tokens / plain_tokens - ALLOWED
         self._lost = max(self._lost + loss - reading / plain_seconds, -GRANT)
         self._spent = max(self._spent + loss, -READING)
-        if self._lost > GRANT or self._spent > READING:
+        self._tried += 1
+        if (self._lost > GRANT and self._tried >= TRIAL) or self._spent > READING:
             self.pause(min(math.ceil(max(self._lost, self._spent) / self._share), LONGEST))
-            self._lost, self._spent, self._share = 0.0, 0.0, max(self._share * FALL, LEAST_SHARE)
+            self._lost = self._spent = 0.0
+            self._tried, self._share = 0, max(self._share * FALL, LEAST_SHARE)
         elif self._spent < -GRANT:  # it pays
             self._share = SHARE

@@ -229,6 +229,8 @@ class Speculator:
         self, drafts: Sequence[Draft], load: RoundLoad, room: int, *, together: bool
     ) -> tuple[list[Draft], float]:
         """The parts of chosen drafts that pay in a pass with a ``load`` beside them, and the tokens they promise."""
+        if isinstance(drafts, DraftArrays) and not drafts.tokens:
+            return [NO_DRAFT] * len(drafts), 0.0
         kinds = {""} if isinstance(drafts, DraftArrays) else {draft.by for draft in drafts}
         if together and len(kinds) == 1:
             room = min(room, self._untried(self.estimator(*kinds), len(drafts)))
