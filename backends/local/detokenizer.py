@@ -33,16 +33,11 @@ class IncrementalDetokenizer:
     """The text of a growing list of tokens, and where in it a stop string begins."""
 
     def __init__(
-        self,
-        decode: Decode,
-        prompt: Sequence[int],
-        stop: Sequence[str],
-        thinking: Thinking | None = None,
-        pieces: Mapping[int, str | None] | None = None,
+        self, decode: Decode, prompt: Sequence[int], stop: Sequence[str], thinking: Thinking | None = None
     ) -> None:
         """Stop strings are not looked for in ``thinking``.
 
-        ``pieces``: the texts of those tokens that have the same one wherever they stand, None for the others.
+        ``decode`` may have ``pieces``, see :class:`treeagent.backends.models.token_codec.TokenCodec`.
         """
         self.text = ""
         """Text that later tokens cannot change, without an incomplete last character."""
@@ -50,7 +45,7 @@ class IncrementalDetokenizer:
         """Offset in ``text`` at which the first stop string begins, None while there is none."""
         self._decode = decode
         self._stop = stop
-        self._pieces = pieces
+        self._pieces: Mapping[int, str | None] | None = getattr(decode, "pieces", None)
         self._last = {end[-1] for end in stop}  # a stop string is complete with one of these
         self._longest = max(map(len, stop), default=0)
         self._thinking = thinking  # None once it has ended

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
@@ -38,12 +38,10 @@ class Sample:
         wanted: Callable[[], bool] = lambda: True,
         thinking: Thinking | None = None,
         end: ThinkingEnd | None = None,
-        pieces: Mapping[int, str | None] | None = None,
     ) -> None:
         """``wanted`` is called before each step; once it is False, the sample is given up.
 
-        ``thinking`` is cut off the text; the tokens are those of the whole completion. ``pieces`` as in
-        :class:`IncrementalDetokenizer`.
+        ``thinking`` is cut off the text; the tokens are those of the whole completion.
         """
         self.prompt = prompt
         self.sampling = sampling
@@ -66,7 +64,7 @@ class Sample:
         """Tokens that are no part of the text, once it is finished."""
         self._end_of_thinking, self._forced = end, 0  # tokens of the end that were taken
         watched = bool(sampling.stop) or end is not None
-        self._text = IncrementalDetokenizer(decode, prompt, sampling.stop, thinking, pieces) if watched else None
+        self._text = IncrementalDetokenizer(decode, prompt, sampling.stop, thinking) if watched else None
 
     @property
     def open(self) -> bool:

@@ -36,7 +36,7 @@ class TokenCodec:
         ids: list[int] = self._core.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
 
-    def decode(self, tokens: Sequence[int]) -> str:
+    def __call__(self, tokens: Sequence[int]) -> str:
         """The text of tokens; special tokens have none."""
         if self._bytes is not None:
             return b"".join([self._bytes[token] for token in tokens]).decode(errors="replace")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -103,12 +103,12 @@ class ChatTokenizer:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens; special tokens have none."""
-        return self._codec.decode(tokens)
+        return self._codec(tokens)
 
     @property
-    def pieces(self) -> Mapping[int, str | None] | None:
-        """The text of single tokens, see :class:`.token_codec.TokenPieces`; None where it depends on others."""
-        return self._codec.pieces
+    def decoder(self) -> TokenCodec:
+        """:meth:`decode`, with the text of single tokens."""
+        return self._codec
 
 
 def _is_plain(where: Path | str) -> bool:

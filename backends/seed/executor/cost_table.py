@@ -57,7 +57,8 @@ class CostTable:
 
     def by_counts(self, counts: Sequence[float]) -> float:
         """The rates' part of a pass, see :attr:`PassWork.counts`."""
-        return sum(map(mul, self.rates, counts))
+        total: float = sum(map(mul, self.rates, counts))
+        return total
 
     def by_tokens(self, tokens: float) -> float:
         """The table's part of a pass."""

@@ -11,9 +11,7 @@ import torch
 from . import library
 
 _POINTER, _COUNT, _SIZE = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
-_KERNEL = library.Signature(
-    "log_probabilities", None, (_POINTER, _SIZE, _POINTER, _POINTER, _COUNT, _COUNT, _POINTER)
-)
+_KERNEL = library.Signature("log_probabilities", None, (_POINTER, _SIZE, _POINTER, _POINTER, _COUNT, _COUNT, _POINTER))
 
 
 def log_probabilities(logits: torch.Tensor, rows: Sequence[int], tokens: Sequence[int]) -> list[float] | None:

@@ -111,7 +111,7 @@ class PageTable:
         self.length = end
 
     def extend_chosen(self, tokens: Sequence[int], slots: Slots, chosen: Sequence[int]) -> None:
-        """Append verified tokens, stored in the slots at these places, ascending; the other ``slots`` are given back."""
+        """Append verified tokens, stored in the slots at these places, ascending; the others are given back."""
         count = len(chosen)
         if chosen[-1] == count - 1:  # the first ones
             held, others = slots[:count], slots[count:]

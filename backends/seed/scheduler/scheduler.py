@@ -150,7 +150,7 @@ class Scheduler:
         drafts = self.speculator.draft([job.sequences for job in drafting], room, together=together)
         for job, own in zip(drafting, drafts, strict=False):  # none without a drafter
             job.take_drafts(own)
-        if any([row.mask is not None for job in drafting for row in job.sequences]):
+        if any(row.mask is not None for job in drafting for row in job.sequences):
             self._constrain(ready, list(zip(drafting, drafts, strict=False)))
         return ready if together else sorted(ready, key=lambda job: job.last_round)[:1]
 

@@ -12,6 +12,8 @@ FORGET = 0.995
 """Weight that outcomes keep per round, so that a drafter whose quality changes is noticed."""
 PRIOR = 6.0
 """Weight of a drafter's own confidence, in outcomes."""
+UNTRIED = 4
+"""Rows for each node of the first drafts."""
 START = 0.7
 """Acceptance rate of a drafter without outcomes (Liu et al., arXiv 2406.14066)."""
 
@@ -70,6 +72,13 @@ class AcceptanceEstimator:
     def accepted(self) -> float:
         """Recently accepted tokens."""
         return sum(self.settle().hits)
+
+    def most_nodes(self, rows: int) -> int:
+        """How many nodes ``rows`` rows may have: few of a kind that was hardly accepted, then more.
+
+        Until verification has shown what they are worth, drafts that claim much would take much time.
+        """
+        return int((rows + UNTRIED - 1) // UNTRIED * (1 + self.accepted))
 
     @property
     def accepted_per_expected(self) -> float:

@@ -19,6 +19,7 @@ from ..drafters.base import EMPTY_LOAD, RoundLoad
 from ..executor.pass_cost import PassCost
 from ..records import Draft
 
+
 def values(draft: Draft, probabilities: Callable[[Sequence[float]], list[float]]) -> list[float]:
     """For each node the chance that it is reached and accepted; ``probabilities`` of nodes by their confidences."""
     reached: list[float] = []

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..draft_arrays import DraftArrays
-from ..drafters.base import EMPTY_LOAD, Drafter, RoundLoad, VerifiedDraft
+from ..drafters.base import EMPTY_LOAD, Drafter, RoundLoad
 from ..executor.logits import Logits
 from ..executor.pass_cost import PassCost
 from ..records import NO_DRAFT, BeamGroup, Draft, SequenceState
@@ -18,11 +18,11 @@ from .compiled_selection import select_compiled
 from .draft_pace import DraftPace
 from .gate import Gate
 from .goodput import floor, select, values
+from .observed_tokens import ObservedTokens
+from .verified_drafts import verified_drafts
 
 DEPTH = 16
 """Levels of the deepest draft."""
-UNTRIED = 4
-"""Rows for each node of the first drafts."""
 PROVEN = 1.0
 """Accepted tokens after which the gate believes what drafts are expected to gain."""
 
@@ -55,21 +55,18 @@ class Speculator:
         self.drafter: Drafter | None = None
         self.gate = Gate()
         self._estimators: defaultdict[str, AcceptanceEstimator] = defaultdict(AcceptanceEstimator)
-        self._observed: dict[SequenceState, int] = {}
-        """Tokens of each single sequence that the drafter has observed."""
+        self._observed = ObservedTokens()
         self._active = False
         """Whether the drafter was called in the last round that had single sequences."""
         self._learning = 0.0
         """Seconds that the drafter took to learn from the last pass."""
-        self._reading = 0.0
-        """Seconds that it took in this round to read sequences that it did not know."""
         self._pace = DraftPace()
 
     def start(self, drafter: Drafter | None) -> None:
         """Continue with another drafter, without statistics. No sequence may be live."""
         self.drafter, self.gate = drafter, Gate()
         self._estimators.clear()
-        self._observed.clear()
+        self._observed = ObservedTokens()
         self._active, self._learning, self._pace = False, 0.0, DraftPace()
 
     def estimator(self, by: str) -> AcceptanceEstimator:
@@ -114,7 +111,7 @@ class Speculator:
         floor, depth = plan or (0.0, 0)
         began = time.perf_counter()
         alone = [targets[i][0] for i in single]
-        self._observe(self.drafter, alone)
+        self._observed.show(self.drafter, alone)
         rows = [*alone, *(row for i in groups for row in targets[i])] if groups else alone
         proposals = self._propose(self.drafter, rows, floor, depth)
         if groups:
@@ -142,24 +139,9 @@ class Speculator:
         self._pace.record_proposal(own, nodes)
         return drafts
 
-    def _observe(self, drafter: Drafter, rows: Sequence[SequenceState]) -> None:
-        """Show the drafter the tokens of single sequences that were committed since the last time."""
-        observed, fresh = self._observed, []
-        for row in rows:
-            start, end = observed.get(row, 0), len(row.tokens)
-            if start < end:
-                fresh.append((row, start))
-                observed[row] = end
-        self._reading = 0.0
-        if fresh:
-            began = time.perf_counter()
-            drafter.observe_all(fresh)
-            if any([not start or len(row.tokens) - start > DEPTH + 1 for row, start in fresh]):
-                self._reading = time.perf_counter() - began
-
     def _rests(self, targets: Sequence[Sequence[SequenceState]]) -> bool:
         """Whether the gate, which has paused, still does, and nothing else than drafts of a drafter is wanted."""
-        if self.draft_tokens is not None or any([rows[0].group or rows[0].mask for rows in targets]):
+        if self.draft_tokens is not None or any(rows[0].group or rows[0].mask for rows in targets):
             return False
         if targets:
             self._active = self.gate.open()
@@ -233,8 +215,9 @@ class Speculator:
             return [NO_DRAFT] * len(drafts), 0.0
         kinds = {""} if isinstance(drafts, DraftArrays) else {draft.by for draft in drafts}
         if together and len(kinds) == 1:
-            room = min(room, self._untried(self.estimator(*kinds), len(drafts)))
-            selected = select_compiled(drafts, self.estimator(*kinds), self.cost, room, load)
+            estimator = self.estimator(*kinds)
+            room = min(room, estimator.most_nodes(len(drafts)))
+            selected = select_compiled(drafts, estimator, self.cost, room, load)
             if selected is not None:
                 return selected
         node_values = [self._values(draft) for draft in drafts]
@@ -244,13 +227,6 @@ class Speculator:
             pairs = zip(drafts, node_values, strict=True)
             chosen = [select([draft], [own], self.cost, room)[0] for draft, own in pairs]
         return chosen, sum(sum(self._values(draft)) for draft in chosen)
-
-    def _untried(self, estimator: AcceptanceEstimator, rows: int) -> int:
-        """The most nodes of a kind of drafts that has hardly been accepted yet: few, and more with each success.
-
-        Until verification has shown what they are worth, drafts that claim much would take much time.
-        """
-        return int((rows + UNTRIED - 1) // UNTRIED * (1 + estimator.accepted))
 
     def learn(self, checks: Sequence[DraftCheck], verifications: Sequence[Verification | None], logits: Logits) -> None:
         """Show the drafter the target's likeliest tokens of a pass, if it needs them and was called."""
@@ -268,7 +244,7 @@ class Speculator:
     def observe_committed(self, row: SequenceState) -> None:
         """Show the drafter the tokens of a single sequence that were committed since the last call."""
         if self.drafter is not None:
-            self._observe(self.drafter, [row])
+            self._observed.show(self.drafter, [row])
 
     def forget(self, rows: Sequence[SequenceState]) -> None:
         """Sequences have ended or were preempted; unless drafting is off, the drafter observes their last tokens."""
@@ -277,7 +253,7 @@ class Speculator:
         for row in rows:
             if row.group is None and not self.gate.paused:
                 self.observe_committed(row)
-            self._observed.pop(row, None)
+            self._observed.forget(row)
             self.drafter.forget(row)
 
     def _values(self, draft: Draft) -> list[float]:
@@ -302,7 +278,7 @@ class Speculator:
         total = self.cost(verified, sum(map(len, chosen)) * part) + seconds * part + self._learning
         plain = self.cost(verified)
         self._pace.record_speedup((verified + gain * part) / total * plain / verified)
-        self.gate.learn(verified + gain * part, total, verified, plain, self._reading * part)
+        self.gate.learn(verified + gain * part, total, verified, plain, self._observed.reading * part)
 
 
 def _group(rows: Sequence[SequenceState]) -> BeamGroup:
@@ -310,16 +286,3 @@ def _group(rows: Sequence[SequenceState]) -> BeamGroup:
     group = rows[0].group
     assert group is not None  # noqa: S101  # the caller's condition
     return group
-
-
-def verified_drafts(
-    checks: Sequence[DraftCheck], verifications: Sequence[Verification | None], logits: Logits, count: int
-) -> list[VerifiedDraft]:
-    """For each sequence with finite logits the ``count`` likeliest tokens after each verified one."""
-    best, chances = logits.top(count)  # (R, count)
-    verified = []
-    for check, verification in zip(checks, verifications, strict=True):
-        if verification is not None:
-            at = slice(check.first, check.first + 1 + len(check.draft))
-            verified.append(VerifiedDraft(check.row, check.draft, verification.tokens, best[at], chances[at]))
-    return verified

@@ -13,8 +13,8 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from ...kernels import library
 from ...draft_arrays import DraftArrays
+from ...kernels import library
 from ...records import SequenceState
 from ..base import Drafter
 from .best_first import BREADTH, LEAST_FLOOR
