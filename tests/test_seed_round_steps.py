@@ -94,6 +94,9 @@ def test_greedy_rows_follow_the_likeliest_tokens(drafts, seed, broken):
             node = links.index((node, tokens[-1])) if (node, tokens[-1]) in links else None
             accepted += [] if node is None else [node]
         expected = None if node is not None else (tuple(accepted), tuple(tokens))
+        if expected is not None and verification is not None and verification.logprobs is not None:
+            rows = check.rows(verification)
+            assert list(verification.logprobs) == Logits(torch.from_numpy(logits)).log_probabilities(rows, tokens)
         assert (verification and (verification.accepted, verification.tokens)) == expected
 
 
