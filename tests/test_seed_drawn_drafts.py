@@ -20,7 +20,8 @@ from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.backends.seed.executor.segment import Segment
 from treeagent.backends.seed.kv_cache.pool import Slots
 from treeagent.backends.seed.records import Draft, SequenceState
-from treeagent.backends.seed.scheduler.jobs import GenerationJob
+from treeagent.backends.seed.scheduler.beam_job import BeamJob
+from treeagent.backends.seed.scheduler.decode_job import DecodeJob
 from treeagent.backends.seed.speculation.speculator import Speculator
 from treeagent.request import Request
 
@@ -57,7 +58,8 @@ class Count:
 
     def watch(self, drafter: HybridDrafter, patch: pytest.MonkeyPatch) -> None:
         """Note each drawn draft, and whether the pass that verifies it computes all of it."""
-        propose, segments, forget = drafter.model.propose, GenerationJob.segments, Speculator.forget
+        propose, forget = drafter.model.propose, Speculator.forget
+        segments = {BeamJob: BeamJob.segments, DecodeJob: DecodeJob.segments}
 
         def proposing(rows: Sequence[SequenceState], *arguments: Any) -> list[Draft]:
             drafts = propose(rows, *arguments)
@@ -66,12 +68,12 @@ class Count:
                     self.pending[row] = list(draft.tokens)
             return drafts
 
-        def verifying(job: GenerationJob, slots: Sequence[Slots]) -> list[Segment]:
+        def verifying(job: BeamJob | DecodeJob, slots: Sequence[Slots]) -> list[Segment]:
             for row, draft in zip(job.sequences, job.next_drafts(), strict=True):
                 if row in self.pending:
                     whole = self.pending.pop(row) == draft.tokens
                     self.ends[f"{'beam' if row.group else 'single'} {'whole' if whole else 'lost'}"] += 1
-            return segments(job, slots)
+            return segments[type(job)](job, slots)
 
         def forgetting(speculator: Speculator, rows: Sequence[SequenceState]) -> None:
             for row in rows:
@@ -79,7 +81,8 @@ class Count:
             forget(speculator, rows)
 
         patch.setattr(drafter.model, "propose", proposing)
-        patch.setattr(GenerationJob, "segments", verifying)
+        patch.setattr(BeamJob, "segments", verifying)
+        patch.setattr(DecodeJob, "segments", verifying)
         patch.setattr(Speculator, "forget", forgetting)
 
     @property

@@ -180,7 +180,7 @@ PLACES = [
     (lambda backend: scheduler(backend).runner, "forward", 4),
     (lambda backend: scheduler(backend).verifier, "verify", 3),
     (lambda backend: scheduler(backend).speculator.drafter, "propose", 2),
-    (lambda backend: scheduler(backend).speculator.drafter, "observe", 30),
+    (lambda backend: scheduler(backend).speculator.drafter, "observe_all", 30),
     (lambda backend: backend.core.parts.draft_runner, "forward", 1),
     (lambda backend: backend.core.parts.draft_runner, "forward", 6),
     (lambda backend: scheduler(backend).runner.forest.pool, "allocate", 3),
@@ -224,7 +224,7 @@ def test_what_breaks_in_a_round_fails_its_requests_and_the_engine_goes_on(
         (SlotPool, "allocate"),
         (Coupled, "verify"),
         (type(ngram_drafter()), "propose"),
-        (type(ngram_drafter()), "observe"),
+        (type(ngram_drafter()), "observe_all"),
         (type(ngram_drafter()), "forget"),
     ],
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from treeagent.backends.local.detokenizer import IncrementalDetokenizer
 from treeagent.backends.seed.executor.logits import Logits
 from treeagent.backends.seed.kernels import library
 from treeagent.backends.seed.kernels.log_probability import log_probabilities
@@ -35,7 +38,7 @@ def test_log_probabilities_are_exact(seed, count, size, scale):
     with pytest.MonkeyPatch.context() as patch:
         found = Logits(logits).log_probabilities(rows, tokens)
         alone = [Logits(logits).log_probabilities([row], [token])[0] for row, token in zip(rows, tokens, strict=True)]
-        patch.setenv(library.SWITCH, "off")
+        patch.setattr(library, "optional", lambda signature: None)
         plain = Logits(logits).log_probabilities(rows, tokens)
     assert found == alone
     assert found == pytest.approx(exact(logits, rows, tokens), abs=1e-5)
@@ -107,4 +110,50 @@ def test_greedy_rows_follow_the_likeliest_tokens(drafts, seed, broken):
             node = links.index((node, tokens[-1])) if (node, tokens[-1]) in links else None
             accepted += [] if node is None else [node]
         expected = None if node is not None else (tuple(accepted), tuple(tokens))
+        if expected is not None and verification is not None and verification.logprobs is not None:
+            rows = check.rows(verification)
+            assert list(verification.logprobs) == Logits(torch.from_numpy(logits)).log_probabilities(rows, tokens)
         assert (verification and (verification.accepted, verification.tokens)) == expected
+
+
+BYTES = [*range(ord("a"), ord("d")), *range(0xC2, 0xC4), *range(0x80, 0x83), 0xF0, 0xEF, 0xBF, 0xBD]
+
+
+class Bytes(dict[int, "str | None"]):
+    """Decodes tokens that are bytes, or pairs of them, with or without their pieces."""
+
+    def __init__(self, *, pieces: bool) -> None:
+        super().__init__()
+        self.pieces = self if pieces else None
+
+    def __call__(self, tokens: Sequence[int]) -> str:
+        return b"".join(self.word(token) for token in tokens).decode(errors="replace")
+
+    @staticmethod
+    def word(token: int) -> bytes:
+        first, second = divmod(token, len(BYTES) + 1)
+        return bytes(BYTES[place - 1] for place in (first, second) if place)
+
+    def __missing__(self, token: int) -> str | None:
+        text = self.word(token).decode(errors="replace")
+        return None if "\ufffd" in text else text
+
+
+tokens = st.lists(st.integers(0, (len(BYTES) + 1) ** 2 - 1), max_size=40)
+stops = st.lists(st.text("abc\u0081\u00c0\ufffd", min_size=1, max_size=3), max_size=3)
+
+
+@given(tokens, tokens, stops)
+@settings(max_examples=300, deadline=None)
+def test_pieces_of_bytes_give_the_text_of_the_decoder(prompt, written, stop):
+    """The same text, stop strings and ends of tokens after every token, whatever the bytes are."""
+    slow, fast = (IncrementalDetokenizer(Bytes(pieces=pieces), prompt, stop) for pieces in (False, True))
+    for token in written:
+        assert fast.push(token) == slow.push(token)
+        assert (fast.text, fast.cut) == (slow.text, slow.cut)
+        if slow.cut is not None:
+            break
+    assert fast.finish() == slow.finish()
+    assert fast.text == slow.text
+    assert fast.ends(len(written)) == slow.ends(len(written))
+    assert fast.before_cut(written) == slow.before_cut(written)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from seed_tools import COSTS
 
 from treeagent.backends.seed.drafters.base import Drafter, RoundLoad
 from treeagent.backends.seed.drafters.model.prefill_policy import PrefillPolicy
 from treeagent.backends.seed.records import BeamGroup, Draft, SequenceState
-from treeagent.backends.seed.speculation.gate import BRIEF_TRIAL, LONGEST, TRIAL, Gate
 from treeagent.backends.seed.speculation.speculator import Speculator
 from treeagent.request import Sampling
 
@@ -106,36 +104,3 @@ def test_remaining_length_is_estimated_from_other_texts() -> None:
     assert not joining.pays([row(200)], 500, 1, RoundLoad())
     fresh = PrefillPolicy(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
     assert fresh.pays([row(200)], 500, 1, RoundLoad())
-
-
-def test_drafting_that_costs_time_pauses_longer_each_time() -> None:
-    """A few rounds decide; then it is tried again, and a good time keeps it going."""
-    gate, tried = Gate(), []
-    for turn in range(3 * LONGEST):
-        if gate.open():
-            tried.append(turn)
-            gate.learn(1.0, 1.1, 1.0, 1.0)
-    rests = [later - earlier for earlier, later in pairwise(tried) if later - earlier > 1]
-    assert tried[0] == 0
-    assert rests == sorted(rests)
-    assert rests[0] < 100
-    assert max(rests) <= LONGEST + 1
-    assert len(tried) <= TRIAL * (len(rests) + 1) < 0.05 * 3 * LONGEST
-    gate = Gate()
-    for _ in range(100):
-        assert gate.open()
-        gate.learn(1.5, 1.1, 1.0, 1.0)
-
-
-def test_drafting_that_costs_much_time_pauses_soon() -> None:
-    """A handful of rounds decide, but not one in which a drafter reads new prompts."""
-    gate = Gate()
-    for _ in range(BRIEF_TRIAL):
-        assert gate.open()
-        gate.learn(1.0, 1.3, 1.0, 1.0)
-    assert not gate.open()
-    gate = Gate()
-    gate.learn(1.0, 20.0, 1.0, 1.0)
-    for _ in range(TRIAL):
-        assert gate.open()
-        gate.learn(1.0, 1.0, 1.0, 1.0)

@@ -20,7 +20,7 @@ from treeagent.backends.seed.drafters.model import tree_shapes as shapes
 from treeagent.backends.seed.executor import token_choice
 from treeagent.backends.seed.executor.logits import Logits
 from treeagent.backends.seed.records import Draft, SequenceState
-from treeagent.backends.seed.speculation.speculator import verified_drafts
+from treeagent.backends.seed.speculation.verified_drafts import verified_drafts
 from treeagent.backends.seed.verifiers.base import DraftCheck, Verifier
 from treeagent.request import Sampling
 

@@ -183,7 +183,7 @@ def samples(
     streams = [request.key.stream(i) for i in range(request.n)]
     thinking = None if text.thinking is None else text.thinking.after(text.decode(prompt[-_MARK:]))
     return [
-        Sample(prompt, request.sampling, stream, limit, text.decode, wanted=wanted, thinking=thinking, end=end)
+        Sample(prompt, request.sampling, stream, limit, text.decoder, wanted=wanted, thinking=thinking, end=end)
         for stream in streams
     ]
 

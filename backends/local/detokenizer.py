@@ -1,12 +1,13 @@
 """Turns tokens into text as they are generated, and finds a stop string as soon as it is complete.
 
 Bytes of one character may be spread over several tokens, and some decoders treat the first token apart (leading space);
-so a token is never decoded alone but in a short window that starts with tokens whose text is known already.
+so a token is never decoded alone but in a short window that starts with tokens whose text is known already. A
+byte-level vocabulary has no such decoder: the text of a token of whole characters is added as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 
 from treeagent.reasoning import Thinking
@@ -34,13 +35,18 @@ class IncrementalDetokenizer:
     def __init__(
         self, decode: Decode, prompt: Sequence[int], stop: Sequence[str], thinking: Thinking | None = None
     ) -> None:
-        """Stop strings are not looked for in ``thinking``."""
+        """Stop strings are not looked for in ``thinking``.
+
+        ``decode`` may have ``pieces``, see :class:`treeagent.backends.models.token_codec.TokenCodec`.
+        """
         self.text = ""
         """Text that later tokens cannot change, without an incomplete last character."""
         self.cut: int | None = None
         """Offset in ``text`` at which the first stop string begins, None while there is none."""
         self._decode = decode
         self._stop = stop
+        self._pieces: Mapping[int, str | None] | None = getattr(decode, "pieces", None)
+        self._last = {end[-1] for end in stop}  # a stop string is complete with one of these
         self._longest = max(map(len, stop), default=0)
         self._thinking = thinking  # None once it has ended
         self._begin = 0  # offset in text from which stop strings are looked for
@@ -58,11 +64,21 @@ class IncrementalDetokenizer:
     def fork(self) -> IncrementalDetokenizer:
         """A copy with the same tokens."""
         twin = copy(self)
-        twin._fresh, twin._ends = list(self._fresh), list(self._ends)  # the rest is never changed in place
+        twin._known, twin._fresh, twin._ends = list(self._known), list(self._fresh), list(self._ends)
         return twin
 
     def push(self, token: int) -> bool:
         """Add a token; whether the text now contains a stop string."""
+        if self._pieces is not None and not self._fresh and self._thinking is None:
+            piece = self._pieces[token]
+            if piece is not None:
+                self._known.append(token)
+                self._head = None
+                self.text += piece
+                self._ends.append(len(self.text))
+                if not self._last.isdisjoint(piece):
+                    self._find()
+                return self.cut is not None
         self._fresh.append(token)
         fresh, whole = self._decoded()
         if fresh.endswith(_BROKEN):
@@ -82,6 +98,8 @@ class IncrementalDetokenizer:
         As :func:`decode_after`, but the text of known tokens is decoded once.
         """
         if self._head is None:
+            if len(self._known) > WINDOW:
+                self._known = self._known[-CONTEXT:]
             self._head = self._decode(self._known) if self._known else ""
         whole = self._decode([*self._known, *self._fresh])
         if whole.startswith(self._head):
@@ -114,6 +132,10 @@ class IncrementalDetokenizer:
             self._begin = begin
             if self.text[begin:].strip():
                 self._thinking = None  # what follows is not thinking
+        self._find()
+
+    def _find(self) -> None:
+        """Look for the first stop string in what was added since the last time."""
         start = max(self._begin, self._searched - self._longest + 1)
         self._searched = len(self.text)
         cuts = [at for at in (self.text.find(stop, start) for stop in self._stop) if at >= 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
@@ -86,12 +86,13 @@ class Sample:
     def mark_drafted(self, count: int) -> None:
         """The next ``count`` tokens are a draft's, perhaps more than are accepted before the end.
 
-        Called before every step where a drafter is in use, also with 0.
+        Called with 0 where a drafter is in use, even if it never drafts.
         """
         if self._drafted is None:
             self._drafted = []
-        at = len(self.tokens)
-        self._drafted += range(at, at + count)
+        if count:
+            at = len(self.tokens)
+            self._drafted += range(at, at + count)
 
     def finish_as(self, chosen: Sample, logprob: float, generated: int) -> None:
         """End with the tokens and completion of a finished fork, of ``generated`` tokens in all forks."""
@@ -120,6 +121,35 @@ class Sample:
         elif len(self.tokens) >= self.limit:
             self._end("length")
         return token
+
+    def accept_all(self, tokens: Sequence[int], eos: frozenset[int], logprobs: Sequence[float]) -> list[int]:
+        """Take tokens one after another, as :meth:`accept` does, until the end or another one than was given.
+
+        Returns those that were taken.
+        """
+        taken: list[int] = []
+        if self._end_of_thinking is not None:
+            for token, logprob in zip(tokens, logprobs, strict=True):
+                taken.append(self.accept(token, eos, logprob))
+                if self.completion is not None or taken[-1] != token:  # what follows was drawn after another token
+                    break
+            return taken
+        own, text, limit = self.tokens, self._text, self.limit
+        for token, logprob in zip(tokens, logprobs, strict=True):
+            taken.append(token)
+            if self._logprob is not None:
+                self._logprob += logprob
+            if token in eos:
+                self._end("stop")
+                break
+            own.append(token)
+            if text is not None and text.push(token):
+                self._end("stop")
+                break
+            if len(own) >= limit:
+                self._end("length")
+                break
+        return taken
 
     def _next_of_end(self) -> int | None:
         """The next token of the end of thinking, where it is due."""

@@ -26,6 +26,8 @@ class TokenCodec:
         self._core = _core(tokenizer)
         byte_level = self._core is not None and isinstance(self._core.decoder, tokenizers.decoders.ByteLevel)
         self._bytes = _TokenBytes(self._core) if self._core is not None and byte_level else None
+        self.pieces = None if self._bytes is None else TokenPieces(self._bytes)
+        """The text of single tokens; None where it depends on the tokens around them."""
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Token ids of a text, with those that the tokenizer puts around texts if so asked."""
@@ -34,7 +36,7 @@ class TokenCodec:
         ids: list[int] = self._core.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
 
-    def decode(self, tokens: Sequence[int]) -> str:
+    def __call__(self, tokens: Sequence[int]) -> str:
         """The text of tokens; special tokens have none."""
         if self._bytes is not None:
             return b"".join([self._bytes[token] for token in tokens]).decode(errors="replace")
@@ -62,6 +64,22 @@ class _TokenBytes(dict[int, bytes]):
             known = bytes(alphabet[each] for each in word) if alphabet.keys() >= set(word) else word.encode()
         self[token] = known
         return known
+
+
+class TokenPieces(dict[int, "str | None"]):
+    """The text of each token of a byte-level vocabulary, wherever it stands; filled as it is asked for.
+
+    None for a part of a character, and for U+FFFD, which looks like one.
+    """
+
+    def __init__(self, known: _TokenBytes) -> None:
+        super().__init__()
+        self._known = known
+
+    def __missing__(self, token: int) -> str | None:
+        text = self._known[token].decode(errors="replace")
+        piece = self[token] = None if "\ufffd" in text else text
+        return piece
 
 
 @cache

@@ -103,7 +103,12 @@ class ChatTokenizer:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens; special tokens have none."""
-        return self._codec.decode(tokens)
+        return self._codec(tokens)
+
+    @property
+    def decoder(self) -> TokenCodec:
+        """:meth:`decode`, with the text of single tokens."""
+        return self._codec
 
 
 def _is_plain(where: Path | str) -> bool:

@@ -59,7 +59,7 @@ class Drafter(ABC):
     """Number of likeliest tokens of the target that :meth:`learn` needs for each place; 0: it is not called."""
 
     @abstractmethod
-    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> Sequence[Draft]:
         """One draft per row, possibly empty, of at most ``min(depth, row.room)`` levels.
 
         A node whose probability of being accepted (the product of confidences on its path) is below ``floor`` does not
@@ -81,6 +81,11 @@ class Drafter(ABC):
 
     def observe(self, row: SequenceState, start: int) -> None:
         """Take note of newly committed tokens ``row.tokens[start:]`` (first of all the prompt)."""
+
+    def observe_all(self, fresh: Sequence[tuple[SequenceState, int]]) -> None:
+        """Take note of the newly committed tokens of several sequences, see :meth:`observe`."""
+        for row, start in fresh:
+            self.observe(row, start)
 
     def learn(self, verified: Sequence[VerifiedDraft]) -> None:
         """Learn from a pass that verified drafts of :meth:`propose`.

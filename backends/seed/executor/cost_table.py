@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +53,12 @@ class CostTable:
 
     def predict(self, work: PassWork) -> float:
         """Seconds of a pass; always positive."""
-        return max(self.by_tokens(work.tokens) + self.by_counts(work), 1e-9)
+        return max(self.by_tokens(work.tokens) + self.by_counts(work.counts), 1e-9)
 
-    def by_counts(self, work: PassWork) -> float:
-        """The rates' part of a pass."""
-        return sum(rate * count for rate, count in zip(self.rates, work.counts, strict=True))
+    def by_counts(self, counts: Sequence[float]) -> float:
+        """The rates' part of a pass, see :attr:`PassWork.counts`."""
+        total: float = sum(map(mul, self.rates, counts))
+        return total
 
     def by_tokens(self, tokens: float) -> float:
         """The table's part of a pass."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from treeagent.request import Sampling
 
 from ...sampling.philox import Floats
+from ..kernels.likeliest import LikeliestPaths, likeliest_paths
 from ..kernels.log_probability import log_probabilities
 from .token_choice import draw_rows, draws_on_device
 
@@ -59,6 +61,12 @@ class Logits:
         picked = wide.gather(1, torch.as_tensor(tokens, device=device)[:, None])[:, 0]
         values: list[float] = (picked - wide.logsumexp(dim=1)).tolist()
         return values
+
+    def likeliest_paths(
+        self, first: array[int], sizes: array[int], drafted: array[int], parents: array[int]
+    ) -> LikeliestPaths | None:
+        """See :func:`..kernels.likeliest.likeliest_paths`."""
+        return likeliest_paths(self._tensor, first, sizes, drafted, parents)
 
     @property
     def on_device(self) -> bool:

@@ -127,12 +127,12 @@ class ModelRunner:
         if states is not None:
             states.hold([slot for branch in branches if (slot := branch.last_state()) is not None])
 
-    @torch.inference_mode()
     def settle_states(self, branches: Iterable[PageTable]) -> None:
         """Keep the states at the ends of branches that the last pass verified."""
         states = self.forest.pool.states
         if states is not None:
-            states.settle([int(branch.table[-1]) for branch in branches if branch.length])
+            with torch.inference_mode():
+                states.settle([int(branch.table[-1]) for branch in branches if branch.length])
 
     def sweep(self, branches: Iterable[PageTable]) -> None:
         """Give back what layers with windows hold of tokens that none of all ``branches`` sees any more.
@@ -211,21 +211,22 @@ class ModelRunner:
         pool = self._new_pool() if pool is None else pool
         return RadixCache(pool, max(CACHED, self.parameters * self.dtype.itemsize) // max(1, pool.slot_bytes))
 
-    @torch.inference_mode()
     def forward(self, spans: Sequence[Segment]) -> tuple[torch.Tensor, list[range]]:
         """Logits (R, V) of the wanted tokens of all segments, and for each segment its rows among the R."""
         began = time.perf_counter()
-        plan = self._batch(spans)
-        states: Sequence[torch.Tensor] = ()
-        if self._listener is None:
-            logits = (self.graphs or self.decoder)(plan, self.forest.pool)
-        else:
-            logits, states = self.decoder.with_states(plan, self.forest.pool, self._heard)
+        with torch.inference_mode():
+            plan = self._batch(spans)
+            states: Sequence[torch.Tensor] = ()
+            if self._listener is None:
+                logits = (self.graphs or self.decoder)(plan, self.forest.pool)
+            else:
+                logits, states = self.decoder.with_states(plan, self.forest.pool, self._heard)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.passes += 1
         self.work = plan.work
         self.seconds += time.perf_counter() - began
         if self._listener is not None:
-            self._listener(plan.slots, states)
+            with torch.inference_mode():
+                self._listener(plan.slots, states)
         return logits, plan.rows

@@ -7,6 +7,7 @@ recent passes. Predictions decide what is drafted, and never what is generated.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,10 @@ FIRST = 3
 """Passes that the speed at the start counts for."""
 MOST = 8.0
 """Passes of more than this ratio, or less than its inverse, count as if they had this one."""
+FRESH = 8
+"""Passes for which what rows of a pass read is taken to be the same."""
+SLOPES = 7
+"""Numbers of drafted nodes (1, 2, 4 ...) for which the cost of a node is looked up."""
 USUAL = PassWork(tokens=1, spans=1, wanted=1, private=33, common=256, pairs=33, shared=256, groups=1)
 """The contexts that are assumed before the first pass."""
 
@@ -73,18 +78,32 @@ class PassCost:
         """Tokens that a pass over so many computes, where passes have fixed sizes."""
         self._speed = speed
         self._recent = recent or RecentPasses()
-        self._count = -1
+        self._stale = 0  # number of the pass before which the lines are computed again
         self._lines: dict[float, tuple[float, float]] = {}
         """By rows: seconds beside those by tokens, without drafted nodes and for each of them."""
+        self._slopes: dict[tuple[float, int], float] = {}
+        """The table's part of the slopes that were asked for."""
+        self.knots = array("d", table.tokens), array("d", table.seconds)
+        """Those of the table by tokens, as kernels read them."""
 
     def __call__(self, rows: float, nodes: float = 0.0) -> float:
         """Seconds of a pass of ``rows`` rows, one new token each, and ``nodes`` drafted nodes among them."""
-        fixed, each = self._line(rows)
+        fixed, each = self.line(rows)
         return max(self.scale * (self.table.by_tokens(rows + nodes) + fixed + each * nodes), 1e-9)
 
+    def slope(self, rows: float, most: int) -> float:
+        """Seconds of a drafted node beside ``rows`` rows: the least mean of 1, 2, 4 ... nodes up to ``most``."""
+        size = min(most.bit_length(), SLOPES)
+        slope = self._slopes.get((rows, size))
+        if slope is None:
+            plain, table = self.table.by_tokens(rows), self.table
+            slope = min([(table.by_tokens(rows + (1 << power)) - plain) / (1 << power) for power in range(size)])
+            self._slopes[rows, size] = slope
+        return self.scale * (slope + self.line(rows)[1])
+
     def each(self, rows: float, nodes: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-        """The same for several numbers of nodes (n,)."""
-        fixed, each = self._line(rows)
+        """The same for many numbers of nodes (n,)."""
+        fixed, each = self.line(rows)
         seconds = self.table.by_each((rows + nodes).astype(np.float64)) + fixed + each * nodes
         return np.maximum(self.scale * seconds, 1e-9)
 
@@ -109,13 +128,14 @@ class PassCost:
         """The same model as the draft model of a target: its contexts and the machine's speed are the target's."""
         return PassCost(self.table, self._speed, target._recent, self.padded)  # of the same class
 
-    def _line(self, rows: float) -> tuple[float, float]:
-        if self._count != self._recent.count:
-            self._count = self._recent.count
+    def line(self, rows: float) -> tuple[float, float]:
+        """Seconds beside those by tokens and :attr:`scale`, without drafted nodes and for each of them."""
+        if self._recent.count >= self._stale:
+            self._stale = self._recent.count + min(FRESH, self._recent.count + 1)
             self._lines.clear()
         line = self._lines.get(rows)
         if line is None:
             like = self._recent.like(rows)
-            fixed, more = (self.table.by_counts(like.with_load(rows, nodes)) for nodes in (0, 1))
+            fixed, more = (self.table.by_counts(like.counts_of(rows, nodes)) for nodes in (0, 1))
             line = self._lines[rows] = fixed, more - fixed
         return line

@@ -54,20 +54,18 @@ class PassWork:
         """All but the tokens, as :data:`RATES` names them."""
         return self.spans, self.wanted, self.private + self.common, self.pairs, self.shared, self.groups
 
-    def with_load(self, rows: float, nodes: float) -> PassWork:
-        """A pass of ``rows`` rows, one new token each, and ``nodes`` drafted nodes, with contexts like these.
+    def counts_of(self, rows: float, nodes: float) -> tuple[float, ...]:
+        """:attr:`counts` of a pass of ``rows`` rows, one new token each, and ``nodes`` drafted nodes.
 
-        On average every row reads, and every token attends to, as many keys as here.
+        The contexts are like these: on average every row reads, and every token attends to, as many keys as here.
         """
         spans, tokens = max(self.spans, 1), max(self.tokens, 1)
         own = max(self.private - (self.tokens - self.spans), spans) / spans
         everything = rows + nodes
-        return PassWork(
-            everything,
+        return (
             rows,
             everything,
-            own * rows + nodes,
-            self.common,
+            own * rows + nodes + self.common,
             own * everything + nodes,
             self.shared / tokens * everything,
             self.groups,

@@ -32,7 +32,9 @@ class PrefillChunk:
             windows = branch.forest.pool.windows
             if windows is not None:  # what is read for a branch before may complete its window by part of a snapshot
                 windows.hold(branch.window())
-            if all(self._take(node, known, limit + before - self.tokens, windows) for node, known in branch.missing()):
+            missing = branch.missing()
+            left = limit + before
+            if not missing or all(self._take(node, known, left - self.tokens, windows) for node, known in missing):
                 self.ready.append(branch)
         return self.tokens - before
 

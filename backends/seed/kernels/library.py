@@ -14,13 +14,15 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ...models.catalog import cache_folder
 
-UNITS = {"decoder.c": (), "ngram.c": ("-ffp-contract=off",)}
+_EXACT = ("-ffp-contract=off",)
+UNITS = {"decoder.c": (), "ngram.c": _EXACT, "selection.c": _EXACT, "likeliest.c": ()}
 """Files that are compiled, with flags of their own."""
 HEADERS = ("attention.h", "log_probabilities.h", "steps.h", "structures.h", "ngram_table.h", "ngram_mixture.h")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
@@ -46,8 +48,29 @@ def load() -> ctypes.CDLL:
 
 
 def function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-    """A function of the library, with the types of what it returns and takes."""
-    return ctypes.CFUNCTYPE(result, *arguments)((name, library))
+    """A short function of the library, with the types of what it returns and takes.
+
+    It keeps Python's lock: another thread that took it meanwhile might keep it for milliseconds.
+    """
+    return ctypes.PYFUNCTYPE(result, *arguments)((name, library))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signature:
+    """A short function of the library, and the types of what it returns and takes."""
+
+    name: str
+    result: Any
+    arguments: tuple[Any, ...]
+
+
+@cache
+def optional(signature: Signature) -> Callable[..., Any] | None:
+    """The :func:`function`; None where there is no library."""
+    try:
+        return function(load(), signature.name, signature.result, *signature.arguments)
+    except NoKernels:
+        return None
 
 
 @cache

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from array import array
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 
 import torch
 
 from . import library
+
+_POINTER, _COUNT, _SIZE = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+_KERNEL = library.Signature("log_probabilities", None, (_POINTER, _SIZE, _POINTER, _POINTER, _COUNT, _COUNT, _POINTER))
 
 
 def log_probabilities(logits: torch.Tensor, rows: Sequence[int], tokens: Sequence[int]) -> list[float] | None:
@@ -20,7 +21,7 @@ def log_probabilities(logits: torch.Tensor, rows: Sequence[int], tokens: Sequenc
     """
     if logits.device.type != "cpu" or logits.dtype != torch.float32 or not logits.is_contiguous():
         return None
-    compute = _function(os.environ.get(library.SWITCH))
+    compute = library.optional(_KERNEL)
     if compute is None:
         return None
     at, of, found = array("q", rows), array("q", tokens), array("d", bytes(8 * len(rows)))
@@ -39,15 +40,3 @@ def log_probabilities(logits: torch.Tensor, rows: Sequence[int], tokens: Sequenc
         found.buffer_info()[0],
     )
     return found.tolist()
-
-
-@cache
-def _function(_switch: str | None) -> Callable[..., None] | None:
-    """The kernel; looked for again where the switch has changed."""
-    try:
-        kernels = library.load()
-    except library.NoKernels:
-        return None
-    pointer, count, size = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
-    types = (pointer, size, pointer, pointer, count, count, pointer)
-    return library.function(kernels, "log_probabilities", None, *types)

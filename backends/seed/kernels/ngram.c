@@ -272,3 +272,25 @@ int32_t ngram_draft(Sequence *sequence, double floor, int32_t depth, int64_t pos
         confidences[count++] = guess->confidences[top.candidate];
     }
 }
+
+/* What `ngram_observe` and `ngram_draft` do, for several sequences: their tokens, or nodes, stand one after another. */
+
+int32_t ngram_observe_all(int32_t count, Sequence *const *sequences, const int32_t *counts, const int64_t *positions,
+                          const int32_t *tokens) {
+    for (int32_t i = 0; i < count; tokens += counts[i++])
+        if (ngram_observe(sequences[i], tokens, counts[i], positions[i]) < 0) return -1;
+    return 0;
+}
+
+int32_t ngram_draft_all(int32_t count, Sequence *const *sequences, double floor, const int32_t *depths,
+                        const int64_t *positions, int32_t *sizes, int32_t *tokens, int32_t *parents,
+                        double *confidences) {
+    int32_t end = 0;
+    for (int32_t i = 0; i < count; end += sizes[i++]) {
+        sizes[i] = 0;
+        if (!sequences[i] || depths[i] < 1) continue;
+        sizes[i] = ngram_draft(sequences[i], floor, depths[i], positions[i], tokens + end, parents + end, confidences + end);
+        if (sizes[i] < 0) return -1;
+    }
+    return end;
+}

@@ -95,11 +95,12 @@ class PageTable:
 
     def take(self, count: int, ahead: int = CHUNK) -> Slots:
         """Slots (count,) for new tokens, contiguous if possible, ``ahead`` reserved at a time. Raises OutOfMemory."""
-        if missing := self.slots_needed(count):
-            more = self.forest.allocate(max(missing, ahead))
-            self._reserved = np.sort(np.concatenate((self._reserved, more)))
-        taken, self._reserved = self._reserved[:count], self._reserved[count:]
-        return taken
+        reserved = self._reserved
+        if count > len(reserved):
+            more = self.forest.allocate(max(count - len(reserved), ahead))
+            reserved = np.sort(np.concatenate((reserved, more))) if len(reserved) else more
+        self._reserved = reserved[count:]
+        return reserved[:count]
 
     def give_back(self, slots: Slots) -> None:
         """Return slots that were taken and not used to the reserve."""
@@ -123,6 +124,18 @@ class PageTable:
         self.node, held = self.forest.extend(self.node, tokens, slots)
         self._table[self.length : end] = held
         self.length = end
+
+    def extend_chosen(self, tokens: Sequence[int], slots: Slots, chosen: Sequence[int]) -> None:
+        """Append verified tokens, stored in the slots at these places, ascending; the others are given back."""
+        count = len(chosen)
+        if chosen[-1] == count - 1:  # the first ones
+            held, others = slots[:count], slots[count:]
+        else:
+            unused = np.ones(len(slots), dtype=np.bool_)
+            unused[chosen] = False
+            held, others = slots[chosen], slots[unused]
+        self.extend(tokens, held)
+        self.give_back(others)
 
     def release(self, *, keep: bool) -> None:
         """Give up all tokens; see :meth:`RadixCache.release`."""

@@ -58,7 +58,7 @@ class Admission:
         for job in [job for job in self.live if not job.open]:
             self.early.count_waste(job)
             self.remove(job, keep=False)
-        if closed := [job for job in self.waiting if not job.open]:
+        if self.waiting and (closed := [job for job in self.waiting if not job.open]):
             self.waiting = deque(job for job in self.waiting if job.open)  # first, as a release may break
             for job in closed:
                 if job.branches:

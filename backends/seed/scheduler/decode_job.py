@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from treeagent.errors import BackendError
 
 from ...local.sample import Sample
 from ...local.token_masks import TokenMask
 from ...sampling.sampler import NOT_FINITE
+from ..executor.segment import Segment
+from ..kv_cache.pool import Slots
 from ..kv_cache.radix_tree import RadixCache
-from ..records import SequenceState
+from ..records import NO_DRAFT, SequenceState
 from ..verifiers.base import DraftCheck
-from .jobs import Committed, GenerationJob, JobOutput
+from .jobs import Committed, GenerationJob, JobOutput, segment_of
 from .metrics import Counters
 
 
@@ -60,44 +60,47 @@ class DecodeJob(GenerationJob):
         self.sequence.hold(None)
         super().leave(keep=keep)
 
+    @property
+    def needed(self) -> list[int]:
+        """See :class:`Job`."""
+        return [1] if self.drafts is None else [1 + len(self.drafts[0].tokens)]
+
+    def segments(self, slots: Sequence[Slots]) -> list[Segment]:
+        """See :class:`Job`."""
+        draft = NO_DRAFT if self.drafts is None else self.drafts[0]
+        return [segment_of(self.sequence, draft, self.branches[0], slots[0])]
+
+    def expect_drafts(self) -> None:
+        """See :class:`Job`."""
+        self.sample.mark_drafted(0)
+
     def checks(self, rows: Sequence[range]) -> list[DraftCheck]:
         """The draft of its sequence."""
-        [draft] = self.next_drafts()
+        draft = NO_DRAFT if self.drafts is None else self.drafts[0]
         return [DraftCheck(self.sequence, draft, rows[0].start)]
 
     def commit(self, output: JobOutput, counters: Counters) -> Committed:
         """Append accepted tokens until the sample ends; keep the keys and values of all but the last new token."""
-        [verification], [logprobs], [slots], [branch], [draft] = (
-            output.verifications,
-            output.logprobs,
-            output.slots,
-            self.branches,
-            self.next_drafts(),
-        )
+        verification, slots, branch = output.verifications[0], output.slots[0], self.branches[0]
         if verification is None:
             branch.give_back(slots)
             return Committed(error=BackendError(NOT_FINITE))
+        sample, sequence, accepted = self.sample, self.sequence, verification.accepted
+        draft = NO_DRAFT
         if self.drafts is not None:
-            self.sample.mark_drafted(len(verification.accepted))
-        new: list[int] = []
-        accept = self.sample.accept
-        for token, logprob in zip(verification.tokens, logprobs, strict=True):
-            taken = accept(token, self._eos, logprob)
-            new.append(taken)
-            if self.sample.completion is not None or taken != token:  # what follows was drawn after another token
-                break
-        if draft.tokens:
-            held = [0, *(node + 1 for node in verification.accepted[: len(new) - 1])]
-            branch.extend([self.sequence.tokens[-1], *new[:-1]], slots[held])
-            unused = np.ones(len(slots), dtype=np.bool_)
-            unused[held] = False
-            branch.give_back(slots[unused])
+            draft = self.drafts[0]
+            if accepted:
+                sample.mark_drafted(len(accepted))
+        new = sample.accept_all(verification.tokens, self._eos, output.logprobs[0])
+        held = sequence.tokens[-1:] + new[:-1]
+        if len(slots) == 1:
+            branch.extend(held, slots)
         else:
-            branch.extend(self.sequence.tokens[-1:], slots)
-        self.sequence.append(new)
+            branch.extend_chosen(held, slots, [0, *(node + 1 for node in accepted[: len(new) - 1])])
+        sequence.append(new)
         self.drafts, self.last_round = None, counters.rounds
         outcomes = counters.count(draft, verification, len(new))
-        return Committed(draft.by, outcomes, ended=self.sample.completion is not None)
+        return Committed(draft.by, outcomes, (), sample.completion is not None)
 
     def finished(self) -> None:
         """See :class:`Job`."""

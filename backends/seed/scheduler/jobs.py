@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from treeagent.errors import TreeagentError
 
@@ -21,8 +21,7 @@ from ..verifiers.base import DraftCheck, Verification
 from .metrics import Counters
 
 
-@dataclass(frozen=True, slots=True)
-class JobOutput:
+class JobOutput(NamedTuple):
     """What a target pass computed for one job."""
 
     logits: Logits
@@ -33,12 +32,11 @@ class JobOutput:
     """For each branch the slots (n,) of its new tokens."""
     verifications: list[Verification | None]
     """For each of the job's :meth:`Job.checks`."""
-    logprobs: list[list[float]]
+    logprobs: list[Sequence[float]]
     """For each verification the natural-log probability of each of its tokens, untempered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(NamedTuple):
     """What became of a job in a pass."""
 
     drafter: str = ""
@@ -108,12 +106,17 @@ class Job(ABC):
     @property
     def reserved(self) -> int:
         """Tokens of its next pass, and the memory to keep for drafts that must not be dropped."""
-        return self.width if self.drafts is None else self.width + sum(draft.bound for draft in self.drafts)
+        return self.width if self.drafts is None else self.width + sum([draft.bound for draft in self.drafts])
 
     @property
     def drafted(self) -> list[int]:
         """For each branch the number of drafted tokens of its next pass."""
         return [0] * len(self.widths) if self.drafts is None else [len(draft) for draft in self.drafts]
+
+    @property
+    def needed(self) -> list[int]:
+        """For each branch the number of tokens of its next pass."""
+        return [width + drafted for width, drafted in zip(self.widths, self.drafted, strict=True)]
 
     @property
     def bounds(self) -> list[int]:
@@ -139,6 +142,9 @@ class Job(ABC):
     @abstractmethod
     def finished(self) -> None:
         """Send the reply, or what this job adds to it. Called once, after a commit that ended the job."""
+
+    def expect_drafts(self) -> None:
+        """Record that a drafter is in use, even where it never drafts."""
 
     def take_drafts(self, drafts: list[Draft]) -> None:
         """Store drafts for the next pass, one for each sequence."""
@@ -181,7 +187,7 @@ class GenerationJob(Job):
     def segments(self, slots: Sequence[Slots]) -> list[Segment]:
         """Of every sequence the last token and the draft."""
         parts = zip(self.sequences, self.next_drafts(), self.branches, slots, strict=True)
-        return [_segment(*part) for part in parts]
+        return [segment_of(*part) for part in parts]
 
     def next_drafts(self) -> list[Draft]:
         """For each sequence its draft, perhaps empty."""
@@ -191,7 +197,7 @@ class GenerationJob(Job):
 _FIRST = range(1)
 
 
-def _segment(sequence: SequenceState, draft: Draft, branch: PageTable, slots: Slots) -> Segment:
+def segment_of(sequence: SequenceState, draft: Draft, branch: PageTable, slots: Slots) -> Segment:
     """The last token (slot 0) and the draft (slots 1 ...)."""
     if not draft.tokens:
         return Segment(sequence.tokens[-1:], slots, branch.table, branch.node, None, _FIRST)

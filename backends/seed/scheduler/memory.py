@@ -34,7 +34,7 @@ def make_room(cache: RadixCache, live: Sequence[Job]) -> bool:
 
 def short_of_memory(cache: RadixCache, live: Sequence[Job]) -> bool:
     """Whether too little is free for the next tokens of all branches, and for one that is read of a prompt."""
-    reserved = sum(job.reserved for job in live)
+    reserved = sum([job.reserved for job in live])
     return cache.pool.short(reserved, reserved + _reading(cache, live)) > 0
 
 
@@ -103,8 +103,8 @@ def _take(ready: Sequence[Job], ahead: int) -> list[list[Slots]] | None:
         for job in ready:
             own: list[Slots] = []
             slots.append(own)
-            for branch, width, drafted in zip(job.branches, job.widths, job.drafted, strict=True):
-                own.append(branch.take(width + drafted, ahead))
+            for branch, needed in zip(job.branches, job.needed, strict=True):
+                own.append(branch.take(needed, ahead))
                 taken.append((branch, own[-1]))
     except OutOfMemory:
         for branch, some in taken:

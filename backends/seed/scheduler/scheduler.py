@@ -21,6 +21,7 @@ from ..executor.model_runner import ModelRunner
 from ..executor.prefill import PrefillChunk
 from ..kv_cache.page_table import PageTable
 from ..kv_cache.pool import Slots
+from ..records import Draft
 from ..speculation.forced_drafts import constrained_draft
 from ..speculation.speculator import Speculator
 from ..verifiers.base import Verifier, log_probabilities
@@ -59,10 +60,13 @@ class Scheduler:
         self.counters = Counters()
         self.cost = RoundCost(speculator.cost)
         self.jobs = Admission(runner, speculator, self.counters, max_rows, self.cost)
+        self._timer = RoundTimer(runner, speculator)
         self._rows = 0
 
     def submit(self, job: Job) -> None:
         """Queue a job; it fails at once when it could never fit into memory."""
+        if self.speculator.drafter is not None:
+            job.expect_drafts()
         self.jobs.submit(job)
 
     @property
@@ -86,13 +90,14 @@ class Scheduler:
 
     def round(self) -> None:
         """One round. After an exception :meth:`fail` must be called: the jobs in it are lost."""
-        timer, self._rows = RoundTimer(self.runner, self.speculator), 0
+        self._rows = 0
+        self._timer.start()
         self.jobs.sort()
         self.jobs.sweep()
         self.jobs.admit(serial=self.policy == "serial")
         if self.live:
             self._pass()
-        outside = timer.stop(self.counters)
+        outside = self._timer.stop(self.counters)
         if self._rows:
             self.cost.record(self._rows, outside)
 
@@ -111,17 +116,20 @@ class Scheduler:
         """Draft for the jobs whose prompts are computed, verify their drafts in one target pass, commit."""
         self.jobs.make_room()
         chunk = min(self.chunk, EARLY_CHUNK) if self.only_early else self.chunk
-        self.runner.hold_states(branch for job in self.live for branch in job.branches)
-        chunk = readable(self.runner.forest, self.live, chunk)
-        prefill = PrefillChunk([branch for job in self.live for branch in job.branches], chunk)
-        computed = set(prefill.ready)
-        ready = self._draft([job for job in self.live if computed.issuperset(job.branches)])
+        branches = [branch for job in self.live for branch in job.branches]
+        self.runner.hold_states(branches)
+        prefill = PrefillChunk(branches, readable(self.runner.forest, self.live, chunk))
+        ready: Sequence[Job] = list(self.live)
+        if len(prefill.ready) < len(branches):
+            computed = set(prefill.ready)
+            ready = [job for job in self.live if computed.issuperset(job.branches)]
+        ready = self._draft(ready)
         if self.jobs.early.busy and self.policy == "rounds":
             early, spare = self.jobs.early.take_in(ready, prefill, self.cost, self.jobs.max_rows)
             held = sum(job.reserved + sum(job.drafted) for job in (*ready, *early))
             draft_early(early, spare, self.speculator, self.runner.forest.pool.room - held)
             ready = [*ready, *early]
-        self._rows = sum(len(job.branches) for job in ready)
+        self._rows = sum([len(job.branches) for job in ready])
         slots = allocate(ready, self.live)
         segments = [part for job, own in zip(ready, slots, strict=True) for part in job.segments(own)]
         before = self.runner.seconds
@@ -137,18 +145,23 @@ class Scheduler:
 
     def _draft(self, ready: Sequence[Job]) -> Sequence[Job]:
         """Store drafts in the jobs; returns those that are verified in this pass: under ``fcfs`` one, else all."""
-        room = self.runner.forest.pool.room - sum(job.reserved for job in ready)
+        room = self.runner.forest.pool.room - sum([job.reserved for job in ready])
         together = self.policy != "fcfs"
         drafting = [job for job in ready if job.sequences and (together or job.drafts is None)]
         drafts = self.speculator.draft([job.sequences for job in drafting], room, together=together)
         for job, own in zip(drafting, drafts, strict=False):  # none without a drafter
             job.take_drafts(own)
+        if any(row.mask is not None for job in drafting for row in job.sequences):
+            self._constrain(ready, list(zip(drafting, drafts, strict=False)))
+        return ready if together else sorted(ready, key=lambda job: job.last_round)[:1]
+
+    def _constrain(self, ready: Sequence[Job], drafted: Sequence[tuple[Job, list[Draft]]]) -> None:
+        """Add to drafts what constraints force, and take away what they forbid."""
         spare = self.runner.forest.pool.room - sum(job.reserved + sum(job.drafted) for job in ready)
-        for job, own in zip(drafting, drafts, strict=False):
+        for job, own in drafted:
             if any(row.mask is not None for row in job.sequences):
                 job.take_drafts([constrained_draft(*pair, spare) for pair in zip(job.sequences, own, strict=True)])
                 spare -= max(0, sum(job.drafted) - sum(map(len, own)))
-        return ready if together else sorted(ready, key=lambda job: job.last_round)[:1]
 
     def _commit(
         self, ready: Sequence[Job], slots: Sequence[list[Slots]], rows: Sequence[list[range]], outputs: torch.Tensor
@@ -159,20 +172,21 @@ class Scheduler:
         logits = Logits(masked_tree(every, outputs))
         verifications = self.verifier.verify(every, logits)
         self.speculator.learn(every, verifications, logits)
-        results = iter(zip(verifications, log_probabilities(every, verifications, logits), strict=True))
+        logprobs = log_probabilities(every, verifications, logits)
         live: list[PageTable] = []
         ended: list[PageTable] = []
         outcomes: defaultdict[str, list[tuple[float, bool]]] = defaultdict(list)
+        end = 0
         for job, own_rows, own_slots, own in zip(ready, rows, slots, checks, strict=True):
-            verified = [next(results) for _ in own]
-            output = JobOutput(
-                logits, own_rows, own_slots, [result for result, _ in verified], [values for _, values in verified]
-            )
+            begin, end = end, end + len(own)
+            output = JobOutput(logits, own_rows, own_slots, verifications[begin:end], logprobs[begin:end])
             committed = job.commit(output, self.counters)
             if committed.error is None:
                 (ended if committed.ended else live).extend(job.branches)
-            outcomes[committed.drafter].extend(committed.outcomes)
-            self.speculator.forget(committed.removed)
+            if committed.outcomes:
+                outcomes[committed.drafter].extend(committed.outcomes)
+            if committed.removed:
+                self.speculator.forget(committed.removed)
             if committed.error is not None:
                 job.failed(committed.error)
                 self.jobs.remove(job, keep=False)

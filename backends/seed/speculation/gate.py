@@ -1,34 +1,43 @@
-"""The gate that switches drafting off where it does not pay."""
+"""The gate that switches drafting off where it does not pay.
+
+What drafting loses is counted in rounds without drafts: a round that takes a tenth longer and is expected to give no
+more tokens loses 0.1. Drafting is tried until it has lost ``GRANT``, reading new texts apart. Then it pauses until a
+share of the rounds' time makes up for all that the trial took, and is tried again. The share falls with each trial that
+does not pay; so drafts that never pay take one trial and a hundredth of the time after that, and ever less of it.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-TRIAL = 24
-"""Rounds before drafting is judged: an empty table needs some to learn."""
-TOLERANCE = -0.02
-"""Log ratio down to which drafting continues: tables that are still empty must be allowed to learn."""
-WORST = -0.15
-"""Least log ratio that a round counts: one in which a drafter reads new prompts says little about the others."""
-BRIEF_TRIAL, LOST = 6, -0.08
-"""Rounds before drafting is judged, and log ratio, where it costs very much, as over a tiny model, whose passes take
-little longer than a drafter's work."""
-FIRST_PAUSE, LONGEST = 64, 4096
-"""Rounds of the first pause and of the longest; each is twice as long as the one before."""
+TRIAL = 3
+"""Rounds of the shortest trial."""
+GRANT = 0.3
+"""Rounds' time that drafting may lose before it pauses, and the most that is held in its favour."""
+READING = 3.0
+"""The same of all that it takes: a drafter reads the prompts of new sequences, which says little about the others."""
+SHARE, FALL, LEAST_SHARE = 0.01, 0.75, 0.0001
+"""Part of the time that trials may take: at first, as a multiple of that before the last pause, and at last."""
+LONGEST = 4096
+"""Rounds of the longest pause."""
+ALLOWED = 0.01
+"""Part of a round's time that drafting may lose for ever: tables that are still empty must be allowed to learn."""
 
 
 @dataclass(slots=True)
 class Gate:
     """Whether drafting pays, its own time included: over a small model a table may cost more than it saves."""
 
-    _advantage: float = 0.0
-    """Recent mean of the log ratio of tokens per second, with drafting over without."""
+    _lost: float = 0.0
+    """Rounds' time that drafting has lost since the last pause, less what it has won."""
+    _spent: float = 0.0
+    """The same with the time of reading."""
     _tried: int = 0
     """Rounds with drafting since the last pause."""
     _paused: int = 0
     """Rounds until drafting is tried again."""
-    _next_pause: int = FIRST_PAUSE
+    _share: float = SHARE
 
     @property
     def paused(self) -> bool:
@@ -40,17 +49,25 @@ class Gate:
         self._paused = rounds
 
     def open(self) -> bool:
-        """Whether to draft in this round; called once in each round in which drafts are wanted."""
-        self._paused = max(0, self._paused - 1)
-        return not self.paused
+        """Whether to draft in this round; called in each round that could have drafts."""
+        if self._paused:
+            self._paused -= 1
+        return not self._paused
 
-    def learn(self, tokens: float, seconds: float, plain_tokens: float, plain_seconds: float) -> None:
-        """Expected tokens and seconds of a round with drafting, and those of the same round without."""
+    def learn(
+        self, tokens: float, seconds: float, plain_tokens: float, plain_seconds: float, reading: float = 0.0
+    ) -> None:
+        """Expected tokens and seconds of a round with drafting, and those of the same round without.
+
+        ``reading``: the part of ``seconds`` in which a drafter read texts that it did not know.
+        """
+        loss = seconds / plain_seconds - tokens / plain_tokens - ALLOWED
+        self._lost = max(self._lost + loss - reading / plain_seconds, -GRANT)
+        self._spent = max(self._spent + loss, -READING)
         self._tried += 1
-        ratio = max(WORST, math.log(tokens / seconds * plain_seconds / plain_tokens))
-        self._advantage += (ratio - self._advantage) / min(self._tried, TRIAL)
-        tried = self._tried
-        if (tried >= TRIAL and self._advantage < TOLERANCE) or (tried >= BRIEF_TRIAL and self._advantage < LOST):
-            self.pause(self._next_pause)
-            self._next_pause = min(2 * self._next_pause, LONGEST)
-            self._tried, self._advantage = 0, 0.0
+        if (self._lost > GRANT and self._tried >= TRIAL) or self._spent > READING:
+            self.pause(min(math.ceil(max(self._lost, self._spent) / self._share), LONGEST))
+            self._lost = self._spent = 0.0
+            self._tried, self._share = 0, max(self._share * FALL, LEAST_SHARE)
+        elif self._spent < -GRANT:  # it pays
+            self._share = SHARE

@@ -19,9 +19,6 @@ from ..drafters.base import EMPTY_LOAD, RoundLoad
 from ..executor.pass_cost import PassCost
 from ..records import Draft
 
-SLOPES = np.array((0, 1, 2, 4, 8, 16, 32, 64))
-"""Numbers of drafted nodes for which the cost of a node is looked up."""
-
 
 def values(draft: Draft, probabilities: Callable[[Sequence[float]], list[float]]) -> list[float]:
     """For each node the chance that it is reached and accepted; ``probabilities`` of nodes by their confidences."""
@@ -39,11 +36,7 @@ def floor(cost: PassCost, rows: int, most: int, drafting: float = 0.0, speedup: 
     """
     if most < 1:
         return math.inf
-    nodes = SLOPES[: min(most.bit_length(), len(SLOPES) - 1) + 1]
-    plain, *more = cost.each(rows, nodes).tolist()
-    slope = min((seconds - plain) / count for seconds, count in zip(more, nodes[1:].tolist(), strict=True))
-    least: float = (slope + drafting) * speedup * rows / plain
-    return least
+    return (cost.slope(rows, most) + drafting) * speedup * rows / cost(rows)
 
 
 def select(

@@ -7,18 +7,24 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..drafters.base import Drafter, RoundLoad, VerifiedDraft
+from ..draft_arrays import DraftArrays
+from ..drafters.base import EMPTY_LOAD, Drafter, RoundLoad
 from ..executor.logits import Logits
 from ..executor.pass_cost import PassCost
 from ..records import NO_DRAFT, BeamGroup, Draft, SequenceState
 from ..verifiers.base import DraftCheck, Verification
 from .calibration import AcceptanceEstimator
+from .compiled_selection import select_compiled
 from .draft_pace import DraftPace
 from .gate import Gate
 from .goodput import floor, select, values
+from .observed_tokens import ObservedTokens
+from .verified_drafts import verified_drafts
 
 DEPTH = 16
 """Levels of the deepest draft."""
+PROVEN = 1.0
+"""Accepted tokens after which the gate believes what drafts are expected to gain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,9 @@ class DraftUsage:
     passes: int = 0
     exit_counts: tuple[int, ...] = ()
     """Tokens that ended at each of its exits; empty for a model of one exit."""
+
+
+UNUSED = DraftUsage()
 
 
 class Speculator:
@@ -46,8 +55,7 @@ class Speculator:
         self.drafter: Drafter | None = None
         self.gate = Gate()
         self._estimators: defaultdict[str, AcceptanceEstimator] = defaultdict(AcceptanceEstimator)
-        self._observed: dict[SequenceState, int] = {}
-        """Tokens of each single sequence that the drafter has observed."""
+        self._observed = ObservedTokens()
         self._active = False
         """Whether the drafter was called in the last round that had single sequences."""
         self._learning = 0.0
@@ -58,7 +66,7 @@ class Speculator:
         """Continue with another drafter, without statistics. No sequence may be live."""
         self.drafter, self.gate = drafter, Gate()
         self._estimators.clear()
-        self._observed.clear()
+        self._observed = ObservedTokens()
         self._active, self._learning, self._pace = False, 0.0, DraftPace()
 
     def estimator(self, by: str) -> AcceptanceEstimator:
@@ -68,14 +76,16 @@ class Speculator:
     def usage(self) -> DraftUsage:
         """The draft model's work so far."""
         drafter = self.drafter
-        return (
-            DraftUsage() if drafter is None else DraftUsage(drafter.seconds, drafter.passes, tuple(drafter.exit_counts))
-        )
+        if drafter is None or not drafter.passes:
+            return UNUSED
+        return DraftUsage(drafter.seconds, drafter.passes, tuple(drafter.exit_counts))
 
     def draft(
         self, targets: Sequence[Sequence[SequenceState]], room: int, *, together: bool = True
     ) -> list[list[Draft]]:
-        """For each target the drafts of its sequences that are worth verifying; empty without a drafter.
+        """For each target the drafts of its sequences that are worth verifying.
+
+        Empty without a drafter, and while the gate pauses where there are neither beams nor constraints.
 
         A target is one sequence, or all the sequences of a group of beams, whose drafts are given whole or not at all.
         ``room`` slots are free for drafts: all drafts together take no more. Of it the most that random draws can take
@@ -84,6 +94,8 @@ class Speculator:
         are left out of its predicted time: they are computed anyway, and would make drafts look cheap.
         """
         if self.drafter is None:
+            return []
+        if self.gate.paused and self._rests(targets):
             return []
         drafts = [[NO_DRAFT] * len(rows) for rows in targets]
         single = [i for i, rows in enumerate(targets) if rows[0].group is None]
@@ -98,30 +110,42 @@ class Speculator:
             return drafts
         floor, depth = plan or (0.0, 0)
         began = time.perf_counter()
-        for i in single:
-            self.observe_committed(targets[i][0])
-        rows = [row for i in (*single, *groups) for row in targets[i]]
-        proposed = iter(self._propose(self.drafter, rows, floor, depth))
-        proposals = [next(proposed) for _ in single]
-        for i in groups:
-            drafts[i] = [next(proposed) for _ in targets[i]]
-            drafts[i][0].keep_room(self.drafter.beam_nodes(_group(targets[i])))
+        alone = [targets[i][0] for i in single]
+        self._observed.show(self.drafter, alone)
+        rows = [*alone, *(row for i in groups for row in targets[i])] if groups else alone
+        proposals = self._propose(self.drafter, rows, floor, depth)
+        if groups:
+            proposed = iter(proposals)
+            proposals = [next(proposed) for _ in single]
+            for i in groups:
+                drafts[i] = [next(proposed) for _ in targets[i]]
+                drafts[i][0].keep_room(self.drafter.beam_nodes(_group(targets[i])))
         if single:  # of the time only the share of the single sequences tells whether drafting for them pays
             seconds = (time.perf_counter() - began) * len(single) / len(rows)
-            for draft in proposals:
-                if draft.law is not None:
-                    draft.keep_room(self._nodes_drawn(self.drafter, depth))
+            if not isinstance(proposals, DraftArrays):
+                for draft in proposals:
+                    if draft.law is not None:
+                        draft.keep_room(self._nodes_drawn(self.drafter, depth))
             chosen = self._select(proposals, verified, room, seconds, together=together)
             for i, draft in zip(single, chosen, strict=True):
                 drafts[i] = [draft]
         return drafts
 
-    def _propose(self, drafter: Drafter, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
+    def _propose(self, drafter: Drafter, rows: Sequence[SequenceState], floor: float, depth: int) -> Sequence[Draft]:
         began, passes = time.perf_counter(), drafter.seconds
         drafts = drafter.propose(rows, floor, depth)
         own = time.perf_counter() - began - (drafter.seconds - passes)
-        self._pace.record_proposal(own, sum(map(len, drafts)))
+        nodes = len(drafts.tokens) if isinstance(drafts, DraftArrays) else sum(map(len, drafts))
+        self._pace.record_proposal(own, nodes)
         return drafts
+
+    def _rests(self, targets: Sequence[Sequence[SequenceState]]) -> bool:
+        """Whether the gate, which has paused, still does, and nothing else than drafts of a drafter is wanted."""
+        if self.draft_tokens is not None or any(rows[0].group or rows[0].mask for rows in targets):
+            return False
+        if targets:
+            self._active = self.gate.open()
+        return self.gate.paused
 
     def _groups_that_fit(
         self, drafter: Drafter, targets: Sequence[Sequence[SequenceState]], room: int
@@ -144,8 +168,10 @@ class Speculator:
             return None
         if most is not None:
             return 0.0, depth
+        if not self.gate.open():
+            return None
         least = floor(self.cost, verified, room, self._pace.node_seconds, self._pace.speedup)
-        return (least, depth) if least < 1 and self.gate.open() else None
+        return (least, depth) if least < 1 else None
 
     def _nodes_drawn(self, drafter: Drafter, depth: int) -> int:
         """The most nodes of a draft of ``depth`` levels that must be verified, as they are random draws."""
@@ -160,7 +186,7 @@ class Speculator:
         What was drawn must not be chosen by what it is: all of it is verified, and the other drafts share the room
         that is certain to be left.
         """
-        drawn = [draft for draft in drafts if draft.law is not None]
+        drawn = [] if isinstance(drafts, DraftArrays) else [draft for draft in drafts if draft.law is not None]
         left = room - sum(draft.bound for draft in drawn)
         if self.draft_tokens is not None:
             final = []
@@ -171,20 +197,36 @@ class Speculator:
                     left -= len(final[-1])
             return final
         began = time.perf_counter()
-        chosen = iter(self._choose([draft for draft in drafts if draft.law is None], drawn, left, together=together))
-        final = [next(chosen) if draft.law is None else draft for draft in drafts]
-        self._update_gate(final, verified, seconds + time.perf_counter() - began)
+        gain = sum(sum(self._values(draft)) for draft in drawn)
+        load = RoundLoad(len(drawn), len(drawn) + gain, sum(map(len, drawn))) if together and drawn else EMPTY_LOAD
+        free = [draft for draft in drafts if draft.law is None] if drawn else drafts
+        final, worth = self._choose(free, load, left, together=together)
+        if drawn:
+            chosen = iter(final)
+            final = [next(chosen) if draft.law is None else draft for draft in drafts]
+        self._update_gate(final, gain + worth, verified, seconds + time.perf_counter() - began)
         return final
 
-    def _choose(self, drafts: Sequence[Draft], drawn: Sequence[Draft], room: int, *, together: bool) -> Sequence[Draft]:
-        """The parts of chosen drafts that pay in a pass that also verifies the ``drawn`` ones."""
+    def _choose(
+        self, drafts: Sequence[Draft], load: RoundLoad, room: int, *, together: bool
+    ) -> tuple[list[Draft], float]:
+        """The parts of chosen drafts that pay in a pass with a ``load`` beside them, and the tokens they promise."""
+        if isinstance(drafts, DraftArrays) and not drafts.tokens:
+            return [NO_DRAFT] * len(drafts), 0.0
+        kinds = {""} if isinstance(drafts, DraftArrays) else {draft.by for draft in drafts}
+        if together and len(kinds) == 1:
+            estimator = self.estimator(*kinds)
+            room = min(room, estimator.most_nodes(len(drafts)))
+            selected = select_compiled(drafts, estimator, self.cost, room, load)
+            if selected is not None:
+                return selected
         node_values = [self._values(draft) for draft in drafts]
         if together:
-            load = RoundLoad(
-                len(drawn), len(drawn) + sum(sum(self._values(draft)) for draft in drawn), sum(map(len, drawn))
-            )
-            return select(drafts, node_values, self.cost, room, load)
-        return [select([draft], [own], self.cost, room)[0] for draft, own in zip(drafts, node_values, strict=True)]
+            chosen = select(drafts, node_values, self.cost, room, load)
+        else:
+            pairs = zip(drafts, node_values, strict=True)
+            chosen = [select([draft], [own], self.cost, room)[0] for draft, own in pairs]
+        return chosen, sum(sum(self._values(draft)) for draft in chosen)
 
     def learn(self, checks: Sequence[DraftCheck], verifications: Sequence[Verification | None], logits: Logits) -> None:
         """Show the drafter the target's likeliest tokens of a pass, if it needs them and was called."""
@@ -201,10 +243,8 @@ class Speculator:
 
     def observe_committed(self, row: SequenceState) -> None:
         """Show the drafter the tokens of a single sequence that were committed since the last call."""
-        start = self._observed.get(row, 0)
-        if self.drafter is not None and start < len(row.tokens):
-            self.drafter.observe(row, start)
-            self._observed[row] = len(row.tokens)
+        if self.drafter is not None:
+            self._observed.show(self.drafter, [row])
 
     def forget(self, rows: Sequence[SequenceState]) -> None:
         """Sequences have ended or were preempted; unless drafting is off, the drafter observes their last tokens."""
@@ -213,7 +253,7 @@ class Speculator:
         for row in rows:
             if row.group is None and not self.gate.paused:
                 self.observe_committed(row)
-            self._observed.pop(row, None)
+            self._observed.forget(row)
             self.drafter.forget(row)
 
     def _values(self, draft: Draft) -> list[float]:
@@ -227,17 +267,18 @@ class Speculator:
         best = sorted(range(len(draft)), key=lambda node: -node_values[node])[:most]  # of equals parents stand first
         return draft.keep(sorted(best))
 
-    def _update_gate(self, chosen: Sequence[Draft], verified: int, seconds: float) -> None:
+    def _update_gate(self, chosen: Sequence[Draft], gain: float, verified: int, seconds: float) -> None:
         """Compare the round's expected tokens per second, drafting included, with those of a round without drafts.
 
-        Only ``verified`` of the drafts are in the next pass. Learning from it is taken to last as long as last time.
+        All the drafts are expected to ``gain`` so many tokens; only ``verified`` of them are in the next pass.
+        Learning from it is taken to last as long as last time. Expectations count as far as drafts have been accepted.
         """
         part = verified / len(chosen)
-        gain = sum(sum(self._values(draft)) for draft in chosen)
+        gain *= min(1.0, sum(estimator.accepted for estimator in self._estimators.values()) / PROVEN)
         total = self.cost(verified, sum(map(len, chosen)) * part) + seconds * part + self._learning
         plain = self.cost(verified)
         self._pace.record_speedup((verified + gain * part) / total * plain / verified)
-        self.gate.learn(verified + gain * part, total, verified, plain)
+        self.gate.learn(verified + gain * part, total, verified, plain, self._observed.reading * part)
 
 
 def _group(rows: Sequence[SequenceState]) -> BeamGroup:
@@ -245,16 +286,3 @@ def _group(rows: Sequence[SequenceState]) -> BeamGroup:
     group = rows[0].group
     assert group is not None  # noqa: S101  # the caller's condition
     return group
-
-
-def verified_drafts(
-    checks: Sequence[DraftCheck], verifications: Sequence[Verification | None], logits: Logits, count: int
-) -> list[VerifiedDraft]:
-    """For each sequence with finite logits the ``count`` likeliest tokens after each verified one."""
-    best, chances = logits.top(count)  # (R, count)
-    verified = []
-    for check, verification in zip(checks, verifications, strict=True):
-        if verification is not None:
-            at = slice(check.first, check.first + 1 + len(check.draft))
-            verified.append(VerifiedDraft(check.row, check.draft, verification.tokens, best[at], chances[at]))
-    return verified

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..executor.logits import Logits
 from ..records import Draft, SequenceState
@@ -33,24 +34,31 @@ class DraftCheck:
         return [self.first, *(self.first + 1 + node for node in verification.accepted)]
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(NamedTuple):
     """The result of one sequence's verification."""
 
     accepted: tuple[int, ...]
     """Accepted nodes of the draft, from the top down."""
     tokens: tuple[int, ...]
     """The accepted tokens and one more of the target's."""
+    logprobs: tuple[float, ...] | None = None
+    """Their natural-log probabilities, untempered; None where they were not computed beside them."""
 
 
 def log_probabilities(
     checks: Sequence[DraftCheck], verifications: Sequence[Verification | None], logits: Logits
-) -> list[list[float]]:
+) -> list[Sequence[float]]:
     """For each verification the natural-log probability of each of its tokens, untempered; empty for None."""
-    verified = [(check, result) for check, result in zip(checks, verifications, strict=True) if result is not None]
-    rows = [row for check, result in verified for row in check.rows(result)]
-    values = iter(logits.log_probabilities(rows, [token for _, result in verified for token in result.tokens]))
-    return [[] if result is None else [next(values) for _ in result.tokens] for result in verifications]
+    unknown = [
+        (check, result)
+        for check, result in zip(checks, verifications, strict=True)
+        if result is not None and result.logprobs is None
+    ]
+    rows = [row for check, result in unknown for row in check.rows(result)]
+    values = iter(logits.log_probabilities(rows, [token for _, result in unknown for token in result.tokens]))
+    return [
+        () if result is None else result.logprobs or [next(values) for _ in result.tokens] for result in verifications
+    ]
 
 
 class Verifier(ABC):
