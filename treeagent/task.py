@@ -225,6 +225,15 @@ class Task(ABC):
         """
         return ""
 
+    @property
+    def reads_apart(self) -> bool:
+        """Whether :meth:`read_thoughts` reads each whole step of a ``propose`` as if it stood alone, and never for long.
+
+        Then each step of a list that is being written is read once, and outside of a thread, which costs more than a
+        short reading does.
+        """
+        return False
+
     def read_answer(self, completion: str) -> str | None:
         """The answer in a completion of ``answer``, ``io`` or ``cot``; None when there is none."""
         return strip_breaks(completion) if completion.strip() else None

@@ -105,6 +105,12 @@ class GuardedTask:
         with self._inside:
             return of_type(self._task.whole_steps(role, completion), str, "whole_steps")
 
+    @property
+    def reads_apart(self) -> bool:
+        """See :meth:`treeagent.Task.reads_apart`."""
+        with self._inside:
+            return bool(self._task.reads_apart)
+
     def read_answer(self, completion: str) -> str | None:
         """See :meth:`treeagent.Task.read_answer`."""
         with self._inside:

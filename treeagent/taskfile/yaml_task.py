@@ -233,6 +233,11 @@ class YamlTask(Task):
         """Up to the last separator: what follows it may grow."""
         return split_off(completion, self.spec.thought.separator)
 
+    @property
+    def reads_apart(self) -> bool:
+        """Unless the checker may take long; patterns and templates are limited."""
+        return type(self.checker) is Checker or self.checker.brief
+
     def read_answer(self, completion: str) -> str | None:
         """The last answer in a completion; None when there is none, or where its pattern takes too long."""
         try:
