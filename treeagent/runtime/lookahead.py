@@ -27,7 +27,6 @@ from .guarded_task import GuardedTask
 from .guesses import Guesses
 from .outlook import Growth, Outlook
 
-
 BRIEF = 0.05
 """Seconds of a reading after which the following ones have a thread again."""
 
@@ -171,7 +170,6 @@ class Lookahead:
             self._plan()
 
     async def _read_ahead(self, growth: Growth) -> None:
-        parent = growth.parent
         for sample, text in sorted(growth.texts.items()):
             if growth.settled or growth.steps.get(sample, (None,))[0] == text:
                 continue
@@ -194,9 +192,9 @@ class Lookahead:
             return await self._pace.in_thread(self._guarded.read_thoughts, growth.role, text, parent, steps)
         if growth.role != "propose" or not text.startswith(before):
             before, known = "", ()
-        began = time.monotonic()
+        began = time.thread_time()
         read = self._guarded.read_thoughts(growth.role, text[len(before) :], parent, steps)
-        seconds = time.monotonic() - began
+        seconds = time.thread_time() - began
         self._brief = seconds < BRIEF
         await self._pace.spent(seconds)
         return [*known, *read]

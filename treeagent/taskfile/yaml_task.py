@@ -58,6 +58,7 @@ class YamlTask(Task):
         problems += validation.code_problems(self.spec, self.keys, allow_code=allow_code)
         faulty = {problem.key for problem in problems}
         problems += validation.problems(self.spec, self._pattern, self.checker, self.keys, faulty)
+        self.reads_apart = type(self.checker) is Checker or self.checker.brief  # patterns and templates are limited
         grade = self.spec.answer.grade
         self._grading = None if grade is None else AnswerGrading(grade, self._variables, self.keys)
         if not problems:
@@ -232,11 +233,6 @@ class YamlTask(Task):
     def whole_steps(self, role: str, completion: str) -> str:
         """Up to the last separator: what follows it may grow."""
         return split_off(completion, self.spec.thought.separator)
-
-    @property
-    def reads_apart(self) -> bool:
-        """Unless the checker may take long; patterns and templates are limited."""
-        return type(self.checker) is Checker or self.checker.brief
 
     def read_answer(self, completion: str) -> str | None:
         """The last answer in a completion; None when there is none, or where its pattern takes too long."""

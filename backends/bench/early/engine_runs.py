@@ -25,7 +25,7 @@ class EngineRuns:
 
         ``drafter`` as of ``seed``; None: its own choice.
         """
-        options = {} if drafter is None else {"drafter": drafter}
+        options: dict[str, Any] = {} if drafter is None else {"drafter": drafter}
         self.model = SeedBackend(workload.model, **workload.options, **options)
         self._workload, self._trees = workload, trees
         self._agents: dict[tuple[str, int | str], Agent] = {}
