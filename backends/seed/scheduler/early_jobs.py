@@ -2,7 +2,8 @@
 
 They take part in a pass where that pays: an early row is taken in while the time that it adds to the pass is less than
 what its token saves, times the chance that it is wanted. A token that is there already saves a row's share of a later
-pass, t(R) / R of R rows that are certain: beside one row a whole pass, beside many hardly more than the row adds.
+pass, t(R) / R of the R rows that get a token in this one: beside one row a whole pass, beside many hardly more than the
+row adds.
 All early rows together lengthen a pass by half at most, as chances may be estimated wrongly. Drafts of the other rows
 are decided first, and those of early rows keep to the same rule. A prompt that is computed now need not be computed
 later, so of its time only the part counts that is lost where the request is not wanted. A job that is not taken in
@@ -171,12 +172,15 @@ class Spare:
         ``rows`` and ``tokens`` of the pass without early ones; ``certain`` of its rows get a token.
         """
         self._cost = cost
-        certain = max(1, certain)
-        self._saving = cost(certain, 0.0) / certain
-        self.rows, self._tokens = rows, tokens
+        self.rows, self._tokens, self._sharing = rows, tokens, max(1, certain)
         self._seconds = self._base = self._after(0, 0)
         self._moved = 0.0
         """Seconds of prompts that later passes need not take, by the chances of their requests."""
+
+    @property
+    def _saving(self) -> float:
+        """Seconds that a token saves: the share of a row in a later pass, beside all that get a token in this one."""
+        return self._cost(self._sharing, 0.0) / self._sharing
 
     @property
     def least_value(self) -> float:
@@ -195,14 +199,18 @@ class Spare:
 
     def add(self, rows: int, tokens: int) -> None:
         """They are in the pass."""
-        self._seconds = self._after(rows, tokens)
-        self.rows += rows
-        self._tokens += tokens
+        self._enter(rows, tokens)
+        self._sharing += rows
 
     def add_prompt(self, tokens: int, chance: float) -> None:
         """So many tokens of a prompt are in the pass."""
         self._moved += chance * self._later(tokens)
-        self.add(1, tokens)
+        self._enter(1, tokens)
+
+    def _enter(self, rows: int, tokens: int) -> None:
+        self._seconds = self._after(rows, tokens)
+        self.rows += rows
+        self._tokens += tokens
 
     def _pays(self, seconds: float, saved: float, moved: float) -> bool:
         """Whether the pass may take so long, where what is new in it saves a part and moves another one."""
