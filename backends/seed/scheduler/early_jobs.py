@@ -24,6 +24,8 @@ from .round_cost import RoundCost
 
 SLOWDOWN = 0.5
 """The most that early rows together may add to a pass, as a part of its time without them."""
+MARGIN = 1.5
+"""How many times what it costs an early row must save: what a pass takes is an estimate as well, and so is a chance."""
 DELAY = 3.0
 """As much with the time of prompts that later passes need not take: other rows wait for it, whatever it saves."""
 LUMP = 256
@@ -216,7 +218,7 @@ class Spare:
         """Whether the pass may take so long, where what is new in it saves a part and moves another one."""
         added, moved_in_all = seconds - self._base, self._moved + moved
         fits = added <= DELAY * self._base and added - moved_in_all <= SLOWDOWN * self._base
-        return fits and seconds - self._seconds <= saved + moved
+        return fits and MARGIN * (seconds - self._seconds - moved) <= saved
 
     def _later(self, tokens: int) -> float:
         """Seconds that so many tokens of a prompt would take in a later pass, beside a row."""
