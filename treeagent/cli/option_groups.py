@@ -83,7 +83,7 @@ class RunOptions:
     adapter: arguments.Adapter = None
     variables: arguments.Variables = None
     no_legality: arguments.NoLegality = False
-    speculate: arguments.Speculate = "auto"
+    speculate: arguments.Speculate = "0"
     allow_code: arguments.AllowCode = False
 
     def option_values(self) -> dict[str, str]:

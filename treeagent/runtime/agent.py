@@ -80,7 +80,7 @@ class Agent:
         budget: Budget | None = None,
         legality: bool = True,
         allow_code: bool = False,
-        speculate: int | str = "auto",
+        speculate: int | str = 0,
         fsync: bool = False,
     ) -> None:
         options = dict(options or {})
@@ -120,7 +120,7 @@ class Agent:
             "legality": legality,
             **factory.further_models(self.others),
             **({"sampling": changes} if changes else {}),
-            **({} if early is None else {"speculate": early}),
+            **({} if early == 0 else {"speculate": "auto" if early is None else early}),
         }
         self._row: Mapping[str, Any] | None = None
         """The row of a journalled run."""

@@ -60,7 +60,7 @@ class RunSettings(Form):
     """The further models of a search that has several, by name."""
     sampling: dict[str, dict[str, Any]] = Field(default_factory=dict)
     legality: bool
-    speculate: Whole | Literal["auto"] = "auto"
+    speculate: Whole | Literal["auto"] = 0
 
 
 class RecordedLimits(Form):
