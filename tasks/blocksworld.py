@@ -29,6 +29,8 @@ REACHED = "The goal is reached."
 class Blocksworld(Checker):
     """Registered as ``blocksworld``."""
 
+    brief = True
+
     def read(self, input: str) -> str:
         """From words, or from a PDDL problem of the four-operator domain."""
         state, goal = read_pddl(input) if input.lstrip().startswith("(") else read(single_blanks(input))

@@ -19,6 +19,8 @@ _MOST_NUMBERS = 5
 class Game24(Checker):
     """Registered as ``game24``."""
 
+    brief = True
+
     def key(self, state: str) -> str:
         """The sorted multiset of the numbers, as exact fractions. Raises ValueError on anything else."""
         return show(read(state))

@@ -28,6 +28,8 @@ _SIGNS = str.maketrans("\u00d7\u00b7\u00f7\u2212\u2013", "**/--", "$€£")
 class GSM8K(Checker):
     """Registered as ``gsm8k``."""
 
+    brief = True
+
     def legal(self, parent: str, text: str, state: str) -> bool:
         """Every calculation that :func:`equations` finds in the step is right; its words are left to the evaluator."""
         return all(right for _, right in equations(text))

@@ -12,6 +12,8 @@ from treeagent.backends.bench.early import cases, simulated_runs
 from treeagent.backends.bench.early.__main__ import OPEN, main
 from treeagent.backends.bench.early.bound import longest_chain
 from treeagent.backends.bench.early.simulated_runs import SimulatedRuns
+from treeagent.backends.bench.early.summary import summary
+from treeagent.backends.bench.early.timed_chain import TimedRequest
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.reply import Completion, Usage
 from treeagent.runtime.early_figures import Chances
@@ -82,11 +84,46 @@ def test_what_is_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(json.loads((tmp_path / "early.json").read_bytes())["rows"]) == 2
 
 
+def test_the_engine_is_measured_in_all_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One problem at a time, its chain, neither drafts nor early requests, and problems at once, in one table."""
+    words = ["--out", str(tmp_path / "early.json"), "--parts", "engine,bound,neither,together", "--searches", "dfs"]
+    assert main([*words, "--inputs", "1", "--many", "2", "--repeats", "1", "--budget", "60"]) == 0
+    held = json.loads((tmp_path / "early.json").read_bytes())
+    assert len(held["rows"]) == 3 + 1 + 1 + 2
+    assert 0 < held["rows"]["mini dfs bound"]["chain_seconds"] <= held["rows"]["mini dfs bound"]["alone_seconds"]
+    assert held["rows"]["mini dfs speculate=8 0"]["hits"]
+    assert held["summary"]["mini dfs speculate=8 against neither"]["gain"][0] > 0
+    assert held["rows"]["mini dfs together=2 speculate=0 0"]["p50"] > 0
+    assert "mini dfs together=2 speculate=auto" in capsys.readouterr().out
+
+
+def test_a_gain_is_that_over_the_same_repeat() -> None:
+    """The median of the ratios, with the lowest and the highest: a slow minute slows down both."""
+
+    def row(seconds: float) -> dict[str, Any]:
+        return {"seconds": seconds, "passes": 5, "hit_rate": None, "tokens": 10, "tokens_wasted": 1}
+
+    rows = {f"mini dfs speculate=0 {repeat}": row(seconds) for repeat, seconds in enumerate((2.0, 20.0, 3.0))}
+    rows |= {f"mini dfs speculate=8 {repeat}": row(seconds) for repeat, seconds in enumerate((1.0, 10.0, 1.0))}
+    rows["mini dfs bound"] = {"chain_seconds": 0.5}
+    assert summary(rows)["mini dfs speculate=8"]["gain"] == (2.0, 2.0, 3.0)
+    assert summary(rows)["mini dfs speculate=8"]["gain_bound"] == 6.0
+    assert summary(rows)["mini dfs speculate=8"]["wasted"] == 0.1
+
+
+def test_a_line_stands_when_its_feed_is_written() -> None:
+    """Of a request that was timed alone; what nothing ends stands with the end."""
+    timed = TimedRequest(3.0, [(0, 4, 1.0), (1, 9, 1.5), (0, 9, 2.0)])
+    assert [timed.until(0, 3), timed.until(0, 4), timed.until(1, 4), timed.until(0, None)] == [1.0, 2.0, 1.5, 3.0]
+
+
 def test_wrong_words_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file of something else is not overwritten."""
     other = tmp_path / "early.json"
     other.write_text("[]")
     assert main(["--out", str(other)]) == 2
     assert main(["--out", str(tmp_path / "new.json"), "--parts", "none"]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert main(["--out", str(tmp_path / "new.json"), "--model", "other"]) == 2
+    assert main(["--out", str(tmp_path / "new.json"), "--parts", "engine", "--inputs", "99"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 4
     assert other.read_text() == "[]"

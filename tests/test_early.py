@@ -138,7 +138,7 @@ def test_no_limit_of_tokens_is_passed_because_of_a_guess(
 def test_a_limit_of_tokens_or_a_price_switches_guesses_off_unless_they_are_asked_for() -> None:
     """``auto`` is for backends whose answers are keyed and free, and that can run early requests at little cost."""
 
-    def speculated(speculate: Any = 0, price: Any = None, rows: int | None = 99, **limits: Any) -> bool:
+    def speculated(speculate: Any, price: Any = None, rows: int | None = 99, **limits: Any) -> bool:
         backend = KeyedBackend([[1, 2], [3, 4]], None, price=price, rows=rows)
         return run(backend, DFS(), budget=Budget(**limits), speculate=speculate)[2].speculated is not None
 
@@ -150,7 +150,7 @@ def test_a_limit_of_tokens_or_a_price_switches_guesses_off_unless_they_are_asked
     assert not speculated("auto", rows=0)
     assert speculated(4, tokens=1500)
     assert speculated("4", (0.1, 0.1))
-    assert not speculated()
+    assert not speculated(0)
 
 
 def test_a_twin_that_asks_under_another_key_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,13 @@ class Backend(ABC):
         """
         return None
 
+    def pass_seconds(self) -> float | None:
+        """Seconds of a pass with one sequence, of which early requests save some; None: unknown.
+
+        Where it takes less than their Python, none are sent unasked. To be called when it is loaded.
+        """
+        return None
+
     async def score(self, request: ScoreRequest) -> Scores:
         """Score continuations. Raises BackendError; only called when ``score`` is among the capabilities.
 

@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from . import registry
 from .errors import ConfigError
@@ -21,6 +21,9 @@ class Checker:
     A method raises ValueError for a text that it cannot read, but :meth:`verify` returns False there.
     """
 
+    brief: ClassVar[bool] = False
+    """Whether :meth:`transition`, :meth:`legal` and :meth:`key` never take long, whatever the text: then the steps of a
+    list that is being written are read without a thread for each."""
     row: Mapping[str, Any] = MappingProxyType({})
     """The fields of the input's data row that ``data.fields`` names, as templates see them; empty without a row, and in
     :meth:`read`, which is called before the row is known."""

@@ -150,9 +150,17 @@ class Request:
 
     A backend serves higher ones first. It decides when the answer comes, never what it is."""
 
+    _id: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    """The id, once it is known: it is asked for often."""
+
     @property
     def id(self) -> str:
         """Digest of everything that determines the answer, so not of the priority; a journal's key."""
+        if not self._id:
+            self._id.append(self._digest())
+        return self._id[0]
+
+    def _digest(self) -> str:
         key = [(name, getattr(self.key, name)) for name in _KEY if name != "model" or self.key.model]
         given = {name: getattr(self.sampling, name) for name in _SAMPLING}
         for name, default in _LATER.items():

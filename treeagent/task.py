@@ -225,6 +225,9 @@ class Task(ABC):
         """
         return ""
 
+    reads_apart = False
+    """Whether each whole step of a ``propose`` is read as if it stood alone, and fast: so without a thread."""
+
     def read_answer(self, completion: str) -> str | None:
         """The answer in a completion of ``answer``, ``io`` or ``cot``; None when there is none."""
         return strip_breaks(completion) if completion.strip() else None
@@ -258,8 +261,7 @@ class Task(ABC):
     def is_promising(self, input: str, steps: Sequence[str], state: str) -> bool | None:
         """Whether a solution can still be reached from a state; None where that cannot be told.
 
-        Evaluations measure evaluators against it; no search calls it. Raises ValueError for a state that it cannot
-        read.
+        Evaluations measure evaluators against it; no search calls it. Raises ValueError for a state it cannot read.
         """
         return None
 
@@ -272,9 +274,8 @@ class Task(ABC):
     def require(self, role: str, by: str) -> None:
         """Raise ConfigError when ``by``, such as ``the search 'io'``, needs a prompt that the task lacks."""
         if role not in ROLES:
-            raise ConfigError(
-                f"{by} asks for the prompt {role!r}, but there is no such role.{did_you_mean(role, ROLES)}"
-            )
+            meant = did_you_mean(role, ROLES)
+            raise ConfigError(f"{by} asks for the prompt {role!r}, but there is no such role.{meant}")
         if not self.has(role):
             raise ConfigError(f"{by} needs a prompt; {self.missing_prompt(role)}")
 

@@ -194,6 +194,10 @@ class SeedBackend(LocalBackend):
         """See :class:`treeagent.Backend`; by the cost table and the measured time of rounds outside of passes."""
         return self.core.early_rows()
 
+    def pass_seconds(self) -> float | None:
+        """See :meth:`treeagent.Backend.pass_seconds`."""
+        return self.core.pass_seconds()
+
     async def aclose(self) -> None:
         """Wait for the last round, then free models, keys and values; the next request loads them again."""
         await self.core.aclose()

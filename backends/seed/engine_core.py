@@ -129,6 +129,10 @@ class EngineCore:
         """How many early rows pay beside one other row; None before the models are loaded."""
         return None if self.parts is None else self.parts.scheduler.early_rows(EARLY_ROWS)
 
+    def pass_seconds(self) -> float | None:
+        """Seconds of a pass with one row; None before the models are loaded."""
+        return None if self.parts is None else self.parts.scheduler.cost.calm(1)
+
     def rounds(self) -> Callable[[], list[Round]]:
         """Start recording rounds; each call of the result gives those that have ended since the last call."""
         return self._rounds.listen()

@@ -109,7 +109,7 @@ Speculate = Annotated[
     typer.Option(
         metavar="N|auto",
         help="Run at most N requests before the search asks for them; the tree stays the same. 0: none. auto: some, "
-        "on a local backend without limits of tokens.",
+        "on a local backend whose passes are long, without limits of tokens.",
     ),
 ]
 AllowCode = Annotated[

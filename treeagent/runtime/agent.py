@@ -54,7 +54,7 @@ class Agent:
         legality: False keeps illegal thoughts, to measure the effect of the filter.
         allow_code: permit code outside the registry that the task or its file names.
         speculate: how many requests may run before the search asks for them, because it probably will; the result is
-            the same. 0: none; ``auto``: some, on a local backend without limits of tokens.
+            the same. 0: none; ``auto``: some, on a local backend whose passes are long, without limits of tokens.
         fsync: wait until each line of a journal is on the disk, so that a power cut loses none.
 
     Raises ConfigError, UnknownNameError or CapabilityError at once; asks no server anything and loads no model, which

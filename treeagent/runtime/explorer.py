@@ -74,6 +74,11 @@ class TreeExplorer:
         """See :attr:`treeagent.Explorer.spent`."""
         return self._ledger.share()
 
+    @property
+    def task_seconds(self) -> tuple[float, int]:
+        """Seconds that the task's prompts and its reading of steps have taken, and the number of prompts."""
+        return self._guarded.seconds, self._guarded.prompts
+
     # Growing
 
     async def grow(

@@ -102,6 +102,10 @@ class FallbackBackend(Backend):
         """See :class:`Backend`."""
         return self.running.early_rows()
 
+    def pass_seconds(self) -> float | None:
+        """See :class:`Backend`."""
+        return self.running.pass_seconds()
+
     def with_model(self, model: str) -> Backend:
         """A backend for another model, which runs on the first one where that can run it, whatever runs this one."""
         with self._boundary(self._first):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ..chat import Message
@@ -24,6 +26,17 @@ class GuardedTask:
         self._worlds: list[World | None] = []
         self._verdicts: dict[tuple[tuple[str, ...], str | None], bool | None] = {}
         self._inside = PluginBoundary("task", task.name, at_input(input))
+        self.seconds, self.prompts = 0.0, 0
+        """Computing time of the prompts and of reading steps so far, and how many prompts there were."""
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.thread_time()
+        try:
+            with self._inside:
+                yield
+        finally:
+            self.seconds += time.thread_time() - began
 
     def root(self) -> Thought:
         """See :meth:`treeagent.Task.root`."""
@@ -40,7 +53,8 @@ class GuardedTask:
         self, role: str, thought: Thought, steps: Sequence[str], choices: Sequence[Mapping[str, Any]] = ()
     ) -> str:
         """See :meth:`treeagent.Task.prompt`; for ``prm`` the input where the task has none. Raises ConfigError."""
-        with self._inside:
+        self.prompts += 1
+        with self._timed():
             if role == "prm" and not self._task.has(role):
                 return f"{self._input}\n"
             return of_type(self._task.prompt(role, self._input, thought, steps, choices), str, "prompt")
@@ -51,7 +65,7 @@ class GuardedTask:
         """See :meth:`treeagent.Task.messages`; none for ``prm``, which is one text. Raises ConfigError."""
         if role == "prm":
             return ()
-        with self._inside:
+        with self._timed():
             messages = tuple(self._task.messages(role, self._input, thought, steps, choices))
             for message in messages:
                 of_type(of_type(message, Message, "messages").content, str, "messages")
@@ -93,7 +107,7 @@ class GuardedTask:
 
     def read_thoughts(self, role: str, completion: str, parent: Thought, steps: Sequence[str]) -> list[ProposedStep]:
         """See :meth:`treeagent.Task.read_thoughts`."""
-        with self._inside:
+        with self._timed():
             proposed = list(self._task.read_thoughts(role, completion, self._input, parent, steps))
             for step in proposed:
                 for text in (of_type(step, ProposedStep, "read_thoughts").text, step.state, step.key):
@@ -104,6 +118,12 @@ class GuardedTask:
         """See :meth:`treeagent.Task.whole_steps`."""
         with self._inside:
             return of_type(self._task.whole_steps(role, completion), str, "whole_steps")
+
+    @property
+    def reads_apart(self) -> bool:
+        """See :attr:`treeagent.Task.reads_apart`."""
+        with self._inside:
+            return bool(self._task.reads_apart)
 
     def read_answer(self, completion: str) -> str | None:
         """See :meth:`treeagent.Task.read_answer`."""

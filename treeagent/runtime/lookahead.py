@@ -7,6 +7,7 @@ ends that guess.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +16,7 @@ from itertools import islice
 from .. import aio
 from ..errors import TreeagentError
 from ..plugin_boundary import PluginBoundary
+from ..proposed_step import ProposedStep
 from ..reply import Partial, Reply
 from ..request import Key
 from ..search import After
@@ -24,6 +26,9 @@ from .early_requests import EarlyRequests
 from .guarded_task import GuardedTask
 from .guesses import Guesses
 from .outlook import Growth, Outlook
+
+BRIEF = 0.05
+"""Seconds of a reading after which the following ones have a thread again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class Lookahead:
         self._worker: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._pace = aio.Pace()
+        self._brief = guarded.reads_apart
+        """Whether steps are read in the loop, each once, and not in a thread."""
 
     # What the explorer reports
 
@@ -163,22 +170,34 @@ class Lookahead:
             self._plan()
 
     async def _read_ahead(self, growth: Growth) -> None:
-        parent = growth.parent
         for sample, text in sorted(growth.texts.items()):
             if growth.settled or growth.steps.get(sample, (None,))[0] == text:
                 continue
             try:
-                steps = await self._pace.in_thread(
-                    self._guarded.read_thoughts, growth.role, text, parent, self._outlook.steps(parent)
-                )
+                growth.steps[sample] = text, await self._read(growth, text, *growth.steps.get(sample, ("", ())))
             except TreeagentError:
                 self._early.count_error()
                 return
-            growth.steps[sample] = text, steps
         if growth.settled:
             return
         self._guesses.give_up(self._outlook.number(growth))
         self._guesses.judgements(growth, self._foresee)
+
+    async def _read(
+        self, growth: Growth, text: str, before: str, known: Sequence[ProposedStep]
+    ) -> Sequence[ProposedStep]:
+        """The steps of a text, of whose beginning they are ``known``. Raises PluginError."""
+        parent, steps = growth.parent, self._outlook.steps(growth.parent)
+        if not self._brief:
+            return await self._pace.in_thread(self._guarded.read_thoughts, growth.role, text, parent, steps)
+        if growth.role != "propose" or not text.startswith(before):
+            before, known = "", ()
+        began = time.thread_time()
+        read = self._guarded.read_thoughts(growth.role, text[len(before) :], parent, steps)
+        seconds = time.thread_time() - began
+        self._brief = seconds < BRIEF
+        await self._pace.spent(seconds)
+        return [*known, *read]
 
     def _foresee(self, thought: Thought, judgement: Judgement, requests: Sequence[str]) -> None:
         self._outlook.judge(thought.id, judgement)

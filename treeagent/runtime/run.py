@@ -168,6 +168,7 @@ class Run:
                 thought = await self._setup.search.run(self._explorer)
             finally:
                 await self._explorer.close()
+                self._setup.python.learn(*self._explorer.task_seconds)
             return None if thought is None else self._explorer.tree[thought.id]
 
     async def _load(self) -> None:

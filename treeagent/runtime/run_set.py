@@ -21,6 +21,9 @@ class RunSet:
     def __init__(self) -> None:
         self._runs: dict[Stoppable, tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}
 
+    def __len__(self) -> int:
+        return len(self._runs)
+
     @contextmanager
     def holding(self, run: Stoppable) -> Iterator[None]:
         """Know a run while it goes on inside."""

@@ -14,7 +14,7 @@ from ..search import MAIN, Search
 from ..task import Task
 from . import factory
 from .budget import Budget, Ledger
-from .early_figures import AUTOMATIC, Chances
+from .early_figures import AUTOMATIC, Chances, PythonSeconds
 from .events import Event
 from .role_check import check_roles
 from .run_set import RunSet
@@ -61,6 +61,8 @@ class Setup:
     """The backends of further models that the search chooses among, by name."""
     chances: Chances = field(default_factory=Chances)
     """What the agent's searches have learnt about such requests."""
+    python: PythonSeconds = field(default_factory=PythonSeconds)
+    """What such a request costs in this process, as far as they have measured it."""
     tracer: SearchTracer | None = None
     """What follows its searches from outside; None where nothing does."""
     runs: RunSet = field(default_factory=RunSet)
@@ -136,7 +138,8 @@ class Setup:
 
         Without a number of the user none where tokens have a price or a limit, or where an answer depends on more
         than its request: what is guessed in vain would be paid for, or would not be the answer of a later request.
-        Else as many as every backend says that it can run at little cost to the others, none where one does not know.
+        Else as many as every backend says that it can run at little cost to the others, none where one does not know;
+        the runs that are going on share them. None either where a pass takes less than the Python of a request.
         """
         if self.speculate is not None:
             return self.speculate
@@ -144,11 +147,13 @@ class Setup:
         free = all(used.price is None and "seed" in used.capabilities for used in self.asked)
         if limited or not free:
             return 0
-        rows = []
+        rows = [AUTOMATIC]
         for used in self.asked:
             with PluginBoundary("backend", used.name):
-                rows.append(used.early_rows())
-        return min(AUTOMATIC, *(number or 0 for number in rows))
+                seconds = used.pass_seconds()
+                pays = seconds is None or seconds >= self.python.each
+                rows.append((used.early_rows() or 0) if pays else 0)
+        return min(rows) // max(1, len(self.runs))
 
     def name_of(self, kind: str) -> str:
         """What the settings call the search or the evaluator."""

@@ -58,6 +58,7 @@ class YamlTask(Task):
         problems += validation.code_problems(self.spec, self.keys, allow_code=allow_code)
         faulty = {problem.key for problem in problems}
         problems += validation.problems(self.spec, self._pattern, self.checker, self.keys, faulty)
+        self.reads_apart = type(self.checker) is Checker or self.checker.brief  # patterns and templates are limited
         grade = self.spec.answer.grade
         self._grading = None if grade is None else AnswerGrading(grade, self._variables, self.keys)
         if not problems:

@@ -2,9 +2,11 @@
 
 They take part in a pass where that pays: an early row is taken in while the time that it adds to the pass is less than
 what its token saves, times the chance that it is wanted. A token that is there already saves a row's share of a later
-pass, t(R) / R of R rows that are certain: beside one row a whole pass, beside many hardly more than the row adds.
+pass, t(R) / R of the R rows that get a token in this one: beside one row a whole pass, beside many hardly more than the
+row adds.
 All early rows together lengthen a pass by half at most, as chances may be estimated wrongly. Drafts of the other rows
-are decided first; those of early rows, and chunks of their prompts, keep to the same rule. A job that is not taken in
+are decided first, and those of early rows keep to the same rule. A prompt that is computed now need not be computed
+later, so of its time only the part counts that is lost where the request is not wanted. A job that is not taken in
 keeps its keys and values until memory is needed. Where no other job is live, the likeliest early one takes the place of
 one, see :class:`.admission.Admission`.
 """
@@ -22,6 +24,10 @@ from .round_cost import RoundCost
 
 SLOWDOWN = 0.5
 """The most that early rows together may add to a pass, as a part of its time without them."""
+MARGIN = 1.5
+"""How many times what it costs an early row must save: what a pass takes is an estimate as well, and so is a chance."""
+DELAY = 3.0
+"""As much with the time of prompts that later passes need not take: other rows wait for it, whatever it saves."""
 LUMP = 256
 """Slots of cached prefixes that are freed at a time, as the search for them takes as long for one."""
 REFUSALS = 4
@@ -115,7 +121,7 @@ class EarlyJobs:
             tokens = self._runner.forest.pool.readable(tokens, held + job.width)
             added = prefill.add(job.branches, tokens)
             if added:
-                spare.add(1, added)
+                spare.add_prompt(added, job.priority)
                 started.add(job)
             if set(prefill.ready).issuperset(job.branches):
                 spare.add(job.rows, job.width)
@@ -169,11 +175,15 @@ class Spare:
         ``rows`` and ``tokens`` of the pass without early ones; ``certain`` of its rows get a token.
         """
         self._cost = cost
-        certain = max(1, certain)
-        self._saving = cost(certain, 0.0) / certain
-        self.rows, self._tokens = rows, tokens
-        self._seconds = self._after(0, 0)
-        self._most = (1 + SLOWDOWN) * self._seconds
+        self.rows, self._tokens, self._sharing = rows, tokens, max(1, certain)
+        self._seconds = self._base = self._after(0, 0)
+        self._moved = 0.0
+        """Seconds of prompts that later passes need not take, by the chances of their requests."""
+
+    @property
+    def _saving(self) -> float:
+        """Seconds that a token saves: the share of a row in a later pass, beside all that get a token in this one."""
+        return self._cost(self._sharing, 0.0) / self._sharing
 
     @property
     def least_value(self) -> float:
@@ -182,20 +192,38 @@ class Spare:
 
     def affords(self, rows: int, tokens: int, chance: float) -> bool:
         """Whether so many rows with so many tokens pay, or so many tokens more where there is no row."""
-        seconds = self._after(rows, tokens)
-        return seconds <= self._most and seconds - self._seconds <= chance * self._saving * max(1, rows)
+        return self._pays(self._after(rows, tokens), chance * self._saving * max(1, rows), 0.0)
 
     def prompt(self, tokens: int, chance: float) -> int:
         """How many of a prompt's tokens pay."""
-        while tokens and not self.affords(1, tokens, chance):
+        while tokens and not self._pays(self._after(1, tokens), chance * self._saving, chance * self._later(tokens)):
             tokens //= 2
         return tokens
 
     def add(self, rows: int, tokens: int) -> None:
         """They are in the pass."""
+        self._enter(rows, tokens)
+        self._sharing += rows
+
+    def add_prompt(self, tokens: int, chance: float) -> None:
+        """So many tokens of a prompt are in the pass."""
+        self._moved += chance * self._later(tokens)
+        self._enter(1, tokens)
+
+    def _enter(self, rows: int, tokens: int) -> None:
         self._seconds = self._after(rows, tokens)
         self.rows += rows
         self._tokens += tokens
+
+    def _pays(self, seconds: float, saved: float, moved: float) -> bool:
+        """Whether the pass may take so long, where what is new in it saves a part and moves another one."""
+        added, moved_in_all = seconds - self._base, self._moved + moved
+        fits = added <= DELAY * self._base and added - moved_in_all <= SLOWDOWN * self._base
+        return fits and MARGIN * (seconds - self._seconds - moved) <= saved
+
+    def _later(self, tokens: int) -> float:
+        """Seconds that so many tokens of a prompt would take in a later pass, beside a row."""
+        return self._cost(2.0, tokens - 1.0) - self._cost(1.0, 0.0)
 
     def _after(self, rows: int, tokens: int) -> float:
         rows += self.rows

@@ -19,8 +19,8 @@ LEVEL = 4.0
 """The most that a round counts for, over what was expected: the machine may have done something else meanwhile."""
 FEWEST = 3
 """Early rows; for fewer of them the search is not asked for hints."""
-SLIGHTLY = 0.3
-"""The part of a round's time that early rows may add where nobody has asked for them."""
+SLIGHTLY = 0.5
+"""The part of a round's time that early rows may add where nobody has asked for them, as :mod:`.early_jobs` lets."""
 
 
 class RoundCost:
@@ -60,14 +60,17 @@ class RoundCost:
         """Seconds of a round of ``rows`` rows, one new token each, and ``nodes`` drafted nodes or prompt tokens."""
         return self.passes(rows, nodes) + self.outside(rows)
 
+    def calm(self, rows: float) -> float:
+        """Seconds of a pass where nothing else slows it down: other programs are no reason to add rows."""
+        return self.passes(rows) / max(1.0, self.passes.scale)
+
     def slight(self, most: int) -> int:
         """How many early rows, up to ``most``, lengthen a round of one row only slightly; none rather than a few."""
-        calm = max(1.0, self.passes.scale)  # passes that others slow down are no reason to add rows
         each = max(ROW, self._line()[1], self.outside(1) * ROW / (ROUND + ROW))  # rounds of one size tell too little
-        one = self.passes(1) / calm + self.outside(1)
+        one = self.calm(1) + self.outside(1)
 
         def added(rows: int) -> float:
-            return (self.passes(1 + rows) - self.passes(1)) / calm + each * rows
+            return self.calm(1 + rows) - self.calm(1) + each * rows
 
         slight = (rows for rows in range(most, FEWEST - 1, -1) if added(rows) <= SLIGHTLY * one)
         return next(slight, 0)

@@ -1,0 +1,96 @@
+"""The longest chain of requests that depend on each other, in seconds of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+from treeagent import Agent
+from treeagent.reply import Partial, Reply
+from treeagent.request import Request
+from treeagent.runtime.events import CompletionEvent, Event
+from treeagent.thought import Thought
+
+from ...seed.backend import SeedBackend
+from .bound import chain_end, line_feed
+from .cases import Workload, search
+
+
+@dataclass
+class TimedRequest:
+    """When the text of a request that ran alone had come to which length."""
+
+    seconds: float = 0.0
+    written: list[tuple[int, int, float]] = field(default_factory=list)
+    """Sample, characters and seconds."""
+
+    def until(self, sample: int, feed: int | None) -> float:
+        """Seconds until a line stands that ends with the character ``feed``; None: until the end."""
+        if feed is None:
+            return self.seconds
+        ends = (at for which, characters, at in self.written if which == sample and characters > feed)
+        return next(ends, self.seconds)
+
+
+class TimedChains:
+    """Solves inputs without early requests, and then asks for each of their requests alone."""
+
+    def __init__(self, model: SeedBackend, workload: Workload) -> None:
+        self._model, self._workload = model, workload
+
+    def row(self, name: str, inputs: Sequence[str]) -> dict[str, Any]:
+        """The seconds of the chains of a search, with nothing between two requests of a chain.
+
+        Each request was timed alone, in the order of the search, by an engine that had forgotten all as at the start
+        of a run: the least that a request can take.
+        """
+        agent = Agent(self._workload.task, search(name), backend=self._model, speculate=0)
+        agent.load()
+        self._model.reset()
+        requests: dict[str, Request] = {}
+        generate = self._model.generate
+
+        async def keep(request: Request) -> Reply:
+            requests[request.id] = request
+            return await generate(request)
+
+        solved = []
+        with patch.object(self._model, "generate", keep):
+            for input in inputs:
+                events: list[Event] = []
+                result = agent.solve(input, on_event=events.append)
+                solved.append((result.tree, [event for event in events if isinstance(event, CompletionEvent)]))
+        self._model.reset()
+        timed = asyncio.run(self._timed(requests))
+        chain = 0.0
+        for tree, completions in solved:
+
+            def line(event: CompletionEvent, thought: Thought) -> float:
+                sample = thought.sample or 0
+                return timed[event.id].until(sample, line_feed(event.completions[sample], thought))
+
+            chain += chain_end(tree, completions, lambda event: timed[event.id].seconds, line)
+        alone = sum(request.seconds for request in timed.values())
+        return {
+            "search": name,
+            "inputs": len(inputs),
+            "chain_seconds": round(chain, 4),
+            "alone_seconds": round(alone, 4),
+        }
+
+    async def _timed(self, requests: dict[str, Request]) -> dict[str, TimedRequest]:
+        timed = {}
+        for id, request in requests.items():
+            one = timed[id] = TimedRequest()
+            began = time.perf_counter()
+
+            def heard(part: Partial, one: TimedRequest = one, began: float = began) -> None:
+                one.written.append((part.sample, len(part.text), time.perf_counter() - began))
+
+            await self._model.stream(request, heard)
+            one.seconds = time.perf_counter() - began
+        return timed
