@@ -22,10 +22,13 @@ from ...models.catalog import cache_folder
 
 UNITS = {"decoder.c": (), "ngram.c": ("-ffp-contract=off",)}
 """Files that are compiled, with flags of their own."""
-HEADERS = ("attention.h", "log_probabilities.h", "steps.h", "structures.h", "ngram_table.h", "ngram_mixture.h")
+HEADERS = tuple(
+    f"{name}.h"
+    for name in ["attention", "log_probabilities", "products", "steps", "structures", "ngram_table", "ngram_mixture"]
+)
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
 SWITCH = "TREEAGENT_KERNELS"
-"""Environment variable that turns the kernels off where it is ``off``."""
+"""Environment variable: ``off`` turns the kernels off, and ``widen`` products in bfloat16."""
 
 SECONDS = 120
 """Longest run of the compiler."""
@@ -48,6 +51,11 @@ def load() -> ctypes.CDLL:
 def function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
     """A function of the library, with the types of what it returns and takes."""
     return ctypes.CFUNCTYPE(result, *arguments)((name, library))
+
+
+def multiplies_bfloat16(library: ctypes.CDLL) -> bool:
+    """Whether pairs in bfloat16 are multiplied: the processor can (AVX512_BF16), and nobody asks to widen them."""
+    return bool(library.bfloat16_products()) and os.environ.get(SWITCH) != "widen"
 
 
 @cache
