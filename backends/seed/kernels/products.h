@@ -12,6 +12,15 @@ typedef int32_t integers __attribute__((vector_size(64), aligned(4)));
 typedef uint32_t words __attribute__((vector_size(64), aligned(4)));
 typedef int8_t bytes16 __attribute__((vector_size(16), aligned(1)));
 
+/* 16 integers as numbers; compilers convert vectors of other lengths one number after another. */
+static inline __attribute__((always_inline)) floats widened(const char *from) {
+#ifdef __AVX512F__
+    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from)));
+#else
+    return __builtin_convertvector(*(const bytes16 *)from, floats);
+#endif
+}
+
 /* Of an input: bytes in a row and in a panel. Inputs that are multiplied in one step. */
 #define ROW_BYTES(kind) ((kind) == EIGHTS ? 1 : (kind) == PAIRS ? 2 : 4)
 #define PANEL_BYTES(kind) (PANEL * ((kind) == FLOATS ? 4 : (kind) == HALVES || (kind) == PAIRS ? 2 : 1))
@@ -43,8 +52,7 @@ static inline __attribute__((always_inline)) void sweep(
             a = (floats)(both << 16), b = (floats)(both & 0xffff0000u);
         } else if (KIND == BLOCKS) { /* exactly the number in float32: scales have 11 bits, and integers 8 */
             const float *scale = scales + k / 32 * PANEL;
-            a = __builtin_convertvector(*(const bytes16 *)w, floats) * *(const floats *)scale;
-            b = __builtin_convertvector(*(const bytes16 *)(w + 16), floats) * *(const floats *)(scale + 16);
+            a = widened(w) * *(const floats *)scale, b = widened(w + 16) * *(const floats *)(scale + 16);
         } else {
             a = *(const floats *)w, b = *(const floats *)(w + 64);
         }
