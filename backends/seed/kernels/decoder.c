@@ -1,8 +1,8 @@
 /* Decoder layers of the Llama family on a CPU: one call for those of a pass, keys and values read in place.
 
 A row's numbers do not depend on the rows beside it: sums run over the inputs in ascending order (float32 and
-bfloat16), are exact integers (8 bits), or are taken row by row. OpenMP's functions are those that torch has loaded, so that both share one
-set of threads. */
+bfloat16), are exact integers (8 bits), or are taken row by row. OpenMP's functions are those that torch has loaded, so
+that both share one set of threads. */
 
 #include <math.h>
 #include <string.h>
