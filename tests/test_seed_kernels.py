@@ -100,20 +100,29 @@ def rounded(folder: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @needs_kernels
-def test_bfloat16_rounds_the_weights_and_nothing_else(folder: str, rounded: str) -> None:
+def test_widened_weights_are_rounded_and_nothing_else(
+    folder: str, rounded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bit by bit what float32 computes with the rounded weights; other weights are seen."""
+    monkeypatch.setenv(library.SWITCH, "widen")
     half, same, other = Passes(folder, "bfloat16"), Passes(rounded, "float32"), Passes(folder, "float32")
-    assert half.weights.kernels == "compiled"
+    assert half.weights.kernels == "compiled (bfloat16 widened to float32)"
     left, right, unequal = (passes.run(passes.segments()) for passes in (half, same, other))
     assert torch.equal(left, right)
     assert not torch.equal(left, unequal)
 
 
 @needs_kernels
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "int8+float32"])
+@pytest.mark.parametrize(
+    ("dtype", "switch"),
+    [("float32", ""), ("bfloat16", ""), ("bfloat16", "widen"), ("int8", ""), ("int8+float32", "")],
+)
 @pytest.mark.parametrize("threads", [1, 2, 5])  # 5: more than some steps have items
-def test_a_row_is_the_same_in_any_pass(folder: str, dtype: str, threads: int) -> None:
+def test_a_row_is_the_same_in_any_pass(
+    folder: str, monkeypatch: pytest.MonkeyPatch, dtype: str, switch: str, threads: int
+) -> None:
     """Bit by bit, in float32 too: all at once, one by one, and token by token along a path of the tree."""
+    monkeypatch.setenv(library.SWITCH, switch)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -148,15 +157,18 @@ def test_a_wrong_tree_would_be_seen(folder: str, monkeypatch: pytest.MonkeyPatch
 @needs_kernels
 @pytest.mark.parametrize("drafter", ["none", "ngram", "suffix"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
-def test_texts_are_those_of_the_model_alone(folder: str, rounded: str, dtype: str, drafter: str) -> None:
+def test_texts_are_those_of_the_model_alone(
+    folder: str, rounded: str, monkeypatch: pytest.MonkeyPatch, dtype: str, drafter: str
+) -> None:
     """Token for token against naive decoding by transformers, greedy and sampled, with and without drafts."""
+    monkeypatch.setenv(library.SWITCH, "widen")
     backend = SeedBackend(folder, device="cpu", dtype=dtype, drafter=drafter, draft_tokens=4)
     with fixed_costs():
         backend.load()
     meter = backend.meter()
     naive = Naive(rounded, "float32") if dtype == "bfloat16" else Naive(folder, dtype)
     assert told(ask(backend, *MIX)) == naive.expected(MIX)
-    assert meter()["kernels"] == "compiled"
+    assert str(meter()["kernels"]).split(" (")[0] == "compiled"
     clean(backend)
 
 

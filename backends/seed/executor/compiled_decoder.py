@@ -34,8 +34,9 @@ KEPT_TOKENS = 128
 class CompiledDecoder(LlamaDecoder):
     """Llama, Mistral, Qwen2, Qwen3 in float32, with 8-bit layers, or with weights in bfloat16.
 
-    Weights in bfloat16 are widened as they are read; all else is float32 then, keys and values too, so that nothing is
-    rounded but the weights, and a row stands alone as in float32.
+    With weights in bfloat16 all else is float32, keys and values too. Where the processor multiplies in bfloat16, rows
+    are rounded to it in front of every product, else weights are widened as they are read. Sums are in float32 in the
+    order of the inputs, so that a row stands alone.
     """
 
     def __init__(self, network: Any, kernels: ctypes.CDLL) -> None:
@@ -44,10 +45,15 @@ class CompiledDecoder(LlamaDecoder):
         self._kernels = kernels
         self._embed = model.embed_tokens
         self._rotation = Rotation(model.rotary_emb)
-        self._stack = [_CompiledLayer(layer, config) for layer in model.layers]
+        pairs = library.multiplies_bfloat16(kernels)
+        self.kernels = "compiled"
+        """What computes passes."""
+        if self._embed.weight.dtype == torch.bfloat16:
+            self.kernels += " (products in bfloat16)" if pairs else " (bfloat16 widened to float32)"
+        self._stack = [_CompiledLayer(layer, config, pairs) for layer in model.layers]
         self.depth = len(self._stack)
         self._weight, self._epsilon = _norm(model.norm)
-        self._packed = PackedLinear([_linear(network.lm_head)])
+        self._packed = PackedLinear([_linear(network.lm_head)], pairs=pairs)
         self._rooms: dict[tuple[str, torch.dtype], _Room] = {}
         if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):
             network.lm_head = None
@@ -109,7 +115,7 @@ class CompiledDecoder(LlamaDecoder):
         """Logits (R, V) of (R, E), which are normed first where there is the address of a ``weight`` (E,)."""
         rows, hidden = x.shape
         x = x.contiguous()
-        room = self._room("head", rows, {"normed": hidden, "rounded": self._packed.ins}, torch.float32)
+        room = self._room("head", rows, {"normed": hidden, "rounded": self._packed.rounded}, torch.float32)
         batch = room.batch(rows, x=x.data_ptr())
         logits = torch.empty(rows, self._packed.outs)
         done = self._kernels.decoder_head(
@@ -166,11 +172,12 @@ class CompiledDecoder(LlamaDecoder):
 class _CompiledLayer:
     """One layer's weights."""
 
-    def __init__(self, layer: Any, config: Any) -> None:
+    def __init__(self, layer: Any, config: Any, pairs: bool) -> None:
+        """``pairs`` as for :class:`PackedLinear`."""
         attention, mlp = layer.self_attn, layer.mlp
         joint = [[_linear(layer.get_submodule(path)) for path in paths] for paths in JOINT]
         wide = isinstance(attention.q_proj, ToFloat64)
-        self.products = [PackedLinear(linears) for linears in joint]
+        self.products = [PackedLinear(linears, pairs=pairs) for linears in joint]
         """Of the layer, those of linear layers with the same input as one."""
         self._outs = [[linear.out_features for linear in linears] for linears in joint]
         self._changes: list[PackedLinear] = []
@@ -215,7 +222,7 @@ class _CompiledLayer:
             "attended": self._width,
             "inner": 2 * self._inner,
             "normed": self._hidden,
-            "rounded": max(product.ins for product in self.products),
+            "rounded": max(product.rounded for product in self.products),
         }
 
 

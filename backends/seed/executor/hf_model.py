@@ -59,7 +59,7 @@ def decoder_of(network: Any, windows: Sequence[int | None], context: int | None)
             None if window is None or (context is not None and context <= window) else window for window in windows
         ]
         decoder, why = compiled(network) if not any(short) else (None, "sliding windows")
-        return (LlamaDecoder(network, short), f"torch ({why})") if decoder is None else (decoder, "compiled")
+        return (LlamaDecoder(network, short), f"torch ({why})") if decoder is None else (decoder, decoder.kernels)
     register()
     network.set_attn_implementation(NAME)
     pack(network)

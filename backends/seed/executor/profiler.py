@@ -20,7 +20,7 @@ from .pass_cost import PassCost
 from .pass_work import PassWork
 from .trial_pass import TrialPass, make_slots, run_trial, slots_of, trial_segments
 
-COSTS = 5
+COSTS = 6
 """Version of the measurement; tables of another version are measured again."""
 
 TRIALS = (
@@ -134,7 +134,7 @@ def _digest(runner: ModelRunner, dtype: str) -> str:
     weights = runner.weights
     attention = weights.in_place or weights.tile_queries  # False, which is 0, for calls
     graphs = ("graphs",) if runner.graphs is not None else ()
-    subject = (COSTS, config, runner.layers, dtype, attention, machine, *graphs, *runner.ranks)
+    subject = (COSTS, config, runner.layers, dtype, weights.kernels, attention, machine, *graphs, *runner.ranks)
     return hashlib.blake2b(repr(subject).encode(), digest_size=12).hexdigest()
 
 

@@ -24,10 +24,13 @@ from ...models.catalog import cache_folder
 _EXACT = ("-ffp-contract=off",)
 UNITS = {"decoder.c": (), "ngram.c": _EXACT, "selection.c": _EXACT, "likeliest.c": ()}
 """Files that are compiled, with flags of their own."""
-HEADERS = ("attention.h", "log_probabilities.h", "steps.h", "structures.h", "ngram_table.h", "ngram_mixture.h")
+HEADERS = tuple(
+    f"{name}.h"
+    for name in ["attention", "log_probabilities", "products", "steps", "structures", "ngram_table", "ngram_mixture"]
+)
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
 SWITCH = "TREEAGENT_KERNELS"
-"""Environment variable that turns the kernels off where it is ``off``."""
+"""Environment variable: ``off`` turns the kernels off, and ``widen`` products in bfloat16."""
 
 SECONDS = 120
 """Longest run of the compiler."""
@@ -71,6 +74,11 @@ def optional(signature: Signature) -> Callable[..., Any] | None:
         return function(load(), signature.name, signature.result, *signature.arguments)
     except NoKernels:
         return None
+
+
+def multiplies_bfloat16(library: ctypes.CDLL) -> bool:
+    """Whether pairs in bfloat16 are multiplied: the processor can (AVX512_BF16), and nobody asks to widen them."""
+    return bool(library.bfloat16_products()) and os.environ.get(SWITCH) != "widen"
 
 
 @cache

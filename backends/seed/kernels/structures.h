@@ -6,13 +6,21 @@
 #define ROWS 12  /* most rows of one sweep over a panel */
 #define MOST_DIM 512
 
+/* Of weights, the numbers and how they lie side by side. */
+enum {
+    FLOATS, /* (panels, ins, 32) float32 */
+    HALVES, /* (panels, ins, 16, 2) bfloat16 of the outputs i and i + 16, which are widened */
+    PAIRS,  /* (panels, ins / 2, 32, 2) bfloat16 of two inputs, for products with rows in bfloat16 */
+    BLOCKS, /* (panels, ins, 32) integers, each times the scale of its block of 32 inputs */
+    EIGHTS  /* (panels, ins / 4, 32, 4) integers + 128, for products with rows of integers */
+};
+
 typedef struct {
-    int32_t outs, ins; /* outputs of the layer, and inputs rounded up to a multiple of 4 (8 bits) */
-    int32_t half;      /* weights in bfloat16 */
-    const void *weight; /* (panels, ins, 32) float32 or integers in blocks, (panels, ins, 16, 2) bfloat16 of the outputs
-                           i and i + 16, or (panels, ins / 4, 32, 4) integers + 128 */
-    const float *scale; /* (panels * 32) of 8-bit weights, divided by 127; NULL for others */
-    const float *blocks; /* (panels, ins / 32, 32) of integers in blocks, each times its scale; NULL for others */
+    int32_t outs, ins; /* outputs of the layer, and inputs rounded up to a multiple of 4 (EIGHTS) or 2 (PAIRS) */
+    int32_t kind;
+    const void *weight;
+    const float *scale;  /* (panels * 32) of EIGHTS, divided by 127; NULL for others */
+    const float *blocks; /* (panels, ins / 32, 32) scales of BLOCKS; NULL for others */
     const float *bias; /* (panels * 32) or NULL */
 } Linear;
 
@@ -36,7 +44,7 @@ typedef struct {
     const void *cosine, *sine; /* (T, dim) */
     float *projected, *attended, *inner; /* (T, qkv outs), (T, heads * dim), (T, 2 * inner) */
     void *queries; /* (T, heads * dim) */
-    int8_t *rounded; /* (T, most ins) */
+    void *rounded; /* (T, most bytes of the inputs of EIGHTS and PAIRS) */
     float *normed; /* (T, hidden) */
     float *low; /* (T, most outs of a `down`) */
     float *largest; /* (T) */

@@ -11,11 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from ...models.int8 import LARGEST, Int8Linear
-from ...models.weight_blocks import BLOCK, as_blocks
+from ...models.weight_blocks import as_blocks
 
 PANEL = 32
 """Outputs that lie side by side in a packed weight."""
 
+FLOATS, HALVES, PAIRS, BLOCKS, EIGHTS = range(5)
+"""Kinds of packed weights, as in ``structures.h``."""
 
 PRODUCTS = ("qkv", "out", "gate_up", "down")
 """Of a layer, in the order in which they are computed."""
@@ -27,7 +29,7 @@ class CLinear(ctypes.Structure):
     _fields_: ClassVar = [
         ("outs", ctypes.c_int32),
         ("ins", ctypes.c_int32),
-        ("half", ctypes.c_int32),
+        ("kind", ctypes.c_int32),
         ("weight", ctypes.c_void_p),
         ("scale", ctypes.c_void_p),
         ("blocks", ctypes.c_void_p),
@@ -73,33 +75,36 @@ class CPass(ctypes.Structure):
 class PackedLinear:
     """The weights of linear layers with the same input, side by side in the layout of the kernels."""
 
-    def __init__(self, layers: Sequence[nn.Linear | Int8Linear]) -> None:
-        """All of one kind."""
+    def __init__(self, layers: Sequence[nn.Linear | Int8Linear], *, pairs: bool = False) -> None:
+        """All of one kind. ``pairs``: weights in bfloat16 are multiplied with rows that are rounded to bfloat16."""
         eights = [layer for layer in layers if isinstance(layer, Int8Linear)]
         outs = sum(layer.out_features for layer in layers)
         above = -outs % PANEL
         scale = self._blocks = None
         if eights:
-            weight = torch.cat([layer.integers for layer in eights])
+            kind, weight = EIGHTS, torch.cat([layer.integers for layer in eights])
             weight = F.pad(weight, (0, -weight.shape[1] % 4, 0, above))
-            self.ins = weight.shape[1]
-            panels = weight.view(-1, PANEL, self.ins // 4, 4).transpose(1, 2).contiguous()
-            self._weight = (panels.to(torch.int16) + 128).to(torch.uint8)
+            self._weight = (_panels(weight, 4).contiguous().to(torch.int16) + 128).to(torch.uint8)
             # the operator of torch multiplies with the same number, rounded in the same way
             step = torch.tensor(1 / LARGEST, dtype=torch.float32)
             scale = F.pad(torch.cat([layer.scales for layer in eights]).mul(step), (0, above))
         else:
             plain = [layer.weight.detach() for layer in layers if isinstance(layer, nn.Linear)]
             blocks = as_blocks(plain)
-            weight = F.pad(torch.cat(plain) if blocks is None else blocks.integers, (0, 0, 0, above))
-            self.ins = weight.shape[1]
-            panels = weight.view(-1, PANEL, self.ins).transpose(1, 2)
+            kind, weight = FLOATS, F.pad(torch.cat(plain) if blocks is None else blocks.integers, (0, 0, 0, above))
             if blocks is not None:
-                scales = F.pad(blocks.scales, (0, 0, 0, above))
-                self._blocks = scales.view(-1, PANEL, self.ins // BLOCK).transpose(1, 2).contiguous()
-            if weight.dtype == torch.bfloat16:  # the outputs i and i + 16 in one word
-                panels = panels.view(-1, self.ins, 2, PANEL // 2).transpose(2, 3)
+                kind, scales = BLOCKS, F.pad(blocks.scales, (0, 0, 0, above))
+                self._blocks = _panels(scales).contiguous()
+            if weight.dtype == torch.bfloat16:
+                kind = PAIRS if pairs else HALVES
+            if kind == PAIRS:
+                weight = F.pad(weight, (0, weight.shape[1] % 2))
+            panels = _panels(weight, 2 if kind == PAIRS else 1)
+            if kind == HALVES:  # the outputs i and i + 16 in one word
+                panels = panels.view(*panels.shape[:2], 2, PANEL // 2).transpose(2, 3)
             self._weight = panels.contiguous()
+        self.ins = weight.shape[1]
+        """Inputs with those that are added as zeros."""
         self._scale, self._bias = scale, None
         if any(layer.bias is not None for layer in layers):
             parts = [
@@ -107,9 +112,8 @@ class PackedLinear:
                 for layer in layers
             ]
             self._bias = F.pad(torch.cat(parts), (0, above))
-        half = self._weight.dtype == torch.bfloat16
         tensors = (self._weight, self._scale, self._blocks, self._bias)
-        self.c = CLinear(outs, self.ins, half, *map(_address, tensors))
+        self.c = CLinear(outs, self.ins, kind, *map(_address, tensors))
 
     @property
     def in_blocks(self) -> bool:
@@ -117,9 +121,19 @@ class PackedLinear:
         return self._blocks is not None
 
     @property
+    def rounded(self) -> int:
+        """Bytes of a row that is rounded for the product."""
+        return {EIGHTS: self.ins, PAIRS: 2 * self.ins}.get(self.c.kind, 0)
+
+    @property
     def outs(self) -> int:
         """Outputs of all layers."""
         return int(self.c.outs)
+
+
+def _panels(weight: torch.Tensor, together: int = 1) -> torch.Tensor:
+    """A view (panels, ins / together, 32, together) of a weight (outs, ins)."""
+    return weight.view(-1, PANEL, weight.shape[1] // together, together).transpose(1, 2)
 
 
 def _address(tensor: torch.Tensor | None) -> int | None:
