@@ -62,7 +62,7 @@ def unrolled(
     """Logits (N, W) of each step of drafts from :meth:`PairBatch.places`, each along the text itself."""
     layer, config, at = network.midlayer, network.config.layer, batch.places()
     heads, keys, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-    fused, last = network.fuse(states), len(batch.tokens) - 1
+    fused, last = network.fuse(states).to(network.norm.weight.dtype), len(batch.tokens) - 1
 
     def rotated(x: torch.Tensor, count: int, positions: torch.Tensor) -> torch.Tensor:
         x = x.view(len(x), count, dim)

@@ -31,7 +31,7 @@ from ..seed.drafters.heads.head_file import LayerFile
 from .eagle3_loss import PairBatch, draft_loss, target_states, unrolled
 from .loop import apply_step, log_line, save_whole
 from .packed_texts import Text
-from .train_early_exit import OWN_KINDS, kept_texts, kinds_of, read_texts, schedule, steps_of
+from .train_early_exit import OWN_KINDS, bfloat16_is_faster, kept_texts, kinds_of, read_texts, schedule, steps_of
 
 STATES = "states"
 """Folder of the target's states, one file a group."""
@@ -126,6 +126,7 @@ def train(
     files = StateFiles(out / STATES, model, network.config.features_of(model.config.num_hidden_layers))
     head = model.lm_head.weight.detach()[ids.to(device)].float()
     numbers = {id(group): number for number, group in enumerate(groups)}
+    faster = bfloat16_is_faster(device)
     feed, began, mean = steps_of(groups, 1, 0), time.monotonic(), 0.0
     agreed = [[0.0, 0.0] for _ in range(options.unroll)]
     for step in range(options.steps):
@@ -133,9 +134,10 @@ def train(
         if step < first:
             continue
         batch = PairBatch.of(group, device)
-        states, final = files.of(numbers[id(group)], batch)
-        logits = unrolled(network, model.model.embed_tokens, batch, states, options.unroll)
-        loss, counts = draft_loss(logits, batch, final, head)
+        with torch.autocast(device.type, torch.bfloat16, enabled=faster):
+            states, final = files.of(numbers[id(group)], batch)
+            logits = unrolled(network, model.model.embed_tokens, batch, states, options.unroll)
+            loss, counts = draft_loss(logits, batch, final, head)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         apply_step(parameters, [optimizer], options.lr * schedule(step, options.steps))
         mean = loss.item() if step == first else 0.95 * mean + 0.05 * loss.item()
