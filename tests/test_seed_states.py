@@ -254,13 +254,8 @@ def test_beams_and_scores_are_those_of_transformers(family: str, folders: dict[s
     plain, engine = TransformersBackend(folder, device="cpu", dtype="float32"), SeedBackend(folder, device="cpu")
     assert told(ask(engine, *asked)) == told(ask(plain, *asked))
     score = ScoreRequest(PROMPTS[0], ("4 + 5", "4 + 9 = 13", "24"))
-    right, own = (scored(backend, score) for backend in (plain, engine))
+    right, own = (list(asyncio.run(backend.score(score)).logprobs) for backend in (plain, engine))
     assert own == pytest.approx(right, abs=1e-3)
-
-
-def scored(backend: Any, request: ScoreRequest) -> list[float]:
-    """Log-probabilities of the continuations."""
-    return list(asyncio.run(backend.score(request)).logprobs)
 
 
 def test_requests_begin_where_prompts_end_and_part(folders: dict[str, str]) -> None:
