@@ -17,6 +17,7 @@ from seed_tools import FAMILIES, FEW, MIX, Naive, ask, clean, fixed_costs, reque
 from toy_laws import p_value, softmax
 
 from treeagent.backends.seed.drafters.heads import pair_cache, pair_runner
+from treeagent.backends.seed.drafters.heads.head_drafter import HeadDrafter
 from treeagent.backends.seed.drafters.model import tree_shapes
 from treeagent.errors import ModelError
 
@@ -122,6 +123,21 @@ def test_a_prompt_is_read_once_for_all_its_texts(folders: Folders, monkeypatch: 
     assert prompt <= read[0] < prompt + 40
     assert len(read) > 1
     assert max(read[1:]) < 40
+
+
+def test_the_pool_may_grow_before_the_head_drafts(folders: Folders) -> None:
+    """A prompt is admitted while other texts are drafted for: what the head keeps by slot grows between passes."""
+    target, head = folders()
+    backend = engine(target, head, drafter="model")
+    ask(backend, *FEW)
+    parts = backend.core.parts
+    assert parts is not None
+    drafter, forest = parts.scheduler.speculator.drafter, parts.scheduler.runner.forest
+    assert isinstance(drafter, HeadDrafter)
+    more = forest.allocate(2 * forest.pool.capacity)
+    assert len(drafter._cache._runner.unread(more)) == len(more)
+    forest.pool.free(more)
+    assert told(ask(backend, *FEW)) == Naive(target, "float64").expected(FEW)
 
 
 @pytest.mark.exhaustive

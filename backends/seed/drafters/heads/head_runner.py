@@ -96,6 +96,7 @@ class HeadRunner(ModelRunner):
         self._read[slots.cpu().numpy()] = False
         self.seconds += time.perf_counter() - began
 
+    @torch.inference_mode()
     def _follow(self) -> None:
         """Extend what is kept by slot to the size of the target's pool."""
         if self.forest is not self.target.forest:  # the target has dropped its cache
