@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 from seed_tools import COSTS
 
-from treeagent.backends.seed.records import Draft
+from treeagent.backends.seed.drafters.base import Drafter
+from treeagent.backends.seed.records import MODEL, Draft, SequenceState
 from treeagent.backends.seed.speculation.gate import GRANT, LONGEST, Gate
 from treeagent.backends.seed.speculation.speculator import Speculator
 
@@ -75,6 +77,30 @@ def test_drafts_that_are_never_right_take_two_hundredths_of_the_time(rows: int, 
             speculator.record_outcomes({"": [(claim, False) for draft in kept if len(draft)]})
     assert estimator.accepted == 0
     assert 64 * plain / spent >= 0.98
+
+
+class HasRead(Drafter):
+    """A draft model that has made a pass."""
+
+    passes = 1
+
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
+        """See :class:`Drafter`."""
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_draft_model_may_read_its_prompts(accepted: bool) -> None:
+    """Rounds that take as long as fifty do not end its drafts; drafts that are never accepted soon do."""
+    speculator = Speculator(COSTS)
+    speculator.start(HasRead())
+    plain, rounds = COSTS(4), 0
+    while rounds < 100 and speculator.gate.open():
+        seconds = 50 * plain if rounds % 30 == 0 else 0.1 * plain
+        kept = speculator._select([Draft([1, 2], [-1, 0], [0.9, 0.9], by=MODEL)] * 4, 4, 99, seconds, together=True)
+        speculator.record_outcomes({MODEL: [(0.9, accepted) for draft in kept if len(draft)]})
+        rounds += 1
+    assert rounds == 100 if accepted else rounds < 12
 
 
 def test_drafts_that_are_right_are_soon_as_long_as_they_could_be() -> None:

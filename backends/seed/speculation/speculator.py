@@ -11,7 +11,7 @@ from ..draft_arrays import DraftArrays
 from ..drafters.base import EMPTY_LOAD, Drafter, RoundLoad
 from ..executor.logits import Logits
 from ..executor.pass_cost import PassCost
-from ..records import NO_DRAFT, BeamGroup, Draft, SequenceState
+from ..records import MODEL, NO_DRAFT, BeamGroup, Draft, SequenceState
 from ..verifiers.base import DraftCheck, Verification
 from .calibration import AcceptanceEstimator
 from .compiled_selection import select_compiled
@@ -23,6 +23,8 @@ from .verified_drafts import verified_drafts
 
 DEPTH = 16
 """Levels of the deepest draft."""
+READING = 0.05
+"""Rounds' time that a round with a draft model loses at most in the gate's eyes: it reads new prompts in some."""
 PROVEN = 1.0
 """Accepted tokens after which the gate believes what drafts are expected to gain."""
 
@@ -216,7 +218,8 @@ class Speculator:
         kinds = {""} if isinstance(drafts, DraftArrays) else {draft.by for draft in drafts}
         if together and len(kinds) == 1:
             estimator = self.estimator(*kinds)
-            room = min(room, estimator.most_nodes(len(drafts)))
+            if MODEL not in kinds:  # its passes are what takes the time, whatever is verified of its drafts
+                room = min(room, estimator.most_nodes(len(drafts)))
             selected = select_compiled(drafts, estimator, self.cost, room, load)
             if selected is not None:
                 return selected
@@ -277,6 +280,8 @@ class Speculator:
         gain *= min(1.0, sum(estimator.accepted for estimator in self._estimators.values()) / PROVEN)
         total = self.cost(verified, sum(map(len, chosen)) * part) + seconds * part + self._learning
         plain = self.cost(verified)
+        if self.drafter is not None and self.drafter.passes:
+            total = min(total, plain * (1 + gain * part / verified + READING))
         self._pace.record_speedup((verified + gain * part) / total * plain / verified)
         self.gate.learn(verified + gain * part, total, verified, plain, self._observed.reading * part)
 
