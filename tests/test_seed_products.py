@@ -14,6 +14,7 @@ from treeagent.backends.models.int8 import Int8Linear
 from treeagent.backends.models.int8_network import RowNorm
 from treeagent.backends.seed.kernels import library
 from treeagent.backends.seed.kernels.structures import CPass, PackedLinear
+from treeagent.backends.seed.kernels.weight_memory import ALIGNMENT, CHUNK, WeightMemory
 
 OUTS, ROWS, EPSILON = 70, 230, 1e-5
 
@@ -52,7 +53,7 @@ class Head:
             self.layer = self.linear.bfloat16()
         elif kind == "int8":
             self.layer = Int8Linear.of(self.linear)
-        self.packed = PackedLinear([self.layer], pairs=kind == "bfloat16")
+        self.packed = PackedLinear([self.layer], WeightMemory(), pairs=kind == "bfloat16")
         self.norm = RowNorm(torch.rand(ins, generator=generator) + 0.5, EPSILON)
         self.x = torch.randn(ROWS, ins, generator=generator)
 
@@ -142,3 +143,16 @@ def test_a_row_is_the_same_in_any_company(kind: str, ins: int) -> None:
     for rows, threads in ((1, 1), (5, 2), (12, 1), (13, 3), (97, 2), (200, 1)):
         for first in (0, 7, ROWS - rows):
             assert torch.equal(head.run(head.x[first : first + rows], threads), together[first : first + rows])
+
+
+def test_weights_are_placed_whole_and_apart() -> None:
+    """Of any type, in any order in memory, also those larger than a chunk; each at a cache line of its own."""
+    memory = WeightMemory()
+    views = [torch.randn(7, 5).t(), torch.randint(0, 255, (3, 33), dtype=torch.uint8), torch.randn(40, 3).bfloat16()]
+    views += [torch.zeros(0, 4), torch.arange((CHUNK >> 2) + 5, dtype=torch.int32), torch.randn(2, 9).double()]
+    placed = [memory.place(view) for view in views]
+    for view, own in zip(views, placed, strict=True):
+        assert own.is_contiguous()
+        assert own.dtype == view.dtype
+        assert torch.equal(own, view)
+    assert all(own.data_ptr() % ALIGNMENT == 0 for own in placed)

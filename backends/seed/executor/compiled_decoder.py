@@ -21,6 +21,7 @@ from ...models.int8_network import SILU, FromFloat64, RowNorm, ToFloat64
 from ...models.low_rank import LowRank, join
 from ..kernels import library
 from ..kernels.structures import PRODUCTS, CLayer, CLowRank, CPass, PackedLinear
+from ..kernels.weight_memory import WeightMemory
 from ..kv_cache.pool import SlotPool
 from .forward_batch import ForwardBatch
 from .llama import JOINT, LlamaDecoder, Rotation, changes_of
@@ -45,15 +46,15 @@ class CompiledDecoder(LlamaDecoder):
         self._kernels = kernels
         self._embed = model.embed_tokens
         self._rotation = Rotation(model.rotary_emb)
-        pairs = library.multiplies_bfloat16(kernels)
+        pairs, memory = library.multiplies_bfloat16(kernels), WeightMemory()
         self.kernels = "compiled"
         """What computes passes."""
         if self._embed.weight.dtype == torch.bfloat16:
             self.kernels += " (products in bfloat16)" if pairs else " (bfloat16 widened to float32)"
-        self._stack = [_CompiledLayer(layer, config, pairs) for layer in model.layers]
+        self._stack = [_CompiledLayer(layer, config, memory, pairs) for layer in model.layers]
         self.depth = len(self._stack)
         self._weight, self._epsilon = _norm(model.norm)
-        self._packed = PackedLinear([_linear(network.lm_head)], pairs=pairs)
+        self._packed = PackedLinear([_linear(network.lm_head)], memory, pairs=pairs)
         self._rooms: dict[tuple[str, torch.dtype], _Room] = {}
         if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):
             network.lm_head = None
@@ -92,7 +93,8 @@ class CompiledDecoder(LlamaDecoder):
         """See :class:`LlamaDecoder`; ``layers`` are in float32."""
         other = copy.copy(self)
         other._rooms = {}  # other sizes, and maybe another thread
-        other._stack = [layer.adapted(changes_of(layers, index)) for index, layer in enumerate(self._stack)]
+        memory = WeightMemory()
+        other._stack = [layer.adapted(changes_of(layers, index), memory) for index, layer in enumerate(self._stack)]
         return other
 
     def embed(self, plan: ForwardBatch) -> torch.Tensor:
@@ -172,12 +174,12 @@ class CompiledDecoder(LlamaDecoder):
 class _CompiledLayer:
     """One layer's weights."""
 
-    def __init__(self, layer: Any, config: Any, pairs: bool) -> None:
-        """``pairs`` as for :class:`PackedLinear`."""
+    def __init__(self, layer: Any, config: Any, memory: WeightMemory, pairs: bool) -> None:
+        """``memory`` and ``pairs`` as for :class:`PackedLinear`."""
         attention, mlp = layer.self_attn, layer.mlp
         joint = [[_linear(layer.get_submodule(path)) for path in paths] for paths in JOINT]
         wide = isinstance(attention.q_proj, ToFloat64)
-        self.products = [PackedLinear(linears, pairs=pairs) for linears in joint]
+        self.products = [PackedLinear(linears, memory, pairs=pairs) for linears in joint]
         """Of the layer, those of linear layers with the same input as one."""
         self._outs = [[linear.out_features for linear in linears] for linears in joint]
         self._changes: list[PackedLinear] = []
@@ -198,7 +200,7 @@ class _CompiledLayer:
         self.address = ctypes.addressof(self._c)
         layer.self_attn = layer.mlp = None  # frees the plain weights
 
-    def adapted(self, changes: Sequence[Sequence[LowRank | None]]) -> _CompiledLayer:
+    def adapted(self, changes: Sequence[Sequence[LowRank | None]], memory: WeightMemory) -> _CompiledLayer:
         """The layer with low-rank changes of its products, over the same weights."""
         other = copy.copy(self)
         other._c = CLayer.from_buffer_copy(self._c)
@@ -207,7 +209,7 @@ class _CompiledLayer:
         for product, parts, outs in zip(PRODUCTS, changes, self._outs, strict=True):
             low = join(parts, outs)
             if low is not None:
-                down, up = (PackedLinear([_plain(matrix)]) for matrix in (low.down, low.up))
+                down, up = (PackedLinear([_plain(matrix)], memory) for matrix in (low.down, low.up))
                 other._changes += (down, up)
                 other.rank = max(other.rank, down.outs)
                 setattr(other._c, f"{product}_low", CLowRank(down.c, up.c))

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ...models.int8 import LARGEST, Int8Linear
 from ...models.weight_blocks import as_blocks
+from .weight_memory import WeightMemory
 
 PANEL = 32
 """Outputs that lie side by side in a packed weight."""
@@ -75,7 +76,7 @@ class CPass(ctypes.Structure):
 class PackedLinear:
     """The weights of linear layers with the same input, side by side in the layout of the kernels."""
 
-    def __init__(self, layers: Sequence[nn.Linear | Int8Linear], *, pairs: bool = False) -> None:
+    def __init__(self, layers: Sequence[nn.Linear | Int8Linear], memory: WeightMemory, *, pairs: bool = False) -> None:
         """All of one kind. ``pairs``: weights in bfloat16 are multiplied with rows that are rounded to bfloat16."""
         eights = [layer for layer in layers if isinstance(layer, Int8Linear)]
         outs = sum(layer.out_features for layer in layers)
@@ -84,7 +85,7 @@ class PackedLinear:
         if eights:
             kind, weight = EIGHTS, torch.cat([layer.integers for layer in eights])
             weight = F.pad(weight, (0, -weight.shape[1] % 4, 0, above))
-            self._weight = (_panels(weight, 4).contiguous().to(torch.int16) + 128).to(torch.uint8)
+            self._weight = memory.place((_panels(weight, 4).contiguous().to(torch.int16) + 128).to(torch.uint8))
             # the operator of torch multiplies with the same number, rounded in the same way
             step = torch.tensor(1 / LARGEST, dtype=torch.float32)
             scale = F.pad(torch.cat([layer.scales for layer in eights]).mul(step), (0, above))
@@ -94,7 +95,7 @@ class PackedLinear:
             kind, weight = FLOATS, F.pad(torch.cat(plain) if blocks is None else blocks.integers, (0, 0, 0, above))
             if blocks is not None:
                 kind, scales = BLOCKS, F.pad(blocks.scales, (0, 0, 0, above))
-                self._blocks = _panels(scales).contiguous()
+                self._blocks = memory.place(_panels(scales))
             if weight.dtype == torch.bfloat16:
                 kind = PAIRS if pairs else HALVES
             if kind == PAIRS:
@@ -102,7 +103,7 @@ class PackedLinear:
             panels = _panels(weight, 2 if kind == PAIRS else 1)
             if kind == HALVES:  # the outputs i and i + 16 in one word
                 panels = panels.view(*panels.shape[:2], 2, PANEL // 2).transpose(2, 3)
-            self._weight = panels.contiguous()
+            self._weight = memory.place(panels)
         self.ins = weight.shape[1]
         """Inputs with those that are added as zeros."""
         self._scale, self._bias = scale, None
