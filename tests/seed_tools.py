@@ -34,7 +34,7 @@ from treeagent.backends.seed.executor.pass_cost import PassCost
 from treeagent.backends.seed.executor.pass_work import PassWork
 from treeagent.backends.seed.scheduler.scheduler import Scheduler
 from treeagent.reply import Reply
-from treeagent.request import Key, Request, Sampling
+from treeagent.request import Key, Request, Sampling, ScoreRequest
 
 Open = Callable[..., SeedBackend]
 """Opens and loads an engine with options."""
@@ -247,6 +247,11 @@ def ask(backend: Backend, *requests: Request, errors: bool = False) -> list[Any]
         return await asyncio.wait_for(together, LIMIT)
 
     return asyncio.run(run())
+
+
+def scored(backend: Backend, asked: ScoreRequest) -> list[float]:
+    """Log-probabilities of the continuations."""
+    return list(asyncio.run(backend.score(asked)).logprobs)
 
 
 def tokenizer_size() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from draft_trees import Trees
-from seed_tools import PROMPTS, ask, clean, scheduler, tokenizer_size, told
+from seed_tools import PROMPTS, ask, clean, scheduler, scored, tokenizer_size, told
 from state_families import FAMILIES, WHOLE, Pair, difference, write_models
 from test_seed_sliding import paths
 
@@ -254,8 +253,7 @@ def test_beams_and_scores_are_those_of_transformers(family: str, folders: dict[s
     plain, engine = TransformersBackend(folder, device="cpu", dtype="float32"), SeedBackend(folder, device="cpu")
     assert told(ask(engine, *asked)) == told(ask(plain, *asked))
     score = ScoreRequest(PROMPTS[0], ("4 + 5", "4 + 9 = 13", "24"))
-    right, own = (list(asyncio.run(backend.score(score)).logprobs) for backend in (plain, engine))
-    assert own == pytest.approx(right, abs=1e-3)
+    assert scored(engine, score) == pytest.approx(scored(plain, score), abs=1e-3)
 
 
 def test_requests_begin_where_prompts_end_and_part(folders: dict[str, str]) -> None:

@@ -11,10 +11,11 @@ import pytest
 import torch
 import transformers
 from device import DEVICE
-from seed_tools import MIX, SHAPE, Naive, Trees, ask, clean, save_model, scheduler, told
+from draft_trees import Trees
+from seed_tools import MIX, SHAPE, Naive, ask, clean, save_model, scheduler, scored, told
 from state_families import Pair
 from test_seed_sliding import WINDOW, long_requests, network
-from test_seed_states import random_forest, scored
+from test_seed_states import random_forest
 
 from treeagent.backends.local import model_thread as worker
 from treeagent.backends.seed.backend import SeedBackend
