@@ -44,6 +44,8 @@ def markdown(report: Report, only: Sequence[str] = ()) -> str:
         table = _table(rows, _scaling(rows))
     elif len(settings["branches"]) > 1:
         table = _by_branches(rows, settings["branches"])
+        if settings["draft"] is not None:
+            table += ["", *_by_position(rows, settings["branches"])]
     else:
         table = _table(rows, _modes(report)[: BRIEF if only else None])
     return "\n".join([*table, "", *_caption(report, rows)]) + "\n"
@@ -122,6 +124,21 @@ def _by_branches(rows: Sequence[Row], branches: Sequence[int]) -> list[str]:
         compared = [row for row in own.values() if row["equal"] is not None]
         equal = f"{sum(row['equal'] for row in compared)}/{sum(row['branches'] for row in compared)}"
         lines.append(f"| `{mode}` | {' | '.join(cells)} | {equal if compared else NOTHING} |")
+    return lines
+
+
+def _by_position(rows: Sequence[Row], branches: Sequence[int]) -> list[str]:
+    """A line for each mode that drafts, with tokens per pass and the shares accepted of the first positions."""
+    lines = [f"| tokens per pass (accepted at positions 1, 2, 3), branches: | {' | '.join(map(str, branches))} |"]
+    lines.append("| --- " * (len(branches) + 1) + "|")
+    for mode in dict.fromkeys(row["mode"] for row in rows if row["accepted"] is not None):
+        own = {row["branches"]: row for row in rows if row["mode"] == mode}
+        cells = []
+        for count in branches:
+            shares = (own[count]["figures"] or {}).get("acceptance_by_position") or ()
+            said = ", ".join(f"{share:.0%}".replace("%", " %") for share in shares[:3])
+            cells.append(f"{_number((own[count]['block_efficiency'] or {}).get('mean'), '.2f')} ({said or NOTHING})")
+        lines.append(f"| `{mode}` | {' | '.join(cells)} |")
     return lines
 
 
