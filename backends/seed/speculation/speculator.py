@@ -23,7 +23,7 @@ from .verified_drafts import verified_drafts
 
 DEPTH = 16
 """Levels of the deepest draft."""
-READING = 0.05
+MOST_LOST = 0.05
 """Rounds' time that a round with a draft model loses at most in the gate's eyes: it reads new prompts in some."""
 PROVEN = 1.0
 """Accepted tokens after which the gate believes what drafts are expected to gain."""
@@ -281,7 +281,7 @@ class Speculator:
         total = self.cost(verified, sum(map(len, chosen)) * part) + seconds * part + self._learning
         plain = self.cost(verified)
         if self.drafter is not None and self.drafter.passes:
-            total = min(total, plain * (1 + gain * part / verified + READING))
+            total = min(total, plain * (1 + gain * part / verified + MOST_LOST))
         self._pace.record_speedup((verified + gain * part) / total * plain / verified)
         self.gate.learn(verified + gain * part, total, verified, plain, self._observed.reading * part)
 
