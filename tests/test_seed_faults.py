@@ -180,7 +180,7 @@ PLACES = [
     (lambda backend: scheduler(backend).runner, "forward", 4),
     (lambda backend: scheduler(backend).verifier, "verify", 3),
     (lambda backend: scheduler(backend).speculator.drafter, "propose", 2),
-    (lambda backend: scheduler(backend).speculator.drafter, "observe_all", 30),
+    (lambda backend: scheduler(backend).speculator.drafter, "observe_all", 5),
     (lambda backend: backend.core.parts.draft_runner, "forward", 1),
     (lambda backend: backend.core.parts.draft_runner, "forward", 6),
     (lambda backend: scheduler(backend).runner.forest.pool, "allocate", 3),
