@@ -85,6 +85,16 @@ def engine(target: str, head: str, dtype: str = "float64", **options: Any) -> Se
     return backend
 
 
+def with_memory_for(backend: SeedBackend, slots: int) -> SeedBackend:
+    """The loaded backend with an empty cache of so many slots."""
+    assert backend.core.parts is not None
+    runner = backend.core.parts.scheduler.runner
+    with fixed_costs():
+        runner.memory = slots * runner.forest.pool.slot_bytes
+        backend.reset()
+    return backend
+
+
 class Plain(Protocol):
     """A head over whole texts."""
 

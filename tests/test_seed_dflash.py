@@ -14,9 +14,9 @@ import pytest
 import torch
 from dflash_tools import PlainDFlash, save_dflash
 from head_laws import drawn_texts
-from head_tools import engine
+from head_tools import engine, with_memory_for
 from safetensors.torch import load_file, save_file
-from seed_tools import FAMILIES, FEW, MIX, Naive, ask, clean, fixed_costs, request, save_model, told
+from seed_tools import FAMILIES, FEW, MIX, Naive, ask, clean, request, save_model, told
 from state_families import write_model
 from toy_laws import p_value, softmax
 
@@ -79,13 +79,8 @@ def test_texts_are_those_of_plain_decoding(folders: Folders, family: str, kind: 
     dtype = "float32" if family == "Qwen3.5" else "float64"
     backend = engine(target, head, dtype, drafter=name)
     for slots in (10_000, 150):
-        parts, read = backend.core.parts, backend.meter()
-        assert parts is not None
-        runner = parts.scheduler.runner
-        with fixed_costs():
-            runner.memory = slots * runner.forest.pool.slot_bytes
-            backend.reset()
-        assert told(ask(backend, *ASKED)) == Naive(target, dtype).expected(ASKED)
+        read = backend.meter()
+        assert told(ask(with_memory_for(backend, slots), *ASKED)) == Naive(target, dtype).expected(ASKED)
         clean(backend)
         assert read()["draft_passes"] > 0
         assert read()["drafter"] == ("ngram+dynamic" if name == "auto" else name)

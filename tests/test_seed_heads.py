@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from head_laws import drawn_texts
-from head_tools import Heard, PlainHead, engine, save_head
+from head_tools import Heard, PlainHead, engine, save_head, with_memory_for
 from safetensors.torch import load_file, save_file
 from seed_tools import FAMILIES, FEW, MIX, Naive, ask, clean, fixed_costs, request, save_model, told
 from toy_laws import p_value, softmax
@@ -52,13 +52,8 @@ def test_texts_are_those_of_plain_decoding(folders: Folders, name: str, policy: 
     target, head = folders("llama" if policy != "fcfs" else "gpt2", speculators=speculators)
     backend = engine(target, head, drafter=name, policy=policy)
     for slots in (10_000, 150):
-        parts, read = backend.core.parts, backend.meter()
-        assert parts is not None
-        runner = parts.scheduler.runner
-        with fixed_costs():
-            runner.memory = slots * runner.forest.pool.slot_bytes
-            backend.reset()
-        assert told(ask(backend, *FEW)) == Naive(target, "float64").expected(FEW)
+        read = backend.meter()
+        assert told(ask(with_memory_for(backend, slots), *FEW)) == Naive(target, "float64").expected(FEW)
         clean(backend)
         assert read()["draft_passes"] > 0
         if slots == 10_000 and not speculators and "model" not in name:  # a random head's chain seldom guesses right

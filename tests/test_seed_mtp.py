@@ -11,10 +11,10 @@ import pytest
 import torch
 import transformers
 from head_laws import drawn_texts
-from head_tools import Heard, engine
+from head_tools import Heard, engine, with_memory_for
 from mtp_tools import TARGETS, PlainMtp, save_alone, save_mtp, write_config
 from safetensors.torch import load_file, save_file
-from seed_tools import Naive, ask, clean, fixed_costs, request, told
+from seed_tools import Naive, ask, clean, request, told
 from state_families import DELTA
 from tiny_model import tokenizer
 from toy_laws import p_value, softmax
@@ -58,13 +58,8 @@ def test_texts_are_those_of_plain_decoding(folders: Folders, family: str, name: 
     target, head, _ = folders(family)
     backend = engine(target, head, "float32", drafter=name)
     for slots in (10_000, 150):
-        parts, read = backend.core.parts, backend.meter()
-        assert parts is not None
-        runner = parts.scheduler.runner
-        with fixed_costs():
-            runner.memory = slots * runner.forest.pool.slot_bytes
-            backend.reset()
-        assert told(ask(backend, *ASKED)) == Naive(target, "float32").expected(ASKED)
+        read = backend.meter()
+        assert told(ask(with_memory_for(backend, slots), *ASKED)) == Naive(target, "float32").expected(ASKED)
         clean(backend)
         assert read()["draft_passes"] > 0
 

@@ -57,9 +57,5 @@ class BlockRunner(HeadRunner):
             causal = make_forward_batch([replace(span, mutual=False) for span in spans], self.dtype, self.device)
         x = self._blocks.through(self._embedding(plan.tokens[0]).to(self.dtype), plan, causal, self._pool)
         logits = self._blocks.logits(x.index_select(0, plan.wanted))
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.passes += 1
-        self.work = plan.work
-        self.seconds += time.perf_counter() - began
+        self._record(plan, began)
         return logits, plan.rows

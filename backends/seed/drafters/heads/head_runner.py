@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...executor.forward_batch import ForwardBatch
 from ...executor.model_runner import ModelRunner
 from ...kv_cache.by_slot import extended
 from ...kv_cache.pool import SlotPool, Slots
@@ -94,6 +95,14 @@ class HeadRunner(ModelRunner):
         fused = self._head.fuse(torch.cat([state.to(self.dtype) for state in states], dim=1))
         self._states.index_copy_(0, slots, fused)
         self._read[slots.cpu().numpy()] = False
+        self.seconds += time.perf_counter() - began
+
+    def _record(self, plan: ForwardBatch, began: float) -> None:
+        """Count a pass over a plan, and its time since ``began``."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.passes += 1
+        self.work = plan.work
         self.seconds += time.perf_counter() - began
 
     @torch.inference_mode()

@@ -56,11 +56,7 @@ class PairRunner(HeadRunner):
         x = x.index_select(0, plan.wanted)
         self._states.index_copy_(0, plan.slots.index_select(0, plan.wanted), x)
         logits = self._pairs.logits(x)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.passes += 1
-        self.work = plan.work
-        self.seconds += time.perf_counter() - began
+        self._record(plan, began)
         return logits, plan.rows
 
     def _follow(self) -> None:
