@@ -15,6 +15,7 @@ from tiny_model import save_tiny_model
 
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.scheduler.scheduler import Scheduler
+from treeagent.errors import BackendError
 from treeagent.reply import Reply
 from treeagent.request import Key, Request, Sampling
 
@@ -50,6 +51,23 @@ def watched(backend: SeedBackend, monkeypatch: pytest.MonkeyPatch) -> list[tuple
 
     monkeypatch.setattr(Scheduler, "_commit", commit)
     return passes
+
+
+def test_an_engine_whose_early_requests_were_given_up_can_be_reset(folder: str) -> None:
+    """Its loop is closed, so nobody else lets go of them; a request that is awaited still forbids it."""
+    backend = SeedBackend(folder, device=DEVICE)
+
+    async def solve() -> None:
+        early = asyncio.ensure_future(backend.generate(request("1 2", tokens=60, priority=0.5)))
+        awaited = asyncio.ensure_future(backend.generate(request("3 4", tokens=60)))
+        await backend.generate(request("5 6", tokens=1))
+        with pytest.raises(BackendError, match="await them first"):
+            backend.reset()
+        await awaited
+        early.cancel()
+
+    asyncio.run(solve())
+    backend.reset()
 
 
 @pytest.mark.parametrize(

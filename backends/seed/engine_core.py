@@ -256,6 +256,8 @@ class EngineCore:
         return True
 
     def _reset(self, *, tables: bool) -> None:
+        if self.working:
+            self._run()  # one round lets go of what nobody awaits any more, such as cancelled early requests
         if self._draft.working:
             raise BackendError("the engine cannot be reset while requests are running; await them first")
         if self.parts is not None:
