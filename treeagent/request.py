@@ -149,6 +149,11 @@ class Request:
     """Probability that a search will use the answer: 1 for what it has asked for, less for a request sent early.
 
     A backend serves higher ones first. It decides when the answer comes, never what it is."""
+    remaining: float | None = field(default=None, compare=False)
+    """Requests that its search is expected to make from here on; None where that decides nothing.
+
+    A backend that cannot run all requests at once may begin with those of the searches that are nearest to their end.
+    It decides when the answer comes, never what it is."""
 
     _id: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
     """The id, once it is known: it is asked for often."""
@@ -187,6 +192,8 @@ class ScoreRequest:
     """What the prompt comes with in a chat; :attr:`.Chat.thinking` at most switched."""
     priority: float = field(default=1.0, compare=False)
     """As :attr:`Request.priority`."""
+    remaining: float | None = field(default=None, compare=False)
+    """As :attr:`Request.remaining`."""
 
     @property
     def id(self) -> str:

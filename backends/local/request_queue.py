@@ -44,6 +44,11 @@ class PendingRequest(Generic[RequestType]):
         """Whether its reply may turn out not to be used."""
         return self.priority < 1
 
+    @property
+    def remaining(self) -> float | None:
+        """See :attr:`treeagent.request.Request.remaining`."""
+        return self.request.remaining
+
     def raise_to(self, priority: float) -> None:
         """Serve it like one of this priority, if that is higher."""
         self.priority = max(self.priority, priority)

@@ -112,6 +112,14 @@ Speculate = Annotated[
         "on a local backend whose passes are long, without limits of tokens.",
     ),
 ]
+Order = Annotated[
+    str,
+    typer.Option(
+        metavar="arrival|shortest",
+        help="Of the requests of several searches that the backend seed cannot run at once, begin with the first that "
+        "came, or with those of the search that will probably end first.",
+    ),
+]
 AllowCode = Annotated[
     bool,
     typer.Option("--allow-code", help="Allow Python code outside the registry that a task or a journal names."),

@@ -69,6 +69,7 @@ def evaluate(
         typer.Option(min=1, metavar="N", help="Run every problem N times, with N seeds from --seed on: pass@k, maj@k."),
     ] = 1,
     at_once: Annotated[int, typer.Option(min=1, metavar="N", help="Problems that run at one time.")] = 16,
+    order: arguments.Order = "arrival",
     workers: Annotated[
         str | None,
         typer.Option(metavar="ray[:ADDRESS]", help="Solve in replicas on Ray: here, or on the cluster at ADDRESS."),
@@ -129,7 +130,7 @@ def evaluate(
         evaluator=search.evaluator, evaluator_model=backend.evaluator_model,
         evaluator_backend=backend.evaluator_backend, **models.by_name(), options=options, seed=run.seed,
         budget=budget, legality=not run.no_legality, allow_code=run.allow_code,
-        speculate=run.speculate, fsync=fsync,
+        speculate=run.speculate, order=order, fsync=fsync,
     )  # fmt: skip
     if workers is None:
         agent.find_models()
@@ -151,7 +152,7 @@ def evaluate(
                     and pool is None
                     and not store.done.issuperset(row.number for row in problems.rows)
                 ):
-                    options_of_agent = (search, backend, models, run, limits, fsync)
+                    options_of_agent = (search, backend, models, run, limits, order, fsync)
                     replicated = ray_pool.loaded_replicas(
                         workers, replicas, at_once, agent, options_of_agent, problems, quiet=output.quiet
                     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..taskfile.dataset import Data
     from .option_groups import BackendOptions, LimitOptions, ModelsOptions, RunOptions, SearchOptions
 
-    Options = tuple[SearchOptions, BackendOptions, ModelsOptions, RunOptions, LimitOptions, bool]
+    Options = tuple[SearchOptions, BackendOptions, ModelsOptions, RunOptions, LimitOptions, str, bool]
 
 
 def find_models(agent: Agent) -> None:
@@ -55,7 +55,7 @@ def _build(options: Options, backend_name: str, problems: Data) -> tuple[Agent, 
     from ..runtime.agent import Agent
     from . import arguments
 
-    search, backend, models, run, limits, fsync = options
+    search, backend, models, run, limits, order, fsync = options
     names = (search.search, backend_name, search.evaluator, backend.evaluator_backend)
     names = (*names, *models.by_name()["backend_of"].values())
     arguments.reach_local_code(*names, allow_code=run.allow_code)
@@ -64,6 +64,6 @@ def _build(options: Options, backend_name: str, problems: Data) -> tuple[Agent, 
         evaluator=search.evaluator, evaluator_model=backend.evaluator_model,
         evaluator_backend=backend.evaluator_backend, **models.by_name(), options=run.option_values(), seed=run.seed,
         budget=limits.budget(), legality=not run.no_legality, allow_code=run.allow_code,
-        speculate=run.speculate, fsync=fsync,
+        speculate=run.speculate, order=order, fsync=fsync,
     )  # fmt: skip
     return agent, problems

@@ -65,6 +65,7 @@ def serve(
         ),
     ] = None,
     at_once: Annotated[int, typer.Option(min=1, help="Searches that run at a time.")] = 16,
+    order: arguments.Order = "arrival",
     queue: Annotated[int, typer.Option(min=0, help="Requests that may wait for their turn; others get 429.")] = 64,
     max_body: Annotated[int, typer.Option(min=1, help="Bytes of the largest body; a larger one gets 413.")] = 1 << 20,
     keep: Annotated[
@@ -96,7 +97,7 @@ def serve(
     )
     budget = limits.budget()
     with trace.tracing() as tracing:
-        models = _models(task, search, evaluator, backend, run, tracing)
+        models = _models(task, search, evaluator, backend, run, order, tracing)
         if mcp:
             from ..server.mcp_stdio import serve_searches
 
@@ -163,6 +164,7 @@ def _models(
     evaluator: str | None,
     backend: BackendOptions,
     run: RunOptions,
+    order: str,
     tracing: Tracing | None,
 ) -> ServedModels:
     """An agent for each pair of a task and a search, all on the same backends. Raises ConfigError."""
@@ -173,7 +175,8 @@ def _models(
     maker = AgentMaker(
         backend=backend.backend, model=backend.model, evaluator=evaluator, evaluator_model=backend.evaluator_model,
         evaluator_backend=backend.evaluator_backend, options=run.option_values(),
-        load=run.load_task, more={"seed": run.seed, "legality": not run.no_legality, "speculate": run.speculate},
+        load=run.load_task,
+        more={"seed": run.seed, "legality": not run.no_legality, "speculate": run.speculate, "order": order},
     )  # fmt: skip
     return open_models(
         tasks or registry.task_names(), searches or registry.names("search"),

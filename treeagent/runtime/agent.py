@@ -23,6 +23,7 @@ from .release import close_all
 from .result import Result
 from .run import Handler, Run
 from .sampling_options import with_changes
+from .search_order import ARRIVAL, SearchLengths
 from .setup import SearchTracer, Setup
 
 
@@ -55,6 +56,7 @@ class Agent:
         allow_code: permit code outside the registry that the task or its file names.
         speculate: how many requests may run before the search asks for them, because it probably will; the result is
             the same. 0: none; ``auto``: some, on a local backend whose passes are long, without limits of tokens.
+        order: of requests that ``seed`` cannot run at once: ``arrival``, or ``shortest``, the search to its end first.
         fsync: wait until each line of a journal is on the disk, so that a power cut loses none.
 
     Raises ConfigError, UnknownNameError or CapabilityError at once; asks no server anything and loads no model, which
@@ -81,6 +83,7 @@ class Agent:
         legality: bool = True,
         allow_code: bool = False,
         speculate: int | str = 0,
+        order: str = ARRIVAL,
         fsync: bool = False,
     ) -> None:
         options = dict(options or {})
@@ -112,9 +115,8 @@ class Agent:
         self.settings: dict[str, Any] = {
             **factory.task_settings(task, self.task),
             "search": {"name": factory.reference(search), **factory.option_values(self.search)},
-            "evaluator": {"name": factory.reference(evaluator), **factory.option_values(self.evaluator)}
-            if self.evaluator
-            else None,
+            "evaluator": self.evaluator
+            and {"name": factory.reference(evaluator), **factory.option_values(self.evaluator)},
             "backend": factory.description(self.backend),
             "evaluator_model": factory.description(self.judging) if judging.is_apart else evaluator_model,
             "legality": legality,
@@ -126,7 +128,7 @@ class Agent:
         """The row of a journalled run."""
         self._setup = Setup(
             self.task, self.search, self.evaluator, self.backend, self.judging, seed, self.budget, legality,
-            self.settings, fsync, early, self.others,
+            self.settings, fsync, early, self.others, lengths=SearchLengths.of(order),
         )  # fmt: skip
         self._setup.check()
 

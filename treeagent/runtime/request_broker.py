@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from ..backend import Backend
 from ..errors import RequestRefusedError
@@ -20,6 +21,8 @@ from .guarded_task import GuardedTask
 from .journal import completion_event, refused_event, scores_event
 from .observer import Observer
 from .reply_text import checked_reply, checked_scores, received
+
+AnyRequest = TypeVar("AnyRequest", Request, ScoreRequest)
 
 GENERATOR, EVALUATOR = 0, 1
 """Places of the generator's backend and price, and of the evaluator's."""
@@ -52,11 +55,15 @@ class RequestBroker:
         known: KnownAnswers,
         emit: Callable[[Event], None],
         where: str,
+        remaining: Callable[[int], float | None],
     ) -> None:
-        """``backends`` are the generator's, the evaluator's, and those of further models; ``where`` names the input."""
+        """``backends`` are the generator's, the evaluator's, and those of further models; ``where`` names the input.
+
+        ``remaining`` gives :attr:`.Request.remaining` after so many requests.
+        """
         self.early = early
         self._backends, self._ledger, self._known, self._emit = backends, ledger, known, emit
-        self._where = where
+        self._where, self._remaining = where, remaining
 
     def name_of(self, place: int) -> str:
         """The name of a further model; empty for the generator's own and the evaluator's."""
@@ -91,7 +98,7 @@ class RequestBroker:
                 self._refuse_known(request.id)
                 began = time.monotonic()
                 with inside:
-                    reply = checked_reply(await self.early.answer(request, place))
+                    reply = checked_reply(await self.early.answer(self._ranked(request), place))
                 seconds = time.monotonic() - began
         except RequestRefusedError as refusal:
             self._emit(refused_event(request, role, str(refusal), thought=thought))
@@ -127,7 +134,9 @@ class RequestBroker:
                 self._refuse_known(request.id)
                 began = time.monotonic()
                 with inside:
-                    scores = checked_scores(await self.early.answer(request, EVALUATOR), len(request.continuations))
+                    scores = checked_scores(
+                        await self.early.answer(self._ranked(request), EVALUATOR), len(request.continuations)
+                    )
                 seconds = time.monotonic() - began
         except RequestRefusedError as refusal:
             self._emit(refused_event(request, role, str(refusal), thought=thought))
@@ -140,6 +149,11 @@ class RequestBroker:
         )
         self.tell_early()
         return request.id, scores
+
+    def _ranked(self, request: AnyRequest) -> AnyRequest:
+        """The request with what decides its turn beside those of other searches."""
+        remaining = self._remaining(self._ledger.requests)
+        return request if remaining is None else replace(request, remaining=remaining)
 
     def _at(self, place: int) -> tuple[Backend, PluginBoundary]:
         """The backend of a place, and the boundary that names it; which one runs may be known since the last load."""

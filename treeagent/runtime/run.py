@@ -72,7 +72,7 @@ class Run:
         self._early = EarlyRequests(
             backends, self._ledger, setup.chances, known.answer, where, self._seconds, list(setup.others)
         )
-        broker = RequestBroker(backends, self._ledger, self._early, known, self._emit, where)
+        broker = RequestBroker(backends, self._ledger, self._early, known, self._emit, where, setup.remaining)
         judge = None if setup.evaluator is None else JudgedBy(setup.evaluator, setup.name_of("evaluator"))
         self._explorer = TreeExplorer(
             setup.task, self.input, judge, broker, self._ledger, setup.seed, self._emit, legality=setup.legality
@@ -117,6 +117,8 @@ class Run:
             result, fault = await self._result(thought, ended)
             failure = failure or fault
             self._emit(end_event(result))
+            if self._setup.lengths is not None and ended == "finished":
+                self._setup.lengths.learn(self._ledger.requests)
         finally:
             self._rounds = []  # a run that is kept must not make the backend keep its rounds
             self._trace.close()

@@ -18,6 +18,7 @@ from .early_figures import AUTOMATIC, Chances, PythonSeconds
 from .events import Event
 from .role_check import check_roles
 from .run_set import RunSet
+from .search_order import SearchLengths
 
 
 class SearchTrace(Protocol):
@@ -63,6 +64,8 @@ class Setup:
     """What the agent's searches have learnt about such requests."""
     python: PythonSeconds = field(default_factory=PythonSeconds)
     """What such a request costs in this process, as far as they have measured it."""
+    lengths: SearchLengths | None = None
+    """What decides which of several searches goes first; None: the order of arrival."""
     tracer: SearchTracer | None = None
     """What follows its searches from outside; None where nothing does."""
     runs: RunSet = field(default_factory=RunSet)
@@ -154,6 +157,10 @@ class Setup:
                 pays = seconds is None or seconds >= self.python.each
                 rows.append((used.early_rows() or 0) if pays else 0)
         return min(rows) // max(1, len(self.runs))
+
+    def remaining(self, made: int) -> float | None:
+        """How many requests a search probably makes after so many; None without an order, or without other searches."""
+        return None if self.lengths is None or len(self.runs) < 2 else self.lengths.remaining(made)
 
     def name_of(self, kind: str) -> str:
         """What the settings call the search or the evaluator."""

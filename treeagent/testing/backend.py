@@ -224,6 +224,19 @@ class BackendContract:
 
         asyncio.run(run())
 
+    def test_an_order_changes_no_answer(self) -> None:
+        """Requests of searches that end soon may go first, and all get the answers that they get without an order."""
+        backend = self.open()
+        if "seed" not in backend.capabilities:
+            return
+
+        async def run() -> None:
+            plain = [await backend.generate(request) for request in self.requests]
+            ordered = [replace(request, remaining=-float(i)) for i, request in enumerate(self.requests)]
+            assert await asyncio.gather(*map(backend.generate, ordered)) == plain
+
+        asyncio.run(run())
+
     def test_a_raise_of_an_unknown_request_does_nothing(self) -> None:
         """``raise_priority`` takes a request that is not there, is answered already or was cancelled."""
         backend = self.open()

@@ -18,7 +18,7 @@ from ..kv_cache.page_table import PageTable
 from ..kv_cache.pool import Slots
 from ..records import BEAMS, BeamGroup, Draft, SequenceState
 from ..verifiers.beam_coupled import BeamVerification, BeamVerifier, BeamWalk
-from .jobs import Committed, GenerationJob, JobOutput
+from .jobs import CERTAIN, Committed, GenerationJob, JobOutput, Rank
 from .metrics import Counters
 
 
@@ -31,12 +31,12 @@ class BeamJob(GenerationJob):
         verifier: BeamVerifier,
         finished: Callable[[], None],
         failed: Callable[[BaseException], None],
-        priority: Callable[[], float] = lambda: 1.0,
+        rank: Rank = CERTAIN,
         *,
         single: bool = False,
     ) -> None:
-        """``single``: only the best beam is continued after a pass; ``priority`` as in :class:`Job`."""
-        super().__init__(failed, priority)
+        """``single``: only the best beam is continued after a pass; ``rank`` as in :class:`Job`."""
+        super().__init__(failed, rank)
         self.run, self.single = run, single
         self.group = BeamGroup(run)
         self.group.rows = self.sequences = [self._sequence(beam) for beam in run.live()]

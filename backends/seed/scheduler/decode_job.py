@@ -14,7 +14,7 @@ from ..kv_cache.pool import Slots
 from ..kv_cache.radix_tree import RadixCache
 from ..records import NO_DRAFT, SequenceState
 from ..verifiers.base import DraftCheck
-from .jobs import Committed, GenerationJob, JobOutput, segment_of
+from .jobs import CERTAIN, Committed, GenerationJob, JobOutput, Rank, segment_of
 from .metrics import Counters
 
 
@@ -27,11 +27,11 @@ class DecodeJob(GenerationJob):
         eos: frozenset[int],
         finished: Callable[[], None],
         failed: Callable[[BaseException], None],
-        priority: Callable[[], float] = lambda: 1.0,
+        rank: Rank = CERTAIN,
         mask: TokenMask | None = None,
     ) -> None:
-        """``eos``: ids of the tokens that end a text; ``priority`` as in :class:`Job`; ``mask``: of a constraint."""
-        super().__init__(failed, priority)
+        """``eos``: ids of the tokens that end a text; ``rank`` as in :class:`Job`; ``mask``: of a constraint."""
+        super().__init__(failed, rank)
         self.sample = sample
         self.sequence = SequenceState(
             list(sample.prompt), len(sample.prompt), sample.sampling, sample.stream, sample.limit, mask=mask

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from treeagent.errors import TreeagentError
 
@@ -51,14 +51,36 @@ class Committed(NamedTuple):
     """Why the job failed; None where it did not."""
 
 
+class Rank(Protocol):
+    """What decides when a job is served."""
+
+    @property
+    def priority(self) -> float:
+        """Probability that its result will be used."""
+
+    @property
+    def remaining(self) -> float | None:
+        """See :attr:`treeagent.request.Request.remaining`."""
+
+
+class Certain(NamedTuple):
+    """The rank of a job whose result is wanted, in no order."""
+
+    priority: float = 1.0
+    remaining: float | None = None
+
+
+CERTAIN = Certain()
+
+
 class Job(ABC):
     """A piece of work, with branches of the prefix cache while it is live."""
 
-    def __init__(self, failed: Callable[[BaseException], None], priority: Callable[[], float] = lambda: 1.0) -> None:
-        """``priority``: probability that the result will be used, which may be raised."""
+    def __init__(self, failed: Callable[[BaseException], None], rank: Rank = CERTAIN) -> None:
+        """``rank`` may change while the job is queued or live."""
         self.failed = failed
         """Sends an error in place of the reply."""
-        self._priority = priority
+        self._rank = rank
         self.branches: list[PageTable] = []
         """Empty while the job is queued, and after it was preempted."""
         self.sequences: list[SequenceState] = []
@@ -71,12 +93,17 @@ class Job(ABC):
     @property
     def priority(self) -> float:
         """Probability that the result will be used; 1 for one that is asked for."""
-        return self._priority()
+        return self._rank.priority
+
+    @property
+    def remaining(self) -> float | None:
+        """See :attr:`treeagent.request.Request.remaining`."""
+        return self._rank.remaining
 
     @property
     def early(self) -> bool:
         """Whether the result may turn out not to be used."""
-        return self._priority() < 1
+        return self._rank.priority < 1
 
     @property
     @abstractmethod

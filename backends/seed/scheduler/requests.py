@@ -60,15 +60,12 @@ class JobFactory:
         tokens = pairs(request, self._tokenizer, self._model)
         continuations = [continuation for _, continuation in tokens]
 
-        def priority() -> float:
-            return pending.priority
-
         def answer(sums: list[float]) -> None:
             scores = scores_of(tokens, sums)
             defer(lambda: pending.answer(scores))
 
         if any(continuations):
-            yield ScoreJob(tokens[0][0], continuations, answer, pending.fail, pending.is_wanted, priority)
+            yield ScoreJob(tokens[0][0], continuations, answer, pending.fail, pending.is_wanted, pending)
         else:
             answer([0.0] * len(tokens))  # nothing to compute
 
@@ -76,16 +73,13 @@ class JobFactory:
         text = reward_tokens(request, self._tokenizer, self._model)
         known = self.rewards.of(text)
 
-        def priority() -> float:
-            return pending.priority
-
         def answer(others: list[float]) -> None:
             rewards = [*known, *others]
             self.rewards.learn(text, rewards)
             defer(lambda: pending.answer(text.scores(rewards)))
 
         if len(known) < len(text.marks):
-            yield RewardJob(text, len(known), answer, pending.fail, pending.is_wanted, priority)
+            yield RewardJob(text, len(known), answer, pending.fail, pending.is_wanted, pending)
         else:
             answer([])  # nothing to compute
 
@@ -104,15 +98,12 @@ class JobFactory:
                 reply = reply_of(requested)
                 defer(lambda: pending.answer(reply))
 
-        def priority() -> float:
-            return pending.priority
-
         for sample, mask in zip(requested, masks, strict=True):
             if sample.sampling.num_beams > 1:
                 run = BeamSearch(sample, self._model.eos)
-                yield BeamJob(run, self._beams, finished, pending.fail, priority, single=self._single_beam)
+                yield BeamJob(run, self._beams, finished, pending.fail, pending, single=self._single_beam)
             else:
-                yield DecodeJob(sample, self._model.eos, finished, pending.fail, priority, mask)
+                yield DecodeJob(sample, self._model.eos, finished, pending.fail, pending, mask)
 
     def _mask(self, constraint: Constraint | None) -> TokenMask | None:
         """Raises BackendError, MissingExtraError."""

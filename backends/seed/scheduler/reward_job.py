@@ -11,7 +11,7 @@ from ...local.reward_tokens import RewardTokens
 from ...sampling.sampler import NOT_FINITE
 from ..executor.segment import Segment
 from ..kv_cache.pool import Slots
-from .jobs import Committed, Job, JobOutput
+from .jobs import CERTAIN, Committed, Job, JobOutput, Rank
 from .metrics import Counters
 
 
@@ -28,10 +28,10 @@ class RewardJob(Job):
         answer: Callable[[list[float]], None],
         failed: Callable[[BaseException], None],
         wanted: Callable[[], bool],
-        priority: Callable[[], float] = lambda: 1.0,
+        rank: Rank = CERTAIN,
     ) -> None:
         """``known`` first rewards need not be read, and one at least is left; ``answer`` takes the others."""
-        super().__init__(failed, priority)
+        super().__init__(failed, rank)
         self._text, self._answer, self._wanted = text, answer, wanted
         first = text.marks[known]
         self._before, self._rest = list(text.tokens[:first]), list(text.tokens[first:])

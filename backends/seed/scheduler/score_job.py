@@ -12,7 +12,7 @@ from treeagent.errors import BackendError
 from ...sampling.sampler import NOT_FINITE
 from ..executor.segment import Segment
 from ..kv_cache.pool import Slots
-from .jobs import Committed, Job, JobOutput
+from .jobs import CERTAIN, Committed, Job, JobOutput, Rank
 from .metrics import Counters
 
 
@@ -26,12 +26,12 @@ class ScoreJob(Job):
         answer: Callable[[list[float]], None],
         failed: Callable[[BaseException], None],
         wanted: Callable[[], bool],
-        priority: Callable[[], float] = lambda: 1.0,
+        rank: Rank = CERTAIN,
     ) -> None:
         """``answer`` takes the summed log-probabilities (C,) of the continuations; ``wanted`` as in :class:`Sample`,
-        ``priority`` as in :class:`Job`.
+        ``rank`` as in :class:`Job`.
         """
-        super().__init__(failed, priority)
+        super().__init__(failed, rank)
         self._prompt = list(prompt)
         self._answer, self._wanted = answer, wanted
         self._sums: list[float] = []
