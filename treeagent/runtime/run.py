@@ -169,6 +169,8 @@ class Run:
             finally:
                 await self._explorer.close()
                 self._setup.python.learn(*self._explorer.task_seconds)
+            if thought is not None and not isinstance(thought, Thought):
+                raise TypeError(f"run returned {type(thought).__name__}, expected Thought or None")
             return None if thought is None else self._explorer.tree[thought.id]
 
     async def _load(self) -> None:
