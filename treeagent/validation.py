@@ -1,4 +1,4 @@
-"""Faults that pydantic finds, in words for a user: no class of the program is named, unknown keys get the valid ones."""
+"""Faults that pydantic finds, in words for a user: they name keys, and no class of the program."""
 
 from __future__ import annotations
 

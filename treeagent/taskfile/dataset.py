@@ -129,7 +129,8 @@ def load(task: Task, start: int = 0, stop: int | None = None, source: str | None
     if faults:
         raise ConfigError(problems(faults, task, path, len(chosen)))
     if not rows:
-        held = f"it has {len(numbered):,} rows, and none is left after the first {start:,}" if numbered else "there are no rows in it"
+        held = f"it has {len(numbered):,} rows, and none is left after the first {start:,}"
+        held = held if numbered else "there are no rows in it"
         raise ConfigError(f"{path}: {held}")
     ungraded = 0 if spec.gold is None else len(rows) - len(golds)
     shots = task.shots_digest if isinstance(task, YamlTask) else None

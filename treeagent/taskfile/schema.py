@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, Field, JsonValue, PlainValidator, ValidationError
+from pydantic import Field, JsonValue, PlainValidator, ValidationError
 
 from .. import validation, yaml_text
 from ..chat import thinking_value
