@@ -154,9 +154,7 @@ def _statements(vocabulary: Vocabulary, text: str) -> list[Statement]:
                 statement = Statement(None, statement.final, end)
             if statement is not None:
                 statements.append(statement)
-            title = (
-                line if statement is None and re.fullmatch(rf"\W*[\w ]{{0,30}}\b(?:{_NAMES})\W*", line, re.I) else ""
-            )
+            title = line if statement is None and _TITLE.fullmatch(line) else ""
         start = end + 1
     return statements
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from typing import Any
 
@@ -14,7 +15,11 @@ from treeagent import (
     Agent,
     Backend,
     BackendError,
+    Budget,
+    ConfigError,
     Event,
+    InputError,
+    PluginError,
     Result,
     TreeagentError,
 )
@@ -122,3 +127,48 @@ def test_leaving_a_stream_stops_its_search(how: str) -> None:
         assert alone_in_loop()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"task": 3}, "task: expected a name"),
+        ({"search": 3}, "search: expected a name or an object of a class derived from treeagent.Search, got 3"),
+        ({"search": BFS}, "got the class BFS; make an object of it"),
+        ({"backend": TreeBackend}, "got the class TreeBackend; make an object of it"),
+        ({"evaluator": BFS()}, "evaluator: expected a name"),
+        ({"budget": {"tokens": 5}}, "budget: expected a Budget"),
+    ],
+)
+def test_a_part_of_the_wrong_kind_is_refused(arguments: dict[str, Any], said: str) -> None:
+    """By the constructor, which says what it expected."""
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        Agent(**{"task": task(), "search": BFS(), "backend": TreeBackend(TREE), **arguments})
+
+
+@pytest.mark.parametrize("limits", [{"tokens": "20"}, {"calls": True}])
+def test_a_limit_is_a_number(limits: dict[str, Any]) -> None:
+    """Else a search would fail at its first request."""
+    with pytest.raises(ConfigError, match="must be a number or None"):
+        Budget(**limits)
+
+
+@pytest.mark.parametrize("given", [None, 12, ["r"]])
+def test_an_input_is_a_text(given: Any) -> None:
+    """What is none is refused with an example."""
+    with pytest.raises(InputError, match="an input is a text, such as"):
+        Agent(task(), BFS(), backend=TreeBackend(TREE)).solve(given)
+
+
+class Numbers(BFS):
+    """A search that returns no thought."""
+
+    async def run(self, explorer: Any) -> Any:
+        """The answer to everything."""
+        return 42
+
+
+def test_a_search_that_returns_no_thought_is_told_so() -> None:
+    """With what it returned and what it should."""
+    with pytest.raises(PluginError, match="run returned int, expected Thought or None"):
+        Agent(task(), Numbers(), backend=TreeBackend(TREE)).solve("r")

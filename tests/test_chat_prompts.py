@@ -154,7 +154,7 @@ def test_settings_of_a_chat_are_given_on_the_command_line_and_kept_in_the_journa
         ({"sampling.io.thinking": "maybe"}, "true, false, or the most tokens"),
         ({"sampling.io.thinking": "300"}, "leave no room"),
         ({"sampling.io.extra_body.max_tokens": "3"}, "set sampling.ROLE.max_tokens"),
-        ({"sampling.io.template": "3"}, "valid dictionary"),
+        ({"sampling.io.template": "3"}, "expected a mapping"),
         ({"sampling.io.thinking": "8", "sampling.io.num_beams": "2"}, "beams cannot end thinking"),
     ],
 )

@@ -44,6 +44,25 @@ def test_a_backends_own_figures_are_printed_where_it_keeps_some(monkeypatch):
     assert json.loads(call("solve", *ORACLE, "--json").stdout)["engine"] == {}
 
 
+def test_the_summary_has_the_figures_that_the_backend_names(monkeypatch):
+    """The others are in the JSON alone; where one of several backends names none, all are shown."""
+    monkeypatch.setattr("metered.Metered.headline", ("requests",))
+    words = ["solve", "-t", "game24", "-b", "metered:Metered", "-i", "4 9 10 13"]
+    assert call(*words).stdout.splitlines()[-1] == "engine: requests 76"
+    assert json.loads(call(*words, "--json").stdout)["engine"]["tokens_per_second"] == 301.234
+    judged = call(*words, "--evaluator-backend", "helpers:Oracle").stdout
+    assert "engine: tokens per second 301" in judged
+
+
+def test_a_model_that_cannot_be_loaded_is_the_error_alone():
+    """No search began, so there is no attempt to show; the JSON is printed all the same."""
+    words = ["solve", "-t", "game24", "-i", "4 9 10 13", "-m", "./missing"]
+    result = call(*words)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "there is no model at" in result.stderr
+    assert json.loads(call(*words, "--json").stdout)["ended"] == "failed"
+
+
 def test_an_unsolvable_input_is_an_ordinary_end_with_exit_code_1():
     """Where no verified answer is found the best attempt is printed and the exit code is 1."""
     result = call("solve", "-t", "game24", "-b", "helpers:Oracle", "-i", "1 1 1 1")
@@ -96,6 +115,8 @@ def test_without_an_input_the_first_example_is_solved_and_named():
         (["solve", "-t", "game24", "-b", ":", "-i", "4 9 10 13"], "cannot import the backend"),
         (["solve", "-t", "game24", "-b", "helpers:spell", "-i", "4 9 10 13"], "is no backend"),
         (["solve", *ORACLE, "--journal", "/no/such/folder/run.jsonl"], "cannot write the journal"),
+        (["solve", *ORACLE, "--row", "hint=1"], "game24 reads no field 'hint' of a data row"),
+        (["eval", "-t", "game24", "-b", "helpers:Oracle", "--start", "999"], "none is left after the first 999"),
         (["solve", *ORACLE, "--no-such-option"], "No such option"),
         (["resume", "missing.jsonl"], "cannot read the journal missing.jsonl"),
         (["export", "missing.jsonl"], "cannot read the journal missing.jsonl"),

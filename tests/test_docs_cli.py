@@ -1,6 +1,6 @@
 """The manuals of the command line and of the journal against the real thing.
 
-``python tests/test_docs_cli.py`` writes the tables of options anew.
+``python tests/test_docs_cli.py`` writes the tables of options anew, one a command, and the index of all options.
 """
 
 from __future__ import annotations
@@ -20,56 +20,91 @@ from treeagent.cli.plugin_commands import Extra
 
 DOCS = Path(__file__).parent.parent / "docs"
 CLI = DOCS / "cli.md"
-BLOCK = re.compile(r"<!-- options: (\w+) -->\n(.*?)<!-- end -->", re.DOTALL)
-
-
-def command(name: str) -> Any:
-    """A command as typer made it, a plug-in's too."""
-    found = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
-    return found.real() if isinstance(found, Extra) else found
+PAGES = {path.stem: path for path in sorted((DOCS / "cli").glob("*.md"))}
+REST = "tasks-models-plugins"
+"""The page of the commands that have none of their own."""
+BLOCK = re.compile(r"<!-- options: ([\w ]+) -->\n(.*?)<!-- end -->", re.DOTALL)
+HEAD = ["| option | default | meaning |", "| --- | --- | --- |"]
 
 
 def own_commands() -> dict[str, Any]:
-    """Every command but those of other people's plug-ins."""
+    """Every command as typer made it, those of groups too, but those of other people's plug-ins."""
     ours = {entry.name for entry in registry.entries("command") if entry.module.startswith("treeagent.")}
-    found = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    return {name: each for name, each in found.items() if name in ours or not isinstance(each, Extra)}
+    commands: dict[str, Any] = {}
+    for name, found in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        if isinstance(found, Extra):
+            commands |= {name: found.real()} if name in ours else {}
+        elif inner := getattr(found, "commands", None):
+            commands |= {f"{name} {word}": each for word, each in inner.items()}
+        else:
+            commands[name] = found
+    return commands
 
 
-def table(name: str) -> str:
-    """The options of a command as a Markdown table."""
-    rows = ["| option | default | meaning |", "| --- | --- | --- |"]
-    for parameter in command(name).params:
+COMMANDS = own_commands()
+
+
+def rows(name: str) -> dict[str, str]:
+    """The options of a command and their rows in a Markdown table."""
+    found = {}
+    for parameter in COMMANDS[name].params:
         if parameter.name == "help":
             continue
         options = [*parameter.opts, *parameter.secondary_opts]
-        words = options if options[0].startswith("-") else [parameter.metavar]
+        words = options if options[0].startswith("-") else [parameter.metavar or parameter.name.upper()]
         names = ", ".join(f"`{word}`" for word in words)
         default = getattr(parameter.default, "value", parameter.default)
         shown = "required" if parameter.required else "" if default is None or default is False else f"`{default}`"
-        rows.append(f"| {names} | {shown} | {parameter.help} |".replace("|  |", "| |"))
-    return "\n".join(rows) + "\n"
+        found[words[0]] = f"| {names} | {shown} | {parameter.help} |".replace("|  |", "| |")
+    return found
+
+
+def table(name: str) -> str:
+    """The options of a command: first those that no other command has so, then the rest."""
+    elsewhere = {row for other in COMMANDS if other != name for row in rows(other).values()}
+    own = [row for row in rows(name).values() if row not in elsewhere]
+    common = [row for row in rows(name).values() if row in elsewhere]
+    lines = [*HEAD, *own] if own else []
+    if common:
+        lines += [*(["", "As in other commands:", ""] if own else []), *HEAD, *common]
+    return "\n".join(lines) + "\n"
+
+
+def index() -> str:
+    """Every option with the commands that have it."""
+    having: dict[str, list[str]] = {}
+    for name in COMMANDS:
+        for option in rows(name):
+            if option.startswith("-"):
+                page = name if name in PAGES else REST
+                having.setdefault(option, []).append(f"[{name}](cli/{page}.md)")
+    lines = [f"| `{option}` | {', '.join(having[option])} |" for option in sorted(having)]
+    return "\n".join(["| option | commands |", "| --- | --- |", *lines]) + "\n"
 
 
 def rewritten(text: str) -> str:
-    """The manual with its tables as they should be."""
-    return BLOCK.sub(lambda found: f"<!-- options: {found[1]} -->\n{table(found[1])}<!-- end -->", text)
+    """A page with its tables as they should be."""
+
+    def block(found: re.Match[str]) -> str:
+        return f"<!-- options: {found[1]} -->\n{index() if found[1] == 'index' else table(found[1])}<!-- end -->"
+
+    return BLOCK.sub(block, text)
 
 
-def test_the_tables_of_options_are_the_commands_own():
+def test_the_tables_of_options_are_the_commands_own() -> None:
     """Every option with its default and its help; a stale table is written anew by running this file."""
-    assert rewritten(CLI.read_text()) == CLI.read_text()
-    plain = {name for name in own_commands() if not getattr(command(name), "commands", None)}
-    assert {name for name, _ in BLOCK.findall(CLI.read_text())} == plain - {"plugins"}  # which has no options
+    shown = []
+    for page in (CLI, *PAGES.values()):
+        text = page.read_text()
+        assert rewritten(text) == text
+        shown += [name for name, _ in BLOCK.findall(text)]
+    assert sorted(shown) == sorted(["index", *(name for name in COMMANDS if rows(name))])
 
 
-def test_every_command_is_listed_and_no_other():
+def test_every_command_is_listed_with_its_page_and_no_other() -> None:
     """Groups count by their commands."""
-    real = set()
-    for name, found in own_commands().items():
-        inner = getattr(found, "commands", None)
-        real |= {f"{name} {word}" for word in inner} if inner else {name}
-    assert set(re.findall(r"^\| `treeagent ([\w ]+)`", CLI.read_text(), re.MULTILINE)) == real
+    listed = re.findall(r"^\| \[`treeagent ([\w ]+)`\]\(cli/([\w-]+)\.md\)", CLI.read_text(), re.MULTILINE)
+    assert dict(listed) == {name: name if name in PAGES else REST for name in COMMANDS}
 
 
 def test_exit_codes_are_those_of_the_program_and_stand_in_its_help():
@@ -92,20 +127,20 @@ def dotted(found: dict[str, Any]) -> set[str]:
 
 def test_the_keys_of_the_json_result_are_documented():
     """All of them, and none that is not there."""
-    section = CLI.read_text().split("### What `--json` prints")[1].split("## ")[0]
+    section = PAGES["solve"].read_text().split("## What `--json` prints")[1].split("## ")[0]
     listed = set(re.findall(r"^\| `([\w.]+)`", section, re.MULTILINE))
     assert listed == dotted(json.loads(call("solve", *ORACLE, "--json").stdout))
 
 
 def test_the_keys_of_compare_are_documented():
     """The object, its difference and its backends."""
-    section = CLI.read_text().split("### What `compare --json` prints")[1].split("\n## ")[0]
+    section = PAGES["compare"].read_text().split("## What `compare --json` prints")[1]
     words = ["-t", "game24", "-b", "helpers:Oracle,helpers:Oracle:wrong", "-i", "4 9 10 13", "--json"]
     found = json.loads(call("compare", *words).stdout)
-    rows = [re.findall(r"`(\w+)`", line) for line in section.splitlines() if line.startswith("| `")]
-    assert rows[0] + [row[0] for row in rows[1:]] == list(found)
-    assert rows[-2][1:] == list(found["difference"])
-    assert rows[-1][1:] == list(found["backends"][0])
+    keys = [re.findall(r"`(\w+)`", line) for line in section.splitlines() if line.startswith("| `")]
+    assert keys[0] + [row[0] for row in keys[1:]] == list(found)
+    assert keys[-2][1:] == list(found["difference"])
+    assert keys[-1][1:] == list(found["backends"][0])
 
 
 def test_the_events_of_a_journal_are_documented(tmp_path):
@@ -139,4 +174,5 @@ def test_the_events_of_a_journal_are_documented(tmp_path):
 
 
 if __name__ == "__main__":
-    CLI.write_text(rewritten(CLI.read_text()))
+    for path in (CLI, *PAGES.values()):
+        path.write_text(rewritten(path.read_text()))

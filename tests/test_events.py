@@ -99,7 +99,7 @@ def test_lines_of_older_and_newer_versions_are_read() -> None:
         ("{", "not a line"),
         ('{"t": 1}', "not a line"),
         ('{"type": "answer", "id": "x", "answer": "y"}', "this 'answer' line is damaged: id: .*'x'"),
-        ('{"type": "answer", "answer": "y"}', "id: Field required"),
+        ('{"type": "answer", "answer": "y"}', "id: this key is missing"),
         ('{"type": "scores", "id": "a", "prompt": "p", "lengths": [1], "logprobs": 1}', "logprobs"),
     ],
 )

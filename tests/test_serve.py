@@ -117,7 +117,7 @@ def test_the_last_message_of_the_user_is_the_input() -> None:
         (chat(tools=[{}]), 400, "tools", "tools"),
         (chat(response_format={"type": "json_object"}), 400, "response_format", "form"),
         (chat(budget={"tokens": -1}), 400, "budget.tokens", "greater than or equal"),
-        (chat(budget={"token": 1}), 400, "budget.token", "not permitted"),
+        (chat(budget={"token": 1}), 400, "budget.token", "Did you mean 'tokens'?"),
         (chat(budget={"dollars": 1.0}), 400, None, "price"),
     ],
 )

@@ -72,6 +72,13 @@ def test_the_new_task_drops_illegal_steps_without_python(tmp_path, step, kept):
     assert sum(piece.fault is None for piece in pieces) == kept
 
 
+def test_a_task_file_given_without_its_ending_is_found(tmp_path, monkeypatch):
+    """As the file that was meant, for there is no task of that name."""
+    monkeypatch.chdir(tmp_path)
+    assert call("tasks", "new", "mine").exit_code == 0
+    assert "There is a file of that name: give ./mine.yaml" in call("tasks", "validate", "mine").stdout
+
+
 def test_new_refuses_to_overwrite_and_to_write_odd_names(tmp_path):
     """What is there stays there."""
     path = tmp_path / "mine.yaml"

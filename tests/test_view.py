@@ -116,7 +116,7 @@ def test_view_refuses_to_write_over_a_journal_or_a_foreign_file(journal: Path, t
     ("content", "said"),
     [
         (None, "cannot read the journal"),
-        ("", "has no complete line"),
+        ("", "holds no whole line"),
         ("hello\nworld\n", "not a line of a treeagent journal"),
         ('{"type": "run", "format": 1, "input": "x"}\n{"type": "thought", "id": 3}\n', "damaged"),
         ('{"type": "run", "format": 1, "input": "x"}\n{"type": "completion", "t": 1}\n', "damaged"),

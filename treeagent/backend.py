@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from .errors import ConfigError
@@ -38,6 +38,8 @@ class Backend(ABC):
     """What a replica with it reserves on a cluster."""
     gpus: float | None = 0.0
     """As ``cpus``; None: one where there is one."""
+    headline: Sequence[str] | None = None
+    """The figures of :meth:`meter` that the summary of a search shows; None: all."""
     observations: Mapping[str, Observation] | None = None
     """Of a backend that replays a run: what came of its steps, by their ids, so that no tool is called again."""
 

@@ -122,7 +122,7 @@ class PluginError(TreeagentError):
     def __init__(self, kind: str, name: str, error: BaseException, where: str = "") -> None:
         """``kind`` is ``search``, ``evaluator``, ``task``, ``checker`` or ``backend``; ``where`` names the input."""
         self.kind, self.name = kind, name
-        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")  # a line, whatever its text is
         super().__init__(
             f"the {kind} {name!r} failed{where and f' at {where}'}: {reason}. This is a fault of the {kind}."
         )

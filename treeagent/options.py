@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from .errors import ConfigError, did_you_mean
+from .validation import message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,7 @@ def build(kind: str, name: str, cls: type[T], options: Mapping[str, Any]) -> T:
         return TypeAdapter(cls).validate_python(dict(options))
     except ValidationError as error:
         faults = (
-            f"{kind} {name!r}: option {'.'.join(map(str, item['loc']))!r}: {item['msg']} (got {item['input']!r})"
+            f"{kind} {name!r}: option {'.'.join(map(str, item['loc']))!r}: {message(item)} (got {item['input']!r})"
             for item in error.errors()
         )
         raise ConfigError("\n".join(faults)) from error

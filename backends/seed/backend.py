@@ -52,6 +52,16 @@ class SeedBackend(LocalBackend):
 
     name = "seed"
     fallback = "transformers"
+    headline = (
+        "tokens_per_second",
+        "rows_per_round",
+        "block_efficiency",
+        "acceptance",
+        "prefix_reuse",
+        "drafter",
+        "kernels",
+        "kv_peak_bytes",
+    )
     options: ClassVar = {
         **LocalBackend.options,
         "draft": str,

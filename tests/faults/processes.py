@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
+import signal
 import sys
-import time
+import threading
 from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing.context import ForkServerProcess
+from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 TESTS = Path(__file__).parents[1]
@@ -41,20 +46,37 @@ def start(words: list[str], barrier: Barrier | None = None, report: Path | None 
     return process
 
 
-def killed_after(words: list[str], seconds: float) -> bool:
-    """Run a command and kill it with SIGKILL after so many seconds; whether it was still running."""
-    process = start(words)
-    process.join(seconds)
-    running = process.is_alive()
-    process.kill()
-    process.join()
-    return running
+def counted(words: list[str], last: int, calls: Synchronized[int]) -> None:
+    """Run a command, count its calls of Python functions, and kill this process with SIGKILL at the ``last`` of them.
+
+    Unlike seconds, calls are the same moments however busy the machine is. No call is number 0.
+    """
+
+    def at_event(_frame: FrameType, event: str, _argument: Any) -> None:
+        if event == "call":
+            calls.value += 1
+            if calls.value == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.setprofile(at_event)
+    sys.setprofile(at_event)
+    command(words, None, None)
 
 
-def duration(words: list[str]) -> float:
-    """Seconds that a command takes when nobody kills it."""
-    began = time.monotonic()
-    process = start(words)
+def killed_at(words: list[str], share: float, whole: int) -> bool:
+    """Run a command and kill it after a share of its ``whole`` number of calls; whether it was still running."""
+    calls = CONTEXT.Value("q", 0)
+    process = CONTEXT.Process(target=counted, args=(words, max(1, int(share * whole)), calls))
+    process.start()
+    process.join(120)
+    return process.exitcode == -signal.SIGKILL
+
+
+def count_calls(words: list[str]) -> int:
+    """How many calls a command makes when nobody kills it."""
+    calls = CONTEXT.Value("q", 0)
+    process = CONTEXT.Process(target=counted, args=(words, 0, calls))
+    process.start()
     process.join(120)
     assert process.exitcode == 0, process.exitcode
-    return time.monotonic() - began
+    return calls.value

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from cli_tools import ORACLE, call
-from processes import duration, killed_after
+from processes import count_calls, killed_at
 
 from treeagent.evaluation.outcomes import read
 
@@ -41,22 +41,22 @@ def resumed(journal: Path, words: list[str]) -> dict[str, Any]:
 def test_a_killed_solve_resumes_to_the_same_answer(times: int, tmp_path: Path) -> None:
     """Seeds 0 to ``times``; some kills hit the run before its first line, some after its last."""
     whole = tmp_path / "whole.jsonl"
-    seconds = duration(["solve", *ORACLE, "--json", "--journal", str(whole)])
+    calls = count_calls(["solve", *ORACLE, "--json", "--journal", str(whole)])
     expected = essence(resumed(whole, []))
     hit = 0
     for number in range(times):
         journal = tmp_path / f"{number}.jsonl"
         words = ["solve", *ORACLE, "--json", "--journal", str(journal)]
-        hit += killed_after(words, random.Random(number).random() * seconds)
+        hit += killed_at(words, random.Random(number).random(), calls)
         assert essence(resumed(journal, words)) == expected
-    assert hit
+    assert hit == times
 
 
 @pytest.mark.parametrize("times", TIMES)
 def test_a_killed_resume_resumes_to_the_same_answer(times: int, tmp_path: Path) -> None:
     """From a journal cut at a random byte, killed at a random moment, twice."""
     whole = tmp_path / "whole.jsonl"
-    seconds = duration(["solve", *ORACLE, "--json", "--journal", str(whole)])
+    calls = count_calls(["solve", *ORACLE, "--json", "--journal", str(whole)])
     content = whole.read_bytes()
     expected = essence(resumed(whole, []))
     hit = 0
@@ -65,7 +65,7 @@ def test_a_killed_resume_resumes_to_the_same_answer(times: int, tmp_path: Path) 
         journal.write_bytes(content[: chance.randrange(content.index(b"\n") + 1, len(content))])
         words = ["resume", str(journal), "--allow-code", "--json"]
         for _ in range(2):
-            hit += killed_after(words, chance.random() * seconds)
+            hit += killed_at(words, chance.random(), calls)
         assert essence(resumed(journal, words)) == expected
     assert hit
 
@@ -81,13 +81,13 @@ def test_a_killed_evaluation_goes_on_to_the_same_outcomes(times: int, tmp_path: 
         known = read(folder / "outcomes.jsonl")[1].values()
         return [(each.number, each.answer, each.right, each.calls, each.thoughts, each.error) for each in known]
 
-    seconds = duration([*words, str(tmp_path / "whole")])
+    calls = count_calls([*words, str(tmp_path / "whole")])
     expected = sorted(outcomes(tmp_path / "whole"))
     hit = 0
     for number in range(times):
         folder = tmp_path / str(number)
-        hit += killed_after([*words, str(folder)], random.Random(number).random() * seconds)
+        hit += killed_at([*words, str(folder)], random.Random(number).random(), calls)
         result = call(*words, str(folder))
         assert result.exit_code == 0, result.output
         assert sorted(outcomes(folder)) == expected
-    assert hit
+    assert hit == times

@@ -119,7 +119,7 @@ def evaluate(
     from ..taskfile import dataset
     from . import eval_report, ray_pool, repeats_report
     from .eval_progress import eval_progress
-    from .metrics_text import backends
+    from .metrics_text import backends, headline
 
     task = run.load_task(search.task)
     everything = dataset.load(task, start, None if limit is None else start + limit, data_file)
@@ -192,7 +192,7 @@ def evaluate(
     else:
         titles = [f"{task.name}, {search.search}", *backends(store.settings)]
         titles += [] if part is None else [f"shard {part}: {len(problems.rows)} of {len(everything.rows)} problems"]
-        echo(eval_report.report("\n".join(titles), total, first.seconds, first.engine))
+        echo(eval_report.report("\n".join(titles), total, first.seconds, headline(first.engine, agent.backends)))
         if problems.ungraded:
             echo(f"{problems.ungraded:,} of {len(problems.rows):,} rows have no gold answer")
         if against is not None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, JournalError
 from ..jsonl import strict
 from .arguments import echo, say
 
@@ -51,7 +51,10 @@ def export(
     from ..runtime.journal import read
     from ..runtime.journal_tree import rebuild
 
-    rebuilt = rebuild(read(run))
+    events = read(run)
+    if not events:
+        raise JournalError(f"{run}: there is nothing to export; the journal holds no whole line")
+    rebuilt = rebuild(events)
     if format is Format.json:
         text = strict(rebuilt.to_json(), indent=1) + "\n"
     elif format is Format.mermaid:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from ..backend import Backend
     from ..reply import Usage
     from ..thought import Thought
 
@@ -33,6 +34,21 @@ def paragraph(title: str, figures: Mapping[str, Any]) -> list[str]:
         break_on_hyphens=False,
     )
     return [*(line.replace("\N{NO-BREAK SPACE}", " ") for line in lines), *further]
+
+
+def headline(figures: Mapping[str, Any], ran: Iterable[Backend]) -> dict[str, Any]:
+    """The figures that the backends name for a summary, in parts too; all where one of them names none."""
+    chosen = [backend.headline for backend in ran]
+    names = {name for part in chosen if part is not None for name in part}
+
+    def kept(figures: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: kept(value) if isinstance(value, Mapping) else value
+            for name, value in figures.items()
+            if name in names or isinstance(value, Mapping)
+        }
+
+    return dict(figures) if None in chosen else kept(figures)
 
 
 def backends(settings: Mapping[str, Any]) -> list[str]:

@@ -69,8 +69,8 @@ def _stop_on_signal(search: Run, view: Progress) -> Iterator[None]:
         yield
 
 
-def report(task: str, result: Result) -> str:
-    """The path, the answer and the cost, for a person."""
+def report(task: str, result: Result, engine: Mapping[str, Any] | None = None) -> str:
+    """The path, the answer and the cost, for a person; ``engine`` are the figures to show, all where it is None."""
     thoughts: list[Thought] = [] if result.thought is None else result.tree.lineage(result.thought)
     lines = [f"{task}: {result.input}"]
     if result.answer is None:
@@ -85,7 +85,7 @@ def report(task: str, result: Result) -> str:
         verdict = {True: "solved", False: "wrong: the task's own check refuses it", None: "not verified"}[result.solved]
         lines.append(f"Answer: {_indent(result.answer) or _NO_STEPS}  ({verdict})")
     lines.extend(_bill(result))
-    lines.extend(paragraph("engine", result.engine))
+    lines.extend(paragraph("engine", result.engine if engine is None else engine))
     return printable("\n".join(lines))
 
 

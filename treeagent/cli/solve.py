@@ -152,7 +152,7 @@ def _search_and_print(agent: Agent, text: str, progress: Progress, how: dict[str
             progress.begin(f"searching {agent.task.name} {text}")
             result = run(agent, text, progress, **how)
     except TreeagentError as error:
-        if error.result is not None:
+        if error.result is not None and (as_json or error.result.usage.calls):  # else there is nothing to tell
             _print(agent, error.result, as_json=as_json)
         if error.result is not None and journal is not None and isinstance(error, BackendError | PluginError):
             say(f"The journal holds the finished requests; 'treeagent resume {journal}' tries again.")
@@ -165,6 +165,10 @@ def _search_and_print(agent: Agent, text: str, progress: Progress, how: dict[str
 
 
 def _print(agent: Agent, result: Result, *, as_json: bool) -> None:
+    from .metrics_text import headline
     from .session import report
 
-    typer.echo(strict(result.to_json()) if as_json else report(agent.task.name, result))
+    if as_json:
+        typer.echo(strict(result.to_json()))
+    else:
+        typer.echo(report(agent.task.name, result, headline(result.engine, agent.backends)))

@@ -20,6 +20,7 @@ from ..errors import JournalError
 from ..options import same_value
 from ..runtime.result import Result
 from ..sums import total
+from ..validation import message
 
 FORMAT = 1
 _LONGEST = 200  # characters of a setting in a message
@@ -221,7 +222,7 @@ def _outcome(record: dict[str, Any], place: str) -> Outcome:
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"]))
-        raise JournalError(f"{place}: {key}: {fault['msg']}; the line has been changed or damaged") from error
+        raise JournalError(f"{place}: {key}: {message(fault)}; the line has been changed or damaged") from error
 
 
 def _check_settings(path: Path, recorded: dict[str, Any], settings: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from numbers import Real
 from typing import TypeAlias
 
 from ..errors import ConfigError
@@ -36,7 +37,11 @@ class Budget:
     def __post_init__(self) -> None:
         for limit in fields(self):
             amount = getattr(self, limit.name)
-            if amount is not None and not amount >= 0:
+            if amount is None:
+                continue
+            if isinstance(amount, bool) or not isinstance(amount, Real):
+                raise ConfigError(f"budget: {limit.name} must be a number or None, got {amount!r:.60}")
+            if not amount >= 0:
                 raise ConfigError(f"budget: {limit.name} must be 0 or more, got {amount}")
 
 

@@ -8,17 +8,16 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import registry, trust
+from .. import trust
 from ..backend import Backend
 from ..errors import CapabilityError, ConfigError, did_you_mean
-from ..evaluator import Evaluator
 from ..options import build
 from ..plugin_boundary import PluginBoundary
-from ..search import Search
 from ..task import Task
 from ..taskfile import loader
 from .budget import Budget
 from .fallback_backend import FallbackBackend
+from .plugin_types import plugin_class, plugin_object
 from .recorded_run import BackendSettings, NamedSettings, RecordedRun, RunSettings
 
 DEFAULT_BACKEND = "seed"
@@ -105,7 +104,7 @@ def _by_part(trusted: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _confirmed(source: str, part: str, backend: BackendSettings, repeated: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The options of a recorded backend; those used are removed from ``repeated``. Raises ConfigError."""
-    guarded = _class("backend", backend.name).guarded_options()
+    guarded = plugin_class("backend", backend.name).guarded_options()
     words = repeated.get(part, {})
     given = {name: words.pop(name) for name in guarded if name in words}
     return trust.confirmed_options(source, part, backend.options, guarded, given)
@@ -152,25 +151,26 @@ def early_requests(number: int | str) -> int | None:
 def open_plugin(kind: str, plugin: Any, options: dict[str, Any]) -> Any:
     """A search or an evaluator from its name and options; an object is returned as it is. Raises ConfigError."""
     if isinstance(plugin, str):
-        cls = _class(kind, plugin)
+        cls = plugin_class(kind, plugin)
         with PluginBoundary(kind, plugin, "its construction"):
             return build(kind, plugin, cls, options)
     if options:
         raise ConfigError(
             f"the {kind} is given as an object, so its options belong to the object: {', '.join(options)}"
         )
-    return plugin
+    return plugin_object(kind, plugin)
 
 
 def open_backend(backend: str | Backend | None, model: str | None, options: dict[str, Any]) -> Backend:
     """A backend from its name; an object is returned as it is, and None is the default. Raises ConfigError."""
     if backend is None:
         return _open_default(model, options)
-    if isinstance(backend, Backend):
+    if not isinstance(backend, str):
+        backend = plugin_object("backend", backend)
         if model is not None or options:
             raise ConfigError("the backend is given as an object, so model and backend options belong to the object")
         return _named(backend, type(backend).__qualname__)
-    cls = _class("backend", backend)
+    cls = plugin_class("backend", backend)
     with PluginBoundary("backend", backend, "its construction"):
         opened: Backend = cls.open(model, options)
         if not isinstance(opened, Backend):
@@ -180,7 +180,7 @@ def open_backend(backend: str | Backend | None, model: str | None, options: dict
 
 def default_backends() -> list[str]:
     """What may run where the user names no backend: the default one, and its fallback where it has one."""
-    fallback = _class("backend", DEFAULT_BACKEND).fallback
+    fallback = plugin_class("backend", DEFAULT_BACKEND).fallback
     return [DEFAULT_BACKEND, *([fallback] if fallback is not None else [])]
 
 
@@ -207,15 +207,6 @@ def _named(backend: Backend, called: str) -> Backend:
         if not isinstance(getattr(backend, "name", None), str):
             raise TypeError("it has no name; set the class attribute 'name'")
     return backend
-
-
-def _class(kind: str, name: str) -> Any:
-    """The class of a name that the caller gives, or that was let through where a file gives it."""
-    base = {"search": Search, "evaluator": Evaluator, "backend": Backend}[kind]
-    cls = registry.load(kind, name, allow_code=True)
-    if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise ConfigError(f"{name!r} is no {kind}: expected a class derived from treeagent.{base.__name__}")
-    return cls
 
 
 def reference(plugin: Any) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..backend import Backend
@@ -41,7 +41,7 @@ class FallbackBackend(Backend):
         self._warned = False
 
     @property
-    def name(self) -> str:  # type: ignore[override]  # that of the one that runs, and so are the next five
+    def name(self) -> str:  # type: ignore[override]  # that of the one that runs, and so are the next six
         """Name of the backend that runs."""
         return self.running.name
 
@@ -69,6 +69,11 @@ class FallbackBackend(Backend):
     def gpus(self) -> float | None:  # type: ignore[override]
         """See :class:`Backend`."""
         return self.running.gpus
+
+    @property
+    def headline(self) -> Sequence[str] | None:  # type: ignore[override]
+        """See :class:`Backend`."""
+        return self.running.headline
 
     def check_device(self) -> None:
         """See :class:`Backend`."""

@@ -135,7 +135,10 @@ class Journal:
         try:
             jsonl.append(self._file, record, fsync=self._fsync)
         except OSError as error:
-            raise JournalError(f"cannot write the journal {self.path}: {error.strerror}") from error
+            raise JournalError(
+                f"cannot write the journal {self.path}: {error.strerror}. What it holds stays; when it can be written "
+                f"again, 'treeagent resume {self.path}' continues it."
+            ) from error
 
     def close(self) -> None:
         """Close the file; what was written stays."""

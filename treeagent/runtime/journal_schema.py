@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ..validation import message
+
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
 """A count, an id, an index."""
 Seconds = Annotated[float, Field(ge=0)]
@@ -269,7 +271,7 @@ def describe(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"] if part not in _BRANCHES)
     got = "" if first["type"] in ("missing", "value_error") else f" (got {first['input']!r:.60})"
-    return f"{f'{key}: ' if key else ''}{first['msg']}{got}"
+    return f"{f'{key}: ' if key else ''}{message(first)}{got}"
 
 
 _BRANCHES = ("str", "int", "float", "bool", "BackendSettings", "NamedSettings")

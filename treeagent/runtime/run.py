@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .. import aio
-from ..errors import JournalError, PluginError, TreeagentError
+from ..errors import InputError, JournalError, PluginError, TreeagentError
 from ..plugin_boundary import PluginBoundary, at_input
 from ..reply import Round
 from ..text import argument
@@ -46,6 +46,8 @@ class Run:
         row: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """``row`` has the fields of the input's data row that the task names (:meth:`treeagent.Task.for_row`)."""
+        if not isinstance(input, str):
+            raise InputError(f"an input is a text, such as {setup.task.examples[0]!r}, not {input!r:.60}")
         input = argument(input)
         with PluginBoundary("task", setup.task.name, at_input(input)):
             self.input = setup.task.read_input(input)
@@ -171,6 +173,8 @@ class Run:
             finally:
                 await self._explorer.close()
                 self._setup.python.learn(*self._explorer.task_seconds)
+            if thought is not None and not isinstance(thought, Thought):
+                raise TypeError(f"run returned {type(thought).__name__}, expected Thought or None")
             return None if thought is None else self._explorer.tree[thought.id]
 
     async def _load(self) -> None:

@@ -16,6 +16,7 @@ from ..request import Sampling
 from ..task import Task
 from ..taskfile.constrained_roles import refusal
 from ..taskfile.schema import SamplingSpec
+from ..validation import message
 
 Changes = dict[str, dict[str, Any]]
 """Values by role and field, ready for JSON; None stands for a field that is left to the model."""
@@ -66,7 +67,7 @@ def read_changes(options: Mapping[str, Any], roles: Sequence[str], task: str) ->
                 read = _read(name, value)
                 before[name] = {**before.get(name, {}), **read} if name in _MAPPINGS else read
             except ValidationError as error:
-                problems.append(f"option 'sampling.{key}': {error.errors()[0]['msg']} (got {value!r:.60})")
+                problems.append(f"option 'sampling.{key}': {message(error.errors()[0])} (got {value!r:.60})")
     for role, values in changes.items():
         if len(given := [name for name in constraint.OPTIONS if name in values]) > 1:
             problems.append(f"option 'sampling.{role}.{given[1]}': the role has {given[0]!r} already; leave one out")

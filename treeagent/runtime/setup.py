@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..backend import Backend
+from ..errors import ConfigError
 from ..evaluator import Evaluator
 from ..plugin_boundary import PluginBoundary
 from ..reply import Usage
@@ -110,6 +111,8 @@ class Setup:
 
     def check_limits(self) -> None:
         """Raises ConfigError for a limit that could not be kept."""
+        if not isinstance(self.budget, Budget):
+            raise ConfigError(f"budget: expected a Budget, such as Budget(tokens=20_000), got {self.budget!r:.60}")
         Ledger(self.budget, *(used.price for used in self.asked))
 
     def check(self) -> None:

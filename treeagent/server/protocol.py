@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .. import validation
 from ..reply import Usage
 from ..runtime.budget import Budget
 from ..runtime.result import Result
@@ -139,7 +140,8 @@ def read(form: type[Form], body: bytes) -> Form:
     except ValidationError as error:
         [fault, *_] = error.errors(include_url=False, include_input=False)
         place = ".".join(str(part) for part in fault["loc"]) or None
-        raise HttpError(400, f"{place or 'the body'}: {fault['msg']}", param=place) from None
+        said = validation.message(fault, form)
+        raise HttpError(400, f"{place or 'the body'}: {said}", param=place) from None
 
 
 def _no_constant(word: str) -> None:

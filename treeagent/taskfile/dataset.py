@@ -129,7 +129,9 @@ def load(task: Task, start: int = 0, stop: int | None = None, source: str | None
     if faults:
         raise ConfigError(problems(faults, task, path, len(chosen)))
     if not rows:
-        raise ConfigError(f"{path}: no rows from {start} to {'the end' if stop is None else stop}")
+        held = f"it has {len(numbered):,} rows, and none is left after the first {start:,}"
+        held = held if numbered else "there are no rows in it"
+        raise ConfigError(f"{path}: {held}")
     ungraded = 0 if spec.gold is None else len(rows) - len(golds)
     shots = task.shots_digest if isinstance(task, YamlTask) else None
     return Data(tuple(rows), Gold(task, golds), ungraded, shots)

@@ -14,6 +14,8 @@ from .yaml_task import YamlTask
 
 def load(name: str | Path, variables: Mapping[str, Scalar], *, allow_code: bool) -> Task:
     """See :meth:`treeagent.Task.load`."""
+    if not isinstance(name, str | Path):
+        raise ConfigError(f"task: expected a name, the path of a YAML file or an object of a task, got {name!r:.60}")
     if is_path(name):
         path = Path(name)
         text = yaml_text.read(path, "task file")
@@ -27,7 +29,10 @@ def load(name: str | Path, variables: Mapping[str, Scalar], *, allow_code: bool)
         return YamlTask(text, Path(str(files[name])), variables=variables, allow_code=allow_code)
     if name in classes:
         return _instance(name, registry.load_entry("task", classes[name]), variables)
+    beside = next((f"./{name}{ending}" for ending in (".yaml", ".yml") if Path(f"{name}{ending}").is_file()), None)
     hint = " A path to a YAML file is accepted too; 'treeagent tasks new' writes one."
+    if beside:
+        hint = f" There is a file of that name: give {beside}."
     raise UnknownNameError("task", name, registry.task_names(), hint)
 
 

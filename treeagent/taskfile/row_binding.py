@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from . import row_fields
 from .key_lines import KeyLines
 from .schema import TaskFile
@@ -41,8 +41,12 @@ class RowBinding:
     def bound(self, name: str, input: str, row: Mapping[str, Any] | None) -> RowBinding:
         """For one input of the task ``name``. The pool of examples, which may hold its answer, is left behind.
 
-        Raises InputError where a search needs a field that the row lacks.
+        Raises InputError where a search needs a field that the row lacks, or the row has one that no search reads.
         """
+        valid = [] if self.spec.data is None else self.spec.data.fields
+        if row and (unknown := [field for field in row if field not in valid]):
+            hint = did_you_mean(unknown[0], valid) or " It reads none (data.fields)."
+            raise InputError(f"{name} reads no field {unknown[0]!r} of a data row.{hint}")
         row = self.row_of(input) if row is None else row
         if missing := [field for field in row_fields.needed(self.spec) if field not in row]:
             raise InputError(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, Field, JsonValue, PlainValidator, ValidationError
+from pydantic import Field, JsonValue, PlainValidator, ValidationError
 
-from .. import yaml_text
+from .. import validation, yaml_text
 from ..chat import thinking_value
 from ..errors import ConfigError, Problem, did_you_mean
 from ..request import Sampling
@@ -206,11 +206,11 @@ def _problem(item: dict[str, Any], path: Path | None, lines: Lines, node: yaml.N
     if loc == ("answer", "grade", "by") and loc not in lines:  # written without the key
         loc = loc[:-1]
     key = ".".join(map(str, loc))
-    message = item["msg"].removeprefix("Value error, ")
+    message = validation.message(item)
     if item["type"] == "extra_forbidden":
         message = f"unknown key.{did_you_mean(str(loc[-1]), _keys(loc[:-1]))}"
     elif item["type"] == "missing":
-        message = "this key is missing"
+        pass
     elif item["type"] == "literal_error":
         message = f"unknown key.{did_you_mean(str(loc[-1]), ROLES)}"
     else:
@@ -225,16 +225,4 @@ def _keys(loc: tuple[str | int, ...]) -> list[str]:
     """Valid keys of the mapping at a place of the schema."""
     if loc and loc[0] == "sampling":
         return list(SamplingSpec.model_fields) if len(loc) > 1 else list(ROLES)
-    model: type[BaseModel] | None = TaskFile
-    for part in loc:
-        if isinstance(part, str):  # not the index of an item
-            field = None if model is None else model.model_fields.get(part)
-            model = None if field is None else _section(field.annotation)
-    return [] if model is None else list(model.model_fields)
-
-
-def _section(annotation: Any) -> type[BaseModel] | None:
-    """The model in a type such as ``list[FilterSpec] | None``."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((model for part in get_args(annotation) if (model := _section(part)) is not None), None)
+    return validation.keys_at(TaskFile, loc)

@@ -35,7 +35,7 @@ class RunData:
 def run_data(events: Sequence[Event], name: str) -> RunData:
     """The run of a journal, complete or not. Raises JournalError when the events are inconsistent."""
     if not events:
-        raise JournalError(f"{name}: there is nothing to view; the journal has no complete line")
+        raise JournalError(f"{name}: there is nothing to view; the journal holds no whole line")
     attempts: list[list[Event]] = [[]]
     for event in events[1:]:
         if event.type == "resumed":

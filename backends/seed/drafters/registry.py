@@ -48,7 +48,7 @@ class DrafterSpec:
         """Read a name; ``auto`` stands for something else and is not read."""
         words, colon, text = name.partition(":")
         if words not in NAMES:
-            raise ConfigError(f"there is no drafter {words!r}.{did_you_mean(words, NAMES)} Valid: {', '.join(NAMES)}.")
+            raise ConfigError(f"there is no drafter {words!r}.{did_you_mean(words, NAMES)}")
         first, _, last = words.rpartition("+")
         table = next((name for name in (first, last) if name in TABLES), None)
         model = last if last in MODEL else None
