@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +15,7 @@ from .. import extras
 from ..errors import ConfigError
 from ..jsonl import strict
 from . import arguments
-from .arguments import INTERRUPTED, PLUGIN_FAILED, SOLVED, echo, say
+from .arguments import INTERRUPTED, PLUGIN_FAILED, SOLVED, say
 from .option_groups import (
     BackendOptions,
     LimitOptions,
@@ -30,9 +29,7 @@ from .option_groups import (
 
 if TYPE_CHECKING:
     from ..evaluation.outcomes import Outcome
-    from ..evaluation.repeats import AtK
     from ..evaluation.run import Evaluation, EvaluationRun
-    from ..evaluation.summary import Summary
     from ..ray.pool import Pool
 
 
@@ -114,17 +111,16 @@ def evaluate(
 
     from ..evaluation.outcomes import read
     from ..evaluation.run import FILE, JOURNALS, REPEATS, Evaluation, open_outcomes, recorded_backend, settings_of
-    from ..evaluation.summary import compared, summary
     from ..runtime.agent import Agent
     from ..taskfile import dataset
-    from . import eval_report, ray_pool, repeats_report
+    from . import ray_pool
+    from .eval_output import EvalOutput
     from .eval_progress import eval_progress
-    from .metrics_text import backends, headline
 
     task = run.load_task(search.task)
     everything = dataset.load(task, start, None if limit is None else start + limit, data_file)
     problems = everything if part is None else part.part(everything)
-    others = None if against is None else read(against / FILE)[1].values()
+    others = None if against is None else list(read(against / FILE)[1].values())
     agent = Agent(
         task, search.search, backend=backend.backend or recorded_backend(out), model=backend.model,
         evaluator=search.evaluator, evaluator_model=backend.evaluator_model,
@@ -169,36 +165,14 @@ def evaluate(
             runs.append(this_run)
             if this_run.interrupted or evaluation.gave_up:
                 break
-    first = runs[0]
-    outcomes, store = evaluations[0].done_outcomes, evaluations[0].outcomes
-    total = summary(outcomes, len(problems.rows), legality=not run.no_legality)
-    tries = repeats_report.figures(task, problems, evaluations) if len(evaluations) > 1 else []
-    title = f"{task.name}, {search.search}, {agent.backend.name} {agent.backend.model or ''}".rstrip()
-    comparison = None if others is None else compared(outcomes, others)
+    shown = EvalOutput(agent, search.search, problems, evaluations, runs, others, not run.no_legality)
     if plot is not None:
-        _draw(plot, title, outcomes, total, tries)
+        shown.draw(plot)
     if output.as_json:
-        report = {"settings": store.settings, **total.to_json()}
-        report |= {
-            "rows_without_gold": problems.ungraded,
-            "at_once": at_once,
-            "seconds": first.seconds,
-            "engine": first.engine,
-        }
-        if repeats > 1:
-            report |= repeats_report.to_json(evaluations, tries)
-        report["against"] = None if comparison is None else {"folder": str(against), **asdict(comparison)}
-        typer.echo(strict(report))
+        typer.echo(strict(shown.to_json(against, repeated=repeats > 1)))
     else:
-        titles = [f"{task.name}, {search.search}", *backends(store.settings)]
-        titles += [] if part is None else [f"shard {part}: {len(problems.rows)} of {len(everything.rows)} problems"]
-        echo(eval_report.report("\n".join(titles), total, first.seconds, headline(first.engine, agent.backends)))
-        if problems.ungraded:
-            echo(f"{problems.ungraded:,} of {len(problems.rows):,} rows have no gold answer")
-        if against is not None:
-            echo(eval_report.against(comparison, str(out or "this run"), str(against)))
-        if repeats > 1:
-            echo(repeats_report.report(evaluations, tries))
+        portion = None if part is None else f"shard {part}: {len(problems.rows)} of {len(everything.rows)} problems"
+        shown.tell(out, against, portion, repeated=repeats > 1)
     _exit(evaluations[-1], [each for one in evaluations for each in one.done_outcomes], out,
           interrupted=runs[-1].interrupted)  # fmt: skip
 
@@ -211,17 +185,6 @@ def _folder(out: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="treeagent-eval-") as folder:
         yield Path(folder)
-
-
-def _draw(plot: Path, title: str, outcomes: list[Outcome], total: Summary, tries: list[AtK]) -> None:
-    """Write the plots. Raises ConfigError."""
-    from .eval_plots import draw
-
-    try:
-        written = draw(plot, title, outcomes, total, tries)
-    except OSError as error:
-        raise ConfigError(f"--plot: cannot write {error.filename or plot}: {error.strerror}") from error
-    say(f"wrote {', '.join(map(str, written))}" if written else f"{plot} is not drawn: no problem has a verdict")
 
 
 def _exit(evaluation: Evaluation, outcomes: list[Outcome], out: Path | None, *, interrupted: bool) -> None:
