@@ -6,6 +6,7 @@ result depends on the tokens beside it. */
 
 #define BITS_OF_HEAD 11 /* of an integer, without its sign */
 #define KEYS 16         /* of a tile */
+#define AHEAD 32        /* keys that are fetched meanwhile */
 #define QUERIES 4       /* whose sums are kept in registers */
 
 /* Of a slot: keys (kv_heads, 2, dim), each with its value, then the powers of both (kv_heads, 2); all int16. */
@@ -65,6 +66,8 @@ static inline int64_t slot_of(const Seen *seen, int k) {
     return k < seen->first ? seen->before[k] : seen->own[k - seen->first];
 }
 
+typedef struct { int16_t first, second; } Pair;
+
 /* A key head of a layer. */
 typedef struct {
     const int16_t *keys, *powers; /* of slot 0 */
@@ -103,6 +106,10 @@ static void load_keys(const Head *head, const Seen *seen, int k, __m512i *tile, 
         from[i] = head->keys + slot * head->stride;
         key_scales[i] = power_of_two(head->powers[slot * head->stride]);
         value_scales[i] = power_of_two(head->powers[slot * head->stride + 1]);
+        if (k + AHEAD + i >= seen->count) continue;
+        const int64_t ahead = slot_of(seen, k + AHEAD + i) * head->stride;
+        for (int d = 0; d < 2 * head->dim; d += 32) __builtin_prefetch(head->keys + ahead + d, 0, 2);
+        __builtin_prefetch(head->powers + ahead, 0, 2);
     }
     for (int p = 0; p < pairs; p += 16) {
         const __mmask16 inside = pairs - p >= 16 ? 0xffff : (1 << (pairs - p)) - 1;
@@ -120,11 +127,8 @@ static inline __attribute__((always_inline)) void score(
     __m512i sum[QUERIES];
     for (int q = 0; q < Q; q++) sum[q] = _mm512_setzero_si512();
     for (int p = 0; p < dim / 2; p++)
-        for (int q = 0; q < Q; q++) {
-            int32_t pair;
-            memcpy(&pair, queries + q * dim + 2 * p, sizeof pair);
-            sum[q] = _mm512_dpwssd_epi32(sum[q], tile[p], _mm512_set1_epi32(pair));
-        }
+        for (int q = 0; q < Q; q++) /* the intrinsic function copies the sums to other registers and back */
+            __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(sum[q]) : "v"(tile[p]), "m"(*(const Pair *)(queries + q * dim + 2 * p)));
     const __m512d low = _mm512_loadu_pd(key_scales), high = _mm512_loadu_pd(key_scales + 8);
     const __m512d none = _mm512_set1_pd(-INFINITY);
     const __mmask16 inside = some < KEYS ? (1 << some) - 1 : 0xffff;
