@@ -7,7 +7,7 @@ result depends on the tokens beside it. */
 #define BITS_OF_HEAD 11 /* of an integer, without its sign */
 #define KEYS 16         /* of a tile */
 #define AHEAD 32        /* keys that are fetched meanwhile */
-#define QUERIES 4       /* whose sums are kept in registers */
+#define QUERIES 6       /* whose sums are kept in registers */
 
 /* Of a slot: keys (kv_heads, 2, dim), each with its value, then the powers of both (kv_heads, 2); all int16. */
 #define SLOT_NUMBERS(layer) ((int64_t)2 * (layer)->kv_heads * ((layer)->dim + 1))
@@ -195,7 +195,15 @@ static inline __attribute__((always_inline)) void add_values(
         for (int n = 0; n < N; n++) _mm512_storeu_pd(sums + q * dim + d + 8 * n, sum[q][n]);
 }
 
-#define BY_QUERIES(call) switch (Q) { case 1: call(1) break; case 2: call(2) break; case 3: call(3) break; default: call(4) }
+#define BY_QUERIES(call) \
+    switch (Q) { \
+        case 1: call(1) break; \
+        case 2: call(2) break; \
+        case 3: call(3) break; \
+        case 4: call(4) break; \
+        case 5: call(5) break; \
+        default: call(6) \
+    }
 
 /* Scores of `count` queries with the keys first <= k < last of a token that sees them. */
 static void score_all(
