@@ -11,7 +11,7 @@ from seed_tools import FAMILIES, MIX, Naive, ask, clean, fixed_costs, save_model
 from torch import nn
 
 from treeagent.backends.bench.agreement import agreement, continuations
-from treeagent.backends.models import int8_network, torch_private
+from treeagent.backends.models import int8_attention, int8_network, torch_private
 from treeagent.backends.models.int8 import Int8Linear
 from treeagent.backends.models.loader import load_model
 from treeagent.backends.seed.backend import SeedBackend
@@ -152,7 +152,7 @@ def test_logits_are_the_same_in_any_company(tmp_path: Path, family: str) -> None
 
 def test_logits_would_not_be_with_attention_in_float32(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The broken twin of the test before."""
-    monkeypatch.setattr(int8_network.ToFloat64, "forward", lambda self, x: self.linear(x))
+    monkeypatch.setattr(int8_attention, "round_heads", lambda x: x.float())
     assert not in_company(load_model(Path(folder), "int8", CPU).network)
 
 

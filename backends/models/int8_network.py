@@ -4,8 +4,8 @@ Where a row could be rounded differently beside other rows, one activation in fr
 whole step, and that changes tokens. There are two ways out:
 
 * The Llama family computes in float32 what is computed row by row or number by number, with operations whose results
-  do not depend on the batch (:class:`RowNorm`, :class:`RowSilu`). Queries, keys, values and attention, whose sums are
-  cut differently in every batch, are in float64: their differences of 1e-16 vanish when the result is rounded.
+  do not depend on the batch (:class:`RowNorm`, :class:`RowSilu`). Attention, whose sums are cut differently in every
+  batch, is in float64 (:class:`.Int8Attention`): differences of 1e-16 vanish when the result is rounded.
 * Every other network computes all of it in float64.
 
 A draft may depend on its batch, so it computes everything in float32.
@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .int8 import Int8Linear, quantize
+from .int8 import quantize
+from .int8_attention import Int8Attention
 
 LLAMA_FAMILY = frozenset(
     {"LlamaForCausalLM", "LlamaNetwork", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}
@@ -55,32 +56,6 @@ class RowSilu(nn.Module):
         return (wide / wide.neg().exp_().add_(1)).to(x.dtype)
 
 
-class ToFloat64(nn.Module):
-    """An 8-bit layer that computes in float32 and whose outputs are wanted in float64."""
-
-    def __init__(self, linear: Int8Linear) -> None:
-        super().__init__()
-        self.linear = linear
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., in) to (..., out)."""
-        y: torch.Tensor = self.linear(x)
-        return y.double()
-
-
-class FromFloat64(nn.Module):
-    """An 8-bit layer that computes in float32 and whose inputs are in float64."""
-
-    def __init__(self, linear: Int8Linear) -> None:
-        super().__init__()
-        self.linear = linear
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., in) to (..., out)."""
-        y: torch.Tensor = self.linear(x.float())
-        return y
-
-
 def make_target(network: Any) -> torch.dtype:
     """Replace the linear layers of a network in float32, so that its logits do not depend on the batch.
 
@@ -91,7 +66,7 @@ def make_target(network: Any) -> torch.dtype:
         network.double()
         return torch.float64
     for layer in network.model.layers:
-        attention = layer.self_attn
+        attention = layer.self_attn = Int8Attention(layer.self_attn)
         for parent, name in (
             (layer, "input_layernorm"),
             (layer, "post_attention_layernorm"),
@@ -100,9 +75,6 @@ def make_target(network: Any) -> torch.dtype:
         ):
             if hasattr(parent, name):
                 _replace(parent, name, _row_norm)
-        for name in ("q_proj", "k_proj", "v_proj"):
-            _replace(attention, name, ToFloat64)
-        _replace(attention, "o_proj", FromFloat64)
         _replace(layer.mlp, "act_fn", lambda _: RowSilu())
     _replace(network.model, "norm", _row_norm)
     return torch.float64

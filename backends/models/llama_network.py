@@ -126,7 +126,7 @@ class _DecoderLayer(nn.Module):
         self.post_attention_layernorm = _RmsNorm(config)
 
     def forward(self, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rotation)
+        x = x + self.self_attn(self.input_layernorm(x), rotation)[0]
         return x + self.mlp(self.post_attention_layernorm(x))  # type: ignore[no-any-return]
 
 
@@ -142,7 +142,7 @@ class _SelfAttention(nn.Module):
         self.v_proj = _linear(config.hidden_size, keys)
         self.o_proj = _linear(queries, config.hidden_size)
 
-    def forward(self, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, None]:
         q, k, v = (
             projected.view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)  # (B, H or h, T, D)
             for projected in (self.q_proj(x), self.k_proj(x), self.v_proj(x))
@@ -151,7 +151,7 @@ class _SelfAttention(nn.Module):
         q, k = (states * cos + _half_turned(states) * sin for states in (q, k))
         k, v = (states.repeat_interleave(self._groups, dim=1) for states in (k, v))
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scaling)
-        return self.o_proj(attended.transpose(1, 2).reshape(*x.shape[:2], -1))  # type: ignore[no-any-return]
+        return self.o_proj(attended.transpose(1, 2).reshape(*x.shape[:2], -1)), None
 
 
 class _GatedMlp(nn.Module):

@@ -17,7 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ...models.int8 import Int8Linear
-from ...models.int8_network import SILU, FromFloat64, RowNorm, ToFloat64
+from ...models.int8_attention import Int8Attention
+from ...models.int8_network import SILU, RowNorm
 from ...models.low_rank import LowRank, join
 from ..kernels import library
 from ..kernels.structures import PRODUCTS, CLayer, CLowRank, CPass, PackedLinear
@@ -54,7 +55,7 @@ class CompiledDecoder(LlamaDecoder):
         self._stack = [_CompiledLayer(layer, config, memory, pairs) for layer in model.layers]
         self.depth = len(self._stack)
         self._weight, self._epsilon = _norm(model.norm)
-        self._packed = PackedLinear([_linear(network.lm_head)], memory, pairs=pairs)
+        self._packed = PackedLinear([network.lm_head], memory, pairs=pairs)
         self._rooms: dict[tuple[str, torch.dtype], _Room] = {}
         if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):
             network.lm_head = None
@@ -137,7 +138,9 @@ class CompiledDecoder(LlamaDecoder):
         if plan.keys is None:
             raise ValueError("the plan of the pass has no keys by token")
         x = x.contiguous()
-        cos, sin = (table.contiguous() for table in self._rotation(x, plan.positions, pool.entries[first].dtype))
+        integers = pool.entries[first].dtype == torch.int16
+        wide = torch.float64 if integers else torch.float32
+        cos, sin = (table.contiguous() for table in self._rotation(x, plan.positions, wide))
         layers = self._stack[first:last]
         sizes = {**layers[0].sizes, "low": max(layer.rank for layer in self._stack)}
         room = self._room("layers", len(x), sizes, pool.entries[first].dtype)
@@ -177,8 +180,8 @@ class _CompiledLayer:
     def __init__(self, layer: Any, config: Any, memory: WeightMemory, pairs: bool) -> None:
         """``memory`` and ``pairs`` as for :class:`PackedLinear`."""
         attention, mlp = layer.self_attn, layer.mlp
-        joint = [[_linear(layer.get_submodule(path)) for path in paths] for paths in JOINT]
-        wide = isinstance(attention.q_proj, ToFloat64)
+        joint = [[layer.get_submodule(path) for path in paths] for paths in JOINT]
+        eights = isinstance(attention, Int8Attention)
         self.products = [PackedLinear(linears, memory, pairs=pairs) for linears in joint]
         """Of the layer, those of linear layers with the same input as one."""
         self._outs = [[linear.out_features for linear in linears] for linears in joint]
@@ -190,10 +193,10 @@ class _CompiledLayer:
         self._norms = [None if norm is None else _norm(norm)[0] for norm in norms]
         self._inner = mlp.gate_proj.out_features
         self._width = config.num_attention_heads * attention.head_dim
-        self._hidden = config.hidden_size
+        self._heads, self._hidden = config.num_attention_heads, config.hidden_size
         self._c = CLayer(
-            *(self._hidden, self._inner, config.num_attention_heads),
-            *(config.num_key_value_heads, attention.head_dim, wide, float(attention.scaling), _norm(norms[0])[1]),
+            *(self._hidden, self._inner, self._heads),
+            *(config.num_key_value_heads, attention.head_dim, eights, float(attention.scaling), _norm(norms[0])[1]),
             *(None if weight is None else weight.data_ptr() for weight in self._norms),
             *(product.c for product in self.products),
         )
@@ -221,6 +224,7 @@ class _CompiledLayer:
         return {
             "projected": self.products[0].outs,
             "queries": self._width,
+            "scales": self._heads,
             "attended": self._width,
             "inner": 2 * self._inner,
             "normed": self._hidden,
@@ -232,8 +236,8 @@ class _Room:
     """Memory of a pass over T tokens at most."""
 
     def __init__(self, tokens: int, sizes: dict[str, int], dtype: torch.dtype) -> None:
-        """``sizes`` are those of a token; ``dtype`` is that of attention."""
-        dtypes = {"queries": dtype, "rounded": torch.int8, "corrections": torch.int32}
+        """``sizes`` are those of a token; ``dtype`` is that of queries."""
+        dtypes = {"queries": dtype, "scales": torch.float64, "rounded": torch.int8, "corrections": torch.int32}
         self._tensors = {
             name: torch.empty(tokens, size, dtype=dtypes.get(name, torch.float32))
             for name, size in {**sizes, "largest": 1, "corrections": 1}.items()
@@ -259,11 +263,6 @@ def compiled(network: Any) -> tuple[CompiledDecoder | None, str]:
         return None, str(error)
     why = CompiledDecoder.refusal(network, kernels)
     return (CompiledDecoder(network, kernels), "") if why is None else (None, why)
-
-
-def _linear(module: Any) -> nn.Linear | Int8Linear:
-    linear: nn.Linear | Int8Linear = module.linear if isinstance(module, (ToFloat64, FromFloat64)) else module
-    return linear
 
 
 def _plain(weight: torch.Tensor) -> nn.Linear:

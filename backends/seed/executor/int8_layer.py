@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from ...models.int8 import Int8Linear
-from ...models.int8_network import FromFloat64, RowNorm, ToFloat64
+from ...models.int8_attention import Int8Attention
+from ...models.int8_network import RowNorm
 
 
 class Int8Layer:
@@ -24,12 +25,13 @@ class Int8Layer:
         self.q_norm = _norm(attention.q_norm) if hasattr(attention, "q_norm") else None
         self.k_norm = _norm(attention.k_norm) if hasattr(attention, "k_norm") else None
         self.scale = float(attention.scaling)
-        self._wide = isinstance(attention.q_proj, ToFloat64)
-        self._qkv = Int8Linear.joined([_linear(attention.q_proj), _linear(attention.k_proj), _linear(attention.v_proj)])
-        self._out = _linear(attention.o_proj)
+        self.wide = isinstance(attention, Int8Attention)
+        """Whether attention is that of :class:`Int8Attention`; else it is in float32."""
+        self._qkv = Int8Linear.joined([attention.q_proj, attention.k_proj, attention.v_proj])
+        self._out = attention.o_proj
         # Both with the other sign: the exponential wants that of the gate, and the signs of the product cancel.
         self._gate_up = Int8Linear.joined([mlp.gate_proj.negated(), mlp.up_proj.negated()])
-        self._down = _linear(mlp.down_proj)
+        self._down = mlp.down_proj
         self._inner = mlp.gate_proj.out_features
         layer.self_attn = layer.mlp = None  # frees the layers that were joined
 
@@ -39,14 +41,14 @@ class Int8Layer:
         attention, mlp = layer.self_attn, layer.mlp
         linears = [getattr(attention, name, None) for name in ("q_proj", "k_proj", "v_proj", "o_proj")]
         linears += [getattr(mlp, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
-        eight = all(isinstance(linear, (Int8Linear, ToFloat64, FromFloat64)) for linear in linears)
+        eight = all(isinstance(linear, Int8Linear) for linear in linears)
         norm = layer.input_layernorm
         return eight and (isinstance(norm, RowNorm) or bool(norm.weight.dtype == torch.float32))
 
     def project(self, x: torch.Tensor) -> torch.Tensor:
         """Queries, keys and values side by side for ``x`` (T, E), in the dtype of attention."""
         out = self._qkv.consume(self._before(x))
-        return out.double() if self._wide else out
+        return out.double() if self.wide else out
 
     def finish(self, attended: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """The layer's output (T, E) from what its attention gave (T, heads * D), and its input.
@@ -56,18 +58,13 @@ class Int8Layer:
         x = self._out.consume(attended.float()).add_(x)
         both = self._gate_up.consume(self._between(x))  # (T, 2 * I)
         gate, up = both[:, : self._inner], both[:, self._inner :]
-        if self._wide:
+        if self.wide:
             wide = gate.double()
             inner = wide.div_(wide.exp().add_(1)).float().mul_(up)  # (T, I)
         else:
             inner = gate.exp().add_(1)  # (T, I)
             torch.div(gate, inner, out=inner).mul_(up)
         return self._down.consume(inner).add_(x)
-
-
-def _linear(module: Any) -> Int8Linear:
-    linear: Int8Linear = module.linear if isinstance(module, (ToFloat64, FromFloat64)) else module
-    return linear
 
 
 def _norm(module: Any) -> RowNorm:

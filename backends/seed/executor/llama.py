@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ...models.int8 import Int8Linear, is_plain
+from ...models.int8_attention import round_heads
 from ...models.int8_network import SILU, RowNorm, RowSilu
 from ...models.low_rank import LowRank, join
 from ..kv_cache.pool import SlotPool
@@ -47,7 +48,7 @@ class _Layer:
         self.qkv: AnyProduct = make_product([attention.q_proj, attention.k_proj, attention.v_proj])
         self.q_norm = _norm(attention.q_norm) if hasattr(attention, "q_norm") else None
         self.k_norm = _norm(attention.k_norm) if hasattr(attention, "k_norm") else None
-        self.scale = float(attention.scaling)
+        self.scale, self.wide = float(attention.scaling), False
         self.out: AnyProduct = make_product([attention.o_proj])
         self.between = _norm(layer.post_attention_layernorm)
         self.gate: AnyProduct = make_product([mlp.gate_proj])
@@ -178,6 +179,8 @@ class LlamaDecoder:
                 torch.cat((layer.q_norm(rotated[:, :heads]), layer.k_norm(rotated[:, heads:])), dim=1, out=rotated)
             swapped = rotated.roll(half, dims=2)
             rotated.mul_(cos).addcmul_(swapped, sin)
+            if layer.wide:
+                qkv = round_heads(qkv)
             new = qkv[:, heads:].view(tokens, 2, kv_heads, dim)  # keys and values lie side by side
             rule = AttentionRule(layer.scale, self._windows[index])
             attended = attend_forest(qkv[:, :heads], new, index, forest, rule)

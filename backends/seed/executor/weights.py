@@ -95,7 +95,9 @@ class Weights:
             """Whether attention reads keys and values where they lie."""
             halves = self.in_place and model.attention_dtype == torch.bfloat16
             self.dtype = torch.float32 if halves else model.attention_dtype
-            """Of keys and values."""
+            """Of attention."""
+            self._integers = self.in_place and self.dtype == torch.float64
+            """Whether keys and values are kept as integers, each head's numbers with a power of two."""
             heads = size_setting(where, config, "num_attention_heads")
             attending = [kind for kind in self.layers if kind[0]]  # a layer with a recurrence has no keys
             attention = choose_attention(self.device, self.dtype, attending, heads)
@@ -146,6 +148,9 @@ class Weights:
         kinds, windows = self.layers[:layers], self._windows[:layers]
         # what is missing of states would have to be read again beside what is missing of windows
         slides = rows and states is None and any(window is not None for window in windows)
+        if self._integers:
+            kept = [(heads, dim + 1) for heads, dim in kinds]
+            return SlotPool(kept, torch.int16, self.device, limit, states)
         own = WindowRows(kinds, windows, self.dtype, self.device) if slides else None
         return SlotPool(kinds, self.dtype, self.device, limit, states, own)
 

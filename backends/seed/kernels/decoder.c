@@ -15,11 +15,7 @@ that both share one set of threads. */
 
 #define REAL double
 #define BITS int64_t
-#define W 8
 #define V_(name) name##_double
-#ifdef __AVX512F__
-#define REDUCE(v) _mm512_reduce_add_pd((__m512d)(v))
-#endif
 #define EXP_LEAST -700.0
 #define EXP_SHIFT 0x1.8p52
 #define EXP_HIGH 6.93147180369123816490e-01
@@ -29,11 +25,10 @@ that both share one set of threads. */
 #define EXP_SERIES(r) \
     (1 + r * (1 + r * (1 / 2. + r * (1 / 6. + r * (1 / 24. + r * (1 / 120. + r * (1 / 720. + r * (1 / 5040. + r * (1 / 40320. \
     + r * (1 / 362880. + r * (1 / 3628800. + r * (1 / 39916800. + r * (1 / 479001600. + r / 6227020800.)))))))))))))
-#include "attention.h"
+#include "rotation.h"
 #include "log_probabilities.h"
 #undef REAL
 #undef BITS
-#undef W
 #undef V_
 #undef EXP_LEAST
 #undef EXP_SHIFT
@@ -42,9 +37,9 @@ that both share one set of threads. */
 #undef EXP_BIAS
 #undef EXP_MANTISSA
 #undef EXP_SERIES
-#undef REDUCE
 #define REAL float
 #define BITS int32_t
+#define V_(name) name##_float
 #define EXP_LEAST -87.0f
 #define EXP_SHIFT 0x1.8p23f
 #define EXP_HIGH 0.693359375f
@@ -53,6 +48,8 @@ that both share one set of threads. */
 #define EXP_MANTISSA 23
 #define EXP_SERIES(r) \
     (1 + r * (1 + r * (1 / 2.f + r * (1 / 6.f + r * (1 / 24.f + r * (1 / 120.f + r * (1 / 720.f + r / 5040.f)))))))
+#include "rotation.h"
+#undef V_
 #define W 16
 #define V_(name) name##_float16
 #ifdef __AVX512F__
@@ -66,6 +63,7 @@ that both share one set of threads. */
 #define V_(name) name##_float8
 #include "attention.h"
 
+#include "integer_attention.h"
 #include "products.h"
 
 static void norm_row(const Pass *pass, const float *weight, int hidden, double epsilon, int t) {
@@ -139,27 +137,51 @@ static void gate_row(const Pass *pass, int inner, int t) {
         ITEMS(PANELS((change).up)) product(pass, &(change).up, i, pass->low, (change).down.outs, to, 1); \
     }
 
-/* One layer: pass->x becomes its output. `entries` (slots, 2, kv_heads, dim) in the numbers of attention. */
+static void attend_layer(const Layer *layer, const Pass *pass, float *entries, Worker *worker) {
+    const int group = layer->heads / layer->kv_heads, few = pass->tokens * layer->kv_heads < 4 * pass->threads;
+    const int count = few ? 1 : group, parts = layer->heads / count;
+    ITEMS(pass->tokens) {
+        float *queries = (float *)pass->queries + (int64_t)i * layer->heads * layer->dim;
+        rotate_float(layer, pass, i, queries, entries + pass->slots[i] * 2 * layer->kv_heads * layer->dim);
+    }
+    ITEMS(pass->tokens * parts) {
+        const int t = i / parts, head = i % parts * count;
+        if (layer->dim % 16) attend_float8(layer, pass, entries, t, head, count);
+        else attend_float16(layer, pass, entries, t, head, count);
+    }
+}
+
+/* The same where heads are integers; tokens are taken together as far as there is work for all threads. */
+static void attend_layer_integers(const Layer *layer, const Pass *pass, int16_t *entries, Worker *worker) {
+#ifdef __AVX512VNNI__
+    const int tokens = pass->tokens, kv_heads = layer->kv_heads, group = layer->heads / kv_heads, threads = pass->threads;
+    const int most = group < MOST_HEADS ? group : MOST_HEADS, count = tokens * kv_heads < 4 * threads ? 1 : most;
+    const int parts = (group + count - 1) / count, share = tokens * kv_heads * parts / (4 * threads);
+    int longest = 1;
+    for (int t = 0; t < tokens; t++) longest = pass->before[t] + pass->own[t] > longest ? pass->before[t] + pass->own[t] : longest;
+    int rows = ROOM / (longest * count);
+    rows = rows > share ? share : rows;
+    rows = rows > MOST_ROWS ? MOST_ROWS : rows < 1 ? 1 : rows;
+    ITEMS(tokens) rotate_integers(layer, pass, entries, i);
+    ITEMS((tokens + rows - 1) / rows * kv_heads * parts) {
+        const int t = i / (kv_heads * parts) * rows, part = i % parts * count, first = i / parts % kv_heads * group + part;
+        attend_integers(
+            layer, pass, entries, t, tokens - t < rows ? tokens - t : rows, first, group - part < count ? group - part : count);
+    }
+#endif
+}
+
+/* One layer: pass->x becomes its output. `entries` (slots, 2, kv_heads, dim) in float32, or those of integers. */
 static void decoder_layer(const Layer *layer, const Pass *pass, void *entries, Worker *worker) {
     const int tokens = pass->tokens, hidden = layer->hidden, width = layer->heads * layer->dim;
-    const int group = layer->heads / layer->kv_heads, few = tokens * layer->kv_heads < 4 * pass->threads;
-    const int count = few ? 1 : group, parts = layer->heads / count, sixteen = layer->dim % 16 == 0;
     ITEMS(tokens) {
         norm_row(pass, layer->before_norm, hidden, layer->epsilon, i);
         round_row(pass, &layer->qkv, pass->normed, hidden, hidden, i);
     }
     ITEMS(PANELS(layer->qkv)) product(pass, &layer->qkv, i, pass->normed, hidden, pass->projected, 0);
     ADD_LOW(layer->qkv_low, pass->normed, hidden, pass->projected)
-    ITEMS(tokens) {
-        if (layer->wide) rotate_double(layer, pass, entries, i);
-        else rotate_float16(layer, pass, entries, i);
-    }
-    ITEMS(tokens * parts) {
-        const int t = i / parts, head = i % parts * count;
-        if (layer->wide) attend_double(layer, pass, entries, t, head, count);
-        else if (sixteen) attend_float16(layer, pass, entries, t, head, count);
-        else attend_float8(layer, pass, entries, t, head, count);
-    }
+    if (layer->eights) attend_layer_integers(layer, pass, entries, worker);
+    else attend_layer(layer, pass, entries, worker);
     if (layer->out.kind == EIGHTS || layer->out.kind == PAIRS)
         ITEMS(tokens) round_row(pass, &layer->out, pass->attended, width, width, i);
     ITEMS(PANELS(layer->out)) product(pass, &layer->out, i, pass->attended, width, pass->x, 1);

@@ -26,7 +26,10 @@ UNITS = {"decoder.c": (), "ngram.c": _EXACT, "selection.c": _EXACT, "likeliest.c
 """Files that are compiled, with flags of their own."""
 HEADERS = tuple(
     f"{name}.h"
-    for name in ["attention", "log_probabilities", "products", "steps", "structures", "ngram_table", "ngram_mixture"]
+    for name in [
+        *("attention", "integer_attention", "rotation", "log_probabilities", "products", "steps", "structures"),
+        *("ngram_table", "ngram_mixture"),
+    ]
 )
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
 SWITCH = "TREEAGENT_KERNELS"

@@ -1,10 +1,12 @@
 /* Products of the rows of a pass with packed weights, a panel of 32 outputs at a time.
 
 A panel is read in parts: one stays in the first cache while all rows are multiplied with it, and the next one is fetched
-meanwhile, as the processor alone does not begin early enough. A row's sums run over the inputs in ascending order,
-whatever the parts and the rows beside it are. */
+into the second cache meanwhile, as the processor alone does not begin early enough. With few rows it waits for memory
+all the time, and to fetch is only more work. A row's sums run over the inputs in ascending order, whatever the parts and
+the rows beside it are. */
 
 #define PART (32 << 10)  /* most bytes */
+#define FEW 4            /* rows of a sweep with which nothing is fetched ahead */
 #define GROUP (8 * ROWS) /* rows whose sums are kept from one part to the next */
 
 typedef float floats __attribute__((vector_size(64), aligned(4)));
@@ -46,7 +48,7 @@ static inline __attribute__((always_inline)) void sweep(
     for (int r = 0; r < R; r++) left[r] = sums[2 * r], right[r] = sums[2 * r + 1];
     for (int k = part->first; k < part->last; k += STEP(KIND), w += bytes, ahead += part->hop) {
         floats a, b;
-        __builtin_prefetch(ahead), __builtin_prefetch(ahead + 64);
+        if (R > FEW) __builtin_prefetch(ahead, 0, 2), __builtin_prefetch(ahead + 64, 0, 2);
         if (KIND == HALVES) { /* a number in bfloat16 is the upper half of one in float32 */
             const words both = *(const words *)w;
             a = (floats)(both << 16), b = (floats)(both & 0xffff0000u);

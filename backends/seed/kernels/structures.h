@@ -29,7 +29,7 @@ typedef struct {
 } LowRank;
 
 typedef struct {
-    int32_t hidden, inner, heads, kv_heads, dim, wide; /* wide: attention in float64 */
+    int32_t hidden, inner, heads, kv_heads, dim, eights; /* eights: queries, keys and values are integers */
     double scale, epsilon;
     const float *before_norm, *between_norm, *q_norm, *k_norm; /* the last two may be NULL */
     Linear qkv, out, gate_up, down;
@@ -44,6 +44,7 @@ typedef struct {
     const void *cosine, *sine; /* (T, dim) */
     float *projected, *attended, *inner; /* (T, qkv outs), (T, heads * dim), (T, 2 * inner) */
     void *queries; /* (T, heads * dim) */
+    double *scales; /* (T, heads) of queries that are integers */
     void *rounded; /* (T, most bytes of the inputs of EIGHTS and PAIRS) */
     float *normed; /* (T, hidden) */
     float *low; /* (T, most outs of a `down`) */

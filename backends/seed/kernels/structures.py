@@ -48,7 +48,7 @@ class CLayer(ctypes.Structure):
     """A decoder layer."""
 
     _fields_: ClassVar = [
-        *((name, ctypes.c_int32) for name in ("hidden", "inner", "heads", "kv_heads", "dim", "wide")),
+        *((name, ctypes.c_int32) for name in ("hidden", "inner", "heads", "kv_heads", "dim", "eights")),
         ("scale", ctypes.c_double),
         ("epsilon", ctypes.c_double),
         *((name, ctypes.c_void_p) for name in ("before_norm", "between_norm", "q_norm", "k_norm")),
@@ -67,7 +67,8 @@ class CPass(ctypes.Structure):
             (name, ctypes.c_void_p)
             for name in (
                 *("x", "slots", "keys", "before_at", "before", "own_at", "own", "cosine", "sine"),
-                *("projected", "attended", "inner", "queries", "rounded", "normed", "low", "largest", "corrections"),
+                *("projected", "attended", "inner", "queries", "scales", "rounded", "normed", "low", "largest"),
+                "corrections",
             )
         ),
     ]
