@@ -87,7 +87,7 @@ def test_what_is_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_engine_is_measured_in_all_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One problem at a time, its chain, neither drafts nor early requests, and problems at once, in one table."""
     words = ["--out", str(tmp_path / "early.json"), "--parts", "engine,bound,neither,together", "--searches", "dfs"]
-    assert main([*words, "--inputs", "1", "--many", "2", "--repeats", "1", "--budget", "60"]) == 0
+    assert main([*words, "--inputs", "1", "--many", "2", "--repeat", "1", "--budget", "60"]) == 0
     held = json.loads((tmp_path / "early.json").read_bytes())
     assert len(held["rows"]) == 3 + 1 + 1 + 2
     assert 0 < held["rows"]["mini dfs bound"]["chain_seconds"] <= held["rows"]["mini dfs bound"]["alone_seconds"]

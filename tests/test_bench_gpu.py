@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import bench_tables
+import gpu_bars
 import gpu_tables
 import pytest
+from safetensors import SafetensorError
 from test_results import table
 
 from treeagent.backends.bench import widen
@@ -18,9 +20,13 @@ from treeagent.backends.bench.gpu.__main__ import main
 from treeagent.backends.bench.gpu.passes import measure_passes
 from treeagent.backends.bench.gpu.session import STATE, GpuSession, run_command
 from treeagent.backends.bench.gpu.steps import GpuOptions, GpuStep, gpu_steps
+from treeagent.backends.bench.widened import checkpoint
 from treeagent.errors import ConfigError
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "gpu.md"
+
+SIZES = {"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 32}
+"""Of a shape that is somewhat larger than that of ``mini``."""
 
 
 def step(name: str, code: str = "", least: float = 0.0, most: float = 20.0) -> GpuStep:
@@ -57,19 +63,24 @@ def test_every_command_is_one_that_its_program_takes(tmp_path: Path, monkeypatch
 
 
 def test_what_the_time_did_not_allow_is_measured_by_the_next_call(tmp_path: Path) -> None:
-    """Nothing is measured twice; what failed or was interrupted comes after what is open."""
+    """Nothing is measured twice; what failed or was interrupted comes after what is open.
+
+    What was interrupted at its limit gets all the time that is left.
+    """
     calls: list[str] = []
+    limits: dict[str, float] = {}
     answers: dict[str, int | None] = {"a": 0, "b": 1, "c": None}
 
     def run(of: GpuStep, seconds: float) -> tuple[int | None, str]:
         calls.append(of.name)
-        assert seconds <= 20
+        limits[of.name] = seconds
         return answers[of.name], "first\nthe reason"
 
     steps = [step("a"), step("b"), step("c"), step("d", least=100)]
     session = GpuSession(tmp_path, steps, run)
     session.measure(50, silent)
     assert calls == ["a", "b", "c"]
+    assert max(limits.values()) <= 20
     states = {name: one["state"] for name, one in json.loads((tmp_path / STATE).read_text())["steps"].items()}
     assert states == {"a": "done", "b": "failed", "c": "partial", "d": "open"}
     assert session.outcomes["b"].said.endswith("the reason")
@@ -77,6 +88,8 @@ def test_what_the_time_did_not_allow_is_measured_by_the_next_call(tmp_path: Path
     again = GpuSession(tmp_path, steps, run)
     again.measure(1000, silent)
     assert calls[3:] == ["d", "b", "c"]
+    assert max(limits["b"], limits["d"]) <= 20
+    assert limits["c"] > 900
     assert again.whole
     again.measure(1000, silent, steps[:1], again=True)
     assert calls[6:] == ["a"]
@@ -137,12 +150,65 @@ def test_the_page_shows_what_was_measured(tmp_path: Path, capsys: pytest.Capture
     assert "| 1 2 | no | 9 | 0.25 | 1.50 |" in gpu_tables.markdown({**trees, "seconds": {"cuda": [0.25], "cpu": [1.5]}})
 
 
+def test_every_bar_has_a_line_that_is_filled(tmp_path: Path) -> None:
+    """Open without files; met and not met by figures on either side of it."""
+    gpu_files = {word for each in gpu_steps(GpuOptions(tmp_path)) for word in each.command if word.endswith(".json")}
+    assert {f"{bar.file}.json" for bar in gpu_bars.BARS} <= {Path(word).name for word in gpu_files}
+    assert gpu_bars.bars(tmp_path).count(f"| {gpu_bars.OPEN} |") == len(gpu_bars.BARS)
+    modes = {
+        "transformers-batched": 100.0, "transformers-continuous": 120.0, "transformers-static": 150.0,
+        "seed-nodraft": 200.0, "seed": 1100.0, "seed-model": 300.0, gpu_bars.BEAMS: 50.0, gpu_bars.DSBD: 80.0,
+        gpu_bars.SERIAL: 90.0, gpu_bars.FCFS: 310.0,
+    }  # fmt: skip
+    score = {"mean": -20.0, "error": None}
+    rows = [
+        {"mode": mode, "tokens_per_second": pace, "overhead": 0.125, "score": score} for mode, pace in modes.items()
+    ]
+    cells = {"cells": [{"branches": count, "rows": rows} for count in (4, 16)]}
+    lines = [
+        {"rows": count, "share": 0.4, "reading_share": share} for count, share in ((1, 0.8), (16, 0.71), (64, 0.2))
+    ]
+    trees = {"device": "cuda", "seconds": {"cuda": [2.0, 0.25]}, "same": [True, True]}
+    for name in {bar.file for bar in gpu_bars.BARS}:
+        content = trees if name == "gpu-trees" else {"passes": lines} if "passes" in name else cells
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    said = gpu_bars.bars(tmp_path).splitlines()[2:]
+    figures = [line.split(" | ")[-1].removesuffix(" |") for line in said]
+    assert figures == [
+        *["2.50: met"] * 2, *["11.00: met"] * 2, "71 %: met", "1.67: met", "1.33: not met", "2.50: met", "2.00: met",
+        "1.60: met", "0.00", "0.97: not met", "3.33: met", *["12 %: not met"] * 3, "0.25: met", "100 %: met",
+    ]  # fmt: skip
+
+
+def test_a_widened_model_that_is_there_is_compared_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an earlier call was interrupted in the comparison; of another shape or type of numbers it is refused."""
+    shape, out = tmp_path / "like.json", tmp_path / "wide"
+    shape.write_text(json.dumps({**SIZES, "hidden_size": 224, "num_hidden_layers": 4, "intermediate_size": 576}))
+    words = ["--model", "mini", "--like", str(shape), "--out", str(out), "--device", "cpu", "--quiet"]
+    assert widen.main([*words, "--no-check"]) == 0
+    weights = {path: path.stat().st_mtime_ns for path in out.glob("*.safetensors")}
+    assert widen.main([*words, "--tokens", "8"]) == 0
+    assert "the same function" in capsys.readouterr().out
+    assert weights == {path: path.stat().st_mtime_ns for path in out.glob("*.safetensors")}
+    assert widen.main([*words, "--dtype", "float32"]) == 2
+    assert "exists; give another --out" in capsys.readouterr().err
+
+    def full(*_: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    assert widen.main([*words, "--out", str(tmp_path / "other")]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["like.json", "wide"]
+
+
 @pytest.mark.exhaustive
 def test_a_dry_run_on_the_cpu_measures_everything(tmp_path: Path) -> None:
     """With ``mini``, which is widened a little."""
     shape = tmp_path / "like.json"
-    sizes = {"hidden_size": 256, "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 8}
-    shape.write_text(json.dumps({**sizes, "head_dim": 32, "intermediate_size": 640}))
+    shape.write_text(json.dumps({**SIZES, "hidden_size": 256, "num_hidden_layers": 5, "intermediate_size": 640}))
     words = ["--out", str(tmp_path), "--device", "cpu", "--model", "mini", "--like", str(shape), "--workload", "mini"]
     words += ["--branches", "1,2", "--max-tokens", "4", "--dtypes", "float32,bfloat16"]
     code = main([*words, "--budget", "1500"])

@@ -22,7 +22,7 @@ def test_modes_and_prefix_reuse_are_measured(tmp_path: Path, capsys: pytest.Capt
     """All modes write the same tokens, and nearly all reusable tokens are reused."""
     file = tmp_path / "hybrid.json"
     modes = "transformers-batched,seed-nodraft"
-    assert main([*TINY, "--repeat", "1", "--modes", modes, "--json", str(file), "--quiet"]) == 0
+    assert main([*TINY, "--repeat", "1", "--modes", modes, "--out", str(file), "--quiet"]) == 0
     written = json.loads(file.read_text())
     rows = written["cells"][0]["rows"]
     assert [row["mode"] for row in rows] == modes.split(",")
@@ -50,5 +50,5 @@ def test_tokens_are_reusable_up_to_a_snapshot() -> None:
 
 def test_a_wrong_shape_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Before anything is written."""
-    assert main(["--layers", "6", "--json", str(tmp_path / "x.json")]) == 2
+    assert main(["--layers", "6", "--out", str(tmp_path / "x.json")]) == 2
     assert capsys.readouterr().err == "error: --layers must be a multiple of 4, not 6\n"

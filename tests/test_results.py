@@ -14,6 +14,7 @@ from typing import Any
 import bench_pictures
 import bench_tables
 import eval_tables
+import gpu_bars
 import gpu_tables
 import pytest
 
@@ -28,7 +29,9 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / 
 
 
 def table(name: str, only: str = "") -> str:
-    """What stands after a marker: the table of a file, or that there is no such file yet."""
+    """What stands after a marker: the table of a file, or that there is no such file yet; bars beside figures."""
+    if name == gpu_bars.NAME:
+        return gpu_bars.bars(ROOT / "docs" / "results")
     if not (ROOT / name).exists():
         return f"Not measured yet: there is no `{name}`.\n"
     if name.endswith(".jsonl"):

@@ -80,8 +80,9 @@ def opened(folders: tuple[str, str], monkeypatch: pytest.MonkeyPatch, **options:
 
     for module in (builder, draft_model):
         monkeypatch.setattr(module, "set_up_cuda_graphs", set_up)
+    options = {"kv_memory": 1.0, **options}
     with fixed_costs():
-        backend = SeedBackend(folders[0], device="cpu", dtype="float64", kv_memory=1.0, **options)
+        backend = SeedBackend(folders[0], device="cpu", dtype="float64", **options)
         backend.load()
     return backend, recorders
 

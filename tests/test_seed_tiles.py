@@ -39,6 +39,16 @@ def test_operations_of_torch_read_all_of_the_table(twin: str) -> None:
     assert (wrong["error"] > 1e-2) == (twin != "rows")
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_keys_before_the_window_of_all_layers_have_no_tiles(seed: int) -> None:
+    """Fewer tiles, and the same numbers; with those of a window half as long, others."""
+    case = {"dtype": "float64", "kernel": False, "window": 9, "longest": 70, "keys": 4, "seed": seed, "least": 1}
+    right = triton_cases.run({**case, "trimmed": 9})
+    assert right["error"] < 1e-12
+    assert right["trimmed"] > 0
+    assert triton_cases.run({**case, "trimmed": 5})["error"] > 1e-2
+
+
 @needs_triton
 def test_graphs_start_the_kernel_over_tables_that_change(interpreter: Ask, tmp_path: Path) -> None:
     """Passes of two sizes have plain calls' logits, from kernels that were recorded once; one layer has a window.

@@ -24,12 +24,14 @@ from treeagent.backends.seed.executor import attention_tiles, shared_runs
 from treeagent.backends.seed.executor.attention_rule import AttentionRule
 from treeagent.backends.seed.executor.attention_tiles import TileLayout
 from treeagent.backends.seed.executor.forward_batch import ForwardBatch, make_forward_batch
+from treeagent.backends.seed.executor.row_batch import with_rows
 from treeagent.backends.seed.executor.segment import Segment
 from treeagent.backends.seed.executor.tree_attention import AttentionContext, attend_forest
 from treeagent.backends.seed.kernels.attention_table import FIELDS, AttentionTiles
 from treeagent.backends.seed.kv_cache.page_table import PageTable
 from treeagent.backends.seed.kv_cache.pool import SlotPool
 from treeagent.backends.seed.kv_cache.radix_tree import RadixCache
+from treeagent.backends.seed.kv_cache.window_rows import WindowRows
 
 DEFAULT: dict[str, Any] = {
     "dtype": "float32",
@@ -45,6 +47,8 @@ DEFAULT: dict[str, Any] = {
     "queries": 4,
     "least": 4,  # keys that a shared run must save
     "padded": False,
+    "rows": None,  # whether keys are in rows of a window, of which those that no text sees are given back: right, ...
+    "trimmed": None,  # to this window: keys before it have no tiles
     "kernel": True,  # in Triton
     "twin": None,
 }
@@ -100,7 +104,9 @@ def run_with_cuts(case: dict[str, Any], device: str) -> dict[str, Any]:
     plain = make_forward_batch(spans, torch.float64, torch.device("cpu"))
     plan = make_forward_batch(spans, dtype, place, tile_queries=case["queries"])
     assert plan.tiles is not None
-    plan = replace(plan, tiles=replace(plan.tiles, kernel=case["kernel"]))
+    whole = plan.tiles.count
+    tiles = TileLayout(spans, case["queries"], case["trimmed"]).on(place) if case["trimmed"] else plan.tiles
+    plan = replace(plan, tiles=replace(tiles, kernel=case["kernel"]))
     order, ranks = torch.argsort(plain.slots), torch.argsort(torch.argsort(plan.slots.cpu()))
     tokens = len(plan.slots)
     errors: list[float] = []
@@ -115,25 +121,58 @@ def run_with_cuts(case: dict[str, Any], device: str) -> dict[str, Any]:
             query.double()[torch.argsort(order)], new.double()[torch.argsort(order)], layer,
             AttentionContext(plain, wide), rule,
         )[order][ranks]  # fmt: skip
-        ours, there, asked = broken(plan, there, query[ranks].to(place), case["twin"])
+        ours, asked, held = plan, query[ranks].to(place), pool
         if case["padded"]:
             ours, asked = padded(ours, spans, asked, case["queries"])
-        out = attend_forest(asked, new[ranks].to(place), layer, AttentionContext(ours, pool), there)
+        if case["rows"]:
+            ours, held = over_rows(ours, pool, case)
+        ours, there, asked = broken(ours, there, asked, case["twin"])
+        out = attend_forest(asked, new[ranks].to(place), layer, AttentionContext(ours, held), there)
         padding = max([padding, *out[tokens:].abs().flatten().tolist()])
         out = out[:tokens]
         errors.append(float((out.cpu().double() - right).abs().max()))
     longest = max(len(span.context) + 1 for span in spans)
+    given = sum(max(0, len(span.context) + 1 - (case["window"] or 1 << 30)) for span in spans)
     runs = shared_runs.shared_runs(spans)[0]
     per_token = np.diff(section(plan.tiles, 4).cpu().numpy())
     return {
         "error": float(torch.tensor(errors).max()),  # NaN if there is one
         "padding": padding,
         "longest": longest,
+        "outside": given,
+        "trimmed": whole - tiles.count,
         "shared": len(runs),
         "levels": sum(run.start > 0 for run in runs),
         "rows": int(per_token.max()),
         "trees": sum(not span.is_chain for span in spans),
     }
+
+
+def over_rows(plan: ForwardBatch, pool: SlotPool, case: dict[str, Any]) -> tuple[ForwardBatch, SlotPool]:
+    """The pass over rows of layers with windows, taken in any order, and their memory, where unused rows are NaN.
+
+    What no new token sees is given back. Wrong twins: the numbers of slots remain (``slots``), a row too many is given
+    back for each text (``few``).
+    """
+    chance, kinds = np.random.default_rng(case["seed"]), [(heads, dim) for heads, _, dim in case["kinds"]]
+    windows = WindowRows(kinds, [case["window"]] * len(kinds), pool.entries[0].dtype, plan.slots.device)
+    windows.address(pool.capacity)
+    used = np.unique(np.concatenate([part for span in plan.segments for part in (span.context, span.slots)]))
+    for part in np.array_split(chance.permutation(used), 7):
+        windows.take(part)
+    seen = [windows.seen(span.context)[case["rows"] == "few" :] for span in plan.segments]
+    windows.sweep([*seen, *(span.slots for span in plan.segments)])
+    slots = np.flatnonzero(windows.row_of)
+    for entries, rows in zip(pool.entries, windows.entries, strict=True):
+        rows[1:] = torch.nan
+        rows[windows.row_of[slots]] = entries[slots]
+    by_row = with_rows(plan, windows).by_row
+    assert by_row is not None
+    if case["rows"] == "slots":
+        by_row = replace(by_row, tiles=plan.tiles)
+    own = SlotPool(kinds, pool.entries[0].dtype, plan.slots.device, 1)
+    own.entries = windows.entries
+    return by_row, own
 
 
 def section(tiles: AttentionTiles, number: int) -> torch.Tensor:

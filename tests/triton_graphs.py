@@ -66,7 +66,7 @@ def graphed(case: dict[str, Any]) -> dict[str, Any]:
     ):
         weights = Weights(load_decoder(Path(case["folder"]), "float32", torch.device("cpu")), case["folder"])
         weights.tile_queries = 2
-        own, recorder = ModelRunner(weights, 10**6), KernelRecorder()
+        own, recorder = ModelRunner(weights, 10**6, rows=True), KernelRecorder()
         why = set_up_graphs(own, recorder, lambda *_: None, SIZES)
         assert why is None, why
         graphs = own.graphs
@@ -75,7 +75,7 @@ def graphed(case: dict[str, Any]) -> dict[str, Any]:
         worst = max(_difference(own, trial) for trial in TRIALS)
         result = {"worst": worst, "replayed": recorder.replayed - replayed, "launched": recorder.launched}
         recorded = dict(graphs._tables)  # the tables of later passes go elsewhere: these stay, then they are freed
-        graphs._tables = {size: table.clone() for size, table in recorded.items()}
+        graphs._tables = {size: [table.clone() for table in both] for size, both in recorded.items()}
         stale = _difference(own, OTHER)
         recorded.clear()
         try:
@@ -89,8 +89,10 @@ def _difference(own: ModelRunner, trial: TrialPass) -> float:
     graphs, queries = own.graphs, own.weights.tile_queries
     with trial_segments(own, trial) as segments:
         chance = torch.Generator().manual_seed(trial.rows)
-        for entries in own.forest.pool.entries:
-            entries[: own.forest.pool.used].normal_(generator=chance)
+        pool = own.forest.pool
+        assert pool.windows is not None
+        for entries in (*pool.entries, *pool.windows.entries):
+            entries[1:].normal_(generator=chance)  # row 0 is zeros
         fixed = own.forward(segments)[0]
         own.graphs, own.weights.tile_queries = None, 0
         plain = own.forward(segments)[0]

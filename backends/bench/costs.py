@@ -19,6 +19,7 @@ from ..seed.executor.pass_cost import PassCost
 from ..seed.executor.profiler import profile_cost
 from ..seed.executor.trial_pass import TrialPass, make_slots, run_trial, trial_segments
 from ..seed.executor.weights import WeightCache
+from .options import add_model, add_threads
 
 ROWS = (1, 4, 16, 64, 128, 250)
 CONTEXTS = {"short": (200, 40), "long": (1000, 200)}
@@ -72,9 +73,9 @@ def measure(runner: ModelRunner, cost: PassCost) -> Iterator[PassTime]:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", default="mini")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--threads", type=int, default=0, help="of torch; 0: as many as torch takes by itself")
+    add_model(parser, "mini")
+    parser.add_argument("--dtype", default="float32", help="numbers of the weights (default: float32)")
+    add_threads(parser)
     chosen = parser.parse_args()
     import torch  # noqa: PLC0415
 

@@ -1,6 +1,6 @@
 """Measure a model of random weights with Qwen3.5's shape: branches of the engine beside transformers, and prefix reuse.
 
-    python -m treeagent.backends.bench.hybrid --json hybrid.json
+    python -m treeagent.backends.bench.hybrid --out hybrid.json
 
 Three layers of four are Gated DeltaNet layers. The model has about 300 million weights with the default sizes; its
 tokenizer is that of a small model. First ``treeagent bench`` compares modes on the same prompts, cold and in float32,
@@ -24,6 +24,7 @@ from treeagent.errors import ConfigError, TreeagentError
 from treeagent.request import Sampling
 
 from .config.plan import BenchOptions, BenchSettings, make_grid
+from .options import ANY, add_device, add_max_tokens, add_model, add_out, add_repeat, add_threads
 from .workloads.prompts import KINDS, builtin_prompts
 
 if TYPE_CHECKING:
@@ -45,18 +46,20 @@ def main(words: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--tokenizer", default="mini", help="model whose tokenizer is taken (default: mini)")
-    parser.add_argument("--layers", type=int, default=16, help="a multiple of 4 (default: 16)")
-    parser.add_argument("--hidden", type=int, default=1024, help="a multiple of 64 (default: 1024)")
-    parser.add_argument("--intermediate", type=int, default=2816, help="width of feed-forward layers (default: 2816)")
+    add_model(parser, "mini", f"whose tokenizer is taken: {ANY}")
+    parser.add_argument("--layers", type=int, default=16, metavar="N", help="a multiple of 4 (default: 16)")
+    parser.add_argument("--hidden", type=int, default=1024, metavar="N", help="width, a multiple of 64 (default: 1024)")
+    parser.add_argument(
+        "--intermediate", type=int, default=2816, metavar="N", help="width of feed-forward layers (default: 2816)"
+    )
     parser.add_argument("--branches", type=int, default=16, help="prompts that are live at once (default: 16)")
     parser.add_argument("--workload", default="game24", help=f"kind of the prompts, of {', '.join(KINDS)}")
-    parser.add_argument("--max-tokens", type=int, default=64, help="new tokens of each prompt (default: 64)")
-    parser.add_argument("--repeat", type=int, default=3, help="alternating runs of each mode (default: 3)")
+    add_max_tokens(parser, 64)
+    add_repeat(parser, 3)
     parser.add_argument("--modes", default=",".join(MODES), help=f"modes of the bench (default: {','.join(MODES)})")
-    parser.add_argument("--threads", type=int, help="torch's threads; default: torch's own")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N; default: cuda if available")
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="what was measured")
+    add_threads(parser)
+    add_device(parser)
+    add_out(parser, "file of results", required=True)
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     options = parser.parse_args(words)
     try:
@@ -88,13 +91,19 @@ def run(options: argparse.Namespace, folder: Path) -> int:
     parameters = write_hybrid(options, folder)
     from .suite import run_grid  # noqa: PLC0415  # brings torch, which --help can do without
 
-    code = run_grid(grid, json=options.json, plot=None, quiet=options.quiet)
+    code = run_grid(grid, json=options.out, plot=None, quiet=options.quiet)
     reuse = _reuse(options, folder)
-    content = json.loads(options.json.read_text(encoding="utf-8"))
-    shape = {name: getattr(options, name) for name in ("layers", "hidden", "intermediate", "tokenizer")}
-    content["model_shape"] = {"family": "Qwen3.5", "parameters": parameters, "weights": "random", **shape}
+    content = json.loads(options.out.read_text(encoding="utf-8"))
+    shape = {name: getattr(options, name) for name in ("layers", "hidden", "intermediate")}
+    content["model_shape"] = {
+        "family": "Qwen3.5",
+        "parameters": parameters,
+        "weights": "random",
+        **shape,
+        "tokenizer": options.model,
+    }
     content["prefix_reuse"] = {**asdict(reuse), "share": reuse.share}
-    options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(f"{parameters:,} weights; of {reuse.reusable:,} reusable prompt tokens {reuse.reused:,} were reused")
     return code
 
@@ -107,7 +116,7 @@ def write_hybrid(options: argparse.Namespace, folder: Path) -> int:
     from ..models import catalog  # noqa: PLC0415
     from ..models.sources import explained, source_of  # noqa: PLC0415
 
-    where = catalog.resolve(options.tokenizer)
+    where = catalog.resolve(options.model)
     with explained(where, "its tokenizer"):
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(**source_of(where))
     config = transformers.Qwen3_5TextConfig(

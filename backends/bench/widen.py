@@ -16,6 +16,7 @@ from pathlib import Path
 
 from treeagent.errors import ConfigError, TreeagentError
 
+from .options import add_device, add_model, add_out
 from .widened.shape import SHAPES, find_shape
 
 TEXTS = 4
@@ -31,14 +32,16 @@ def main(words: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", default="smollm2", help="the small model, smollm2 (default), mini or a folder")
+    add_model(parser, "smollm2", "the small model: smollm2, mini or a folder")
     parser.add_argument(
         "--like", default="llama-7b", metavar="SHAPE", help=f"{', '.join(SHAPES)}, or a config.json (default: llama-7b)"
     )
-    parser.add_argument("--out", type=Path, help="folder to write; default: ./MODEL-widened-SHAPE")
+    add_out(parser, "folder to write (default: ./MODEL-widened-SHAPE); one that holds this model is compared again")
     parser.add_argument("--dtype", default="bfloat16", help="float32, bfloat16 (default) or float16")
-    parser.add_argument("--device", help="where matrices are made and compared; default: cuda where there is one")
-    parser.add_argument("--tokens", type=int, default=96, help="tokens of each of the compared texts (default: 96)")
+    add_device(parser)
+    parser.add_argument(
+        "--tokens", type=int, default=96, metavar="TOKENS", help="tokens of each of the compared texts (default: 96)"
+    )
     parser.add_argument("--no-check", action="store_true", help="do not compare the logits")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     options = parser.parse_args(words)
@@ -60,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     from ..models.tokenizer import load_tokenizer  # noqa: PLC0415
     from .widened.checkpoint import load_small, write_widened  # noqa: PLC0415
     from .widened.comparison import compare_widened  # noqa: PLC0415
-    from .widened.label import widened_label  # noqa: PLC0415
+    from .widened.label import is_widened, widened_label  # noqa: PLC0415
     from .workloads.prompts import MINI, builtin_prompts  # noqa: PLC0415
 
     where = catalog.resolve(options.model)
@@ -68,7 +71,10 @@ def run(options: argparse.Namespace) -> int:
     small, device = load_small(name, where), find_device(options.device)
     out = options.out or Path(f"{name}-widened-{like}")
     say = (lambda _: None) if options.quiet else (lambda line: print(line, file=sys.stderr))
-    write_widened(small, large, like, out, dtype=options.dtype, device=device, progress=say)
+    if is_widened(out, name, like, options.dtype):  # a folder appears when it is whole
+        say(f"{out} is there already")
+    else:
+        write_widened(small, large, like, out, dtype=options.dtype, device=device, progress=say)
     print(f"{widened_label(out)}, {options.dtype}, {large.parameters(small.config.vocab_size):,} weights: {out}")
     if options.no_check:
         return 0

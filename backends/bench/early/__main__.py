@@ -21,6 +21,7 @@ from typing import Any
 
 from treeagent.errors import ConfigError, TreeagentError
 
+from ..options import add_budget, add_model, add_out, add_repeat, add_threads
 from .cases import HANDS, OPTIONS, WORKLOADS, workload
 from .steps import PARTS, Plan
 from .summary import summary, table
@@ -39,14 +40,20 @@ def main(words: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, default=Path("early.json"), help="file of results (default: early.json)")
-    parser.add_argument("--budget", type=float, default=600.0, metavar="SECONDS", help="default: 600")
-    parser.add_argument("--model", default="mini", help=f"of the engine: {' or '.join(WORKLOADS)} (default: mini)")
+    add_out(parser, "file of results, with which a later call goes on", "early.json")
+    add_budget(parser, 600)
+    add_model(parser, "mini", f"of the engine: {' or '.join(WORKLOADS)}")
     parser.add_argument("--parts", default=DEFAULT, metavar="A,B", help=f"of {','.join(PARTS)} (default: {DEFAULT})")
-    parser.add_argument("--searches", default=names, metavar="A,B", help=f"default: {names}")
-    parser.add_argument("--each", default="0,0.1,0.3", metavar="SHARE,SHARE", help="default: 0,0.1,0.3")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="of the engine's runs (default: 5)")
-    parser.add_argument("--inputs", type=int, default=len(HANDS), metavar="N", help=f"default: {len(HANDS)}")
+    parser.add_argument("--searches", default=names, metavar="A,B", help=f"some of them (default: {names})")
+    parser.add_argument(
+        "--each", default="0,0.1,0.3", metavar="SHARE,SHARE",
+        help="what a further row of the simulated engine costs, in passes (default: 0,0.1,0.3)",
+    )  # fmt: skip
+    add_repeat(parser, 5, "runs of the engine")
+    add_threads(parser)
+    parser.add_argument(
+        "--inputs", type=int, default=len(HANDS), metavar="N", help=f"problems one by one (default: {len(HANDS)})"
+    )
     parser.add_argument("--many", type=int, default=24, metavar="N", help="problems at once (default: 24)")
     options = parser.parse_args(words)
     try:
@@ -78,7 +85,9 @@ def _plan(options: argparse.Namespace) -> Plan:
     except ValueError:
         raise ConfigError(f"--each {options.each}: expected numbers, such as 0,0.1,0.3") from None
     parts, searches = tuple(options.parts.split(",")), tuple(options.searches.split(","))
-    return Plan(workload(options.model), parts, searches, prices, options.repeats, options.inputs, options.many)
+    return Plan(
+        workload(options.model), parts, searches, prices, options.repeat, options.inputs, options.many, options.threads
+    )
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

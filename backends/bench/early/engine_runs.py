@@ -20,13 +20,15 @@ from .simulated_runs import EarlyTotals
 class EngineRuns:
     """Solves inputs with one engine, which has forgotten at the start of each row what it has learnt."""
 
-    def __init__(self, workload: Workload, trees: dict[str, str], drafter: str | None = None) -> None:
+    def __init__(
+        self, workload: Workload, trees: dict[str, str], drafter: str | None = None, threads: int | None = None
+    ) -> None:
         """``trees`` are those of all runs so far, by search and input: none may be another one.
 
-        ``drafter`` as of ``seed``; None: its own choice.
+        ``drafter`` and ``threads`` as of ``seed``; None: its own choice.
         """
         options: dict[str, Any] = {} if drafter is None else {"drafter": drafter}
-        self.model = SeedBackend(workload.model, **workload.options, **options)
+        self.model = SeedBackend(workload.model, threads=threads, **workload.options, **options)
         self._workload, self._trees = workload, trees
         self._agents: dict[tuple[str, int | str], Agent] = {}
 

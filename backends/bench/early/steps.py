@@ -34,6 +34,8 @@ class Plan:
     inputs: int
     many: int
     """Inputs at once."""
+    threads: int | None = None
+    """Of torch, on the engine; None: as many as it takes by itself."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a part that does not exist."""
@@ -61,7 +63,8 @@ class Plan:
         from .timed_chain import TimedChains  # noqa: PLC0415
 
         trees: dict[str, str] = {}
-        engine, without = EngineRuns(self.workload, trees), EngineRuns(self.workload, trees, "none")
+        engine = EngineRuns(self.workload, trees, threads=self.threads)
+        without = EngineRuns(self.workload, trees, "none", threads=self.threads)
         chains = TimedChains(engine.model, self.workload)
         few, many, model = self.workload.inputs(self.inputs), self.workload.inputs(self.many), self.workload.model
         for repeat in range(self.repeats):

@@ -19,6 +19,7 @@ from typing import Any
 
 from treeagent.errors import ConfigError, TreeagentError
 
+from ..options import add_budget, add_device, add_max_tokens, add_model, add_out
 from .session import DONE, GpuSession
 from .steps import GpuOptions, gpu_steps
 
@@ -33,16 +34,24 @@ def main(words: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--budget", type=float, default=600.0, metavar="SECONDS", help="default: 600")
-    parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder (default: docs/results)")
-    parser.add_argument("--scratch", type=Path, help="folder for the widened checkpoint; default: --out")
-    parser.add_argument("--device", default="cuda", help="cuda (default), cuda:N, or cpu for a dry run")
-    parser.add_argument("--model", default="smollm2", help="the small model (default: smollm2)")
-    parser.add_argument("--like", default="llama-7b", help="shape of the widened model (default: llama-7b)")
+    add_budget(parser, 600)
+    add_out(parser, "folder of the results, with which a later call goes on", "docs/results")
+    parser.add_argument(
+        "--scratch", type=Path, metavar="PATH", help="folder for the widened checkpoint, 13 GiB (default: --out)"
+    )
+    add_device(parser, "cuda")
+    add_model(parser, "smollm2", "the small model: smollm2, mini or a folder")
+    parser.add_argument(
+        "--like", default="llama-7b", metavar="SHAPE", help="shape of the widened model (default: llama-7b)"
+    )
     parser.add_argument("--workload", default="game24", help="prompts of treeagent bench (default: game24)")
-    parser.add_argument("--branches", default="1,4,16,64", metavar="N,N", help="default: 1,4,16,64")
-    parser.add_argument("--max-tokens", type=int, default=64, help="new tokens of each prompt (default: 64)")
-    parser.add_argument("--dtypes", default="bfloat16,float32", metavar="A,B", help="default: bfloat16,float32")
+    parser.add_argument(
+        "--branches", default="1,4,16,64", metavar="N,N", help="prompts that are live at once (default: 1,4,16,64)"
+    )
+    add_max_tokens(parser, 64)
+    parser.add_argument(
+        "--dtypes", default="bfloat16,float32", metavar="A,B", help="numbers of the weights (default: bfloat16,float32)"
+    )
     parser.add_argument("--only", default="", metavar="NAME,NAME", help="names of measurements; default: all")
     parser.add_argument("--again", action="store_true", help="measure anew what is measured already")
     parser.add_argument("--list", action="store_true", help="show the state of every measurement, and measure nothing")

@@ -42,8 +42,8 @@ def measure_passes(model: str, dtype: str, device: str | None, rows: Sequence[in
             with trial_segments(runner, trial) as segments:
                 seconds = statistics.median(run_trial(runner, segments)[1] for _ in range(REPEATS))
                 work = run_trial(runner, segments)[0]
-            size = runner.parameters * DTYPES[dtype].itemsize
-            size += int(work.private + work.common) * runner.forest.pool.slot_bytes
+            weights = runner.parameters * DTYPES[dtype].itemsize
+            size = weights + int(work.private + work.common) * runner.forest.pool.slot_bytes
             operations = 2 * runner.parameters * int(work.tokens)
             bounds = {"memory_seconds": size / bandwidth, "arithmetic_seconds": operations / rate}
             share = max(bounds.values()) / seconds
@@ -52,6 +52,7 @@ def measure_passes(model: str, dtype: str, device: str | None, rows: Sequence[in
                     "rows": trial.rows,
                     "seconds": seconds,
                     "bytes": size,
+                    "reading_share": weights / bandwidth / seconds,
                     "operations": operations,
                     **bounds,
                     "share": share,

@@ -60,6 +60,8 @@ class GpuSession:
     ) -> None:
         """Run what is open, then what was interrupted or failed, as far as ``budget`` seconds go.
 
+        What was interrupted may take all that is left, as it would be at the same limit again.
+
         ``only`` some of the steps, if so asked; ``again``: those that are done, too. The file of results is written
         after every measurement. Raises ConfigError where it cannot be.
         """
@@ -76,9 +78,10 @@ class GpuSession:
             if left < step.least:
                 say(f"{step.name}: needs {step.least:.0f} s, {max(0.0, left):.0f} s are left")
                 continue
-            say(f"{step.name}: {step.what} (at most {min(left, step.most):.0f} s)")
+            most = left if self.outcomes[step.name].state == PARTIAL else min(left, step.most)
+            say(f"{step.name}: {step.what} (at most {most:.0f} s)")
             began = time.monotonic()
-            code, said = self._run(step, min(left, step.most))
+            code, said = self._run(step, most)
             state = PARTIAL if code is None else DONE if code == 0 else FAILED
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
             kept = "" if state == DONE else said[-TAIL:]

@@ -12,6 +12,8 @@ PYTHON = (sys.executable, "-m")
 GPU = (*PYTHON, "treeagent.backends.bench.gpu")
 DRY = 10
 """How many times as long a measurement may take on a CPU, where it is a dry run."""
+SIXTEEN = 16
+"""Branches of the measurements that have bars."""
 TESTS = ("test_triton_attention", "test_triton_choice", "test_seed_tiles")
 """Files of tests that hold the kernels against the host."""
 
@@ -65,32 +67,38 @@ def _steps(options: GpuOptions) -> Iterator[GpuStep]:
     first, *others = options.dtypes
     yield GpuStep(
         "trees", "trees of the GPU in float32 against those of the CPU, and seconds of `solve` after load",
-        (*GPU, "--trees", str(out / "gpu-trees.json"), "--device", device), 15, 40,
+        (*GPU, "--trees", str(out / "gpu-trees.json"), "--device", device), 15, 25,
     )  # fmt: skip
     tests = [Path(__file__).parents[3] / "tests" / f"{name}.py" for name in TESTS]
     if all(path.exists() for path in tests):
         pytest = (*PYTHON, "pytest", "-q", "-n", str(min(12, os.cpu_count() or 1)), *map(str, tests))
-        yield GpuStep("kernels", "the tests of the kernels", pytest, 20, 50, {"TREEAGENT_TEST_DEVICE": device})
-    yield _passes(options, "small", first, 30)
+        yield GpuStep("kernels", "the tests of the kernels", pytest, 20, 40, {"TREEAGENT_TEST_DEVICE": device})
+    yield _passes(options, "small", first, 25)
     widen = (*PYTHON, "treeagent.backends.bench.widen", "--model", small, "--like", options.like, "--out", wide)
-    yield GpuStep("widen", "the widened target, and its check", (*widen, "--device", device), 40, 80)
-    yield _passes(options, "wide", first, 50)
-    yield _branches(options, "wide", first, 100)
-    yield _branches(options, "small", first, 60)
+    yield GpuStep("widen", "the widened target, and its check", (*widen, "--device", device), 40, 70)
+    yield _passes(options, "wide", first, 45)
+    yield _branches(options, "wide", first, 80)
+    yield _branches(options, "small", first, 45)
+    drafted = ("--draft", small, "--no-check")
+    modes = "transformers-static,seed-nodraft,seed-model"
+    words = _bench(options, "gpu-static", wide, first, modes, *drafted, branches=SIXTEEN)
+    yield GpuStep("static", "the widened model against transformers' compiled mode", words, 40, 75)
+    modes = "seed-serial@drafter=model,seed-fcfs@drafter=model,seed-model"
+    words = _bench(options, "gpu-schedules", wide, first, modes, *drafted, branches=SIXTEEN)
+    yield GpuStep("schedules", "rounds against the paper's own schedule, and both against serial", words, 20, 45)
     beams = "seed-nodraft@num_beams=4,seed-model@num_beams=4,"
     beams += "seed@drafter=model@beam_draft=8x3@verify=recursive@num_beams=4"
-    drafted = ("--draft", small, "--temperature", "1", "--no-check")
-    words = _bench(options, "gpu-beams", wide, first, beams, *drafted, branches=4)
-    yield GpuStep("beams", "speculative beams (DSBD) against plain beams", words, 20, 50)
+    words = _bench(options, "gpu-beams", wide, first, beams, *drafted, "--temperature", "1", branches=4)
+    yield GpuStep("beams", "speculative beams (DSBD) against plain beams", words, 20, 45)
     for dtype in others:
-        yield _branches(options, "small", dtype, 45)
+        yield _branches(options, "small", dtype, 35)
         yield _passes(options, "small", dtype, 15)
-    suite = ("--suite", "papers", "--draft", small, "--temperature", "0", "--workload", "gsm8k", "--no-check")
-    words = _bench(options, "gpu-papers", wide, first, None, *suite, branches=16)
-    yield GpuStep("papers", "the methods of papers, the small model drafting for the widened one", words, 25, 55)
     exits = "seed-nodraft,seed-model,seed@drafter=model@exit=adaptive,seed@drafter=model@exit=2"
     words = _bench(options, "gpu-exits", "mini", "float32", exits, "--draft", "mini-sorted", workload="mini")
-    yield GpuStep("exits", "a draft model of several exits", words, 10, 25)
+    yield GpuStep("exits", "a draft model of several exits", words, 10, 20)
+    suite = ("--suite", "papers", *drafted, "--temperature", "0", "--workload", "gsm8k")
+    words = _bench(options, "gpu-papers", wide, first, None, *suite, branches=SIXTEEN)
+    yield GpuStep("papers", "the methods of papers, the small model drafting for the widened one", words, 25, 35)
 
 
 def _passes(options: GpuOptions, name: str, dtype: str, most: float) -> GpuStep:
@@ -102,11 +110,15 @@ def _passes(options: GpuOptions, name: str, dtype: str, most: float) -> GpuStep:
 
 
 def _branches(options: GpuOptions, name: str, dtype: str, most: float) -> GpuStep:
-    """The small or the widened model against transformers' modes, the one that compiles last."""
+    """The small or the widened model against those modes of transformers that need no compiling.
+
+    The reference is batched: decoding 64 prompts one after another would take longer than all the rest.
+    """
     drafted = name == "wide"
-    modes = f"transformers-batched,transformers-continuous,seed-nodraft,seed{'-model' * drafted},transformers-static"
-    model, draft = (str(options.wide), ("--draft", options.model)) if drafted else (options.model, ())
-    words = _bench(options, f"gpu-branches-{name}-{dtype}", model, dtype, modes, *draft)
+    modes = f"transformers-batched,transformers-continuous,seed-nodraft,seed{'-model' * drafted}"
+    small = (options.model, ("--reference", "transformers-batched"))
+    model, more = (str(options.wide), ("--draft", options.model, "--no-check")) if drafted else small
+    words = _bench(options, f"gpu-branches-{name}-{dtype}", model, dtype, modes, *more)
     what = f"{_said(name)} in {dtype}: branches against the modes of transformers"
     return GpuStep(f"branches-{name}-{dtype}", what, words, 20, most)
 

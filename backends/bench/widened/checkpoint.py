@@ -117,7 +117,7 @@ def write_widened(
             _write_shards(matrices, large, folder, progress)
             _write_json(folder / "config.json", wide_config(small, large, like, dtype))
             folder.rename(out)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter where the disk fills up
         raise ConfigError(f"the widened model cannot be written to {out}: {error}") from error
 
 

@@ -19,6 +19,15 @@ def widened_label(model: str | Path) -> str | None:
         return None
 
 
+def is_widened(folder: Path, model: str, like: str, dtype: str) -> bool:
+    """Whether the folder has a whole checkpoint of the model in that shape and type of numbers."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        return bool(config[MARK] == {"model": model, "like": like} and config["dtype"] == dtype)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def labelled(model: str, quote: str = "") -> str:
     """A model's name for a caption, between ``quote``, with the mark if it is a widened one."""
     label = widened_label(model)

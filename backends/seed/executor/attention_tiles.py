@@ -56,8 +56,11 @@ class _TileSource:
 class TileLayout:
     """The tiles of segments whose tokens stand one segment after another, on the host."""
 
-    def __init__(self, spans: Sequence[Segment], queries: int) -> None:
-        """Tiles of at most so many ``queries``."""
+    def __init__(self, spans: Sequence[Segment], queries: int, window: int | None = None) -> None:
+        """Tiles of at most so many ``queries``.
+
+        ``window``: the longest of all layers, where all have one; keys that no query sees then have no tiles.
+        """
         self.spans = spans
         self._queries = queries
         starts = np.cumsum([0, *(len(span.tokens) for span in spans)])
@@ -67,7 +70,7 @@ class TileLayout:
         held: list[NDArray[np.int64]] = []  # tokens of the rows of each tile
         bits: list[Integers] = []
         rows = query = key = word = 0
-        parts = list(_parts(spans, starts))
+        parts = list(_parts(spans, starts, window))
         for part in parts:
             size = len(part.tokens)
             words = 0 if part.segment is None else -(-size // 32)
@@ -134,15 +137,26 @@ def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(0, dtype=np.int64), *arrays])
 
 
-def _parts(spans: Sequence[Segment], starts: NDArray[np.int64]) -> Iterator[_TileSource]:
+def _parts(spans: Sequence[Segment], starts: NDArray[np.int64], window: int | None) -> Iterator[_TileSource]:
     """What segments share, then each one's own keys."""
     runs, covered = shared_runs(spans)
     own = [np.arange(starts[place], starts[place + 1]) for place in range(len(spans))]
     for run in runs:
-        keys = spans[run.members[0]].context[run.start : run.end]
-        yield _TileSource(np.concatenate([own[place] for place in run.members]), keys, run.start)
+        members = [spans[place] for place in run.members]
+        skip = _unseen(members, run.start, window)
+        if run.start + skip < run.end:
+            keys = members[0].context[run.start + skip : run.end]
+            yield _TileSource(np.concatenate([own[place] for place in run.members]), keys, run.start + skip)
     for span, tokens, depth in zip(spans, own, covered, strict=True):
-        yield _TileSource(tokens, np.concatenate((span.context[depth:], span.slots)), depth, span)
+        first = depth + _unseen([span], depth, window)
+        yield _TileSource(tokens, np.concatenate((span.context[first:], span.slots)), first, span)
+
+
+def _unseen(spans: Sequence[Segment], position: int, window: int | None) -> int:
+    """How many keys from ``position`` on are before the window of every new token, in whole tiles."""
+    if window is None:
+        return 0
+    return max(0, min(len(span.context) for span in spans) - window + 1 - position) // KEYS * KEYS
 
 
 def _bits(span: Segment, words: int) -> Integers:

@@ -87,6 +87,9 @@ def _record(
         pool, chance = runner.forest.pool, torch.Generator(runner.device).manual_seed(0)
         for entries in pool.entries:
             entries[: pool.used].normal_(generator=chance)  # else a graph could read any slot of a new pool
+        if (windows := pool.windows) is not None:
+            for entries in windows.entries:
+                entries[1 : windows.used + 1].normal_(generator=chance)  # row 0 stays zero
         plain = runner.forward(segments)[0].float()
         runner.use_graphs(graphs)
         logits = runner.forward(segments)[0].float()

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..kernels.attention_table import AttentionTiles
 from ..kv_cache.pool import SlotPool
 from .attention_tiles import TileLayout, most_integers
 from .envelope import Envelope, EnvelopeSizes, padded_batch
 from .forward_batch import ForwardBatch
 from .graphs import GraphBackend, NoGraphs, Work
 from .llama import LlamaDecoder
+from .row_batch import with_rows
 from .segment import Segment
 
 SPARE = 1.25
@@ -56,8 +58,8 @@ class GraphedDecoder:
         self._plain, self._pool, self._device = plain, pool, device
         self._queries, self._kernel = tile_queries or PLAIN_QUERIES, bool(tile_queries)
         self.sizes = sizes
-        self._tables: dict[Envelope, torch.Tensor] = {}
-        """Memory for the largest table of tiles of each envelope."""
+        self._tables: dict[Envelope, list[torch.Tensor]] = {}
+        """Memory for the largest table of tiles of each envelope; and for that of layers with windows."""
         self._layers: dict[tuple[int, int, Envelope], _Graph] = {}
         self._heads: dict[int, _Graph] = {}
         self._rows: list[int] = []
@@ -76,11 +78,10 @@ class GraphedDecoder:
         self._check_memory(backend, rows, stages)
         total, count = len(stages) * len(envelopes) + len(rows), 0
         for envelope in envelopes:
-            x, plan = self._inputs(envelope)
+            x, plan = self._static(envelope)
             for stage in stages:
                 output, replay = backend.capture(self._pass(x, plan, *stage))
-                inputs = (x, plan.positions, plan.slots)
-                self._layers[stage[0], stage[1], envelope] = _Graph(inputs, output, replay)
+                self._layers[stage[0], stage[1], envelope] = _Graph((x, *_inputs(plan)), output, replay)
                 count += 1
                 progress(f"{envelope.tokens} tokens", count, total)
         for number in rows:
@@ -95,7 +96,7 @@ class GraphedDecoder:
         """A pass in its envelope; None where there is none for it, and for prompts."""
         if not self.sizes.may_hold(spans):
             return None
-        layout = TileLayout(spans, self._queries)
+        layout = TileLayout(spans, self._queries, self._plain.window)
         envelope = self.sizes.find(layout.tokens, layout.count)
         return None if envelope is None else self._padded(layout, envelope)
 
@@ -114,11 +115,11 @@ class GraphedDecoder:
         if plan.tiles is not None and pool is self._pool:
             envelope = Envelope(len(plan.slots), plan.tiles.count)
             graph = self._layers.get((first, last, envelope))
-        if graph is None or plan.tiles is None:
+        if graph is None:
             return self._plain.through(x, plan, pool, first, last)
-        tables = plan.tiles.tables
-        self._tables[envelope][: len(tables)].copy_(tables)  # it says itself where its sections end
-        return graph.run(x, plan.positions, plan.slots)
+        for own, tiles in zip(self._tables[envelope], _tiles(plan), strict=True):
+            own[: len(tiles.tables)].copy_(tiles.tables)  # it says itself where its sections end
+        return graph.run(x, *_inputs(plan))
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (R, V) of what left a layer (R, E)."""
@@ -133,13 +134,14 @@ class GraphedDecoder:
 
     def _check_memory(self, backend: GraphBackend, rows: Sequence[int], stages: Sequence[tuple[int, int]]) -> None:
         largest = max(self.sizes.every, key=lambda size: (size.tiles, size.tokens))
-        needed = backend.needed_bytes(self._pass(*self._inputs(largest), *stages[0]))  # layers run one after another
+        needed = backend.needed_bytes(self._pass(*self._static(largest), *stages[0]))  # layers run one after another
         x = self._hidden(rows[0])
         needed = max(needed, backend.needed_bytes(self._head(x)))
         logits = self._head(x)()
         results = sum(rows) * logits.nbytes // len(logits)
         results += sum(envelope.tokens for envelope in self.sizes.every) * len(stages) * x.nbytes // len(x)
         tables = sum(4 * most_integers(each.tokens, each.tiles, self._queries) for each in self.sizes.every)
+        tables *= 1 if self._pool.windows is None else 2
         wanted, free = int(SPARE * (needed + results + tables)), backend.free_bytes()
         if wanted > free:
             raise NoGraphs(f"they need {wanted / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB are free")
@@ -150,18 +152,38 @@ class GraphedDecoder:
     def _head(self, x: torch.Tensor) -> Work:
         return lambda: self._plain.logits(x)
 
-    def _inputs(self, envelope: Envelope) -> tuple[torch.Tensor, ForwardBatch]:
+    def _static(self, envelope: Envelope) -> tuple[torch.Tensor, ForwardBatch]:
         """Memory for what a pass reads: the padding alone."""
-        plan = self._padded(TileLayout((), self._queries), envelope)
-        assert plan.tiles is not None  # noqa: S101  # a padded pass has them
-        table = self._tables[envelope] = torch.zeros(
-            most_integers(envelope.tokens, envelope.tiles, self._queries), dtype=torch.int32, device=self._device
-        )
-        table[: len(plan.tiles.tables)].copy_(plan.tiles.tables)
-        return self._plain.embed(plan).clone(), replace(plan, tiles=replace(plan.tiles, tables=table))
+        plan, windows = self._padded(TileLayout((), self._queries), envelope), self._pool.windows
+        plan = plan if windows is None else with_rows(plan, windows)
+        held = []
+        for tiles in _tiles(plan):
+            size = most_integers(envelope.tokens, envelope.tiles, self._queries)
+            held.append(torch.zeros(size, dtype=torch.int32, device=self._device))
+            held[-1][: len(tiles.tables)].copy_(tiles.tables)
+        self._tables[envelope] = held
+        return self._plain.embed(plan).clone(), _over(plan, held)
 
     def _padded(self, layout: TileLayout, envelope: Envelope) -> ForwardBatch:
         return padded_batch(layout, envelope, self._pool.scratch, self._device, kernel=self._kernel)
 
     def _hidden(self, count: int) -> torch.Tensor:
         return self._plain.embed(self._padded(TileLayout((), self._queries), Envelope(count, 1))).clone()
+
+
+def _inputs(plan: ForwardBatch) -> list[torch.Tensor]:
+    """What a pass is given beside its hidden states and its tables."""
+    return [plan.positions, plan.slots, *([] if plan.by_row is None else [plan.by_row.slots])]
+
+
+def _tiles(plan: ForwardBatch) -> list[AttentionTiles]:
+    """The tables of a pass: over slots and, where layers with windows have rows, over these."""
+    tiles = [plan.tiles, None if plan.by_row is None else plan.by_row.tiles]
+    return [each for each in tiles if each is not None]
+
+
+def _over(plan: ForwardBatch, tables: Sequence[torch.Tensor]) -> ForwardBatch:
+    """The pass over other tables, in the order of :func:`_tiles`."""
+    assert plan.tiles is not None  # noqa: S101  # a padded pass has them
+    by_row = None if plan.by_row is None else _over(plan.by_row, tables[1:])
+    return replace(plan, tiles=replace(plan.tiles, tables=tables[0]), by_row=by_row)

@@ -37,6 +37,8 @@ class CudaGraphs:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._memory = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        """One for all, of this device: libraries keep memory for each stream that they run on."""
 
     def free_bytes(self) -> int:
         """See :class:`GraphBackend`; memory that torch keeps for later counts as free."""
@@ -54,16 +56,17 @@ class CudaGraphs:
 
     def capture(self, work: Work) -> tuple[torch.Tensor, Callable[[], None]]:
         """See :class:`GraphBackend`; the work is run beforehand, because libraries set themselves up at first."""
-        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(self._device))
+        here = torch.cuda.current_stream(self._device)
+        graph = torch.cuda.CUDAGraph()
+        self._stream.wait_stream(here)
         try:
-            with torch.cuda.stream(stream):
-                work()
-            torch.cuda.current_stream(self._device).wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            # other threads may use the device meanwhile
-            with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
-                result = work()
+            with torch.cuda.stream(here):  # where a recording fails, torch.cuda.graph leaves its own stream in place
+                with torch.cuda.stream(self._stream):
+                    work()
+                here.wait_stream(self._stream)
+                # other threads may use the device meanwhile
+                with torch.cuda.graph(graph, pool=self._memory, stream=self._stream, capture_error_mode="thread_local"):
+                    result = work()
         except RuntimeError as error:  # out of memory among them
             torch.cuda.synchronize(self._device)
             raise NoGraphs(" ".join(str(error).split())[:200]) from error

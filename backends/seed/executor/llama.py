@@ -95,6 +95,12 @@ class LlamaDecoder:
             network.lm_head = None  # frees the plain weights
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
 
+    @property
+    def window(self) -> int | None:
+        """The longest sliding window, where all layers have one."""
+        windows = [window for window in self._windows[: self.depth] if window is not None]
+        return max(windows) if len(windows) == self.depth else None
+
     @staticmethod
     def fits(network: Any) -> bool:
         """Whether all layers have the parts that are expected, and no others that matter."""

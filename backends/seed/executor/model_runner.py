@@ -102,8 +102,8 @@ class ModelRunner:
 
     def fix_pool(self, slots: int) -> None:
         """Replace the cache by one whose memory is allocated now and stays where it is."""
-        pool = self.weights.new_pool(self.memory, self.layers, self.state_memory)  # rows would take a fixed share
-        pool.fix(slots)
+        pool = self._new_pool()
+        pool.fix(slots, self.context)
         self.forest = self._new_cache(pool)
 
     def use_graphs(self, graphs: GraphedDecoder) -> None:
@@ -199,11 +199,10 @@ class ModelRunner:
 
     def _batch(self, spans: Sequence[Segment]) -> ForwardBatch:
         """The pass over segments, in an envelope if there is a graph for it."""
-        padded = None if self.graphs is None else self.graphs.batch(spans)
-        if padded is not None:
-            return padded
         weights, windows = self.weights, self.forest.pool.windows
-        plan = make_forward_batch(spans, self.dtype, self.device, weights.in_place, weights.tile_queries)
+        plan = None if self.graphs is None else self.graphs.batch(spans)
+        if plan is None:
+            plan = make_forward_batch(spans, self.dtype, self.device, weights.in_place, weights.tile_queries)
         return plan if windows is None else with_rows(plan, windows)
 
     def _new_cache(self, pool: SlotPool | None = None) -> RadixCache:

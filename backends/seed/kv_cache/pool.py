@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from .fixed_shares import fixed_shares
 from .slot_memory import SlotMemory, Slots
 from .state_store import StateStore
 from .window_rows import WindowRows
@@ -15,7 +16,8 @@ class SlotPool(SlotMemory):
     """The slots of one model's tokens; layers with windows and layers with a recurrence have memory of their own.
 
     With :attr:`windows` the limit is one for both kinds of layers: it is the number of tokens whose keys and values of
-    all layers take the memory there is, and what windows give back serves more slots.
+    all layers take the memory there is, and what windows give back serves more slots. Where memory is fixed, each kind
+    has a share of its own (:func:`.fixed_shares.fixed_shares`).
     """
 
     def __init__(
@@ -34,6 +36,23 @@ class SlotPool(SlotMemory):
         """The states of layers with a recurrence; None for a model without such layers."""
         self.windows = windows
         """The rows of layers with a window; None where slots hold the keys and values of all layers."""
+
+    def fix(self, count: int, context: int | None = None) -> None:
+        """See :class:`SlotMemory`; the memory of ``count`` tokens is divided for texts of up to ``context`` tokens."""
+        if self.windows is None:
+            super().fix(count)
+            return
+        windows = self.windows
+        slots, rows = fixed_shares(count, self.entry_bytes, windows.row_bytes, windows.window, context or count)
+        super().fix(slots)
+        windows.fix(slots, rows)
+        self.limit = count
+
+    def clear(self) -> None:
+        """See :class:`SlotMemory`."""
+        super().clear()
+        if self.windows is not None:
+            self.windows.clear()
 
     @property
     def rereads(self) -> bool:
@@ -54,12 +73,20 @@ class SlotPool(SlotMemory):
     @property
     def most(self) -> int:
         """See :class:`SlotMemory`; beside the rows that are in use."""
-        return self.limit if self.windows is None else self._used + self._free_bytes // max(1, self.entry_bytes)
+        if self.windows is None:
+            return self.limit
+        if self.fixed:
+            return self.capacity
+        return self._used + self._free_bytes // max(1, self.entry_bytes)
 
     @property
     def room(self) -> int:
         """Tokens that can be allocated before the limit is reached."""
-        return self.limit - self._used if self.windows is None else self._free_bytes // self.slot_bytes
+        if self.windows is None:
+            return self.limit - self._used
+        if self.fixed:
+            return min(self.capacity - self._used, self.windows.free)
+        return self._free_bytes // self.slot_bytes
 
     @property
     def _free_bytes(self) -> int:
@@ -71,6 +98,8 @@ class SlotPool(SlotMemory):
         """Tokens to be given up before there is memory for so many ``slots``, and ``rows`` of layers with windows."""
         if self.windows is None:
             return max(0, slots - self.room)
+        if self.fixed:
+            return max(0, slots - (self.capacity - self._used), rows - self.windows.free)
         need = slots * self.entry_bytes + rows * self.windows.row_bytes
         return max(0, -((self._free_bytes - need) // self.slot_bytes))
 
@@ -78,12 +107,17 @@ class SlotPool(SlotMemory):
         """How many of ``count`` tokens in slots can be read while ``beside`` tokens are to be allocated."""
         if self.windows is None:
             return count
+        if self.fixed:
+            return max(0, min(count, self.windows.free - beside))
         return max(0, min(count, (self._free_bytes - beside * self.slot_bytes) // self.windows.row_bytes))
 
     def most_tokens(self, branches: int) -> int:
         """The most tokens of a request with so many branches, of which layers with windows keep the ends."""
         if self.windows is None:
             return self.limit
+        if self.fixed:
+            fits = 2 * branches * self.windows.window <= self.windows.most
+            return self.capacity if fits else min(self.capacity, self.windows.most)
         return max(self.limit, (self.limit * self.slot_bytes - self._end_bytes(branches)) // max(1, self.entry_bytes))
 
     def request_bytes(self, tokens: int, branches: int) -> int:

@@ -43,9 +43,41 @@ class WindowRows:
         self._last: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         """(rows,) when a live text saw its token last."""
         self._clock = 0
-        self._take(np.array([-2]))
-        for entries in self.entries:
-            entries[0] = 0  # its values have no weight, and must be numbers
+        self._take_zeros()
+
+    def fix(self, slots: int, rows: int) -> None:
+        """Allocate so many rows now, for the tokens of so many slots, and no others ever; nothing may be in use.
+
+        One more row is :attr:`scratch`.
+        """
+        self._memory.fix(rows + 1)
+        self.row_of = np.zeros(slots, dtype=np.int64)
+        self._slot_of = self._last = np.zeros(0, dtype=np.int64)
+        self._snapshot = self._held = np.zeros(0, dtype=np.bool_)
+        self._take_zeros()
+
+    def clear(self) -> None:
+        """All rows are free again."""
+        self._memory.clear()
+        self.row_of[:] = 0
+        self._slot_of[:] = -1
+        self._snapshot[:] = self._held[:] = False
+        self._take_zeros()
+
+    @property
+    def scratch(self) -> int:
+        """A row of fixed memory that is never taken, for keys and values that nobody reads."""
+        return self._memory.scratch
+
+    @property
+    def most(self) -> int:
+        """The most rows that can be in use."""
+        return self._memory.most - 1
+
+    @property
+    def free(self) -> int:
+        """Rows that can be taken."""
+        return self.most - self.used
 
     @property
     def before(self) -> int:
@@ -147,6 +179,11 @@ class WindowRows:
         assert len(rows) == self.used  # noqa: S101  # an integrity check
         assert (self.row_of[self._slot_of[rows]] == rows).all()  # noqa: S101
         assert np.count_nonzero(self.row_of) == len(rows)  # noqa: S101
+
+    def _take_zeros(self) -> None:
+        self._take(np.array([-2]))
+        for entries in self.entries:
+            entries[:1] = 0  # its values have no weight, and must be numbers
 
     def _take(self, slots: Slots) -> Slots:
         rows = self._memory.take(len(slots))

@@ -126,7 +126,7 @@ def too_large(job: Job, runner: ModelRunner) -> BackendError:
     needs = f"one request needs the keys and values of {job.most} tokens ({_mebibytes(size)})"
     if pool.fixed and (pool.limit + 1) * pool.slot_bytes <= runner.memory:  # what was free at load set the limit
         return BackendError(
-            f"the device's memory is too small: {needs}, and graphs left room for {pool.limit} tokens "
+            f"the device's memory is too small: {needs}, and graphs left room for {most} tokens "
             f"({_mebibytes(pool.limit * pool.slot_bytes)}). Free memory of the device, set graphs=false, or ask for "
             "fewer tokens."
         )
