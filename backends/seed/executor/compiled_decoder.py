@@ -16,15 +16,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ...models.gguf_weights import GgufWeights
 from ...models.int8 import Int8Linear
-from ...models.int8_network import SILU, FromFloat64, RowNorm, ToFloat64
-from ...models.low_rank import LowRank, join
+from ...models.int8_network import SILU
+from ...models.low_rank import LowRank
 from ..kernels import library
-from ..kernels.structures import PRODUCTS, CLayer, CLowRank, CPass, PackedLinear
+from ..kernels.structures import CBatch, CPass
 from ..kernels.weight_memory import WeightMemory
 from ..kv_cache.pool import SlotPool
+from .compiled_layer import CompiledLayer, Packer, norm_of
 from .forward_batch import ForwardBatch
-from .llama import JOINT, LlamaDecoder, Rotation, changes_of
+from .joint_batch import parts_of
+from .llama import LlamaDecoder, Rotation, changes_of
 
 MOST_DIM = 512
 """Largest head dimension of the kernels."""
@@ -40,8 +43,11 @@ class CompiledDecoder(LlamaDecoder):
     order of the inputs, so that a row stands alone.
     """
 
-    def __init__(self, network: Any, kernels: ctypes.CDLL) -> None:
-        """``kernels`` as :meth:`refusal` accepts them. The network's weights are taken over."""
+    def __init__(self, network: Any, kernels: ctypes.CDLL, stored: GgufWeights | None = None) -> None:
+        """``kernels`` as :meth:`refusal` accepts them. The network's weights are taken over.
+
+        ``stored``: what a .gguf file has of them, which is kept in the place of their numbers.
+        """
         model, config = network.model, network.config
         self._kernels = kernels
         self._embed = model.embed_tokens
@@ -51,11 +57,16 @@ class CompiledDecoder(LlamaDecoder):
         """What computes passes."""
         if self._embed.weight.dtype == torch.bfloat16:
             self.kernels += " (products in bfloat16)" if pairs else " (bfloat16 widened to float32)"
-        self._stack = [_CompiledLayer(layer, config, memory, pairs) for layer in model.layers]
+        self._stack = [
+            CompiledLayer(layer, config, Packer(memory, pairs, stored, f"model.layers.{index}."))
+            for index, layer in enumerate(model.layers)
+        ]
+        self._beside: list[list[CompiledLayer]] = []
+        """The same layers with the adapters of the other parts of a pass."""
         self.depth = len(self._stack)
-        self._weight, self._epsilon = _norm(model.norm)
-        self._packed = PackedLinear([_linear(network.lm_head)], memory, pairs=pairs)
-        self._rooms: dict[tuple[str, torch.dtype], _Room] = {}
+        self._weight, self._epsilon = norm_of(model.norm)
+        self._packed = Packer(memory, pairs, stored).pack(network, ["lm_head"])
+        self._rooms: dict[tuple[str, torch.dtype, int], _Room] = {}
         if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):
             network.lm_head = None
 
@@ -96,6 +107,12 @@ class CompiledDecoder(LlamaDecoder):
         memory = WeightMemory()
         other._stack = [layer.adapted(changes_of(layers, index), memory) for index, layer in enumerate(self._stack)]
         return other
+
+    def joined(self, others: Sequence[LlamaDecoder], rows: Sequence[slice]) -> CompiledDecoder:
+        """See :class:`LlamaDecoder`."""
+        joint = copy.copy(self)
+        joint._beside = [decoder._stack for decoder in others if isinstance(decoder, CompiledDecoder)]
+        return joint
 
     def embed(self, plan: ForwardBatch) -> torch.Tensor:
         """See :class:`LlamaDecoder`."""
@@ -138,8 +155,8 @@ class CompiledDecoder(LlamaDecoder):
             raise ValueError("the plan of the pass has no keys by token")
         x = x.contiguous()
         cos, sin = (table.contiguous() for table in self._rotation(x, plan.positions, pool.entries[first].dtype))
-        layers = self._stack[first:last]
-        sizes = {**layers[0].sizes, "low": max(layer.rank for layer in self._stack)}
+        stacks = [stack[first:last] for stack in (self._stack, *self._beside)]
+        sizes = {**stacks[0][0].sizes, "low": max(layer.rank for stack in stacks for layer in stack)}
         room = self._room("layers", len(x), sizes, pool.entries[first].dtype)
         address, size = plan.keys.runs.ctypes.data, plan.keys.runs.strides[0]
         batch = room.batch(
@@ -151,11 +168,20 @@ class CompiledDecoder(LlamaDecoder):
             cosine=cos.data_ptr(),
             sine=sin.data_ptr(),
         )
-        addresses = ctypes.c_void_p * len(layers)
+        parts, depth = parts_of(plan, pool), last - first
+        addresses = ctypes.c_void_p * depth
+        layers = [addresses(*(layer.address for layer in stack)) for stack in stacks]
+        entries = [addresses(*(layer.data_ptr() for layer in part.pool.entries[first:last])) for part in parts]
+        own = [part.tokens for part in parts]
         done = self._kernels.decoder_layers(
-            addresses(*(layer.address for layer in layers)),
-            addresses(*(entries.data_ptr() for entries in pool.entries[first:last])),
-            ctypes.c_int32(len(layers)),
+            (CBatch * len(parts))(
+                *(
+                    CBatch(ctypes.addressof(of), ctypes.addressof(kept), tokens.start, tokens.stop)
+                    for of, kept, tokens in zip(layers, entries, own, strict=True)
+                )
+            ),
+            ctypes.c_int32(len(parts)),
+            ctypes.c_int32(depth),
             ctypes.byref(batch),
         )
         if not done:
@@ -166,66 +192,10 @@ class CompiledDecoder(LlamaDecoder):
         """Room for a pass, its contents undefined; ``sizes`` and ``dtype`` as for :class:`_Room`."""
         if tokens > KEPT_TOKENS:
             return _Room(tokens, sizes, dtype)
-        if (what, dtype) not in self._rooms:
-            self._rooms[what, dtype] = _Room(KEPT_TOKENS, sizes, dtype)
-        return self._rooms[what, dtype]
-
-
-class _CompiledLayer:
-    """One layer's weights."""
-
-    def __init__(self, layer: Any, config: Any, memory: WeightMemory, pairs: bool) -> None:
-        """``memory`` and ``pairs`` as for :class:`PackedLinear`."""
-        attention, mlp = layer.self_attn, layer.mlp
-        joint = [[_linear(layer.get_submodule(path)) for path in paths] for paths in JOINT]
-        wide = isinstance(attention.q_proj, ToFloat64)
-        self.products = [PackedLinear(linears, memory, pairs=pairs) for linears in joint]
-        """Of the layer, those of linear layers with the same input as one."""
-        self._outs = [[linear.out_features for linear in linears] for linears in joint]
-        self._changes: list[PackedLinear] = []
-        self.rank = 1
-        """The most numbers between the two matrices of a low-rank change."""
-        norms = [layer.input_layernorm, layer.post_attention_layernorm]
-        norms += [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
-        self._norms = [None if norm is None else _norm(norm)[0] for norm in norms]
-        self._inner = mlp.gate_proj.out_features
-        self._width = config.num_attention_heads * attention.head_dim
-        self._hidden = config.hidden_size
-        self._c = CLayer(
-            *(self._hidden, self._inner, config.num_attention_heads),
-            *(config.num_key_value_heads, attention.head_dim, wide, float(attention.scaling), _norm(norms[0])[1]),
-            *(None if weight is None else weight.data_ptr() for weight in self._norms),
-            *(product.c for product in self.products),
-        )
-        self.address = ctypes.addressof(self._c)
-        layer.self_attn = layer.mlp = None  # frees the plain weights
-
-    def adapted(self, changes: Sequence[Sequence[LowRank | None]], memory: WeightMemory) -> _CompiledLayer:
-        """The layer with low-rank changes of its products, over the same weights."""
-        other = copy.copy(self)
-        other._c = CLayer.from_buffer_copy(self._c)
-        other.address = ctypes.addressof(other._c)
-        other._changes = []
-        for product, parts, outs in zip(PRODUCTS, changes, self._outs, strict=True):
-            low = join(parts, outs)
-            if low is not None:
-                down, up = (PackedLinear([_plain(matrix)], memory) for matrix in (low.down, low.up))
-                other._changes += (down, up)
-                other.rank = max(other.rank, down.outs)
-                setattr(other._c, f"{product}_low", CLowRank(down.c, up.c))
-        return other
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Numbers of a token that the layers of a pass compute."""
-        return {
-            "projected": self.products[0].outs,
-            "queries": self._width,
-            "attended": self._width,
-            "inner": 2 * self._inner,
-            "normed": self._hidden,
-            "rounded": max(product.rounded for product in self.products),
-        }
+        kind = what, dtype, sizes.get("low", 0)
+        if kind not in self._rooms:
+            self._rooms[kind] = _Room(KEPT_TOKENS, sizes, dtype)
+        return self._rooms[kind]
 
 
 class _Room:
@@ -251,31 +221,14 @@ def model_device(network: Any) -> torch.device:
     return device
 
 
-def compiled(network: Any) -> tuple[CompiledDecoder | None, str]:
-    """The decoder of a network that :class:`LlamaDecoder` fits, or None and why there is none."""
+def compiled(network: Any, stored: GgufWeights | None = None) -> tuple[CompiledDecoder | None, str]:
+    """The decoder of a network that :class:`LlamaDecoder` fits, or None and why there is none.
+
+    ``stored`` as for :class:`CompiledDecoder`.
+    """
     try:
         kernels = library.load()
     except library.NoKernels as error:
         return None, str(error)
     why = CompiledDecoder.refusal(network, kernels)
-    return (CompiledDecoder(network, kernels), "") if why is None else (None, why)
-
-
-def _linear(module: Any) -> nn.Linear | Int8Linear:
-    linear: nn.Linear | Int8Linear = module.linear if isinstance(module, (ToFloat64, FromFloat64)) else module
-    return linear
-
-
-def _plain(weight: torch.Tensor) -> nn.Linear:
-    """A linear layer of a weight (out, in)."""
-    outs, ins = weight.shape
-    linear = nn.Linear(ins, outs, bias=False, device="meta")
-    linear.weight = nn.Parameter(weight, requires_grad=False)
-    return linear
-
-
-def _norm(module: Any) -> tuple[torch.Tensor, float]:
-    """Weight (E,) and epsilon of a root-mean-square norm."""
-    if isinstance(module, RowNorm):
-        return module.weight, module.epsilon
-    return module.weight.detach().float().contiguous(), float(module.variance_epsilon)
+    return (CompiledDecoder(network, kernels, stored), "") if why is None else (None, why)

@@ -130,62 +130,80 @@ static void gate_row(const Pass *pass, int inner, int t) {
 }
 
 #define ITEMS(count) for (int first = 0, last = 0; take(worker, count, &first, &last);) for (int i = first; i < last; i++)
-#define LAYER_STEPS 18
+#define LAYER_STEPS 10
+#define LOW_STEPS 8 /* of a layer, for each batch */
 
-/* Two steps that add a low-rank change to the product of the same rows, where there is one. */
+/* Two steps that add a low-rank change to the product of the rows first <= t < last, where there is one. */
+static void add_low(const Pass *pass, const LowRank *low, int first, int last, const float *x, int64_t stride, float *to,
+                    Worker *worker) {
+    if (!low->down.outs) return;
+    Pass rows = *pass;
+    rows.tokens = last - first;
+    x += first * stride, to += (int64_t)first * low->up.outs;
+    ITEMS(PANELS(low->down)) product(&rows, &low->down, i, x, stride, rows.low, 0);
+    ITEMS(PANELS(low->up)) product(&rows, &low->up, i, rows.low, low->down.outs, to, 1);
+}
+
 #define ADD_LOW(change, x, stride, to) \
-    if ((change).down.outs) { \
-        ITEMS(PANELS((change).down)) product(pass, &(change).down, i, x, stride, pass->low, 0); \
-        ITEMS(PANELS((change).up)) product(pass, &(change).up, i, pass->low, (change).down.outs, to, 1); \
-    }
+    for (int b = 0; b < count; b++) \
+        add_low(pass, &batches[b].layers[index]->change, batches[b].first, batches[b].last, x, stride, to, worker);
 
-/* One layer: pass->x becomes its output. `entries` (slots, 2, kv_heads, dim) in the numbers of attention. */
-static void decoder_layer(const Layer *layer, const Pass *pass, void *entries, Worker *worker) {
+/* Keys and values (slots, 2, kv_heads, dim) that token t attends to, in the numbers of attention. */
+static void *entries_of(const Batch *batches, int index, int t) {
+    while (t >= batches->last) batches++;
+    return batches->entries[index];
+}
+
+/* Layer `index`: pass->x becomes its output. */
+static void decoder_layer(const Batch *batches, int count, int index, const Pass *pass, Worker *worker) {
+    const Layer *layer = batches->layers[index];
     const int tokens = pass->tokens, hidden = layer->hidden, width = layer->heads * layer->dim;
     const int group = layer->heads / layer->kv_heads, few = tokens * layer->kv_heads < 4 * pass->threads;
-    const int count = few ? 1 : group, parts = layer->heads / count, sixteen = layer->dim % 16 == 0;
+    const int some = few ? 1 : group, parts = layer->heads / some, sixteen = layer->dim % 16 == 0;
     ITEMS(tokens) {
         norm_row(pass, layer->before_norm, hidden, layer->epsilon, i);
         round_row(pass, &layer->qkv, pass->normed, hidden, hidden, i);
     }
     ITEMS(PANELS(layer->qkv)) product(pass, &layer->qkv, i, pass->normed, hidden, pass->projected, 0);
-    ADD_LOW(layer->qkv_low, pass->normed, hidden, pass->projected)
+    ADD_LOW(qkv_low, pass->normed, hidden, pass->projected)
     ITEMS(tokens) {
+        void *entries = entries_of(batches, index, i);
         if (layer->wide) rotate_double(layer, pass, entries, i);
         else rotate_float16(layer, pass, entries, i);
     }
     ITEMS(tokens * parts) {
-        const int t = i / parts, head = i % parts * count;
-        if (layer->wide) attend_double(layer, pass, entries, t, head, count);
-        else if (sixteen) attend_float16(layer, pass, entries, t, head, count);
-        else attend_float8(layer, pass, entries, t, head, count);
+        const int t = i / parts, head = i % parts * some;
+        const void *entries = entries_of(batches, index, t);
+        if (layer->wide) attend_double(layer, pass, entries, t, head, some);
+        else if (sixteen) attend_float16(layer, pass, entries, t, head, some);
+        else attend_float8(layer, pass, entries, t, head, some);
     }
     if (layer->out.kind == EIGHTS || layer->out.kind == PAIRS)
         ITEMS(tokens) round_row(pass, &layer->out, pass->attended, width, width, i);
     ITEMS(PANELS(layer->out)) product(pass, &layer->out, i, pass->attended, width, pass->x, 1);
-    ADD_LOW(layer->out_low, pass->attended, width, pass->x)
+    ADD_LOW(out_low, pass->attended, width, pass->x)
     ITEMS(tokens) {
         norm_row(pass, layer->between_norm, hidden, layer->epsilon, i);
         round_row(pass, &layer->gate_up, pass->normed, hidden, hidden, i);
     }
     ITEMS(PANELS(layer->gate_up)) product(pass, &layer->gate_up, i, pass->normed, hidden, pass->inner, 0);
-    ADD_LOW(layer->gate_up_low, pass->normed, hidden, pass->inner)
+    ADD_LOW(gate_up_low, pass->normed, hidden, pass->inner)
     ITEMS(tokens) {
         gate_row(pass, layer->inner, i);
         round_row(pass, &layer->down, pass->inner, 2 * layer->inner, layer->inner, i);
     }
     ITEMS(PANELS(layer->down)) product(pass, &layer->down, i, pass->inner, 2 * layer->inner, pass->x, 1);
-    ADD_LOW(layer->down_low, pass->inner, 2 * layer->inner, pass->x)
+    ADD_LOW(down_low, pass->inner, 2 * layer->inner, pass->x)
 }
 
-/* Layers one after another; `entries` are those of each. 0 where there is no memory to begin, else 1. */
-int32_t decoder_layers(const Layer *const *layers, void *const *entries, int32_t count, const Pass *pass) {
-    Counter *counters = counters_of(count * LAYER_STEPS, pass->threads);
+/* `depth` layers one after another, for `count` batches in order. 0 where there is no memory to begin, else 1. */
+int32_t decoder_layers(const Batch *batches, int32_t count, int32_t depth, const Pass *pass) {
+    Counter *counters = counters_of(depth * (LAYER_STEPS + count * LOW_STEPS), pass->threads);
     if (!counters) return 0;
 #pragma omp parallel num_threads(pass->threads) if (pass->threads > 1)
     {
         Worker worker = worker_of(counters);
-        for (int l = 0; l < count; l++) decoder_layer(layers[l], pass, entries[l], &worker);
+        for (int index = 0; index < depth; index++) decoder_layer(batches, count, index, pass, &worker);
     }
     free(counters);
     return 1;

@@ -11,7 +11,8 @@ enum {
     FLOATS, /* (panels, ins, 32) float32 */
     HALVES, /* (panels, ins, 16, 2) bfloat16 of the outputs i and i + 16, which are widened */
     PAIRS,  /* (panels, ins / 2, 32, 2) bfloat16 of two inputs, for products with rows in bfloat16 */
-    BLOCKS, /* (panels, ins, 32) integers, each times the scale of its block of 32 inputs */
+    BLOCKS, /* (panels, ins, 32) integers, each times the scale of its block of inputs */
+    RAISED, /* the same, and then plus the lowest number of its block */
     EIGHTS  /* (panels, ins / 4, 32, 4) integers + 128, for products with rows of integers */
 };
 
@@ -20,7 +21,8 @@ typedef struct {
     int32_t kind;
     const void *weight;
     const float *scale;  /* (panels * 32) of EIGHTS, divided by 127; NULL for others */
-    const float *blocks; /* (panels, ins / 32, 32) scales of BLOCKS; NULL for others */
+    const float *blocks, *lowest; /* (panels, ins >> shift, 32) of BLOCKS and RAISED, the latter of RAISED alone; else NULL */
+    int32_t shift;                /* a block has 1 << shift inputs */
     const float *bias; /* (panels * 32) or NULL */
 } Linear;
 
@@ -50,3 +52,10 @@ typedef struct {
     float *largest; /* (T) */
     int32_t *corrections; /* (T) */
 } Pass;
+
+/* Rows of a pass with one adapter: the weights of all batches are the same, and keys and values lie apart. */
+typedef struct {
+    const Layer *const *layers;
+    void *const *entries; /* of each layer */
+    int32_t first, last;  /* tokens first <= t < last */
+} Batch;
