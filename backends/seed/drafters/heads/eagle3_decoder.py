@@ -33,6 +33,7 @@ class Eagle3Decoder(PairDecoder):
         self.width = layer.hidden_size
         self.shape = f"{layer.hidden_size}, {layer.intermediate_size}, {self._heads}/{kv_heads}, {len(ids)} tokens"
         self._input_norm, self._norm = network.input_norm, network.norm
+        self._norms_output = network.config.norm_output
         self._pair = network.midlayer.project
         self._between = network.midlayer.post_attention_layernorm
         self._fc = make_product([network.fc])
@@ -62,8 +63,9 @@ class Eagle3Decoder(PairDecoder):
         attended = attend_forest(qkv[:, :heads], new, 0, AttentionContext(plan, pool), self._rule)
         x = self._out.plus(attended.reshape(tokens, heads * dim), residual)
         y = self._between(x)
-        return self._down.plus(self._up.times(y, self._gate.silu(y)), x)
+        x = self._down.plus(self._up.times(y, self._gate.silu(y)), x)
+        return self._norm(x) if self._norms_output else x
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """See :class:`PairDecoder`."""
-        return self._vocabulary.widened(self._head(self._norm(x)))
+        return self._vocabulary.widened(self._head(x if self._norms_output else self._norm(x)))

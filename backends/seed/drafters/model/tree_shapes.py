@@ -238,15 +238,26 @@ class DynamicTree(Shape):
                     growing = [node for node in growing if builder.value[node] > best[-1]]
             builder.grow_from(growing)
 
-    def candidates(self, nodes: Frontier, logits: Floats, count: int) -> list[list[tuple[int, float]]]:
-        """For every node ``count`` tokens and confidences at most, the likeliest first; logits (n, V)."""
+    def candidates(
+        self, nodes: Frontier, logits: Floats, count: int, possible: NDArray[np.int64] | None = None
+    ) -> list[list[tuple[int, float]]]:
+        """For every node ``count`` tokens and confidences at most, the likeliest first; logits (n, V).
+
+        ``possible`` (n, K): the tokens that have the logits, where these are not of the whole vocabulary.
+        """
         if self.coupled:
-            candidates, _, _ = coupled(nodes, uncut_scores(nodes, logits), count)
+            candidates, _, _ = coupled(nodes, uncut_scores(nodes, logits), count, possible)
             return [own[:count] for own in candidates]
         none = [0] * len(nodes.rows)
         ids, _ = top_draws_rows(logits.astype(np.float64), [False] * len(none), none, none, count)
         laws = softmax_rows(warp_rows(logits, [row.sampling for row in nodes.rows]))
-        return [[(token, confidence) for token, confidence, _ in own] for own in drawn_children(ids, laws)]
+        children = [[(token, confidence) for token, confidence, _ in own] for own in drawn_children(ids, laws)]
+        if possible is None:
+            return children
+        return [
+            [(int(own[place]), confidence) for place, confidence in found]
+            for own, found in zip(possible, children, strict=True)
+        ]
 
 
 def condition(scores: NDArray[np.float64], most: float) -> NDArray[np.float64]:
