@@ -1,8 +1,8 @@
 """A decoder of the Llama family in one call of a kernel per pass (:mod:`treeagent.backends.seed.kernels`).
 
 All layers follow one another in one parallel region, and attention reads keys and values in place, for the tokens of
-any chain or tree. A row's numbers do not depend on the rows beside it, in float32
-as well as in 8 bits. T tokens, E hidden size, I inner size, H query heads, D head dimension, V vocabulary.
+any chain or tree. A row's numbers do not depend on the rows beside it, in float32 as well as in 8 bits.
+T tokens, E hidden size, I inner size, H query heads, D head dimension, V vocabulary.
 """
 
 from __future__ import annotations
@@ -21,18 +21,15 @@ from ...models.int8 import Int8Linear
 from ...models.int8_network import SILU
 from ...models.low_rank import LowRank
 from ..kernels import library
-from ..kernels.structures import CBatch, CPass
 from ..kernels.weight_memory import WeightMemory
 from ..kv_cache.pool import SlotPool
 from .compiled_layer import CompiledLayer, Packer, norm_of
+from .compiled_layers import CompiledLayers, CompiledProduct
 from .forward_batch import ForwardBatch
-from .joint_batch import parts_of
 from .llama import LlamaDecoder, Rotation, changes_of
 
 MOST_DIM = 512
 """Largest head dimension of the kernels."""
-KEPT_TOKENS = 128
-"""Room for passes of so many tokens is kept from one to the next."""
 
 
 class CompiledDecoder(LlamaDecoder):
@@ -57,23 +54,20 @@ class CompiledDecoder(LlamaDecoder):
         """What computes passes."""
         if self._embed.weight.dtype == torch.bfloat16:
             self.kernels += " (products in bfloat16)" if pairs else " (bfloat16 widened to float32)"
-        self._stack = [
-            CompiledLayer(layer, config, Packer(memory, pairs, stored, f"model.layers.{index}."))
-            for index, layer in enumerate(model.layers)
-        ]
-        self._beside: list[list[CompiledLayer]] = []
-        """The same layers with the adapters of the other parts of a pass."""
-        self.depth = len(self._stack)
+        packers = [Packer(memory, pairs, stored, f"model.layers.{index}.") for index in range(len(model.layers))]
+        layers = [CompiledLayer(layer, config, packer) for layer, packer in zip(model.layers, packers, strict=True)]
+        self._stack = CompiledLayers(kernels, layers)
+        self.depth = len(self._stack.layers)
         self._weight, self._epsilon = norm_of(model.norm)
-        self._packed = Packer(memory, pairs, stored).pack(network, ["lm_head"])
-        self._rooms: dict[tuple[str, torch.dtype, int], _Room] = {}
+        output = Packer(memory, pairs, stored).pack(network, ["lm_head"])
+        self._output = CompiledProduct(kernels, output, model.norm, config.hidden_size)
         if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):
             network.lm_head = None
 
     @property
     def in_blocks(self) -> float:
         """The share of the linear layers' weights that are kept as integers with a scale by block."""
-        products = [product for layer in self._stack for product in layer.products] + [self._packed]
+        products = [product for layer in self._stack.layers for product in layer.products] + [self._output.linear]
         sizes = [(product.outs * product.ins, product.in_blocks) for product in products]
         return sum(size for size, blocks in sizes if blocks) / sum(size for size, _ in sizes)
 
@@ -103,15 +97,16 @@ class CompiledDecoder(LlamaDecoder):
     def adapted(self, layers: Mapping[str, LowRank]) -> CompiledDecoder:
         """See :class:`LlamaDecoder`; ``layers`` are in float32."""
         other = copy.copy(self)
-        other._rooms = {}  # other sizes, and maybe another thread
-        memory = WeightMemory()
-        other._stack = [layer.adapted(changes_of(layers, index), memory) for index, layer in enumerate(self._stack)]
+        other._output, memory = self._output.apart(), WeightMemory()
+        stack = [layer.adapted(changes_of(layers, index), memory) for index, layer in enumerate(self._stack.layers)]
+        other._stack = CompiledLayers(self._kernels, stack)
         return other
 
     def joined(self, others: Sequence[LlamaDecoder], rows: Sequence[slice]) -> CompiledDecoder:
         """See :class:`LlamaDecoder`."""
         joint = copy.copy(self)
-        joint._beside = [decoder._stack for decoder in others if isinstance(decoder, CompiledDecoder)]
+        stacks = [decoder._stack for decoder in others if isinstance(decoder, CompiledDecoder)]
+        joint._stack = self._stack.joined(stacks)
         return joint
 
     def embed(self, plan: ForwardBatch) -> torch.Tensor:
@@ -120,7 +115,7 @@ class CompiledDecoder(LlamaDecoder):
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """See :class:`LlamaDecoder`."""
-        return self._logits(x, self._weight.data_ptr())
+        return self._output(x)
 
     def normed(self, x: torch.Tensor) -> torch.Tensor:
         """See :class:`LlamaDecoder`."""
@@ -128,91 +123,37 @@ class CompiledDecoder(LlamaDecoder):
 
     def head(self, x: torch.Tensor) -> torch.Tensor:
         """See :class:`.hf_model.Decoder`."""
-        return self._logits(x, None)
+        return self._output(x, normed=True)
 
-    def _logits(self, x: torch.Tensor, weight: int | None) -> torch.Tensor:
-        """Logits (R, V) of (R, E), which are normed first where there is the address of a ``weight`` (E,)."""
-        rows, hidden = x.shape
-        x = x.contiguous()
-        room = self._room("head", rows, {"normed": hidden, "rounded": self._packed.rounded}, torch.float32)
-        batch = room.batch(rows, x=x.data_ptr())
-        logits = torch.empty(rows, self._packed.outs)
-        done = self._kernels.decoder_head(
-            ctypes.byref(self._packed.c),
-            ctypes.c_void_p(weight),
-            ctypes.c_int32(hidden),
-            ctypes.c_double(self._epsilon),
-            ctypes.byref(batch),
-            ctypes.c_void_p(logits.data_ptr()),
-        )
-        if not done:
-            raise MemoryError("a pass has no memory for its counters")
-        return logits
+    def with_states(
+        self, plan: ForwardBatch, pool: SlotPool, layers: Sequence[int]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """See :class:`LlamaDecoder`; copied in the one call of all layers."""
+        x = self.embed(plan)
+        states = {layer: torch.empty_like(x) for layer in layers if layer < self.depth}
+        x = self._run(x, plan, pool, 0, self.depth, states)
+        if self.depth in layers:
+            states[self.depth] = self.normed(x)
+        if len(plan.wanted) < len(x):
+            x = x.index_select(0, plan.wanted)
+        return self.logits(x), [states[layer] for layer in layers]
 
     def through(self, x: torch.Tensor, plan: ForwardBatch, pool: SlotPool, first: int, last: int) -> torch.Tensor:
         """The output (T, E) of layer ``last - 1`` for the input ``x`` (T, E) of layer ``first``, overwritten."""
-        if plan.keys is None:
-            raise ValueError("the plan of the pass has no keys by token")
+        return self._run(x, plan, pool, first, last)
+
+    def _run(
+        self,
+        x: torch.Tensor,
+        plan: ForwardBatch,
+        pool: SlotPool,
+        first: int,
+        last: int,
+        heard: Mapping[int, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
         x = x.contiguous()
         cos, sin = (table.contiguous() for table in self._rotation(x, plan.positions, pool.entries[first].dtype))
-        stacks = [stack[first:last] for stack in (self._stack, *self._beside)]
-        sizes = {**stacks[0][0].sizes, "low": max(layer.rank for stack in stacks for layer in stack)}
-        room = self._room("layers", len(x), sizes, pool.entries[first].dtype)
-        address, size = plan.keys.runs.ctypes.data, plan.keys.runs.strides[0]
-        batch = room.batch(
-            len(x),
-            x=x.data_ptr(),
-            slots=plan.slots.data_ptr(),
-            keys=plan.keys.slots.ctypes.data,
-            **{name: address + row * size for row, name in enumerate(("before_at", "before", "own_at", "own"))},
-            cosine=cos.data_ptr(),
-            sine=sin.data_ptr(),
-        )
-        parts, depth = parts_of(plan, pool), last - first
-        addresses = ctypes.c_void_p * depth
-        layers = [addresses(*(layer.address for layer in stack)) for stack in stacks]
-        entries = [addresses(*(layer.data_ptr() for layer in part.pool.entries[first:last])) for part in parts]
-        own = [part.tokens for part in parts]
-        done = self._kernels.decoder_layers(
-            (CBatch * len(parts))(
-                *(
-                    CBatch(ctypes.addressof(of), ctypes.addressof(kept), tokens.start, tokens.stop)
-                    for of, kept, tokens in zip(layers, entries, own, strict=True)
-                )
-            ),
-            ctypes.c_int32(len(parts)),
-            ctypes.c_int32(depth),
-            ctypes.byref(batch),
-        )
-        if not done:
-            raise MemoryError("a pass has no memory for its counters")
-        return x
-
-    def _room(self, what: str, tokens: int, sizes: dict[str, int], dtype: torch.dtype) -> _Room:
-        """Room for a pass, its contents undefined; ``sizes`` and ``dtype`` as for :class:`_Room`."""
-        if tokens > KEPT_TOKENS:
-            return _Room(tokens, sizes, dtype)
-        kind = what, dtype, sizes.get("low", 0)
-        if kind not in self._rooms:
-            self._rooms[kind] = _Room(KEPT_TOKENS, sizes, dtype)
-        return self._rooms[kind]
-
-
-class _Room:
-    """Memory of a pass over T tokens at most."""
-
-    def __init__(self, tokens: int, sizes: dict[str, int], dtype: torch.dtype) -> None:
-        """``sizes`` are those of a token; ``dtype`` is that of attention."""
-        dtypes = {"queries": dtype, "rounded": torch.int8, "corrections": torch.int32}
-        self._tensors = {
-            name: torch.empty(tokens, size, dtype=dtypes.get(name, torch.float32))
-            for name, size in {**sizes, "largest": 1, "corrections": 1}.items()
-        }
-        self._addresses = {name: tensor.data_ptr() for name, tensor in self._tensors.items()}
-
-    def batch(self, tokens: int, **addresses: int) -> CPass:
-        """The pass with its room, and the addresses of what it reads. Valid as long as the room."""
-        return CPass(tokens=tokens, threads=torch.get_num_threads(), **self._addresses, **addresses)
+        return self._stack.run(x, (cos, sin), plan, pool, first=first, last=last, heard=heard)
 
 
 def model_device(network: Any) -> torch.device:

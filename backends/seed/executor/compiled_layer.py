@@ -25,8 +25,8 @@ class Packer:
     """Lays out the weights of linear layers, see :class:`PackedLinear`."""
 
     memory: WeightMemory
-    pairs: bool
-    stored: GgufWeights | None
+    pairs: bool = False
+    stored: GgufWeights | None = None
     prefix: str = ""
     """Of the layers' paths."""
 
@@ -42,9 +42,10 @@ class Packer:
 
 
 class CompiledLayer:
-    """One layer's weights."""
+    """One layer's weights; of a layer over pairs of an embedding and a state, too (EAGLE-3)."""
 
     def __init__(self, layer: Any, config: Any, packer: Packer) -> None:
+        """The layer's weights are taken over."""
         attention, mlp = layer.self_attn, layer.mlp
         wide = isinstance(attention.q_proj, ToFloat64)
         self.products = [packer.pack(layer, paths) for paths in JOINT]
@@ -55,13 +56,15 @@ class CompiledLayer:
         """The most numbers between the two matrices of a low-rank change."""
         norms = [layer.input_layernorm, layer.post_attention_layernorm]
         norms += [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
+        norms += [getattr(layer, "hidden_norm", None)]  # of the state of a pair
         self._norms = [None if norm is None else norm_of(norm)[0] for norm in norms]
         self._inner = mlp.gate_proj.out_features
         self._width = config.num_attention_heads * attention.head_dim
         self._hidden = config.hidden_size
         self._c = CLayer(
             *(self._hidden, self._inner, config.num_attention_heads),
-            *(config.num_key_value_heads, attention.head_dim, wide, float(attention.scaling), norm_of(norms[0])[1]),
+            *(config.num_key_value_heads, attention.head_dim, wide, getattr(layer, "norm_before_residual", False)),
+            *(float(attention.scaling), norm_of(norms[0])[1]),
             *(None if weight is None else weight.data_ptr() for weight in self._norms),
             *(product.c for product in self.products),
         )
@@ -91,15 +94,23 @@ class CompiledLayer:
             "queries": self._width,
             "attended": self._width,
             "inner": 2 * self._inner,
-            "normed": self._hidden,
+            "normed": max(self._hidden, self.products[0].ins),
             "rounded": max(product.rounded for product in self.products),
         }
 
 
 def linear_of(module: Any) -> nn.Linear | Int8Linear:
-    """A module's layer, without what stands around it where attention is wider than products."""
+    """A linear layer, without what converts its numbers."""
     linear: nn.Linear | Int8Linear = module.linear if isinstance(module, (ToFloat64, FromFloat64)) else module
     return linear
+
+
+def norm_of(module: Any) -> tuple[torch.Tensor, float]:
+    """Weight (E,) and epsilon of a root-mean-square norm."""
+    if isinstance(module, RowNorm):
+        return module.weight, module.epsilon
+    epsilon = module.eps if isinstance(module, nn.RMSNorm) else module.variance_epsilon
+    return module.weight.detach().float().contiguous(), float(epsilon)
 
 
 def _plain(weight: torch.Tensor) -> nn.Linear:
@@ -108,10 +119,3 @@ def _plain(weight: torch.Tensor) -> nn.Linear:
     linear = nn.Linear(ins, outs, bias=False, device="meta")
     linear.weight = nn.Parameter(weight, requires_grad=False)
     return linear
-
-
-def norm_of(module: Any) -> tuple[torch.Tensor, float]:
-    """Weight (E,) and epsilon of a root-mean-square norm."""
-    if isinstance(module, RowNorm):
-        return module.weight, module.epsilon
-    return module.weight.detach().float().contiguous(), float(module.variance_epsilon)

@@ -68,14 +68,12 @@ that both share one set of threads. */
 
 #include "products.h"
 
-static void norm_row(const Pass *pass, const float *weight, int hidden, double epsilon, int t) {
-    const float *x = pass->x + (int64_t)t * hidden;
-    float *to = pass->normed + (int64_t)t * hidden;
+static void norm_row(const float *x, const float *weight, int count, double epsilon, float *to) {
     double total = 0;
 #pragma omp simd reduction(+ : total)
-    for (int i = 0; i < hidden; i++) total += (double)x[i] * x[i];
-    const double factor = 1 / sqrt(total / hidden + epsilon);
-    for (int i = 0; i < hidden; i++) to[i] = (float)(x[i] * factor * weight[i]);
+    for (int i = 0; i < count; i++) total += (double)x[i] * x[i];
+    const double factor = 1 / sqrt(total / count + epsilon);
+    for (int i = 0; i < count; i++) to[i] = (float)(x[i] * factor * weight[i]);
 }
 
 /* Integers and their scale: x = largest / 127 * to. */
@@ -120,6 +118,21 @@ static void round_row(const Pass *pass, const Linear *linear, const float *rows,
 #endif
 }
 
+/* What attention projects: x normed, or of a layer over pairs an embedding and a state x, both normed, side by side. */
+static void enter_row(const Layer *layer, const Pass *pass, float *heard, int t) {
+    const int hidden = layer->hidden, count = layer->state_norm ? 2 * hidden : hidden;
+    float *x = pass->x + (int64_t)t * hidden, *to = pass->normed + (int64_t)t * count;
+    if (heard) memcpy(heard + (int64_t)t * hidden, x, hidden * sizeof(float));
+    if (layer->state_norm) {
+        norm_row(pass->embedded + (int64_t)t * hidden, layer->before_norm, hidden, layer->epsilon, to);
+        norm_row(x, layer->state_norm, hidden, layer->epsilon, to + hidden);
+        if (layer->normed_residual) memcpy(x, to + hidden, hidden * sizeof(float));
+    } else {
+        norm_row(x, layer->before_norm, hidden, layer->epsilon, to);
+    }
+    round_row(pass, &layer->qkv, pass->normed, count, count, t);
+}
+
 /* The gated activation, in place of the gate: silu(gate) * up, both computed as one product. */
 static void gate_row(const Pass *pass, int inner, int t) {
     float *gate = pass->inner + (int64_t)t * 2 * inner, *up = gate + inner;
@@ -154,18 +167,16 @@ static void *entries_of(const Batch *batches, int index, int t) {
     return batches->entries[index];
 }
 
-/* Layer `index`: pass->x becomes its output. */
-static void decoder_layer(const Batch *batches, int count, int index, const Pass *pass, Worker *worker) {
+/* Layer `index`: pass->x becomes its output. `heard` (T, hidden) becomes what enters the layer, or is NULL. */
+static void decoder_layer(const Batch *batches, int count, int index, const Pass *pass, float *heard, Worker *worker) {
     const Layer *layer = batches->layers[index];
     const int tokens = pass->tokens, hidden = layer->hidden, width = layer->heads * layer->dim;
+    const int entered = layer->state_norm ? 2 * hidden : hidden;
     const int group = layer->heads / layer->kv_heads, few = tokens * layer->kv_heads < 4 * pass->threads;
     const int some = few ? 1 : group, parts = layer->heads / some, sixteen = layer->dim % 16 == 0;
-    ITEMS(tokens) {
-        norm_row(pass, layer->before_norm, hidden, layer->epsilon, i);
-        round_row(pass, &layer->qkv, pass->normed, hidden, hidden, i);
-    }
-    ITEMS(PANELS(layer->qkv)) product(pass, &layer->qkv, i, pass->normed, hidden, pass->projected, 0);
-    ADD_LOW(qkv_low, pass->normed, hidden, pass->projected)
+    ITEMS(tokens) enter_row(layer, pass, heard, i);
+    ITEMS(PANELS(layer->qkv)) product(pass, &layer->qkv, i, pass->normed, entered, pass->projected, 0);
+    ADD_LOW(qkv_low, pass->normed, entered, pass->projected)
     ITEMS(tokens) {
         void *entries = entries_of(batches, index, i);
         if (layer->wide) rotate_double(layer, pass, entries, i);
@@ -183,7 +194,7 @@ static void decoder_layer(const Batch *batches, int count, int index, const Pass
     ITEMS(PANELS(layer->out)) product(pass, &layer->out, i, pass->attended, width, pass->x, 1);
     ADD_LOW(out_low, pass->attended, width, pass->x)
     ITEMS(tokens) {
-        norm_row(pass, layer->between_norm, hidden, layer->epsilon, i);
+        norm_row(pass->x + (int64_t)i * hidden, layer->between_norm, hidden, layer->epsilon, pass->normed + (int64_t)i * hidden);
         round_row(pass, &layer->gate_up, pass->normed, hidden, hidden, i);
     }
     ITEMS(PANELS(layer->gate_up)) product(pass, &layer->gate_up, i, pass->normed, hidden, pass->inner, 0);
@@ -196,14 +207,15 @@ static void decoder_layer(const Batch *batches, int count, int index, const Pass
     ADD_LOW(down_low, pass->inner, 2 * layer->inner, pass->x)
 }
 
-/* `depth` layers one after another, for `count` batches in order. 0 where there is no memory to begin, else 1. */
-int32_t decoder_layers(const Batch *batches, int32_t count, int32_t depth, const Pass *pass) {
+/* `depth` layers one after another, for `count` batches in order; `heard` are of each layer, and may be NULL. 0 where there
+is no memory to begin, else 1. */
+int32_t decoder_layers(const Batch *batches, int32_t count, float *const *heard, int32_t depth, const Pass *pass) {
     Counter *counters = counters_of(depth * (LAYER_STEPS + count * LOW_STEPS), pass->threads);
     if (!counters) return 0;
 #pragma omp parallel num_threads(pass->threads) if (pass->threads > 1)
     {
         Worker worker = worker_of(counters);
-        for (int index = 0; index < depth; index++) decoder_layer(batches, count, index, pass, &worker);
+        for (int index = 0; index < depth; index++) decoder_layer(batches, count, index, pass, heard[index], &worker);
     }
     free(counters);
     return 1;
@@ -217,8 +229,10 @@ int32_t decoder_head(const Linear *head, const float *weight, int32_t hidden, do
     {
         Worker here = worker_of(counters), *worker = &here;
         ITEMS(pass->tokens) {
-            if (weight) norm_row(pass, weight, hidden, epsilon, i);
-            else memcpy(pass->normed + (int64_t)i * hidden, pass->x + (int64_t)i * hidden, hidden * sizeof(float));
+            const float *x = pass->x + (int64_t)i * hidden;
+            float *normed = pass->normed + (int64_t)i * hidden;
+            if (weight) norm_row(x, weight, hidden, epsilon, normed);
+            else memcpy(normed, x, hidden * sizeof(float));
             round_row(pass, head, pass->normed, hidden, hidden, i);
         }
         ITEMS(PANELS(*head)) product(pass, head, i, pass->normed, hidden, to, 0);

@@ -32,8 +32,10 @@ typedef struct {
 
 typedef struct {
     int32_t hidden, inner, heads, kv_heads, dim, wide; /* wide: attention in float64 */
+    int32_t normed_residual; /* of a layer over pairs: attention is added to the normed state */
     double scale, epsilon;
     const float *before_norm, *between_norm, *q_norm, *k_norm; /* the last two may be NULL */
+    const float *state_norm; /* of a layer over pairs, for x, where before_norm is for embeddings; NULL for others */
     Linear qkv, out, gate_up, down;
     LowRank qkv_low, out_low, gate_up_low, down_low;
 } Layer;
@@ -41,13 +43,14 @@ typedef struct {
 typedef struct {
     int32_t tokens, threads;
     float *x; /* (T, hidden), overwritten */
+    const float *embedded; /* (T, hidden), for a layer over pairs */
     const int64_t *slots, *keys;
     const int32_t *before_at, *before, *own_at, *own; /* (T) two runs of `keys` that a token attends to */
     const void *cosine, *sine; /* (T, dim) */
     float *projected, *attended, *inner; /* (T, qkv outs), (T, heads * dim), (T, 2 * inner) */
     void *queries; /* (T, heads * dim) */
     void *rounded; /* (T, most bytes of the inputs of EIGHTS and PAIRS) */
-    float *normed; /* (T, hidden) */
+    float *normed; /* (T, hidden), for a layer over pairs (T, 2 * hidden) */
     float *low; /* (T, most outs of a `down`) */
     float *largest; /* (T) */
     int32_t *corrections; /* (T) */

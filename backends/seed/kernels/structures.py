@@ -50,10 +50,13 @@ class CLayer(ctypes.Structure):
     """A decoder layer."""
 
     _fields_: ClassVar = [
-        *((name, ctypes.c_int32) for name in ("hidden", "inner", "heads", "kv_heads", "dim", "wide")),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("hidden", "inner", "heads", "kv_heads", "dim", "wide", "normed_residual")
+        ),
         ("scale", ctypes.c_double),
         ("epsilon", ctypes.c_double),
-        *((name, ctypes.c_void_p) for name in ("before_norm", "between_norm", "q_norm", "k_norm")),
+        *((name, ctypes.c_void_p) for name in ("before_norm", "between_norm", "q_norm", "k_norm", "state_norm")),
         *((name, CLinear) for name in PRODUCTS),
         *((f"{name}_low", CLowRank) for name in PRODUCTS),
     ]
@@ -68,7 +71,7 @@ class CPass(ctypes.Structure):
         *(
             (name, ctypes.c_void_p)
             for name in (
-                *("x", "slots", "keys", "before_at", "before", "own_at", "own", "cosine", "sine"),
+                *("x", "embedded", "slots", "keys", "before_at", "before", "own_at", "own", "cosine", "sine"),
                 *("projected", "attended", "inner", "queries", "rounded", "normed", "low", "largest", "corrections"),
             )
         ),

@@ -7,6 +7,7 @@ T pairs, F features, E hidden size of the head, H query heads, h key-value heads
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,6 +93,7 @@ class _PairAttention(nn.Module):
         super().__init__()
         queries, keys = layer.num_attention_heads * layer.head_dim, layer.num_key_value_heads * layer.head_dim
         bias = layer.attention_bias
+        self.head_dim, self.scaling = layer.head_dim, 1 / math.sqrt(layer.head_dim)
         self.q_proj = nn.Linear(2 * layer.hidden_size, queries, bias=bias)
         self.k_proj = nn.Linear(2 * layer.hidden_size, keys, bias=bias)
         self.v_proj = nn.Linear(2 * layer.hidden_size, keys, bias=bias)

@@ -15,8 +15,8 @@ from .dflash_config import DFlashConfig
 from .dflash_decoder import DFlashDecoder
 from .dflash_network import DFlashNetwork, bare_names
 from .draft_vocabulary import DraftVocabulary
+from .eagle3_compiled import eagle3_decoder
 from .eagle3_config import Eagle3Config
-from .eagle3_decoder import Eagle3Decoder
 from .eagle3_network import Eagle3Network, original_names
 from .head_config import HeadConfig
 from .head_runner import Embedding, HeadRunner
@@ -78,7 +78,7 @@ def _load_eagle3(
         f"draft_vocab_size {drafted}"
     )
     network = load_network(lambda: Eagle3Network(config, len(features)), tensors, draft, said, target.dtype)
-    decoder = Eagle3Decoder(network.to(target.device), ids, target.vocabulary)
+    decoder = eagle3_decoder(network.to(target.device), ids, target.vocabulary)
     _check_width(EMBEDDING, layer.hidden_size, config.target_width, draft, missing=EMBEDDING not in tensors)
     embedding = _embedding(tensors, (layer.vocab_size, layer.hidden_size), draft, target)
     return PairRunner(decoder, embedding, target, features)

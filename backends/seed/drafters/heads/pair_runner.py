@@ -46,7 +46,7 @@ class PairRunner(HeadRunner):
         """
         began = time.perf_counter()
         self._follow()
-        plan = make_forward_batch(spans, self.dtype, self.device)
+        plan = make_forward_batch(spans, self.dtype, self.device, self._pairs.in_place)
         slots = torch.from_numpy(np.concatenate([span.slots for span in spans])).to(self.device)
         previous = np.concatenate([_before(span) for span in spans] if before is None else list(before))
         self._before.index_copy_(0, slots, torch.from_numpy(previous).to(self.device))

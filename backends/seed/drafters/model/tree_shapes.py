@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ....sampling.gumbel_top_k import softmax_rows, top_draws_rows, warp_rows
 from ....sampling.philox import TEXT, Floats
 from ....sampling.sampler import choose_rows
+from ...kernels.log_probability import log_probabilities
 from ...records import MODEL, Draft, SequenceState
 from .tree_builder import (
     Child,
@@ -99,10 +100,9 @@ class Chain(Shape):
             ]
             return list(zip(tokens.tolist(), sure, laws, strict=True))
         tokens = choose_rows(logits, [uncut(row.sampling) for row in rows], streams, positions, TEXT)
-        temperature = torch.tensor([[row.sampling.temperature or 1.0] for row in rows])
-        at = torch.from_numpy(tokens)[:, None]
-        chances = (torch.from_numpy(logits) / temperature).softmax(dim=1).gather(1, at)[:, 0].tolist()
-        return [(int(token), chance, None) for token, chance in zip(tokens, chances, strict=True)]
+        return [
+            (token, chance, None) for token, chance in zip(tokens.tolist(), _chances(logits, rows, tokens), strict=True)
+        ]
 
 
 class BranchingTree(Shape):
@@ -272,6 +272,17 @@ def condition(scores: NDArray[np.float64], most: float) -> NDArray[np.float64]:
     rest = most - np.maximum(0.0, v) - np.log1p(np.exp(-np.abs(v)))
     conditioned: NDArray[np.float64] = np.concatenate(([most], rest))
     return conditioned
+
+
+def _chances(logits: Floats, rows: Sequence[SequenceState], tokens: NDArray[np.int64]) -> list[float]:
+    """The probability of a token (n,) by each row's logits (n, V) at its temperature."""
+    scores, drawn = torch.from_numpy(logits), [row.sampling.temperature or 1.0 for row in rows]
+    if set(drawn) != {1.0}:
+        scores = scores / torch.tensor(drawn)[:, None]
+    found = log_probabilities(scores, range(len(tokens)), tokens.tolist())
+    if found is None:
+        return scores.softmax(dim=1).gather(1, torch.from_numpy(tokens)[:, None])[:, 0].tolist()
+    return np.exp(found).tolist()
 
 
 def _softmax_at(logits: Floats, token: int) -> float:
