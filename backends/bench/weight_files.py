@@ -12,6 +12,7 @@ The types are measured in turn, so many times; Linux only.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import subprocess
@@ -21,8 +22,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from .memory import resident
 
 TYPES = ("float32", "q8_0", "q4_0", "q4_1", "q5_1", "q4_k_m")
 ROWS = (1, 8, 16)
@@ -88,10 +87,11 @@ def measure(where: Path, threads: int) -> dict[str, Any]:
     from ..seed.executor.trial_pass import TrialPass, run_trial, trial_segments  # noqa: PLC0415
 
     torch.set_num_threads(threads)
-    before = resident()
+    before = _own_memory()
     runner = _runner(where)
+    gc.collect()
     trim_heap()
-    said: dict[str, Any] = {"kernels": runner.weights.kernels, "mebibytes": round(resident() - before, 1)}
+    said: dict[str, Any] = {"kernels": runner.weights.kernels, "mebibytes": round(_own_memory() - before, 1)}
     for rows in ROWS:
         with trial_segments(runner, TrialPass(rows, shared=256)) as segments:
             seconds = [run_trial(runner, segments)[1] for _ in range(WARM + PASSES)]
@@ -162,6 +162,15 @@ def _mixed(name: str, values: Any) -> tuple[Any, Any]:
     for start in (208,) if kind == "Q6_K" else (0, 2):
         data[:, start : start + 2] = np.array([0.0001], dtype=np.float16).view(np.uint8)
     return data.reshape(len(values), -1), own
+
+
+def _own_memory() -> float:
+    """Resident memory of this process in MiB, without files that it reads."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kibibytes = {
+        name: int(said.split()[0]) for name, _, said in (line.partition(":") for line in lines) if "Rss" in name
+    }
+    return (kibibytes["RssAnon"] + kibibytes["RssShmem"]) / 1024
 
 
 def _in_process(kind: str, where: Path, threads: int) -> Any:

@@ -109,7 +109,7 @@ def norm_of(module: Any) -> tuple[torch.Tensor, float]:
     """Weight (E,) and epsilon of a root-mean-square norm."""
     if isinstance(module, RowNorm):
         return module.weight, module.epsilon
-    epsilon = module.eps if isinstance(module, nn.RMSNorm) else module.variance_epsilon
+    epsilon: Any = module.eps if isinstance(module, nn.RMSNorm) else module.variance_epsilon
     return module.weight.detach().float().contiguous(), float(epsilon)
 
 

@@ -103,6 +103,7 @@ class CompiledProduct:
         """``norm`` of rows of ``ins`` numbers, a module; None for a product of rows as they are."""
         self.linear = linear
         self._kernels, self._ins, self._rooms = kernels, ins, _Rooms()
+        self._weight: torch.Tensor | None
         self._weight, self._epsilon = (None, 0.0) if norm is None else norm_of(norm)
         self._sizes = {"normed": ins, "rounded": linear.rounded}
 

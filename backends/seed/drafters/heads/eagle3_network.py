@@ -147,7 +147,8 @@ def _scaled(kind: str, layer: LayerFile) -> tuple[torch.Tensor, float]:
     from transformers import LlamaConfig, modeling_rope_utils  # noqa: PLC0415  # for few heads only
 
     functions: Any = modeling_rope_utils.ROPE_INIT_FUNCTIONS
-    frequencies, scale = functions[kind](LlamaConfig(**layer.model_dump()), torch.device("cpu"))
+    with torch.device("cpu"):  # networks are made without memory, and these numbers are needed
+        frequencies, scale = functions[kind](LlamaConfig(**layer.model_dump()), torch.device("cpu"))
     return frequencies, float(scale)
 
 

@@ -22,6 +22,8 @@ class HeadDecoder(ABC):
     """Key-value heads and their dimension, by layer."""
     width: int
     """E."""
+    states = 1
+    """States (E,) that are kept of a token."""
     shape: str
     """Of its weights, in words."""
 

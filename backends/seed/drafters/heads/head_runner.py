@@ -49,7 +49,7 @@ class HeadRunner(ModelRunner):
         self.parameters = head.parameters
         self.shape = head.shape
         """Of its weights, in words."""
-        kept = head.width + sum(2 * heads * dim for heads, dim in head.kinds)
+        kept = head.states * head.width + sum(2 * heads * dim for heads, dim in head.kinds)
         target.keep_beside(kept * self.dtype.itemsize)
         self.reset_cache()
         target.listen(tuple(features), self._take)

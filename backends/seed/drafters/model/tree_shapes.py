@@ -280,9 +280,10 @@ def _chances(logits: Floats, rows: Sequence[SequenceState], tokens: NDArray[np.i
     if set(drawn) != {1.0}:
         scores = scores / torch.tensor(drawn)[:, None]
     found = log_probabilities(scores, range(len(tokens)), tokens.tolist())
-    if found is None:
-        return scores.softmax(dim=1).gather(1, torch.from_numpy(tokens)[:, None])[:, 0].tolist()
-    return np.exp(found).tolist()
+    if found is not None:
+        return [math.exp(value) for value in found]
+    chances: list[float] = scores.softmax(dim=1).gather(1, torch.from_numpy(tokens)[:, None])[:, 0].tolist()
+    return chances
 
 
 def _softmax_at(logits: Floats, token: int) -> float:
