@@ -6,7 +6,7 @@ The checkpoint is written as .gguf files of several types. Each is loaded in a p
 reports the memory that the process keeps after loading, and the median seconds of passes with some rows, one new token
 each after 280 of context. ``q4_k_m`` is the mixture of that name: widths that are no multiple of 256 have the types
 that llama.cpp puts in their place, and the blocks of K types hold random bytes, which take the time of any others.
-The types are measured in turn, so many times; Linux only.
+The types are measured in turn, so many times; a second call with the same ``--json`` adds to it. Linux only.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--types", default=",".join(TYPES), help=f"of {', '.join(TYPES)}, and adapters")
     parser.add_argument("--repeat", type=int, default=3, help="processes of each type (default: 3)")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--files", type=Path, help="folder that keeps the .gguf files for another call")
     parser.add_argument("--json", type=Path, help="what was measured")
     parser.add_argument("--one", nargs=2, metavar=("TYPE", "WHERE"), help=argparse.SUPPRESS)
     chosen = parser.parse_args(words)
@@ -53,10 +54,10 @@ def main(words: Sequence[str] | None = None) -> None:
         return
     from ..models import catalog  # noqa: PLC0415  # brings torch, which --help can do without
 
+    kinds = chosen.types.split(",")
     with tempfile.TemporaryDirectory(prefix="treeagent-weights-") as folder:
         model = Path(str(catalog.resolve(chosen.model)))
-        kinds = chosen.types.split(",")
-        where = {kind: write(model, kind, Path(folder)) for kind in kinds}
+        where = {kind: write(model, kind, chosen.files or Path(folder)) for kind in kinds}
         runs: dict[str, list[Any]] = {kind: [] for kind in kinds}
         for _ in range(chosen.repeat):
             for kind in kinds:
@@ -64,7 +65,11 @@ def main(words: Sequence[str] | None = None) -> None:
                 print(kind, json.dumps(runs[kind][-1]), flush=True)
         files = {kind: path.stat().st_size for kind, path in where.items() if path.is_file()}
     if chosen.json is not None:
-        said = {"model": chosen.model, "threads": chosen.threads, "file_bytes": files, "runs": runs}
+        said: dict[str, Any] = {"model": chosen.model, "threads": chosen.threads, "file_bytes": {}, "runs": {}}
+        if chosen.json.exists():
+            said = json.loads(chosen.json.read_text(encoding="utf-8"))
+        said["file_bytes"] |= files
+        said["runs"] |= {kind: said["runs"].get(kind, []) + own for kind, own in runs.items()}
         chosen.json.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
 
 
@@ -74,8 +79,8 @@ def write(model: Path, kind: str, folder: Path) -> Path:
         return model
     from .peers import gguf_file  # noqa: PLC0415  # the library gguf
 
-    own = _mixed if kind == "q4_k_m" else None
-    return gguf_file.write(model, folder / f"{kind}.gguf", dtype="q8_0" if own else kind, quantise=own)
+    own, file = _mixed if kind == "q4_k_m" else None, folder / f"{kind}.gguf"
+    return file if file.exists() else gguf_file.write(model, file, dtype="q8_0" if own else kind, quantise=own)
 
 
 def measure(where: Path, threads: int) -> dict[str, Any]:
