@@ -2,7 +2,7 @@
 
 All layers follow one another in one parallel region, and attention reads keys and values in place, for the tokens of
 any chain or tree. A row's numbers do not depend on the rows beside it, in float32 as well as in 8 bits.
-T tokens, E hidden size, I inner size, H query heads, D head dimension, V vocabulary.
+T tokens, E hidden size, R wanted tokens, V vocabulary.
 """
 
 from __future__ import annotations

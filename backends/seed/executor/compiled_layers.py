@@ -116,7 +116,8 @@ class CompiledProduct:
     def __call__(self, x: torch.Tensor, *, normed: bool = False) -> torch.Tensor:
         """The product (T, out) of rows (T, N), which are ``normed`` already or not."""
         x = x.contiguous()
-        batch = self._rooms.of(len(x), self._sizes, torch.float32).batch(len(x), x=x.data_ptr())
+        room = self._rooms.of(len(x), self._sizes, torch.float32)
+        batch = room.batch(len(x), x=x.data_ptr())
         out = torch.empty(len(x), self.linear.outs)
         done = self._kernels.decoder_head(
             ctypes.byref(self.linear.c),
