@@ -58,19 +58,17 @@ def main(words: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="treeagent-weights-") as folder:
         model = Path(str(catalog.resolve(chosen.model)))
         where = {kind: write(model, kind, chosen.files or Path(folder)) for kind in kinds}
-        runs: dict[str, list[Any]] = {kind: [] for kind in kinds}
+        said: dict[str, Any] = {"model": chosen.model, "threads": chosen.threads, "file_bytes": {}, "runs": {}}
+        if chosen.json is not None and chosen.json.exists():
+            said = json.loads(chosen.json.read_text(encoding="utf-8"))
+        said["file_bytes"] |= {kind: path.stat().st_size for kind, path in where.items() if path.is_file()}
         for _ in range(chosen.repeat):
             for kind in kinds:
-                runs[kind].append(_in_process(kind, where[kind], chosen.threads))
-                print(kind, json.dumps(runs[kind][-1]), flush=True)
-        files = {kind: path.stat().st_size for kind, path in where.items() if path.is_file()}
-    if chosen.json is not None:
-        said: dict[str, Any] = {"model": chosen.model, "threads": chosen.threads, "file_bytes": {}, "runs": {}}
-        if chosen.json.exists():
-            said = json.loads(chosen.json.read_text(encoding="utf-8"))
-        said["file_bytes"] |= files
-        said["runs"] |= {kind: said["runs"].get(kind, []) + own for kind, own in runs.items()}
-        chosen.json.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+                measured = _in_process(kind, where[kind], chosen.threads)
+                print(kind, json.dumps(measured), flush=True)
+                said["runs"].setdefault(kind, []).append(measured)
+                if chosen.json is not None:
+                    chosen.json.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
 
 
 def write(model: Path, kind: str, folder: Path) -> Path:
