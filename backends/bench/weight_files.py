@@ -3,8 +3,8 @@
     python -m treeagent.backends.bench.weight_files --model smollm2 --json weights.json
 
 The checkpoint is written as .gguf files of several types. Each is loaded in a process of its own by the engine, which
-reports the memory that the process keeps after loading, and the median seconds of passes with some rows, one new token
-each after 280 of context. ``q4_k_m`` is the mixture of that name: widths that are no multiple of 256 have the types
+reports the memory that the process keeps after loading, and the seconds of passes with some rows, one new token each
+after 280 of context. ``q4_k_m`` is the mixture of that name: widths that are no multiple of 256 have the types
 that llama.cpp puts in their place, and the blocks of K types hold random bytes, which take the time of any others.
 The types are measured in turn, so many times; a second call with the same ``--json`` adds to it. Linux only.
 """
@@ -82,7 +82,7 @@ def write(model: Path, kind: str, folder: Path) -> Path:
 
 
 def measure(where: Path, threads: int) -> dict[str, Any]:
-    """Memory in MiB that loading a model has added, and the median seconds of passes by rows."""
+    """Memory in MiB that loading a model has added, and the seconds of passes by rows."""
     import torch  # noqa: PLC0415
     import transformers  # noqa: F401, PLC0415  # its import is no part of the model's memory
 
@@ -98,12 +98,12 @@ def measure(where: Path, threads: int) -> dict[str, Any]:
     for rows in ROWS:
         with trial_segments(runner, TrialPass(rows, shared=256)) as segments:
             seconds = [run_trial(runner, segments)[1] for _ in range(WARM + PASSES)]
-        said[f"seconds_{rows}"] = round(statistics.median(seconds[WARM:]), 5)
+        said |= _said(f"rows_{rows}", seconds[WARM:])
     return said
 
 
 def measure_adapters(where: Path) -> dict[str, Any]:
-    """The median seconds of one pass with 8 rows of each of two adapters, and of two passes with 8 rows."""
+    """Seconds of one pass with 8 rows of each of two adapters, and of two passes with 8 rows."""
     from ..seed.executor.joint_pass import forward_jointly  # noqa: PLC0415
     from ..seed.executor.trial_pass import TrialPass, trial_segments  # noqa: PLC0415
 
@@ -120,10 +120,12 @@ def measure_adapters(where: Path) -> dict[str, Any]:
             second.forward(other)
             together.append(middle - began)
             apart.append(time.perf_counter() - middle)
-    return {
-        "one_pass": round(statistics.median(together[WARM:]), 5),
-        "two_passes": round(statistics.median(apart[WARM:]), 5),
-    }
+    return _said("one_pass", together[WARM:]) | _said("two_passes", apart[WARM:])
+
+
+def _said(name: str, seconds: Sequence[float]) -> dict[str, float]:
+    """The median, and the least, which other programs on the machine disturb least."""
+    return {f"{name}_median": round(statistics.median(seconds), 5), f"{name}_least": round(min(seconds), 5)}
 
 
 def _runner(where: Path, seed: int | None = None, weights: Any = None) -> Any:
