@@ -270,8 +270,9 @@ def _chances(logits: Floats, rows: Sequence[SequenceState], tokens: NDArray[np.i
         scores = scores / torch.tensor(drawn)[:, None]
     found = log_probabilities(scores, range(len(tokens)), tokens.tolist())
     if found is None:
-        return scores.softmax(dim=1).gather(1, torch.from_numpy(tokens)[:, None])[:, 0].tolist()
-    return np.exp(found).tolist()
+        chances: list[float] = scores.softmax(dim=1).gather(1, torch.from_numpy(tokens)[:, None])[:, 0].tolist()
+        return chances
+    return [math.exp(each) for each in found]
 
 
 def _softmax_at(logits: Floats, token: int) -> float:
