@@ -12,6 +12,7 @@ from torch import nn
 
 from treeagent.backends.models.int8 import Int8Linear
 from treeagent.backends.models.int8_network import RowNorm
+from treeagent.backends.seed.executor.compiled_layers import KEPT_TOKENS, CompiledProduct
 from treeagent.backends.seed.kernels import library
 from treeagent.backends.seed.kernels.structures import CPass, PackedLinear
 from treeagent.backends.seed.kernels.weight_memory import ALIGNMENT, CHUNK, WeightMemory
@@ -143,6 +144,18 @@ def test_a_row_is_the_same_in_any_company(kind: str, ins: int) -> None:
     for rows, threads in ((1, 1), (5, 2), (12, 1), (13, 3), (97, 2), (200, 1)):
         for first in (0, 7, ROWS - rows):
             assert torch.equal(head.run(head.x[first : first + rows], threads), together[first : first + rows])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_product_has_room_for_any_number_of_rows(kind: str) -> None:
+    """Bit by bit the same through the decoder's products, whose room for few rows is kept; rows are normed or not."""
+    head, loaded = Head(kind, 1088), kernels()
+    assert loaded is not None
+    product, plain = (CompiledProduct(loaded, head.packed, norm, 1088) for norm in (head.norm, None))
+    for rows in (ROWS, KEPT_TOKENS, 3):
+        assert torch.equal(product(head.x[:rows]), head.run(head.x[:rows]))
+        normed = head.norm(head.x[:rows])
+        assert torch.equal(plain(normed), product(normed, normed=True))
 
 
 def test_weights_are_placed_whole_and_apart() -> None:

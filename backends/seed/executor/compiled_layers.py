@@ -103,8 +103,10 @@ class CompiledProduct:
         """``norm`` of rows of ``ins`` numbers, a module; None for a product of rows as they are."""
         self.linear = linear
         self._kernels, self._ins, self._rooms = kernels, ins, _Rooms()
-        self._weight: torch.Tensor | None
-        self._weight, self._epsilon = (None, 0.0) if norm is None else norm_of(norm)
+        self._weight: torch.Tensor | None = None
+        self._epsilon = 0.0
+        if norm is not None:
+            self._weight, self._epsilon = norm_of(norm)
         self._sizes = {"normed": ins, "rounded": linear.rounded}
 
     def apart(self) -> CompiledProduct:

@@ -114,4 +114,5 @@ class HeadRunner(ModelRunner):
             self.reset_cache()
         self._pool.follow(self.forest.pool)
         self._states = extended(self._states, self._pool.capacity)
-        self._read = np.pad(self._read, (0, max(0, self._pool.capacity - len(self._read))))
+        if len(self._read) < self._pool.capacity:
+            self._read = np.pad(self._read, (0, self._pool.capacity - len(self._read)))

@@ -280,10 +280,10 @@ def _chances(logits: Floats, rows: Sequence[SequenceState], tokens: NDArray[np.i
     if set(drawn) != {1.0}:
         scores = scores / torch.tensor(drawn)[:, None]
     found = log_probabilities(scores, range(len(tokens)), tokens.tolist())
-    if found is not None:
-        return [math.exp(value) for value in found]
-    chances: list[float] = scores.softmax(dim=1).gather(1, torch.from_numpy(tokens)[:, None])[:, 0].tolist()
-    return chances
+    if found is None:
+        chances: list[float] = scores.softmax(dim=1).gather(1, torch.from_numpy(tokens)[:, None])[:, 0].tolist()
+        return chances
+    return [math.exp(each) for each in found]
 
 
 def _softmax_at(logits: Floats, token: int) -> float:
