@@ -176,4 +176,4 @@ class PlainHead:
             q[None], k[None], v[None], is_causal=True, enable_gqa=True
         )
         out: torch.Tensor = layer.finish(attended[0].transpose(0, 1).reshape(count, -1), residual)
-        return out
+        return self.network.norm(out) if self.config.norm_output else out

@@ -11,12 +11,12 @@ import torch
 import transformers
 from adapter_tools import ALPHA, RANK, merge, save_adapter
 from device import DEVICE
-from seed_tools import MIX, PROMPTS, SHAPE, Naive, ask, clean, fixed_costs, save_model, told
+from seed_tools import MIX, PROMPTS, SHAPE, Naive, ask, clean, fixed_costs, request, save_model, scheduler, told
 
 from treeagent.backends.local.base import LocalBackend
 from treeagent.backends.models.adapter_file import load_adapter
 from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.executor import hf_model
+from treeagent.backends.seed.executor import hf_model, joint_pass
 from treeagent.backends.transformers.backend import TransformersBackend
 from treeagent.errors import UnsupportedModelError
 from treeagent.request import Key, Request, Sampling, ScoreRequest
@@ -134,6 +134,59 @@ def test_generator_and_judge_share_the_weights_and_no_keys(llama: Family) -> Non
         clean(engines[place])
 
 
+@pytest.mark.parametrize(("dtype", "options"), [("float32", {"draft": "twin"}), ("float64", {"drafter": "none"})])
+def test_rows_of_several_adapters_share_passes(llama: Family, dtype: str, options: dict[str, Any]) -> None:
+    """Each engine's texts are those of its model, and a pass has rows of all of them where all have work."""
+    first = seed(llama.model, llama.first, dtype=dtype, **options)
+    engines = (first, first.with_model(llama.second), first.with_model(llama.model))
+    with fixed_costs():
+        for engine in engines[1:]:
+            engine.load()
+    asked = [request(place % 4, place, temperature=(0.0, 0.7, 1.3)[place % 3], max_tokens=12) for place in range(6)]
+    made: list[int] = []
+
+    async def together() -> list[Any]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(joint_pass, "join", lambda plans, pools: made.append(len(plans)) or joined(plans, pools))
+            return list(await asyncio.gather(*(engine.generate(one) for one in asked for engine in engines)))
+
+    joined = joint_pass.join
+    replies = asyncio.run(together())
+    for place, folder in enumerate((llama.merged, llama.other, llama.model)):
+        assert told(replies[place::3]) == Naive(folder, dtype).expected(asked)
+        clean(engines[place])
+    alone = sum(scheduler(engine).counters.rounds for engine in engines)
+    assert made.count(3) > alone / 6  # of three engines, at least half of the rounds
+    for place, engine in enumerate(engines):
+        assert told(ask(engine, *asked)) == told(replies[place::3])
+
+
+def test_a_failed_round_fails_only_its_own_engine(llama: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What breaks in one engine's round before or after the common pass leaves the others' requests alone."""
+    first = seed(llama.model, llama.first)
+    second = first.with_model(llama.second)
+    with fixed_costs():
+        second.load()
+
+    def fail(*_arguments: Any) -> None:
+        raise RuntimeError("broken")
+
+    async def together() -> list[Any]:
+        return await asyncio.gather(*(one.generate(WARM[1]) for one in (first, second)), return_exceptions=True)
+
+    for name in ("_draft", "_commit"):
+        with monkeypatch.context() as patch:
+            patch.setattr(scheduler(first), name, fail)
+            failure, reply = asyncio.run(together())
+        assert "broken" in str(failure)
+        assert told([reply]) == Naive(llama.other, "float32").expected([WARM[1]])
+        clean(first)
+        clean(second)
+    assert told(asyncio.run(together())) == [
+        Naive(folder, "float32").expected([WARM[1]])[0] for folder in (llama.merged, llama.other)
+    ]
+
+
 def test_plain_backends_share_the_weights(llama: Family) -> None:
     """The judge beside the generator, whichever is asked first; one is closed, and the other goes on."""
     first = TransformersBackend(llama.model, adapter=llama.first, device=DEVICE)
@@ -211,7 +264,7 @@ def test_adapters_run_over_weights_in_bfloat16(
 ) -> None:
     """Scores are near those of the merged model, whose weights are rounded after the product was added."""
     if not kernels:
-        monkeypatch.setattr(hf_model, "compiled", lambda _network: (None, "none in this test"))
+        monkeypatch.setattr(hf_model, "compiled", lambda *_arguments: (None, "none in this test"))
     asked = ScoreRequest(PROMPTS[0], ("abc", " sure"))
     small = save_adapter(tmp_path / "small", llama.model, size=0.1)
     merged = merge(tmp_path / "merged", llama.model, small)

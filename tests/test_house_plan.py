@@ -107,6 +107,7 @@ OTHER_LIBRARIES = {
     "generation_config",
     "layers",
     "num_hidden_layers",
+    "layer_idx",
     "layer_types",
     "exits",
 }

@@ -16,12 +16,24 @@ from safetensors.torch import load_file, save_file
 from seed_tools import FAMILIES, FEW, MIX, Naive, ask, clean, fixed_costs, request, save_model, told
 from toy_laws import p_value, softmax
 
-from treeagent.backends.seed.drafters.heads import pair_cache, pair_runner
+from treeagent.backends.models.int8 import quantize
+from treeagent.backends.seed.drafters.heads import eagle3_compiled, pair_cache, pair_runner
 from treeagent.backends.seed.drafters.heads.head_drafter import HeadDrafter
 from treeagent.backends.seed.drafters.model import tree_shapes
+from treeagent.backends.seed.kernels import library
 from treeagent.errors import ModelError
 
 Folders = Callable[..., tuple[str, str]]
+
+
+def instructions() -> int:
+    """What the compiled kernels have of the processor; 0 without kernels."""
+    try:
+        return int(library.load().instructions())
+    except library.NoKernels:
+        return 0
+
+
 DRAFTERS = ("model", "dynamic", "rsd-c:2x2", "rsd-s:3x2", "ngram+model", "merged+dynamic")
 
 
@@ -68,6 +80,7 @@ def test_the_head_reads_what_it_would_read_alone(
     folders: Folders, family: str, dtype: str, speculators: bool, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Logits at every node of trees over forked texts equal those of the plain head over the target's own states."""
+    monkeypatch.setattr(eagle3_compiled, "quantize", lambda network: None)
     target, head = folders(family, speculators=speculators)
     backend = engine(target, head, dtype, drafter="dynamic", chunk=16, draft_tokens=6)
     heard = Heard(backend, monkeypatch)
@@ -76,6 +89,28 @@ def test_the_head_reads_what_it_would_read_alone(
     clean(backend)
     assert len(heard.said) > 200
     assert heard.worst(PlainHead(head, target, getattr(torch, dtype)), 23) < tolerance
+
+
+@pytest.mark.skipif(instructions() != 2, reason="no C compiler, or no 8-bit dot products")
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_compiled_head_is_the_plain_one(
+    folders: Folders, tmp_path: Path, rounded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all its norms, in float32 and with weights in 8 bits; texts are those of plain decoding."""
+    target, _ = folders()
+    norms = {"norm_before_residual": True, "norm_before_fc": True}
+    head = save_head(tmp_path / "head-draft", target, drafted=100, speculators=True, **norms)
+    plain = PlainHead(head, target, torch.float32)
+    if rounded:
+        quantize(plain.network)
+    else:
+        monkeypatch.setattr(eagle3_compiled, "quantize", lambda network: None)
+    backend = engine(target, head, "float32", drafter="dynamic", chunk=16, draft_tokens=6)
+    heard = Heard(backend, monkeypatch)
+    assert told(ask(backend, *FEW)) == Naive(target, "float32").expected(FEW)
+    clean(backend)
+    assert len(heard.said) > 100
+    assert heard.worst(plain, 7) < (2e-2 if rounded else 1e-4)
 
 
 def test_another_tokens_state_is_noticed(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ class Passes:
     """Passes of one model over a pool of its own."""
 
     def __init__(self, folder: str, dtype: str) -> None:
-        self.weights = Weights(load_model(Path(folder), dtype, CPU), folder)
+        self.weights = Weights(load_model(Path(folder), dtype, CPU), Path(folder))
         self.pool = SlotPool(self.weights.layers, self.weights.dtype, CPU, limit=1000)
         self.forest = RadixCache(self.pool)
         self.contexts = [self.read([5 + 3 * row + i % 7 for i in range(9 + 5 * row)]) for row in range(5)]

@@ -151,7 +151,6 @@ REFUSED: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any] | None, dict[s
         {},
         "has norm.weight of 5, and its config.json says 32",
     ),
-    "several": (None, {"mtp_num_hidden_layers": 2}, "has 2 MTP layers.*one is expected"),
     "quantised": (quantised, {}, "projection.weight in float8_e4m3fn. Expected weights that are not quantised"),
 }
 

@@ -12,6 +12,8 @@ from torch import nn
 
 from treeagent.backends.models.int8 import Int8Linear
 from treeagent.backends.models.int8_network import RowNorm
+from treeagent.backends.models.weight_blocks import WeightBlocks
+from treeagent.backends.seed.executor.compiled_layers import KEPT_TOKENS, CompiledProduct
 from treeagent.backends.seed.kernels import library
 from treeagent.backends.seed.kernels.structures import CPass, PackedLinear
 from treeagent.backends.seed.kernels.weight_memory import ALIGNMENT, CHUNK, WeightMemory
@@ -30,7 +32,7 @@ def kernels() -> ctypes.CDLL | None:
 
 pytestmark = pytest.mark.skipif(kernels() is None, reason="no kernels, or no products in bfloat16 or 8 bits")
 
-KINDS = ("float32", "bfloat16", "widened", "int8", "blocks")
+KINDS = ("float32", "bfloat16", "widened", "int8", "blocks", "raised")
 
 
 class Head:
@@ -43,17 +45,19 @@ class Head:
         with torch.no_grad():
             self.linear.weight.normal_(generator=generator)
             self.linear.bias.normal_(generator=generator)
-            if kind == "blocks":  # 8-bit integers times a scale by block of 32
-                integers = torch.randint(-127, 128, (OUTS, ins // 32, 32), generator=generator)
-                integers[:, :, 0] = 127
-                scales = torch.rand(OUTS, ins // 32, 1, generator=generator).half().float()
-                self.linear.weight.copy_((integers * scales).view(OUTS, ins))
+            blocks = []
+            if kind in ("blocks", "raised"):  # 8-bit integers times a scale by block, and a lowest value
+                size = 32 if kind == "blocks" else 16
+                integers = torch.randint(-127, 128, (OUTS, ins), generator=generator).to(torch.int8)
+                scales, lowest = torch.rand(2, OUTS, ins // size, generator=generator).half().float()
+                blocks = [WeightBlocks(integers, scales, lowest if kind == "raised" else None)]
+                self.linear.weight.copy_(blocks[0].expanded())
         self.layer: nn.Linear | Int8Linear = self.linear
         if kind in ("bfloat16", "widened"):
             self.layer = self.linear.bfloat16()
         elif kind == "int8":
             self.layer = Int8Linear.of(self.linear)
-        self.packed = PackedLinear([self.layer], WeightMemory(), pairs=kind == "bfloat16")
+        self.packed = PackedLinear([self.layer], WeightMemory(), pairs=kind == "bfloat16", blocks=blocks)
         self.norm = RowNorm(torch.rand(ins, generator=generator) + 0.5, EPSILON)
         self.x = torch.randn(ROWS, ins, generator=generator)
 
@@ -122,12 +126,12 @@ def test_products_in_bfloat16_are_those_of_the_reference(ins: int) -> None:
         assert not torch.equal(result, head.bits(order=(0, 1)))
 
 
-@pytest.mark.parametrize("kind", ["float32", "widened", "blocks"])
+@pytest.mark.parametrize("kind", ["float32", "widened", "blocks", "raised"])
 @pytest.mark.parametrize("ins", [32, 576, 1088])
 def test_other_products_round_nothing_but_sums(kind: str, ins: int) -> None:
-    """Within the rounding of a sum in float32; integers in blocks are recognised."""
+    """Within the rounding of a sum in float32; integers in blocks are kept."""
     head = Head(kind, ins)
-    assert head.packed.in_blocks == (kind == "blocks")
+    assert head.packed.in_blocks == (kind in ("blocks", "raised"))
     error = (head.run(head.x).double() - head.exact()).abs()
     sizes = head.norm(head.x).abs().double() @ head.linear.weight.detach().double().abs().T
     assert bool((error <= 2.0**-22 * ins**0.5 * (sizes + 1)).all())
@@ -143,6 +147,18 @@ def test_a_row_is_the_same_in_any_company(kind: str, ins: int) -> None:
     for rows, threads in ((1, 1), (5, 2), (12, 1), (13, 3), (97, 2), (200, 1)):
         for first in (0, 7, ROWS - rows):
             assert torch.equal(head.run(head.x[first : first + rows], threads), together[first : first + rows])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_product_has_room_for_any_number_of_rows(kind: str) -> None:
+    """Bit by bit the same through the decoder's products, whose room for few rows is kept; rows are normed or not."""
+    head, loaded = Head(kind, 1088), kernels()
+    assert loaded is not None
+    product, plain = (CompiledProduct(loaded, head.packed, norm, 1088) for norm in (head.norm, None))
+    for rows in (ROWS, KEPT_TOKENS, 3):
+        assert torch.equal(product(head.x[:rows]), head.run(head.x[:rows]))
+        normed = head.norm(head.x[:rows])
+        assert torch.equal(plain(normed), product(normed, normed=True))
 
 
 def test_weights_are_placed_whole_and_apart() -> None:

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 from treeagent.errors import ModelError
 
 from .device_memory import fits_on
+from .gguf_weights import check_types
 from .model import CACHES, DTYPES, Model
 from .precision import network_dtype
 from .quantized import of_quantized, quantization_of
@@ -45,10 +46,24 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
         source["quantization_config"] = transformers.GgufConfig(dequantize=True)
     head = reward_head(where, DTYPES.get(dtype, torch.float32))  # of the hub only where it is in the cache already
     quiet = no_report() if head is not None or _is_reward_model(config) else nullcontext()
-    with fits_on(where, device), of_quantized(where, method), explained(where, "its weights"), no_progress_bar(), quiet:
-        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            **source, dtype=DTYPES.get(dtype, torch.float32), attn_implementation=attention, output_loading_info=True
-        )
+    try:
+        with (
+            fits_on(where, device),
+            of_quantized(where, method),
+            explained(where, "its weights"),
+            no_progress_bar(),
+            quiet,
+        ):
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                **source,
+                dtype=DTYPES.get(dtype, torch.float32),
+                attn_implementation=attention,
+                output_loading_info=True,
+            )
+    except ModelError:
+        if isinstance(where, Path) and "gguf_file" in source:
+            check_types(where)
+        raise
     network, report = loaded
     head = reward_head(where, network.dtype) if head is None and isinstance(where, str) else head
     if head is not None:

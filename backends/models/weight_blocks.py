@@ -1,9 +1,7 @@
-"""Weights that are integers times a scale for each block of 32 inputs, as in the types Q8_0 and Q4_0 of GGUF files.
+"""Weights that are integers with a scale, and perhaps a lowest value, for each block of inputs, as those of GGUF files.
 
-A weight of such a file is d q, with d in float16 and an integer q: |q| <= 127 (Q8_0), -8 <= q <= 7 (Q4_0). transformers
-expands it to float32, where the product is exact, as it has 19 bits at most. So the integers and the scale can be had
-back from the expanded numbers: the quantiser of GGUF gives the largest number of a block the largest integer, 127 or 8,
-and the scale is that number over 127 or 8. Whatever does not come back bit by bit is left as it is.
+A number is fl(fl(d q) + m) with an integer q of 8 bits: the scale d and the value m of its block are in float32, and
+so are both roundings. The types of GGUF have 16 or 32 inputs in a block.
 """
 
 from __future__ import annotations
@@ -13,44 +11,46 @@ from dataclasses import dataclass
 
 import torch
 
-BLOCK = 32
-"""Inputs that have one scale."""
-LARGEST = (127, 8)
-"""The largest absolute integer of a block, by type."""
-GLANCE = 64
-"""Rows that are tried first; other weights differ there already."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WeightBlocks:
-    """A weight (out, in) as integers, and a scale for each block."""
+    """A weight (out, in) as integers, with a scale for each block."""
 
     integers: torch.Tensor
     """(out, in) in int8."""
     scales: torch.Tensor
-    """(out, in / 32) in float32."""
+    """(out, blocks) in float32."""
+    lowest: torch.Tensor | None = None
+    """(out, blocks) in float32, added to every number of the block; None: nothing is added."""
+
+    @property
+    def size(self) -> int:
+        """Inputs of a block."""
+        return self.integers.shape[1] // self.scales.shape[1]
+
+    def expanded(self) -> torch.Tensor:
+        """The weight (out, in) in float32."""
+        numbers = self.integers.view(*self.scales.shape, self.size) * self.scales[..., None]
+        if self.lowest is not None:
+            numbers += self.lowest[..., None]
+        return numbers.view(self.integers.shape)
+
+    def rows(self, order: torch.Tensor) -> WeightBlocks:
+        """The outputs (out,) in another order."""
+        lowest = None if self.lowest is None else self.lowest[order]
+        return WeightBlocks(self.integers[order], self.scales[order], lowest)
 
 
-def as_blocks(weights: Sequence[torch.Tensor]) -> WeightBlocks | None:
-    """Weights (out, in) side by side in blocks, which are their numbers exactly; None where they cannot be."""
-    parts: list[WeightBlocks] = []
-    for weight in weights:
-        if weight.dtype != torch.float32 or weight.shape[1] % BLOCK or _of_one(weight[:GLANCE]) is None:
-            return None
-        part = _of_one(weight)
-        if part is None:
-            return None
-        parts.append(part)
-    return WeightBlocks(torch.cat([part.integers for part in parts]), torch.cat([part.scales for part in parts]))
-
-
-def _of_one(weight: torch.Tensor) -> WeightBlocks | None:
-    blocks = weight.reshape(len(weight), -1, BLOCK)  # (out, in / 32, 32)
-    most = blocks.abs().amax(dim=2, keepdim=True)
-    for largest in LARGEST:
-        scales = most / largest
-        # a block of zeros has no scale; that of any other must be exact, or the products would be rounded
-        integers = torch.round(blocks / torch.where(scales == 0, 1.0, scales))
-        if torch.equal(integers * scales, blocks):
-            return WeightBlocks(integers.to(torch.int8).view(weight.shape), scales[..., 0])
-    return None
+def stacked(parts: Sequence[WeightBlocks]) -> WeightBlocks:
+    """Weights of layers with the same input, one below the other, in blocks of the smallest of their sizes."""
+    size = min(part.size for part in parts)
+    scales = [part.scales.repeat_interleave(part.size // size, dim=1) for part in parts]
+    lowest = None
+    if any(part.lowest is not None for part in parts):
+        lowest = torch.cat(
+            [
+                torch.zeros_like(of) if part.lowest is None else part.lowest.repeat_interleave(part.size // size, dim=1)
+                for part, of in zip(parts, scales, strict=True)
+            ]
+        )
+    return WeightBlocks(torch.cat([part.integers for part in parts]), torch.cat(scales), lowest)

@@ -57,17 +57,34 @@ def top_draws_rows(
     ids -1 and sums of minus infinity. Rows that are not ``sampled`` have no noise. ``draws`` (R,) numbers independent
     draws at one position.
     """
-    keys = np.stack(
-        (
-            np.array(streams, dtype=np.uint64),
-            np.array(positions, dtype=np.uint64),
-            np.zeros(len(scores), np.uint64) if draws is None else np.array(draws, dtype=np.uint64),
-        )
-    )  # (3, R): rows with equal ones share their noise
+    keys = _keys(streams, positions, draws)
     noisy = np.array(sampled, dtype=bool)
     if scores.shape[1] > max(MANY, TRIED, count):
         scores = _hopeful(scores, noisy, keys, count, purpose)
     return _best(_perturbed(scores, noisy, keys, purpose), count)
+
+
+def top_draws_among(
+    scores: NDArray[np.float64],
+    ids: NDArray[np.int64],
+    sampled: Sequence[bool],
+    streams: Sequence[int],
+    positions: Sequence[int],
+    count: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """As :func:`top_draws_rows`, where of each row only the K ``ids`` with these ``scores`` (R, K) are possible."""
+    keys, noisy = _keys(streams, positions), np.array(sampled, dtype=bool)
+    perturbed = scores.copy()
+    rows = np.repeat(np.flatnonzero(noisy), ids.shape[1])
+    perturbed[noisy] += _sparse(keys[:, rows], ids[noisy].ravel(), TEXT).reshape(-1, ids.shape[1])
+    places, sums = _best(perturbed, count)
+    return np.where(places < 0, -1, np.take_along_axis(ids, np.maximum(places, 0), axis=1)), sums
+
+
+def _keys(streams: Sequence[int], positions: Sequence[int], draws: Sequence[int] | None = None) -> NDArray[np.uint64]:
+    """(3, R): rows with equal ones share their noise."""
+    numbers = [0] * len(streams) if draws is None else draws
+    return np.array((streams, positions, numbers), dtype=np.uint64)
 
 
 def _hopeful(

@@ -140,7 +140,9 @@ class SeedBackend(LocalBackend):
     def _use(self, builder: EngineBuilder) -> None:
         """Let another builder load the models."""
         self.builder = builder
-        self.core = EngineCore(self.config, self._build, builder.draft, set_threads=self._set_threads)
+        self.core = EngineCore(
+            self.config, self._build, builder.draft, engines=builder.engines, set_threads=self._set_threads
+        )
 
     def _build(self) -> EngineParts:
         return self.builder.build(self.config, self._tokenizer(), self._load, self._device)

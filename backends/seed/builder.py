@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from treeagent.errors import ConfigError
 
@@ -110,6 +111,8 @@ class EngineBuilder:
     def __init__(self, weights: WeightCache) -> None:
         self.weights = weights
         self.draft = SharedDraftModel(weights)
+        self.engines: WeakSet[Any] = WeakSet()
+        """Those that load through it."""
 
     def build(
         self, config: EngineConfig, tokenizer: ChatTokenizer, load: Callable[[], Model], device: torch.device

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
+from weakref import WeakSet
 
 from treeagent.errors import BackendError, TreeagentError
 from treeagent.process_fork import ForkSafeLock, call_in_child
@@ -23,6 +25,7 @@ from ..local.text_streams import TextStreams
 from .builder import EngineParts
 from .config import EngineConfig
 from .draft_model import SharedDraftModel
+from .scheduler.joint_round import run_rounds, share_rounds
 from .scheduler.requests import EngineRequest
 from .scheduler.round_log import RoundLog
 
@@ -41,11 +44,13 @@ class EngineCore:
         build: Callable[[], EngineParts],
         draft: SharedDraftModel,
         *,
+        engines: WeakSet[EngineCore],
         set_threads: Callable[[], None],
     ) -> None:
         """``build`` loads the models, and ``set_threads`` sets torch's thread count; both run in the models' thread.
 
-        ``draft`` is kept in memory as long as this engine is loaded.
+        ``draft`` is kept in memory as long as this engine is loaded. ``engines``, to which this one is added, make
+        their rounds together where they run the same weights.
         """
         self.config = config
         self.parts: EngineParts | None = None
@@ -53,6 +58,8 @@ class EngineCore:
         self._build, self._set_threads = build, set_threads
         self._draft = draft
         self._draft.add_user(self)
+        self._engines = engines
+        self._engines.add(self)
         self._rounds = RoundLog()
         self._queue: RequestQueue[Request | ScoreRequest] = RequestQueue(self._submit)
         self._inbox: deque[EngineRequest] = deque()
@@ -67,6 +74,8 @@ class EngineCore:
         self._trimmed = 0
         """Number of the round after which the heap was trimmed last."""
         self._building = False
+        self._carried = False
+        """Another engine has made this one's next round with its own."""
         call_in_child(self, EngineCore._begin_anew)
 
     @property
@@ -158,6 +167,7 @@ class EngineCore:
     def drop(self) -> None:
         """Forget the models and all requests, to be called where no thread runs them."""
         self.parts, self._working, self._resting, self._building = None, False, False, False
+        self._carried = False
         self._inbox, self._deferred, self._streams = deque(), deque(), TextStreams()
         self._queue = RequestQueue(self._submit)
 
@@ -185,8 +195,9 @@ class EngineCore:
             parts = self._loaded_parts()
             self._set_threads()
             self._admit(parts)
-            if parts.scheduler.busy:
+            if parts.scheduler.busy and not self._carried:
                 self._round(parts)
+            self._carried = False
         except BaseException as error:  # noqa: BLE001  # the thread's boundary: the models could not be loaded
             self._fail_inbox(error)
         self._streams.hand_out()
@@ -228,11 +239,30 @@ class EngineCore:
                 request.fail(self._backend_error(error))
 
     def _round(self, parts: EngineParts) -> None:
-        try:
-            with self._rounds.round(parts.scheduler.counters):
-                parts.scheduler.round()
-        except BaseException as error:  # noqa: BLE001  # the thread's boundary: the requests of this round fail
-            parts.scheduler.fail(self._backend_error(error))
+        """One round, and those of engines with other adapters of the same weights that are about to make theirs."""
+        members = [(self, parts), *self._others(parts)]
+        with ExitStack() as log:
+            for engine, own in members:
+                log.enter_context(engine._rounds.round(own.scheduler.counters))
+            errors = run_rounds([own.scheduler for _, own in members])
+        for (engine, own), error in zip(members, errors, strict=True):
+            engine._carried = engine is not self
+            if error is not None:
+                own.scheduler.fail(engine._backend_error(error))
+
+    def _others(self, parts: EngineParts) -> Sequence[tuple[EngineCore, EngineParts]]:
+        """The engines whose rounds can be made with this one's, their new requests admitted."""
+        others = []
+        for engine in list(self._engines):
+            own = engine.parts
+            with engine._lock:
+                waits = engine._working and not engine._resting and not engine._carried
+            if engine is self or own is None or not waits or not share_rounds(parts.scheduler, own.scheduler):
+                continue
+            engine._admit(own)
+            if own.scheduler.busy:
+                others.append((engine, own))
+        return others
 
     def _fail_inbox(self, error: BaseException) -> None:
         for request in self._take_inbox():

@@ -1,13 +1,14 @@
 """Write a Llama-style checkpoint as a .gguf file for llama.cpp.
 
 ``python -m treeagent.backends.bench.peers.gguf_file FOLDER FILE`` writes matrices as Q8_0 (blocks of 32 numbers of 8
-bits with a scale), or with ``--dtype float32`` everything as it is.
+bits with a scale), with ``--dtype`` in another type that the library gguf quantises to, or everything in float32.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,23 @@ OUTSIDE = {
     "lm_head.weight": "output.weight",
 }
 """The other tensors."""
+DTYPES = ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "float32")
+"""Types of the matrices."""
+Quantiser = Callable[[str, NDArray[np.float32]], tuple[NDArray[np.uint8], Any]]
+"""Of the name of a matrix in llama.cpp and its numbers (out, in) gives its bytes and their type."""
 NO_MERGES = ["\u0100 \u0100"]
 """Of two zero bytes, which do not occur: llama.cpp wants at least one merge."""
 
 
-def write(folder: Path, file: Path, *, dtype: str = "q8_0", splitter: str = "smollm") -> Path:
+def write(
+    folder: Path, file: Path, *, dtype: str = "q8_0", splitter: str = "smollm", quantise: Quantiser | None = None
+) -> Path:
     """The checkpoint of ``folder`` with its byte-level BPE tokenizer as ``file``.
 
-    ``dtype`` is ``q8_0`` or ``float32``; ``splitter`` names llama.cpp's rule for the pieces that merges stay within.
+    ``dtype`` is one of :data:`DTYPES`; ``splitter`` names llama.cpp's rule for the pieces that merges stay within.
+    ``quantise`` makes the matrices, in place of ``dtype``.
     """
+    quantise = quantise or _quantiser(dtype)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     out = gguf.GGUFWriter(file, "llama")
     out.add_name(folder.name)
@@ -57,9 +66,9 @@ def write(folder: Path, file: Path, *, dtype: str = "q8_0", splitter: str = "smo
             if part in name:
                 values = _interleaved(values, config[heads])
         values = np.ascontiguousarray(values)
-        if dtype == "q8_0" and values.ndim > 1:
-            kind = gguf.GGMLQuantizationType.Q8_0
-            out.add_tensor(_renamed(name), gguf.quants.quantize(values, kind), raw_dtype=kind)
+        if quantise is not None and values.ndim > 1:
+            data, kind = quantise(_renamed(name), values)
+            out.add_tensor(_renamed(name), data, raw_dtype=kind)
         else:
             out.add_tensor(_renamed(name), values)
     out.write_header_to_file()
@@ -67,6 +76,14 @@ def write(folder: Path, file: Path, *, dtype: str = "q8_0", splitter: str = "smo
     out.write_tensors_to_file()
     out.close()
     return file
+
+
+def _quantiser(dtype: str) -> Quantiser | None:
+    """All matrices in one type; None for float32."""
+    if dtype == "float32":
+        return None
+    kind = gguf.GGMLQuantizationType[dtype.upper()]
+    return lambda _name, values: (gguf.quants.quantize(values, kind), kind)
 
 
 def _add_tokenizer(out: Any, tokenizer: dict[str, Any], config: dict[str, Any], splitter: str) -> None:
@@ -106,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--dtype", choices=("q8_0", "float32"), default="q8_0")
+    parser.add_argument("--dtype", choices=DTYPES, default="q8_0")
     chosen = parser.parse_args()
     write(chosen.folder, chosen.file, dtype=chosen.dtype)
 

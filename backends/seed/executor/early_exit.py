@@ -152,7 +152,7 @@ class EarlyExitRunner(ModelRunner):
     def forward(self, spans: Sequence[Segment]) -> tuple[torch.Tensor, list[range]]:
         """Logits (R, V) of all wanted tokens at their exits, and for each segment its rows among the R."""
         began = time.perf_counter()
-        plan = self._batch(spans)
+        plan = self.batch(spans)
         if self._threshold is None:
             x = self._decoder.through(self._decoder.embed(plan), plan, self.forest.pool, 0, self.exits[-1])  # (T, E)
             logits = self._decoder.logits(x.index_select(0, plan.wanted))
@@ -172,9 +172,7 @@ class EarlyExitRunner(ModelRunner):
             self._deepen(wanted, logits, self._threshold)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        self.passes += 1
-        self.work = plan.work
-        self.seconds += time.perf_counter() - began
+        self.count_pass(plan.work, time.perf_counter() - began)
         return logits, plan.rows
 
     def _read(self, spans: Sequence[Segment], plan: ForwardBatch, depth: int) -> int:
@@ -221,7 +219,7 @@ class EarlyExitRunner(ModelRunner):
         """
         reached = sorted({at for path, _ in paths for at in np.bincount(self._depth[path]).nonzero()[0].tolist()})
         for at, following in pairwise([*(at for at in reached if at < depth), depth]):
-            plan = self._batch(self._pending(paths, at))
+            plan = self.batch(self._pending(paths, at))
             x = self._states.index_select(0, plan.slots)
             x = self._decoder.through(x, plan, self.forest.pool, self.exits[at - 1], self.exits[following - 1])
             self._keep(plan.slots, x, following)

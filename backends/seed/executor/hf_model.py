@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from ...models.gguf_weights import GgufWeights
 from ...models.int8_network import LLAMA_FAMILY
 from ...models.low_rank import Adapter, attached
 from ..kv_cache.pool import SlotPool
@@ -47,18 +48,20 @@ class Decoder(Protocol):
         """Logits (R, V) of what enters the output head (R, E)."""
 
 
-def decoder_of(network: Any, windows: Sequence[int | None], context: int | None) -> tuple[Decoder, str]:
+def decoder_of(
+    network: Any, windows: Sequence[int | None], context: int | None, stored: GgufWeights | None = None
+) -> tuple[Decoder, str]:
     """The quickest way to run a model, which is changed in place, and what computes its passes.
 
-    ``windows`` are the sliding windows of its layers, ``context`` the most tokens of a text.
-    The latter is ``compiled``, or ``torch`` and why there are no compiled kernels for the model. Raises ValueError when
-    its attention is fixed.
+    ``windows`` are the sliding windows of its layers, ``context`` the most tokens of a text, ``stored`` the weights of
+    its .gguf file. What computes passes is ``compiled``, or ``torch`` and why there are no compiled kernels for the
+    model. Raises ValueError when its attention is fixed.
     """
     if type(network).__name__ in LLAMA_FAMILY and LlamaDecoder.fits(network):
         short = [
             None if window is None or (context is not None and context <= window) else window for window in windows
         ]
-        decoder, why = compiled(network) if not any(short) else (None, "sliding windows")
+        decoder, why = compiled(network, stored) if not any(short) else (None, "sliding windows")
         return (LlamaDecoder(network, short), f"torch ({why})") if decoder is None else (decoder, decoder.kernels)
     register()
     network.set_attn_implementation(NAME)

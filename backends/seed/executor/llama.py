@@ -65,6 +65,14 @@ class _Layer:
         other.gate, other.up = _adapted(self.gate, [gate]), _adapted(self.up, [up])
         return other
 
+    @staticmethod
+    def joined(layers: Sequence[_Layer], rows: Sequence[slice]) -> _Layer:
+        """One layer with several adapters, those of ``layers``, each for its ``rows``."""
+        other = copy.copy(layers[0])
+        for name in ("qkv", "out", "gate", "up", "down"):
+            setattr(other, name, _joined([getattr(layer, name) for layer in layers], rows))
+        return other
+
     def project(self, x: torch.Tensor) -> torch.Tensor:
         """Queries, keys and values side by side for ``x`` (T, E)."""
         return self.qkv(self.before(x))
@@ -132,6 +140,18 @@ class LlamaDecoder:
         assert len(plain) == len(self._layers)  # noqa: S101  # adapters and 8 bits exclude each other
         other._layers = [layer.adapted(changes_of(layers, index)) for index, layer in enumerate(plain)]
         return other
+
+    def joined(self, others: Sequence[LlamaDecoder], rows: Sequence[slice]) -> LlamaDecoder:
+        """The decoder of a :class:`.joint_batch.JointBatch`: its first rows are of this adapter, the next of others.
+
+        ``others`` are over the same weights; ``rows`` are those of each, this one first.
+        """
+        if all(other is self for other in others):
+            return self
+        joint = copy.copy(self)
+        stacks = [decoder._layers for decoder in (self, *others)]
+        joint._layers = [_Layer.joined(layers, rows) for layers in zip(*stacks, strict=True)]
+        return joint
 
     def fix_positions(self, dtype: torch.dtype) -> bool:
         """Keep the positions of the whole context in memory; False where they depend on the length of the text."""
@@ -253,7 +273,19 @@ def _norm(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
 def _adapted(product: AnyProduct, parts: Sequence[LowRank | None]) -> AnyProduct:
     assert not isinstance(product, AdaptedProduct)  # noqa: S101  # the layers of a model alone are adapted
     low = join(parts, product.sizes)
-    return product if low is None else AdaptedProduct(product, low)
+    return product if low is None else AdaptedProduct(product, [(slice(None), low)])
+
+
+def _joined(products: Sequence[AnyProduct], rows: Sequence[slice]) -> AnyProduct:
+    """One product with several adapters, each for some rows."""
+    plain = [product.product if isinstance(product, AdaptedProduct) else product for product in products]
+    changes = [
+        (own, low)
+        for product, own in zip(products, rows, strict=True)
+        if isinstance(product, AdaptedProduct)
+        for _, low in product.changes
+    ]
+    return AdaptedProduct(plain[0], changes) if changes else plain[0]
 
 
 def _is_silu(activation: nn.Module) -> bool:

@@ -66,6 +66,8 @@ class ModelRunner:
         self.parameters = weights.parameters
         self.memory, self.state_memory = memory, state_memory
         self._rows = rows
+        self._beside = 0
+        """Bytes that a head keeps for each slot."""
         self.seconds = 0.0
         """Time spent in passes."""
         self.passes = 0
@@ -172,6 +174,17 @@ class ModelRunner:
         """
         self._heard, self._listener, self.graphs = tuple(layers), listener, None
 
+    def count_pass(self, work: PassWork, seconds: float) -> None:
+        """A pass was made, for this runner or for it and others over the same weights."""
+        self.passes += 1
+        self.work = work
+        self.seconds += seconds
+
+    def keep_beside(self, slot_bytes: int) -> None:
+        """A head keeps so many bytes for each slot, out of the same memory; the cache is empty then."""
+        self._beside = slot_bytes
+        self.reset_cache()
+
     def reset_statistics(self) -> None:
         """Forget statistics of earlier passes that influence later ones; a model without exits has none."""
 
@@ -195,10 +208,11 @@ class ModelRunner:
             self.seconds, self.passes, self.exit_counts = 0.0, 0, [0] * len(self.exit_counts)
 
     def _new_pool(self) -> SlotPool:
-        return self.weights.new_pool(self.memory, self.layers, self.state_memory, rows=self._rows)
+        memory, states = self.memory, self.state_memory
+        return self.weights.new_pool(memory, self.layers, states, rows=self._rows, beside=self._beside)
 
-    def _batch(self, spans: Sequence[Segment]) -> ForwardBatch:
-        """The pass over segments, in an envelope if there is a graph for it."""
+    def batch(self, spans: Sequence[Segment]) -> ForwardBatch:
+        """The pass over segments, in an envelope if there is a graph for it; one that is made at once."""
         weights, windows = self.weights, self.forest.pool.windows
         plan = None if self.graphs is None else self.graphs.batch(spans)
         if plan is None:
@@ -214,7 +228,7 @@ class ModelRunner:
         """Logits (R, V) of the wanted tokens of all segments, and for each segment its rows among the R."""
         began = time.perf_counter()
         with torch.inference_mode():
-            plan = self._batch(spans)
+            plan = self.batch(spans)
             states: Sequence[torch.Tensor] = ()
             if self._listener is None:
                 logits = (self.graphs or self.decoder)(plan, self.forest.pool)
@@ -222,9 +236,7 @@ class ModelRunner:
                 logits, states = self.decoder.with_states(plan, self.forest.pool, self._heard)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        self.passes += 1
-        self.work = plan.work
-        self.seconds += time.perf_counter() - began
+        self.count_pass(plan.work, time.perf_counter() - began)
         if self._listener is not None:
             with torch.inference_mode():
                 self._listener(plan.slots, states)

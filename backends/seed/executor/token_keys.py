@@ -39,3 +39,14 @@ class TokenKeys:
                 end += int(lengths.sum())
             runs.append(run)
         return cls(np.concatenate(parts), np.ascontiguousarray(np.concatenate(runs, axis=1)))
+
+    @classmethod
+    def join(cls, parts: Sequence[TokenKeys]) -> TokenKeys:
+        """For the tokens of several passes, one after another."""
+        runs = [part.runs.copy() for part in parts]
+        start = 0
+        for part, own in zip(parts, runs, strict=True):
+            own[0] += start
+            own[2] += start
+            start += len(part.slots)
+        return cls(np.concatenate([part.slots for part in parts]), np.ascontiguousarray(np.concatenate(runs, axis=1)))

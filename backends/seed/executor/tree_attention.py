@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from ..kv_cache.pool import SlotPool
 from .attention_call import AttentionCall
 from .attention_rule import AttentionRule
 from .forward_batch import ForwardBatch, SharedPrefix
+from .joint_batch import JointBatch
 from .state_pass import StatePass
 from .tile_attention import attend_tiles
 
@@ -97,6 +98,9 @@ def attend_forest(
     query: torch.Tensor, new: torch.Tensor, layer: int, forest: AttentionContext, rule: AttentionRule
 ) -> torch.Tensor:
     """Store ``new`` keys and values (T, 2, h, D), attend with ``query`` (T, H, D); result (T, h, G, D)."""
+    if isinstance(forest.plan, JointBatch):
+        each = [(part.tokens, replace(forest, plan=part.plan, pool=part.pool)) for part in forest.plan.parts]
+        return torch.cat([attend_forest(query[own], new[own], layer, context, rule) for own, context in each])
     plan, entries = forest.of(layer)
     entries.index_copy_(0, plan.slots, new)
     if plan.tiles is not None:

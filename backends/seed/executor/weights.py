@@ -15,6 +15,7 @@ import torch
 
 from treeagent.errors import ModelError, UnsupportedModelError
 
+from ...models.gguf_weights import GgufWeights
 from ...models.int8 import Int8Linear
 from ...models.llama_network import LlamaNetwork
 from ...models.low_rank import linear_shapes
@@ -81,14 +82,18 @@ class Weights:
         """Of one layer, in the mean; 0 where layers do not lie where they do in the Llama family."""
         with torch.inference_mode():
             plain = self._plain_logits()
+            heads = size_setting(where, config, "num_attention_heads")
+            stored = None
+            if isinstance(where, Path) and where.suffix == ".gguf" and not self._eight:
+                stored = GgufWeights(where, heads, max((kind[0] for kind in self.layers), default=0))
             try:
-                self.decoder, self.kernels = decoder_of(model.network, windows, self.context)
+                self.decoder, self.kernels = decoder_of(model.network, windows, self.context, stored)
             except ValueError as error:
                 raise self.refusal(str(error)) from error
             """How passes run, and what computes them: ``compiled`` kernels, or ``torch`` with the reason.
 
             On a GPU also what computes attention, and where tokens are drawn."""
-            if isinstance(where, Path) and where.suffix == ".gguf" and not self._eight:
+            if stored is not None:
                 share = self.decoder.in_blocks if isinstance(self.decoder, CompiledDecoder) else 0.0
                 self.kernels += f", {share:.0%} of the GGUF file's linear weights kept in 8 bits, the rest expanded"
             self.in_place = isinstance(self.decoder, CompiledDecoder)
@@ -98,7 +103,6 @@ class Weights:
             """Of attention."""
             self._integers = self.in_place and self.dtype == torch.float64
             """Whether keys and values are kept as integers, each head's numbers with a power of two."""
-            heads = size_setting(where, config, "num_attention_heads")
             attending = [kind for kind in self.layers if kind[0]]  # a layer with a recurrence has no keys
             attention = choose_attention(self.device, self.dtype, attending, heads)
             self.tile_queries = 0 if attention is None else attention.tile_queries
@@ -131,18 +135,25 @@ class Weights:
         state_memory: int = PROBE_STATES,
         *,
         rows: bool = False,
+        beside: int = 0,
     ) -> SlotPool:
         """A pool for keys and values of at most so many bytes, of the first layers only if so asked.
 
         ``state_memory``: the most bytes of the states of layers with a recurrence. ``rows``: layers with a window keep
-        the tokens inside it alone.
+        the tokens inside it alone. ``beside``: bytes that a head keeps for each slot.
         """
-        pool = self._pool(limit=1, layers=layers, state_memory=state_memory, rows=rows)
+        pool = self._pool(limit=1, layers=layers, state_memory=state_memory, rows=rows, beside=beside)
         pool.limit = max(0, memory // max(1, pool.slot_bytes))
         return pool
 
     def _pool(
-        self, limit: int, layers: int | None = None, state_memory: int = PROBE_STATES, *, rows: bool = False
+        self,
+        limit: int,
+        layers: int | None = None,
+        state_memory: int = PROBE_STATES,
+        *,
+        rows: bool = False,
+        beside: int = 0,
     ) -> SlotPool:
         states = StateStore(self.state_shapes, self.device, state_memory) if self.state_shapes else None
         kinds, windows = self.layers[:layers], self._windows[:layers]
@@ -150,9 +161,9 @@ class Weights:
         slides = rows and states is None and any(window is not None for window in windows)
         if self._integers:
             kept = [(heads, dim + 1) for heads, dim in kinds]
-            return SlotPool(kept, torch.int16, self.device, limit, states)
+            return SlotPool(kept, torch.int16, self.device, limit, states, None, beside)
         own = WindowRows(kinds, windows, self.dtype, self.device) if slides else None
-        return SlotPool(kinds, self.dtype, self.device, limit, states, own)
+        return SlotPool(kinds, self.dtype, self.device, limit, states, own, beside)
 
     def _plain_logits(self) -> tuple[list[int], torch.Tensor]:
         """Tokens of the trial, two texts of T tokens that part half-way, and their plain logits (2, T, V)."""

@@ -66,14 +66,12 @@ that both share one set of threads. */
 #include "integer_attention.h"
 #include "products.h"
 
-static void norm_row(const Pass *pass, const float *weight, int hidden, double epsilon, int t) {
-    const float *x = pass->x + (int64_t)t * hidden;
-    float *to = pass->normed + (int64_t)t * hidden;
+static void norm_row(const float *x, const float *weight, int count, double epsilon, float *to) {
     double total = 0;
 #pragma omp simd reduction(+ : total)
-    for (int i = 0; i < hidden; i++) total += (double)x[i] * x[i];
-    const double factor = 1 / sqrt(total / hidden + epsilon);
-    for (int i = 0; i < hidden; i++) to[i] = (float)(x[i] * factor * weight[i]);
+    for (int i = 0; i < count; i++) total += (double)x[i] * x[i];
+    const double factor = 1 / sqrt(total / count + epsilon);
+    for (int i = 0; i < count; i++) to[i] = (float)(x[i] * factor * weight[i]);
 }
 
 /* Integers and their scale: x = largest / 127 * to. */
@@ -118,6 +116,21 @@ static void round_row(const Pass *pass, const Linear *linear, const float *rows,
 #endif
 }
 
+/* What attention projects: x normed, or of a layer over pairs an embedding and a state x, both normed, side by side. */
+static void enter_row(const Layer *layer, const Pass *pass, float *heard, int t) {
+    const int hidden = layer->hidden, count = layer->state_norm ? 2 * hidden : hidden;
+    float *x = pass->x + (int64_t)t * hidden, *to = pass->normed + (int64_t)t * count;
+    if (heard) memcpy(heard + (int64_t)t * hidden, x, hidden * sizeof(float));
+    if (layer->state_norm) {
+        norm_row(pass->embedded + (int64_t)t * hidden, layer->before_norm, hidden, layer->epsilon, to);
+        norm_row(x, layer->state_norm, hidden, layer->epsilon, to + hidden);
+        if (layer->normed_residual) memcpy(x, to + hidden, hidden * sizeof(float));
+    } else {
+        norm_row(x, layer->before_norm, hidden, layer->epsilon, to);
+    }
+    round_row(pass, &layer->qkv, pass->normed, count, count, t);
+}
+
 /* The gated activation, in place of the gate: silu(gate) * up, both computed as one product. */
 static void gate_row(const Pass *pass, int inner, int t) {
     float *gate = pass->inner + (int64_t)t * 2 * inner, *up = gate + inner;
@@ -128,86 +141,103 @@ static void gate_row(const Pass *pass, int inner, int t) {
 }
 
 #define ITEMS(count) for (int first = 0, last = 0; take(worker, count, &first, &last);) for (int i = first; i < last; i++)
-#define LAYER_STEPS 18
+#define LAYER_STEPS 8
+#define BATCH_STEPS 10 /* of a layer, for each batch */
 
-/* Two steps that add a low-rank change to the product of the same rows, where there is one. */
+/* Two steps that add a low-rank change to the product of the rows first <= t < last, where there is one. */
+static void add_low(const Pass *pass, const LowRank *low, int first, int last, const float *x, int64_t stride, float *to,
+                    Worker *worker) {
+    if (!low->down.outs) return;
+    Pass rows = *pass;
+    rows.tokens = last - first;
+    x += first * stride, to += (int64_t)first * low->up.outs;
+    ITEMS(PANELS(low->down)) product(&rows, &low->down, i, x, stride, rows.low, 0);
+    ITEMS(PANELS(low->up)) product(&rows, &low->up, i, rows.low, low->down.outs, to, 1);
+}
+
 #define ADD_LOW(change, x, stride, to) \
-    if ((change).down.outs) { \
-        ITEMS(PANELS((change).down)) product(pass, &(change).down, i, x, stride, pass->low, 0); \
-        ITEMS(PANELS((change).up)) product(pass, &(change).up, i, pass->low, (change).down.outs, to, 1); \
-    }
+    for (int b = 0; b < count; b++) \
+        add_low(pass, &batches[b].layers[index]->change, batches[b].first, batches[b].last, x, stride, to, worker);
 
-static void attend_layer(const Layer *layer, const Pass *pass, float *entries, Worker *worker) {
-    const int group = layer->heads / layer->kv_heads, few = pass->tokens * layer->kv_heads < 4 * pass->threads;
+static void attend_floats(const Layer *layer, const Pass *pass, float *entries, int begin, int tokens, Worker *worker) {
+    const int group = layer->heads / layer->kv_heads, few = tokens * layer->kv_heads < 4 * pass->threads;
     const int count = few ? 1 : group, parts = layer->heads / count;
-    ITEMS(pass->tokens) {
-        float *queries = (float *)pass->queries + (int64_t)i * layer->heads * layer->dim;
-        rotate_float(layer, pass, i, queries, entries + pass->slots[i] * 2 * layer->kv_heads * layer->dim);
+    ITEMS(tokens) {
+        const int t = begin + i;
+        float *queries = (float *)pass->queries + (int64_t)t * layer->heads * layer->dim;
+        rotate_float(layer, pass, t, queries, entries + pass->slots[t] * 2 * layer->kv_heads * layer->dim);
     }
-    ITEMS(pass->tokens * parts) {
-        const int t = i / parts, head = i % parts * count;
+    ITEMS(tokens * parts) {
+        const int t = begin + i / parts, head = i % parts * count;
         if (layer->dim % 16) attend_float8(layer, pass, entries, t, head, count);
         else attend_float16(layer, pass, entries, t, head, count);
     }
 }
 
 /* The same where heads are integers; tokens are taken together as far as there is work for all threads. */
-static void attend_layer_integers(const Layer *layer, const Pass *pass, int16_t *entries, Worker *worker) {
+static void attend_eights(const Layer *layer, const Pass *pass, int16_t *entries, int begin, int tokens, Worker *worker) {
 #ifdef __AVX512VNNI__
-    const int tokens = pass->tokens, kv_heads = layer->kv_heads, group = layer->heads / kv_heads, threads = pass->threads;
+    const int kv_heads = layer->kv_heads, group = layer->heads / kv_heads, threads = pass->threads, end = begin + tokens;
     const int most = group < MOST_HEADS ? group : MOST_HEADS, count = tokens * kv_heads < 4 * threads ? 1 : most;
     const int parts = (group + count - 1) / count, share = tokens * kv_heads * parts / (4 * threads);
     int longest = 1;
-    for (int t = 0; t < tokens; t++) longest = pass->before[t] + pass->own[t] > longest ? pass->before[t] + pass->own[t] : longest;
+    for (int t = begin; t < end; t++) longest = pass->before[t] + pass->own[t] > longest ? pass->before[t] + pass->own[t] : longest;
     int rows = ROOM / (longest * count);
     rows = rows > share ? share : rows;
     rows = rows > MOST_ROWS ? MOST_ROWS : rows < 1 ? 1 : rows;
-    ITEMS(tokens) rotate_integers(layer, pass, entries, i);
+    ITEMS(tokens) rotate_integers(layer, pass, entries, begin + i);
     ITEMS((tokens + rows - 1) / rows * kv_heads * parts) {
-        const int t = i / (kv_heads * parts) * rows, part = i % parts * count, first = i / parts % kv_heads * group + part;
+        const int t = begin + i / (kv_heads * parts) * rows, part = i % parts * count, first = i / parts % kv_heads * group + part;
         attend_integers(
-            layer, pass, entries, t, tokens - t < rows ? tokens - t : rows, first, group - part < count ? group - part : count);
+            layer, pass, entries, t, end - t < rows ? end - t : rows, first, group - part < count ? group - part : count);
     }
 #endif
 }
 
-/* One layer: pass->x becomes its output. `entries` (slots, 2, kv_heads, dim) in float32, or those of integers. */
-static void decoder_layer(const Layer *layer, const Pass *pass, void *entries, Worker *worker) {
+/* Attention of the tokens of a batch: queries, keys and values are rotated, then every token attends. */
+static void attend(const Batch *batch, int index, const Pass *pass, Worker *worker) {
+    const Layer *layer = batch->layers[index];
+    void *entries = batch->entries[index];
+    if (layer->eights) attend_eights(layer, pass, entries, batch->first, batch->last - batch->first, worker);
+    else attend_floats(layer, pass, entries, batch->first, batch->last - batch->first, worker);
+}
+
+/* Layer `index`: pass->x becomes its output. `heard` (T, hidden) becomes what enters the layer, or is NULL. */
+static void decoder_layer(const Batch *batches, int count, int index, const Pass *pass, float *heard, Worker *worker) {
+    const Layer *layer = batches->layers[index];
     const int tokens = pass->tokens, hidden = layer->hidden, width = layer->heads * layer->dim;
-    ITEMS(tokens) {
-        norm_row(pass, layer->before_norm, hidden, layer->epsilon, i);
-        round_row(pass, &layer->qkv, pass->normed, hidden, hidden, i);
-    }
-    ITEMS(PANELS(layer->qkv)) product(pass, &layer->qkv, i, pass->normed, hidden, pass->projected, 0);
-    ADD_LOW(layer->qkv_low, pass->normed, hidden, pass->projected)
-    if (layer->eights) attend_layer_integers(layer, pass, entries, worker);
-    else attend_layer(layer, pass, entries, worker);
+    const int entered = layer->state_norm ? 2 * hidden : hidden;
+    ITEMS(tokens) enter_row(layer, pass, heard, i);
+    ITEMS(PANELS(layer->qkv)) product(pass, &layer->qkv, i, pass->normed, entered, pass->projected, 0);
+    ADD_LOW(qkv_low, pass->normed, entered, pass->projected)
+    for (int b = 0; b < count; b++) attend(&batches[b], index, pass, worker);
     if (layer->out.kind == EIGHTS || layer->out.kind == PAIRS)
         ITEMS(tokens) round_row(pass, &layer->out, pass->attended, width, width, i);
     ITEMS(PANELS(layer->out)) product(pass, &layer->out, i, pass->attended, width, pass->x, 1);
-    ADD_LOW(layer->out_low, pass->attended, width, pass->x)
+    ADD_LOW(out_low, pass->attended, width, pass->x)
     ITEMS(tokens) {
-        norm_row(pass, layer->between_norm, hidden, layer->epsilon, i);
+        norm_row(pass->x + (int64_t)i * hidden, layer->between_norm, hidden, layer->epsilon, pass->normed + (int64_t)i * hidden);
         round_row(pass, &layer->gate_up, pass->normed, hidden, hidden, i);
     }
     ITEMS(PANELS(layer->gate_up)) product(pass, &layer->gate_up, i, pass->normed, hidden, pass->inner, 0);
-    ADD_LOW(layer->gate_up_low, pass->normed, hidden, pass->inner)
+    ADD_LOW(gate_up_low, pass->normed, hidden, pass->inner)
     ITEMS(tokens) {
         gate_row(pass, layer->inner, i);
         round_row(pass, &layer->down, pass->inner, 2 * layer->inner, layer->inner, i);
     }
     ITEMS(PANELS(layer->down)) product(pass, &layer->down, i, pass->inner, 2 * layer->inner, pass->x, 1);
-    ADD_LOW(layer->down_low, pass->inner, 2 * layer->inner, pass->x)
+    ADD_LOW(down_low, pass->inner, 2 * layer->inner, pass->x)
 }
 
-/* Layers one after another; `entries` are those of each. 0 where there is no memory to begin, else 1. */
-int32_t decoder_layers(const Layer *const *layers, void *const *entries, int32_t count, const Pass *pass) {
-    Counter *counters = counters_of(count * LAYER_STEPS, pass->threads);
+/* `depth` layers one after another, for `count` batches in order; `heard` are of each layer, and may be NULL. 0 where there
+is no memory to begin, else 1. */
+int32_t decoder_layers(const Batch *batches, int32_t count, float *const *heard, int32_t depth, const Pass *pass) {
+    Counter *counters = counters_of(depth * (LAYER_STEPS + count * BATCH_STEPS), pass->threads);
     if (!counters) return 0;
 #pragma omp parallel num_threads(pass->threads) if (pass->threads > 1)
     {
         Worker worker = worker_of(counters);
-        for (int l = 0; l < count; l++) decoder_layer(layers[l], pass, entries[l], &worker);
+        for (int index = 0; index < depth; index++) decoder_layer(batches, count, index, pass, heard[index], &worker);
     }
     free(counters);
     return 1;
@@ -221,8 +251,10 @@ int32_t decoder_head(const Linear *head, const float *weight, int32_t hidden, do
     {
         Worker here = worker_of(counters), *worker = &here;
         ITEMS(pass->tokens) {
-            if (weight) norm_row(pass, weight, hidden, epsilon, i);
-            else memcpy(pass->normed + (int64_t)i * hidden, pass->x + (int64_t)i * hidden, hidden * sizeof(float));
+            const float *x = pass->x + (int64_t)i * hidden;
+            float *normed = pass->normed + (int64_t)i * hidden;
+            if (weight) norm_row(x, weight, hidden, epsilon, normed);
+            else memcpy(normed, x, hidden * sizeof(float));
             round_row(pass, head, pass->normed, hidden, hidden, i);
         }
         ITEMS(PANELS(*head)) product(pass, head, i, pass->normed, hidden, to, 0);

@@ -41,7 +41,7 @@ static inline __attribute__((always_inline)) void sweep(
     const Linear *linear = part->linear;
     const int64_t ins = linear->ins, bytes = PANEL_BYTES(KIND) * STEP(KIND);
     const char *w = (const char *)linear->weight + (part->panel * ins + part->first) * PANEL_BYTES(KIND);
-    const float *scales = KIND == BLOCKS ? linear->blocks + part->panel * (ins / 32) * PANEL : 0;
+    const int64_t block = part->panel * (ins >> linear->shift) * PANEL;
     const char *ahead = part->ahead;
     floats left[ROWS], right[ROWS];
 #pragma GCC unroll 12
@@ -52,9 +52,11 @@ static inline __attribute__((always_inline)) void sweep(
         if (KIND == HALVES) { /* a number in bfloat16 is the upper half of one in float32 */
             const words both = *(const words *)w;
             a = (floats)(both << 16), b = (floats)(both & 0xffff0000u);
-        } else if (KIND == BLOCKS) { /* exactly the number in float32: scales have 11 bits, and integers 8 */
-            const float *scale = scales + k / 32 * PANEL;
+        } else if (KIND == BLOCKS || KIND == RAISED) { /* as they are expanded: where numbers are added, products are exact */
+            const int64_t at = block + (k >> linear->shift) * PANEL;
+            const float *scale = linear->blocks + at;
             a = widened(w) * *(const floats *)scale, b = widened(w + 16) * *(const floats *)(scale + 16);
+            if (KIND == RAISED) a += *(const floats *)(linear->lowest + at), b += *(const floats *)(linear->lowest + at + 16);
         } else {
             a = *(const floats *)w, b = *(const floats *)(w + 64);
         }
@@ -91,10 +93,12 @@ SWEEPS(sweep_floats, FLOATS)
 SWEEPS(sweep_halves, HALVES)
 SWEEPS(sweep_pairs, PAIRS)
 SWEEPS(sweep_blocks, BLOCKS)
+SWEEPS(sweep_raised, RAISED)
 SWEEPS(sweep_eights, EIGHTS)
 
 static Sweeps *const SWEEPS_OF[] = {
-    [FLOATS] = sweep_floats, [HALVES] = sweep_halves, [PAIRS] = sweep_pairs, [BLOCKS] = sweep_blocks, [EIGHTS] = sweep_eights};
+    [FLOATS] = sweep_floats, [HALVES] = sweep_halves, [PAIRS] = sweep_pairs, [BLOCKS] = sweep_blocks,
+    [RAISED] = sweep_raised, [EIGHTS] = sweep_eights};
 
 /* Sums of integers as numbers, less what the offset of the weights has added. */
 static void scale_sums(const Linear *linear, int panel, float largest, int32_t correction, floats *sums) {

@@ -11,7 +11,8 @@ enum {
     FLOATS, /* (panels, ins, 32) float32 */
     HALVES, /* (panels, ins, 16, 2) bfloat16 of the outputs i and i + 16, which are widened */
     PAIRS,  /* (panels, ins / 2, 32, 2) bfloat16 of two inputs, for products with rows in bfloat16 */
-    BLOCKS, /* (panels, ins, 32) integers, each times the scale of its block of 32 inputs */
+    BLOCKS, /* (panels, ins, 32) integers, each times the scale of its block of inputs */
+    RAISED, /* the same, and then plus the lowest number of its block */
     EIGHTS  /* (panels, ins / 4, 32, 4) integers + 128, for products with rows of integers */
 };
 
@@ -20,7 +21,8 @@ typedef struct {
     int32_t kind;
     const void *weight;
     const float *scale;  /* (panels * 32) of EIGHTS, divided by 127; NULL for others */
-    const float *blocks; /* (panels, ins / 32, 32) scales of BLOCKS; NULL for others */
+    const float *blocks, *lowest; /* (panels, ins >> shift, 32) of BLOCKS and RAISED, the latter of RAISED alone; else NULL */
+    int32_t shift;                /* a block has 1 << shift inputs */
     const float *bias; /* (panels * 32) or NULL */
 } Linear;
 
@@ -30,8 +32,10 @@ typedef struct {
 
 typedef struct {
     int32_t hidden, inner, heads, kv_heads, dim, eights; /* eights: queries, keys and values are integers */
+    int32_t normed_residual; /* of a layer over pairs: attention is added to the normed state */
     double scale, epsilon;
     const float *before_norm, *between_norm, *q_norm, *k_norm; /* the last two may be NULL */
+    const float *state_norm; /* of a layer over pairs, for x, where before_norm is for embeddings; NULL for others */
     Linear qkv, out, gate_up, down;
     LowRank qkv_low, out_low, gate_up_low, down_low;
 } Layer;
@@ -39,6 +43,7 @@ typedef struct {
 typedef struct {
     int32_t tokens, threads;
     float *x; /* (T, hidden), overwritten */
+    const float *embedded; /* (T, hidden), for a layer over pairs */
     const int64_t *slots, *keys;
     const int32_t *before_at, *before, *own_at, *own; /* (T) two runs of `keys` that a token attends to */
     const void *cosine, *sine; /* (T, dim) */
@@ -46,8 +51,15 @@ typedef struct {
     void *queries; /* (T, heads * dim) */
     double *scales; /* (T, heads) of queries that are integers */
     void *rounded; /* (T, most bytes of the inputs of EIGHTS and PAIRS) */
-    float *normed; /* (T, hidden) */
+    float *normed; /* (T, hidden), for a layer over pairs (T, 2 * hidden) */
     float *low; /* (T, most outs of a `down`) */
     float *largest; /* (T) */
     int32_t *corrections; /* (T) */
 } Pass;
+
+/* Rows of a pass with one adapter: the weights of all batches are the same, and keys and values lie apart. */
+typedef struct {
+    const Layer *const *layers;
+    void *const *entries; /* of each layer */
+    int32_t first, last;  /* tokens first <= t < last */
+} Batch;

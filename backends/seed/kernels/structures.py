@@ -11,13 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from ...models.int8 import LARGEST, Int8Linear
-from ...models.weight_blocks import as_blocks
+from ...models.weight_blocks import WeightBlocks, stacked
 from .weight_memory import WeightMemory
 
 PANEL = 32
 """Outputs that lie side by side in a packed weight."""
 
-FLOATS, HALVES, PAIRS, BLOCKS, EIGHTS = range(5)
+FLOATS, HALVES, PAIRS, BLOCKS, RAISED, EIGHTS = range(6)
 """Kinds of packed weights, as in ``structures.h``."""
 
 PRODUCTS = ("qkv", "out", "gate_up", "down")
@@ -34,6 +34,8 @@ class CLinear(ctypes.Structure):
         ("weight", ctypes.c_void_p),
         ("scale", ctypes.c_void_p),
         ("blocks", ctypes.c_void_p),
+        ("lowest", ctypes.c_void_p),
+        ("shift", ctypes.c_int32),
         ("bias", ctypes.c_void_p),
     ]
 
@@ -48,10 +50,13 @@ class CLayer(ctypes.Structure):
     """A decoder layer."""
 
     _fields_: ClassVar = [
-        *((name, ctypes.c_int32) for name in ("hidden", "inner", "heads", "kv_heads", "dim", "eights")),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("hidden", "inner", "heads", "kv_heads", "dim", "eights", "normed_residual")
+        ),
         ("scale", ctypes.c_double),
         ("epsilon", ctypes.c_double),
-        *((name, ctypes.c_void_p) for name in ("before_norm", "between_norm", "q_norm", "k_norm")),
+        *((name, ctypes.c_void_p) for name in ("before_norm", "between_norm", "q_norm", "k_norm", "state_norm")),
         *((name, CLinear) for name in PRODUCTS),
         *((f"{name}_low", CLowRank) for name in PRODUCTS),
     ]
@@ -66,7 +71,7 @@ class CPass(ctypes.Structure):
         *(
             (name, ctypes.c_void_p)
             for name in (
-                *("x", "slots", "keys", "before_at", "before", "own_at", "own", "cosine", "sine"),
+                *("x", "embedded", "slots", "keys", "before_at", "before", "own_at", "own", "cosine", "sine"),
                 *("projected", "attended", "inner", "queries", "scales", "rounded", "normed", "low", "largest"),
                 "corrections",
             )
@@ -74,15 +79,37 @@ class CPass(ctypes.Structure):
     ]
 
 
+class CBatch(ctypes.Structure):
+    """The tokens of one adapter in a pass."""
+
+    _fields_: ClassVar = [
+        ("layers", ctypes.c_void_p),
+        ("entries", ctypes.c_void_p),
+        ("first", ctypes.c_int32),
+        ("last", ctypes.c_int32),
+    ]
+
+
 class PackedLinear:
     """The weights of linear layers with the same input, side by side in the layout of the kernels."""
 
-    def __init__(self, layers: Sequence[nn.Linear | Int8Linear], memory: WeightMemory, *, pairs: bool = False) -> None:
-        """All of one kind. ``pairs``: weights in bfloat16 are multiplied with rows that are rounded to bfloat16."""
+    def __init__(
+        self,
+        layers: Sequence[nn.Linear | Int8Linear],
+        memory: WeightMemory,
+        *,
+        pairs: bool = False,
+        blocks: Sequence[WeightBlocks | None] = (),
+    ) -> None:
+        """All of one kind. ``pairs``: weights in bfloat16 are multiplied with rows that are rounded to bfloat16.
+
+        ``blocks``: what the weights are made of; where it is known of all layers, it is kept in their place.
+        """
         eights = [layer for layer in layers if isinstance(layer, Int8Linear)]
         outs = sum(layer.out_features for layer in layers)
         above = -outs % PANEL
-        scale = self._blocks = None
+        scale = self._blocks = self._lowest = None
+        shift = 0
         if eights:
             kind, weight = EIGHTS, torch.cat([layer.integers for layer in eights])
             weight = F.pad(weight, (0, -weight.shape[1] % 4, 0, above))
@@ -92,11 +119,14 @@ class PackedLinear:
             scale = F.pad(torch.cat([layer.scales for layer in eights]).mul(step), (0, above))
         else:
             plain = [layer.weight.detach() for layer in layers if isinstance(layer, nn.Linear)]
-            blocks = as_blocks(plain)
-            kind, weight = FLOATS, F.pad(torch.cat(plain) if blocks is None else blocks.integers, (0, 0, 0, above))
-            if blocks is not None:
-                kind, scales = BLOCKS, F.pad(blocks.scales, (0, 0, 0, above))
-                self._blocks = memory.place(_panels(scales))
+            known = [block for block in blocks if block is not None]
+            whole = stacked(known) if len(known) == len(layers) else None
+            kind, weight = FLOATS, F.pad(torch.cat(plain) if whole is None else whole.integers, (0, 0, 0, above))
+            if whole is not None:
+                kind, shift = BLOCKS, whole.size.bit_length() - 1
+                self._blocks = memory.place(_panels(F.pad(whole.scales, (0, 0, 0, above))))
+                if whole.lowest is not None:
+                    kind, self._lowest = RAISED, memory.place(_panels(F.pad(whole.lowest, (0, 0, 0, above))))
             if weight.dtype == torch.bfloat16:
                 kind = PAIRS if pairs else HALVES
             if kind == PAIRS:
@@ -114,12 +144,12 @@ class PackedLinear:
                 for layer in layers
             ]
             self._bias = F.pad(torch.cat(parts), (0, above))
-        tensors = (self._weight, self._scale, self._blocks, self._bias)
-        self.c = CLinear(outs, self.ins, kind, *map(_address, tensors))
+        tensors = (self._weight, self._scale, self._blocks, self._lowest)
+        self.c = CLinear(outs, self.ins, kind, *map(_address, tensors), shift, _address(self._bias))
 
     @property
     def in_blocks(self) -> bool:
-        """Whether weights are integers with a scale for each block of inputs, which are those given all the same."""
+        """Whether weights are kept as integers with a scale for each block of inputs, as they were given."""
         return self._blocks is not None
 
     @property

@@ -28,10 +28,15 @@ class SlotPool(SlotMemory):
         limit: int,
         states: StateStore | None = None,
         windows: WindowRows | None = None,
+        beside: int = 0,
     ) -> None:
-        """``layers`` as in :class:`SlotMemory`; those of ``windows`` have none here."""
+        """``layers`` as in :class:`SlotMemory`; those of ``windows`` have none here.
+
+        ``beside``: bytes that a head keeps for each slot, in memory of its own.
+        """
         own = [(0, 0) if windows is not None and i in windows.layers else kind for i, kind in enumerate(layers)]
         super().__init__(own, dtype, device, limit)
+        self.entry_bytes += beside
         self.states = states
         """The states of layers with a recurrence; None for a model without such layers."""
         self.windows = windows
@@ -61,7 +66,7 @@ class SlotPool(SlotMemory):
 
     @property
     def slot_bytes(self) -> int:
-        """Bytes of one token: keys and values of all layers."""
+        """Bytes of one token: keys and values of all layers, and what a head keeps of it."""
         return self.entry_bytes + (0 if self.windows is None else self.windows.row_bytes)
 
     @property

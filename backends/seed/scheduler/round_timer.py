@@ -22,6 +22,10 @@ class RoundTimer:
         self._began = time.perf_counter()
         self._target_seconds, self._usage = self._runner.seconds, self._speculator.usage()
 
+    def skip(self, seconds: float) -> None:
+        """So much of the time since the start was not this round's: other targets' rounds share its pass."""
+        self._began += seconds
+
     def stop(self, counters: Counters) -> float:
         """The round is over; returns the seconds that it took outside of the models."""
         before, usage = self._usage, self._speculator.usage()

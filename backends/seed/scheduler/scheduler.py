@@ -11,14 +11,17 @@ Everything here runs in the models' thread.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from ..executor.logits import Logits
 from ..executor.model_runner import ModelRunner
 from ..executor.prefill import PrefillChunk
+from ..executor.segment import Segment
 from ..kv_cache.page_table import PageTable
 from ..kv_cache.pool import Slots
 from ..records import Draft
@@ -36,6 +39,33 @@ from .round_timer import RoundTimer
 
 EARLY_CHUNK = 64
 """Prompt tokens of a pass without other jobs than early ones: a request that comes meanwhile waits for its end."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AskedPass:
+    """What a round asks of its target."""
+
+    segments: Sequence[Segment]
+    reads: bool
+    """Whether prompts are among them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PassOutput:
+    """What the target computed."""
+
+    logits: torch.Tensor
+    """(R, V)"""
+    rows: Sequence[range]
+    """For each segment its rows among the R."""
+    seconds: float
+    """Of the pass."""
+    reads: bool
+    """Whether prompts were read in it, of this target or of others that shared it."""
+
+
+Steps = Generator[AskedPass, PassOutput, None]
+"""A round, which asks for one pass, or for none."""
 
 
 class Scheduler:
@@ -88,15 +118,15 @@ class Scheduler:
         """How many early jobs, up to ``most``, hardly slow down another one; 0 where they would not run beside it."""
         return self.cost.slight(most) if self.policy == "rounds" else 0
 
-    def round(self) -> None:
-        """One round. After an exception :meth:`fail` must be called: the jobs in it are lost."""
+    def round(self) -> Steps:
+        """One round, up to its pass and after it. After an exception :meth:`fail` must be called: its jobs are lost."""
         self._rows = 0
         self._timer.start()
         self.jobs.sort()
         self.jobs.sweep()
         self.jobs.admit(serial=self.policy == "serial")
         if self.live:
-            self._pass()
+            yield from self._pass()
         outside = self._timer.stop(self.counters)
         if self._rows:
             self.cost.record(self._rows, outside)
@@ -112,7 +142,7 @@ class Scheduler:
 
     # Draft, verify, commit.
 
-    def _pass(self) -> None:
+    def _pass(self) -> Steps:
         """Draft for the jobs whose prompts are computed, verify their drafts in one target pass, commit."""
         self.jobs.make_room()
         chunk = min(self.chunk, EARLY_CHUNK) if self.only_early else self.chunk
@@ -132,16 +162,16 @@ class Scheduler:
         self._rows = sum([len(job.branches) for job in ready])
         slots = allocate(ready, self.live)
         segments = [part for job, own in zip(ready, slots, strict=True) for part in job.segments(own)]
-        before = self.runner.seconds
-        logits, rows = self.runner.forward([*prefill.spans, *segments])
+        asked = time.perf_counter()
+        output = yield AskedPass([*prefill.spans, *segments], bool(prefill.spans))
+        self._timer.skip(time.perf_counter() - asked - output.seconds)
         self.counters.add_pass(prefill.tokens)
-        if not prefill.spans and ready:
-            seconds = self.runner.seconds - before
-            predicted = self.speculator.cost.record(self.runner.work, seconds)
-            self.counters.add_prediction(int(self.runner.work.spans), predicted, seconds)
+        if not output.reads and ready:
+            predicted = self.speculator.cost.record(self.runner.work, output.seconds)
+            self.counters.add_prediction(int(self.runner.work.spans), predicted, output.seconds)
         prefill.done()
-        own_rows = iter(rows[len(prefill.spans) :])
-        self._commit(ready, slots, [[next(own_rows) for _ in job.branches] for job in ready], logits)
+        own_rows = iter(output.rows[len(prefill.spans) :])
+        self._commit(ready, slots, [[next(own_rows) for _ in job.branches] for job in ready], output.logits)
 
     def _draft(self, ready: Sequence[Job]) -> Sequence[Job]:
         """Store drafts in the jobs; returns those that are verified in this pass: under ``fcfs`` one, else all."""

@@ -14,6 +14,8 @@ from treeagent.errors import ModelError
 from ....models.sources import explained
 from .head_file import HeadFile, LayerFile, layers_said
 
+KINDS = ("qwen3", "llama")
+"""Types of layers, as configurations have them; the layers are the same."""
 SLIDING = "sliding_attention"
 
 
@@ -75,6 +77,10 @@ class _DFlashFile(BaseModel):
     output_multiplier: float = Field(1.0, gt=0, allow_inf_nan=False)
     final_logit_softcapping: float | None = Field(None, ge=0, allow_inf_nan=False)
     is_causal: bool | None = None
+    causal: bool | None = None
+    """Another name of it."""
+    swa_window_size: PositiveInt | None = None
+    """The window where the layers do not say one."""
     sliding_window_non_causal: bool = False
 
 
@@ -86,10 +92,10 @@ def dflash_config(file: HeadFile, said: Mapping[str, Any], draft: str) -> DFlash
     with explained(draft, "its configuration"):
         config = transformers.Qwen3Config(**own)
         layer = LayerFile.model_validate({**config.to_dict(), "model_type": kind})
-    if layer.hidden_act != "silu" or flash.projector_type != "dflash":
+    if kind not in KINDS or layer.hidden_act != "silu" or flash.projector_type != "dflash":
         raise ModelError(
-            f"the head {draft} has the activation {layer.hidden_act!r} and the projector {flash.projector_type!r}. "
-            "Expected 'silu' and 'dflash'."
+            f"the head {draft} has layers of the type {kind!r}, the activation {layer.hidden_act!r} and the projector "
+            f"{flash.projector_type!r}. Expected a type of {', '.join(map(repr, KINDS))}, 'silu' and 'dflash'."
         )
     outputs, inputs = flash.target_layer_ids, flash.aux_hidden_state_layer_ids
     if not (outputs or inputs) or flash.mask_token_id is None:
@@ -100,7 +106,7 @@ def dflash_config(file: HeadFile, said: Mapping[str, Any], draft: str) -> DFlash
     features = inputs if inputs else [number + 1 for number in outputs or ()]
     return DFlashConfig(
         layer,
-        tuple(_attention(name, config.sliding_window, flash) for name in config.layer_types),
+        tuple(_attention(name, config.sliding_window or flash.swa_window_size, flash) for name in config.layer_types),
         flash.block_size,
         0 if flash.sample_from_anchor else 1,
         flash.mask_token_id,
@@ -115,5 +121,6 @@ def dflash_config(file: HeadFile, said: Mapping[str, Any], draft: str) -> DFlash
 
 def _attention(name: str, window: int | None, flash: _DFlashFile) -> BlockAttention:
     sliding = name == SLIDING
-    causal = sliding and not flash.sliding_window_non_causal if flash.is_causal is None else flash.is_causal
+    said = flash.causal if flash.is_causal is None else flash.is_causal
+    causal = sliding and not flash.sliding_window_non_causal if said is None else said
     return BlockAttention(window if sliding else None, causal)

@@ -15,10 +15,13 @@ class DraftVocabulary:
         whole = len(ids) == vocabulary and bool((ids.cpu() == torch.arange(vocabulary)).all())
         self._ids = None if whole else ids
         self._vocabulary = vocabulary
+        self._wide: torch.Tensor | None = None
+        """(most R so far, V), of which other tokens are never written."""
 
     def widened(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits (R, V) from (R, W); minus infinity where a token cannot be drafted."""
+        """Logits (R, V) from (R, W); minus infinity where a token cannot be drafted. Valid until the next call."""
         if self._ids is None:
             return logits
-        whole = logits.new_full((len(logits), self._vocabulary), -math.inf)
-        return whole.index_copy_(1, self._ids, logits)
+        if self._wide is None or len(self._wide) < len(logits):
+            self._wide = logits.new_full((len(logits), self._vocabulary), -math.inf)
+        return self._wide[: len(logits)].index_copy_(1, self._ids, logits)

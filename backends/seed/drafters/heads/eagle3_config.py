@@ -30,6 +30,11 @@ class Eagle3Config:
     """The name or path of its target; None where its configuration does not say."""
     norm_before_residual: bool = False
     norm_before_fc: bool = False
+    """The states are normed side by side before they are fused."""
+    fc_norm: bool = False
+    """Each of them is normed by itself."""
+    norm_output: bool = False
+    """The state of a drafted token is the head's output after its norm (EAGLE-3.1)."""
 
     def features_of(self, layers: int) -> tuple[int, ...]:
         """The layers for a target of so many."""
@@ -43,8 +48,20 @@ class _Eagle3File(BaseModel):
     target_hidden_size: PositiveInt | None = None
     norm_before_residual: bool = False
     norm_before_fc: bool = False
+    fc_norm: bool = False
+    norm_output: bool = False
+    use_aux_hidden_state: bool = True
     eagle_aux_hidden_state_layer_ids: list[int] | None = None
-    eagle_config: dict[str, Any] = {}
+    """Layers whose inputs are read, as in ``speculators`` and vLLM."""
+
+
+class _Eagle3Part(BaseModel):
+    """What SGLang, SpecForge and Model Optimizer write into ``eagle_config``."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    eagle_aux_hidden_state_layer_ids: list[int] | None = None
+    """Layers whose outputs are read."""
 
 
 def usual_features(layers: int) -> tuple[int, ...]:
@@ -54,7 +71,8 @@ def usual_features(layers: int) -> tuple[int, ...]:
 
 def eagle3_config(file: HeadFile, said: Mapping[str, Any], draft: str) -> Eagle3Config:
     """The head of a configuration. Raises ModelError, and pydantic's ValidationError for a field of a wrong type."""
-    own, eagle = layers_said(file, said), _Eagle3File.model_validate(said)
+    part = said.get("eagle_config") or {}
+    own, eagle = layers_said(file, said), _Eagle3File.model_validate({**_switches(part), **said})
     kind = own.pop("model_type", "llama")
     with explained(draft, "its configuration"):
         layer = LayerFile.model_validate({**transformers.LlamaConfig(**own).to_dict(), "model_type": kind})
@@ -63,7 +81,15 @@ def eagle3_config(file: HeadFile, said: Mapping[str, Any], draft: str) -> Eagle3
             f"the head {draft} has {layer.num_hidden_layers} layer(s) of the type {kind!r} with the activation "
             f"{layer.hidden_act!r}. Expected one layer of the type 'llama' with 'silu'."
         )
-    layers = eagle.eagle_aux_hidden_state_layer_ids or eagle.eagle_config.get("eagle_aux_hidden_state_layer_ids")
+    if not eagle.use_aux_hidden_state:
+        raise ModelError(
+            f"the head {draft} reads the last states of its target alone (use_aux_hidden_state is false), as EAGLE and "
+            "EAGLE-2 do. Expected an EAGLE-3 head, which reads states of several layers."
+        )
+    layers = eagle.eagle_aux_hidden_state_layer_ids
+    if not layers:
+        outputs = _Eagle3Part.model_validate(part).eagle_aux_hidden_state_layer_ids
+        layers = [layer + 1 for layer in outputs or ()]
     return Eagle3Config(
         layer,
         eagle.draft_vocab_size or layer.vocab_size,
@@ -72,4 +98,12 @@ def eagle3_config(file: HeadFile, said: Mapping[str, Any], draft: str) -> Eagle3
         file.verifier,
         eagle.norm_before_residual,
         eagle.norm_before_fc,
+        eagle.fc_norm,
+        eagle.norm_output,
     )
+
+
+def _switches(part: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``eagle_config`` says of the head's network."""
+    names = ("norm_before_residual", "norm_before_fc", "fc_norm", "norm_output", "use_aux_hidden_state")
+    return {name: part[name] for name in names if name in part}

@@ -6,8 +6,6 @@ V vocabulary of the target.
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from ...executor.attention_rule import AttentionRule
@@ -22,17 +20,29 @@ from .head_decoder import PairDecoder
 
 
 class Eagle3Decoder(PairDecoder):
-    """An EAGLE-3 head's weights."""
+    """An EAGLE-3 head's sizes, positions and vocabulary."""
 
     def __init__(self, network: Eagle3Network, ids: torch.Tensor, vocabulary: int) -> None:
         """``ids`` (W,) of the draft tokens among the ``vocabulary`` of the target. The weights are taken over."""
-        layer, attention, mlp = network.config.layer, network.midlayer.self_attn, network.midlayer.mlp
+        layer = network.config.layer
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
         self._heads, kv_heads, self._dim = layer.num_attention_heads, layer.num_key_value_heads, layer.head_dim
         self.kinds = ((kv_heads, self._dim),)
         self.width = layer.hidden_size
         self.shape = f"{layer.hidden_size}, {layer.intermediate_size}, {self._heads}/{kv_heads}, {len(ids)} tokens"
+        self._rotation = Rotation(network.rotary)
+        self._vocabulary = DraftVocabulary(ids.to(network.fc.weight.device), vocabulary)
+
+
+class PlainEagle3Decoder(Eagle3Decoder):
+    """Passes in torch's operations."""
+
+    def __init__(self, network: Eagle3Network, ids: torch.Tensor, vocabulary: int) -> None:
+        """See :class:`Eagle3Decoder`."""
+        super().__init__(network, ids, vocabulary)
+        attention, mlp = network.midlayer.self_attn, network.midlayer.mlp
         self._input_norm, self._norm = network.input_norm, network.norm
+        self._norms_output = network.config.norm_output
         self._pair = network.midlayer.project
         self._between = network.midlayer.post_attention_layernorm
         self._fc = make_product([network.fc])
@@ -41,9 +51,7 @@ class Eagle3Decoder(PairDecoder):
         self._gate, self._up = make_product([mlp.gate_proj]), make_product([mlp.up_proj])
         self._down = make_product([mlp.down_proj])
         self._head = make_product([network.lm_head])
-        self._rotation = Rotation(network.rotary)
-        self._rule = AttentionRule(1 / math.sqrt(self._dim))
-        self._vocabulary = DraftVocabulary(ids.to(network.fc.weight.device), vocabulary)
+        self._rule = AttentionRule(attention.scaling)
 
     def fuse(self, states: torch.Tensor) -> torch.Tensor:
         """See :meth:`Eagle3Network.fuse`."""
@@ -62,8 +70,9 @@ class Eagle3Decoder(PairDecoder):
         attended = attend_forest(qkv[:, :heads], new, 0, AttentionContext(plan, pool), self._rule)
         x = self._out.plus(attended.reshape(tokens, heads * dim), residual)
         y = self._between(x)
-        return self._down.plus(self._up.times(y, self._gate.silu(y)), x)
+        x = self._down.plus(self._up.times(y, self._gate.silu(y)), x)
+        return self._norm(x) if self._norms_output else x
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """See :class:`PairDecoder`."""
-        return self._vocabulary.widened(self._head(self._norm(x)))
+        return self._vocabulary.widened(self._head(x if self._norms_output else self._norm(x)))

@@ -7,6 +7,7 @@ T pairs, F features, E hidden size of the head, H query heads, h key-value heads
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ class Eagle3Network(nn.Module):
         layer = config.layer
         self.config = config
         self.fc = nn.Linear(features * config.target_width, layer.hidden_size, bias=False)
-        self.input_norm = head_norm(features * config.target_width, layer) if config.norm_before_fc else None
+        self.input_norm = _input_norm(config, features)
         self.midlayer = _PairLayer(config)
         self.norm = head_norm(layer.hidden_size, layer)
         self.lm_head = nn.Linear(layer.hidden_size, config.draft_vocabulary, bias=False)
@@ -42,8 +43,26 @@ class Eagle3Network(nn.Module):
         return fused
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits (..., W) of the layer's output (..., E)."""
-        return self.lm_head(self.norm(x))  # type: ignore[no-any-return]
+        """Logits (..., W) of the head's output (..., E), which is normed already where ``norm_output`` says so."""
+        return self.lm_head(x if self.config.norm_output else self.norm(x))  # type: ignore[no-any-return]
+
+
+class _EachNorm(nn.ModuleList):
+    """Norms of states side by side, of each by itself."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """(..., F * width) to the same."""
+        each = zip(self, states.chunk(len(self), dim=-1), strict=True)
+        return torch.cat([norm(state) for norm, state in each], dim=-1)
+
+
+def _input_norm(config: Eagle3Config, features: int) -> nn.Module | None:
+    """What is done to the states of so many layers before they are fused. Raises ValueError."""
+    if config.fc_norm and config.norm_before_fc:
+        raise ValueError("norms of the target's states both together and one by one; expected one of the two")
+    if config.fc_norm:
+        return _EachNorm(head_norm(config.target_width, config.layer) for _ in range(features))
+    return head_norm(features * config.target_width, config.layer) if config.norm_before_fc else None
 
 
 class _PairLayer(nn.Module):
@@ -74,6 +93,7 @@ class _PairAttention(nn.Module):
         super().__init__()
         queries, keys = layer.num_attention_heads * layer.head_dim, layer.num_key_value_heads * layer.head_dim
         bias = layer.attention_bias
+        self.head_dim, self.scaling = layer.head_dim, 1 / math.sqrt(layer.head_dim)
         self.q_proj = nn.Linear(2 * layer.hidden_size, queries, bias=bias)
         self.k_proj = nn.Linear(2 * layer.hidden_size, keys, bias=bias)
         self.v_proj = nn.Linear(2 * layer.hidden_size, keys, bias=bias)
@@ -127,7 +147,8 @@ def _scaled(kind: str, layer: LayerFile) -> tuple[torch.Tensor, float]:
     from transformers import LlamaConfig, modeling_rope_utils  # noqa: PLC0415  # for few heads only
 
     functions: Any = modeling_rope_utils.ROPE_INIT_FUNCTIONS
-    frequencies, scale = functions[kind](LlamaConfig(**layer.model_dump()), torch.device("cpu"))
+    with torch.device("cpu"):  # networks are made without memory, and these numbers are needed
+        frequencies, scale = functions[kind](LlamaConfig(**layer.model_dump()), torch.device("cpu"))
     return frequencies, float(scale)
 
 
@@ -139,7 +160,9 @@ def head_norm(width: int, layer: LayerFile) -> nn.RMSNorm:
 def original_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint under the names of this network, which ``speculators`` calls otherwise."""
     bare = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
-    return {
-        f"midlayer.{name.removeprefix('layers.0.')}" if name.startswith("layers.0.") else name: tensor
-        for name, tensor in bare.items()
-    }
+    starts = {"layers.0.": "midlayer.", "midlayer.0.": "midlayer.", "fc_norm.": "input_norm."}
+    named: dict[str, torch.Tensor] = {}
+    for name, tensor in bare.items():
+        start = next((start for start in starts if name.startswith(start)), "")
+        named[starts.get(start, "") + name.removeprefix(start)] = tensor
+    return named

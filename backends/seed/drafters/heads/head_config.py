@@ -13,8 +13,8 @@ from treeagent.errors import ModelError
 from .dflash_config import DFlashConfig, dflash_config
 from .eagle3_config import Eagle3Config, eagle3_config
 from .head_file import DFLASH, EAGLE3, MTP, HeadFile, read_file
-from .mtp_config import MtpConfig, mtp_config
-from .mtp_network import mtp_start
+from .mtp_config import COUNTS, MtpConfig, mtp_config
+from .mtp_network import mtp_start, other_mtp_tensors
 
 HeadConfig: TypeAlias = Eagle3Config | MtpConfig | DFlashConfig
 KINDS: dict[str, Callable[[HeadFile, Mapping[str, Any], str], HeadConfig]] = {
@@ -47,7 +47,15 @@ def read_head_config(where: Path | str, draft: str) -> HeadConfig | None:
 def read_own_layer(where: Path | str, draft: str) -> MtpConfig | None:
     """The MTP layer inside a target's checkpoint; None where there is none. Raises ModelError where it cannot run."""
     said = read_file(where)
-    layers = (said.get("text_config") or said).get("num_hidden_layers")
-    if not isinstance(layers, int) or mtp_start(where, layers) is None:
+    own = said.get("text_config") or said
+    layers = own.get("num_hidden_layers")
+    if not isinstance(layers, int):
         return None
-    return mtp_config(HeadFile(), said, draft)
+    if mtp_start(where, layers) is not None:
+        return mtp_config(HeadFile(), said, draft)
+    if any(own.get(name) for name in COUNTS) and (others := other_mtp_tensors(where)):
+        raise ModelError(
+            f"the draft {draft} has an MTP layer whose tensors are called otherwise than those that can run (such as "
+            f"{others[0]}; its type is {own.get('model_type')!r}). Give another draft, or a table: drafter=ngram."
+        )
+    return None

@@ -22,6 +22,8 @@ class HeadDecoder(ABC):
     """Key-value heads and their dimension, by layer."""
     width: int
     """E."""
+    states = 1
+    """States (E,) that are kept of a token."""
     shape: str
     """Of its weights, in words."""
 
@@ -33,9 +35,15 @@ class HeadDecoder(ABC):
 class PairDecoder(HeadDecoder):
     """Of a head that reads pairs."""
 
+    in_place = False
+    """Whether attention reads keys and values where they lie."""
+
     @abstractmethod
     def through(self, embedded: torch.Tensor, hidden: torch.Tensor, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
-        """The output (T, E) for the pairs of a pass, embeddings and states (T, E); it is the next pairs' state."""
+        """The output (T, E) for the pairs of a pass, embeddings and states (T, E), which may be overwritten.
+
+        It is the next pairs' state.
+        """
 
     @abstractmethod
     def logits(self, x: torch.Tensor) -> torch.Tensor:

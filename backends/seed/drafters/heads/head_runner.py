@@ -49,6 +49,8 @@ class HeadRunner(ModelRunner):
         self.parameters = head.parameters
         self.shape = head.shape
         """Of its weights, in words."""
+        kept = head.states * head.width + sum(2 * heads * dim for heads, dim in head.kinds)
+        target.keep_beside(kept * self.dtype.itemsize)
         self.reset_cache()
         target.listen(tuple(features), self._take)
 
@@ -112,4 +114,5 @@ class HeadRunner(ModelRunner):
             self.reset_cache()
         self._pool.follow(self.forest.pool)
         self._states = extended(self._states, self._pool.capacity)
-        self._read = np.pad(self._read, (0, max(0, self._pool.capacity - len(self._read))))
+        if len(self._read) < self._pool.capacity:
+            self._read = np.pad(self._read, (0, self._pool.capacity - len(self._read)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,11 +16,13 @@ from .dflash_config import DFlashConfig
 from .dflash_decoder import DFlashDecoder
 from .dflash_network import DFlashNetwork, bare_names
 from .draft_vocabulary import DraftVocabulary
+from .eagle3_compiled import eagle3_decoder
 from .eagle3_config import Eagle3Config
-from .eagle3_decoder import Eagle3Decoder
 from .eagle3_network import Eagle3Network, original_names
 from .head_config import HeadConfig
 from .head_runner import Embedding, HeadRunner
+from .layered_decoder import LayeredDecoder
+from .layered_runner import LayeredRunner
 from .mtp_config import MtpConfig
 from .mtp_decoder import MtpDecoder
 from .mtp_network import MtpNetwork, mtp_tensors
@@ -78,7 +81,7 @@ def _load_eagle3(
         f"draft_vocab_size {drafted}"
     )
     network = load_network(lambda: Eagle3Network(config, len(features)), tensors, draft, said, target.dtype)
-    decoder = Eagle3Decoder(network.to(target.device), ids, target.vocabulary)
+    decoder = eagle3_decoder(network.to(target.device), ids, target.vocabulary)
     _check_width(EMBEDDING, layer.hidden_size, config.target_width, draft, missing=EMBEDDING not in tensors)
     embedding = _embedding(tensors, (layer.vocab_size, layer.hidden_size), draft, target)
     return PairRunner(decoder, embedding, target, features)
@@ -89,12 +92,17 @@ def _load_mtp(
 ) -> HeadRunner:
     words = int(config.layer.vocab_size)
     target_ids(words, words, {}, target.vocabulary, draft)
-    tensors = mtp_tensors(where, config.depth, draft)
     said = f"hidden_size {config.target_width}, {config.layer.num_attention_heads} heads of {config.layer.head_dim}"
-    network = load_network(lambda: MtpNetwork(config), tensors, draft, said, target.dtype).to(target.device)
-    decoder = MtpDecoder(network, config, target.decoder, draft)
-    embedding = _embedding(tensors, (words, config.target_width), draft, target)
-    return PairRunner(decoder, embedding, target, features)
+    layers: list[MtpDecoder] = []
+    for number in range(config.count):
+        tensors = mtp_tensors(where, config.depth, draft, number)
+        network = load_network(partial(MtpNetwork, config, number), tensors, draft, said, target.dtype)
+        layers.append(MtpDecoder(network.to(target.device), config, target.decoder, draft, number))
+        if not number:
+            embedding = _embedding(tensors, (words, config.target_width), draft, target)
+    if len(layers) > 1:
+        return LayeredRunner(LayeredDecoder(layers), embedding, target, features)
+    return PairRunner(layers[0], embedding, target, features)
 
 
 def _load_dflash(config: DFlashConfig, draft: str, where: Path | str, target: ModelRunner) -> HeadRunner:

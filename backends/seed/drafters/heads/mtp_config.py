@@ -15,8 +15,10 @@ from .head_file import HeadFile, layers_said
 
 FAMILIES = ("qwen3", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "glm4_moe")
 """Types of targets whose MTP layers can run, as transformers calls them."""
-COUNTS = ("mtp_num_hidden_layers", "num_nextn_predict_layers", "num_mtp_layers")
+COUNTS = ("mtp_num_hidden_layers", "num_nextn_predict_layers", "num_mtp_layers", "n_mtp_layers")
 """What configurations call the number of MTP layers."""
+MOST = 16
+"""Layers, as many as a draft has levels."""
 ONE_LAYER = {
     "num_hidden_layers": 1,
     "layer_types": ["full_attention"],
@@ -29,12 +31,14 @@ ONE_LAYER = {
 
 @dataclass(frozen=True, slots=True)
 class MtpConfig:
-    """One MTP layer."""
+    """The MTP layers of a target, which are alike."""
 
     layer: Any
     """Of transformers, of a model with one layer that is like this one."""
     depth: int
-    """Layers of its target; where MTP layers are numbered with them, this is its number."""
+    """Layers of its target; where MTP layers are numbered with them, this is the first one's number."""
+    count: int = 1
+    """How many there are."""
     verifier: str | None = None
     """The name or path of its target; None where its configuration does not say."""
 
@@ -60,10 +64,10 @@ def mtp_config(file: HeadFile, said: Mapping[str, Any], draft: str) -> MtpConfig
             "another draft, or a table: drafter=ngram."
         )
     count = next((group[name] for group in (own, said) for name in COUNTS if group.get(name) is not None), 1)
-    if count != 1:
+    if not isinstance(count, int) or not 1 <= count <= MOST:
         raise ModelError(
-            f"the draft {draft} has {count} MTP layers by its config.json, and one is expected, which is chained. Give "
-            "another draft, or a table: drafter=ngram."
+            f"the draft {draft} has {count} MTP layers by its config.json, and 1 to {MOST} are expected. Give another "
+            "draft, or a table: drafter=ngram."
         )
     for name in ("quantization_config", "auto_map"):
         own.pop(name, None)
@@ -73,4 +77,4 @@ def mtp_config(file: HeadFile, said: Mapping[str, Any], draft: str) -> MtpConfig
         for name, value in ONE_LAYER.items():
             if hasattr(layer, name):
                 setattr(layer, name, value)
-    return MtpConfig(layer, depth, file.verifier)
+    return MtpConfig(layer, depth, count, file.verifier)

@@ -21,15 +21,15 @@ from .mtp_network import MtpNetwork
 class MtpDecoder(PairDecoder):
     """An MTP layer's weights, and the output head of its target."""
 
-    def __init__(self, network: MtpNetwork, config: MtpConfig, target: Decoder, draft: str) -> None:
-        """The weights are taken over."""
+    def __init__(self, network: MtpNetwork, config: MtpConfig, target: Decoder, draft: str, number: int = 0) -> None:
+        """``number``: of the layer, from 0 on. The weights are taken over."""
         layer = config.layer
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
         self.kinds = heads_of(draft, layer, 1)
         self.width = config.target_width
         self.shape = f"{layer.model_type}, {self.width}, {layer.num_attention_heads}, {self.parameters} parameters"
         pack(network)
-        self._network, self._target = network, target
+        self._network, self._target, self._windows = network, target, (None,) * (number + 1)
 
     def fuse(self, states: torch.Tensor) -> torch.Tensor:
         """The states themselves: those of one layer."""
@@ -44,7 +44,7 @@ class MtpDecoder(PairDecoder):
             attention_mask=None,
             position_ids=plan.positions,
             use_cache=False,
-            forest=AttentionContext(plan, pool, (None,)),
+            forest=AttentionContext(plan, pool, self._windows),
         )
         normed: torch.Tensor = self._network.norm(out[0])
         return normed

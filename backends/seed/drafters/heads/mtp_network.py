@@ -46,22 +46,25 @@ SPECULATORS = {
     "final_layernorm.": "norm.",
     "": "block.",
 }
+OTHER = re.compile(r"(.*\.)?mtp[_.].+")
+"""Names of tensors of MTP layers in other layouts."""
 EXPERT = re.compile(r"(.+\.experts\.)(\d+)\.(gate|up|down)_proj\.weight")
 
 
-def layouts(depth: int) -> dict[str, dict[str, str]]:
-    """For each way to store the MTP layer of a target with so many layers: the start of its tensors' names, and what
-    parts are called; "" for parts that are not needed.
+def layouts(depth: int, number: int = 0) -> dict[str, dict[str, str]]:
+    """For each way to store an MTP layer of a target with so many layers: the start of its tensors' names, and what
+    parts are called; "" for parts that are not needed. ``number``: of the MTP layer, from 0 on.
     """
-    numbered = {f"{start}layers.{depth}.": NUMBERED for start in ("model.", "model.language_model.")}
-    return {"mtp.": QWEN, "model.mtp.": QWEN, "mtp_layers.0.": SPECULATORS, **numbered}
+    numbered = {f"{start}layers.{depth + number}.": NUMBERED for start in ("model.", "model.language_model.")}
+    qwen = {(f"layers.{number}." if own == "layers.0." else own): called for own, called in QWEN.items()}
+    return {"mtp.": qwen, "model.mtp.": qwen, f"mtp_layers.{number}.": SPECULATORS, **numbered}
 
 
 class MtpNetwork(nn.Module):
     """One MTP layer, without its output head, which is the target's, and embeddings, which mostly are."""
 
-    def __init__(self, config: MtpConfig) -> None:
-        """The weights lie where torch's default device says."""
+    def __init__(self, config: MtpConfig, number: int = 0) -> None:
+        """``number``: of the layer, from 0 on. The weights lie where torch's default device says."""
         super().__init__()
         register()
         model: Any = transformers.AutoModel.from_config(config.layer, attn_implementation=NAME)
@@ -71,6 +74,7 @@ class MtpNetwork(nn.Module):
         )
         self.projection = nn.Linear(2 * width, width, bias=False)
         self.block = model.layers[0]
+        self.block.self_attn.layer_idx = number  # that of its keys and values in the pool
         with torch.device("cpu"):  # it has no weights, and its frequencies are needed
             self.rotary = type(model.rotary_emb)(config.layer)
 
@@ -80,21 +84,26 @@ class MtpNetwork(nn.Module):
         return self.projection(both)  # type: ignore[no-any-return]
 
 
-def mtp_start(where: Path | str, depth: int) -> str | None:
-    """How the names of the MTP layer's tensors begin in a checkpoint; None where it has none. Raises ModelError."""
+def mtp_start(where: Path | str, depth: int, number: int = 0) -> str | None:
+    """How the names of an MTP layer's tensors begin in a checkpoint; None where it has none. Raises ModelError."""
     names = tensor_names(where)
-    return next((start for start in layouts(depth) if any(name.startswith(start) for name in names)), None)
+    return next((start for start in layouts(depth, number) if any(name.startswith(start) for name in names)), None)
 
 
-def mtp_tensors(where: Path | str, depth: int, draft: str) -> dict[str, torch.Tensor]:
-    """The tensors of the MTP layer in a checkpoint, by the names of :class:`MtpNetwork`. Raises ModelError."""
-    start = mtp_start(where, depth)
+def other_mtp_tensors(where: Path | str) -> list[str]:
+    """The names of tensors that seem to be an MTP layer's, in no known layout. Raises ModelError."""
+    return sorted(name for name in tensor_names(where) if OTHER.fullmatch(name))
+
+
+def mtp_tensors(where: Path | str, depth: int, draft: str, number: int = 0) -> dict[str, torch.Tensor]:
+    """The tensors of an MTP layer in a checkpoint, by the names of :class:`MtpNetwork`. Raises ModelError."""
+    start = mtp_start(where, depth, number)
     if start is None:
         raise ModelError(
-            f"the head {draft} has no MTP layer in its *.safetensors. Expected tensors called "
-            f"{', '.join(f'{start}*' for start in layouts(depth))}."
+            f"the head {draft} has no MTP layer{f' {number}' if number else ''} in its *.safetensors. Expected tensors "
+            f"called {', '.join(f'{start}*' for start in layouts(depth, number))}."
         )
-    return renamed(read_tensors(where, start), layouts(depth)[start])
+    return renamed(read_tensors(where, start), layouts(depth, number)[start])
 
 
 def renamed(tensors: Mapping[str, torch.Tensor], parts: Mapping[str, str]) -> dict[str, torch.Tensor]:

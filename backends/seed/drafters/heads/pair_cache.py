@@ -57,7 +57,7 @@ class PairCache(HeadCache):
             logits, rows_of = self._pairs.forward(spans, before)
             undo.pop_all()
         self.note(rows)
-        return logits[[place for wanted in rows_of for place in wanted]]
+        return _in_order(logits, rows_of)
 
     def step(self, builders: Sequence[TreeBuilder]) -> torch.Tensor:
         """See :class:`DraftReader`."""
@@ -75,7 +75,7 @@ class PairCache(HeadCache):
             before.append(np.array(path[:1]))
             held[node] = int(slot)
         logits, own = self._pairs.forward(spans, before)
-        return logits[[place for wanted in own for place in wanted]]
+        return _in_order(logits, own)
 
     def free_drafts(self) -> None:
         """Free the slots of all last tokens and drafts."""
@@ -87,6 +87,12 @@ class PairCache(HeadCache):
     def _root(self) -> RadixNode:
         """Of the prefix cache: no prefix is attended to for several segments at once."""
         return self._runner.forest.root
+
+
+def _in_order(logits: torch.Tensor, rows: Sequence[range]) -> torch.Tensor:
+    """The rows of logits (R, V) of one segment after another."""
+    places = [place for own in rows for place in own]
+    return logits if places == list(range(len(logits))) else logits[places]
 
 
 def _runs(places: NDArray[np.int64]) -> list[tuple[int, int]]:

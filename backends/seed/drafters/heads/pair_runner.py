@@ -46,9 +46,9 @@ class PairRunner(HeadRunner):
         """
         began = time.perf_counter()
         self._follow()
-        plan = make_forward_batch(spans, self.dtype, self.device)
+        plan = make_forward_batch(spans, self.dtype, self.device, self._pairs.in_place)
         slots = torch.from_numpy(np.concatenate([span.slots for span in spans])).to(self.device)
-        previous = np.concatenate([_before(span) for span in spans] if before is None else list(before))
+        previous = np.concatenate([slots_before(span) for span in spans] if before is None else list(before))
         self._before.index_copy_(0, slots, torch.from_numpy(previous).to(self.device))
         hidden = self._states.index_select(0, self._before.index_select(0, plan.slots))
         embedded = self._embedding(plan.tokens[0]).to(self.dtype)
@@ -64,7 +64,7 @@ class PairRunner(HeadRunner):
         self._before = extended(self._before, self._pool.capacity)
 
 
-def _before(span: Segment) -> Slots:
+def slots_before(span: Segment) -> Slots:
     """For each token of a segment the slot of the token before it."""
     last = int(span.context[-1])
     if span.parents is None:

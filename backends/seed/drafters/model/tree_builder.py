@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from treeagent.request import Sampling
 
-from ....sampling.gumbel_top_k import top_draws_rows, warp_rows
+from ....sampling.gumbel_top_k import top_draws_among, top_draws_rows, warp_rows
 from ....sampling.philox import DRAFT, PURPOSES, TEXT, Floats
 from ...records import Draft, SequenceState
 
@@ -81,6 +81,14 @@ class Frontier:
         streams, positions = [row.stream for row in self.rows], [row.position + self.level for row in self.rows]
         return top_draws_rows(scores, sampled, streams, positions, count, purpose, draws)
 
+    def draw_among(
+        self, scores: NDArray[np.float64], ids: NDArray[np.int64], count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """See :func:`top_draws_among`: with the target's noise, of the K ``ids`` with warped scores (n, K)."""
+        sampled = [row.sampling.temperature > 0 for row in self.rows]
+        streams, positions = [row.stream for row in self.rows], [row.position + self.level for row in self.rows]
+        return top_draws_among(scores, ids, sampled, streams, positions, count)
+
 
 def draft_stream(level: int) -> int:
     """Purpose of a draft's noise: a position that was drafted before, further down, is drafted with other noise."""
@@ -109,12 +117,15 @@ def uncut_scores(nodes: Frontier, logits: Floats) -> NDArray[np.float64]:
 
 
 def coupled(
-    nodes: Frontier, scores: NDArray[np.float64], width: int
+    nodes: Frontier, scores: NDArray[np.float64], width: int, possible: NDArray[np.int64] | None = None
 ) -> tuple[list[list[tuple[int, float]]], NDArray[np.int64], NDArray[np.float64]]:
     """Of every node the tokens that are best under the target's noise with their claims, as many as ``width`` at least
     where there are so many; and ids and realised scores (n, k) as :func:`top_draws_rows` gives them.
+
+    ``possible`` (n, K): the ids that have the ``scores``, where these are not of the whole vocabulary.
     """
-    ids, found = nodes.draw(scores, max(width, RIVALS), TEXT)
+    width = max(width, RIVALS)
+    ids, found = nodes.draw(scores, width, TEXT) if possible is None else nodes.draw_among(scores, possible, width)
     sharpness = np.array([SHARPNESS if row.sampling.temperature else 1.0 for row in nodes.rows])
     weights = np.exp((found - found[:, :1]) / sharpness[:, None])
     claims = (weights / weights.sum(axis=1, keepdims=True)).tolist()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ....sampling.gumbel_top_k import softmax_rows, top_draws_rows, warp_rows
 from ....sampling.philox import TEXT, Floats
 from ....sampling.sampler import choose_rows
+from ...kernels.log_probability import log_probabilities
 from ...records import MODEL, Draft, SequenceState
 from .tree_builder import (
     Child,
@@ -99,10 +100,9 @@ class Chain(Shape):
             ]
             return list(zip(tokens.tolist(), sure, laws, strict=True))
         tokens = choose_rows(logits, [uncut(row.sampling) for row in rows], streams, positions, TEXT)
-        temperature = torch.tensor([[row.sampling.temperature or 1.0] for row in rows])
-        at = torch.from_numpy(tokens)[:, None]
-        chances = (torch.from_numpy(logits) / temperature).softmax(dim=1).gather(1, at)[:, 0].tolist()
-        return [(int(token), chance, None) for token, chance in zip(tokens, chances, strict=True)]
+        return [
+            (token, chance, None) for token, chance in zip(tokens.tolist(), _chances(logits, rows, tokens), strict=True)
+        ]
 
 
 class BranchingTree(Shape):
@@ -238,15 +238,26 @@ class DynamicTree(Shape):
                     growing = [node for node in growing if builder.value[node] > best[-1]]
             builder.grow_from(growing)
 
-    def candidates(self, nodes: Frontier, logits: Floats, count: int) -> list[list[tuple[int, float]]]:
-        """For every node ``count`` tokens and confidences at most, the likeliest first; logits (n, V)."""
+    def candidates(
+        self, nodes: Frontier, logits: Floats, count: int, possible: NDArray[np.int64] | None = None
+    ) -> list[list[tuple[int, float]]]:
+        """For every node ``count`` tokens and confidences at most, the likeliest first; logits (n, V).
+
+        ``possible`` (n, K): the tokens that have the logits, where these are not of the whole vocabulary.
+        """
         if self.coupled:
-            candidates, _, _ = coupled(nodes, uncut_scores(nodes, logits), count)
+            candidates, _, _ = coupled(nodes, uncut_scores(nodes, logits), count, possible)
             return [own[:count] for own in candidates]
         none = [0] * len(nodes.rows)
         ids, _ = top_draws_rows(logits.astype(np.float64), [False] * len(none), none, none, count)
         laws = softmax_rows(warp_rows(logits, [row.sampling for row in nodes.rows]))
-        return [[(token, confidence) for token, confidence, _ in own] for own in drawn_children(ids, laws)]
+        children = [[(token, confidence) for token, confidence, _ in own] for own in drawn_children(ids, laws)]
+        if possible is None:
+            return children
+        return [
+            [(int(own[place]), confidence) for place, confidence in found]
+            for own, found in zip(possible, children, strict=True)
+        ]
 
 
 def condition(scores: NDArray[np.float64], most: float) -> NDArray[np.float64]:
@@ -261,6 +272,18 @@ def condition(scores: NDArray[np.float64], most: float) -> NDArray[np.float64]:
     rest = most - np.maximum(0.0, v) - np.log1p(np.exp(-np.abs(v)))
     conditioned: NDArray[np.float64] = np.concatenate(([most], rest))
     return conditioned
+
+
+def _chances(logits: Floats, rows: Sequence[SequenceState], tokens: NDArray[np.int64]) -> list[float]:
+    """The probability of a token (n,) by each row's logits (n, V) at its temperature."""
+    scores, drawn = torch.from_numpy(logits), [row.sampling.temperature or 1.0 for row in rows]
+    if set(drawn) != {1.0}:
+        scores = scores / torch.tensor(drawn)[:, None]
+    found = log_probabilities(scores, range(len(tokens)), tokens.tolist())
+    if found is None:
+        chances: list[float] = scores.softmax(dim=1).gather(1, torch.from_numpy(tokens)[:, None])[:, 0].tolist()
+        return chances
+    return [math.exp(each) for each in found]
 
 
 def _softmax_at(logits: Floats, token: int) -> float:
