@@ -151,17 +151,18 @@ static void attend_layer(const Layer *layer, const Pass *pass, float *entries, W
     }
 }
 
+static inline int least(int a, int b) { return a < b ? a : b; }
+static inline int within(int a, int most) { return a < 1 ? 1 : least(a, most); }
+
 /* The same where heads are integers; tokens are taken together as far as there is work for all threads. */
 static void attend_layer_integers(const Layer *layer, const Pass *pass, int16_t *entries, Worker *worker) {
 #ifdef __AVX512VNNI__
     const int tokens = pass->tokens, kv_heads = layer->kv_heads, group = layer->heads / kv_heads, threads = pass->threads;
-    const int most = group < MOST_HEADS ? group : MOST_HEADS, count = tokens * kv_heads < 4 * threads ? 1 : most;
-    const int parts = (group + count - 1) / count, share = tokens * kv_heads * parts / (4 * threads);
     int longest = 1;
     for (int t = 0; t < tokens; t++) longest = pass->before[t] + pass->own[t] > longest ? pass->before[t] + pass->own[t] : longest;
-    int rows = ROOM / (longest * count);
-    rows = rows > share ? share : rows;
-    rows = rows > MOST_ROWS ? MOST_ROWS : rows < 1 ? 1 : rows;
+    const int few = tokens * kv_heads < 4 * threads, count = few ? 1 : within(MOST_SCORES / longest, least(group, MOST_HEADS));
+    const int parts = (group + count - 1) / count, share = tokens * kv_heads * parts / (4 * threads);
+    const int rows = within(least(ROOM / (longest * count), share), MOST_ROWS);
     ITEMS(tokens) rotate_integers(layer, pass, entries, i);
     ITEMS((tokens + rows - 1) / rows * kv_heads * parts) {
         const int t = i / (kv_heads * parts) * rows, part = i % parts * count, first = i / parts % kv_heads * group + part;
