@@ -28,10 +28,10 @@ class Int8Layer:
         self.wide = isinstance(attention, Int8Attention)
         """Whether attention is that of :class:`Int8Attention`; else it is in float32."""
         self._qkv = Int8Linear.joined([attention.q_proj, attention.k_proj, attention.v_proj])
-        self._out = attention.o_proj
+        self._out: Int8Linear = attention.o_proj
         # Both with the other sign: the exponential wants that of the gate, and the signs of the product cancel.
         self._gate_up = Int8Linear.joined([mlp.gate_proj.negated(), mlp.up_proj.negated()])
-        self._down = mlp.down_proj
+        self._down: Int8Linear = mlp.down_proj
         self._inner = mlp.gate_proj.out_features
         layer.self_attn = layer.mlp = None  # frees the layers that were joined
 

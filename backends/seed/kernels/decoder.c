@@ -174,22 +174,23 @@ static void attend_floats(const Layer *layer, const Pass *pass, float *entries, 
     }
 }
 
+static inline int least(int a, int b) { return a < b ? a : b; }
+static inline int within(int a, int most) { return a < 1 ? 1 : least(a, most); }
+
 /* The same where heads are integers; tokens are taken together as far as there is work for all threads. */
 static void attend_eights(const Layer *layer, const Pass *pass, int16_t *entries, int begin, int tokens, Worker *worker) {
 #ifdef __AVX512VNNI__
     const int kv_heads = layer->kv_heads, group = layer->heads / kv_heads, threads = pass->threads, end = begin + tokens;
-    const int most = group < MOST_HEADS ? group : MOST_HEADS, count = tokens * kv_heads < 4 * threads ? 1 : most;
-    const int parts = (group + count - 1) / count, share = tokens * kv_heads * parts / (4 * threads);
     int longest = 1;
     for (int t = begin; t < end; t++) longest = pass->before[t] + pass->own[t] > longest ? pass->before[t] + pass->own[t] : longest;
-    int rows = ROOM / (longest * count);
-    rows = rows > share ? share : rows;
-    rows = rows > MOST_ROWS ? MOST_ROWS : rows < 1 ? 1 : rows;
+    const int few = tokens * kv_heads < 4 * threads, count = few ? 1 : within(MOST_SCORES / longest, least(group, MOST_HEADS));
+    const int parts = (group + count - 1) / count, share = tokens * kv_heads * parts / (4 * threads);
+    const int rows = within(least(ROOM / (longest * count), share), MOST_ROWS);
     ITEMS(tokens) rotate_integers(layer, pass, entries, begin + i);
     ITEMS((tokens + rows - 1) / rows * kv_heads * parts) {
         const int t = begin + i / (kv_heads * parts) * rows, part = i % parts * count, first = i / parts % kv_heads * group + part;
         attend_integers(
-            layer, pass, entries, t, end - t < rows ? end - t : rows, first, group - part < count ? group - part : count);
+            layer, pass, entries, t, least(end - t, rows), first, least(group - part, count));
     }
 #endif
 }

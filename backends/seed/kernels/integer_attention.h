@@ -14,7 +14,10 @@ result depends on the tokens beside it. */
 
 #define MOST_ROWS 8     /* tokens that are taken together */
 #define MOST_HEADS 8    /* and query heads of each */
-#define ROOM (1 << 15)  /* scores of them, as far as one token has no more */
+#define ROOM (1 << 15)  /* scores of them, as far as one token has no more: they stay in the second cache */
+#define MOST_SCORES (1 << 18) /* of the heads of one token, as far as one head has no more: they lie on the stack */
+
+#ifdef __AVX512VNNI__
 
 static inline double power_of_two(int exponent) {
     const int64_t bits = (int64_t)(exponent + 1023) << 52;
@@ -53,8 +56,6 @@ static void rotate_integers(const Layer *layer, const Pass *pass, int16_t *entri
         for (int part = 0; part < 2; part++)
             powers[2 * h + part] = round_head(entry + (part * kv_heads + h) * dim, dim, slot + (2 * h + part) * dim);
 }
-
-#ifdef __AVX512VNNI__
 
 /* The keys of a token, at most of two runs. */
 typedef struct {
