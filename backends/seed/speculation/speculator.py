@@ -74,7 +74,7 @@ class Speculator:
     ) -> list[list[Draft]]:
         """For each target the drafts of its sequences that are worth verifying.
 
-        Empty without a drafter, and while the gate pauses where there are neither beams nor constraints.
+        Empty without a drafter, and where none can pay and there are neither beams nor constraints.
 
         A target is one sequence, or all the sequences of a group of beams, whose drafts are given whole or not at all.
         ``room`` slots are free for drafts: all drafts together take no more. Of it the most that random draws can take
@@ -86,7 +86,6 @@ class Speculator:
             return []
         if self.gate.paused and self._rests(targets):
             return []
-        drafts = [[NO_DRAFT] * len(rows) for rows in targets]
         single = [i for i, rows in enumerate(targets) if rows[0].group is None]
         alone = [targets[i][0] for i in single]
         groups, room = self._groups_that_fit(self.drafter, targets, room)
@@ -96,6 +95,9 @@ class Speculator:
             self._active = plan is not None
         if plan is None:
             single, alone = [], []
+            if not groups and not any(rows[0].group or rows[0].mask for rows in targets):
+                return []
+        drafts = [[NO_DRAFT] * len(rows) for rows in targets]
         if not single and not groups:
             return drafts
         floor, depth = plan or (0.0, 0)
