@@ -34,7 +34,8 @@ def row_worths(rows: Sequence[SequenceState], cost: PassCost) -> list[float]:
     count = len(rows)
     if count < 2:
         return [1.0] * count
-    passes = [(max(row.room, 0) + 1) * (row.passes + STEADY) / (row.position + STEADY) for row in rows]
+    texts = [(len(row.tokens) - row.prompt, row) for row in rows]
+    passes = [max(row.limit - done, 1) * (row.passes + STEADY) / (done + STEADY) for done, row in texts]
     most, fall = max(passes), FALL * math.log(count)
     chances = [math.exp(fall * (1.0 - most / own)) for own in passes]
     mean, seconds = sum(chances) / count, cost(count)

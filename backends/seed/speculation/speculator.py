@@ -117,7 +117,8 @@ class Speculator:
                 for draft in proposals:
                     if draft.law is not None:
                         draft.keep_room(self._nodes_drawn(self.drafter, depth))
-            worths = row_worths(alone, self.cost) if together else [1.0] * len(alone)
+            empty = isinstance(proposals, DraftArrays) and not proposals.tokens
+            worths = row_worths(alone, self.cost) if together and not empty else [1.0] * len(alone)
             chosen = self._select(proposals, worths, verified, room, seconds, together=together)
             for i, draft in zip(single, chosen, strict=True):
                 drafts[i] = [draft]
