@@ -72,7 +72,7 @@ def test_drafts_that_are_never_right_take_two_hundredths_of_the_time(rows: int, 
         spent += plain
         if speculator.gate.open():
             drafts = [chain(nodes, claim)] * rows
-            kept = speculator._select(drafts, rows, 10_000, work * plain, together=True)
+            kept = speculator._select(drafts, [1.0] * rows, rows, 10_000, work * plain, together=True)
             spent += COSTS(rows, sum(map(len, kept))) - plain + work * plain
             speculator.record_outcomes({"": [(claim, False) for draft in kept if len(draft)]})
     assert estimator.accepted == 0
@@ -97,7 +97,9 @@ def test_a_draft_model_may_read_its_prompts(accepted: bool) -> None:
     plain, rounds = COSTS(4), 0
     while rounds < 100 and speculator.gate.open():
         seconds = 50 * plain if rounds % 30 == 0 else 0.1 * plain
-        kept = speculator._select([Draft([1, 2], [-1, 0], [0.9, 0.9], by=MODEL)] * 4, 4, 99, seconds, together=True)
+        kept = speculator._select(
+            [Draft([1, 2], [-1, 0], [0.9, 0.9], by=MODEL)] * 4, [1.0] * 4, 4, 99, seconds, together=True
+        )
         speculator.record_outcomes({MODEL: [(0.9, accepted) for draft in kept if len(draft)]})
         rounds += 1
     assert rounds == 100 if accepted else rounds < 12
@@ -107,7 +109,7 @@ def test_drafts_that_are_right_are_soon_as_long_as_they_could_be() -> None:
     """The first ones are short, until a few of them were accepted."""
     speculator, sizes = Speculator(COSTS), []
     for _ in range(6):
-        [kept] = speculator._select([chain(8, 0.9)], 1, 10_000, 0.0, together=True)
+        [kept] = speculator._select([chain(8, 0.9)], [1.0], 1, 10_000, 0.0, together=True)
         sizes.append(len(kept))
         speculator.record_outcomes({"": [(0.9, True)] * len(kept)})
     assert sizes[0] == 1

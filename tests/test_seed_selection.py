@@ -45,15 +45,22 @@ outcomes = st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=30)
 loads = st.builds(RoundLoad, st.integers(0, 4), st.floats(0, 9), st.integers(0, 9))
 
 
-@given(st.lists(drafts(), min_size=1, max_size=6), costs(), outcomes, loads, st.integers(0, 40))
+@given(
+    st.lists(st.tuples(drafts(), st.floats(0, 2)), min_size=1, max_size=6),
+    costs(),
+    outcomes,
+    loads,
+    st.integers(0, 40),
+)
 @settings(max_examples=200, deadline=None)
-def test_the_nodes_are_those_of_the_reference(rows, cost, seen, load, most):
-    """Of any drafts, beside any others, with any room: every node, its parent and the sum of the values."""
+def test_the_nodes_are_those_of_the_reference(weighed, cost, seen, load, most):
+    """Of any drafts and worths of rows, beside any others, with any room: every node and parent, the summed values."""
+    rows, each = zip(*weighed, strict=True)
     estimator = AcceptanceEstimator()
     estimator.learn(seen)
-    worths = [values(draft, estimator.probabilities) for draft in rows]
+    worths = [values(draft, estimator.probabilities, worth) for draft, worth in weighed]
     expected = select(rows, worths, cost, most, load)
-    found = select_compiled(rows, estimator, cost, most, load)
+    found = select_compiled(rows, each, estimator, cost, most, load)
     assert found is not None
     kept, worth = found
     assert [(draft.tokens, draft.parents, draft.confidence) for draft in kept] == [
@@ -67,8 +74,8 @@ def test_a_pass_of_fixed_size_is_left_to_the_reference(monkeypatch):
     """Its padding is filled with the next best nodes."""
     estimator, rows = AcceptanceEstimator(), [Draft([1], [-1], [0.9])]
     monkeypatch.setattr(COSTS, "padded", lambda tokens: tokens + 4)
-    assert select_compiled(rows, estimator, COSTS, 9) is None
+    assert select_compiled(rows, [1.0], estimator, COSTS, 9) is None
     monkeypatch.setattr(COSTS, "padded", int)
-    assert select_compiled(rows, estimator, COSTS, 9) is not None
+    assert select_compiled(rows, [1.0], estimator, COSTS, 9) is not None
     monkeypatch.setattr(library, "optional", lambda signature: None)
-    assert select_compiled(rows, estimator, COSTS, 9) is None
+    assert select_compiled(rows, [1.0], estimator, COSTS, 9) is None

@@ -39,6 +39,8 @@ class SequenceState:
     pages: PageTable | None = None
     """The slots of its tokens in the target's cache, for drafters that read there; None while it has none, and in a
     group."""
+    passes: int = 0
+    """Passes that have added tokens to it."""
 
     @property
     def position(self) -> int:
@@ -50,8 +52,9 @@ class SequenceState:
         self.pages = pages
 
     def append(self, tokens: Sequence[int]) -> None:
-        """Commit tokens."""
+        """Commit the tokens of a pass."""
         self.tokens += tokens
+        self.passes += 1
         if self.mask is not None:
             for token in tokens:
                 self.mask.take(token)

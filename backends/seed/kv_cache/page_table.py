@@ -116,13 +116,17 @@ class PageTable:
 
     def extend(self, tokens: Sequence[int], slots: Slots) -> None:
         """Append verified tokens, stored in ``slots`` (len(tokens),)."""
-        end = self.length + len(tokens)
-        if self._table is None or end > len(self._table):
-            grown = np.empty(2 * end, dtype=np.int64)
-            grown[: self.length] = self.table
-            self._table = grown
-        self.node, held = self.forest.extend(self.node, tokens, slots)
-        self._table[self.length : end] = held
+        node, table, length = self.node, self._table, self.length
+        end = length + len(tokens)
+        if table is None or end > len(table):
+            table = np.empty(2 * end, dtype=np.int64)
+            table[:length] = self.table
+            self._table = table
+        if node.is_own:
+            table[length:end] = slots
+            node.grow(tokens, table[node.start : end])
+        else:
+            self.node, table[length:end] = self.forest.extend(node, tokens, slots)
         self.length = end
 
     def extend_chosen(self, tokens: Sequence[int], slots: Slots, chosen: Sequence[int]) -> None:

@@ -38,6 +38,17 @@ class RadixNode:
         """Whether the keys and values of all its tokens are computed."""
         return self.computed == len(self.tokens)
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the computed leaf of one sequence, which may add tokens to the run."""
+        return self.ref_count == 1 and not self.children and self.complete and self.parent is not None
+
+    def grow(self, tokens: Sequence[int], slots: Slots) -> None:
+        """Add computed tokens to a computed run, whose ``slots`` these are then, a part of a page table's array."""
+        self.tokens += tokens
+        self.slots = slots
+        self.computed = len(self.tokens)
+
     def mark_computed(self, count: int) -> None:
         """Record that the next ``count`` tokens of the run were computed."""
         self.computed += count

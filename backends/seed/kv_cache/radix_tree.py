@@ -77,7 +77,7 @@ class RadixCache:
         Where the cache has a token already, its slot is used and the given one freed. Returns the new node and the
         slots (len(tokens),) that hold the tokens now.
         """
-        if node.ref_count == 1 and not node.children and node.complete and node.parent is not None:
+        if node.is_own:
             return self._append_own(node, tokens, slots), slots
         node.ref_count -= 1
         held, done = slots, 0
@@ -246,9 +246,7 @@ class RadixCache:
 
     def _append_own(self, node: RadixNode, tokens: Sequence[int], slots: Slots) -> RadixNode:
         """Verified tokens after a computed leaf that one sequence uses."""
-        node.tokens += tokens
-        node.slots = np.concatenate((node.slots, slots))
-        node.computed += len(tokens)
+        node.grow(tokens, np.concatenate((node.slots, slots)))
         return node
 
     def _compute(self, child: RadixNode, tokens: list[int], slots: Slots) -> RadixNode:

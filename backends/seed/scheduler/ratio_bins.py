@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 ROWS = (1, 4, 16, 64)
@@ -17,9 +18,8 @@ SIZE = (len(ROWS) + 1) * BINS
 
 def place(rows: int, ratio: float) -> int:
     """The index of a pass among the counts."""
-    kind = sum(rows > most for most in ROWS)
     at = math.floor(math.log(ratio) / WIDTH + BINS / 2)
-    return kind * BINS + min(max(at, 0), BINS - 1)
+    return bisect_left(ROWS, rows) * BINS + min(max(at, 0), BINS - 1)
 
 
 def by_rows(counts: Sequence[int]) -> list[Sequence[int]]:

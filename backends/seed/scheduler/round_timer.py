@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from ..executor.model_runner import ModelRunner
-from ..speculation.speculator import DraftUsage, Speculator
+from ..speculation.draft_usage import DraftUsage
+from ..speculation.speculator import Speculator
 from .metrics import Counters
 
 

@@ -15,7 +15,7 @@ from .calibration import AcceptanceEstimator
 
 _POINTER, _COUNT, _SIZE, _REAL = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_double
 _KERNEL = library.Signature(
-    "select_nodes", _REAL, (_COUNT, *(_POINTER,) * 5, _REAL, _POINTER, *(_REAL,) * 3, _SIZE, _POINTER, _POINTER)
+    "select_nodes", _REAL, (_COUNT, *(_POINTER,) * 6, _REAL, _POINTER, *(_REAL,) * 3, _SIZE, _POINTER, _POINTER)
 )
 
 
@@ -34,6 +34,7 @@ class _Cost(ctypes.Structure):
 
 def select_compiled(
     drafts: Sequence[Draft],
+    worths: Sequence[float],
     estimator: AcceptanceEstimator,
     cost: PassCost,
     most: int,
@@ -41,12 +42,14 @@ def select_compiled(
 ) -> tuple[list[Draft], float] | None:
     """:func:`.goodput.select` of drafts of one kind by its ``estimator``, and the summed values of their nodes.
 
+    ``worths``: for each draft the worth of its tokens, see :mod:`.row_worth`.
+
     None without kernels, and where a pass of this size would be padded.
     """
     select = library.optional(_KERNEL)
     if select is None:
         return None
-    arrays = DraftArrays.of(drafts)
+    arrays, each = DraftArrays.of(drafts), array("d", worths)
     estimator.settle()
     sizes, rows = arrays.sizes, len(drafts) + others.rows
     tokens, seconds = cost.knots
@@ -57,6 +60,7 @@ def select_compiled(
         sizes.buffer_info()[0],
         arrays.parents.buffer_info()[0],
         arrays.confidences.buffer_info()[0],
+        each.buffer_info()[0],
         estimator.hits.buffer_info()[0],
         estimator.trials.buffer_info()[0],
         estimator.overall,

@@ -12,8 +12,8 @@ FADE = 0.1
 class DraftPace:
     """Recent means."""
 
-    node_seconds: float = 0.0
-    """Seconds that the drafter takes to propose a node, the passes of a draft model not counted."""
+    node_seconds: float = 1e-5
+    """Seconds that the drafter takes to propose a node, the passes of a draft model not counted; at first a table's."""
     speedup: float = 1.0
     """Expected tokens per second as a multiple of those without drafts, drafting included; 1 at least."""
 

@@ -20,11 +20,14 @@ from ..executor.pass_cost import PassCost
 from ..records import Draft
 
 
-def values(draft: Draft, probabilities: Callable[[Sequence[float]], list[float]]) -> list[float]:
-    """For each node the chance that it is reached and accepted; ``probabilities`` of nodes by their confidences."""
+def values(draft: Draft, probabilities: Callable[[Sequence[float]], list[float]], worth: float = 1.0) -> list[float]:
+    """For each node the chance that it is reached and accepted, times the ``worth`` of a token.
+
+    ``probabilities`` of nodes by their confidences.
+    """
     reached: list[float] = []
     for parent, chance in zip(draft.parents, probabilities(draft.confidence), strict=True):
-        reached.append(chance if parent < 0 else chance * reached[parent])
+        reached.append(chance * worth if parent < 0 else chance * reached[parent])
     return reached
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ..draft_arrays import DraftArrays
 from ..drafters.base import EMPTY_LOAD, Drafter, RoundLoad
@@ -16,9 +15,11 @@ from ..verifiers.base import DraftCheck, Verification
 from .calibration import AcceptanceEstimator
 from .compiled_selection import select_compiled
 from .draft_pace import DraftPace
+from .draft_usage import UNUSED, DraftUsage
 from .gate import Gate
 from .goodput import floor, select, values
 from .observed_tokens import ObservedTokens
+from .row_worth import row_worths
 from .verified_drafts import verified_drafts
 
 DEPTH = 16
@@ -27,20 +28,6 @@ MOST_LOST = 0.05
 """Rounds' time that a round with a draft model loses at most in the gate's eyes: it reads new prompts in some."""
 PROVEN = 1.0
 """Accepted tokens after which the gate believes what drafts are expected to gain."""
-
-
-@dataclass(frozen=True, slots=True)
-class DraftUsage:
-    """Work of the draft model so far."""
-
-    seconds: float = 0.0
-    """Time of its passes."""
-    passes: int = 0
-    exit_counts: tuple[int, ...] = ()
-    """Tokens that ended at each of its exits; empty for a model of one exit."""
-
-
-UNUSED = DraftUsage()
 
 
 class Speculator:
@@ -87,7 +74,7 @@ class Speculator:
     ) -> list[list[Draft]]:
         """For each target the drafts of its sequences that are worth verifying.
 
-        Empty without a drafter, and while the gate pauses where there are neither beams nor constraints.
+        Empty without a drafter, and where none can pay and there are neither beams nor constraints.
 
         A target is one sequence, or all the sequences of a group of beams, whose drafts are given whole or not at all.
         ``room`` slots are free for drafts: all drafts together take no more. Of it the most that random draws can take
@@ -99,20 +86,22 @@ class Speculator:
             return []
         if self.gate.paused and self._rests(targets):
             return []
-        drafts = [[NO_DRAFT] * len(rows) for rows in targets]
         single = [i for i, rows in enumerate(targets) if rows[0].group is None]
+        alone = [targets[i][0] for i in single]
         groups, room = self._groups_that_fit(self.drafter, targets, room)
         verified = len(single) if together else 1
         plan = self._plan(self.drafter, len(single), verified, room)
         if single:  # where all are queued for verification, the last decision holds
             self._active = plan is not None
         if plan is None:
-            single = []
+            single, alone = [], []
+            if not groups and not any(rows[0].group or rows[0].mask for rows in targets):
+                return []
+        drafts = [[NO_DRAFT] * len(rows) for rows in targets]
         if not single and not groups:
             return drafts
         floor, depth = plan or (0.0, 0)
         began = time.perf_counter()
-        alone = [targets[i][0] for i in single]
         self._observed.show(self.drafter, alone)
         rows = [*alone, *(row for i in groups for row in targets[i])] if groups else alone
         proposals = self._propose(self.drafter, rows, floor, depth)
@@ -128,7 +117,9 @@ class Speculator:
                 for draft in proposals:
                     if draft.law is not None:
                         draft.keep_room(self._nodes_drawn(self.drafter, depth))
-            chosen = self._select(proposals, verified, room, seconds, together=together)
+            empty = isinstance(proposals, DraftArrays) and not proposals.tokens
+            worths = row_worths(alone, self.cost) if together and not empty else [1.0] * len(alone)
+            chosen = self._select(proposals, worths, verified, room, seconds, together=together)
             for i, draft in zip(single, chosen, strict=True):
                 drafts[i] = [draft]
         return drafts
@@ -181,9 +172,16 @@ class Speculator:
         return drawn if self.draft_tokens is None else min(drawn, self.draft_tokens)
 
     def _select(
-        self, drafts: Sequence[Draft], verified: int, room: int, seconds: float, *, together: bool
+        self,
+        drafts: Sequence[Draft],
+        worths: Sequence[float],
+        verified: int,
+        room: int,
+        seconds: float,
+        *,
+        together: bool,
     ) -> list[Draft]:
-        """The parts of the drafts that are to be verified; drafting took so many ``seconds``.
+        """The parts of the drafts, of rows of these ``worths``, to be verified; drafting took so many ``seconds``.
 
         What was drawn must not be chosen by what it is: all of it is verified, and the other drafts share the room
         that is certain to be left.
@@ -201,8 +199,11 @@ class Speculator:
         began = time.perf_counter()
         gain = sum(sum(self._values(draft)) for draft in drawn)
         load = RoundLoad(len(drawn), len(drawn) + gain, sum(map(len, drawn))) if together and drawn else EMPTY_LOAD
-        free = [draft for draft in drafts if draft.law is None] if drawn else drafts
-        final, worth = self._choose(free, load, left, together=together)
+        free = drafts
+        if drawn:
+            worths = [worth for draft, worth in zip(drafts, worths, strict=True) if draft.law is None]
+            free = [draft for draft in drafts if draft.law is None]
+        final, worth = self._choose(free, worths, load, left, together=together)
         if drawn:
             chosen = iter(final)
             final = [next(chosen) if draft.law is None else draft for draft in drafts]
@@ -210,7 +211,7 @@ class Speculator:
         return final
 
     def _choose(
-        self, drafts: Sequence[Draft], load: RoundLoad, room: int, *, together: bool
+        self, drafts: Sequence[Draft], worths: Sequence[float], load: RoundLoad, room: int, *, together: bool
     ) -> tuple[list[Draft], float]:
         """The parts of chosen drafts that pay in a pass with a ``load`` beside them, and the tokens they promise."""
         if isinstance(drafts, DraftArrays) and not drafts.tokens:
@@ -220,16 +221,16 @@ class Speculator:
             estimator = self.estimator(*kinds)
             if MODEL not in kinds:  # its passes are what takes the time, whatever is verified of its drafts
                 room = min(room, estimator.most_nodes(len(drafts)))
-            selected = select_compiled(drafts, estimator, self.cost, room, load)
+            selected = select_compiled(drafts, worths, estimator, self.cost, room, load)
             if selected is not None:
                 return selected
-        node_values = [self._values(draft) for draft in drafts]
+        node_values = [self._values(*pair) for pair in zip(drafts, worths, strict=True)]
         if together:
             chosen = select(drafts, node_values, self.cost, room, load)
         else:
             pairs = zip(drafts, node_values, strict=True)
             chosen = [select([draft], [own], self.cost, room)[0] for draft, own in pairs]
-        return chosen, sum(sum(self._values(draft)) for draft in chosen)
+        return chosen, sum(sum(self._values(*pair)) for pair in zip(chosen, worths, strict=True))
 
     def learn(self, checks: Sequence[DraftCheck], verifications: Sequence[Verification | None], logits: Logits) -> None:
         """Show the drafter the target's likeliest tokens of a pass, if it needs them and was called."""
@@ -259,8 +260,8 @@ class Speculator:
             self._observed.forget(row)
             self.drafter.forget(row)
 
-    def _values(self, draft: Draft) -> list[float]:
-        return values(draft, self.estimator(draft.by).probabilities)
+    def _values(self, draft: Draft, worth: float = 1.0) -> list[float]:
+        return values(draft, self.estimator(draft.by).probabilities, worth)
 
     def _cut(self, draft: Draft, most: int) -> Draft:
         """The best ``most`` nodes; of a drawn draft the first, which are chosen whatever they turned out to be."""
