@@ -189,8 +189,7 @@ static void attend_eights(const Layer *layer, const Pass *pass, int16_t *entries
     ITEMS(tokens) rotate_integers(layer, pass, entries, begin + i);
     ITEMS((tokens + rows - 1) / rows * kv_heads * parts) {
         const int t = begin + i / (kv_heads * parts) * rows, part = i % parts * count, first = i / parts % kv_heads * group + part;
-        attend_integers(
-            layer, pass, entries, t, least(end - t, rows), first, least(group - part, count));
+        attend_integers(layer, pass, entries, t, least(end - t, rows), first, least(group - part, count));
     }
 #endif
 }
