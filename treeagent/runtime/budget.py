@@ -41,7 +41,7 @@ class Budget:
                 continue
             if isinstance(amount, bool) or not isinstance(amount, Real):
                 raise ConfigError(f"budget: {limit.name} must be a number or None, got {amount!r:.60}")
-            if not amount >= 0:
+            if not float(amount) >= 0:
                 raise ConfigError(f"budget: {limit.name} must be 0 or more, got {amount}")
 
 

@@ -166,10 +166,10 @@ def open_backend(backend: str | Backend | None, model: str | None, options: dict
     if backend is None:
         return _open_default(model, options)
     if not isinstance(backend, str):
-        backend = plugin_object("backend", backend)
+        given: Backend = plugin_object("backend", backend)
         if model is not None or options:
             raise ConfigError("the backend is given as an object, so model and backend options belong to the object")
-        return _named(backend, type(backend).__qualname__)
+        return _named(given, type(given).__qualname__)
     cls = plugin_class("backend", backend)
     with PluginBoundary("backend", backend, "its construction"):
         opened: Backend = cls.open(model, options)

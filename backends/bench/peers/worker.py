@@ -79,11 +79,12 @@ def main() -> None:
         try:
             if peer is None:
                 peer = load(Path(sys.argv[1])).open_peer(request)
-                reply({"version": peer.version, "load_peak_bytes": peak_bytes()})
+                answer = {"version": peer.version, "load_peak_bytes": peak_bytes()}
             else:
-                reply(run(peer, request))
-        except Exception as error:  # noqa: BLE001  # a peer's errors are its own; the benchmark names it
-            reply({"error": f"{type(error).__name__}: {error}"})
+                answer = run(peer, request)
+        except Exception as error:  # noqa: BLE001  # a plug-in's boundary: a peer raises what its engine raises
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        reply(answer)
 
 
 if __name__ == "__main__":
