@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from toy_laws import softmax
 
 from treeagent.backends.sampling import gumbel_top_k as draws
-from treeagent.backends.sampling.gumbel_top_k import softmax_rows, top_draws_rows, warp_rows
+from treeagent.backends.sampling.gumbel_top_k import softmax_rows, top_draws_among, top_draws_rows, warp_rows
 from treeagent.backends.sampling.philox import DRAFT, TEXT, gumbel
 from treeagent.backends.sampling.sampler import choose, warp
 from treeagent.backends.seed.drafters.model.tree_shapes import BranchingTree, Chain, DynamicTree, Shape, StochasticBeam
@@ -136,3 +136,18 @@ def test_company_changes_no_draft(shape: Shape, kind: str) -> None:
         assert (one.law is None) == (other.law is None)
         if one.law is not None and other.law is not None:
             assert np.array_equal(one.law, other.law)
+
+
+def test_draws_among_some_ids_are_those_of_rows_without_the_others() -> None:
+    """In any order of the ids, with and without noise, with fewer possible ids than draws."""
+    random = np.random.default_rng(3)
+    scores = logits_of("impossible", 6, 50, 3)
+    ids = np.stack([random.permutation(50)[:20] for _ in scores])
+    alone = np.full_like(scores, -np.inf)
+    np.put_along_axis(alone, ids, np.take_along_axis(scores, ids, axis=1), axis=1)
+    sampled, streams, positions = [True, False, True, True, False, True], [9, 9, 7, 9, 1, 2], [0, 0, 1, 3, 4, 5]
+    few = np.take_along_axis(scores, ids, axis=1)
+    found = top_draws_among(few, ids, sampled, streams, positions, 12)
+    expected = top_draws_rows(alone, sampled, streams, positions, 12)
+    assert np.array_equal(found[0], expected[0])
+    assert np.array_equal(found[1], expected[1])

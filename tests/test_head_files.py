@@ -17,6 +17,7 @@ from mtp_tools import save_mtp
 from safetensors.torch import load_file, save_file
 from seed_tools import FAMILIES, FEW, Naive, ask, clean, save_model, scheduler, told
 
+from treeagent.backends.seed.drafters.heads import block_drafter
 from treeagent.backends.seed.drafters.heads.checkpoint import read_tensors
 from treeagent.backends.seed.drafters.heads.eagle3_decoder import PlainEagle3Decoder
 from treeagent.errors import ModelError
@@ -179,3 +180,13 @@ def test_memory_is_shared_with_the_head(target: str, tmp_path: Path) -> None:
     ask(beside, *FEW)
     figures = beside.meter()()
     assert figures["kv_peak_bytes"] == figures["kv_peak_tokens"] * pools[1].slot_bytes
+
+
+def test_a_tree_of_few_candidates_keeps_the_texts(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a place's likeliest tokens leave out is never drafted, and changes nothing else."""
+    monkeypatch.setattr(block_drafter, "LIKELIEST", 3)
+    backend = engine(target, save_dflash(tmp_path / "some-head", target), drafter="dynamic")
+    read = backend.meter()
+    assert told(ask(backend, *FEW)) == Naive(target, "float64").expected(FEW)
+    clean(backend)
+    assert read()["drafted"] > 0

@@ -265,12 +265,7 @@ REFUSED: dict[str, tuple[Change | None, dict[str, Any], dict[str, Any], str]] = 
     "no mask": (None, {"mask_token_id": None}, {}, "or which token is its mask"),
     "mask": (None, {"mask_token_id": 10_000}, {}, "mask_token_id 10000 .* vocabulary of"),
     "block": (None, {"block_size": 1}, {}, "config.json has block_size: .*greater than or equal to 2"),
-    "projector": (
-        None,
-        {"projector_type": "domino"},
-        {},
-        "projector 'domino'. Expected a type of 'qwen3'",
-    ),
+    "projector": (None, {"projector_type": "domino"}, {}, "projector 'domino'. Expected a type of 'qwen3'"),
     "later kind": (None, {"speculators_model_type": "dflash2"}, {}, "head of the kind 'dflash2'"),
 }
 

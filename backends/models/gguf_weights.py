@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,14 @@ class GgufWeights:
 
     def __init__(self, file: Path, heads: int, kv_heads: int) -> None:
         """``heads`` and ``kv_heads``: of files for Llama the rows of queries and keys lie in another order."""
+        self._file, self._heads = file, {"attn_q": heads, "attn_k": kv_heads}
+
+    @cached_property
+    def _tensors(self) -> dict[str, Any]:
+        """Read when the first one is wanted, which not every decoder does."""
         from gguf import GGUFReader  # noqa: PLC0415  # a library that only such files need
 
-        self._tensors: dict[str, Any] = {tensor.name: tensor for tensor in GGUFReader(file).tensors}
-        self._heads = {"attn_q": heads, "attn_k": kv_heads}
+        return {tensor.name: tensor for tensor in GGUFReader(self._file).tensors}
 
     def blocks(self, path: str, weight: torch.Tensor) -> WeightBlocks | None:
         """Those of ``weight`` (out, in), whose numbers they are exactly; None where they cannot be had."""
