@@ -39,5 +39,5 @@ def row_worths(rows: Sequence[SequenceState], cost: PassCost) -> list[float]:
     most, fall = max(passes), FALL * math.log(count)
     chances = [math.exp(fall * (1.0 - most / own)) for own in passes]
     mean, seconds = sum(chances) / count, cost(count)
-    beside = min(1.0, (seconds - cost(1)) / (count - 1) * count / seconds)
+    beside = min(1.0, max(0.0, (seconds - cost(1)) / (count - 1) * count / seconds))
     return [beside + (1.0 - beside) * min(1.0, MEAN * chance / mean) for chance in chances]
