@@ -63,19 +63,18 @@ def test_where_all_rows_are_guessed_all_are_drafted_for(monkeypatch: pytest.Monk
     """Nearly as fast as by tokens per second: first drafts are few, and rows that got some wait for the others."""
     weighed = seconds(16)
     monkeypatch.setattr(module, "row_worths", lambda rows, cost: [1.0] * len(rows))
-    assert weighed == pytest.approx(seconds(16), rel=0.05)
-    assert weighed < 0.8
+    assert weighed < min(0.7, 1.12 * seconds(16))
 
 
 def test_the_last_rows_are_worth_a_pass_and_others_a_row() -> None:
-    """One row alone is always the last; of two that differ in pace or in room, the slower one is."""
+    """One row alone is always the last; of many that differ in pace or in room, the slow ones are."""
     assert row_worths(rows(1), COSTS) == [1.0]
-    assert row_worths(rows(3), COSTS) == [1.0] * 3
-    slow, fast = rows(2)
+    assert row_worths(rows(16), COSTS) == [1.0] * 16
+    *slow, fast = rows(16)
     for _ in range(8):
-        slow.append([1])
         fast.append([1, 1, 1, 1])
-    beside = 2 * (COSTS(2) - COSTS(1)) / COSTS(2)
-    assert row_worths([slow, fast], COSTS) == [1.0, pytest.approx(beside, abs=1e-2)]
-    short = rows(1, limit=8)
-    assert row_worths([*rows(1), *short], COSTS) == [1.0, pytest.approx(beside, abs=1e-2)]
+        for row in slow:
+            row.append([1])
+    beside = pytest.approx(16 / 15 * (COSTS(16) - COSTS(1)) / COSTS(16), abs=1e-3)
+    assert row_worths([*slow, fast], COSTS) == [*[1.0] * 15, beside]
+    assert row_worths([*rows(15), *rows(1, limit=8)], COSTS) == [*[1.0] * 15, beside]

@@ -47,11 +47,13 @@ static int in_order(const void *first, const void *second) {
 }
 
 /* The nodes to verify of several drafts, which have `sizes` nodes each; a node is worth its calibrated confidence times
-the value of its parent, and the first ones the worth of a token of their draft. The `other` rows, tokens and nodes are those of the pass beside these drafts. Writes how many
-nodes of each draft are `kept`, and which, ascending; returns their summed worth, or a negative number without memory. */
+the value of its parent or, for a first one, the worth of a token of its draft. The `other` rows, tokens and nodes are
+those of the pass beside these drafts. Writes how many nodes of each draft are `kept`, and which, ascending; returns
+their summed worth, or a negative number without memory. */
 double select_nodes(int32_t drafts, const int32_t *sizes, const int32_t *parents, const double *confidences,
-                    const double *worths, const double *hits, const double *trials, double overall, const Cost *cost, double other_rows,
-                    double other_tokens, double other_nodes, int64_t most, int32_t *kept, int32_t *nodes) {
+                    const double *worths, const double *hits, const double *trials, double overall, const Cost *cost,
+                    double other_rows, double other_tokens, double other_nodes, int64_t most, int32_t *kept,
+                    int32_t *nodes) {
     int64_t every = 0, count = 0;
     for (int32_t i = 0; i < drafts; i++) every += sizes[i];
     Candidate *candidates = malloc(every * sizeof(Candidate) + 1);

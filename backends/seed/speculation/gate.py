@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-TRIAL = 2
+TRIAL = 3
 """Rounds of the shortest trial."""
 GRANT = 0.3
 """Rounds' time that drafting may lose before it pauses, and the most that is held in its favour."""
