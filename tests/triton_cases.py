@@ -17,21 +17,21 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from triton_compile import compile_for  # noqa: F401  # asked for by name
 from triton_draws import choose, draw_trial, trees  # noqa: F401  # asked for by name
 from triton_graphs import graphed  # noqa: F401  # the same
+from triton_rows import over_rows
 
 from treeagent.backends.seed.executor import attention_tiles, shared_runs
 from treeagent.backends.seed.executor.attention_rule import AttentionRule
 from treeagent.backends.seed.executor.attention_tiles import TileLayout
 from treeagent.backends.seed.executor.forward_batch import ForwardBatch, make_forward_batch
-from treeagent.backends.seed.executor.row_batch import with_rows
 from treeagent.backends.seed.executor.segment import Segment
 from treeagent.backends.seed.executor.tree_attention import AttentionContext, attend_forest
 from treeagent.backends.seed.kernels.attention_table import FIELDS, AttentionTiles
 from treeagent.backends.seed.kv_cache.page_table import PageTable
 from treeagent.backends.seed.kv_cache.pool import SlotPool
 from treeagent.backends.seed.kv_cache.radix_tree import RadixCache
-from treeagent.backends.seed.kv_cache.window_rows import WindowRows
 
 DEFAULT: dict[str, Any] = {
     "dtype": "float32",
@@ -148,33 +148,6 @@ def run_with_cuts(case: dict[str, Any], device: str) -> dict[str, Any]:
     }
 
 
-def over_rows(plan: ForwardBatch, pool: SlotPool, case: dict[str, Any]) -> tuple[ForwardBatch, SlotPool]:
-    """The pass over rows of layers with windows, taken in any order, and their memory, where unused rows are NaN.
-
-    What no new token sees is given back. Wrong twins: the numbers of slots remain (``slots``), a row too many is given
-    back for each text (``few``).
-    """
-    chance, kinds = np.random.default_rng(case["seed"]), [(heads, dim) for heads, _, dim in case["kinds"]]
-    windows = WindowRows(kinds, [case["window"]] * len(kinds), pool.entries[0].dtype, plan.slots.device)
-    windows.address(pool.capacity)
-    used = np.unique(np.concatenate([part for span in plan.segments for part in (span.context, span.slots)]))
-    for part in np.array_split(chance.permutation(used), 7):
-        windows.take(part)
-    seen = [windows.seen(span.context)[case["rows"] == "few" :] for span in plan.segments]
-    windows.sweep([*seen, *(span.slots for span in plan.segments)])
-    slots = np.flatnonzero(windows.row_of)
-    for entries, rows in zip(pool.entries, windows.entries, strict=True):
-        rows[1:] = torch.nan
-        rows[windows.row_of[slots]] = entries[slots]
-    by_row = with_rows(plan, windows).by_row
-    assert by_row is not None
-    if case["rows"] == "slots":
-        by_row = replace(by_row, tiles=plan.tiles)
-    own = SlotPool(kinds, pool.entries[0].dtype, plan.slots.device, 1)
-    own.entries = windows.entries
-    return by_row, own
-
-
 def section(tiles: AttentionTiles, number: int) -> torch.Tensor:
     """The integers of a section of the table; a change changes the table."""
     begin = int(tiles.tables[number])
@@ -245,41 +218,6 @@ def trial(dtype: str) -> dict[str, Any]:
     fault = attention_choice.trial(*case)
     attention_choice.attend_forest = wrong
     return {"fault": fault, "broken": attention_choice.trial(*case)}
-
-
-def compile_for(argument: list[Any]) -> dict[str, Any]:
-    """Compile both kernels for a compute capability, with all parameters; no GPU is needed, and nothing is started."""
-    capability, dtype, heads, group, dim, queries = argument
-    from triton.backends.compiler import GPUTarget
-    from triton.runtime import JITFunction, driver
-
-    from treeagent.backends.seed.kernels import paged_attention as kernel
-
-    class NoDriver:
-        """What a compilation asks a driver for."""
-
-        get_current_target = staticmethod(lambda: GPUTarget("cuda", capability, 32))
-        get_current_device = staticmethod(lambda: 0)
-        get_current_stream = staticmethod(lambda device: 0)
-
-    driver.set_active(NoDriver())
-    built: list[Any] = []
-    JITFunction.__getitem__ = lambda self, grid: lambda *args, **how: built.append(self.warmup(*args, grid=grid, **how))
-    sinks = torch.zeros(heads * group)
-    query = torch.zeros(1, heads * group, dim, dtype=getattr(torch, dtype))
-    tiles = AttentionTiles(torch.zeros(100, dtype=torch.int32), 1, 1, queries, 256)
-    from treeagent.backends.seed.kernels.token_choice import choose_tokens
-    from treeagent.request import Sampling
-
-    choose_tokens(torch.zeros(1, 128, dtype=query.dtype), [Sampling()], [1], [1])
-    kernel.paged_attention(query, torch.zeros(1, 2, heads, dim, dtype=query.dtype), tiles, 0.1, 100, 30.0, sinks)
-    codes = [one.asm["ptx"] for one in built]
-    return {
-        "shared": max(one.metadata.shared for one in built),
-        "spills": sum(code.count("st.local") for code in codes),
-        "tensor cores": any("mma." in code for code in codes),
-        "tf32": any("tf32" in code for code in codes),
-    }
 
 
 def mend_interpreter() -> None:

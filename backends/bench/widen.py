@@ -70,7 +70,11 @@ def run(options: argparse.Namespace) -> int:
     name, like = (Path(word).stem if Path(word).exists() else word for word in (options.model, options.like))
     small, device = load_small(name, where), find_device(options.device)
     out = options.out or Path(f"{name}-widened-{like}")
-    say = (lambda _: None) if options.quiet else (lambda line: print(line, file=sys.stderr))
+
+    def say(line: str) -> None:
+        if not options.quiet:
+            print(line, file=sys.stderr)
+
     if is_widened(out, name, like, options.dtype):  # a folder appears when it is whole
         say(f"{out} is there already")
     else:
