@@ -138,8 +138,7 @@ class CompiledDecoder(LlamaDecoder):
         if plan.keys is None:
             raise ValueError("the plan of the pass has no keys by token")
         x = x.contiguous()
-        integers = pool.entries[first].dtype == torch.int16
-        wide = torch.float64 if integers else torch.float32
+        wide = torch.float64 if pool.entries[first].dtype == torch.int16 else torch.float32
         cos, sin = (table.contiguous() for table in self._rotation(x, plan.positions, wide))
         layers = self._stack[first:last]
         sizes = {**layers[0].sizes, "low": max(layer.rank for layer in self._stack)}
