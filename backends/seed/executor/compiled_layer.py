@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from ...models.gguf_weights import GgufWeights
-from ...models.int8 import Int8Linear
 from ...models.int8_attention import Int8Attention
 from ...models.int8_network import RowNorm
 from ...models.low_rank import LowRank, join
@@ -33,7 +32,7 @@ class Packer:
 
     def pack(self, module: nn.Module, paths: Sequence[str]) -> PackedLinear:
         """The layers of a module, which have the same input."""
-        linears = [module.get_submodule(path) for path in paths]
+        linears: list[Any] = [module.get_submodule(path) for path in paths]
         blocks = [
             self.stored.blocks(self.prefix + path, linear.weight.detach())
             for path, linear in zip(paths, linears, strict=True)
