@@ -76,7 +76,7 @@ def test_a_task_file_given_without_its_ending_is_found(tmp_path, monkeypatch):
     """As the file that was meant, for there is no task of that name."""
     monkeypatch.chdir(tmp_path)
     assert call("tasks", "new", "mine").exit_code == 0
-    assert "There is a file of that name: give ./mine.yaml" in call("tasks", "validate", "mine").stdout
+    assert "There is a file of that name: give ./mine.yaml" in call("tasks", "validate", "mine").output
 
 
 def test_new_refuses_to_overwrite_and_to_write_odd_names(tmp_path):

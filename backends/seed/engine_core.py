@@ -270,8 +270,7 @@ class EngineCore:
 
     def _take_inbox(self) -> list[EngineRequest]:
         with self._lock:
-            requests = list(self._inbox)
-            self._inbox.clear()
+            requests, self._inbox = list(self._inbox), deque()
         return requests
 
     def _release(self) -> bool:
@@ -296,7 +295,6 @@ class EngineCore:
     def _backend_error(self, error: BaseException) -> TreeagentError:
         if isinstance(error, TreeagentError):
             return error
-        model = self.config.model
-        failure = BackendError(f"the model {model} failed in the seed engine: {type(error).__name__}: {error}")
+        failure = BackendError(f"the model {self.config.model} failed in the seed engine: {type(error).__name__}: {error}")
         failure.__cause__ = error
         return failure
