@@ -295,6 +295,6 @@ class EngineCore:
     def _backend_error(self, error: BaseException) -> TreeagentError:
         if isinstance(error, TreeagentError):
             return error
-        failure = BackendError(f"the model {self.config.model} failed in the seed engine: {type(error).__name__}: {error}")
+        failure = BackendError(f"the model {self.config.model} failed in seed: {type(error).__name__}: {error}")
         failure.__cause__ = error
         return failure
