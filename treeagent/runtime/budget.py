@@ -100,9 +100,9 @@ class Ledger:
         return replace(_sum(self._real), dollars=_dollars(self._real))
 
     @property
-    def requests(self) -> int:
-        """How many have been admitted."""
-        return sum(usage.calls for usage in self._real.values()) + len(self._open)
+    def settled(self) -> int:
+        """Requests that have ended."""
+        return sum(usage.calls for usage in self._real.values())
 
     def share(self) -> float:
         """The used share of the limits, the highest of them, from 0 to 1; 0 where nothing but seconds is limited."""

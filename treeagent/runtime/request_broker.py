@@ -59,7 +59,7 @@ class RequestBroker:
     ) -> None:
         """``backends`` are the generator's, the evaluator's, and those of further models; ``where`` names the input.
 
-        ``remaining`` gives :attr:`.Request.remaining` after so many requests.
+        ``remaining`` gives :attr:`.Request.remaining` after so many requests, the same for all that are made at once.
         """
         self.early = early
         self._backends, self._ledger, self._known, self._emit = backends, ledger, known, emit
@@ -152,7 +152,7 @@ class RequestBroker:
 
     def _ranked(self, request: AnyRequest) -> AnyRequest:
         """The request with what decides its turn beside those of other searches."""
-        remaining = self._remaining(self._ledger.requests)
+        remaining = self._remaining(self._ledger.settled)
         return request if remaining is None else replace(request, remaining=remaining)
 
     def _at(self, place: int) -> tuple[Backend, PluginBoundary]:

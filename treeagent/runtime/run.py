@@ -120,7 +120,7 @@ class Run:
             failure = failure or fault
             self._emit(end_event(result))
             if self._setup.lengths is not None and ended == "finished":
-                self._setup.lengths.learn(self._ledger.requests)
+                self._setup.lengths.learn(self._ledger.settled)
         finally:
             self._rounds = []  # a run that is kept must not make the backend keep its rounds
             self._trace.close()
