@@ -109,14 +109,14 @@ def test_passes_are_measured_once_and_the_times_kept(
     pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the user's cache; a damaged file is measured again, one that cannot be written is no fault, and one of a time
-    when the machine was busy with other things is measured again when it is not.
+    when the machine was busy with other things, or was for a part of the passes, is measured again when it is not.
     """
-    pace = [1.0]
+    pace, power = [1.0], [1.0]
     really = timing.run_trial
 
     def clock(runner: ModelRunner, segments: Sequence[Segment]) -> tuple[PassWork, float]:
         work, _ = really(runner, segments)
-        return work, pace[0] * work.tokens
+        return work, pace[0] * work.tokens ** power[0]
 
     monkeypatch.setattr(timing, "run_trial", clock)
     times: list[int] = []
@@ -144,15 +144,18 @@ def test_passes_are_measured_once_and_the_times_kept(
     pace[0] = 0.5
     assert load(SeedBackend(str(pair / "model"), device="cpu"))(1) == pytest.approx(first(1) / 2)
     assert len(times) == 2
+    for number, power[0] in enumerate((1.3, 1.0), 3):
+        load(SeedBackend(str(pair / "model"), device="cpu"))
+        assert len(times) == number
     [kept] = tmp_path.glob("cache/costs/*")
     whole = json.loads(kept.read_text())
-    for number, damaged in enumerate(("{", "[]", json.dumps(whole | {"rates": [-1.0] * 6}), '{"tokens": [1]}'), 3):
+    for number, damaged in enumerate(("{", "[]", json.dumps(whole | {"rates": [-1.0] * 6}), '{"tokens": [1]}'), 5):
         kept.write_text(damaged)
         load(SeedBackend(str(pair / "model"), device="cpu"))
         assert len(times) == number
     monkeypatch.setenv("TREEAGENT_CACHE", str(kept))
     load(SeedBackend(str(pair / "model"), device="cpu"))
-    assert len(times) == 7
+    assert len(times) == 9
 
 
 def test_passes_can_be_measured_with_little_memory(
