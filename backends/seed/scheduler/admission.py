@@ -15,9 +15,6 @@ from .memory import evict_for_drafts, make_room, short_of_memory, too_large, too
 from .metrics import Counters
 from .round_cost import RoundCost
 
-CROWDED = 1.5
-"""How many times what it adds to a pass a row must take on average before jobs of later searches wait."""
-
 
 class Admission:
     """The queued and live jobs of one target. Jobs that were sent early are apart, and take nothing from the others."""
@@ -78,8 +75,7 @@ class Admission:
     def admit(self, *, serial: bool = False) -> None:
         """First come, first served, as far as rows and memory go; without any, the likeliest early one.
 
-        Jobs with an order go by it, and only as long as a further row makes the rows of a pass cheaper: then the first
-        ones end sooner, and all of them hardly later.
+        Jobs with an order go by it.
 
         ``serial``: one job at a time.
         """
@@ -119,15 +115,8 @@ class Admission:
 
     def _has_room(self, most: int) -> bool:
         """Whether the next queued job may join: the only job always may, however many branches it needs."""
-        if not self.live:
-            return True
-        rows, job = sum(job.rows for job in self.live), self.waiting[0]
-        return not self._full and rows + job.rows <= most and (job.remaining is None or self._gains(rows, job.rows))
-
-    def _gains(self, rows: int, more: int) -> bool:
-        """Whether further rows take so much less time than those that are live that waiting for them does not pay."""
-        seconds = self._cost(rows)
-        return (self._cost(rows + more) - seconds) * CROWDED <= seconds * more / rows
+        rows = sum(job.rows for job in self.live)
+        return not self.live or (not self._full and rows + self.waiting[0].rows <= most)
 
     def make_room(self) -> None:
         """Ensure that every live branch can take its next token, and any drafts of it that must not be dropped.
