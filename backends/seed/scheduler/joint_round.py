@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import torch
 
 from ..executor.joint_pass import can_join, forward_jointly
 from .scheduler import AskedPass, PassOutput, Scheduler, Steps
@@ -20,32 +23,31 @@ def run_rounds(schedulers: Sequence[Scheduler]) -> list[BaseException | None]:
     All of them :func:`share_rounds`.
     """
     errors: list[BaseException | None] = [None] * len(schedulers)
+
+    @contextmanager
+    def failing(*places: int) -> Iterator[None]:
+        """The rounds at these places end with what is raised inside; the others go on."""
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001  # the engine's boundary: whatever it is, requests must hear of it
+            for place in places:
+                errors[place] = error
+
     waiting: list[tuple[int, Steps, AskedPass]] = []
     for place, scheduler in enumerate(schedulers):
-        steps = scheduler.round()
-        try:
-            asked = next(steps, None)
-        except BaseException as error:  # noqa: BLE001  # the round's boundary: the others go on
-            errors[place] = error
-            continue
-        if asked is not None:
-            waiting.append((place, steps, asked))
+        with failing(place):
+            steps = scheduler.round()
+            if (asked := next(steps, None)) is not None:
+                waiting.append((place, steps, asked))
     if not waiting:
         return errors
     runner = schedulers[waiting[0][0]].runner
     before = runner.seconds
-    try:
+    made: Sequence[tuple[torch.Tensor, list[range]]] = ()
+    with failing(*(place for place, _, _ in waiting)):
         made = forward_jointly([(schedulers[place].runner, asked.segments) for place, _, asked in waiting])
-    except BaseException as error:  # noqa: BLE001  # the round's boundary
-        for place, _, _ in waiting:
-            errors[place] = error
-        return errors
     seconds, reads = runner.seconds - before, any(asked.reads for _, _, asked in waiting)
-    for (place, steps, _), (logits, rows) in zip(waiting, made, strict=True):
-        try:
+    for (place, steps, _), (logits, rows) in zip(waiting, made, strict=False):  # none where the pass failed
+        with failing(place), suppress(StopIteration):
             steps.send(PassOutput(logits, rows, seconds, reads))
-        except StopIteration:
-            pass
-        except BaseException as error:  # noqa: BLE001  # the round's boundary: the others go on
-            errors[place] = error
     return errors
