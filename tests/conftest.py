@@ -108,6 +108,15 @@ def short_measurements() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def short_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of some tens of tokens have several tiles, and share beginnings."""
+    from treeagent.backends.seed.executor import attention_tiles, shared_runs
+
+    monkeypatch.setattr(attention_tiles, "KEYS", 32)
+    monkeypatch.setattr(shared_runs, "LEAST", 8)
+
+
 @pytest.fixture(scope="module")
 def fixed_times() -> Iterator[None]:
     """Engines go by times that are the same on every machine, and leave the user's cache alone."""

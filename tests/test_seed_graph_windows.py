@@ -13,7 +13,7 @@ from seed_tools import MIX, Naive, ask, clean, scheduler, told
 from test_seed_graphs import SIZES, TRIAL, opened, quiet, runner
 from test_seed_sliding import WINDOW, long_requests, network
 
-from treeagent.backends.seed.executor import attention_tiles, graph_setup, shared_runs
+from treeagent.backends.seed.executor import graph_setup
 from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.backends.seed.executor.trial_pass import TrialPass, trial_segments
 from treeagent.backends.seed.kernels.attention_table import AttentionTiles
@@ -27,11 +27,7 @@ LONG = Request("4 5 6 = 24\nSteps:\n" * 8, Key(7, "propose", "9"), Sampling(max_
 ASKED = [long_requests()[3], LONG, MIX[1]]
 
 
-@pytest.fixture(autouse=True)
-def _short_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Texts of some tens of tokens have several tiles, and share beginnings."""
-    monkeypatch.setattr(attention_tiles, "KEYS", 32)
-    monkeypatch.setattr(shared_runs, "LEAST", 8)
+pytestmark = pytest.mark.usefixtures("short_tiles")
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from treeagent.backends.models.decoder import load_decoder
 from treeagent.backends.models.loader import load_model
 from treeagent.backends.seed import builder, draft_model
 from treeagent.backends.seed.backend import SeedBackend
-from treeagent.backends.seed.executor import attention_tiles, graph_setup, shared_runs
+from treeagent.backends.seed.executor import graph_setup
 from treeagent.backends.seed.executor.early_exit import EarlyExitRunner
 from treeagent.backends.seed.executor.envelope import Envelope, EnvelopeSizes, standard_envelopes
 from treeagent.backends.seed.executor.graphed_decoder import GraphedDecoder
@@ -37,11 +37,7 @@ ASKED = MIX[:5]
 TRIAL = TrialPass(3, private=8, nodes=2, shared=12)
 
 
-@pytest.fixture(autouse=True)
-def _short_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Texts of some tens of tokens have several tiles, and share beginnings."""
-    monkeypatch.setattr(attention_tiles, "KEYS", 32)
-    monkeypatch.setattr(shared_runs, "LEAST", 8)
+pytestmark = pytest.mark.usefixtures("short_tiles")
 
 
 @pytest.fixture(scope="module")
