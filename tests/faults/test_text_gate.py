@@ -195,7 +195,7 @@ def test_marks_and_hard_blanks_do_not_spoil_an_input(given: str, tmp_path: Path)
 
 def test_standard_input_has_a_largest_size(tmp_path: Path, monkeypatch) -> None:
     """It is refused, not read into memory."""
-    monkeypatch.setattr("treeagent.cli.arguments.INPUT_BYTES", 100)
+    monkeypatch.setattr("treeagent.cli.inputs.INPUT_BYTES", 100)
     done = call("--task", str(tmp_path / "free.yaml"), stdin=b"x" * 101, at=tmp_path)
     assert (done.exit_code, "standard input has more than" in done.stderr) == (2, True)
 
