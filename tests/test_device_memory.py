@@ -42,7 +42,7 @@ def test_the_host_may_lack_memory_too(error: Exception) -> None:
         explained(where, "its weights"),
     ):
         raise error
-    with pytest.raises(ModelError, match="its tokenizer cannot be read .*memory"), explained(where, "its tokenizer"):
+    with pytest.raises(ModelError, match=r"its tokenizer cannot be read .*memory"), explained(where, "its tokenizer"):
         raise error
 
 
