@@ -39,16 +39,16 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
     attention = _attention_of(where, config)
     method = quantization_of(where, config)
     head = reward_head(where, DTYPES.get(dtype, torch.float32))  # of the hub only where it is in the cache already
-    given = {**source, "dtype": DTYPES.get(dtype, torch.float32), "attn_implementation": attention}
+    source |= {"dtype": DTYPES.get(dtype, torch.float32), "attn_implementation": attention}
     if method is not None:
-        given["device_map"] = {"": device}  # libraries of quantised models lay weights out for the device at load
+        source["device_map"] = {"": device}  # libraries of quantised models lay weights out for the device at load
     if "gguf_file" not in source:
-        given["config"] = config  # with it, an attention that config.json names does not prevail over ours
+        source["config"] = config  # with it, an attention that config.json names does not prevail over ours
     else:
-        given["quantization_config"] = transformers.GgufConfig(dequantize=True)
+        source["quantization_config"] = transformers.GgufConfig(dequantize=True)
     quiet = no_report() if head is not None or _is_reward_model(config) else nullcontext()
     with fits_on(where, device), of_quantized(where, method), quiet:
-        network, missing = _read_network(where, given)
+        network, missing = _read_network(where, source)
     head = reward_head(where, network.dtype) if head is None and isinstance(where, str) else head
     if head is not None:
         network.lm_head = head
@@ -77,13 +77,13 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
     )
 
 
-def _read_network(where: Path | str, given: dict[str, Any]) -> tuple[Any, set[str]]:
+def _read_network(where: Path | str, source: dict[str, Any]) -> tuple[Any, set[str]]:
     """The network, and the names of weights that the checkpoint lacks. Raises ModelError."""
     try:
         with explained(where, "its weights"), no_progress_bar():
-            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(**given, output_loading_info=True)
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(**source, output_loading_info=True)
     except ModelError:
-        if isinstance(where, Path) and "gguf_file" in given:
+        if isinstance(where, Path) and "gguf_file" in source:
             check_types(where)
         raise
     network, report = loaded
