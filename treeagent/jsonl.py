@@ -40,7 +40,7 @@ def scan(path: Path, parse: Callable[[Any], T], what: str) -> Iterator[tuple[T, 
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 if not following:
                     return
-                raise JournalError(f"{path}:{number}: not a line of a treeagent {what} ({error!r})") from error
+                raise JournalError(f"{path}:{number}: not a line of a treeagent {what} ({reason(error)})") from error
             offset += len(line)
             yield record, offset
             number, line = number + 1, following
@@ -84,6 +84,15 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
+
+
+def reason(error: Exception) -> str:
+    """What is wrong with a line, in words, by the error that reading it raises."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"no JSON: {error.msg} at character {error.pos + 1}"
+    if isinstance(error, KeyError):
+        return f"the key {error} is missing"
+    return "it has another form" if isinstance(error, TypeError | AttributeError) else str(error)
 
 
 def _line(file: BinaryIO, path: Path, number: int, what: str) -> bytes:
