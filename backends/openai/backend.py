@@ -174,7 +174,7 @@ class OpenAIBackend(Backend):
     async def _complete(self, request: Request, on_text: OnText | None) -> Reply:
         if request.n < 1:
             raise BackendError(f"a request must ask for at least 1 completion, not {request.n}")
-        from .drawing import DrawPlan, draw  # noqa: PLC0415  # httpx is imported with it
+        from .draw_plan import DrawPlan, draw  # noqa: PLC0415  # httpx is imported with it
 
         server = await self._server()
         dialect = self._request_dialect() if self.stop_strings == "auto" else None

@@ -18,6 +18,7 @@ from .option_groups import OutputOptions, RunOptions, SearchOptions, TreeLimitOp
 from .output_files import check_plot, check_writable
 
 if TYPE_CHECKING:
+    from ..backend import Backend
     from ..comparison.race import RaceResult
     from ..runtime.result import Result
     from ..task import Task
@@ -178,7 +179,7 @@ def _read_data(task: Task, words: Sequence[str] | None, limit: int | None, sourc
     return Data(tuple(DataRow(number, text) for number, text in enumerate(inputs)), Gold(task, {}))
 
 
-def _open_backend(spec: str, model: str | None, options: dict[str, str]) -> Any:
+def _open_backend(spec: str, model: str | None, options: dict[str, str]) -> Backend:
     """A backend from ``NAME[:MODEL]`` or ``module:Class[:MODEL]``. Raises ConfigError."""
     from .. import registry
     from ..runtime import factory
