@@ -264,7 +264,8 @@ class OpenAIBackend(Backend):
 
     def _connected(self) -> Client:
         from .answers import Credentials  # noqa: PLC0415
-        from .client import Client, ClientLimits  # noqa: PLC0415
+        from .attempts import ClientLimits  # noqa: PLC0415
+        from .client import Client  # noqa: PLC0415
 
         with self._lock:
             if self._client is None:
