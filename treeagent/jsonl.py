@@ -92,7 +92,7 @@ def reason(error: Exception) -> str:
         return f"no JSON: {error.msg} at character {error.pos + 1}"
     if isinstance(error, KeyError):
         return f"the key {error} is missing"
-    return "it has another form" if isinstance(error, TypeError | AttributeError) else str(error)
+    return str(error)
 
 
 def _line(file: BinaryIO, path: Path, number: int, what: str) -> bytes:
@@ -109,8 +109,10 @@ def _line(file: BinaryIO, path: Path, number: int, what: str) -> bytes:
 
 
 def _record(line: bytes) -> Any:
-    """The value of a line. Raises ValueError or RecursionError."""
+    """The object of a line. Raises ValueError or RecursionError."""
     record = json.loads(line, parse_constant=lambda _: None)
+    if not isinstance(record, dict):
+        raise ValueError("expected an object")  # told as a fault of the file
     if line.count(b"[") + line.count(b"{") > NESTED_LIMIT:
         _check_depth(record)
     if b"\\ud" in line or b"\\uD" in line or not line.isascii():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,15 +122,22 @@ def resume(
 
 
 def _journal_paths(journal: Path | None, count: int) -> list[Path | None]:
-    """A file for each input. Raises JournalError before the first search where a file exists already."""
-    if journal is None or count == 1:
-        return [journal] * count
+    """A file for each input. Raises JournalError, before a model is loaded, for one that exists or has no folder."""
+    if journal is None:
+        return [None] * count
     if not journal.name:
         raise JournalError(f"{journal} is no path of a file")
-    paths = [journal.with_name(f"{journal.stem}.{number}{journal.suffix}") for number in range(1, count + 1)]
-    for path in paths:
-        if path.exists() and path.stat().st_size:
-            raise JournalError(f"the journal {path} exists already; 'treeagent resume' continues it")
+    paths = [journal]
+    if count > 1:
+        paths = [journal.with_name(f"{journal.stem}.{number}{journal.suffix}") for number in range(1, count + 1)]
+    from ..runtime.journal import check_free
+
+    with suppress(OSError):  # what the system refuses is told when the file is opened
+        if not journal.parent.is_dir():
+            raise JournalError(f"cannot write the journal {journal}: there is no folder {journal.parent}")
+        for path in paths:
+            if path.is_file():
+                check_free(path)
     return list(paths)
 
 
