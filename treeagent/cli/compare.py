@@ -99,14 +99,19 @@ def compare(
         name.removeprefix("backend."): value for name, value in options.items() if name not in search_options
     }
 
+    ran: dict[str, tuple[Backend, ...]] = {}
+
     def enter(name: str) -> tuple[Agent, ExchangeRecorder]:
         spec, speculate = variants[name]
-        recorder = ExchangeRecorder(_open_backend(spec, model, backend_options))
+        backend = _open_backend(spec, model, backend_options)
+        recorder = ExchangeRecorder(backend)
         agent = Agent(
             task, search.search, backend=recorder, evaluator=search.evaluator, evaluator_model=evaluator_model,
             evaluator_backend=evaluator_backend, options=search_options, seed=run.seed,
             budget=budget, legality=not run.no_legality, speculate=speculate,
         )  # fmt: skip
+        judging = () if agent.judging is recorder else (agent.judging,)
+        ran[name] = (backend, *judging)
         return agent, recorder
 
     progress = session.view(quiet=output.quiet)
@@ -120,7 +125,7 @@ def compare(
     if result.passes:
         report = compare_report.to_json(result, {"task": task.name, "search": search.search, "seed": run.seed})
         _write_files(result, report, report_file, plot)
-        typer.echo(strict(report) if output.as_json else compare_report.report(result))
+        typer.echo(strict(report) if output.as_json else compare_report.report(result, ran))
     if result.interrupted:
         say(f"Interrupted: {len(result.passes)} of {repeat} repeats are complete.")
         raise typer.Exit(INTERRUPTED)
