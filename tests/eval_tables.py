@@ -25,19 +25,3 @@ def markdown(lines: str) -> str:
         ]  # fmt: skip
         table.append("| " + " | ".join(cells) + " |")
     return "\n".join(table) + "\n"
-
-
-def constrained(lines: str) -> str:
-    """One evaluation a row, of which some constrain the model's texts."""
-    heads = "task, problems", "model", "constraint", "unparsed", "legal steps", "tokens", "forced", "tokens per pass"
-    table = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
-    for row in map(json.loads, lines.splitlines()):
-        settings, engine = row["settings"], row["engine"]
-        cells = [
-            f"`{settings['task']}`, {row['run']}", f"`{settings['backend']['model']}`",
-            "yes" if "sampling" in settings else "no", str(row["unparsed"]), f"{100 * row['legal']:.1f} %",
-            f"{engine['tokens']:,}", str(engine["forced_accepted"]),
-            f"{engine['block_efficiency']:.2f}",
-        ]  # fmt: skip
-        table.append("| " + " | ".join(cells) + " |")
-    return "\n".join(table) + "\n"

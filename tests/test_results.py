@@ -36,8 +36,7 @@ def table(name: str, only: str = "") -> str:
     if not (ROOT / name).exists():
         return f"Not measured yet: there is no `{name}`.\n"
     if name.endswith(".jsonl"):
-        kind = eval_tables.constrained if name.endswith("constraints.jsonl") else eval_tables.markdown
-        return kind((ROOT / name).read_text())
+        return eval_tables.markdown((ROOT / name).read_text())
     report = json.loads((ROOT / name).read_text())
     if "kind" in report:
         return gpu_tables.markdown(report)
