@@ -130,6 +130,7 @@ def _journal_paths(journal: Path | None, count: int) -> list[Path | None]:
     paths = [journal]
     if count > 1:
         paths = [journal.with_name(f"{journal.stem}.{number}{journal.suffix}") for number in range(1, count + 1)]
+    from .. import file_lock
     from ..runtime.journal import check_free
 
     with suppress(OSError):  # what the system refuses is told when the file is opened
@@ -137,6 +138,7 @@ def _journal_paths(journal: Path | None, count: int) -> list[Path | None]:
             raise JournalError(f"cannot write the journal {journal}: there is no folder {journal.parent}")
         for path in paths:
             if path.is_file():
+                file_lock.close(file_lock.open_to_write(path, "journal", create=False))  # refused beside a writer
                 check_free(path)
     return list(paths)
 
