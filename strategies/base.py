@@ -20,11 +20,11 @@ class ExpandingSearch(Search):
 
     def role(self, task: Task) -> str:
         """The prompt to expand with."""
-        return self.by or ("propose" if task.has("propose") else "sample")
+        return self.by or ("sample" if task.has("sample") and not task.has("propose") else "propose")
 
     def check(self, task: Task) -> None:
         """Raise ConfigError when the task lacks the prompt to expand with."""
-        task.require(self.role(task), f"the search {type(self).__name__!r}")
+        task.require(self.role(task), "the search")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ class ReflectiveSearch(TreeSearch):
         """Raise ConfigError when the task lacks the prompt to expand with, or that to reflect with."""
         super().check(task)
         if self.reflect:
-            task.require("reflect", f"the option 'reflect' of the search {type(self).__name__!r}")
+            task.require("reflect", "the option 'reflect' of the search")
 
     async def _reflect(self, explorer: Explorer, ends: Sequence[Thought], before: int) -> int:
         """Have reflections written on the failed ones of new ends; ``before`` and the result count reflections."""

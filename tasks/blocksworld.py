@@ -139,12 +139,6 @@ def read_action(text: str) -> Action | None:
     return Action("pick up" if match[1].lower().startswith("pick") else "put down", match[2])
 
 
-def show_action(action: Action) -> str:
-    """Inverse of :func:`read_action`."""
-    link = {"stack": f" on {action.other}", "unstack": f" from {action.other}"}.get(action.name, "")
-    return f"{action.name} {action.block}{link}"
-
-
 def read_pddl(text: str) -> tuple[State, Goal]:
     """A PDDL problem with the predicates of the four-operator domain. Raises ValueError."""
     start, keyword, end = text.partition("(:goal")

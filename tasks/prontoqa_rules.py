@@ -83,20 +83,3 @@ def follows(fact: Fact, rules: Iterable[Rule], known: Iterable[Fact]) -> bool:
     """Whether one of the rules and one of the known facts give the fact at once."""
     facts = set(known)
     return any(rule.claim == fact.claim and Fact(fact.who, Proposition(rule.kind)) in facts for rule in rules)
-
-
-def closure(rules: Iterable[Rule], known: Iterable[Fact]) -> set[Fact]:
-    """Everything that follows in any number of steps, by forward chaining."""
-    rules_by_kind: dict[Proposition, list[Rule]] = {}
-    for rule in rules:
-        rules_by_kind.setdefault(Proposition(rule.kind), []).append(rule)
-    derived = set(known)
-    agenda = list(derived)
-    while agenda:
-        fact = agenda.pop()
-        for rule in rules_by_kind.get(fact.claim, ()):
-            new = Fact(fact.who, rule.claim)
-            if new not in derived:
-                derived.add(new)
-                agenda.append(new)
-    return derived

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from helpers import Oracle
 
@@ -11,7 +11,7 @@ from treeagent import Backend, Request
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.tasks import blocksworld, creative_writing, crosswords, prontoqa
 from treeagent.tasks.blocksworld_rules import Action, actions, apply, shortest_plan
-from treeagent.tasks.prontoqa_rules import Fact, Proposition
+from treeagent.tasks.prontoqa_rules import Fact, Proposition, Rule
 
 Answers = Callable[[Request], str | Sequence[str]]
 
@@ -38,6 +38,12 @@ def after(prompt: str, start: str) -> list[str]:
     return prompt.rpartition(f"\n{start}")[2].splitlines()[1:]
 
 
+def show_action(action: Action) -> str:
+    """Inverse of :func:`blocksworld.read_action`."""
+    link = {"stack": f" on {action.other}", "unstack": f" from {action.other}"}.get(action.name, "")
+    return f"{action.name} {action.block}{link}"
+
+
 def blocks(request: Request) -> str:
     """The first action of a shortest plan before all others; good is what comes nearer to the goal."""
     role, prompt = request.key.role, request.prompt
@@ -46,7 +52,7 @@ def blocks(request: Request) -> str:
         for step in after(prompt, "Actions:") if role == "sample" else []:
             state = apply(state, blocksworld.read_action(step) or Action("put down", "?")) or state
         best = (shortest_plan(state, goal) or [])[:1]
-        words = [blocksworld.show_action(action) for action in [*best, *actions(state)]]
+        words = [show_action(action) for action in [*best, *actions(state)]]
         return "\n".join(words if role == "propose" else words[:1])
     if role == "value":
         state, goal = blocksworld.read(last(prompt, "Now: "))
@@ -58,8 +64,25 @@ def blocks(request: Request) -> str:
         plans = [shortest_plan(*blocksworld.read(text)) or [] for text in re.findall(r"Choice \d+: (.*)", prompt)]
         return f" {min(range(len(plans)), key=lambda at: len(plans[at])) + 1}"
     plan = shortest_plan(*blocksworld.read(last(prompt, "Start: "))) or []
-    lines = "\n".join(blocksworld.show_action(action) for action in plan)
+    lines = "\n".join(show_action(action) for action in plan)
     return lines if role == "io" else f" unstack what is in the way, then build.\nPlan:\n{lines}"
+
+
+def closure(rules: Iterable[Rule], known: Iterable[Fact]) -> set[Fact]:
+    """Everything that follows in any number of steps, by forward chaining."""
+    rules_by_kind: dict[Proposition, list[Rule]] = {}
+    for rule in rules:
+        rules_by_kind.setdefault(Proposition(rule.kind), []).append(rule)
+    derived = set(known)
+    agenda = list(derived)
+    while agenda:
+        fact = agenda.pop()
+        for rule in rules_by_kind.get(fact.claim, ()):
+            new = Fact(fact.who, rule.claim)
+            if new not in derived:
+                derived.add(new)
+                agenda.append(new)
+    return derived
 
 
 def proof(problem: prontoqa.ProntoQAProblem) -> list[tuple[str, Fact]]:

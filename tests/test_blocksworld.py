@@ -7,11 +7,11 @@ from collections import deque
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import blocks
+from oracles import blocks, show_action
 
 from treeagent import Agent, InputError, Task
 from treeagent.backends.scripted import ScriptedBackend
-from treeagent.tasks.blocksworld import Blocksworld, read, read_action, show, show_action
+from treeagent.tasks.blocksworld import Blocksworld, read, read_action, show
 from treeagent.tasks.blocksworld_rules import TABLE, Action, Goal, State, actions, apply, shortest_plan
 
 CHECK = Blocksworld()

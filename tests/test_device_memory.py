@@ -32,6 +32,20 @@ def test_both_backends_say_that_the_model_does_not_fit(monkeypatch: pytest.Monke
         TransformersBackend("mini", device="cpu").load()
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_the_host_may_lack_memory_too(error: Exception) -> None:
+    """Python and torch say it in other classes than for a GPU; that a file cannot be read would be wrong."""
+    where, device = Path("large"), torch.device("cpu")
+    with (
+        pytest.raises(ModelError, match="the model large does not fit into the memory of cpu"),
+        fits_on(where, device),
+        explained(where, "its weights"),
+    ):
+        raise error
+    with pytest.raises(ModelError, match=r"its tokenizer cannot be read .*memory"), explained(where, "its tokenizer"):
+        raise error
+
+
 @pytest.mark.parametrize(("count", "said"), [(1, False), (4, True)])
 def test_several_gpus_are_a_servers_business(monkeypatch: pytest.MonkeyPatch, count: int, said: bool) -> None:
     """Tensor parallelism is vLLM's or SGLang's, also where a library wraps the error; other errors stay as they are."""

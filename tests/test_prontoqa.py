@@ -8,10 +8,11 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import closure
 
 from treeagent import InputError, Task
 from treeagent.tasks.prontoqa import ProntoQA, read
-from treeagent.tasks.prontoqa_rules import Fact, Proposition, Rule, closure, follows, read_sentence, sentences, singular
+from treeagent.tasks.prontoqa_rules import Fact, Proposition, Rule, follows, read_sentence, sentences, singular
 
 CHECK = ProntoQA()
 TASK = Task.load("prontoqa")

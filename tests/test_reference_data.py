@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from oracles import closure
 from shared_data import rows, shared
 
 from treeagent import Task
@@ -21,7 +22,6 @@ from treeagent.tasks.creative_writing import readings
 from treeagent.tasks.game24_rules import solvable, steps
 from treeagent.tasks.gsm8k import equations, number
 from treeagent.tasks.prontoqa import read
-from treeagent.tasks.prontoqa_rules import closure
 
 WORDS = {"pick-up": "pick up {}", "put-down": "put down {}", "stack": "stack {} on {}", "unstack": "unstack {} from {}"}
 

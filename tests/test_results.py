@@ -17,6 +17,7 @@ import eval_tables
 import gpu_bars
 import gpu_tables
 import pytest
+import weight_tables
 
 from treeagent.backends.training import evaluate_mini as evaluate
 
@@ -39,6 +40,8 @@ def table(name: str, only: str = "") -> str:
     report = json.loads((ROOT / name).read_text())
     if "kind" in report:
         return gpu_tables.markdown(report)
+    if "file_bytes" in report:
+        return weight_tables.markdown(report)
     if "split" in report:
         return evaluate.markdown(report)
     return bench_tables.markdown(report, only.split(",") if only else ())
@@ -181,6 +184,22 @@ def test_every_file_of_results_is_quoted_or_named() -> None:
     said = "".join(document.read_text() for document in DOCUMENTS)
     for path in sorted((ROOT / "docs" / "results").glob("*.json*")):
         assert path.name in said, path.name
+
+
+def test_figures_in_the_index_stand_in_the_tables_of_the_pages_that_it_names() -> None:
+    """What is typed there is rounded from a table, which a new measurement changes."""
+    index = ROOT / "docs" / "results" / "index.md"
+    items = index.read_text().split("## Where the engine loses\n")[1].split("\n## ")[0].split("\n- ")[1:]
+    figures = [(item, figure) for item in items for figure in re.findall(r"(?<!\w)(?:\d[\d,]*\.\d+|\d[\d,]{2,})", item)]
+    assert len(figures) > 4
+    for item, figure in figures:
+        pages = "".join((index.parent / page).read_text() for page in re.findall(r"\]\(([\w-]+\.md)", item))
+        lines = [line for line in pages.splitlines() if line.startswith("|")]
+        cells = [
+            float(cell.replace(",", "")) for line in lines for cell in re.findall(r"(?<![\w.,])\d[\d,.]*(?= )", line)
+        ]
+        places = len(figure.partition(".")[2])
+        assert float(figure.replace(",", "")) in [round(float(cell), places) for cell in cells], figure
 
 
 def test_a_table_of_another_engine() -> None:

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from table_drafts import check_coupled, check_form, check_rates, check_rejection, commit, joined
 from test_seed_ngram import Source
-from toy_laws import CUT, TEXTS, WARM, Law, Shaped, joint, p_value, texts
+from toy_laws import CUT, WARM
 
-from treeagent.backends.seed.drafters.model.tree_shapes import Chain
 from treeagent.backends.seed.drafters.tables.merged import MergedDrafter
 from treeagent.backends.seed.drafters.tables.ngram import NgramDrafter
 from treeagent.backends.seed.drafters.tables.suffix import SuffixDrafter
 from treeagent.backends.seed.records import Draft, SequenceState
-from treeagent.backends.seed.verifiers.coupled import Coupled
-from treeagent.backends.seed.verifiers.rejection import Rejection
 from treeagent.request import Sampling
 
 Table = MergedDrafter | NgramDrafter | SuffixDrafter
-
-
-def joined(drafter: Table, prompt: Iterable[int], temperature: float = 0.0, stream: int = 0) -> SequenceState:
-    """A branch whose prompt the drafter has read."""
-    tokens = list(prompt)
-    branch = SequenceState(tokens, len(tokens), Sampling(temperature=temperature), stream, 100_000)
-    drafter.observe(branch, 0)
-    return branch
-
-
-def commit(drafter: Table, branch: SequenceState, tokens: Iterable[int]) -> None:
-    """Tokens arrive one a round, whether drafted or not."""
-    for token in tokens:
-        branch.tokens.append(token)
-        drafter.observe(branch, len(branch.tokens) - 1)
 
 
 def accepted(drafter: Table, written: Sequence[Sequence[int]]) -> int:
@@ -105,15 +88,7 @@ def test_drafts_are_well_formed(
         rows.append(joined(drafter, prompt, temperature, stream))
         commit(drafter, rows[-1], continuation)
     for tree in drafter.propose(rows, floor, depth):
-        assert all(-1 <= parent < node for node, parent in enumerate(tree.parents))
-        assert len(set(zip(tree.parents, tree.tokens, strict=True))) == len(tree)
-        reached: list[float] = []
-        levels: list[int] = []
-        for parent, confidence in zip(tree.parents, tree.confidence, strict=True):
-            reached.append(confidence * (1.0 if parent < 0 else reached[parent]))
-            levels.append(1 if parent < 0 else levels[parent] + 1)
-        assert all(floor <= chance <= 1 for chance in reached)
-        assert all(level <= depth for level in levels)
+        check_form(tree, floor, depth)
         for node in {-1, *tree.parents}:
             assert sum(c for p, c in zip(tree.parents, tree.confidence, strict=True) if p == node) <= 1 + 1e-9
 
@@ -134,69 +109,18 @@ def test_nothing_is_kept_of_a_row_that_left() -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_predicted_acceptance_rates_are_the_measured_ones(temperature: float) -> None:
-    """On a stationary source each fifth of the predictions averages the measured rate, within sampling error."""
-    source, drafter, outcomes = Source(1), MergedDrafter(), []
-    rows = [joined(drafter, [i], temperature, i + 1) for i in range(6)]
-    for i in range(500):
-        for branch, tree in zip(rows, drafter.propose(rows, 0.05, 1), strict=True):
-            token = source.next(branch)
-            if i > 250:
-                outcomes += [(claim, node == token) for node, claim in zip(tree.tokens, tree.confidence, strict=True)]
-            commit(drafter, branch, [token])
-    for low in (0.0, 0.2, 0.4, 0.6, 0.8):
-        part = [(claim, hit) for claim, hit in outcomes if low <= claim < low + 0.2]
-        assert len(part) > 20
-        claimed, realised = np.mean(part, axis=0)
-        assert claimed == pytest.approx(realised, abs=0.06 + 0.6 / len(part) ** 0.5)
-
-
-class Observing(MergedDrafter):
-    """Sees committed tokens without an engine, and the lengths of its drafts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: dict[SequenceState, int] = {}
-        self.lengths: list[int] = []
-
-    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
-        """See :class:`Drafter`."""
-        for branch in rows:
-            self.observe(branch, self.seen.get(branch, 0))
-            self.seen[branch] = len(branch.tokens)
-        drafts = super().propose(rows, floor, depth)
-        self.lengths.extend(map(len, drafts))
-        return drafts
-
-
-class UnchangedLaw(Rejection):
-    """After a rejection draws from the whole law again."""
-
-    def residual(self, law: Law, token: int, proposal: Law | None) -> Law:
-        """Wrong."""
-        return law
+    """At temperature 0 and above."""
+    check_rates(MergedDrafter(), temperature)
 
 
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize("setting", [WARM, CUT], ids=["warm", "cut"])
 def test_recursive_rejection_keeps_the_law_of_the_text(setting: Sampling) -> None:
-    """Texts of two tokens have the law of the target, with drafts from texts that were read; a broken twin has not."""
-    drawn = []
-    for rule in (Rejection(), UnchangedLaw()):
-        drafter = Observing()
-        texts(rule, drafter, setting, 300, 2, first=15_000)
-        drafter.lengths.clear()
-        drawn.append(texts(rule, drafter, setting, TEXTS, 2))
-        assert np.mean(drafter.lengths) > 1
-    assert p_value(drawn[0], joint(setting, 2)) > 1e-3
-    assert p_value(drawn[1], joint(setting, 2)) < 1e-6
+    """With drafts from texts that were read, and not with a broken twin of the rule."""
+    check_rejection(MergedDrafter, setting)
 
 
 @pytest.mark.usefixtures("tabulated")
 def test_coupled_verification_keeps_the_text() -> None:
     """Every text is the one without drafts."""
-    drafter = Observing()
-    texts(Coupled(), drafter, WARM, 300, 3, first=15_000)
-    drafter.lengths.clear()
-    drawn = texts(Coupled(), drafter, WARM, 2000, 3)
-    assert np.mean(drafter.lengths) > 1
-    assert np.array_equal(drawn, texts(Coupled(), Shaped(Chain(keeps_law=False)), WARM, 2000, 3))
+    check_coupled(MergedDrafter)

@@ -6,42 +6,18 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_seed_ngram import Source
-from toy_laws import CUT, TEXTS, WARM, Law, Shaped, joint, p_value, texts
+from table_drafts import check_coupled, check_form, check_rates, check_rejection, commit, joined
+from toy_laws import CUT, WARM
 
-from treeagent.backends.seed.drafters.model.tree_shapes import Chain
 from treeagent.backends.seed.drafters.tables.suffix import SuffixDrafter
 from treeagent.backends.seed.drafters.tables.suffix_automaton import ROOT, SuffixAutomaton
 from treeagent.backends.seed.records import Draft, SequenceState
-from treeagent.backends.seed.verifiers.coupled import Coupled
-from treeagent.backends.seed.verifiers.rejection import Rejection
 from treeagent.request import Sampling
 
 RHYME = [31, 41, 59, 26, 53, 58, 97, 93, 23, 84, 62, 64, 33, 83, 27, 95]
-
-
-def row(prompt: Iterable[int], temperature: float = 0.0, stream: int = 0, limit: int = 100_000) -> SequenceState:
-    """A branch that has generated nothing yet."""
-    tokens = list(prompt)
-    return SequenceState(tokens, len(tokens), Sampling(temperature=temperature), stream, limit)
-
-
-def joined(drafter: SuffixDrafter, prompt: Iterable[int], temperature: float = 0.0, stream: int = 0) -> SequenceState:
-    """A branch whose prompt the drafter has read."""
-    branch = row(prompt, temperature, stream)
-    drafter.observe(branch, 0)
-    return branch
-
-
-def commit(drafter: SuffixDrafter, branch: SequenceState, tokens: Iterable[int]) -> None:
-    """Tokens arrive one a round, whether drafted or not."""
-    for token in tokens:
-        branch.tokens.append(token)
-        drafter.observe(branch, len(branch.tokens) - 1)
 
 
 def draft(drafter: SuffixDrafter, branch: SequenceState, floor: float = 0.3, depth: int = 8) -> Draft:
@@ -96,7 +72,7 @@ def test_a_long_match_is_continued_to_the_full_depth() -> None:
     assert draft(drafter, branch, 0.05, 16).tokens == RHYME[6:]
     assert draft(drafter, branch, 0.05, 3).tokens == RHYME[6:9]
     assert not draft(drafter, branch, floor=1.0)
-    assert not draft(drafter, row(RHYME))
+    assert not draft(drafter, SequenceState(list(RHYME), len(RHYME), Sampling(), 0, 100_000))
     assert not draft(drafter, joined(drafter, [1001, 1002]))
 
 
@@ -136,19 +112,10 @@ def test_drafts_are_well_formed(
     """One draft a row; parents come first and siblings differ; floor, depth and the row's room are kept to."""
     drafter, rows = SuffixDrafter(states=64), []
     for stream, (prompt, continuation) in enumerate(branches):
-        rows.append(row(prompt, temperature, stream, limit))
-        drafter.observe(rows[-1], 0)
+        rows.append(joined(drafter, prompt, temperature, stream, limit))
         commit(drafter, rows[-1], continuation[: limit - 1])
     for branch, tree in zip(rows, drafter.propose(rows, floor, depth), strict=True):
-        assert all(-1 <= parent < node for node, parent in enumerate(tree.parents))
-        assert len(set(zip(tree.parents, tree.tokens, strict=True))) == len(tree)
-        reached: list[float] = []
-        levels: list[int] = []
-        for parent, confidence in zip(tree.parents, tree.confidence, strict=True):
-            reached.append(confidence * (1.0 if parent < 0 else reached[parent]))
-            levels.append(1 if parent < 0 else levels[parent] + 1)
-        assert all(floor <= chance <= 1 for chance in reached)
-        assert all(level <= min(depth, branch.room) for level in levels)
+        check_form(tree, floor, min(depth, branch.room))
         assert tree.law is None
 
 
@@ -180,68 +147,18 @@ def test_a_row_that_comes_back_is_not_new_evidence() -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_predicted_acceptance_rates_are_the_measured_ones(temperature: float) -> None:
-    """On a stationary source each fifth of the predictions averages the measured rate, within sampling error."""
-    source, drafter, outcomes = Source(1), SuffixDrafter(), []
-    rows = [joined(drafter, [i], temperature, i + 1) for i in range(6)]
-    for i in range(500):
-        for branch, tree in zip(rows, drafter.propose(rows, 0.05, 1), strict=True):
-            token = source.next(branch)
-            if i > 250:
-                outcomes += [(claim, node == token) for node, claim in zip(tree.tokens, tree.confidence, strict=True)]
-            commit(drafter, branch, [token])
-    for low in (0.0, 0.2, 0.4, 0.6, 0.8):
-        part = [(claim, hit) for claim, hit in outcomes if low <= claim < low + 0.2]
-        claimed, realised = np.mean(part, axis=0)
-        assert claimed == pytest.approx(realised, abs=0.06 + 0.6 / len(part) ** 0.5)
-
-
-class Observing(SuffixDrafter):
-    """Sees committed tokens without an engine, and the lengths of its drafts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: dict[SequenceState, int] = {}
-        self.lengths: list[int] = []
-
-    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
-        """See :class:`Drafter`."""
-        for branch in rows:
-            self.observe(branch, self.seen.get(branch, 0))
-            self.seen[branch] = len(branch.tokens)
-        drafts = super().propose(rows, floor, depth)
-        self.lengths.extend(map(len, drafts))
-        return drafts
-
-
-class NothingTakenOff(Rejection):
-    """After a rejection draws from the whole law again."""
-
-    def residual(self, law: Law, token: int, proposal: Law | None) -> Law:
-        """Wrong."""
-        return law
+    """At temperature 0 and above."""
+    check_rates(SuffixDrafter(), temperature)
 
 
 @pytest.mark.usefixtures("tabulated")
 @pytest.mark.parametrize("setting", [WARM, CUT], ids=["warm", "cut"])
 def test_recursive_rejection_keeps_the_law_of_the_text(setting: Sampling) -> None:
-    """Texts of two tokens have the law of the target, with drafts from texts that were read; a broken twin has not."""
-    drawn = []
-    for rule in (Rejection(), NothingTakenOff()):
-        drafter = Observing()
-        texts(rule, drafter, setting, 300, 2, first=15_000)
-        drafter.lengths.clear()
-        drawn.append(texts(rule, drafter, setting, TEXTS, 2))
-        assert np.mean(drafter.lengths) > 1
-    assert p_value(drawn[0], joint(setting, 2)) > 1e-3
-    assert p_value(drawn[1], joint(setting, 2)) < 1e-6
+    """With drafts from texts that were read, and not with a broken twin of the rule."""
+    check_rejection(SuffixDrafter, setting)
 
 
 @pytest.mark.usefixtures("tabulated")
 def test_coupled_verification_keeps_the_text() -> None:
     """Every text is the one without drafts."""
-    drafter = Observing()
-    texts(Coupled(), drafter, WARM, 300, 3, first=15_000)
-    drafter.lengths.clear()
-    drawn = texts(Coupled(), drafter, WARM, 2000, 3)
-    assert np.mean(drafter.lengths) > 1
-    assert np.array_equal(drawn, texts(Coupled(), Shaped(Chain(keeps_law=False)), WARM, 2000, 3))
+    check_coupled(SuffixDrafter)

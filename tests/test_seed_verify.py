@@ -10,7 +10,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_laws import CUT, DRAWS, GUESSED, NUCLEUS, TEXTS, WARM, Law, Shaped, V, joint, p_value, softmax, texts
+from toy_laws import (
+    CUT,
+    DRAWS,
+    GUESSED,
+    NUCLEUS,
+    TEXTS,
+    WARM,
+    NothingTakenOff,
+    Shaped,
+    V,
+    joint,
+    p_value,
+    softmax,
+    texts,
+)
 
 from treeagent.backends.sampling.sampler import choose, warp
 from treeagent.backends.seed.drafters.base import Drafter
@@ -85,14 +99,6 @@ def test_rejection_keeps_the_law_of_the_text(drafter: Drafter, setting: Sampling
     """Texts of two or three tokens have the law of the target."""
     drawn = texts(Rejection(), drafter, setting, 2 * TEXTS, length)
     assert p_value(drawn, joint(setting, length)) > 1e-3
-
-
-class NothingTakenOff(Rejection):
-    """After a rejection draws from the whole law again."""
-
-    def residual(self, law: Law, token: int, proposal: Law | None) -> Law:
-        """Wrong."""
-        return law
 
 
 class Misdeclared(Likeliest):

@@ -22,6 +22,7 @@ from treeagent.backends.seed.executor.logits import Logits
 from treeagent.backends.seed.records import Draft, SequenceState
 from treeagent.backends.seed.speculation.verified_drafts import verified_drafts
 from treeagent.backends.seed.verifiers.base import DraftCheck, Verifier
+from treeagent.backends.seed.verifiers.rejection import Rejection
 from treeagent.request import Sampling
 
 Law = NDArray[np.float64]
@@ -168,6 +169,14 @@ def p_value(drawn: NDArray[np.int64], law: Law) -> float:
     statistic = float(((observed - wanted) ** 2 / wanted).sum())
     half = torch.tensor([(len(wanted) - 1) / 2, statistic / 2], dtype=torch.float64)
     return float(torch.special.gammaincc(half[0], half[1]))
+
+
+class NothingTakenOff(Rejection):
+    """After a rejection draws from the whole law again."""
+
+    def residual(self, law: Law, token: int, proposal: Law | None) -> Law:
+        """Wrong."""
+        return law
 
 
 class Shaped(Drafter):

@@ -40,7 +40,7 @@ def scan(path: Path, parse: Callable[[Any], T], what: str) -> Iterator[tuple[T, 
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 if not following:
                     return
-                raise JournalError(f"{path}:{number}: not a line of a treeagent {what} ({error!r})") from error
+                raise JournalError(f"{path}:{number}: not a line of a treeagent {what} ({reason(error)})") from error
             offset += len(line)
             yield record, offset
             number, line = number + 1, following
@@ -86,6 +86,15 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def reason(error: Exception) -> str:
+    """What is wrong with a line, in words, by the error that reading it raises."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"no JSON: {error.msg} at character {error.pos + 1}"
+    if isinstance(error, KeyError):
+        return f"the key {error} is missing"
+    return str(error)
+
+
 def _line(file: BinaryIO, path: Path, number: int, what: str) -> bytes:
     """The next line; empty at the end. Raises JournalError."""
     try:
@@ -100,8 +109,10 @@ def _line(file: BinaryIO, path: Path, number: int, what: str) -> bytes:
 
 
 def _record(line: bytes) -> Any:
-    """The value of a line. Raises ValueError or RecursionError."""
+    """The object of a line. Raises ValueError or RecursionError."""
     record = json.loads(line, parse_constant=lambda _: None)
+    if not isinstance(record, dict):
+        raise ValueError("expected an object")  # told as a fault of the file
     if line.count(b"[") + line.count(b"{") > NESTED_LIMIT:
         _check_depth(record)
     if b"\\ud" in line or b"\\uD" in line or not line.isascii():

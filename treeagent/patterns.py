@@ -81,17 +81,17 @@ class Pattern:
         with self._limited(text, deadline) as limit:
             return self._compiled.search(text, timeout=limit.left, concurrent=True) is not None
 
-    def last(self, text: str, group: str, deadline: Deadline | None = None) -> str | None:
+    def last(self, text: str, group: str) -> str | None:
         """The group of the last match, the whole match where the group is missing or empty; None without a match."""
         match = None
-        with self._limited(text, deadline) as limit:
+        with self._limited(text) as limit:
             for match in self._compiled.finditer(text, timeout=limit.left, concurrent=True):  # noqa: B007
                 pass
         return None if match is None else (match.groupdict().get(group) or match[0])
 
-    def first(self, text: str, group: str, deadline: Deadline | None = None) -> str | None:
+    def first(self, text: str, group: str) -> str | None:
         """As :meth:`last`, of the first match."""
-        with self._limited(text, deadline) as limit:
+        with self._limited(text) as limit:
             match = self._compiled.search(text, timeout=limit.left, concurrent=True)
         return None if match is None else (match.groupdict().get(group) or match[0])
 
@@ -105,7 +105,7 @@ class Pattern:
         return [*pieces, text[end:]]
 
     @contextmanager
-    def _limited(self, text: str, deadline: Deadline | None) -> Iterator[Deadline]:
+    def _limited(self, text: str, deadline: Deadline | None = None) -> Iterator[Deadline]:
         source = repr(self.source if len(self.source) <= 60 else f"{self.source[:57]}...")
         if len(text) > LONGEST:
             raise PatternLimitError(

@@ -18,8 +18,6 @@ INPUT_BYTES = 2**24
 """Most bytes of standard input."""
 DATA_BYTES = 2**27
 """Most bytes of a data file, after decompression."""
-TASK_BYTES = 2**20
-"""Most bytes of a task file."""
 CHARACTERS = (1024, 256)
 """A completion may have so many characters, and so many more for each of its ``max_tokens``. The longest tokens of the
 known vocabularies are runs of 128 equal characters; most have fewer than 10."""

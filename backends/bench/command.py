@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from treeagent import extras
-from treeagent.cli.arguments import check_writable
+from treeagent.cli.output_files import check_plot, check_writable
 from treeagent.errors import ConfigError, UnknownNameError
 from treeagent.request import Sampling
 
@@ -17,8 +17,6 @@ from .config.methods import SUITES
 from .config.modes import MODES, PEERS
 from .config.plan import BenchOptions, BenchSettings, PeerEnvironment, make_grid
 from .workloads.prompts import KINDS
-
-PLOTS = (".png", ".svg", ".pdf")
 
 
 def bench(
@@ -119,8 +117,6 @@ def bench(
     mode fails.
     """
     extras.require("the command 'bench'", "torch", "transformers")
-    if plot is not None:
-        extras.require("option --plot", "matplotlib")
     settings = BenchSettings(
         model=model, draft=draft, device=device, dtype=dtype, threads=threads, chat=chat, warm_seed=warm_seed,
         sequential=sequential, reopen=reopen, scaling=scaling, isolate=isolate,
@@ -133,11 +129,10 @@ def bench(
         repeat=repeat,
     )  # fmt: skip
     grid = make_grid(options)
-    if plot is not None and plot.suffix not in PLOTS:
-        raise ConfigError(f"--plot {plot}: expected a name that ends in {' or '.join(PLOTS)}")
-    for path, option in ((json, "--json"), (plot, "--plot")):
-        if path is not None:
-            check_writable(path, option)
+    if json is not None:
+        check_writable(json, "--json")
+    if plot is not None:
+        check_plot(plot, "speed")
 
     from .suite import run_grid  # noqa: PLC0415  # brings torch, which --help can do without
 

@@ -1,4 +1,4 @@
-"""What is said of a model that does not fit on its device."""
+"""Errors for want of memory, and what is said of a model that does not fit on its device."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ import torch
 from treeagent.errors import ModelError
 
 
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether memory was missing; of the host's memory torch says so in a RuntimeError that has no class of its own."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
 @contextmanager
 def fits_on(where: Path | str, device: torch.device) -> Iterator[None]:
     """Tell a device's lack of memory while a model is loaded as a ModelError, with what to do."""
     try:
         yield
-    except (torch.OutOfMemoryError, ModelError) as error:
-        if not isinstance(error, torch.OutOfMemoryError) and not isinstance(error.__cause__, torch.OutOfMemoryError):
+    except (RuntimeError, MemoryError, ModelError) as error:
+        if not lacks_memory(error) and not lacks_memory(error.__cause__):
             raise
         count = torch.cuda.device_count() if device.type == "cuda" else 0
         advice = "Give dtype=bfloat16, or quantised weights (AWQ, GPTQ, FP8)"

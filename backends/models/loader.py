@@ -38,54 +38,32 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
     _check_size(where, text)
     attention = _attention_of(where, config)
     method = quantization_of(where, config)
+    head = reward_head(where, DTYPES.get(dtype, torch.float32))  # of the hub only where it is in the cache already
+    source |= {"dtype": DTYPES.get(dtype, torch.float32), "attn_implementation": attention}
     if method is not None:
         source["device_map"] = {"": device}  # libraries of quantised models lay weights out for the device at load
     if "gguf_file" not in source:
         source["config"] = config  # with it, an attention that config.json names does not prevail over ours
     else:
         source["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    head = reward_head(where, DTYPES.get(dtype, torch.float32))  # of the hub only where it is in the cache already
     quiet = no_report() if head is not None or _is_reward_model(config) else nullcontext()
-    try:
-        with (
-            fits_on(where, device),
-            of_quantized(where, method),
-            explained(where, "its weights"),
-            no_progress_bar(),
-            quiet,
-        ):
-            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                **source,
-                dtype=DTYPES.get(dtype, torch.float32),
-                attn_implementation=attention,
-                output_loading_info=True,
-            )
-    except ModelError:
-        if isinstance(where, Path) and "gguf_file" in source:
-            check_types(where)
-        raise
-    network, report = loaded
+    with fits_on(where, device), of_quantized(where, method), quiet:
+        network, missing = _read_network(where, source)
     head = reward_head(where, network.dtype) if head is None and isinstance(where, str) else head
     if head is not None:
         network.lm_head = head
+        missing -= {"lm_head.weight"}
     elif _is_reward_model(config):
         raise ModelError(
             f"the model {where} is no process reward model ({_said(config)}): its *.safetensors have no reward head, "
             "such as score.weight or v_head.summary.weight"
         )
-    if missing := sorted(set(report["missing_keys"]) - ({"lm_head.weight"} if head is not None else set())):
+    if missing:
         raise ModelError(
-            f"the model {where} lacks {len(missing)} of its weights (such as {missing[0]}), which would run as random "
-            "numbers. The checkpoint is incomplete or of another architecture than its config.json says."
+            f"the model {where} lacks {len(missing)} of its weights (such as {min(missing)}), which would run as "
+            "random numbers. The checkpoint is incomplete or of another architecture than its config.json says."
         )
-    arguments = frozenset(inspect.signature(network.forward).parameters)
-    # A recurrent model's state takes the padding of a batch for text; it is told by having no positions.
-    recurrent = is_stateful(network) and "position_ids" not in arguments
-    if "attention_mask" not in arguments or arguments.isdisjoint(CACHES) or recurrent:
-        raise ModelError(
-            f"the model {where} ({type(network).__name__}) keeps no attention cache that can be batched here. "
-            "Expected a transformer, such as Llama, Qwen, Mistral, Gemma or GPT-2."
-        )
+    arguments = _arguments_of(where, network)
     with explained(where, "its configuration"):
         decoder = network.config.get_text_config(decoder=True)
     ends = _ends(where, network.generation_config) | _ends(where, text)
@@ -97,6 +75,32 @@ def load_model(where: Path | str, dtype: str, device: torch.device) -> Model:
     return Model(
         network, decoder, device, ends, context, arguments, parameters, attention_dtype, rewards=head is not None
     )
+
+
+def _read_network(where: Path | str, source: dict[str, Any]) -> tuple[Any, set[str]]:
+    """The network, and the names of weights that the checkpoint lacks. Raises ModelError."""
+    try:
+        with explained(where, "its weights"), no_progress_bar():
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(**source, output_loading_info=True)
+    except ModelError:
+        if isinstance(where, Path) and "gguf_file" in source:
+            check_types(where)
+        raise
+    network, report = loaded
+    return network, set(report["missing_keys"])
+
+
+def _arguments_of(where: Path | str, network: Any) -> frozenset[str]:
+    """The arguments of the network's forward pass. Raises ModelError for one whose rows cannot be batched."""
+    arguments = frozenset(inspect.signature(network.forward).parameters)
+    # A recurrent model's state takes the padding of a batch for text; it is told by having no positions.
+    recurrent = is_stateful(network) and "position_ids" not in arguments
+    if "attention_mask" not in arguments or arguments.isdisjoint(CACHES) or recurrent:
+        raise ModelError(
+            f"the model {where} ({type(network).__name__}) keeps no attention cache that can be batched here. "
+            "Expected a transformer, such as Llama, Qwen, Mistral, Gemma or GPT-2."
+        )
+    return arguments
 
 
 def _ends(where: Path | str, config: Any) -> frozenset[int]:

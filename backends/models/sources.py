@@ -46,7 +46,9 @@ def explained(where: Path | str, part: str) -> Iterator[None]:
                 f"the model {where} brings Python code of its own ('auto_map' in its config.json or "
                 "tokenizer_config.json), which is not run. Expected an architecture that transformers knows by itself."
             ) from error
-        reason = " ".join(str(error).split()) or type(error).__name__
+        short_of_memory = isinstance(error, MemoryError) and not str(error)
+        reason = "there is not enough memory" if short_of_memory else " ".join(str(error).split())
+        reason = reason or type(error).__name__
         reason = reason if len(reason) <= 300 else reason[:300] + " ..."
         if isinstance(where, Path):
             raise ModelError(f"cannot load the model {where}: {part} cannot be read ({reason})") from error

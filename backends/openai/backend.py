@@ -174,7 +174,7 @@ class OpenAIBackend(Backend):
     async def _complete(self, request: Request, on_text: OnText | None) -> Reply:
         if request.n < 1:
             raise BackendError(f"a request must ask for at least 1 completion, not {request.n}")
-        from .drawing import DrawPlan, draw  # noqa: PLC0415  # httpx is imported with it
+        from .draw_plan import DrawPlan, draw  # noqa: PLC0415  # httpx is imported with it
 
         server = await self._server()
         dialect = self._request_dialect() if self.stop_strings == "auto" else None
@@ -264,7 +264,8 @@ class OpenAIBackend(Backend):
 
     def _connected(self) -> Client:
         from .answers import Credentials  # noqa: PLC0415
-        from .client import Client, ClientLimits  # noqa: PLC0415
+        from .attempts import ClientLimits  # noqa: PLC0415
+        from .client import Client  # noqa: PLC0415
 
         with self._lock:
             if self._client is None:

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import httpx
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from treeagent.errors import BackendError, ConfigError
 from treeagent.process_fork import ForkSafeLock
 
 from .answers import Credentials, HttpReply, read_answer
+from .attempts import SPREAD, Attempts, ClientLimits
 from .body import EncodingError, OversizeError, read_body, reply_limit
 from .event_stream import CONTENT_TYPE, EventStream, read_events
 from .metrics import ClientMetrics
 from .proxies import ServerProxy, proxy_for
-from .retry import RetryClock, TransientError, back_off
+from .retry import RetryClock, TransientError
 from .slots import Slots
 
 Arrived: TypeAlias = "Callable[[EventStream], None]"
@@ -29,21 +29,6 @@ KEEP_ALIVE = 4.0
 """Seconds to keep an idle connection: less than the 5 of uvicorn and llama.cpp, so that it closes first."""
 CONNECT = 10.0
 """Time limit for a connection, in seconds."""
-SPREAD = 0.25
-"""Seconds over which requests are spread after a common wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientLimits:
-    """Limits of a client on requests and time."""
-
-    concurrency: int
-    """Requests at one time, per event loop."""
-    timeout: float
-    """Seconds for one attempt."""
-    patience: float
-    """Seconds for one request including all attempts and waits."""
-    attempts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,53 +85,11 @@ class Client:
         Raises Rejected when the server refuses it, BackendError when it is unreachable, too slow or sends a reply that
         is too long, and ConfigError when the environment names an impossible proxy.
         """
-        session = await self._session(url)
-        began, clock, limits = self._clock.monotonic(), self._clock, self._limits
-
-        def wait(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            requested = error.wait if isinstance(error, TransientError) else None
-            default = back_off(state.attempt_number, clock.chance())
-            return default if requested is None else max(requested + SPREAD * clock.chance(), default)
-
-        def stop(state: RetryCallState) -> bool:
-            spent = clock.monotonic() - began
-            return state.attempt_number >= limits.attempts or spent + state.upcoming_sleep > limits.patience
-
-        def before_retry(state: RetryCallState) -> None:
-            self._metrics.count("retries")
-            error = state.outcome.exception() if state.outcome else None
-            if isinstance(error, TransientError) and error.limited:
-                self._metrics.add_wait(state.upcoming_sleep)
-
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(TransientError), wait=wait, stop=stop, sleep=clock.sleep,
-            before_sleep=before_retry, reraise=True,
-        )  # fmt: skip
-        tries = 0
-
-        async def attempt() -> dict[str, Any]:
-            nonlocal tries
-            tries += 1
-            left = limits.patience - (clock.monotonic() - began)
-            return await self._attempt(session, HttpRequest(method, url, body, arrived), left)
+        session, request = await self._session(url), HttpRequest(method, url, body, arrived)
 
         async def attempts() -> dict[str, Any]:
-            nonlocal began
-            began = clock.monotonic()  # the wait for a slot does not count
-            try:
-                return await retrying(attempt)
-            except TransientError as last:
-                self._metrics.count("failed")
-                requested = "" if last.wait is None else f"; the server asks to wait {last.wait:,.0f} s"
-                raise BackendError(
-                    f"{url}: {last}{requested} (given up after {tries} attempt{'s' * (tries > 1)} and "
-                    f"{clock.monotonic() - began:,.0f} s; options: attempts={limits.attempts}, "
-                    f"patience={limits.patience:g}, timeout={limits.timeout:g})"
-                ) from last
-            except BackendError:
-                self._metrics.count("failed")
-                raise
+            tries = Attempts(url, self._limits, self._clock, self._metrics)  # the wait for a slot does not count
+            return await tries.run(lambda left: self._attempt(session, request, left))
 
         return await session.slots.run(attempts)
 

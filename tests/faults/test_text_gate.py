@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from treeagent import Agent, Completion, ConfigError, Evaluator, Judgement, Reply, Task, Usage, YamlTask
+from treeagent import Agent, Completion, ConfigError, Evaluator, Judgement, Reply, Task, Usage, YamlTask, yaml_text
 from treeagent import text as gate
 from treeagent.backends.scripted import ScriptedBackend
 from treeagent.cli import app
@@ -195,7 +195,7 @@ def test_marks_and_hard_blanks_do_not_spoil_an_input(given: str, tmp_path: Path)
 
 def test_standard_input_has_a_largest_size(tmp_path: Path, monkeypatch) -> None:
     """It is refused, not read into memory."""
-    monkeypatch.setattr("treeagent.cli.arguments.INPUT_BYTES", 100)
+    monkeypatch.setattr("treeagent.cli.inputs.INPUT_BYTES", 100)
     done = call("--task", str(tmp_path / "free.yaml"), stdin=b"x" * 101, at=tmp_path)
     assert (done.exit_code, "standard input has more than" in done.stderr) == (2, True)
 
@@ -216,7 +216,7 @@ def test_a_task_file_has_a_largest_size_and_may_begin_with_a_mark(tmp_path: Path
     path = tmp_path / "free.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + FREE.replace("\n", "\r\n").encode())
     assert Task.load(path).name == "free"
-    path.write_text(FREE + "#" * gate.TASK_BYTES)
+    path.write_text(FREE + "#" * yaml_text.LONGEST)
     with pytest.raises(ConfigError, match="has more than"):
         Task.load(path)
 

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import extras
 from ..errors import ConfigError, UnknownNameError
 from ..jsonl import strict
 from . import arguments
 from .arguments import INTERRUPTED, SOLVED, UNSOLVED, say
+from .inputs import read_inputs
 from .option_groups import OutputOptions, RunOptions, SearchOptions, TreeLimitOptions, with_option_groups
+from .output_files import check_plot, check_writable
 
 if TYPE_CHECKING:
+    from ..backend import Backend
     from ..comparison.race import RaceResult
     from ..runtime.result import Result
     from ..task import Task
@@ -77,29 +79,19 @@ def compare(
 
     Exit codes: 0 equal trees; 1 a difference, which is printed; the others as for 'solve'.
     """
-    specs = [spec.strip() for spec in backends.split(",") if spec.strip()]
-    options, variables = run.option_values(), run.task_variables()
-    numbers = options.pop("speculate", run.speculate).split(",")
-    pairs = [(spec, number.strip()) for spec in specs for number in numbers]
-    names = [f"{spec} speculate={number}" if len(numbers) > 1 else spec for spec, number in pairs]
-    if len(names) < 2:
-        expected = "two or more, separated by commas, such as transformers,replay:run.jsonl"
-        raise ConfigError(f"--backends {backends}: expected {expected}")
-    code = (search.search, search.evaluator, evaluator_backend, *specs)
+    options = run.option_values()
+    entries = _entries(backends, options.pop("speculate", run.speculate))
+    names, variants = [name for name, _ in entries], dict(entries)
+    code = (search.search, search.evaluator, evaluator_backend, *(spec for spec, _ in variants.values()))
     arguments.reach_local_code(*code, allow_code=run.allow_code)
-    if plot is not None:
-        _check_plot(plot, repeat)
-    for option, path in (("--output", report_file), ("--plot", plot)):
-        if path is not None:
-            arguments.check_writable(path, option)
+    _check_files(report_file, plot, repeat)
 
     from ..comparison.race import Race
     from ..comparison.same_tree import ExchangeRecorder
     from ..runtime.agent import Agent
-    from ..task import Task
     from . import compare_report, session
 
-    task = Task.load(search.task, variables=variables, allow_code=run.allow_code)
+    task = run.load_task(search.task)
     data = _read_data(task, input, limit, data_file)
     budget = limits.budget()
     search_options = {name: value for name, value in options.items() if not name.startswith("backend.")}
@@ -107,14 +99,19 @@ def compare(
         name.removeprefix("backend."): value for name, value in options.items() if name not in search_options
     }
 
+    ran: dict[str, tuple[Backend, ...]] = {}
+
     def enter(name: str) -> tuple[Agent, ExchangeRecorder]:
-        spec, number = dict(zip(names, pairs, strict=True))[name]
-        recorder = ExchangeRecorder(_open_backend(spec, model, backend_options))
+        spec, speculate = variants[name]
+        backend = _open_backend(spec, model, backend_options)
+        recorder = ExchangeRecorder(backend)
         agent = Agent(
             task, search.search, backend=recorder, evaluator=search.evaluator, evaluator_model=evaluator_model,
             evaluator_backend=evaluator_backend, options=search_options, seed=run.seed,
-            budget=budget, legality=not run.no_legality, speculate=number,
+            budget=budget, legality=not run.no_legality, speculate=speculate,
         )  # fmt: skip
+        judging = () if agent.judging is recorder else (agent.judging,)
+        ran[name] = (backend, *judging)
         return agent, recorder
 
     progress = session.view(quiet=output.quiet)
@@ -122,26 +119,39 @@ def compare(
     def search_row(agent: Agent, row: DataRow) -> Result:
         return session.run(agent, row.input, progress, row=row.fields or None)
 
-    race = Race(names, enter, data, search_row, progress.begin, repeat, warm)
     with progress:
-        progress.begin(f"opening {', '.join(specs)}")
-        result = race.run()
+        progress.begin(f"opening {', '.join(names)}")
+        result = Race(names, enter, data, search_row, progress.begin, repeat, warm).run()
     if result.passes:
         report = compare_report.to_json(result, {"task": task.name, "search": search.search, "seed": run.seed})
         _write_files(result, report, report_file, plot)
-        typer.echo(strict(report) if output.as_json else compare_report.report(result))
+        typer.echo(strict(report) if output.as_json else compare_report.report(result, ran))
     if result.interrupted:
         say(f"Interrupted: {len(result.passes)} of {repeat} repeats are complete.")
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(SOLVED if result.difference is None else UNSOLVED)
 
 
-def _check_plot(plot: Path, repeat: int) -> None:
-    """Raises ConfigError for a file that is not PNG or a single repeat, MissingExtraError without matplotlib."""
-    arguments.check_plot(plot, "speed")
+def _entries(backends: str, speculate: str) -> list[tuple[str, tuple[str, str]]]:
+    """What is compared, by name: a backend and a value of ``--speculate``. Raises ConfigError for less than two."""
+    specs = [spec.strip() for spec in backends.split(",") if spec.strip()]
+    values = [value.strip() for value in speculate.split(",")]
+    pairs = [(spec, value) for spec in specs for value in values]
+    if len(pairs) < 2:
+        expected = "two or more, separated by commas, such as transformers,replay:run.jsonl"
+        raise ConfigError(f"--backends {backends}: expected {expected}")
+    return [(f"{spec} speculate={value}" if len(values) > 1 else spec, (spec, value)) for spec, value in pairs]
+
+
+def _check_files(report_file: Path | None, plot: Path | None, repeat: int) -> None:
+    """Raises ConfigError for a file that cannot be written and for a plot of a single repeat, and MissingExtraError."""
+    if report_file is not None:
+        check_writable(report_file, "--output")
+    if plot is None:
+        return
     if repeat < 2:
         raise ConfigError("--plot draws speed-ups, which need repeats; --repeat 3 also gives intervals")
-    extras.require("option --plot", "matplotlib")
+    check_plot(plot, "speed")
 
 
 def _write_files(result: RaceResult, report: dict[str, Any], report_file: Path | None, plot: Path | None) -> None:
@@ -170,11 +180,11 @@ def _read_data(task: Task, words: Sequence[str] | None, limit: int | None, sourc
             option = "--data" if limit is None else "--limit"
             raise ConfigError(f"--input and {option} exclude each other: {option} takes the inputs from a data file")
         return load(task, 0, limit, source)
-    inputs = arguments.read_inputs(task, words)
+    inputs = read_inputs(task, words)
     return Data(tuple(DataRow(number, text) for number, text in enumerate(inputs)), Gold(task, {}))
 
 
-def _open_backend(spec: str, model: str | None, options: dict[str, str]) -> Any:
+def _open_backend(spec: str, model: str | None, options: dict[str, str]) -> Backend:
     """A backend from ``NAME[:MODEL]`` or ``module:Class[:MODEL]``. Raises ConfigError."""
     from .. import registry
     from ..runtime import factory

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..backend import Backend
 from ..comparison.race import RaceResult
 from ..comparison.speedup import ENOUGH, Score
 from ..display.text import printable
-from .metrics_text import lost, paragraph
+from .metrics_text import headline, lost, paragraph
 
 
 def to_json(race: RaceResult, settings: dict[str, Any]) -> dict[str, Any]:
@@ -25,8 +26,11 @@ def to_json(race: RaceResult, settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def report(race: RaceResult) -> str:
-    """Equality of the trees, a row for each backend, speed-ups, and the metrics of the backends."""
+def report(race: RaceResult, ran: Mapping[str, Sequence[Backend]]) -> str:
+    """Equality of the trees, a row for each backend, speed-ups, and the figures that the backends name for a summary.
+
+    ``ran``: the backends behind each name.
+    """
     scores, difference = race.scores, race.difference
     if difference is None:
         lines = [f"same tree: {race.inputs} input(s), token for token"]
@@ -44,7 +48,7 @@ def report(race: RaceResult) -> str:
         lines += _speedups(race, scores)
     lines += _counts(scores)
     for score in scores:
-        lines += paragraph(f"{score.backend} engine", score.engine)
+        lines += paragraph(f"{score.backend} engine", headline(score.engine, ran[score.backend]))
     return printable("\n".join(lines))
 
 

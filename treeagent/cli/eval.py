@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from functools import partial
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .. import extras
 from ..errors import ConfigError
 from ..jsonl import strict
 from . import arguments
+from .agent_options import AgentOptions
 from .arguments import INTERRUPTED, PLUGIN_FAILED, SOLVED, say
 from .option_groups import (
     BackendOptions,
@@ -26,11 +26,11 @@ from .option_groups import (
     TraceOptions,
     with_option_groups,
 )
+from .output_files import check_plot
 
 if TYPE_CHECKING:
     from ..evaluation.outcomes import Outcome
-    from ..evaluation.run import Evaluation, EvaluationRun
-    from ..ray.pool import Pool
+    from ..evaluation.run import Evaluation
 
 
 @with_option_groups
@@ -96,75 +96,38 @@ def evaluate(
         raise ConfigError("--replicas: only with --workers ray, which starts them")
     if workers is not None and (trace.otel or trace.otel_content):
         raise ConfigError("--otel: not with --workers, whose searches run in other processes")
-    budget, options = limits.budget(), run.option_values()
     from ..evaluation.shards import Shard
 
     part = None if shard is None else Shard.parse(shard)
-    label = None if part is None else str(part)
-    names = (search.search, backend.backend, search.evaluator, backend.evaluator_backend)
-    names = (*names, *models.by_name()["backend_of"].values())
-    arguments.reach_local_code(*names, allow_code=run.allow_code)
+    options = AgentOptions(search, backend, models, run, limits, order, fsync)
+    options.check()
     if plot is not None:
-        arguments.check_plot(plot, "accuracy")
-        extras.require("option --plot", "matplotlib")
-        arguments.check_writable(plot, "--plot")
+        check_plot(plot, "accuracy")
 
     from ..evaluation.outcomes import read
-    from ..evaluation.run import FILE, JOURNALS, REPEATS, Evaluation, open_outcomes, recorded_backend, settings_of
-    from ..runtime.agent import Agent
+    from ..evaluation.run import FILE, recorded_backend
     from ..taskfile import dataset
     from . import ray_pool
     from .eval_output import EvalOutput
-    from .eval_progress import eval_progress
+    from .eval_session import EvalPlan, EvalSession
 
-    task = run.load_task(search.task)
+    task = options.load_task()
     everything = dataset.load(task, start, None if limit is None else start + limit, data_file)
     problems = everything if part is None else part.part(everything)
     others = None if against is None else list(read(against / FILE)[1].values())
-    agent = Agent(
-        task, search.search, backend=backend.backend or recorded_backend(out), model=backend.model,
-        evaluator=search.evaluator, evaluator_model=backend.evaluator_model,
-        evaluator_backend=backend.evaluator_backend, **models.by_name(), options=options, seed=run.seed,
-        budget=budget, legality=not run.no_legality, allow_code=run.allow_code,
-        speculate=run.speculate, order=order, fsync=fsync,
-    )  # fmt: skip
+    chosen = backend.backend or recorded_backend(out)
+    options = replace(options, backend=replace(backend, backend=chosen))
+    agent = options.make_agent(task)
     if workers is None:
         agent.find_models()
     else:
         ray_pool.find_models(agent)
-    pool: Pool | None = None
-    evaluations: list[Evaluation] = []
-    runs: list[EvaluationRun] = []
-    with _folder(out) as folder, ExitStack() as stack:
-        agent = agent.with_tracing(stack.enter_context(trace.tracing()))
-        for number in range(repeats):
-            seed = run.seed + number
-            one = agent if number == 0 else agent.with_seed(seed)
-            settings = settings_of(one, everything, seed=seed, budget=budget, shard=label)
-            place = folder if number == 0 else folder / REPEATS / str(number + 1)
-            with closing(open_outcomes(place, settings, everything.digest_of)) as store:
-                if (
-                    workers is not None
-                    and pool is None
-                    and not store.done.issuperset(row.number for row in problems.rows)
-                ):
-                    options_of_agent = (search, backend, models, run, limits, order, fsync)
-                    replicated = ray_pool.loaded_replicas(
-                        workers, replicas, at_once, agent, options_of_agent, problems, quiet=output.quiet
-                    )
-                    pool = stack.enter_context(replicated)
-                journals = (place / JOURNALS).absolute()
-                elsewhere = None if pool is None else partial(pool.solve, journals=journals, seed=seed)
-                evaluation = Evaluation(one, problems, journals, store, at_once, max_errors, elsewhere)
-                known, quiet = list(store.known.values()), output.quiet or not evaluation.open_rows
-                what = f"repeat {number + 1} of {repeats}: " if repeats > 1 else ""
-                aside = str if pool is None else pool.state
-                with eval_progress(len(problems.rows), known, quiet=quiet, what=what, aside=aside) as on_outcome:
-                    this_run = evaluation.execute(on_outcome)
-            evaluations.append(evaluation)
-            runs.append(this_run)
-            if this_run.interrupted or evaluation.gave_up:
-                break
+    plan = EvalPlan(repeats, at_once, max_errors, workers, replicas, output.quiet)
+    with _folder(out) as folder, trace.tracing() as tracing:
+        agent = agent.with_tracing(tracing)
+        session = EvalSession(options, agent, everything, problems, None if part is None else str(part), plan)
+        done = session.run(folder)
+    evaluations, runs = [evaluation for evaluation, _ in done], [this_run for _, this_run in done]
     shown = EvalOutput(agent, search.search, problems, evaluations, runs, others, not run.no_legality)
     if plot is not None:
         shown.draw(plot)

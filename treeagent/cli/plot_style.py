@@ -18,6 +18,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#0
 DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 LETTERS = 56
 """Of a title on a line."""
+LONGEST_NAME = 32
+"""Letters of a name on an axis."""
 _STYLE = {
     "font.size": 14,
     "figure.titlesize": 16,
@@ -81,6 +83,6 @@ def as_percent(axis: Any) -> None:
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
 
 
-def shortened(name: str, most: int = 32) -> str:
+def shortened(name: str) -> str:
     """The end of a long name: paths differ at their ends."""
-    return name if len(name) <= most else f"...{name[3 - most :]}"
+    return name if len(name) <= LONGEST_NAME else f"...{name[3 - LONGEST_NAME :]}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..runtime.factory import shown_by_loading
 
@@ -14,9 +15,7 @@ if TYPE_CHECKING:
     from ..ray.pool import Pool
     from ..runtime.agent import Agent
     from ..taskfile.dataset import Data
-    from .option_groups import BackendOptions, LimitOptions, ModelsOptions, RunOptions, SearchOptions
-
-    Options = tuple[SearchOptions, BackendOptions, ModelsOptions, RunOptions, LimitOptions, str, bool]
+    from .agent_options import AgentOptions
 
 
 def find_models(agent: Agent) -> None:
@@ -31,7 +30,7 @@ def find_models(agent: Agent) -> None:
 
 @contextmanager
 def loaded_replicas(
-    workers: str, replicas: int, at_once: int, agent: Agent, options: Options, problems: Data, *, quiet: bool
+    workers: str, replicas: int, at_once: int, agent: Agent, options: AgentOptions, problems: Data, *, quiet: bool
 ) -> Iterator[Pool]:
     """Loaded replicas of the agent, ended with the context. Raises ConfigError, ModelError and MissingExtraError."""
     from ..display.board import StepBoard
@@ -50,20 +49,8 @@ def loaded_replicas(
         yield pool
 
 
-def _build(options: Options, backend_name: str, problems: Data) -> tuple[Agent, Any]:
+def _build(options: AgentOptions, backend_name: str, problems: Data) -> tuple[Agent, Data]:
     """The agent in the process of a replica, and the problems."""
-    from ..runtime.agent import Agent
-    from . import arguments
-
-    search, backend, models, run, limits, order, fsync = options
-    names = (search.search, backend_name, search.evaluator, backend.evaluator_backend)
-    names = (*names, *models.by_name()["backend_of"].values())
-    arguments.reach_local_code(*names, allow_code=run.allow_code)
-    agent = Agent(
-        run.load_task(search.task), search.search, backend=backend_name, model=backend.model,
-        evaluator=search.evaluator, evaluator_model=backend.evaluator_model,
-        evaluator_backend=backend.evaluator_backend, **models.by_name(), options=run.option_values(), seed=run.seed,
-        budget=limits.budget(), legality=not run.no_legality, allow_code=run.allow_code,
-        speculate=run.speculate, order=order, fsync=fsync,
-    )  # fmt: skip
-    return agent, problems
+    replica = replace(options, backend=replace(options.backend, backend=backend_name))
+    replica.check()
+    return replica.make_agent(replica.load_task()), problems

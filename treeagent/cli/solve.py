@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,9 @@ import typer
 from ..errors import BackendError, JournalError, PluginError, TreeagentError
 from ..jsonl import strict
 from . import arguments
+from .agent_options import AgentOptions
 from .arguments import INTERRUPTED, SOLVED, UNSOLVED, say
+from .inputs import read_inputs
 from .option_groups import (
     BackendOptions,
     LimitOptions,
@@ -62,29 +65,20 @@ def solve(
 
     Ctrl-C, SIGTERM or SIGHUP stops the search and prints the best attempt. A second one ends the program at once.
     """
-    budget, options, variables = limits.budget(), run.option_values(), run.task_variables()
-    names = (search.search, backend.backend, search.evaluator, backend.evaluator_backend)
-    names = (*names, *models.by_name()["backend_of"].values())
-    arguments.reach_local_code(*names, allow_code=run.allow_code)
+    options = AgentOptions(search, backend, models, run, limits, fsync=fsync)
+    options.check()
     fields = arguments.row_fields(row)
 
-    from ..runtime.agent import Agent
     from .session import view
 
-    inputs = arguments.read_inputs(run.load_task(search.task), input)
+    inputs = read_inputs(options.load_task(), input)
     journals = _journal_paths(journal, len(inputs))
     progress = view(quiet=output.quiet, live=live)
     code = SOLVED
     with trace.tracing() as tracing:
         with progress:
             progress.begin(f"loading {backend.label}")
-            agent = Agent(
-                search.task, search.search, backend=backend.backend, model=backend.model, evaluator=search.evaluator,
-                evaluator_model=backend.evaluator_model, evaluator_backend=backend.evaluator_backend,
-                **models.by_name(), options=options, variables=variables, seed=run.seed,
-                budget=budget, legality=not run.no_legality, allow_code=run.allow_code,
-                speculate=run.speculate, fsync=fsync,
-            ).with_tracing(tracing)  # fmt: skip
+            agent = options.make_agent().with_tracing(tracing)
         for text, path in zip(inputs, journals, strict=True):
             how = {"journal": path, "row": fields}
             code = max(code, _search_and_print(agent, text, progress, how, as_json=output.as_json))
@@ -128,15 +122,24 @@ def resume(
 
 
 def _journal_paths(journal: Path | None, count: int) -> list[Path | None]:
-    """A file for each input. Raises JournalError before the first search where a file exists already."""
-    if journal is None or count == 1:
-        return [journal] * count
+    """A file for each input. Raises JournalError, before a model is loaded, for one that exists or has no folder."""
+    if journal is None:
+        return [None] * count
     if not journal.name:
         raise JournalError(f"{journal} is no path of a file")
-    paths = [journal.with_name(f"{journal.stem}.{number}{journal.suffix}") for number in range(1, count + 1)]
-    for path in paths:
-        if path.exists() and path.stat().st_size:
-            raise JournalError(f"the journal {path} exists already; 'treeagent resume' continues it")
+    paths = [journal]
+    if count > 1:
+        paths = [journal.with_name(f"{journal.stem}.{number}{journal.suffix}") for number in range(1, count + 1)]
+    from .. import file_lock
+    from ..runtime.journal import check_free
+
+    with suppress(OSError):  # what the system refuses is told when the file is opened
+        if not journal.parent.is_dir():
+            raise JournalError(f"cannot write the journal {journal}: there is no folder {journal.parent}")
+        for path in paths:
+            if path.is_file():
+                file_lock.close(file_lock.open_to_write(path, "journal", create=False))  # refused beside a writer
+                check_free(path)
     return list(paths)
 
 

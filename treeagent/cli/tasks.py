@@ -164,28 +164,29 @@ def _abilities(task: Task) -> Iterator[str]:
     """Roles, searches and evaluators that the task supports, with the reason where it does not."""
     yield f"roles: {', '.join(task.roles)}"
     for kind, title in (("search", "searches"), ("evaluator", "evaluators")):
-        supported, unsupported = _usable(kind, task)
-        yield f"{title}: {', '.join(supported) or 'none'}" + (
-            f" (not {'; not '.join(unsupported)})" if unsupported else ""
-        )
+        supported, lacking = _usable(kind, task)
+        missing = "; ".join(f"{what} for {', '.join(names)}" for what, names in lacking.items())
+        yield f"{title}: {', '.join(supported) or 'none'}" + (f" (missing: {missing})" if missing else "")
     check = "exactly, by the task itself" if task.can_verify else "not by itself: an answer is printed as not verified"
     yield f"answers are verified {check}" if task.can_verify else f"answers: {check}"
 
 
-def _usable(kind: str, task: Task) -> tuple[list[str], list[str]]:
+def _usable(kind: str, task: Task) -> tuple[list[str], dict[str, list[str]]]:
+    """What can be used with the task, and by what the task lacks the names of what cannot."""
     from .. import registry
 
-    supported, unsupported = [], []
+    supported: list[str] = []
+    lacking: dict[str, list[str]] = {}
     for name in registry.names(kind):
         try:
             registry.load(kind, name)().check(task)
         except ConfigError as error:
             # "the search 'io' needs a prompt; the task 'x' has no prompt 'prompts.io' (x.yaml)"
-            lacking = re.search(r"has no prompt '([\w.]+)'", str(error))
-            unsupported.append(f"{name}: needs {lacking[1] if lacking else 'a checker that verifies'}")
+            prompt = re.search(r"has no prompt '([\w.]+)'", str(error))
+            lacking.setdefault(prompt[1] if prompt else "a checker that verifies", []).append(name)
         else:
             supported.append(name)
-    return supported, unsupported
+    return supported, lacking
 
 
 def _template(name: str) -> str:

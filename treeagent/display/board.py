@@ -24,8 +24,8 @@ REDRAW_RATE = 2
 class Ticker:
     """Calls a function periodically in a thread of its own."""
 
-    def __init__(self, tick: Callable[[], None], seconds: float, name: str = "treeagent-progress") -> None:
-        self._tick, self._seconds, self._name = tick, seconds, name
+    def __init__(self, tick: Callable[[], None], seconds: float) -> None:
+        self._tick, self._seconds = tick, seconds
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -40,7 +40,7 @@ class Ticker:
     def start(self) -> None:
         """Start the thread."""
         self._ended.clear()
-        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name="treeagent-progress", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:

@@ -82,6 +82,15 @@ def _event(record: dict[str, Any]) -> RecordedEvent:
     return RecordedEvent(kind, record)
 
 
+def check_free(path: Path) -> int:
+    """0, the offset to write from. Raises JournalError for a file that holds anything; OSError."""
+    if not jsonl.torn_at_once(path, '{"type": "run", '):
+        raise JournalError(
+            f"the journal {path} exists already; 'treeagent resume {path}' continues it, or name another file"
+        )
+    return 0
+
+
 class Journal:
     """A journal open for appending, and the answers that it holds. No other process can open it so meanwhile."""
 
@@ -98,7 +107,7 @@ class Journal:
         try:
             self._file: TextIO = file_lock.open_to_write(path, "journal", create=not resume)
             try:
-                end = self._read() if resume else self._check_free()
+                end = self._read() if resume else check_free(path)
                 self._file.truncate(end)
                 self._file.seek(end)
                 if fsync:
@@ -117,15 +126,6 @@ class Journal:
         if end == 0:
             raise JournalError(f"{self.path}: there is nothing to resume; the journal holds no whole line")
         return end
-
-    def _check_free(self) -> int:
-        """0, the offset to write from. Raises JournalError for a file that holds anything; OSError."""
-        if not jsonl.torn_at_once(self.path, '{"type": "run", '):
-            raise JournalError(
-                f"the journal {self.path} exists already; 'treeagent resume {self.path}' continues it, or name another "
-                "file"
-            )
-        return 0
 
     def write(self, event: Event, seconds: float) -> None:
         """Append one event, unless it is an answer that this journal holds already. Raises JournalError."""

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import JournalError
+from ..jsonl import reason
 from . import events
 from .events import Event
 from .journal_schema import describe
@@ -78,5 +79,5 @@ def from_text(line: str) -> Event:
         kind = str(record.pop("type"))
         record.pop("t", None)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise JournalError(f"not a line of a treeagent journal ({error!r})") from error
+        raise JournalError(f"not a line of a treeagent journal ({reason(error)})") from error
     return RecordedEvent(kind, record).typed()

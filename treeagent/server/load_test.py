@@ -36,6 +36,8 @@ _PATH = "/v1/chat/completions"
 _INPUT = "r"
 _KEPT = 20
 """Searches that are kept for the pages, as by ``treeagent serve`` without ``--keep``."""
+_AT_ONCE = 16
+"""Searches that run at a time, as by ``treeagent serve`` without ``--at-once``."""
 _FIRST = 40
 """Clients before the measurement."""
 SECONDS = 60.0
@@ -118,14 +120,14 @@ class Question:
         return {"model": self.model, "messages": messages, "seed": seed, "stream": stream}
 
 
-def make_service(clients: int, question: Question, at_once: int = 16) -> SearchService:
+def make_service(clients: int, question: Question) -> SearchService:
     """A service that lets so many clients wait, and keeps as many searches for its pages as ``treeagent serve``."""
     models = ServedModels({question.model: question.agent}, {})
-    return SearchService(models, question.agent.budget, SearchQueue(at_once, clients), _KEPT)
+    return SearchService(models, question.agent.budget, SearchQueue(_AT_ONCE, clients), _KEPT)
 
 
 def under_load(
-    clients: int, leaving: float, seed: int = 0, question: Question | None = None, limit: float | None = None
+    clients: int, leaving: float, question: Question | None = None, limit: float | None = None
 ) -> LoadFigures:
     """The figures of so many clients at the same time; the share ``leaving`` of them leaves without the answer.
 
@@ -134,9 +136,9 @@ def under_load(
     asked = question or Question(make_agent())
     service, expected = make_service(clients, asked), asked.expected(clients)
     with BackgroundServer(make_app(service), service) as server:
-        asyncio.run(_drive(server, asked, range(min(_FIRST, clients)), 0.0, seed))  # what is opened but once
+        asyncio.run(_drive(server, asked, range(min(_FIRST, clients)), 0.0))  # what is opened but once
         before = _settled(server, service)
-        outcomes = asyncio.run(asyncio.wait_for(_drive(server, asked, range(clients), leaving, seed), limit))
+        outcomes = asyncio.run(asyncio.wait_for(_drive(server, asked, range(clients), leaving), limit))
         after = _settled(server, service)
     answered = [each for each in outcomes if each is not None]
     wrong = tuple(number for number, each in enumerate(outcomes) if each is not None and each[0] != expected[number])
@@ -145,10 +147,10 @@ def under_load(
 
 
 async def _drive(
-    server: BackgroundServer, question: Question, clients: range, leaving: float, seed: int
+    server: BackgroundServer, question: Question, clients: range, leaving: float
 ) -> list[tuple[str | None, float] | None]:
     """Answer and seconds of each client; None for one that left."""
-    draws = random.Random(seed)
+    draws = random.Random(0)
     port = int(server.url.rpartition(":")[2])
     return list(
         await asyncio.gather(

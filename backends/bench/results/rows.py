@@ -148,27 +148,19 @@ def _row(
 ) -> BenchRow:
     mode = find(method.name)
     runs = [run for result in results for run in _runs(result, mode.name, branches)]
-    base = [run for result in results for run in _runs(result, grid.baseline, branches)]
-    paces, base_paces = _paces(runs), _paces(base)
-    ratios = tuple(
-        base_paces[repeat] / paces[repeat] if repeat in paces and repeat in base_paces else None
-        for repeat in range(grid.repeat)
-    )
-    known = [ratio for ratio in ratios if ratio is not None]
-    spread = speed.speedup(known)
     done = [run.measurement for run in runs if run.measurement is not None]
+    errors = [error for error in [*(run.error for run in runs), *(result.failure for result in results)] if error]
+    speeds = _Speeds.of(
+        runs, [run for result in results for run in _runs(result, grid.baseline, branches)], grid.repeat
+    )
     by_prompts = [each for result in results if (each := _done(result, mode.name, branches))]
     medians = [_median(each) for each in by_prompts]
-    pace = statistics.median(paces.values()) if paces else None
     middle = _median(done) if done else None
     drafted = sum(_values(medians, "drafted"))
     efficiency, mbsu, overhead = (_values(medians, name) for name in ("block_efficiency", "mbsu", "overhead"))
     equal, compared = _equality(results, mode.name, branches)
-    differing, difference, repeat = _difference(results, mode.name, branches)
-    if explain is not None and differing is not None and difference is not None:
-        difference = explain(differing, difference)
+    difference, repeat = _difference(results, mode.name, branches, explain)
     scores = [[run.score for run in each if run.score is not None] for each in by_prompts]
-    errors = [error for error in [*(run.error for run in runs), *(result.failure for result in results)] if error]
     return BenchRow(
         label=method.label,
         mode=mode.name,
@@ -176,10 +168,10 @@ def _row(
         repeats=len(done),
         seconds=statistics.median(run.seconds for run in done) if done else None,
         tokens=None if middle is None else middle.tokens,
-        tokens_per_second=None if pace is None else 1 / pace,
-        speedup=statistics.median(known) if known else None,
-        interval=None if spread is None else spread.interval,
-        ratios=ratios,
+        tokens_per_second=None if speeds.pace is None else 1 / speeds.pace,
+        speedup=speeds.speedup,
+        interval=speeds.interval,
+        ratios=speeds.ratios,
         equal=equal,
         compared=compared,
         exact=any(result.plan.exact(mode) for result in results),
@@ -195,10 +187,38 @@ def _row(
         score=estimate([statistics.fmean(each) for each in scores if each]),
         beams=mode.num_beams > 1,
         figures={} if middle is None else middle.figures,
-        per_doubling=None if smaller is None else _per_doubling(smaller, pace, branches),
+        per_doubling=None if smaller is None else _per_doubling(smaller, speeds.pace, branches),
         error=next(iter(errors), None),
         disturbed=sum(run.cpu_seconds is not None and run.cpu_seconds < QUIET * run.seconds for run in done),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Speeds:
+    """The speed of a row, and its ratio to the baseline's."""
+
+    pace: float | None
+    """Median of the seconds per token."""
+    speedup: float | None
+    interval: tuple[float, float] | None
+    ratios: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, runs: Sequence[BenchRun], base: Sequence[BenchRun], repeats: int) -> _Speeds:
+        """From the runs of the mode and those of the baseline."""
+        paces, base_paces = _paces(runs), _paces(base)
+        ratios = tuple(
+            base_paces[repeat] / paces[repeat] if repeat in paces and repeat in base_paces else None
+            for repeat in range(repeats)
+        )
+        known = [ratio for ratio in ratios if ratio is not None]
+        spread = speed.speedup(known)
+        return cls(
+            statistics.median(paces.values()) if paces else None,
+            statistics.median(known) if known else None,
+            None if spread is None else spread.interval,
+            ratios,
+        )
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
@@ -248,9 +268,9 @@ def _equality(results: Sequence[PlanResult], mode: str, branches: int) -> tuple[
 
 
 def _difference(
-    results: Sequence[PlanResult], mode: str, branches: int
-) -> tuple[PlanResult | None, TokenDifference | None, int | None]:
-    """The first difference from the reference, with its plan and its repeat."""
+    results: Sequence[PlanResult], mode: str, branches: int, explain: Explain | None
+) -> tuple[TokenDifference | None, int | None]:
+    """The first difference from the reference, explained, and its repeat."""
     for result in results:
         if result.reference is None or not result.plan.comparable(find(mode)):
             continue
@@ -258,8 +278,8 @@ def _difference(
             if run.measurement is not None:
                 difference = equality.first_difference(result.reference, run.measurement.outputs)
                 if difference is not None:
-                    return result, difference, run.repeat
-    return None, None, None
+                    return (difference if explain is None else explain(result, difference)), run.repeat
+    return None, None
 
 
 def _per_doubling(smaller: BenchRow, pace: float | None, branches: int) -> float | None:

@@ -28,7 +28,7 @@ def is_widened(folder: Path, model: str, like: str, dtype: str) -> bool:
         return False
 
 
-def labelled(model: str, quote: str = "") -> str:
-    """A model's name for a caption, between ``quote``, with the mark if it is a widened one."""
+def labelled(model: str) -> str:
+    """A model's name for a caption, with the mark if it is a widened one."""
     label = widened_label(model)
-    return f"{quote}{model}{quote}" + ("" if label is None else f" ({label})")
+    return model if label is None else f"{model} ({label})"

@@ -88,60 +88,60 @@ def make_forward_batch(
     if tile_queries:
         tiles = TileLayout(spans, tile_queries).on(device)
         return replace(as_they_come(spans, device, work_of(spans)), tiles=tiles)
+    return _by_prefix(spans, dtype, device)
+
+
+def _by_prefix(spans: Sequence[Segment], dtype: torch.dtype, device: torch.device) -> ForwardBatch:
+    """Segments side by side that share a prefix, and within these segments of similar size."""
     groups = group_by_prefix(spans)
     depths = [0] * len(spans)
     for depth, members in groups:
         for i in members:
             depths[i] = depth
-    buckets: list[list[int]] = []
-    calls: list[AttentionCall] = []
     order = [i for _, members in groups for i in members]
-    for places in partition([(len(spans[i].tokens), private_keys(spans[i], depths[i])) for i in order]):
-        members = [order[place] for place in places]
-        calls.append(make_call([spans[i] for i in members], [depths[i] for i in members], dtype, device))
-        buckets.append(members)
+    sizes = [(len(spans[i].tokens), private_keys(spans[i], depths[i])) for i in order]
+    buckets = [[order[place] for place in places] for places in partition(sizes)]
+    calls = [make_call([spans[i] for i in members], [depths[i] for i in members], dtype, device) for members in buckets]
     packed = [i for members in buckets for i in members]
-    starts = [0] * len(spans)
-    tokens: list[int] = []
-    positions: list[int] = []
-    wanted: list[int] = []
-    rows = [range(0)] * len(spans)
-    for i in packed:
-        span, base = spans[i], len(tokens)
-        starts[i] = base
-        rows[i] = range(len(wanted), len(wanted) + len(span.wanted))
-        wanted += [base + token for token in span.wanted]
-        positions += [len(span.context) + depth for depth in span.depths()]
-        tokens += span.tokens
-    slots = np.concatenate([spans[i].slots for i in packed])
+    batch = as_they_come([spans[i] for i in packed], device, _work(spans, groups))
+    rows, starts = [range(0)] * len(spans), [0] * len(spans)
+    for i, own_rows, start in zip(packed, batch.rows, batch.starts, strict=True):
+        rows[i], starts[i] = own_rows, start
     lengths = [len(spans[i].tokens) for i in packed]
     padded, real = _padding(lengths, [call.shape[1] for call in calls for _ in range(call.shape[0])], device)
-    shared: list[SharedPrefix] = []
-    for depth, members in groups:
-        if depth:
-            own = [np.arange(starts[i], starts[i] + len(spans[i].tokens)) for i in members]
-            common = spans[members[0]].context[:depth]
-            shared.append(SharedPrefix(run_of(np.sort(np.concatenate(own)), device), run_of(common, device)))
-    return ForwardBatch(
-        torch.tensor([tokens], device=device),
-        torch.tensor([positions], device=device),
-        torch.from_numpy(slots).to(device),
-        torch.tensor(wanted, dtype=torch.long, device=device),
-        shared,
-        calls,
-        padded,
-        real,
-        rows,
-        PassWork.of((depth, [spans[i].size for i in members]) for depth, members in groups),
+    return replace(
+        batch,
+        shared=_shared_prefixes(spans, groups, starts, device),
+        calls=calls,
+        padded=padded,
+        real=real,
+        rows=rows,
         segments=spans,
         starts=starts,
         windows=WindowCalls([[spans[i] for i in members] for members in buckets], dtype, device),
     )
 
 
+def _shared_prefixes(
+    spans: Sequence[Segment], groups: Sequence[tuple[int, list[int]]], starts: Sequence[int], device: torch.device
+) -> list[SharedPrefix]:
+    """The prefix of each group that has one; ``starts``: where the tokens of each segment begin."""
+    shared: list[SharedPrefix] = []
+    for depth, members in groups:
+        if depth:
+            own = [np.arange(starts[i], starts[i] + len(spans[i].tokens)) for i in members]
+            common = spans[members[0]].context[:depth]
+            shared.append(SharedPrefix(run_of(np.sort(np.concatenate(own)), device), run_of(common, device)))
+    return shared
+
+
 def work_of(spans: Sequence[Segment]) -> PassWork:
     """What a pass over tiles computes."""
-    return PassWork.of((depth, [spans[i].size for i in members]) for depth, members in group_by_prefix(spans))
+    return _work(spans, group_by_prefix(spans))
+
+
+def _work(spans: Sequence[Segment], groups: Sequence[tuple[int, list[int]]]) -> PassWork:
+    return PassWork.of((depth, [spans[i].size for i in members]) for depth, members in groups)
 
 
 def as_they_come(

@@ -23,12 +23,11 @@ class SharedRun:
     """Places of the segments."""
 
 
-def shared_runs(spans: Sequence[Segment], least: int | None = None) -> tuple[list[SharedRun], list[int]]:
+def shared_runs(spans: Sequence[Segment]) -> tuple[list[SharedRun], list[int]]:
     """The runs, none of which overlap, and for each segment the number of keys that its runs cover, from the first on.
 
-    A run ends where its segments part. One that would save fewer than ``least`` keys is left to those below it.
+    A run ends where its segments part. One that would save fewer than ``LEAST`` keys is left to those below it.
     """
-    least = LEAST if least is None else least
     below: dict[RadixNode, list[int]] = {}
     for place, span in enumerate(spans):
         for node in span.node.path():
@@ -44,7 +43,7 @@ def shared_runs(spans: Sequence[Segment], least: int | None = None) -> tuple[lis
             if members[0] != place or (follower is not None and len(below[follower]) == len(members)):
                 continue  # the first member makes the run, at the last node that all members have
             start = covered[place]
-            if (len(members) - 1) * (node.end - start) >= least:
+            if (len(members) - 1) * (node.end - start) >= LEAST:
                 runs.append(SharedRun(start, node.end, tuple(members)))
                 for member in members:
                     covered[member] = node.end

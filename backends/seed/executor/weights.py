@@ -15,6 +15,7 @@ import torch
 
 from treeagent.errors import ModelError, UnsupportedModelError
 
+from ...models.device_memory import lacks_memory
 from ...models.gguf_weights import GgufWeights
 from ...models.int8 import Int8Linear
 from ...models.llama_network import LlamaNetwork
@@ -199,7 +200,7 @@ class Weights:
         except UnsupportedAttention as error:
             raise self.refusal(str(error)) from error
         except (TypeError, RuntimeError, AttributeError, IndexError) as error:
-            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):  # the latter on the CPU
+            if lacks_memory(error):
                 raise ModelError(f"the model {self.where} needs more memory than there is: {error}") from error
             raise self.refusal(f"a trial pass failed: {type(error).__name__}: {error}") from error
         expected = torch.cat((plain[0, prompt:], plain[1, half:])).float()
