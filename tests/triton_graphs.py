@@ -81,8 +81,9 @@ def graphed(case: dict[str, Any]) -> dict[str, Any]:
         replayed = recorder.replayed
         worst = max(_difference(own, trial) for trial in TRIALS)
         result = {"worst": worst, "replayed": recorder.replayed - replayed, "launched": recorder.launched}
-        recorded = dict(graphs._tables)  # the tables of later passes go elsewhere: these stay, then they are freed
-        graphs._tables = {size: [table.clone() for table in both] for size, both in recorded.items()}
+        recorded = dict(graphs._memories)  # later passes go elsewhere: this memory stays, then it is freed
+        with torch.inference_mode():
+            graphs._memories = {size: graphs._memory(size) for size in recorded}
         stale = _difference(own, OTHER)
         recorded.clear()
         try:
