@@ -37,7 +37,12 @@ class Bar:
             met = (self.least is None or figure >= self.least) and (self.most is None or figure <= self.most)
             verdict = "" if self.least is None and self.most is None else ": met" if met else ": not met"
             said = f"{figure:{self.shown}}".replace("%", " %") + verdict
-        return f"| {self.what} | {self.wanted} | {said} |"
+        return f"| {self.what} | `{self.step}` | {self.wanted} | {said} |"
+
+    @property
+    def step(self) -> str:
+        """The name of the measurement that writes the file."""
+        return self.file.removeprefix("gpu-")
 
 
 def times_of_bound(report: Report) -> float | None:
@@ -142,4 +147,9 @@ BARS = (
 
 def bars(folder: Path) -> str:
     """The table."""
-    return "\n".join(["| bar | wanted | measured |", "| --- | --- | --- |", *(bar.line(folder) for bar in BARS)]) + "\n"
+    return (
+        "\n".join(
+            ["| bar | `--only` | wanted | measured |", "| --- | --- | --- | --- |", *(bar.line(folder) for bar in BARS)]
+        )
+        + "\n"
+    )

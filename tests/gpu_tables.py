@@ -19,11 +19,13 @@ def _steps(report: dict[str, Any]) -> list[str]:
 
 
 def _passes(report: dict[str, Any]) -> list[str]:
-    lines = ["| rows | ms | bound of memory, ms | bound of arithmetic, ms | share of the bound |"]
-    lines.append("| --- | --- | --- | --- | --- |")
+    lines = ["| rows | ms | bound of memory, ms | bound of arithmetic, ms | share of the bound | launches |"]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
     for line in report["passes"]:
         times = [1e3 * line[name] for name in ("seconds", "memory_seconds", "arithmetic_seconds")]
-        lines.append(f"| {line['rows']} | {' | '.join(f'{each:.3f}' for each in times)} | {line['share']:.0%} |")
+        launches = "-" if line["launches"] is None else line["launches"]
+        ms = " | ".join(f"{each:.3f}" for each in times)
+        lines.append(f"| {line['rows']} | {ms} | {line['share']:.0%} | {launches} |")
     label = f" ({report['widened']})" if report["widened"] else ""
     model = f"`{report['model'].rpartition('/')[2]}`{label}"
     said = f"{model} in {report['dtype']} on {report['device']}; {report['kernels']}."

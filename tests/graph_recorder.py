@@ -89,6 +89,8 @@ class GraphRecorder:
     def __init__(self, free: int = 2**40) -> None:
         self.free = free
         self.captured = self.replayed = 0
+        self.launches = 0
+        """What the last recording would start on a device."""
         self.recording: _Recording | None = None
 
     def free_bytes(self) -> int:
@@ -106,6 +108,7 @@ class GraphRecorder:
             self.recording = recording
             output = work()
         self.recording = None
+        self.launches = sum(_starts(func) for func, *_ in recording.steps)
         self.captured += 1
         return output, lambda: self._replay(recording)
 
@@ -122,3 +125,12 @@ class GraphRecorder:
                 raise StaleGraph(f"a result of shape {tuple(held.shape)} is {tuple(value.shape)} now")
             if held is not None and value.data_ptr() != held.data_ptr():
                 held.copy_(value)
+
+
+def _starts(func: Any) -> bool:
+    """Whether a recorded step starts something on a device: views, and memory that is taken, do not."""
+    if not hasattr(func, "_schema"):
+        return True  # a kernel
+    name, returned = func.overloadpacket.__name__, [value.alias_info for value in func._schema.returns]
+    views = any(info is not None and not info.is_write for info in returned)
+    return not views and not name.startswith(("empty", "new_empty", "_unsafe_view", "_reshape_alias"))

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import bench_tables
 import gpu_bars
 import gpu_tables
 import pytest
+import torch
 from safetensors import SafetensorError
 from test_results import table
 
 from treeagent.backends.bench import widen
 from treeagent.backends.bench.gpu.__main__ import main
-from treeagent.backends.bench.gpu.passes import measure_passes
+from treeagent.backends.bench.gpu.passes import counted_launches, measure_passes
 from treeagent.backends.bench.gpu.session import STATE, GpuSession, run_command
 from treeagent.backends.bench.gpu.steps import GpuOptions, GpuStep, gpu_steps
 from treeagent.backends.bench.widened import checkpoint
@@ -150,10 +153,23 @@ def test_the_page_shows_what_was_measured(tmp_path: Path, capsys: pytest.Capture
     assert "| 1 2 | no | 9 | 0.25 | 1.50 |" in gpu_tables.markdown({**trees, "seconds": {"cuda": [0.25], "cpu": [1.5]}})
 
 
+def test_launches_of_a_pass_are_what_a_profile_has_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the host's calls; nothing is profiled on a CPU."""
+    kinds, done = torch.autograd.DeviceType, []
+    events = [SimpleNamespace(device_type=kind) for kind in (kinds.CPU, kinds.CUDA, kinds.CUDA, kinds.CPU)]
+    profile = nullcontext(SimpleNamespace(events=lambda: events))
+    monkeypatch.setattr(torch.profiler, "profile", lambda **_: profile)
+    assert counted_launches(lambda: done.append(1), torch.device("cuda")) == 2
+    assert counted_launches(lambda: done.append(2), torch.device("cpu")) is None
+    assert done == [1]
+
+
 def test_every_bar_has_a_line_that_is_filled(tmp_path: Path) -> None:
     """Open without files; met and not met by figures on either side of it."""
     gpu_files = {word for each in gpu_steps(GpuOptions(tmp_path)) for word in each.command if word.endswith(".json")}
     assert {f"{bar.file}.json" for bar in gpu_bars.BARS} <= {Path(word).name for word in gpu_files}
+    writes = {step.name: [Path(word).stem for word in step.command] for step in gpu_steps(GpuOptions(tmp_path))}
+    assert all(bar.file in writes[bar.step] for bar in gpu_bars.BARS)
     assert gpu_bars.bars(tmp_path).count(f"| {gpu_bars.OPEN} |") == len(gpu_bars.BARS)
     modes = {
         "transformers-batched": 100.0, "transformers-continuous": 120.0, "transformers-static": 150.0,

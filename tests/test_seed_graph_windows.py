@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +13,9 @@ from test_seed_graphs import SIZES, TRIAL, opened, quiet, runner
 from test_seed_sliding import WINDOW, long_requests, network
 
 from treeagent.backends.seed.executor import graph_setup
+from treeagent.backends.seed.executor.forward_batch import ForwardBatch
 from treeagent.backends.seed.executor.model_runner import ModelRunner
+from treeagent.backends.seed.executor.pass_memory import PassMemory
 from treeagent.backends.seed.executor.trial_pass import TrialPass, trial_segments
 from treeagent.backends.seed.kernels.attention_table import AttentionTiles
 from treeagent.backends.seed.kv_cache.fixed_shares import LEAST, MOST, fixed_shares
@@ -104,6 +105,19 @@ def test_texts_in_little_fixed_memory_are_those_of_plain_decoding(
 # What must be noticed
 
 
+def elsewhere(memory: PassMemory) -> None:
+    """Let tables of rows never arrive."""
+    fill, begin = memory.fill, memory._wide + memory._table  # the second table is that of rows
+
+    def written(plan: ForwardBatch) -> ForwardBatch:
+        kept = memory._block[begin:].clone()
+        done = fill(plan)
+        memory._block[begin:] = kept
+        return done
+
+    memory.fill = written  # type: ignore[method-assign]
+
+
 def difference(own: ModelRunner, trial: TrialPass = TRIAL) -> float:
     """How far logits by graphs are from plain ones, where keys and values are random."""
     with trial_segments(own, trial) as segments:
@@ -120,13 +134,14 @@ def difference(own: ModelRunner, trial: TrialPass = TRIAL) -> float:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_table_of_rows_that_is_not_filled_gives_other_logits(folders: dict[str, str], family: str) -> None:
-    """Those of an earlier pass are read; with the table of its own a pass is right."""
+    """That of an earlier pass is read; with the table of its own a pass is right."""
     own = sliding(folders[family])
     assert graph_setup.set_up_graphs(own, GraphRecorder(), quiet, SIZES) is None
     assert own.graphs is not None
     assert difference(own) < 1e-9
-    recorded = dict(own.graphs._tables)
-    own.graphs._tables = {size: [tables[0], tables[1].clone()] for size, tables in recorded.items()}
+    for memory in own.graphs._memories.values():
+        with torch.inference_mode():
+            elsewhere(memory)
     assert difference(own, TrialPass(3, private=5, nodes=2, shared=20)) > 1e-3
 
 
@@ -151,20 +166,14 @@ def moved_rows(own: ModelRunner) -> None:
     memory._grow(memory.capacity + 100)
 
 
-def other_rows(own: ModelRunner) -> None:
-    """Rows of new tokens that are put into another tensor than the recorded one."""
+def other_memory(own: ModelRunner) -> None:
+    """Rows of new tokens, and tables of them, that are put into other tensors than the recorded ones."""
     assert own.graphs is not None
-    for key, graph in list(own.graphs._layers.items()):
-        own.graphs._layers[key] = replace(graph, inputs=[*graph.inputs[:-1], graph.inputs[-1].clone()])
+    with torch.inference_mode():
+        own.graphs._memories = {size: own.graphs._memory(size) for size in own.graphs._memories}
 
 
-def other_table(own: ModelRunner) -> None:
-    """The same of the table."""
-    assert own.graphs is not None
-    own.graphs._tables = {size: [tables[0], tables[1].clone()] for size, tables in own.graphs._tables.items()}
-
-
-@pytest.mark.parametrize("fault", [moved_rows, other_rows, other_table], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", [moved_rows, other_memory], ids=lambda fault: fault.__name__)
 def test_memory_of_rows_that_does_not_stay_is_noticed(folders: dict[str, str], fault: Any) -> None:
     """The twin without the fault runs; with it a replay is refused."""
     own = sliding(folders["Qwen2"])

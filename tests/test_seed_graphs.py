@@ -25,9 +25,9 @@ from treeagent.backends.seed.executor import graph_setup
 from treeagent.backends.seed.executor.early_exit import EarlyExitRunner
 from treeagent.backends.seed.executor.envelope import Envelope, EnvelopeSizes, standard_envelopes
 from treeagent.backends.seed.executor.graphed_decoder import GraphedDecoder
-from treeagent.backends.seed.executor.llama import Rotation
 from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.backends.seed.executor.pass_cost import PassCost
+from treeagent.backends.seed.executor.rotation import Rotation
 from treeagent.backends.seed.executor.trial_pass import TrialPass, trial_segments
 from treeagent.backends.seed.executor.weights import Weights
 from treeagent.backends.seed.speculation.goodput import select, values
@@ -158,7 +158,14 @@ def rebound_input(own: ModelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs = own.graphs
     assert graphs is not None
     for key, graph in list(graphs._layers.items()):
-        graphs._layers[key] = replace(graph, inputs=[each.clone() for each in graph.inputs])
+        graphs._layers[key] = replace(graph, input=graph.input.clone())
+
+
+def other_memory(own: ModelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes that are written to other memory than the graphs were recorded over, which is freed."""
+    assert own.graphs is not None
+    with torch.inference_mode():
+        own.graphs._memories = {size: own.graphs._memory(size) for size in own.graphs._memories}
 
 
 def resized_input(own: ModelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,10 +173,12 @@ def resized_input(own: ModelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     assert own.graphs is not None
     for graph in own.graphs._layers.values():
         with torch.inference_mode():
-            graph.inputs[1].resize_(1, 1)
+            graph.input.resize_(1, 1)
 
 
-@pytest.mark.parametrize("fault", [moved_pool, rebound_input, resized_input], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize(
+    "fault", [moved_pool, rebound_input, other_memory, resized_input], ids=lambda fault: fault.__name__
+)
 def test_memory_that_does_not_stay_is_noticed(
     folders: tuple[str, str], monkeypatch: pytest.MonkeyPatch, fault: Any
 ) -> None:

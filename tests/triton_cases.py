@@ -20,6 +20,7 @@ import torch
 from triton_compile import compile_for  # noqa: F401  # asked for by name
 from triton_draws import choose, draw_trial, trees  # noqa: F401  # asked for by name
 from triton_graphs import graphed  # noqa: F401  # the same
+from triton_layers import launches, layer_parts, texts_of_fused_layers, trial_of_layers  # noqa: F401  # the same
 from triton_rows import over_rows
 
 from treeagent.backends.seed.executor import attention_tiles, shared_runs

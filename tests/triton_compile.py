@@ -10,7 +10,7 @@ from treeagent.backends.seed.kernels.attention_table import AttentionTiles
 
 
 def compile_for(argument: list[Any]) -> dict[str, Any]:
-    """Compile both kernels for a compute capability, with all parameters; no GPU is needed, and nothing is started."""
+    """Compile all kernels for a compute capability, with all parameters; no GPU is needed, and nothing is started."""
     capability, dtype, heads, group, dim, queries = argument
     from triton.backends.compiler import GPUTarget
     from triton.runtime import JITFunction, driver
@@ -35,6 +35,13 @@ def compile_for(argument: list[Any]) -> dict[str, Any]:
 
     choose_tokens(torch.zeros(1, 128, dtype=query.dtype), [Sampling()], [1], [1])
     kernel.paged_attention(query, torch.zeros(1, 2, heads, dim, dtype=query.dtype), tiles, 0.1, 100, 30.0, sinks)
+    from treeagent.backends.seed.kernels import layer_parts
+
+    layer_parts.add_norm(torch.zeros(1, 4096, dtype=query.dtype), torch.zeros(1, 4096, dtype=query.dtype), sinks, 0.1)
+    layer_parts.gate(torch.zeros(1, 2 * 4096, dtype=query.dtype))
+    entries, slots = torch.zeros(1, 2, heads, dim, dtype=query.dtype), torch.zeros(1, dtype=torch.int64)
+    qkv, turn = query.new_zeros(1, heads * (group + 2), dim), query.new_zeros(1, 1, dim)
+    layer_parts.rotate_and_store(qkv, (turn, turn), entries, slots, torch.zeros(2, dim), 0.1)
     codes = [one.asm["ptx"] for one in built]
     return {
         "shared": max(one.metadata.shared for one in built),

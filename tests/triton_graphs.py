@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -18,7 +20,11 @@ from treeagent.backends.seed.executor.model_runner import ModelRunner
 from treeagent.backends.seed.executor.trial_pass import TrialPass, trial_segments
 from treeagent.backends.seed.executor.weights import Weights
 
-KERNELS = ("attend_tiles", "merge_tiles")
+KERNELS = {
+    "paged_attention": ("attend_tiles", "merge_tiles"),
+    "layer_parts": ("add_and_norm", "turn_and_store", "gate_halves"),
+}
+"""By the module that starts them."""
 SIZES = (Envelope(2, 4), Envelope(8, 10))
 TRIALS = (TrialPass(2, private=8, nodes=2, shared=12), TrialPass(1, private=20))
 OTHER = TrialPass(1, private=9)
@@ -32,10 +38,11 @@ class KernelRecorder(GraphRecorder):
 
     def capture(self, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, Callable[[], None]]:
         """See :class:`GraphRecorder`."""
-        from treeagent.backends.seed.kernels import paged_attention  # an optional library
-
-        several = {name: _Launched(self, getattr(paged_attention, name)) for name in KERNELS}
-        with patch.multiple(paged_attention, **several):
+        with ExitStack() as patches:
+            for place, names in KERNELS.items():
+                module = import_module(f"treeagent.backends.seed.kernels.{place}")  # of an optional library
+                for name in names:
+                    patches.enter_context(patch.object(module, name, _Launched(self, getattr(module, name))))
             return super().capture(work)
 
 
@@ -74,8 +81,9 @@ def graphed(case: dict[str, Any]) -> dict[str, Any]:
         replayed = recorder.replayed
         worst = max(_difference(own, trial) for trial in TRIALS)
         result = {"worst": worst, "replayed": recorder.replayed - replayed, "launched": recorder.launched}
-        recorded = dict(graphs._tables)  # the tables of later passes go elsewhere: these stay, then they are freed
-        graphs._tables = {size: [table.clone() for table in both] for size, both in recorded.items()}
+        recorded = dict(graphs._memories)  # later passes go elsewhere: this memory stays, then it is freed
+        with torch.inference_mode():
+            graphs._memories = {size: graphs._memory(size) for size in recorded}
         stale = _difference(own, OTHER)
         recorded.clear()
         try:

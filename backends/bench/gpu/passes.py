@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ def measure_passes(model: str, dtype: str, device: str | None, rows: Sequence[in
             with trial_segments(runner, trial) as segments:
                 seconds = statistics.median(run_trial(runner, segments)[1] for _ in range(REPEATS))
                 work = run_trial(runner, segments)[0]
+                launches = counted_launches(partial(run_trial, runner, segments), place)
             weights = runner.parameters * DTYPES[dtype].itemsize
             size = weights + int(work.private + work.common) * runner.forest.pool.slot_bytes
             operations = 2 * runner.parameters * int(work.tokens)
@@ -56,6 +58,7 @@ def measure_passes(model: str, dtype: str, device: str | None, rows: Sequence[in
                     "operations": operations,
                     **bounds,
                     "share": share,
+                    "launches": launches,
                 }
             )
     return {
@@ -63,6 +66,15 @@ def measure_passes(model: str, dtype: str, device: str | None, rows: Sequence[in
         "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "CPU", "kernels": kernels,
         "bytes_per_second": bandwidth, "operations_per_second": rate, "passes": lines,
     }  # fmt: skip
+
+
+def counted_launches(work: Callable[[], Any], device: torch.device) -> int | None:
+    """Kernels and copies that a piece of work starts on a GPU, those of its graphs one by one; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        work()
+    return len([event for event in profile.events() or () if event.device_type.name == "CUDA"])
 
 
 def measured_rates(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:

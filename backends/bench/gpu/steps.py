@@ -14,7 +14,7 @@ DRY = 10
 """How many times as long a measurement may take on a CPU, where it is a dry run."""
 SIXTEEN = 16
 """Branches of the measurements that have bars."""
-TESTS = ("test_triton_attention", "test_triton_choice", "test_seed_tiles")
+TESTS = ("test_triton_attention", "test_triton_choice", "test_triton_layers", "test_seed_tiles")
 """Files of tests that hold the kernels against the host."""
 
 
@@ -71,7 +71,8 @@ def _steps(options: GpuOptions) -> Iterator[GpuStep]:
     )  # fmt: skip
     tests = [Path(__file__).parents[3] / "tests" / f"{name}.py" for name in TESTS]
     if all(path.exists() for path in tests):
-        pytest = (*PYTHON, "pytest", "-q", "-n", str(min(12, os.cpu_count() or 1)), *map(str, tests))
+        chosen = () if device == "cpu" else ("-m", "gpu and not exhaustive")  # what only a GPU can say
+        pytest = (*PYTHON, "pytest", "-q", "-n", str(min(12, os.cpu_count() or 1)), *chosen, *map(str, tests))
         yield GpuStep("kernels", "the tests of the kernels", pytest, 20, 40, {"TREEAGENT_TEST_DEVICE": device})
     yield _passes(options, "small", first, 25)
     widen = (*PYTHON, "treeagent.backends.bench.widen", "--model", small, "--like", options.like, "--out", wide)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from ...models.low_rank import LowRank
+from ...models.low_rank import LowRank, join
 from .int8_product import Int8Product
 from .packed_linear import Product
 
@@ -43,3 +43,25 @@ class AdaptedProduct:
         for rows, low in self.changes:
             y[rows].add_(low(x[rows]))
         return y
+
+
+AnyProduct = Product | Int8Product | AdaptedProduct
+
+
+def with_change(product: AnyProduct, parts: Sequence[LowRank | None]) -> AnyProduct:
+    """A product with the low-rank changes of its layers."""
+    assert not isinstance(product, AdaptedProduct)  # noqa: S101  # the layers of a model alone are adapted
+    low = join(parts, product.sizes)
+    return product if low is None else AdaptedProduct(product, [(slice(None), low)])
+
+
+def joined_products(products: Sequence[AnyProduct], rows: Sequence[slice]) -> AnyProduct:
+    """One product with several adapters, each for some rows."""
+    plain = [product.product if isinstance(product, AdaptedProduct) else product for product in products]
+    changes = [
+        (own, low)
+        for product, own in zip(products, rows, strict=True)
+        if isinstance(product, AdaptedProduct)
+        for _, low in product.changes
+    ]
+    return AdaptedProduct(plain[0], changes) if changes else plain[0]

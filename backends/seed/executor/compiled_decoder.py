@@ -26,7 +26,9 @@ from ..kv_cache.pool import SlotPool
 from .compiled_layer import CompiledLayer, Packer, norm_of
 from .compiled_layers import CompiledLayers, CompiledProduct
 from .forward_batch import ForwardBatch
-from .llama import LlamaDecoder, Rotation, changes_of
+from .llama import LlamaDecoder
+from .llama_layer import changes_of
+from .rotation import Rotation
 
 MOST_DIM = 512
 """Largest head dimension of the kernels."""

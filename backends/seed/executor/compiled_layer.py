@@ -17,7 +17,7 @@ from ...models.int8_network import RowNorm
 from ...models.low_rank import LowRank, join
 from ..kernels.structures import PRODUCTS, CLayer, CLowRank, PackedLinear
 from ..kernels.weight_memory import WeightMemory
-from .llama import JOINT
+from .llama_layer import JOINT
 
 
 @dataclass(frozen=True, slots=True)

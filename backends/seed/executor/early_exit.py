@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from treeagent.errors import ConfigError, ModelError
 
+from ..kernels.transfers import transfers_of
 from ..kv_cache.by_slot import extended
 from ..kv_cache.pool import Slots
 from ..kv_cache.radix_node import RadixNode
@@ -170,8 +171,7 @@ class EarlyExitRunner(ModelRunner):
                 self._advance([(path, node) for _, path, node in wanted], first)
             logits = self._logits([path for _, path, _ in wanted])
             self._deepen(wanted, logits, self._threshold)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        transfers_of(self.device).wait()
         self.count_pass(plan.work, time.perf_counter() - began)
         return logits, plan.rows
 
@@ -180,13 +180,13 @@ class EarlyExitRunner(ModelRunner):
 
         Returns the depth that was computed.
         """
-        new = plan.slots.cpu().numpy()
+        new = slots_of(plan)
         self._make_room()
         self._depth[new] = depth  # contexts may hold new tokens of this pass
         if depth > 1 and any((self._depth[span.context] < depth).any() for span in spans):
             depth = 1
         x = self._decoder.through(self._decoder.embed(plan), plan, self.forest.pool, 0, self.exits[depth - 1])  # (T, E)
-        self._keep(plan.slots, x, depth)
+        self._keep(plan, x, depth)
         return depth
 
     def _logits(self, paths: Sequence[Slots]) -> torch.Tensor:
@@ -222,7 +222,7 @@ class EarlyExitRunner(ModelRunner):
             plan = self.batch(self._pending(paths, at))
             x = self._states.index_select(0, plan.slots)
             x = self._decoder.through(x, plan, self.forest.pool, self.exits[at - 1], self.exits[following - 1])
-            self._keep(plan.slots, x, following)
+            self._keep(plan, x, following)
 
     def _pending(self, paths: Sequence[tuple[Slots, RadixNode]], depth: int) -> list[Segment]:
         """Segments of the tokens (by slots) that are at most at ``depth`` exits, each token once.
@@ -247,10 +247,15 @@ class EarlyExitRunner(ModelRunner):
         self._states = extended(self._states, rows)  # first, because memory may run out
         self._depth = np.pad(self._depth, (0, max(0, rows - len(self._depth))))
 
-    def _keep(self, slots: torch.Tensor, x: torch.Tensor, depth: int) -> None:
-        """Store hidden states ``x`` (T, E) of the tokens in ``slots`` (T,), which have reached ``depth`` exits."""
-        self._depth[slots.cpu().numpy()] = depth
-        self._states.index_copy_(0, slots, x)
+    def _keep(self, plan: ForwardBatch, x: torch.Tensor, depth: int) -> None:
+        """Store hidden states ``x`` (T, E) of the tokens of a pass, which have reached ``depth`` exits."""
+        self._depth[slots_of(plan)] = depth
+        self._states.index_copy_(0, plan.slots, x)
+
+
+def slots_of(plan: ForwardBatch) -> Slots:
+    """The slots of a pass's new tokens, without asking its device."""
+    return np.concatenate([span.slots for span in plan.segments])
 
 
 def confidence(logits: torch.Tensor) -> torch.Tensor:

@@ -8,25 +8,28 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
-from ..kernels.attention_table import AttentionTiles
 from ..kv_cache.pool import SlotPool
 from .attention_tiles import TileLayout, most_integers
 from .envelope import Envelope, EnvelopeSizes, padded_batch
 from .forward_batch import ForwardBatch
 from .graphs import GraphBackend, NoGraphs, Work
 from .llama import LlamaDecoder
+from .pass_memory import PassMemory
 from .row_batch import with_rows
 from .segment import Segment
+from .sent_batch import sent
 
 SPARE = 1.25
 """Free memory that there must be, as a multiple of what the largest pass and all results take."""
 
 PLAIN_QUERIES = 4
 """Queries of a tile where there is no kernel: all of them are computed, and most tiles have one."""
+
+HOST = torch.device("cpu")
 
 Progress = Callable[[str, int, int], None]
 """What is recorded, how many graphs there are by now, and how many there will be."""
@@ -36,16 +39,15 @@ Progress = Callable[[str, int, int], None]
 class _Graph:
     """One recorded piece of work."""
 
-    inputs: Sequence[torch.Tensor]
+    input: torch.Tensor
     output: torch.Tensor
     replay: Callable[[], None]
 
-    def run(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """The output for inputs of the recorded sizes; valid until the next run."""
-        for own, given in zip(self.inputs, inputs, strict=True):
-            own.copy_(given)
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        """The output for an input (rows, E) of at most the recorded size; valid until the next run."""
+        self.input[: len(x)].copy_(x)
         self.replay()
-        return self.output
+        return self.output[: len(x)]
 
 
 class GraphedDecoder:
@@ -58,8 +60,7 @@ class GraphedDecoder:
         self._plain, self._pool, self._device = plain, pool, device
         self._queries, self._kernel = tile_queries or PLAIN_QUERIES, bool(tile_queries)
         self.sizes = sizes
-        self._tables: dict[Envelope, list[torch.Tensor]] = {}
-        """Memory for the largest table of tiles of each envelope; and for that of layers with windows."""
+        self._memories: dict[Envelope, PassMemory] = {}
         self._layers: dict[tuple[int, int, Envelope], _Graph] = {}
         self._heads: dict[int, _Graph] = {}
         self._rows: list[int] = []
@@ -78,27 +79,32 @@ class GraphedDecoder:
         self._check_memory(backend, rows, stages)
         total, count = len(stages) * len(envelopes) + len(rows), 0
         for envelope in envelopes:
-            x, plan = self._static(envelope)
+            memory = self._memories[envelope] = self._memory(envelope)
+            x, plan = self._plain.embed(memory.plan).clone(), memory.plan
             for stage in stages:
                 output, replay = backend.capture(self._pass(x, plan, *stage))
-                self._layers[stage[0], stage[1], envelope] = _Graph((x, *_inputs(plan)), output, replay)
+                self._layers[stage[0], stage[1], envelope] = _Graph(x, output, replay)
                 count += 1
                 progress(f"{envelope.tokens} tokens", count, total)
         for number in rows:
             x = self._hidden(number)
             output, replay = backend.capture(self._head(x))
-            self._heads[number] = _Graph((x,), output, replay)
+            self._heads[number] = _Graph(x, output, replay)
             count += 1
             progress(f"{number} rows of logits", count, total)
         self._rows = sorted(self._heads)
 
     def batch(self, spans: Sequence[Segment]) -> ForwardBatch | None:
-        """A pass in its envelope; None where there is none for it, and for prompts."""
+        """A pass in its envelope, on the host; None where there is none for it, and for prompts."""
         if not self.sizes.may_hold(spans):
             return None
         layout = TileLayout(spans, self._queries, self._plain.window)
         envelope = self.sizes.find(layout.tokens, layout.count)
         return None if envelope is None else self._padded(layout, envelope)
+
+    def sent(self, plan: ForwardBatch) -> ForwardBatch:
+        """A pass of :meth:`batch` where its graph reads it, until the next pass of its size."""
+        return self._memories[_envelope(plan)].fill(plan)
 
     def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
         """Logits (R, V)."""
@@ -111,30 +117,23 @@ class GraphedDecoder:
 
     def through(self, x: torch.Tensor, plan: ForwardBatch, pool: SlotPool, first: int, last: int) -> torch.Tensor:
         """The output (T, E) of layer ``last - 1`` for the input ``x`` of layer ``first``, until the next pass."""
-        graph = None
-        if plan.tiles is not None and pool is self._pool:
-            envelope = Envelope(len(plan.slots), plan.tiles.count)
+        graph, envelope = None, _envelope(plan)
+        if envelope in self._memories and self._memories[envelope].holds(plan) and pool is self._pool:
             graph = self._layers.get((first, last, envelope))
-        if graph is None:
-            return self._plain.through(x, plan, pool, first, last)
-        for own, tiles in zip(self._tables[envelope], _tiles(plan), strict=True):
-            own[: len(tiles.tables)].copy_(tiles.tables)  # it says itself where its sections end
-        return graph.run(x, *_inputs(plan))
+        return self._plain.through(x, plan, pool, first, last) if graph is None else graph.run(x)
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (R, V) of what left a layer (R, E)."""
         place = bisect_left(self._rows, len(x))
         if place == len(self._rows) or not len(x):
             return self._plain.logits(x)
-        graph = self._heads[self._rows[place]]
-        padded = graph.inputs[0]
-        padded[: len(x)].copy_(x)
-        graph.replay()
-        return graph.output[: len(x)].clone()  # others are computed while these are in use
+        return self._heads[self._rows[place]].run(x).clone()  # others are computed while these are in use
 
     def _check_memory(self, backend: GraphBackend, rows: Sequence[int], stages: Sequence[tuple[int, int]]) -> None:
         largest = max(self.sizes.every, key=lambda size: (size.tiles, size.tokens))
-        needed = backend.needed_bytes(self._pass(*self._static(largest), *stages[0]))  # layers run one after another
+        plan = self._memory(largest).plan
+        layers = self._pass(self._plain.embed(plan), plan, *stages[0])
+        needed = backend.needed_bytes(layers)  # of one, as they run one after another
         x = self._hidden(rows[0])
         needed = max(needed, backend.needed_bytes(self._head(x)))
         logits = self._head(x)()
@@ -152,38 +151,20 @@ class GraphedDecoder:
     def _head(self, x: torch.Tensor) -> Work:
         return lambda: self._plain.logits(x)
 
-    def _static(self, envelope: Envelope) -> tuple[torch.Tensor, ForwardBatch]:
-        """Memory for what a pass reads: the padding alone."""
+    def _memory(self, envelope: Envelope) -> PassMemory:
+        """Memory for what a pass reads."""
         plan, windows = self._padded(TileLayout((), self._queries), envelope), self._pool.windows
         plan = plan if windows is None else with_rows(plan, windows)
-        held = []
-        for tiles in _tiles(plan):
-            size = most_integers(envelope.tokens, envelope.tiles, self._queries)
-            held.append(torch.zeros(size, dtype=torch.int32, device=self._device))
-            held[-1][: len(tiles.tables)].copy_(tiles.tables)
-        self._tables[envelope] = held
-        return self._plain.embed(plan).clone(), _over(plan, held)
+        return PassMemory(plan, most_integers(envelope.tokens, envelope.tiles, self._queries), self._device)
 
     def _padded(self, layout: TileLayout, envelope: Envelope) -> ForwardBatch:
-        return padded_batch(layout, envelope, self._pool.scratch, self._device, kernel=self._kernel)
+        return padded_batch(layout, envelope, self._pool.scratch, HOST, kernel=self._kernel)
 
     def _hidden(self, count: int) -> torch.Tensor:
-        return self._plain.embed(self._padded(TileLayout((), self._queries), Envelope(count, 1))).clone()
+        plan = self._padded(TileLayout((), self._queries), Envelope(count, 1))
+        return self._plain.embed(sent(plan, self._device)).clone()
 
 
-def _inputs(plan: ForwardBatch) -> list[torch.Tensor]:
-    """What a pass is given beside its hidden states and its tables."""
-    return [plan.positions, plan.slots, *([] if plan.by_row is None else [plan.by_row.slots])]
-
-
-def _tiles(plan: ForwardBatch) -> list[AttentionTiles]:
-    """The tables of a pass: over slots and, where layers with windows have rows, over these."""
-    tiles = [plan.tiles, None if plan.by_row is None else plan.by_row.tiles]
-    return [each for each in tiles if each is not None]
-
-
-def _over(plan: ForwardBatch, tables: Sequence[torch.Tensor]) -> ForwardBatch:
-    """The pass over other tables, in the order of :func:`_tiles`."""
-    assert plan.tiles is not None  # noqa: S101  # a padded pass has them
-    by_row = None if plan.by_row is None else _over(plan.by_row, tables[1:])
-    return replace(plan, tiles=replace(plan.tiles, tables=tables[0]), by_row=by_row)
+def _envelope(plan: ForwardBatch) -> Envelope:
+    """The size of a pass; one without tiles has none that there is."""
+    return Envelope(len(plan.slots), 0 if plan.tiles is None else plan.tiles.count)

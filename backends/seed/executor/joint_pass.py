@@ -11,6 +11,7 @@ from itertools import accumulate
 
 import torch
 
+from ..kernels.transfers import transfers_of
 from .joint_batch import join
 from .llama import LlamaDecoder
 from .model_runner import ModelRunner
@@ -40,8 +41,7 @@ def forward_jointly(
         decoders = [runner.decoder for runner, _ in asked if isinstance(runner.decoder, LlamaDecoder)]
         decoder = decoders[0].joined(decoders[1:], [part.tokens for part in joint.parts])
         logits = decoder(joint, first.forest.pool)
-    if first.device.type == "cuda":
-        torch.cuda.synchronize(first.device)
+    transfers_of(first.device).wait()
     seconds = time.perf_counter() - began
     for runner, _ in asked:
         runner.count_pass(joint.work, seconds)

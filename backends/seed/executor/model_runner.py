@@ -11,15 +11,17 @@ import torch
 from treeagent.errors import ConfigError
 
 from ...models.low_rank import Adapter
+from ..kernels.transfers import transfers_of
 from ..kv_cache.page_table import PageTable
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
 from .forward_batch import ForwardBatch, make_forward_batch
-from .graphed_decoder import GraphedDecoder
+from .graphed_decoder import HOST, GraphedDecoder
 from .hf_model import adapted
 from .pass_work import PassWork
 from .row_batch import with_rows
 from .segment import Segment
+from .sent_batch import sent
 from .weights import Weights
 
 STATES = 2
@@ -214,10 +216,15 @@ class ModelRunner:
     def batch(self, spans: Sequence[Segment]) -> ForwardBatch:
         """The pass over segments, in an envelope if there is a graph for it; one that is made at once."""
         weights, windows = self.weights, self.forest.pool.windows
-        plan = None if self.graphs is None else self.graphs.batch(spans)
+        fixed = None if self.graphs is None else self.graphs.batch(spans)
+        plan = fixed
         if plan is None:
-            plan = make_forward_batch(spans, self.dtype, self.device, weights.in_place, weights.tile_queries)
-        return plan if windows is None else with_rows(plan, windows)
+            device = HOST if weights.tile_queries else self.device
+            plan = make_forward_batch(spans, self.dtype, device, weights.in_place, weights.tile_queries)
+        plan = plan if windows is None else with_rows(plan, windows)
+        if fixed is not None and self.graphs is not None:
+            return self.graphs.sent(plan)
+        return sent(plan, self.device) if weights.tile_queries else plan
 
     def _new_cache(self, pool: SlotPool | None = None) -> RadixCache:
         """An empty cache over a pool, a new one unless it is given."""
@@ -234,8 +241,7 @@ class ModelRunner:
                 logits = (self.graphs or self.decoder)(plan, self.forest.pool)
             else:
                 logits, states = self.decoder.with_states(plan, self.forest.pool, self._heard)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        transfers_of(self.device).wait()
         self.count_pass(plan.work, time.perf_counter() - began)
         if self._listener is not None:
             with torch.inference_mode():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from treeagent.request import Sampling
 
 from ...sampling.sampler import choose_rows
+from ..kernels.transfers import transfers_of
 from .attention_choice import CAPABILITY, TOLERANCE, capability, failures
 
 TRIAL = (
@@ -36,8 +37,9 @@ def draw_rows(
         return choose_rows(wide.cpu().numpy(), samplings, streams, positions)
     from ..kernels.token_choice import choose_tokens  # noqa: PLC0415  # an optional library
 
-    chosen: NDArray[np.int64] = choose_tokens(logits, samplings, streams, positions)[0].cpu().numpy()
-    return chosen
+    chosen = choose_tokens(logits, samplings, streams, positions)[0]
+    drawn: NDArray[np.int64] = transfers_of(logits.device).fetch(chosen).numpy()
+    return drawn
 
 
 def draws_on_device(logits: torch.Tensor) -> bool:

@@ -103,6 +103,15 @@ def attend_forest(
         return torch.cat([attend_forest(query[own], new[own], layer, context, rule) for own, context in each])
     plan, entries = forest.of(layer)
     entries.index_copy_(0, plan.slots, new)
+    return attend_stored(query, layer, forest, rule)
+
+
+def attend_stored(query: torch.Tensor, layer: int, forest: AttentionContext, rule: AttentionRule) -> torch.Tensor:
+    """Attend with ``query`` (T, H, D) where keys and values of the new tokens are stored; result (T, h, G, D)."""
+    if isinstance(forest.plan, JointBatch):
+        each = [(part.tokens, replace(forest, plan=part.plan, pool=part.pool)) for part in forest.plan.parts]
+        return torch.cat([attend_stored(query[own], layer, context, rule) for own, context in each])
+    plan, entries = forest.of(layer)
     if plan.tiles is not None:
         out = _attend_tiles(query, entries, plan.tiles, rule)
         return out.view(len(out), entries.shape[2], -1, out.shape[2])

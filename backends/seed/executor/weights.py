@@ -30,6 +30,7 @@ from .architecture import fault_of, heads_of, windows_of
 from .attention_choice import choose_attention
 from .compiled_decoder import CompiledDecoder
 from .forward_batch import make_forward_batch
+from .fused_choice import fuse_layers
 from .hf_model import decoder_of
 from .segment import Segment
 from .state_layers.registry import state_shapes
@@ -110,7 +111,8 @@ class Weights:
             """The most queries of a tile of the GPU's attention; 0 where attention is computed by calls."""
             if attention is not None:
                 why = host_reason(self.device, self.dtype)
-                self.kernels += f", {attention}, draws on the {'GPU' if why is None else f'host ({why})'}"
+                fused = fuse_layers(self.decoder, self.device, self.dtype) if self.tile_queries else ""
+                self.kernels += f"{fused}, {attention}, draws on the {'GPU' if why is None else f'host ({why})'}"
             self._probe(*plain)
 
     def refusal(self, why: str) -> UnsupportedModelError:

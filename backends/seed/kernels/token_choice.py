@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -24,6 +25,7 @@ import triton.language as tl
 from treeagent.request import Sampling
 
 from ...sampling.philox import TEXT
+from .transfers import send_arrays
 
 BLOCK = 1024
 """Ids that are read at a time."""
@@ -45,22 +47,22 @@ def choose_tokens(
     is the logit over the temperature plus the noise, in float64; the logit where the temperature is 0.
     """
     rows, size = logits.shape
-    reals, integers = [], []
-    for sampling, stream, position in zip(samplings, streams, positions, strict=True):
+    settings = np.empty((rows, 6), dtype=np.int64)
+    for row, (sampling, stream, position) in enumerate(zip(samplings, streams, positions, strict=True)):
         top_p = 1.0 if sampling.top_p is None else sampling.top_p
         least = -math.inf if not sampling.min_p else math.log(sampling.min_p)
         top_k = size if sampling.top_k is None else min(size, sampling.top_k)
-        reals.append((sampling.temperature, top_p, least))
-        integers.append((top_k, stream - (1 << 64) if stream >> 63 else stream, position))
+        settings[row, :3].view(np.float64)[:] = sampling.temperature, top_p, least
+        settings[row, 3:] = top_k, stream - (1 << 64) if stream >> 63 else stream, position
     device = logits.device
+    [sent] = send_arrays([settings], device)
     chosen = torch.empty(rows, dtype=torch.int64, device=device)
     scores = torch.empty(rows, dtype=torch.float64, device=device)
     with torch.cuda.device(logits.get_device()):  # Triton takes the current device; -1 changes nothing
         _choose[(rows,)](
             logits,
             (logits.stride(0), size),
-            torch.tensor(reals, dtype=torch.float64, device=device),
-            torch.tensor(integers, dtype=torch.int64, device=device),
+            sent,
             chosen,
             scores,
             purpose,
@@ -161,17 +163,16 @@ def _cut_mass(logits, size, best, temperature, top_p, cut, block: tl.constexpr):
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _choose(logits, sizes, reals, integers, chosen, scores, purpose: tl.constexpr, block: tl.constexpr):  # type: ignore[no-untyped-def]
+def _choose(logits, sizes, settings, chosen, scores, purpose: tl.constexpr, block: tl.constexpr):  # type: ignore[no-untyped-def]
     """One row."""
     row = tl.program_id(0)
     size = sizes[1]
     logits += row.to(tl.int64) * sizes[0]
-    temperature, top_p, min_p = tl.load(reals + 3 * row), tl.load(reals + 3 * row + 1), tl.load(reals + 3 * row + 2)
-    most, stream, position = (
-        tl.load(integers + 3 * row),
-        tl.load(integers + 3 * row + 1),
-        tl.load(integers + 3 * row + 2),
-    )
+    settings += 6 * row
+    temperature = tl.load(settings).to(tl.float64, bitcast=True)
+    top_p = tl.load(settings + 1).to(tl.float64, bitcast=True)
+    min_p = tl.load(settings + 2).to(tl.float64, bitcast=True)
+    most, stream, position = tl.load(settings + 3), tl.load(settings + 4), tl.load(settings + 5)
     best, top, strange = tl.full((), 0, tl.int32), tl.full((), float("-inf"), tl.float32), tl.full((), 0, tl.int32)
     for start in range(0, size, block):
         ids, value, _order_of = _read(logits, start, size, block)

@@ -14,8 +14,8 @@ import torch
 
 from ...executor.attention_rule import AttentionRule
 from ...executor.forward_batch import ForwardBatch
-from ...executor.llama import Rotation
 from ...executor.packed_linear import make_product
+from ...executor.rotation import Rotation
 from ...executor.tree_attention import AttentionContext, attend_forest
 from ...kv_cache.pool import SlotPool
 from .dflash_config import BlockAttention, DFlashConfig

@@ -10,8 +10,8 @@ import torch
 
 from ...executor.attention_rule import AttentionRule
 from ...executor.forward_batch import ForwardBatch
-from ...executor.llama import Rotation
 from ...executor.packed_linear import make_product
+from ...executor.rotation import Rotation, turn
 from ...executor.tree_attention import AttentionContext, attend_forest
 from ...kv_cache.pool import SlotPool
 from .draft_vocabulary import DraftVocabulary
@@ -63,9 +63,7 @@ class PlainEagle3Decoder(Eagle3Decoder):
         both, residual = self._pair(embedded, hidden)
         cos, sin = self._rotation(embedded, plan.positions, embedded.dtype)  # (T, 1, D)
         qkv = self._qkv(both).view(tokens, heads + 2 * kv_heads, dim)
-        rotated = qkv[:, : heads + kv_heads]
-        swapped = rotated.roll(dim // 2, dims=2)
-        rotated.mul_(cos).addcmul_(swapped, sin)
+        turn(qkv[:, : heads + kv_heads], cos, sin)
         new = qkv[:, heads:].view(tokens, 2, kv_heads, dim)
         attended = attend_forest(qkv[:, :heads], new, 0, AttentionContext(plan, pool), self._rule)
         x = self._out.plus(attended.reshape(tokens, heads * dim), residual)

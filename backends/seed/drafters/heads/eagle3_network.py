@@ -119,7 +119,7 @@ class HeadRotary(nn.Module):
     """Cosines and sines (B, T, D) of positions (B, T), in the dtype of ``x``."""
 
     rope_type = "default"
-    """For :class:`treeagent.backends.seed.executor.llama.Rotation`: the table depends on no text."""
+    """For :class:`treeagent.backends.seed.executor.rotation.Rotation`: the table depends on no text."""
 
     def __init__(self, layer: LayerFile) -> None:
         """Raises ValueError for positions that depend on the text's length."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ...executor.forward_batch import ForwardBatch
 from ...executor.model_runner import ModelRunner
+from ...kernels.transfers import transfers_of
 from ...kv_cache.by_slot import extended
 from ...kv_cache.pool import SlotPool, Slots
 from ...kv_cache.radix_tree import RadixCache
@@ -101,8 +102,7 @@ class HeadRunner(ModelRunner):
 
     def _record(self, plan: ForwardBatch, began: float) -> None:
         """Count a pass over a plan, and its time since ``began``."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        transfers_of(self.device).wait()
         self.passes += 1
         self.work = plan.work
         self.seconds += time.perf_counter() - began
