@@ -1,15 +1,22 @@
-"""What may follow the beginning of a constrained text is remembered, and is the same as without a memory."""
+"""Masks of constraints: what may follow a beginning is remembered, and logits are cut where it is forbidden."""
 
 from __future__ import annotations
 
 import random
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from treeagent.backends.local import token_masks
-from treeagent.backends.local.token_masks import TokenMasks
+from treeagent.backends.local.token_masks import TokenMask, TokenMasks
 from treeagent.backends.seed.backend import SeedBackend
+from treeagent.backends.seed.records import Draft, SequenceState
+from treeagent.backends.seed.verifiers.base import DraftCheck
+from treeagent.backends.seed.verifiers.tree_masks import masked_tree
 from treeagent.constraint import Constraint
+from treeagent.request import Sampling
 
 LABELS = Constraint.of_choices(["good", "unsure", "bad", "badly put"])
 NUMBERS = Constraint("regex", r"(\d\d? [-+*/] ){20}\d")
@@ -73,3 +80,36 @@ def test_only_so_many_constraints_are_remembered(masks: TokenMasks, monkeypatch:
     for each in (*constraints[:2], constraints[0], constraints[2]):
         masks.mask(each)
     assert list(masks._begun) == [constraints[0], constraints[2]]
+
+
+class Given(TokenMask):
+    """Allows the same tokens at every place."""
+
+    def __init__(self, tokens: set[int], size: int) -> None:
+        self._allowed = np.isin(np.arange(size), list(tokens))
+
+    def allowed(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """See :class:`TokenMask`."""
+        return self._allowed
+
+    def after(self, token: int) -> TokenMask | None:
+        """See :class:`TokenMask`."""
+        return self if self._allowed[token] else None
+
+
+@pytest.mark.parametrize("tokens", [{3}, {1, 3, 5}, set(range(40)) - {7}, set(range(40))], ids=len)
+def test_logits_are_cut_where_a_mask_forbids_and_nowhere_else(tokens: set[int]) -> None:
+    """Of few allowed tokens and of many; rows without a mask and below a forbidden node stay as they are."""
+    logits = torch.randn(6, 40)
+    before, mask = logits.clone(), Given(tokens, 40)
+    free, bound = (SequenceState([0], 1, Sampling(), 0, 9, mask=each) for each in (None, mask))
+    draft = Draft([3, 7, 1], [-1, -1, 1], [0.5, 0.5, 0.5])
+    masked = masked_tree(
+        [DraftCheck(free, Draft(), 0), DraftCheck(bound, draft, 1), DraftCheck(free, Draft(), 5)], logits
+    )
+    expected = before.clone()
+    for row in [1, 2, *([3] if 7 in tokens else []), *([4] if {7, 1} <= tokens else [])]:
+        for token in set(range(40)) - tokens:
+            expected[row, token] = -torch.inf
+    assert torch.equal(masked, expected)
+    assert torch.equal(logits, before)
