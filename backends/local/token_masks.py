@@ -31,8 +31,8 @@ CONSTRAINTS = 16
 class _Beginning:
     """The beginning of a text, and what may follow it; all texts of a constraint share those that are remembered."""
 
-    def __init__(self, matcher: Any, size: int, eos: frozenset[int], known: list[None]) -> None:
-        """``known`` has an element for each beginning of the constraint that is remembered."""
+    def __init__(self, matcher: Any, size: int, eos: frozenset[int], known: list[_Beginning]) -> None:
+        """``known`` are the longer beginnings of the constraint that are remembered, of all of its texts."""
         self._matcher, self._size, self._eos, self._known = matcher, size, eos, known
         self._next: dict[int, _Beginning] = {}
 
@@ -63,7 +63,7 @@ class _Beginning:
             return None
         longer = _Beginning(matcher, self._size, self._eos, self._known)
         if len(self._known) < KNOWN:
-            self._known.append(None)
+            self._known.append(longer)
             self._next[token] = longer
         return longer
 
