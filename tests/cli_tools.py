@@ -40,12 +40,12 @@ def same(result: dict) -> dict:
     return {key: value for key, value in result.items() if key not in ("seconds", "settings")}
 
 
-def blocked(tmp_path: Path, at: int) -> tuple[subprocess.Popen[str], Path, int]:
+def blocked(tmp_path: Path, at: int, *more: str) -> tuple[subprocess.Popen[str], Path, int]:
     """A solve that has made ``at`` requests and waits in the last one until the file descriptor is closed."""
     journal, gate = tmp_path / "run.jsonl", tmp_path / "gate"
     os.mkfifo(gate)
     options = ["--set", f"backend.gate={gate}", "--set", f"backend.at={at}", "--set", f"backend.log={tmp_path / 'log'}"]
-    process = spawn("solve", *ORACLE, *options, "--json", "--journal", str(journal))
+    process = spawn("solve", *ORACLE, *options, *more, "--json", "--journal", str(journal))
     end = write_end(gate, process)  # returns once the request has opened the other end
     gate.unlink()  # a resumed run finds no gate
     return process, journal, end

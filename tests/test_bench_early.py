@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import early_tables
 import pytest
 
 from treeagent.backends.bench.early import cases, simulated_runs
@@ -87,10 +88,13 @@ def test_what_is_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_engine_is_measured_in_all_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One problem at a time, its chain, neither drafts nor early requests, and problems at once, in one table."""
     words = ["--out", str(tmp_path / "early.json"), "--parts", "engine,bound,neither,together", "--searches", "dfs"]
-    assert main([*words, "--inputs", "1", "--many", "2", "--repeat", "1", "--budget", "60"]) == 0
+    assert main([*words, "--inputs", "1", "--many", "2", "--repeat", "1", "--budget", "600"]) == 0
     held = json.loads((tmp_path / "early.json").read_bytes())
     assert len(held["rows"]) == 3 + 1 + 1 + 2
-    assert 0 < held["rows"]["mini dfs bound"]["chain_seconds"] <= held["rows"]["mini dfs bound"]["alone_seconds"]
+    bound = held["rows"]["mini dfs bound"]
+    assert 0 < bound["chain_seconds"] <= bound["alone_seconds"]
+    assert bound["work_seconds"] > 0
+    assert early_tables.markdown(held).count("| `dfs` |") == 3
     assert held["rows"]["mini dfs speculate=8 0"]["hits"]
     assert held["summary"]["mini dfs speculate=8 against neither"]["gain"][0] > 0
     assert held["rows"]["mini dfs together=2 speculate=0 0"]["p50"] > 0
@@ -101,14 +105,16 @@ def test_a_gain_is_that_over_the_same_repeat() -> None:
     """The median of the ratios, with the lowest and the highest: a slow minute slows down both."""
 
     def row(seconds: float) -> dict[str, Any]:
-        return {"seconds": seconds, "passes": 5, "hit_rate": None, "tokens": 10, "tokens_wasted": 1}
+        guesses = {"hits": {"piece": 3, "child": 1}, "misses": {"child": 1}}
+        return {"seconds": seconds, "passes": 5, "tokens": 10, "tokens_wasted": 1, **guesses}
 
     rows = {f"mini dfs speculate=0 {repeat}": row(seconds) for repeat, seconds in enumerate((2.0, 20.0, 3.0))}
     rows |= {f"mini dfs speculate=8 {repeat}": row(seconds) for repeat, seconds in enumerate((1.0, 10.0, 1.0))}
-    rows["mini dfs bound"] = {"chain_seconds": 0.5}
-    assert summary(rows)["mini dfs speculate=8"]["gain"] == (2.0, 2.0, 3.0)
-    assert summary(rows)["mini dfs speculate=8"]["gain_bound"] == 6.0
-    assert summary(rows)["mini dfs speculate=8"]["wasted"] == 0.1
+    rows["mini dfs bound"] = {"chain_seconds": 0.5, "work_seconds": 1.5}
+    figures = summary(rows)["mini dfs speculate=8"]
+    assert figures["gain"] == (2.0, 2.0, 3.0)
+    assert (figures["gain_chain"], figures["gain_work"]) == (6.0, 2.0)
+    assert (figures["hits"][0], figures["misses"][0], figures["wasted"]) == (4, 1, 0.1)
 
 
 def test_a_line_stands_when_its_feed_is_written() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import bench_pictures
 import bench_tables
+import early_tables
 import eval_tables
 import gpu_bars
 import gpu_tables
@@ -38,6 +39,8 @@ def table(name: str, only: str = "") -> str:
     if name.endswith(".jsonl"):
         return eval_tables.markdown((ROOT / name).read_text())
     report = json.loads((ROOT / name).read_text())
+    if report.get("kind") == "early":
+        return early_tables.markdown(report)
     if "kind" in report:
         return gpu_tables.markdown(report)
     if "file_bytes" in report:

@@ -107,7 +107,7 @@ def test_a_command_can_be_had_back_from_what_it_measures() -> None:
     assert len({COMMAND.match(line)[1] for line in lines}) == len(lines)  # type: ignore[index]
     for line in (line for line in lines if "--device" not in line):
         plan = bench_tables.planned(shlex.split(line)[2:])
-        where = machine(plan.settings, torch.device("cpu"), None)
+        where = machine(plan.settings.threads, torch.device("cpu"), None)
         report = json.loads(json.dumps(to_json(plan, [], where, datetime.now(timezone.utc))))
         assert bench_tables.planned(shlex.split(bench_tables.command_of(report))[2:]) == plan
 

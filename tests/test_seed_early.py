@@ -15,6 +15,7 @@ from tiny_model import save_tiny_model
 
 from treeagent.backends.seed.backend import SeedBackend
 from treeagent.backends.seed.scheduler.scheduler import Scheduler
+from treeagent.constraint import Constraint
 from treeagent.errors import BackendError
 from treeagent.reply import Reply
 from treeagent.request import Key, Request, Sampling
@@ -275,3 +276,22 @@ def test_early_rounds_wait_for_the_loop(folder: str, monkeypatch: pytest.MonkeyP
     begin = next(place for place, (certain, _) in enumerate(passes) if certain)
     alone = [early for certain, early in passes[begin:-2] if not certain]
     assert len(alone) <= 1
+
+
+def test_an_early_request_that_cannot_run_fails_alone(folder: str) -> None:
+    """One that is too large and one whose constraint allows nothing: what is awaited beside them is answered."""
+    backend = SeedBackend(folder, device=DEVICE, dtype="float64", kv_memory=300 * SLOT / 1e6)
+    wanted = request("c", 30)
+    expected = asyncio.run(SeedBackend(folder, device=DEVICE, dtype="float64", drafter="none").generate(wanted))
+    impossible = replace(wanted.sampling, constraint=Constraint("regex", "a[^\\s\\S]"))
+    broken = [replace(wanted, prompt="word " * 4000), replace(wanted, sampling=impossible)]
+
+    async def run() -> list[Reply | BaseException]:
+        early = [backend.generate(replace(one, priority=0.5)) for one in broken]
+        return await asyncio.gather(*early, backend.generate(wanted), return_exceptions=True)
+
+    *failed, answered = asyncio.run(run())
+    assert answered == expected
+    assert all(isinstance(error, BackendError) for error in failed)
+    backend.check()
+    assert not scheduler(backend).busy

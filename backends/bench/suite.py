@@ -108,7 +108,7 @@ def run_grid(grid: BenchGrid, *, json: Path | None, plot: Path | None, quiet: bo
     _print(grid, cells, cpu=work.device.type == "cpu")
     try:
         if json is not None:
-            machine = record.machine(grid.settings, work.device, work.load)
+            machine = record.machine(grid.settings.threads, work.device, work.load)
             content = strict(record.to_json(grid, cells, machine, began), indent=1)
             json.write_text(content + "\n", encoding="utf-8")
         if plot is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,39 +22,77 @@ from treeagent.extras import require
 from ..models.model import Model
 from ..models.tokenizer import ChatTokenizer
 
+KNOWN = 32
+"""Beginnings of texts of a constraint of which it is remembered what may follow; an array (V,) each."""
+CONSTRAINTS = 16
+"""Constraints whose beginnings are remembered, those that were used last."""
+
+
+class _Beginning:
+    """The beginning of a text, and what may follow it; all texts of a constraint share those that are remembered."""
+
+    def __init__(self, matcher: Any, size: int, eos: frozenset[int], known: list[_Beginning]) -> None:
+        """``known`` are the longer beginnings of the constraint that are remembered, of all of its texts."""
+        self._matcher, self._size, self._eos, self._known = matcher, size, eos, known
+        self._next: dict[int, _Beginning] = {}
+
+    @cached_property
+    def allowed(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """As :meth:`TokenMask.allowed`; read-only."""
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        allowed = np.unpackbits(bits, bitorder="little")[: self._size].astype(bool)
+        if not allowed.any():
+            allowed[list(self._eos)] = True
+        allowed.flags.writeable = False
+        return allowed
+
+    @cached_property
+    def forced(self) -> list[int]:
+        """As :meth:`TokenMask.forced`."""
+        tokens: list[int] = self._matcher.compute_ff_tokens()
+        return tokens
+
+    def after(self, token: int) -> _Beginning | None:
+        """The beginning with one more token; None where it is not allowed or ends the text."""
+        if (known := self._next.get(token)) is not None:
+            return known
+        if token in self._eos or not self.allowed[token]:
+            return None
+        matcher = self._matcher.deep_copy()
+        if matcher.try_consume_tokens([token]) != 1:
+            return None
+        longer = _Beginning(matcher, self._size, self._eos, self._known)
+        if len(self._known) < KNOWN:
+            self._known.append(longer)
+            self._next[token] = longer
+        return longer
+
 
 class TokenMask:
     """What one text may go on with."""
 
-    def __init__(self, matcher: Any, size: int, eos: frozenset[int]) -> None:
-        self._matcher, self._size, self._eos = matcher, size, eos
+    def __init__(self, beginning: _Beginning) -> None:
+        self._text = beginning
 
     def allowed(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Whether each token of the vocabulary (V,) may come next; those that end a text where it may end.
 
         Where no token leads on, which takes a vocabulary that lacks bytes, the text ends.
         """
-        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-        allowed = np.unpackbits(bits, bitorder="little")[: self._size].astype(bool)
-        if not allowed.any():
-            allowed[list(self._eos)] = True
-        return allowed
+        return self._text.allowed
 
     def take(self, token: int) -> None:
-        """Go on by a token that is allowed."""
-        self._matcher.consume_token(token)
+        """Go on by a token that is allowed; one that ends the text is the last."""
+        self._text = self._text.after(token) or self._text
 
     def forced(self) -> list[int]:
         """Tokens of the text that every allowed text goes on with; another cut into tokens may be allowed as well."""
-        tokens: list[int] = self._matcher.compute_ff_tokens()
-        return tokens
+        return self._text.forced
 
     def after(self, token: int) -> TokenMask | None:
         """The mask of the text with one more token; None where it is not allowed or ends the text."""
-        matcher = self._matcher.deep_copy()
-        if token in self._eos or matcher.try_consume_tokens([token]) != 1:
-            return None
-        return TokenMask(matcher, self._size, self._eos)
+        longer = self._text.after(token)
+        return None if longer is None else TokenMask(longer)
 
 
 class TokenMasks:
@@ -65,6 +104,7 @@ class TokenMasks:
         import llguidance.hf  # noqa: PLC0415  # an extra
 
         self._size, self._eos = size, model.eos
+        self._begun: dict[Constraint, _Beginning] = {}
         self._matcher: Any = llguidance.LLMatcher
         try:
             self._tokens = llguidance.hf.from_tokenizer(text.tokenizer, n_vocab=size, eos_token=sorted(model.eos))
@@ -73,6 +113,13 @@ class TokenMasks:
 
     def mask(self, constraint: Constraint) -> TokenMask:
         """The mask of a text that has not begun. Raises RequestRefusedError for a constraint that allows no text."""
+        beginning = self._begun.pop(constraint, None) or self._begin(constraint)
+        self._begun[constraint] = beginning  # at the end, as it was used last
+        if len(self._begun) > CONSTRAINTS:
+            del self._begun[next(iter(self._begun))]
+        return TokenMask(beginning)
+
+    def _begin(self, constraint: Constraint) -> _Beginning:
         grammar = self._grammar(constraint)
         if fault := self._matcher.validate_grammar(grammar, self._tokens):
             raise RequestRefusedError(f"the constraint {constraint.text!r} is not understood: {_one_line(fault)}")
@@ -80,7 +127,7 @@ class TokenMasks:
         matcher.compute_bitmask()  # stops a matcher that nothing leads on from
         if matcher.is_stopped() and not matcher.is_accepting():
             raise RequestRefusedError(f"no text matches the constraint {constraint.text!r}")
-        return TokenMask(matcher, self._size, self._eos)
+        return _Beginning(matcher, self._size, self._eos, [])
 
     def _grammar(self, constraint: Constraint) -> str:
         if constraint.kind == "json_schema":

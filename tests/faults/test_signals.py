@@ -47,6 +47,22 @@ def test_the_first_signal_prints_the_best_attempt(name: str, tmp_path: Path) -> 
     assert call("resume", str(journal), "--allow-code").exit_code == 0
 
 
+def test_ctrl_c_while_guesses_run_is_like_without(tmp_path: Path) -> None:
+    """What was sent early is given up and counted, and the journal can be resumed."""
+    process, journal, end = blocked(tmp_path, 20, "--search", "dfs", "--speculate", "8")
+    process.send_signal(signal.SIGINT)
+    os.close(end)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    result = json.loads(out)
+    assert result["ended"] == "interrupted"
+    assert result["speculated"]["misses"]
+    early = [each for each in map(json.loads, journal.read_text().splitlines()) if each["type"] == "early"]
+    hits, misses = (sum(result["speculated"][name].values()) for name in ("hits", "misses"))
+    assert (hits, misses) == (sum(each["hit"] for each in early), sum(not each["hit"] for each in early))
+    assert call("resume", str(journal), "--allow-code").exit_code == 0
+
+
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_the_second_signal_ends_at_once(name: str, tmp_path: Path) -> None:

@@ -4,9 +4,10 @@
 
 "simulated" needs no quiet machine: passes of an engine whose further rows cost --each of a pass, without drafts, on
 Game of 24 with the model mini, beside the longest chain of requests that depend on each other. The others measure
-seconds of the engine: one problem at a time with early requests and without (engine), that chain (bound), neither
-early requests nor drafts (neither), and --many problems at once (together). What --out holds already is not measured
-again. Exit codes: 0 all is measured; 4 the time was over; 2 for wrong usage.
+seconds of the engine: one problem at a time with early requests and without (engine), that chain and all requests at
+once as if none needed another (bound), neither early requests nor drafts (neither), and --many problems at once
+(together). What --out holds already is not measured again. Exit codes: 0 all is measured; 4 the time was over; 2 for
+wrong usage.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +66,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    ends, rows = time.monotonic() + options.budget, _read(options.out)
-    code = 0
+    ends, held = time.monotonic() + options.budget, _read(options.out)
+    rows, code = held["rows"], 0
     for name, measure in _plan(options).steps():
         if name in rows:
             continue
@@ -74,7 +76,7 @@ def _measure(options: argparse.Namespace) -> int:
             break
         rows[name] = measure()
         print(name, json.dumps(rows[name]), file=sys.stderr, flush=True)
-        _write(options.out, rows)
+        _write(options.out, held, options.threads)
     print(table(rows))
     return code
 
@@ -90,19 +92,26 @@ def _plan(options: argparse.Namespace) -> Plan:
     )
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def _read(path: Path) -> dict[str, Any]:
+    """What a file holds; its rows by name. Raises ConfigError."""
     if not path.exists():
-        return {}
+        return {"kind": "early", "began": datetime.now(timezone.utc).isoformat(timespec="seconds"), "rows": {}}
     try:
-        return dict(json.loads(path.read_bytes())["rows"])
+        held = dict(json.loads(path.read_bytes()))
+        held["rows"] = dict(held["rows"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is no file of this command ({error}); remove it, or give another --out") from error
+    return held
 
 
-def _write(path: Path, rows: dict[str, dict[str, Any]]) -> None:
+def _write(path: Path, held: dict[str, Any], threads: int | None) -> None:
+    import torch  # noqa: PLC0415  # --help can do without
+
+    from ..results.record import machine  # noqa: PLC0415
+
+    held |= {"machine": machine(threads, torch.device("cpu"), None), "summary": summary(held["rows"])}
     try:
         part = path.with_name(path.name + ".part")
-        held = {"kind": "early", "rows": rows, "summary": summary(rows)}
         part.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
         part.replace(path)
     except OSError as error:

@@ -31,20 +31,23 @@ def _against(rows: Rows, words: str, base: str) -> dict[str, Any]:
         return {key[len(name) + 1 :]: row for key, row in rows.items() if key.startswith(f"{name} ")}
 
     own, others = repeats(words), repeats(base)
-    gains = [others[repeat]["seconds"] / own[repeat]["seconds"] for repeat in own if repeat in others]
+    pairs = [(others[repeat]["seconds"], own[repeat]["seconds"]) for repeat in own if repeat in others]
     first = next(iter(own.values()))
     bound = rows.get(f"{' '.join(words.split()[:2])} bound")
     figures: dict[str, Any] = {
         "seconds": spread([row["seconds"] for row in own.values()]),
-        "gain": spread(gains) if gains else None,
+        "base_seconds": median(before for before, _ in pairs) if pairs else None,
+        "gain": spread([before / after for before, after in pairs]) if pairs else None,
         "passes": spread([row["passes"] for row in own.values()]),
-        "hit_rate": first["hit_rate"],
+        "hits": spread([sum(row["hits"].values()) for row in own.values()]),
+        "misses": spread([sum(row["misses"].values()) for row in own.values()]),
         "wasted": round(max(row["tokens_wasted"] / max(1, row["tokens"]) for row in own.values()), 3),
         "repeats": len(own),
     }
-    if bound is not None and "together" not in words and gains:
-        chains = [others[repeat]["seconds"] / bound["chain_seconds"] for repeat in own if repeat in others]
-        figures["gain_bound"] = round(median(chains), 3)
+    if bound is not None and "together" not in words and pairs:
+        for least in ("chain", "work"):
+            if f"{least}_seconds" in bound:  # files of before lack the work
+                figures[f"gain_{least}"] = round(figures["base_seconds"] / bound[f"{least}_seconds"], 3)
     return figures | {key: spread([row[key] for row in own.values()]) for key in ("p50", "p99") if key in first}
 
 
@@ -61,7 +64,7 @@ def table(rows: Rows) -> str:
             return ""
         return "{:,.2f} ({:,.2f} - {:,.2f})".format(*figure) if isinstance(figure, tuple) else f"{figure:,.2f}"
 
-    columns = ("seconds", "gain", "gain_bound", "passes", "hit_rate", "wasted", "p50", "p99")
+    columns = ("seconds", "gain", "gain_chain", "gain_work", "passes", "hits", "misses", "wasted", "p50", "p99")
     lines = ["| case | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
     for name, figures in summary(rows).items():
         lines.append(f"| {name} | " + " | ".join(shown(figures.get(column)) for column in columns) + " |")

@@ -43,29 +43,33 @@ class TimedChains:
         self._model, self._workload = model, workload
 
     def row(self, name: str, inputs: Sequence[str]) -> dict[str, Any]:
-        """The seconds of the chains of a search, with nothing between two requests of a chain.
+        """Two bounds of a search in seconds: its longest chains, and the work of all its requests.
 
-        Each request was timed alone, in the order of the search, by an engine that had forgotten all as at the start
-        of a run: the least that a request can take.
+        Of a chain each request was timed alone, in the order of the search, by an engine that had forgotten all as at
+        the start of a run: the least that a request can take, and nothing stands between two of them. For the work all
+        requests of an input are sent at once, as if none needed another: so many rows share a pass as can.
         """
         agent = Agent(self._workload.task, search(name), backend=self._model, speculate=0)
         agent.load()
         self._model.reset()
-        requests: dict[str, Request] = {}
+        requests: list[dict[str, Request]] = []
         generate = self._model.generate
 
         async def keep(request: Request) -> Reply:
-            requests[request.id] = request
+            requests[-1][request.id] = request
             return await generate(request)
 
         solved = []
         with patch.object(self._model, "generate", keep):
             for input in inputs:
+                requests.append({})
                 events: list[Event] = []
                 result = agent.solve(input, on_event=events.append)
                 solved.append((result.tree, [event for event in events if isinstance(event, CompletionEvent)]))
         self._model.reset()
-        timed = asyncio.run(self._timed(requests))
+        timed = asyncio.run(self._timed({id: request for own in requests for id, request in own.items()}))
+        self._model.reset()
+        work = asyncio.run(self._at_once(requests))
         chain = 0.0
         for tree, completions in solved:
 
@@ -80,7 +84,15 @@ class TimedChains:
             "inputs": len(inputs),
             "chain_seconds": round(chain, 4),
             "alone_seconds": round(alone, 4),
+            "work_seconds": round(work, 4),
         }
+
+    async def _at_once(self, requests: Sequence[dict[str, Request]]) -> float:
+        """Seconds of all requests, those of an input sent together."""
+        began = time.perf_counter()
+        for own in requests:
+            await asyncio.gather(*map(self._model.generate, own.values()))
+        return time.perf_counter() - began
 
     async def _timed(self, requests: dict[str, Request]) -> dict[str, TimedRequest]:
         timed = {}

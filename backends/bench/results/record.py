@@ -15,7 +15,7 @@ import torch
 
 import treeagent
 
-from ..config.plan import BenchGrid, BenchSettings
+from ..config.plan import BenchGrid
 from ..widened.label import widened_label
 from .rows import GridCell
 from .runs import digest
@@ -77,8 +77,8 @@ def _cell(grid: BenchGrid, cell: GridCell) -> dict[str, Any]:
     }
 
 
-def machine(settings: BenchSettings, device: torch.device, load: float | None) -> dict[str, Any]:
-    """What the figures depend on; unknown is None."""
+def machine(threads: int | None, device: torch.device, load: float | None) -> dict[str, Any]:
+    """What the figures depend on; unknown is None. ``threads`` of torch, where they are set."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cores": cores,
@@ -86,7 +86,7 @@ def machine(settings: BenchSettings, device: torch.device, load: float | None) -
         "cpu_flags": sorted({*(_cpu("flags") or "").split()} & FLAGS) or None,
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "threads": settings.threads or torch.get_num_threads(),
+        "threads": threads or torch.get_num_threads(),
         "load": load,
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -28,10 +28,15 @@ def masked_tree(checks: Sequence[DraftCheck], logits: torch.Tensor) -> torch.Ten
                 allowed.append(mask.allowed())
     if not rows:
         return logits
-    masked = logits.clone()
-    forbidden = torch.from_numpy(~np.stack(allowed)).to(logits.device)
-    at = torch.tensor(rows, device=logits.device)
-    masked[at] = logits[at].masked_fill(forbidden, -torch.inf)
+    masked, table, at = logits.clone(), np.stack(allowed), np.array(rows)
+    few = 2 * np.count_nonzero(table) < table.size
+    row, token = np.divmod(np.flatnonzero(table if few else ~table), table.shape[1])
+    places = tuple(torch.from_numpy(each).to(logits.device) for each in (at[row], token))
+    if few:  # such as labels: a whole row is filled faster than it is masked
+        masked.index_fill_(0, torch.from_numpy(at).to(logits.device), -torch.inf)
+        masked[places] = logits[places]
+    else:
+        masked[places] = -torch.inf
     return masked
 
 
