@@ -13,6 +13,7 @@ from typing import Any
 
 import bench_pictures
 import bench_tables
+import bound_tables
 import eval_tables
 import gpu_bars
 import gpu_tables
@@ -37,6 +38,8 @@ def table(name: str, only: str = "") -> str:
     if name.endswith(".jsonl"):
         return eval_tables.markdown((ROOT / name).read_text())
     report = json.loads((ROOT / name).read_text())
+    if report.get("kind") == bound_tables.KIND:
+        return bound_tables.markdown(report, ROOT / "docs" / "results")
     if "kind" in report:
         return gpu_tables.markdown(report)
     if "split" in report:
