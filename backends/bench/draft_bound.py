@@ -196,7 +196,10 @@ def main() -> None:
             shown = "  ".join(f"{own:6.2f}" for own in gains)
             print(f"{workload:12} {branches:8}  {accepted:>19}  {found.best:>10}  {shown}", flush=True)
     if chosen.out is not None:
-        report = {"kind": "draft bounds", "began": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+        report: dict[str, Any] = {
+            "kind": "draft bounds",
+            "began": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
         settings = BenchSettings(model=chosen.model, threads=chosen.threads)
         report |= {"model": chosen.model, "draft": chosen.draft, "dtype": chosen.dtype, "max_tokens": chosen.max_tokens}
         report |= {"machine": machine(settings, torch.device("cpu"), None), "bounds": [asdict(each) for each in bounds]}
