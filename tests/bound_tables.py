@@ -53,7 +53,9 @@ def _measured(results: Path, bound: dict[str, Any], draft: str | None) -> float 
     elif draft == "twin":
         mode = "seed-model@draft=twin"
     path = results / name
-    cells = json.loads(path.read_text())["cells"] if path.exists() else []
-    rows = [row for cell in cells if cell["workload"] == bound["workload"] for row in cell["rows"]]
+    file = json.loads(path.read_text()) if path.exists() else {"cells": []}
+    if mode == "seed-model" and file["cells"] and file["settings"]["draft"] != draft:
+        return None
+    rows = [row for cell in file["cells"] if cell["workload"] == bound["workload"] for row in cell["rows"]]
     found = (row["speedup"] for row in rows if row["mode"] == mode and row["branches"] == bound["branches"])
     return next(found, None)
