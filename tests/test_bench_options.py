@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from treeagent.backends.bench import costs, hybrid, widen
+from treeagent.backends.bench import costs, draft_bound, hybrid, widen
 from treeagent.backends.bench.early.__main__ import main as early
 from treeagent.backends.bench.gpu.__main__ import main as gpu
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "early": early, "gpu": gpu, "hybrid": hybrid.main, "widen": widen.main, "costs": costs.main,
+    "draft_bound": draft_bound.main,
 }  # fmt: skip
 COMMON = ("--model", "--out", "--threads", "--repeat", "--budget", "--device", "--max-tokens")
 OTHER_NAMES = ("--json", "--repeats", "--seconds", "--output", "--limit", "--tokenizer", "--cores")

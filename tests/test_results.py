@@ -13,6 +13,7 @@ from typing import Any
 
 import bench_pictures
 import bench_tables
+import bound_tables
 import early_tables
 import eval_tables
 import gpu_bars
@@ -41,6 +42,8 @@ def table(name: str, only: str = "") -> str:
     report = json.loads((ROOT / name).read_text())
     if report.get("kind") == "early":
         return early_tables.markdown(report)
+    if report.get("kind") == bound_tables.KIND:
+        return bound_tables.markdown(report, ROOT / "docs" / "results")
     if "kind" in report:
         return gpu_tables.markdown(report)
     if "file_bytes" in report:

@@ -56,17 +56,19 @@ def closed(draft: Draft) -> list[set[int]]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(CLAIMS, min_size=1, max_size=3), TIMES)
-def test_the_nodes_taken_are_the_best_that_could_be(claims: list[list[tuple[int, float]]], times: list[float]) -> None:
-    """No other choice of nodes, parents included, promises more tokens per second."""
+@given(st.lists(CLAIMS, min_size=1, max_size=3), TIMES, st.floats(0, 0.5))
+def test_the_nodes_taken_are_the_best_that_could_be(
+    claims: list[list[tuple[int, float]]], times: list[float], drafting: float
+) -> None:
+    """No other choice of nodes, parents included, promises more tokens per second, the time of drafting included."""
     drafts, cost = [draft_of(claim) for claim in claims], measured(times)
     worths = [values(draft, lambda confidence: confidence) for draft in drafts]
 
     def rate(sets: tuple[set[int], ...]) -> float:
         gain = sum(worth[node] for worth, chosen in zip(worths, sets, strict=True) for node in chosen)
-        return (len(drafts) + gain) / cost(len(drafts), sum(map(len, sets)))
+        return (len(drafts) + gain) / (cost(len(drafts), sum(map(len, sets))) + drafting)
 
-    kept = select(drafts, worths, cost)
+    kept = select(drafts, worths, cost, others=RoundLoad(seconds=drafting))
     taken = tuple(set(draft.tokens) for draft in kept)  # a node's token is its number
     assert all(chosen in closed(draft) for chosen, draft in zip(taken, drafts, strict=True))
     assert rate(taken) == pytest.approx(max(map(rate, product(*map(closed, drafts)))))

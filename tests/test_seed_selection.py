@@ -42,7 +42,7 @@ def costs(draw: st.DrawFn) -> PassCost:
 
 
 outcomes = st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=30)
-loads = st.builds(RoundLoad, st.integers(0, 4), st.floats(0, 9), st.integers(0, 9))
+loads = st.builds(RoundLoad, st.integers(0, 4), st.floats(0, 9), st.integers(0, 9), st.floats(0, 0.02))
 
 
 @given(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
+import pytest
 from seed_tools import COSTS
 
 from treeagent.backends.seed.drafters.base import Drafter, RoundLoad
 from treeagent.backends.seed.drafters.model.prefill_policy import PrefillPolicy
-from treeagent.backends.seed.records import BeamGroup, Draft, SequenceState
+from treeagent.backends.seed.records import MODEL, BeamGroup, Draft, SequenceState
+from treeagent.backends.seed.speculation import speculator as speculator_module
 from treeagent.backends.seed.speculation.speculator import Speculator
 from treeagent.request import Sampling
 
@@ -104,3 +107,29 @@ def test_remaining_length_is_estimated_from_other_texts() -> None:
     assert not joining.pays([row(200)], 500, 1, RoundLoad())
     fresh = PrefillPolicy(takes=lambda tokens: tokens / 1000, saves=lambda rows, others: 0.01 * rows)
     assert fresh.pays([row(200)], 500, 1, RoundLoad())
+
+
+class Slow(Drafter):
+    """Tokens whose acceptance falls; they take their time, and so do all that are drafted."""
+
+    name = "slow"
+
+    def __init__(self, clock: list[float], seconds: float) -> None:
+        self._clock, self._seconds = clock, seconds
+
+    def propose(self, rows: Sequence[SequenceState], floor: float, depth: int) -> list[Draft]:
+        """See :class:`Drafter`."""
+        self._clock[0] += self._seconds
+        return [Draft([5, 6, 7, 8], [-1, 0, 1, 2], [0.8, 0.8, 0.7, 0.6], by=MODEL) for _ in rows]
+
+
+def test_what_took_long_to_draft_is_verified_to_a_greater_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of the drafts is spent whatever is verified, so that a token may take as much more of the pass."""
+    kept = []
+    for share in (0.0, 0.9):
+        clock, speculator = [0.0], Speculator(COSTS)
+        monkeypatch.setattr(speculator_module, "time", SimpleNamespace(perf_counter=lambda clock=clock: clock[0]))
+        speculator.start(Slow(clock, share * COSTS(16)))
+        drafts = speculator.draft([[row(20)] for _ in range(16)], 1000)
+        kept.append(sum(len(draft) for own in drafts for draft in own))
+    assert 0 < kept[0] < kept[1]

@@ -39,6 +39,8 @@ class RoundLoad:
     """Tokens that they are expected to gain in the pass."""
     nodes: int = 0
     """Drafted nodes of them."""
+    seconds: float = 0.0
+    """What the round takes beside its pass, whatever is verified in it."""
 
 
 EMPTY_LOAD = RoundLoad()

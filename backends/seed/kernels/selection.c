@@ -11,6 +11,7 @@ typedef struct {
     int32_t knots; /* of the table of seconds by tokens */
     const double *tokens, *seconds;
     double fixed, each, scale; /* seconds beside those of the table, and of a drafted node; of all the multiple */
+    double beside;             /* seconds of the round beside the pass */
 } Cost;
 
 typedef struct {
@@ -35,7 +36,7 @@ static double by_tokens(const Cost *cost, double tokens) {
 
 static double seconds_of(const Cost *cost, double rows, double nodes) {
     const double seconds = cost->scale * (by_tokens(cost, rows + nodes) + cost->fixed + cost->each * nodes);
-    return seconds < 1e-9 ? 1e-9 : seconds;
+    return (seconds < 1e-9 ? 1e-9 : seconds) + cost->beside;
 }
 
 /* Of equals parents stand first, and then the last draft. */

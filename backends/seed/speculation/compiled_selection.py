@@ -29,6 +29,7 @@ class _Cost(ctypes.Structure):
         ("fixed", ctypes.c_double),
         ("each", ctypes.c_double),
         ("scale", ctypes.c_double),
+        ("beside", ctypes.c_double),
     )
 
 
@@ -53,7 +54,8 @@ def select_compiled(
     estimator.settle()
     sizes, rows = arrays.sizes, len(drafts) + others.rows
     tokens, seconds = cost.knots
-    line = _Cost(len(tokens), tokens.buffer_info()[0], seconds.buffer_info()[0], *cost.line(rows), cost.scale)
+    addresses = tokens.buffer_info()[0], seconds.buffer_info()[0]
+    line = _Cost(len(tokens), *addresses, *cost.line(rows), cost.scale, others.seconds)
     counts, nodes = array("i", bytes(4 * len(sizes))), array("i", bytes(4 * len(arrays.parents)))
     worth = select(
         len(sizes),

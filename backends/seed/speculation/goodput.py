@@ -51,8 +51,9 @@ def select(
 ) -> list[Draft]:
     """The parts of the drafts whose verification gives the most tokens per second, of ``most`` nodes at most in all.
 
-    ``drafts`` of all rows of a pass but ``others``, whose nodes are verified in any case; ``node_values``: for each
-    draft the value of each of its nodes. The padding of a pass of fixed size is filled with the next best ones.
+    ``drafts`` of all rows of a pass but ``others``, whose nodes are verified in any case and whose seconds have passed;
+    ``node_values``: for each draft the value of each of its nodes. The padding of a pass of fixed size is filled with
+    the next best ones.
     """
     sizes = [len(own) for own in node_values]
     every = np.array([value for own in node_values for value in own])
@@ -60,7 +61,7 @@ def select(
     node = np.concatenate([np.arange(size) for size in sizes]) if drafts else owner
     order = np.lexsort((-owner, node, -every))[:most]  # of equals parents stand first
     gains = len(drafts) + others.tokens + np.concatenate(([0.0], np.cumsum(every[order])))
-    seconds = cost.each(len(drafts) + others.rows, others.nodes + np.arange(len(gains)))
+    seconds = cost.each(len(drafts) + others.rows, others.nodes + np.arange(len(gains))) + others.seconds
     count = int(np.argmax(gains / seconds))
     base = len(drafts) + others.rows + others.nodes
     best = np.sort(order[: cost.padded(base + count) - base])  # the padding of a pass of fixed size is free

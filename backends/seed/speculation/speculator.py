@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from ..draft_arrays import DraftArrays
-from ..drafters.base import EMPTY_LOAD, Drafter, RoundLoad
+from ..drafters.base import Drafter, RoundLoad
 from ..executor.logits import Logits
 from ..executor.pass_cost import PassCost
 from ..records import MODEL, NO_DRAFT, BeamGroup, Draft, SequenceState
@@ -198,7 +198,8 @@ class Speculator:
             return final
         began = time.perf_counter()
         gain = sum(sum(self._values(draft)) for draft in drawn)
-        load = RoundLoad(len(drawn), len(drawn) + gain, sum(map(len, drawn))) if together and drawn else EMPTY_LOAD
+        spent = min(seconds, self.cost(verified))  # in some rounds a drafter reads prompts
+        load = RoundLoad(len(drawn), len(drawn) + gain, sum(map(len, drawn)), spent)
         free = drafts
         if drawn:
             worths = [worth for draft, worth in zip(drafts, worths, strict=True) if draft.law is None]
