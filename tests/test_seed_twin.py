@@ -183,7 +183,7 @@ SLIDING = transformers.MistralConfig(**SHAPE, num_key_value_heads=2, sliding_win
     ("config", "options", "message"),
     [
         (FAMILIES["llama"], {"dtype": "float64"}, "keys and values are in float64, expected float32"),
-        (FAMILIES["llama"], {"draft_dtype": "bfloat16"}, "the twin is in bfloat16, expected int8"),
+        (FAMILIES["llama"], {"draft_dtype": "bfloat16"}, "the twin is in bfloat16, expected int8 or int4"),
         (SLIDING, {}, "sliding windows drop keys and values"),
     ],
     ids=["float64", "bfloat16", "windows"],

@@ -21,13 +21,14 @@ import torch
 
 from ..models import catalog
 from ..models.loader import load_model
-from ..models.model import DTYPE_NAMES, INT8, INT8_DRAFT, Model
+from ..models.model import DTYPE_NAMES, INT4_DRAFT, INT8, INT8_DRAFT, Model
 from ..models.tokenizer import load_tokenizer
 from ..transformers import generate
 from .workloads.prompts import KINDS, MINI, builtin_prompts
 
 TEMPERATURES = (0.7, 1.0)
 CPU = torch.device("cpu")
+DRAFT_DTYPES = (*DTYPE_NAMES, INT8_DRAFT, INT4_DRAFT)
 
 Text = tuple[list[int], list[int]]
 """Tokens of a prompt and of its continuation."""
@@ -133,7 +134,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--dtype", choices=(*DTYPE_NAMES, INT8_DRAFT), default=INT8, help="compared with the reference")
+    parser.add_argument("--dtype", choices=DRAFT_DTYPES, default=INT8, help="compared with the reference")
     parser.add_argument("--reference", default="float32")
     parser.add_argument("--workload", choices=sorted({*KINDS, MINI}), default="mixed")
     parser.add_argument("--prompts", type=int, default=16)

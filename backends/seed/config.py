@@ -8,7 +8,7 @@ from typing import Any
 
 from treeagent.errors import ConfigError, did_you_mean
 
-from ..models.model import DTYPE_NAMES, INT8, INT8_DRAFT
+from ..models.model import DTYPE_NAMES, INT4_DRAFT, INT8, INT8_DRAFT
 from .drafters.base import Drafter
 from .drafters.model.beam_tree import size_of
 from .drafters.registry import LEARNS_FROM_TEXTS, DrafterSpec
@@ -154,8 +154,9 @@ class EngineConfig:
         if self.draft is not None and not spec.model:
             raise ConfigError(f"draft {self.draft!r} is given, but the drafter uses no model. Leave one of them out.")
         spec.shape(coupled=self.coupled)
-        if self.draft_dtype is not None and self.draft_dtype not in DTYPE_NAMES:
-            raise ConfigError(f"no dtype is called {self.draft_dtype!r}.{did_you_mean(self.draft_dtype, DTYPE_NAMES)}")
+        known = (*DTYPE_NAMES, INT4_DRAFT)
+        if self.draft_dtype is not None and self.draft_dtype not in known:
+            raise ConfigError(f"no dtype is called {self.draft_dtype!r}.{did_you_mean(self.draft_dtype, known)}")
         if self.draft_dtype is not None and self.draft is None:
             raise ConfigError(f"draft_dtype={self.draft_dtype} needs a draft model: give draft, or leave it out")
         if self.draft == TWIN and (self.draft_dtype or INT8) == self.dtype:

@@ -1,4 +1,4 @@
-"""The twin as a draft: a copy of the target in 8 bits, over the target's own keys and values where these fit."""
+"""The twin as a draft: a copy of the target in few bits, over the target's own keys and values where these fit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from treeagent.errors import ModelError
 
 from ..models import catalog
 from ..models.decoder import load_decoder
-from ..models.model import INT8_DRAFT
+from ..models.model import INT4_DRAFT, INT8_DRAFT
 from .config import TWIN
 from .executor.exit_policy import exits_of
 from .executor.model_runner import ModelRunner
@@ -38,8 +38,8 @@ def twin_of(config: EngineConfig, target: ModelRunner, weights: WeightCache) -> 
 
 def _misfit(config: EngineConfig, target: ModelRunner) -> str | None:
     """Why the twin needs keys and values of its own; None where it does not."""
-    if config.draft_precision != INT8_DRAFT:
-        return f"the twin is in {config.draft_precision}, expected int8"
+    if config.draft_precision not in (INT8_DRAFT, INT4_DRAFT):
+        return f"the twin is in {config.draft_precision}, expected int8 or int4"
     if config.exit is not None or len(exits_of(target.weights.model.config)) > 1:
         return "a token that exits early leaves keys and values of its later layers to be computed"
     return pool_misfit(target)
