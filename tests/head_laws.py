@@ -27,7 +27,9 @@ def binned(scores: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.float64]
     return bins, np.bincount(bins, weights=law, minlength=2)
 
 
-def drawn_texts(target: str, head: str, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def drawn_texts(
+    target: str, head: str, count: int, dtype: str = "float64"
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Bins of the two tokens of texts (count, 2) by recursive rejection, and their exact law (2, 2)."""
     naive = Naive(target, "float64")
     prompt = naive.text.prompt(PROMPTS[3])
@@ -39,7 +41,7 @@ def drawn_texts(target: str, head: str, count: int) -> tuple[NDArray[np.int64], 
     chances, law = softmax(first / LAW.temperature), np.zeros((2, 2))
     for token, chance in enumerate(chances.tolist()):
         law[bins[token]] += chance * (np.array([1.0, 0.0]) if token in naive.model.eos else after[token][1])
-    backend = engine(target, head, drafter="rsd-c:2x2", verify="recursive", draft_tokens=6)
+    backend = engine(target, head, dtype, drafter="rsd-c:2x2", verify="recursive", draft_tokens=6)
     ask(backend, Request(PROMPTS[3], Key(2, "propose", ""), LAW))  # from now on the prompt is read
     read = backend.meter()
     replies = ask(backend, *(Request(PROMPTS[3], Key(3, "propose", str(i)), LAW, 200) for i in range(count // 200)))

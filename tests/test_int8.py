@@ -193,7 +193,7 @@ def test_a_twin_drafts_without_changing_a_token(folder: str, dtype: str, drafter
     meter = backend.meter()
     assert told(ask(backend, *MIX)) == Naive(folder, dtype).expected(MIX)
     figures = meter()
-    assert figures["accepted"] > 0.5 * figures["drafted"] or drafter != "model"
+    assert figures["accepted"] > 0.4 * figures["drafted"] or drafter != "model"
     clean(backend)
 
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from treeagent.backends.models.int4 import Int4Linear
 from treeagent.backends.models.int8 import Int8Linear
 from treeagent.backends.models.int8_network import RowNorm
 from treeagent.backends.models.weight_blocks import WeightBlocks
@@ -32,7 +33,7 @@ def kernels() -> ctypes.CDLL | None:
 
 pytestmark = pytest.mark.skipif(kernels() is None, reason="no kernels, or no products in bfloat16 or 8 bits")
 
-KINDS = ("float32", "bfloat16", "widened", "int8", "blocks", "raised")
+KINDS = ("float32", "bfloat16", "widened", "int8", "int4", "blocks", "raised")
 
 
 class Head:
@@ -52,11 +53,13 @@ class Head:
                 scales, lowest = torch.rand(2, OUTS, ins // size, generator=generator).half().float()
                 blocks = [WeightBlocks(integers, scales, lowest if kind == "raised" else None)]
                 self.linear.weight.copy_(blocks[0].expanded())
-        self.layer: nn.Linear | Int8Linear = self.linear
+        self.layer: nn.Linear | Int4Linear | Int8Linear = self.linear
         if kind in ("bfloat16", "widened"):
             self.layer = self.linear.bfloat16()
         elif kind == "int8":
             self.layer = Int8Linear.of(self.linear)
+        elif kind == "int4":
+            self.layer = Int4Linear.of(self.linear)
         self.packed = PackedLinear([self.layer], WeightMemory(), pairs=kind == "bfloat16", blocks=blocks)
         self.norm = RowNorm(torch.rand(ins, generator=generator) + 0.5, EPSILON)
         self.x = torch.randn(ROWS, ins, generator=generator)
@@ -71,6 +74,7 @@ class Head:
             "rounded": torch.empty(rows, max(1, self.packed.rounded), dtype=torch.int8),
             "largest": torch.empty(rows),
             "corrections": torch.empty(rows, dtype=torch.int32),
+            "totals": torch.empty(rows, max(1, self.packed.totals), dtype=torch.int32),
         }
         batch = CPass(rows, threads, **{name: tensor.data_ptr() for name, tensor in room.items()})
         out = torch.full((rows, OUTS), torch.nan)
@@ -135,6 +139,20 @@ def test_other_products_round_nothing_but_sums(kind: str, ins: int) -> None:
     error = (head.run(head.x).double() - head.exact()).abs()
     sizes = head.norm(head.x).abs().double() @ head.linear.weight.detach().double().abs().T
     assert bool((error <= 2.0**-22 * ins**0.5 * (sizes + 1)).all())
+
+
+@pytest.mark.parametrize("ins", [20, 32, 100, 1088])
+def test_products_in_4_bits_follow_their_law(ins: int) -> None:
+    """Up to the rounding of a sum in float32, with inputs that are no whole blocks."""
+    head = Head("int4", ins)
+    assert isinstance(head.layer, Int4Linear)
+    normed = head.norm(head.x)
+    largest = normed.abs().amax(dim=1, keepdim=True)
+    integers = torch.round(((normed / largest).double() * 127 + 128).float()) - 128
+    law = integers.double() @ head.layer.weight().double().T * largest / 127 + head.linear.bias.detach()
+    result = head.run(head.x)
+    assert float((result - law).abs().max()) < 1e-5 * float(law.abs().max())
+    assert float((result - head.exact()).abs().max()) > 1e-2
 
 
 @pytest.mark.parametrize("kind", KINDS)

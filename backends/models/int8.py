@@ -12,6 +12,7 @@ how the rest of a network computes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -123,8 +124,11 @@ def _largest(rows: torch.Tensor) -> torch.Tensor:
     return rows.abs().amax(dim=1, keepdim=True)
 
 
-def quantize(network: nn.Module) -> None:
-    """Replace all linear layers of a network on the CPU in place. Raises UnsupportedLinear."""
+def quantize(network: nn.Module, rounded: Callable[[nn.Linear], nn.Module] = Int8Linear.of) -> None:
+    """Replace all linear layers of a network on the CPU in place, each by what ``rounded`` makes of it.
+
+    Raises UnsupportedLinear.
+    """
     others = {
         type(module).__name__
         for module in network.modules()
@@ -135,7 +139,7 @@ def quantize(network: nn.Module) -> None:
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear) and is_plain(child):
-                setattr(parent, name, Int8Linear.of(child))
+                setattr(parent, name, rounded(child))
 
 
 def _has_matrix(module: nn.Module) -> bool:

@@ -18,6 +18,8 @@ INT8 = "int8"
 """Linear layers in 8 bits and logits that do not depend on the batch, see :mod:`.int8_network`."""
 INT8_DRAFT = "int8+float32"
 """The same with the rest in float32; for draft models, whose rounding may depend on the batch."""
+INT4_DRAFT = "int4"
+"""Linear layers with 4-bit weights and the rest in float32; for draft models, in compiled kernels."""
 DTYPE_NAMES = (*DTYPES, INT8)
 
 CACHES = ("cache", "past_key_values")

@@ -1,4 +1,4 @@
-"""Puts 8-bit layers into a network where they are asked for."""
+"""Puts layers of few bits into a network where they are asked for."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ import torch
 
 from treeagent.errors import ModelError
 
-from .int8 import UnsupportedLinear, quantize
+from .int4 import Int4Linear
+from .int8 import Int8Linear, UnsupportedLinear, quantize
 from .int8_network import make_target
-from .model import INT8, INT8_DRAFT
+from .model import INT4_DRAFT, INT8, INT8_DRAFT
 
 
 def network_dtype(where: Path | str, network: Any, dtype: str, device: torch.device) -> torch.dtype:
-    """Replace a network's linear layers where ``dtype`` asks for 8 bits; the dtype of its attention.
+    """Replace a network's linear layers where ``dtype`` asks for few bits; the dtype of its attention.
 
     Raises ModelError.
     """
-    if dtype not in (INT8, INT8_DRAFT):
+    if dtype not in (INT8, INT8_DRAFT, INT4_DRAFT):
         return network.dtype  # type: ignore[no-any-return]  # the network is of transformers
+    bits = INT4_DRAFT if dtype == INT4_DRAFT else INT8
     if device.type != "cpu":
-        raise ModelError(f"dtype=int8 runs on the CPU only, not on {device}. Use bfloat16 or float16 there.")
+        raise ModelError(f"dtype={bits} runs on the CPU only, not on {device}. Use bfloat16 or float16 there.")
     try:
         if dtype == INT8:
             return make_target(network)
-        quantize(network)
+        quantize(network, Int4Linear.of if dtype == INT4_DRAFT else Int8Linear.of)
     except UnsupportedLinear as error:
         raise ModelError(
-            f"the model {where} ({type(network).__name__}) cannot run in int8: {error}. Only torch.nn.Linear is "
+            f"the model {where} ({type(network).__name__}) cannot run in {bits}: {error}. Only torch.nn.Linear is "
             "replaced; use dtype=float32 or bfloat16."
         ) from error
     return network.dtype  # type: ignore[no-any-return]

@@ -15,8 +15,9 @@ from ..models.model import Model
 from ..models.tokenizer import ChatTokenizer
 from .config import EngineConfig
 from .draft_cost import ModelDraftCost
-from .draft_head import DraftPasses, HeadPasses, head_of
+from .draft_head import BoundDraft, DraftPasses, head_of
 from .draft_model import SharedDraftModel
+from .draft_twin import twin_of
 from .drafters.base import Drafter
 from .drafters.heads.block_runner import BlockRunner
 from .drafters.heads.head_drafters import head_drafter
@@ -24,6 +25,8 @@ from .drafters.hybrid import HybridDrafter
 from .drafters.model.beam_tree import DEPTH as BEAM_DEPTH
 from .drafters.model.beam_tree import BeamShape, size_of
 from .drafters.model.drafter import ModelDrafter
+from .drafters.model.prefix_cache import PrefixCache
+from .drafters.model.prefix_drafter import PrefixDrafter
 from .drafters.tables.compiled_ngram import ngram_drafter
 from .drafters.tables.merged import MergedDrafter
 from .drafters.tables.stand import StandDrafter
@@ -33,6 +36,7 @@ from .earlier_texts import read_earlier_texts
 from .executor import profiler
 from .executor.graph_setup import set_up_cuda_graphs
 from .executor.model_runner import ModelRunner
+from .executor.shared_pool import SharedPoolRunner
 from .scheduler.metrics import Counters
 from .scheduler.requests import JobFactory
 from .scheduler.scheduler import Scheduler
@@ -129,15 +133,15 @@ class EngineBuilder:
         # clipped to what the engine can run
         ends = weights.model.eos | tokenizer.ends
         model = replace(weights.model, context=weights.context, eos=ends)
-        head = head_of(config, runner)
-        if head is None:
+        bound = head_of(config, runner) or twin_of(config, runner, self.weights)
+        if bound is None:
             self.draft.load(config, tokenizer, runner, memory)
         graphs = set_up_cuda_graphs(runner) if config.research.graphs else ""
         research = config.research
         speculator = Speculator(profiler.profile_cost(runner, config.dtype), research.draft_tokens)
-        if head is None:
+        if bound is None:
             self.draft.profile(config)
-        draft: DraftPasses = self.draft if head is None else HeadPasses.profiled(head, config)
+        draft: DraftPasses = self.draft if bound is None else BoundDraft.profiled(bound, config)
         scheduler = Scheduler(
             runner,
             speculator,
@@ -186,7 +190,11 @@ def build_drafter(config: EngineConfig, draft: DraftPasses, speculator: Speculat
     width, depth = (None, BEAM_DEPTH) if beam_draft is None else size_of(beam_draft)
     depth_policy = None if weighed is None or beam_draft is not None else weighed.beam_depth_policy()
     beams = BeamShape(width, depth, coupled=config.coupled, depth_policy=depth_policy)
-    model = ModelDrafter(draft.runner, vocabulary, shape, beams, policies)
+    if isinstance(draft.runner, SharedPoolRunner):
+        reader = PrefixCache(draft.runner)
+        model: ModelDrafter = PrefixDrafter(draft.runner, reader, vocabulary, shape, beams, policies)
+    else:
+        model = ModelDrafter(draft.runner, vocabulary, shape, beams, policies)
     return model if table is None else HybridDrafter(table, model)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from treeagent.errors import ConfigError, did_you_mean
 
-from ..models.model import DTYPE_NAMES, INT8, INT8_DRAFT
+from ..models.model import DTYPE_NAMES, INT4_DRAFT, INT8, INT8_DRAFT
 from .drafters.base import Drafter
 from .drafters.model.beam_tree import size_of
 from .drafters.registry import LEARNS_FROM_TEXTS, DrafterSpec
@@ -19,6 +19,7 @@ from .verifiers.rejection import VERIFIERS
 
 TWIN = "twin"
 POLICIES = ("rounds", "fcfs", "serial")
+TWIN_PREFIXES = ("auto", "own", "target")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,9 @@ class ResearchOptions:
     """``rounds``, or the schedules of Wang et al. (arXiv 2406.18200): ``fcfs`` and ``serial``."""
     draft_tokens: int | None = None
     """Tokens drafted for every sequence in every round; None chooses by the measured times."""
+    twin_prefix: str = "auto"
+    """Whose keys and values of verified tokens a twin attends to: its ``own``, or those of its ``target``. ``auto``:
+    the target's, where they fit."""
     beam_draft: str | None = None
     """``WIDTHxDEPTH``: drafted beams and steps for every completion with beams; None: twice its beams, up to 3 steps,
     as many as pay."""
@@ -48,6 +52,7 @@ class ResearchOptions:
 
     def __post_init__(self) -> None:
         _check_word("policy", self.policy, POLICIES)
+        _check_word("twin_prefix", self.twin_prefix, TWIN_PREFIXES)
         for option in ("max_rows", "chunk", "draft_tokens"):
             _check_positive(option, getattr(self, option))
         if self.beam_draft is not None:
@@ -149,14 +154,19 @@ class EngineConfig:
         if self.draft is not None and not spec.model:
             raise ConfigError(f"draft {self.draft!r} is given, but the drafter uses no model. Leave one of them out.")
         spec.shape(coupled=self.coupled)
-        if self.draft_dtype is not None and self.draft_dtype not in DTYPE_NAMES:
-            raise ConfigError(f"no dtype is called {self.draft_dtype!r}.{did_you_mean(self.draft_dtype, DTYPE_NAMES)}")
+        known = (*DTYPE_NAMES, INT4_DRAFT)
+        if self.draft_dtype is not None and self.draft_dtype not in known:
+            raise ConfigError(f"no dtype is called {self.draft_dtype!r}.{did_you_mean(self.draft_dtype, known)}")
         if self.draft_dtype is not None and self.draft is None:
             raise ConfigError(f"draft_dtype={self.draft_dtype} needs a draft model: give draft, or leave it out")
         if self.draft == TWIN and (self.draft_dtype or INT8) == self.dtype:
             raise ConfigError(
                 f"draft=twin would be the target itself: both are {self.dtype}. Use dtype=float32 for the target, or "
                 "leave draft out."
+            )
+        if self.research.twin_prefix != "auto" and self.draft != TWIN:
+            raise ConfigError(
+                f"twin_prefix={self.research.twin_prefix} is for a twin: give draft=twin, or leave it out"
             )
         if self.exit is not None:
             if self.draft is None:

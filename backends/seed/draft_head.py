@@ -34,18 +34,21 @@ class DraftPasses(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class HeadPasses:
-    """A head and the time of its passes."""
+class BoundDraft:
+    """What drafts for one target alone, a head or a twin, and the time of its passes."""
 
-    runner: HeadRunner
+    runner: ModelRunner
     cost: PassCost | None
 
     @classmethod
-    def profiled(cls, runner: HeadRunner, config: EngineConfig) -> HeadPasses:
+    def profiled(cls, runner: ModelRunner, config: EngineConfig) -> BoundDraft:
         """With measured passes, where the number of drafted tokens follows from them."""
         if config.research.draft_tokens is not None:
             return cls(runner, None)
-        return cls(runner, profiler.profile_cost(runner, f"{config.dtype}, head {runner.shape}"))
+        numbers = config.draft_precision
+        if isinstance(runner, HeadRunner):
+            numbers = f"{config.dtype}, head {runner.shape}"
+        return cls(runner, profiler.profile_cost(runner, numbers))
 
 
 def head_of(config: EngineConfig, target: ModelRunner) -> HeadRunner | None:

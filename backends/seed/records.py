@@ -37,8 +37,7 @@ class SequenceState:
     mask: TokenMask | None = None
     """What may come next, where the text has a constraint."""
     pages: PageTable | None = None
-    """The slots of its tokens in the target's cache, for drafters that read there; None while it has none, and in a
-    group."""
+    """The slots of its tokens in the target's cache, for drafters that read there; None while it has none."""
     passes: int = 0
     """Passes that have added tokens to it."""
 

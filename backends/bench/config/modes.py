@@ -81,7 +81,8 @@ PEERS = tuple(mode.name for mode in _ALL if mode.family == PEER)
 """Those that run other engines."""
 
 OPTIONS: Mapping[str, Callable[[str], Any]] = {
-    "draft": str, "drafter": str, "exit": str, "policy": str, "verify": str, "draft_tokens": int,
+    "draft": str, "draft_dtype": str, "twin_prefix": str, "drafter": str, "draft_tokens": int,
+    "exit": str, "policy": str, "verify": str,
     "kv_memory": float, "max_rows": int, "chunk": int,
     "beam_draft": str, "beam_threshold": float, "beam_min": int, "beam_survivors": int,
 }  # fmt: skip

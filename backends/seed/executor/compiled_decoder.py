@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from ...models.gguf_weights import GgufWeights
+from ...models.int4 import Int4Linear
 from ...models.int8 import Int8Linear
 from ...models.int8_network import SILU
 from ...models.low_rank import LowRank
@@ -63,7 +63,7 @@ class CompiledDecoder(LlamaDecoder):
         self._weight, self._epsilon = norm_of(model.norm)
         output = Packer(memory, pairs, stored).pack(network, ["lm_head"])
         self._output = CompiledProduct(kernels, output, model.norm, config.hidden_size)
-        if not config.tie_word_embeddings or isinstance(network.lm_head, Int8Linear):
+        if not config.tie_word_embeddings or isinstance(network.lm_head, (Int4Linear, Int8Linear)):
             network.lm_head = None
 
     @property
@@ -77,20 +77,19 @@ class CompiledDecoder(LlamaDecoder):
     def refusal(network: Any, kernels: ctypes.CDLL) -> str | None:
         """Why the kernels do not run a network that :class:`LlamaDecoder` runs; None where they do."""
         layers = network.model.layers
-        linears = [module for module in network.modules() if isinstance(module, (nn.Linear, Int8Linear))]
-        eights = {isinstance(linear, Int8Linear) for linear in linears}
+        few_bits = [isinstance(module, (Int4Linear, Int8Linear)) for module in network.modules()]
         attention = layers[0].self_attn
         dim = int(attention.head_dim)
         dtype = network.model.embed_tokens.weight.dtype
         if model_device(network).type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
             return "weights that are not in float32, bfloat16 or 8 bits on the CPU"
-        if dtype == torch.bfloat16 and True in eights:
+        if dtype == torch.bfloat16 and any(few_bits):
             return "8-bit layers beside bfloat16"
         if kernels.instructions() < 1:
             return "a processor without AVX-512"
         if dim % 8 or dim > MOST_DIM:
             return f"a head dimension of {dim}"
-        if True in eights and kernels.instructions() < 2:
+        if any(few_bits) and kernels.instructions() < 2:
             return "no 8-bit dot products of the processor (AVX512_VNNI)"
         if any(type(layer.mlp.act_fn).__name__ not in (*SILU, "RowSilu") for layer in layers):
             return "an activation other than SiLU"

@@ -97,6 +97,7 @@ class CompiledLayer:
             "inner": 2 * self._inner,
             "normed": max(self._hidden, self.products[0].ins),
             "rounded": max(product.rounded for product in self.products),
+            "totals": max(product.totals for product in self.products),
         }
 
 

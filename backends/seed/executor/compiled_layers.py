@@ -107,7 +107,7 @@ class CompiledProduct:
         self._epsilon = 0.0
         if norm is not None:
             self._weight, self._epsilon = norm_of(norm)
-        self._sizes = {"normed": ins, "rounded": linear.rounded}
+        self._sizes = {"normed": ins, "rounded": linear.rounded, "totals": linear.totals}
 
     def apart(self) -> CompiledProduct:
         """The same weights, for another thread."""
@@ -154,7 +154,8 @@ class _Room:
 
     def __init__(self, tokens: int, sizes: dict[str, int], dtype: torch.dtype) -> None:
         """``sizes`` are those of a token; ``dtype`` is that of queries."""
-        dtypes = {"queries": dtype, "scales": torch.float64, "rounded": torch.int8, "corrections": torch.int32}
+        dtypes = {"queries": dtype, "scales": torch.float64, "rounded": torch.int8}
+        dtypes |= {"corrections": torch.int32, "totals": torch.int32}
         self._tensors = {
             name: torch.empty(tokens, size, dtype=dtypes.get(name, torch.float32))
             for name, size in {**sizes, "largest": 1, "corrections": 1}.items()

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ...models.gguf_weights import GgufWeights
+from ...models.int4 import Int4Linear
 from ...models.int8_network import LLAMA_FAMILY
 from ...models.low_rank import Adapter, attached
 from ..kv_cache.pool import SlotPool
@@ -55,14 +56,20 @@ def decoder_of(
 
     ``windows`` are the sliding windows of its layers, ``context`` the most tokens of a text, ``stored`` the weights of
     its .gguf file. What computes passes is ``compiled``, or ``torch`` and why there are no compiled kernels for the
-    model. Raises ValueError when its attention is fixed.
+    model. Raises ValueError when its attention is fixed, and for 4-bit weights outside of compiled kernels.
     """
+    fours = any(isinstance(module, Int4Linear) for module in network.modules())
     if type(network).__name__ in LLAMA_FAMILY and LlamaDecoder.fits(network):
         short = [
             None if window is None or (context is not None and context <= window) else window for window in windows
         ]
         decoder, why = compiled(network, stored) if not any(short) else (None, "sliding windows")
-        return (LlamaDecoder(network, short), f"torch ({why})") if decoder is None else (decoder, decoder.kernels)
+        if decoder is not None:
+            return decoder, decoder.kernels
+        if not fours:
+            return LlamaDecoder(network, short), f"torch ({why})"
+    if fours:
+        raise ValueError("4-bit weights need the compiled kernels for models of the Llama family")
     register()
     network.set_attn_implementation(NAME)
     pack(network)

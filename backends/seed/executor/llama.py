@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...models.int4 import Int4Linear
 from ...models.int8 import Int8Linear, is_plain
 from ...models.int8_attention import round_heads
 from ...models.int8_network import SILU, RowSilu
@@ -71,8 +72,9 @@ class LlamaDecoder:
             for module, names in ((attention, "q_proj k_proj v_proj o_proj"), (mlp, "gate_proj up_proj down_proj"))
             for name in names.split()
         ]
-        plain = all(is_plain(linear) or isinstance(linear, Int8Linear) for linear in [*linears, network.lm_head])
-        return plain and all(_is_silu(mlp.act_fn) for _, mlp in attentions)
+        linears.append(network.lm_head)
+        known = all(is_plain(linear) or isinstance(linear, (Int4Linear, Int8Linear)) for linear in linears)
+        return known and all(_is_silu(mlp.act_fn) for _, mlp in attentions)
 
     def __call__(self, plan: ForwardBatch, pool: SlotPool) -> torch.Tensor:
         """Logits (R, V)."""

@@ -17,6 +17,7 @@ from treeagent.errors import ModelError, UnsupportedModelError
 
 from ...models.device_memory import lacks_memory
 from ...models.gguf_weights import GgufWeights
+from ...models.int4 import Int4Linear
 from ...models.int8 import Int8Linear
 from ...models.llama_network import LlamaNetwork
 from ...models.low_rank import linear_shapes
@@ -75,7 +76,7 @@ class Weights:
             raise self.refusal(f"its context of {self.context} holds no prompt with a completion")
         self.vocabulary = size_setting(where, config, "vocab_size")
         """Size of a row of logits."""
-        self._eight = any(isinstance(module, Int8Linear) for module in model.network.modules())
+        self._rounded = any(isinstance(module, (Int4Linear, Int8Linear)) for module in model.network.modules())
         self.parameters = model.parameters
         self.linears = linear_shapes(model.network)
         """(Outputs, inputs) of the linear layers, by the paths that an adapter names them with."""
@@ -86,7 +87,7 @@ class Weights:
             plain = self._plain_logits()
             heads = size_setting(where, config, "num_attention_heads")
             stored = None
-            if isinstance(where, Path) and where.suffix == ".gguf" and not self._eight:
+            if isinstance(where, Path) and where.suffix == ".gguf" and not self._rounded:
                 stored = GgufWeights(where, heads, max((kind[0] for kind in self.layers), default=0))
             try:
                 self.decoder, self.kernels = decoder_of(model.network, windows, self.context, stored)
@@ -208,8 +209,8 @@ class Weights:
         expected = torch.cat((plain[0, prompt:], plain[1, half:])).float()
         spread = float(expected.max() - expected.min())
         worst = float((logits.float() - expected).abs().max())
-        # With 8-bit layers in float32 a difference of the last bit can move an activation by a whole step.
-        rough = self._eight and self.model.attention_dtype == torch.float32
+        # With layers of few bits in float32 a difference of the last bit can move an activation by a whole step.
+        rough = self._rounded and self.model.attention_dtype == torch.float32
         # Transformers computes the softmax of scores with a soft cap in float32, whatever the weights are.
         capped = getattr(self.model.config, "attn_logit_softcapping", None) is not None
         capped = capped or bool(self.state_shapes)  # so are recurrences
@@ -242,5 +243,5 @@ class WeightCache:
 def _count(module: Any) -> int:
     if not isinstance(module, torch.nn.Module):
         return 0
-    eights = sum(layer.size for layer in module.modules() if isinstance(layer, Int8Linear))
-    return eights + sum(parameter.numel() for parameter in module.parameters())
+    rounded = sum(layer.size for layer in module.modules() if isinstance(layer, (Int4Linear, Int8Linear)))
+    return rounded + sum(parameter.numel() for parameter in module.parameters())

@@ -110,7 +110,8 @@ static void round_to_bfloat16(const float *x, int count, int ins, uint16_t *to) 
 static void round_row(const Pass *pass, const Linear *linear, const float *rows, int64_t stride, int count, int t) {
     const float *x = rows + t * stride;
     char *to = (char *)pass->rounded + (int64_t)t * linear->ins * ROW_BYTES(linear->kind);
-    if (linear->kind == EIGHTS) round_to_eights(pass, x, count, linear->ins, t, (int8_t *)to);
+    if (linear->kind == EIGHTS || linear->kind == FOURS) round_to_eights(pass, x, count, linear->ins, t, (int8_t *)to);
+    if (linear->kind == FOURS) total_blocks((int8_t *)to, linear->ins / BLOCK, pass->totals + (int64_t)t * (linear->ins / BLOCK));
 #ifdef __AVX512BF16__
     if (linear->kind == PAIRS) round_to_bfloat16(x, count, linear->ins, (uint16_t *)to);
 #endif
@@ -211,7 +212,7 @@ static void decoder_layer(const Batch *batches, int count, int index, const Pass
     ITEMS(PANELS(layer->qkv)) product(pass, &layer->qkv, i, pass->normed, entered, pass->projected, 0);
     ADD_LOW(qkv_low, pass->normed, entered, pass->projected)
     for (int b = 0; b < count; b++) attend(&batches[b], index, pass, worker);
-    if (layer->out.kind == EIGHTS || layer->out.kind == PAIRS)
+    if (IS_ROUNDED(layer->out.kind))
         ITEMS(tokens) round_row(pass, &layer->out, pass->attended, width, width, i);
     ITEMS(PANELS(layer->out)) product(pass, &layer->out, i, pass->attended, width, pass->x, 1);
     ADD_LOW(out_low, pass->attended, width, pass->x)

@@ -28,7 +28,7 @@ HEADERS = tuple(
     f"{name}.h"
     for name in [
         *("attention", "integer_attention", "rotation", "log_probabilities", "products", "steps", "structures"),
-        *("ngram_table", "ngram_mixture"),
+        *("ngram_table", "ngram_mixture", "fours"),
     ]
 )
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")

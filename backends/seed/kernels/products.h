@@ -24,15 +24,18 @@ static inline __attribute__((always_inline)) floats widened(const char *from) {
 }
 
 /* Of an input: bytes in a row and in a panel. Inputs that are multiplied in one step. */
-#define ROW_BYTES(kind) ((kind) == EIGHTS ? 1 : (kind) == PAIRS ? 2 : 4)
-#define PANEL_BYTES(kind) (PANEL * ((kind) == FLOATS ? 4 : (kind) == HALVES || (kind) == PAIRS ? 2 : 1))
-#define STEP(kind) ((kind) == EIGHTS ? 4 : (kind) == PAIRS ? 2 : 1)
+#define ROW_BYTES(kind) ((kind) == EIGHTS || (kind) == FOURS ? 1 : (kind) == PAIRS ? 2 : 4)
+#define PANEL_BYTES(kind) \
+    ((kind) == FOURS ? PANEL / 2 : PANEL * ((kind) == FLOATS ? 4 : (kind) == HALVES || (kind) == PAIRS ? 2 : 1))
+#define STEP(kind) ((kind) == FOURS ? BLOCK : (kind) == EIGHTS ? 4 : (kind) == PAIRS ? 2 : 1)
+#define IS_ROUNDED(kind) ((kind) == EIGHTS || (kind) == PAIRS || (kind) == FOURS) /* rows, in front of the product */
 
 typedef struct {
     const Linear *linear;
     int panel, first, last; /* inputs first <= k < last */
     const char *ahead;      /* what is fetched, `hop` bytes in a step */
     int64_t hop;
+    const int32_t *totals; /* of the first row, for FOURS */
 } Part;
 
 /* Adds the products of R rows with a part to their sums (R, 32); those of EIGHTS are integers. */
@@ -81,24 +84,30 @@ static inline __attribute__((always_inline)) void sweep(
     for (int r = 0; r < R; r++) sums[2 * r] = left[r], sums[2 * r + 1] = right[r];
 }
 
+#include "fours.h"
+
 typedef void Sweeps(int R, const Part *part, const char *rows, int64_t stride, floats *sums);
 
-#define TILE(n) case n: sweep(n, KIND, part, rows, stride, sums); break;
-#define SWEEPS(name, kind) \
+#define TILE(n, one) case n: one(n, KIND, part, rows, stride, sums); break;
+#define SWEEPS(name, kind, one) \
     static void name(int R, const Part *part, const char *rows, int64_t stride, floats *sums) { \
         enum { KIND = kind }; \
-        switch (R) { TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) } \
+        switch (R) { \
+            TILE(1, one) TILE(2, one) TILE(3, one) TILE(4, one) TILE(5, one) TILE(6, one) \
+            TILE(7, one) TILE(8, one) TILE(9, one) TILE(10, one) TILE(11, one) TILE(12, one) \
+        } \
     }
-SWEEPS(sweep_floats, FLOATS)
-SWEEPS(sweep_halves, HALVES)
-SWEEPS(sweep_pairs, PAIRS)
-SWEEPS(sweep_blocks, BLOCKS)
-SWEEPS(sweep_raised, RAISED)
-SWEEPS(sweep_eights, EIGHTS)
+SWEEPS(sweep_floats, FLOATS, sweep)
+SWEEPS(sweep_halves, HALVES, sweep)
+SWEEPS(sweep_pairs, PAIRS, sweep)
+SWEEPS(sweep_blocks, BLOCKS, sweep)
+SWEEPS(sweep_raised, RAISED, sweep)
+SWEEPS(sweep_eights, EIGHTS, sweep)
+SWEEPS(sweep_fours, FOURS, sweep_nibbles)
 
 static Sweeps *const SWEEPS_OF[] = {
     [FLOATS] = sweep_floats, [HALVES] = sweep_halves, [PAIRS] = sweep_pairs, [BLOCKS] = sweep_blocks,
-    [RAISED] = sweep_raised, [EIGHTS] = sweep_eights};
+    [RAISED] = sweep_raised, [EIGHTS] = sweep_eights, [FOURS] = sweep_fours};
 
 /* Sums of integers as numbers, less what the offset of the weights has added. */
 static void scale_sums(const Linear *linear, int panel, float largest, int32_t correction, floats *sums) {
@@ -112,7 +121,7 @@ static void scale_sums(const Linear *linear, int panel, float largest, int32_t c
 /* One panel of a product for all rows: to[t, o] = sum, or to[t, o] += sum. `x` is not read where rows were rounded. */
 static void product(const Pass *pass, const Linear *linear, int panel, const float *x, int64_t stride, float *to,
                     int add) {
-    const int kind = linear->kind, rounded = kind == EIGHTS || kind == PAIRS;
+    const int kind = linear->kind, rounded = IS_ROUNDED(kind);
     const int first = panel * PANEL, width = linear->outs - first < PANEL ? linear->outs - first : PANEL;
     const int64_t bytes = PANEL_BYTES(kind), steps = linear->ins / STEP(kind), parts = (linear->ins * bytes + PART - 1) / PART;
     const char *rows = rounded ? pass->rounded : (const char *)x;
@@ -129,12 +138,14 @@ static void product(const Pass *pass, const Linear *linear, int panel, const flo
             for (int s = 0, r = 0, tile; s < sweeps; s++, r += tile) {
                 tile = (some - r + sweeps - s - 1) / (sweeps - s); /* of about equal size */
                 part.ahead = next + (part.last - part.first) * bytes / sweeps * s;
+                if (kind == FOURS) part.totals = pass->totals + (int64_t)(t + r) * (linear->ins / BLOCK);
                 SWEEPS_OF[kind](tile, &part, rows + (t + r) * stride, stride, sums + 2 * r);
             }
         }
         for (int r = 0; r < some; r++) {
             float *row = to + (int64_t)(t + r) * linear->outs + first, *sum = (float *)(sums + 2 * r);
             if (kind == EIGHTS) scale_sums(linear, panel, pass->largest[t + r], pass->corrections[t + r], sums + 2 * r);
+            if (kind == FOURS) sums[2 * r] *= pass->largest[t + r] / 127, sums[2 * r + 1] *= pass->largest[t + r] / 127;
             if (linear->bias) for (int i = 0; i < width; i++) sum[i] += linear->bias[first + i];
             if (add) for (int i = 0; i < width; i++) row[i] += sum[i];
             else for (int i = 0; i < width; i++) row[i] = sum[i];

@@ -3,6 +3,7 @@
 #include <stdint.h>
 
 #define PANEL 32 /* outputs that lie side by side in a packed weight */
+#define BLOCK 32 /* inputs of FOURS with one scale */
 #define ROWS 12  /* most rows of one sweep over a panel */
 #define MOST_DIM 512
 
@@ -13,15 +14,17 @@ enum {
     PAIRS,  /* (panels, ins / 2, 32, 2) bfloat16 of two inputs, for products with rows in bfloat16 */
     BLOCKS, /* (panels, ins, 32) integers, each times the scale of its block of inputs */
     RAISED, /* the same, and then plus the lowest number of its block */
-    EIGHTS  /* (panels, ins / 4, 32, 4) integers + 128, for products with rows of integers */
+    EIGHTS, /* (panels, ins / 4, 32, 4) integers + 128, for products with rows of integers */
+    FOURS   /* the same of 4 bits + 8: (panels, ins / 8, 32, 4), of inputs 0 to 3 the lower halves of bytes, of 4 to 7 the upper */
 };
 
 typedef struct {
-    int32_t outs, ins; /* outputs of the layer, and inputs rounded up to a multiple of 4 (EIGHTS) or 2 (PAIRS) */
+    int32_t outs, ins; /* outputs of the layer, and inputs rounded up to a multiple of 4 (EIGHTS), 2 (PAIRS) or 32 (FOURS) */
     int32_t kind;
     const void *weight;
     const float *scale;  /* (panels * 32) of EIGHTS, divided by 127; NULL for others */
     const float *blocks, *lowest; /* (panels, ins >> shift, 32) of BLOCKS and RAISED, the latter of RAISED alone; else NULL */
+    const void *fours; /* (panels, ins / 32, 16, 2) bfloat16 of the outputs i and i + 16, the scales of FOURS; else NULL */
     int32_t shift;                /* a block has 1 << shift inputs */
     const float *bias; /* (panels * 32) or NULL */
 } Linear;
@@ -50,11 +53,12 @@ typedef struct {
     float *projected, *attended, *inner; /* (T, qkv outs), (T, heads * dim), (T, 2 * inner) */
     void *queries; /* (T, heads * dim) */
     double *scales; /* (T, heads) of queries that are integers */
-    void *rounded; /* (T, most bytes of the inputs of EIGHTS and PAIRS) */
+    void *rounded; /* (T, most bytes of the inputs of EIGHTS, PAIRS and FOURS) */
     float *normed; /* (T, hidden), for a layer over pairs (T, 2 * hidden) */
     float *low; /* (T, most outs of a `down`) */
     float *largest; /* (T) */
     int32_t *corrections; /* (T) */
+    int32_t *totals; /* (T, most blocks of FOURS) what their offset adds to the sum of a block */
 } Pass;
 
 /* Rows of a pass with one adapter: the weights of all batches are the same, and keys and values lie apart. */

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ...models.int4 import BLOCK, ZERO, Int4Linear
 from ...models.int8 import LARGEST, Int8Linear
 from ...models.weight_blocks import WeightBlocks, stacked
 from .weight_memory import WeightMemory
@@ -17,7 +18,7 @@ from .weight_memory import WeightMemory
 PANEL = 32
 """Outputs that lie side by side in a packed weight."""
 
-FLOATS, HALVES, PAIRS, BLOCKS, RAISED, EIGHTS = range(6)
+FLOATS, HALVES, PAIRS, BLOCKS, RAISED, EIGHTS, FOURS = range(7)
 """Kinds of packed weights, as in ``structures.h``."""
 
 PRODUCTS = ("qkv", "out", "gate_up", "down")
@@ -35,6 +36,7 @@ class CLinear(ctypes.Structure):
         ("scale", ctypes.c_void_p),
         ("blocks", ctypes.c_void_p),
         ("lowest", ctypes.c_void_p),
+        ("fours", ctypes.c_void_p),
         ("shift", ctypes.c_int32),
         ("bias", ctypes.c_void_p),
     ]
@@ -73,7 +75,7 @@ class CPass(ctypes.Structure):
             for name in (
                 *("x", "embedded", "slots", "keys", "before_at", "before", "own_at", "own", "cosine", "sine"),
                 *("projected", "attended", "inner", "queries", "scales", "rounded", "normed", "low", "largest"),
-                "corrections",
+                *("corrections", "totals"),
             )
         ),
     ]
@@ -95,7 +97,7 @@ class PackedLinear:
 
     def __init__(
         self,
-        layers: Sequence[nn.Linear | Int8Linear],
+        layers: Sequence[nn.Linear | Int8Linear | Int4Linear],
         memory: WeightMemory,
         *,
         pairs: bool = False,
@@ -106,9 +108,10 @@ class PackedLinear:
         ``blocks``: what the weights are made of; where it is known of all layers, it is kept in their place.
         """
         eights = [layer for layer in layers if isinstance(layer, Int8Linear)]
+        fours = [layer for layer in layers if isinstance(layer, Int4Linear)]
         outs = sum(layer.out_features for layer in layers)
         above = -outs % PANEL
-        scale = self._blocks = self._lowest = None
+        scale = self._blocks = self._lowest = self._fours = None
         shift = 0
         if eights:
             kind, weight = EIGHTS, torch.cat([layer.integers for layer in eights])
@@ -117,6 +120,13 @@ class PackedLinear:
             # the operator of torch multiplies with the same number, rounded in the same way
             step = torch.tensor(1 / LARGEST, dtype=torch.float32)
             scale = F.pad(torch.cat([layer.scales for layer in eights]).mul(step), (0, above))
+        elif fours:
+            kind, weight = FOURS, torch.cat([layer.integers for layer in fours])
+            weight = F.pad(weight, (0, -weight.shape[1] % BLOCK, 0, above), value=ZERO)
+            eight = _panels(weight, 8)
+            self._weight = memory.place(eight[..., :4] | eight[..., 4:] << 4)
+            scales = F.pad(torch.cat([layer.scales for layer in fours]), (0, 0, 0, above))
+            self._fours = memory.place(_in_words(_panels(scales)))
         else:
             plain = [layer.weight.detach() for layer in layers if isinstance(layer, nn.Linear)]
             known = [block for block in blocks if block is not None]
@@ -132,9 +142,7 @@ class PackedLinear:
             if kind == PAIRS:
                 weight = F.pad(weight, (0, weight.shape[1] % 2))
             panels = _panels(weight, 2 if kind == PAIRS else 1)
-            if kind == HALVES:  # the outputs i and i + 16 in one word
-                panels = panels.view(*panels.shape[:2], 2, PANEL // 2).transpose(2, 3)
-            self._weight = memory.place(panels)
+            self._weight = memory.place(_in_words(panels) if kind == HALVES else panels)
         self.ins = weight.shape[1]
         """Inputs with those that are added as zeros."""
         self._scale, self._bias = scale, None
@@ -144,7 +152,7 @@ class PackedLinear:
                 for layer in layers
             ]
             self._bias = F.pad(torch.cat(parts), (0, above))
-        tensors = (self._weight, self._scale, self._blocks, self._lowest)
+        tensors = (self._weight, self._scale, self._blocks, self._lowest, self._fours)
         self.c = CLinear(outs, self.ins, kind, *map(_address, tensors), shift, _address(self._bias))
 
     @property
@@ -155,7 +163,12 @@ class PackedLinear:
     @property
     def rounded(self) -> int:
         """Bytes of a row that is rounded for the product."""
-        return {EIGHTS: self.ins, PAIRS: 2 * self.ins}.get(self.c.kind, 0)
+        return {EIGHTS: self.ins, PAIRS: 2 * self.ins, FOURS: self.ins}.get(self.c.kind, 0)
+
+    @property
+    def totals(self) -> int:
+        """Blocks of a row whose integers are summed for the product."""
+        return self.ins // BLOCK if self.c.kind == FOURS else 0
 
     @property
     def outs(self) -> int:
@@ -166,6 +179,11 @@ class PackedLinear:
 def _panels(weight: torch.Tensor, together: int = 1) -> torch.Tensor:
     """A view (panels, ins / together, 32, together) of a weight (outs, ins)."""
     return weight.view(-1, PANEL, weight.shape[1] // together, together).transpose(1, 2)
+
+
+def _in_words(panels: torch.Tensor) -> torch.Tensor:
+    """A view (panels, n, 16, 2) of panels (panels, n, 32, 1): the outputs i and i + 16 side by side."""
+    return panels.view(*panels.shape[:2], 2, PANEL // 2).transpose(2, 3)
 
 
 def _address(tensor: torch.Tensor | None) -> int | None:

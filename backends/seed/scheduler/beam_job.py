@@ -123,7 +123,9 @@ class BeamJob(GenerationJob):
         for i, (beam, twin) in enumerate(fork.spread(branch)):
             if i == 0:  # drafters have read this sequence, and can continue from there
                 sequence.set_generated(beam.raw)
-            self.sequences.append(sequence if i == 0 else self._sequence(beam))
+            own = sequence if i == 0 else self._sequence(beam)
+            own.hold(twin)
+            self.sequences.append(own)
             self.branches.append(twin)
 
     def _sequence(self, beam: Hypothesis) -> SequenceState:

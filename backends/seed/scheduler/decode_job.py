@@ -11,7 +11,6 @@ from ...local.token_masks import TokenMask
 from ...sampling.sampler import NOT_FINITE
 from ..executor.segment import Segment
 from ..kv_cache.pool import Slots
-from ..kv_cache.radix_tree import RadixCache
 from ..records import NO_DRAFT, SequenceState
 from ..verifiers.base import DraftCheck
 from .jobs import CERTAIN, Committed, GenerationJob, JobOutput, Rank, segment_of
@@ -49,16 +48,6 @@ class DecodeJob(GenerationJob):
     def most(self) -> int:
         """Prompt and text."""
         return self.sequence.prompt + self.sequence.limit
-
-    def join(self, cache: RadixCache) -> None:
-        """See :class:`Job`."""
-        super().join(cache)
-        self.sequence.hold(self.branches[0])
-
-    def leave(self, *, keep: bool) -> None:
-        """See :class:`Job`."""
-        self.sequence.hold(None)
-        super().leave(keep=keep)
 
     @property
     def needed(self) -> list[int]:

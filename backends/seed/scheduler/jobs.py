@@ -197,6 +197,18 @@ class Job(ABC):
 class GenerationJob(Job):
     """A job that generates text: a pass computes each sequence's last token and its draft."""
 
+    def join(self, cache: RadixCache) -> None:
+        """See :class:`Job`."""
+        super().join(cache)
+        for sequence, branch in zip(self.sequences, self.branches, strict=True):
+            sequence.hold(branch)
+
+    def leave(self, *, keep: bool) -> None:
+        """See :class:`Job`."""
+        for sequence in self.sequences:
+            sequence.hold(None)
+        super().leave(keep=keep)
+
     @property
     def widths(self) -> list[int]:
         """The last token of every sequence."""

@@ -14,9 +14,10 @@ import torch
 from ...executor.segment import Segment
 from ...kv_cache.pool import Slots
 from ...records import SequenceState
+from ..model.prefix_drafter import pages_of
 from ..model.tree_builder import TreeBuilder
 from .block_runner import BlockRunner
-from .head_cache import HeadCache, pages_of
+from .head_cache import HeadCache
 
 
 class BlockCache(HeadCache):

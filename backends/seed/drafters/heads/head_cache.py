@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ...kv_cache.page_table import PageTable
 from ...records import SequenceState
-from ..model.draft_cache import DraftReader
+from ..model.prefix_drafter import PrefixReader, pages_of
 from .head_runner import HeadRunner
 
 
-class HeadCache(DraftReader):
+class HeadCache(PrefixReader):
     """Reads sequences with one head."""
 
     first: int
@@ -26,19 +24,10 @@ class HeadCache(DraftReader):
     def __contains__(self, row: SequenceState) -> bool:
         return row in self._known
 
-    def can_read(self, row: SequenceState) -> bool:
-        """Whether the target has computed all tokens but the last, and there is one before it."""
-        pages = row.pages
-        return pages is not None and 0 < pages.length == len(row.tokens) - 1 and not pages.missing()
-
     def unread(self, rows: Sequence[SequenceState]) -> int:
         """See :class:`DraftReader`."""
         slots = np.unique(np.concatenate([pages_of(row).table[self.first :] for row in rows]))
         return len(self._runner.unread(slots))
-
-    @abstractmethod
-    def free_drafts(self) -> None:
-        """Free what drafts took; they are complete."""
 
     def note(self, rows: Iterable[SequenceState]) -> None:
         """Record that sequences were read."""
@@ -51,9 +40,3 @@ class HeadCache(DraftReader):
     def rows(self) -> list[SequenceState]:
         """See :class:`DraftReader`."""
         return list(self._known)
-
-
-def pages_of(row: SequenceState) -> PageTable:
-    """The page table of a row that can be read."""
-    assert row.pages is not None  # noqa: S101  # it has one
-    return row.pages

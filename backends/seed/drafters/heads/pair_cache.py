@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from ...executor.segment import Segment
 from ...kv_cache.pool import Slots
 from ...kv_cache.radix_node import RadixNode
-from ...records import SequenceState
+from ..model.draft_slots import DraftSlots
+from ..model.prefix_drafter import pages_of
 from ..model.tree_builder import TreeBuilder
-from .head_cache import HeadCache, pages_of
+from .head_cache import HeadCache
 from .pair_runner import PairRunner
 
 
@@ -30,16 +31,12 @@ class PairCache(HeadCache):
 
     def __init__(self, runner: PairRunner) -> None:
         super().__init__(runner)
-        self._pairs = runner
-        self._slots: dict[SequenceState, dict[int, int]] = {}
-        """For each sequence that is drafted for the slots of its last token (-1) and of the nodes of its draft."""
+        self._pairs, self._drafted = runner, DraftSlots(runner)
 
     def catch_up(self, builders: Sequence[TreeBuilder]) -> torch.Tensor:
         """See :class:`DraftReader`. All sequences can be read."""
         rows = [builder.row for builder in builders]
-        ends = self._runner.forest.allocate(len(rows))
-        for row, slot in zip(rows, ends.tolist(), strict=True):
-            self._slots[row] = {-1: slot}
+        ends = self._drafted.begin(rows)
         spans: list[Segment] = []
         before: list[Slots] = []
         with ExitStack() as undo:
@@ -62,26 +59,19 @@ class PairCache(HeadCache):
     def step(self, builders: Sequence[TreeBuilder]) -> torch.Tensor:
         """See :class:`DraftReader`."""
         nodes = [(builder, node) for builder in builders for node in builder.growing]
-        slots = self._runner.forest.allocate(len(nodes))
+        slots = self._drafted.add(nodes)
         spans, before = [], []
         for (builder, node), slot in zip(nodes, slots, strict=True):
-            held, parents = self._slots[builder.row], builder.draft.parents
-            path, above = [held[parents[node]]], parents[node]
-            while above >= 0:
-                above = parents[above]
-                path.append(held[above])
-            context = np.concatenate((pages_of(builder.row).table[1:], path[::-1]))
+            above = self._drafted.above(builder, node)
+            context = np.concatenate((pages_of(builder.row).table[1:], above))
             spans.append(Segment([builder.draft.tokens[node]], np.array([slot]), context, self._root, wanted=[0]))
-            before.append(np.array(path[:1]))
-            held[node] = int(slot)
+            before.append(above[-1:])
         logits, own = self._pairs.forward(spans, before)
         return _in_order(logits, own)
 
     def free_drafts(self) -> None:
-        """Free the slots of all last tokens and drafts."""
-        slots = [slot for held in self._slots.values() for slot in held.values()]
-        self._runner.forest.pool.free(np.array(slots, dtype=np.int64))
-        self._slots.clear()
+        """See :class:`.PrefixReader`."""
+        self._drafted.free()
 
     @property
     def _root(self) -> RadixNode:
