@@ -50,19 +50,9 @@ that both share one set of threads. */
     (1 + r * (1 + r * (1 / 2.f + r * (1 / 6.f + r * (1 / 24.f + r * (1 / 120.f + r * (1 / 720.f + r / 5040.f)))))))
 #include "rotation.h"
 #undef V_
-#define W 16
-#define V_(name) name##_float16
-#ifdef __AVX512F__
-#define REDUCE(v) _mm512_reduce_add_ps((__m512)(v))
-#endif
-#include "attention.h"
-#undef REDUCE
-#undef W
-#undef V_
-#define W 8
-#define V_(name) name##_float8
-#include "attention.h"
 
+#include "attended_keys.h"
+#include "float_attention.h"
 #include "integer_attention.h"
 #include "products.h"
 
@@ -160,47 +150,39 @@ static void add_low(const Pass *pass, const LowRank *low, int first, int last, c
     for (int b = 0; b < count; b++) \
         add_low(pass, &batches[b].layers[index]->change, batches[b].first, batches[b].last, x, stride, to, worker);
 
-static void attend_floats(const Layer *layer, const Pass *pass, float *entries, int begin, int tokens, Worker *worker) {
-    const int group = layer->heads / layer->kv_heads, few = tokens * layer->kv_heads < 4 * pass->threads;
-    const int count = few ? 1 : group, parts = layer->heads / count;
-    ITEMS(tokens) {
-        const int t = begin + i;
-        float *queries = (float *)pass->queries + (int64_t)t * layer->heads * layer->dim;
-        rotate_float(layer, pass, t, queries, entries + pass->slots[t] * 2 * layer->kv_heads * layer->dim);
-    }
-    ITEMS(tokens * parts) {
-        const int t = begin + i / parts, head = i % parts * count;
-        if (layer->dim % 16) attend_float8(layer, pass, entries, t, head, count);
-        else attend_float16(layer, pass, entries, t, head, count);
-    }
-}
+/* Tokens first <= t < last, of which some are taken together as far as there is work for all threads. */
+typedef void Attend(const Layer *layer, const Pass *pass, const void *entries, int t, int rows, int first, int count);
 
-static inline int least(int a, int b) { return a < b ? a : b; }
-static inline int within(int a, int most) { return a < 1 ? 1 : least(a, most); }
-
-/* The same where heads are integers; tokens are taken together as far as there is work for all threads. */
-static void attend_eights(const Layer *layer, const Pass *pass, int16_t *entries, int begin, int tokens, Worker *worker) {
-#ifdef __AVX512VNNI__
+static void attend_together(const Layer *layer, const Pass *pass, const void *entries, int begin, int tokens, Attend *some,
+                            Worker *worker) {
     const int kv_heads = layer->kv_heads, group = layer->heads / kv_heads, threads = pass->threads, end = begin + tokens;
     int longest = 1;
     for (int t = begin; t < end; t++) longest = pass->before[t] + pass->own[t] > longest ? pass->before[t] + pass->own[t] : longest;
-    const int few = tokens * kv_heads < 4 * threads, count = few ? 1 : within(MOST_SCORES / longest, least(group, MOST_HEADS));
+    const int few = tokens * kv_heads < threads, count = few ? 1 : within(MOST_SCORES / longest, least(group, MOST_HEADS));
     const int parts = (group + count - 1) / count, share = tokens * kv_heads * parts / (4 * threads);
     const int rows = within(least(ROOM / (longest * count), share), MOST_ROWS);
-    ITEMS(tokens) rotate_integers(layer, pass, entries, begin + i);
     ITEMS((tokens + rows - 1) / rows * kv_heads * parts) {
         const int t = begin + i / (kv_heads * parts) * rows, part = i % parts * count, first = i / parts % kv_heads * group + part;
-        attend_integers(layer, pass, entries, t, least(end - t, rows), first, least(group - part, count));
+        some(layer, pass, entries, t, least(end - t, rows), first, least(group - part, count));
     }
-#endif
 }
 
 /* Attention of the tokens of a batch: queries, keys and values are rotated, then every token attends. */
 static void attend(const Batch *batch, int index, const Pass *pass, Worker *worker) {
+#ifdef __AVX512F__
     const Layer *layer = batch->layers[index];
     void *entries = batch->entries[index];
-    if (layer->eights) attend_eights(layer, pass, entries, batch->first, batch->last - batch->first, worker);
-    else attend_floats(layer, pass, entries, batch->first, batch->last - batch->first, worker);
+    const int begin = batch->first, tokens = batch->last - begin;
+#ifdef __AVX512VNNI__
+    if (layer->eights) {
+        ITEMS(tokens) rotate_integers(layer, pass, entries, begin + i);
+        attend_together(layer, pass, entries, begin, tokens, attend_integers, worker);
+        return;
+    }
+#endif
+    ITEMS(tokens) rotate_floats(layer, pass, entries, begin + i);
+    attend_together(layer, pass, entries, begin, tokens, attend_floats, worker);
+#endif
 }
 
 /* Layer `index`: pass->x becomes its output. `heard` (T, hidden) becomes what enters the layer, or is NULL. */

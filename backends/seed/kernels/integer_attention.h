@@ -1,21 +1,12 @@
 /* Attention over queries, keys and values that are integers times a power of two (backends/models/int8_attention.py).
 
-Several tokens are taken together, and what they all attend to is read once. A score is an exact integer, and a sum of
-values runs over the keys in ascending order, one multiplication and addition after another: no number of a token's
-result depends on the tokens beside it. */
+A score is an exact integer, and a sum of values runs over the keys in ascending order, one multiplication and addition
+after another: no number of a token's result depends on the tokens beside it. */
 
 #define BITS_OF_HEAD 11 /* of an integer, without its sign */
-#define KEYS 16         /* of a tile */
-#define AHEAD 32        /* keys that are fetched meanwhile */
-#define QUERIES 6       /* whose sums are kept in registers */
 
 /* Of a slot: keys (kv_heads, 2, dim), each with its value, then the powers of both (kv_heads, 2); all int16. */
 #define SLOT_NUMBERS(layer) ((int64_t)2 * (layer)->kv_heads * ((layer)->dim + 1))
-
-#define MOST_ROWS 8     /* tokens that are taken together */
-#define MOST_HEADS 8    /* and query heads of each */
-#define ROOM (1 << 15)  /* scores of them, as far as one token has no more: they stay in the second cache */
-#define MOST_SCORES (1 << 18) /* of the heads of one token, as far as one head has no more: they lie on the stack */
 
 #ifdef __AVX512VNNI__
 
@@ -57,16 +48,6 @@ static void rotate_integers(const Layer *layer, const Pass *pass, int16_t *entri
             powers[2 * h + part] = round_head(entry + (part * kv_heads + h) * dim, dim, slot + (2 * h + part) * dim);
 }
 
-/* The keys of a token, at most of two runs. */
-typedef struct {
-    const int64_t *before, *own;
-    int first, count; /* keys of the first run, and of both */
-} Seen;
-
-static inline int64_t slot_of(const Seen *seen, int k) {
-    return k < seen->first ? seen->before[k] : seen->own[k - seen->first];
-}
-
 typedef struct { int16_t first, second; } Pair;
 
 /* A key head of a layer. */
@@ -75,27 +56,6 @@ typedef struct {
     int64_t stride;
     int dim;
 } Head;
-
-/* Rows of 16 words become columns. */
-static inline __attribute__((always_inline)) void transpose(__m512i *rows) {
-    __m512i part[16];
-    for (int i = 0; i < 16; i += 2) {
-        part[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-        part[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4)
-        for (int j = 0; j < 2; j++) {
-            rows[i + 2 * j] = _mm512_unpacklo_epi64(part[i + j], part[i + 2 + j]);
-            rows[i + 2 * j + 1] = _mm512_unpackhi_epi64(part[i + j], part[i + 2 + j]);
-        }
-    for (int i = 0; i < 4; i++) { /* rows[4 * n + i]: column 4 * q + i of the rows 4 * n ..., in quarter q */
-        const __m512i a = _mm512_shuffle_i32x4(rows[i], rows[4 + i], 0x88), b = _mm512_shuffle_i32x4(rows[8 + i], rows[12 + i], 0x88);
-        const __m512i c = _mm512_shuffle_i32x4(rows[i], rows[4 + i], 0xdd), d = _mm512_shuffle_i32x4(rows[8 + i], rows[12 + i], 0xdd);
-        part[i] = _mm512_shuffle_i32x4(a, b, 0x88), part[8 + i] = _mm512_shuffle_i32x4(a, b, 0xdd);
-        part[4 + i] = _mm512_shuffle_i32x4(c, d, 0x88), part[12 + i] = _mm512_shuffle_i32x4(c, d, 0xdd);
-    }
-    for (int i = 0; i < 16; i++) rows[i] = part[i];
-}
 
 /* A tile of keys by pairs of numbers (dim / 2, KEYS), and the scales of keys and values. The last key of a text stands
 for those that are missing. */
@@ -196,16 +156,6 @@ static inline __attribute__((always_inline)) void add_values(
         for (int n = 0; n < N; n++) _mm512_storeu_pd(sums + q * dim + d + 8 * n, sum[q][n]);
 }
 
-#define BY_QUERIES(call) \
-    switch (Q) { \
-        case 1: call(1) break; \
-        case 2: call(2) break; \
-        case 3: call(3) break; \
-        case 4: call(4) break; \
-        case 5: call(5) break; \
-        default: call(6) \
-    }
-
 /* Scores of `count` queries with the keys first <= k < last of a token that sees them. */
 static void score_all(
     const Head *head, const Seen *seen, int first, int last, const int16_t *queries, const double *scales, int count,
@@ -238,31 +188,14 @@ static void add_all(
     }
 }
 
-/* How many keys, in whole tiles, all the tokens see at the same places. */
-static int shared_keys(const Seen *seen, int rows) {
-    int count = rows > 1 ? seen->first : 0;
-    for (int r = 1; r < rows; r++) {
-        int same = 0;
-        const int most = seen[r].first < count ? seen[r].first : count;
-        while (same < most && seen[r].before[same] == seen->before[same]) same++;
-        count = same;
-    }
-    return count / KEYS * KEYS;
-}
-
 /* Query heads first ... first + count - 1, which have one key head, of the tokens t ... t + rows - 1. */
-static void attend_integers(const Layer *layer, const Pass *pass, const int16_t *entries, int t, int rows, int first, int count) {
+static void attend_integers(const Layer *layer, const Pass *pass, const void *memory, int t, int rows, int first, int count) {
+    const int16_t *entries = memory;
     const int dim = layer->dim, heads = layer->heads, kv_head = first / (heads / layer->kv_heads);
     const Head head = {
         entries + (int64_t)2 * kv_head * dim, entries + 2 * ((int64_t)layer->kv_heads * dim + kv_head), SLOT_NUMBERS(layer), dim};
     Seen seen[MOST_ROWS];
-    int longest = 0;
-    for (int r = 0; r < rows; r++) {
-        const int before = pass->before[t + r], keys = before + pass->own[t + r];
-        seen[r] = (Seen){pass->keys + pass->before_at[t + r], pass->keys + pass->own_at[t + r], before, keys};
-        longest = keys > longest ? keys : longest;
-    }
-    const int shared = shared_keys(seen, rows), all = rows * count;
+    const int longest = see(pass, t, rows, seen), shared = shared_keys(seen, rows), all = rows * count;
     const int64_t stride = (longest + KEYS - 1) / KEYS * KEYS;
     double scores[all * stride], value_scales[stride], sums[all * dim], most[all], scales[all], parts[all];
     int16_t queries[all * dim];

@@ -27,8 +27,8 @@ UNITS = {"decoder.c": (), "ngram.c": _EXACT, "selection.c": _EXACT, "likeliest.c
 HEADERS = tuple(
     f"{name}.h"
     for name in [
-        *("attention", "integer_attention", "rotation", "log_probabilities", "products", "steps", "structures"),
-        *("ngram_table", "ngram_mixture", "fours"),
+        *("attended_keys", "float_attention", "integer_attention", "rotation", "log_probabilities", "products"),
+        *("steps", "structures", "ngram_table", "ngram_mixture", "fours"),
     ]
 )
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
