@@ -71,6 +71,11 @@ class Sample:
         """Whether it needs another token."""
         return self.completion is None and self._wanted()
 
+    @property
+    def takes_any(self) -> bool:
+        """Whether its tokens are those that it is given, none put in their place."""
+        return self._end_of_thinking is None
+
     def reader(self) -> TextReader:
         """A reader of the text while it grows."""
         return TextReader(self, self._text, IncrementalDetokenizer(self._decode, self.prompt, ()), self._thinking)

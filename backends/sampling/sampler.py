@@ -63,6 +63,11 @@ def check(sampling: Sampling) -> None:
         raise BackendError("; ".join(faults))
 
 
+def is_cut(sampling: Sampling) -> bool:
+    """Whether top-k, top-p or min-p may leave tokens out, where the temperature is positive."""
+    return sampling.top_k is not None or sampling.top_p is not None or sampling.min_p is not None
+
+
 def survivors(logits: Floats, sampling: Sampling) -> Mask:
     """Mask (V,) of the ids of one row of logits (V,) that remain after top-k, top-p and min-p, in this order.
 
@@ -158,7 +163,7 @@ def _choose_small(
     ).reshape(rows, 4 * blocks)[:, :size]
     scores = logits / np.array([[sampling.temperature] for sampling in samplings], dtype=np.float64)
     for row, sampling in enumerate(samplings):
-        if sampling.top_k is not None or sampling.top_p is not None or sampling.min_p is not None:
+        if is_cut(sampling):
             scores[row, ~survivors(logits[row], sampling)] = -np.inf
     chosen: NDArray[np.int64] = (scores + noise).argmax(axis=1)
     return chosen
@@ -172,7 +177,7 @@ class _Draw:
     """
 
     def __init__(self, logits: Floats, sampling: Sampling, stream: int, position: int, purpose: int) -> None:
-        if sampling.top_k is not None or sampling.top_p is not None or sampling.min_p is not None:
+        if is_cut(sampling):
             logits = np.where(survivors(logits, sampling), logits, -np.inf)
         self.logits, self.temperature = logits, np.float64(sampling.temperature)
         self.stream, self.position, self.purpose = stream, position, purpose

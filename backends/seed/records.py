@@ -50,10 +50,10 @@ class SequenceState:
         """Take or give up slots in the target's cache."""
         self.pages = pages
 
-    def append(self, tokens: Sequence[int]) -> None:
-        """Commit the tokens of a pass."""
+    def append(self, tokens: Sequence[int], passes: int = 1) -> None:
+        """Commit the tokens of so many passes."""
         self.tokens += tokens
-        self.passes += 1
+        self.passes += passes
         if self.mask is not None:
             for token in tokens:
                 self.mask.take(token)

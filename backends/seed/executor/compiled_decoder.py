@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from ...models.gguf_weights import GgufWeights
@@ -25,6 +26,7 @@ from ..kernels.weight_memory import WeightMemory
 from ..kv_cache.pool import SlotPool
 from .compiled_layer import CompiledLayer, Packer, norm_of
 from .compiled_layers import CompiledLayers, CompiledProduct
+from .compiled_steps import StepArrays, StepOutput, StepRow
 from .forward_batch import ForwardBatch
 from .llama import LlamaDecoder
 from .llama_layer import changes_of
@@ -110,6 +112,20 @@ class CompiledDecoder(LlamaDecoder):
         joint._stack = self._stack.joined(stacks)
         return joint
 
+    @property
+    def takes_steps(self) -> bool:
+        """Whether the kernels can make several passes in one call: they read embeddings, and angles that are fixed."""
+        embed = self._embed
+        plain = type(embed) is nn.Embedding and embed.weight.dtype == torch.float32 and embed.weight.is_contiguous()
+        return plain and self._rotation.fixed
+
+    def take_steps(self, rows: Sequence[StepRow], pool: SlotPool) -> StepOutput:
+        """Several tokens of each row, one pass after another; keys and values are in the pool."""
+        arrays, embeddings = StepArrays(rows), self._embed.weight
+        angles = self._rotation.table(arrays.positions - 1, embeddings[:1], _wide(pool))
+        settled = self._stack.take_steps(arrays.steps(embeddings, angles), self._output, arrays.keys, pool)
+        return arrays.output(settled=settled)
+
     def embed(self, plan: ForwardBatch) -> torch.Tensor:
         """See :class:`LlamaDecoder`."""
         return super().embed(plan).float()
@@ -153,9 +169,13 @@ class CompiledDecoder(LlamaDecoder):
         heard: Mapping[int, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         x = x.contiguous()
-        wide = torch.float64 if pool.entries[first].dtype == torch.int16 else torch.float32  # before heads are rounded
-        cos, sin = (table.contiguous() for table in self._rotation(x, plan.positions, wide))
+        cos, sin = (table.contiguous() for table in self._rotation(x, plan.positions, _wide(pool)))
         return self._stack.run(x, (cos, sin), plan, pool, first=first, last=last, heard=heard)
+
+
+def _wide(pool: SlotPool) -> torch.dtype:
+    """Of cosines and sines: heads are rounded to integers after they were rotated."""
+    return torch.float64 if pool.entries[0].dtype == torch.int16 else torch.float32
 
 
 def model_device(network: Any) -> torch.device:

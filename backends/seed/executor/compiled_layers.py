@@ -10,9 +10,11 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from ..kernels.structures import CBatch, CPass, PackedLinear
+from ..kernels.structures import CBatch, CPass, CSteps, PackedLinear
 from ..kv_cache.pool import SlotPool
 from .compiled_layer import CompiledLayer, norm_of
 from .forward_batch import ForwardBatch
@@ -29,7 +31,7 @@ class CompiledLayers:
         self.layers = layers
         self._beside: Sequence[Sequence[CompiledLayer]] = ()
         """The same layers with the adapters of the other parts of a pass."""
-        self._kernels, self._rooms = kernels, _Rooms()
+        self._kernels, self._rooms, self._step_rooms = kernels, _Rooms(), _Rooms()
         self._sizes = {**layers[0].sizes, "low": max(layer.rank for layer in layers)}
 
     def joined(self, others: Sequence[CompiledLayers]) -> CompiledLayers:
@@ -95,6 +97,32 @@ class CompiledLayers:
             raise MemoryError("a pass has no memory for its counters")
         return x
 
+    def take_steps(self, steps: CSteps, head: CompiledProduct, keys: NDArray[np.int64], pool: SlotPool) -> bool:
+        """Passes of all layers and the ``head`` over one token of each row, until the rows have their tokens.
+
+        ``keys``: the slots of all rows. False where a row's token is left to the caller.
+        """
+        wider = {name: max(self._sizes[name], head._sizes[name]) for name in head._sizes}
+        room = self._step_rooms.of(steps.rows, {**self._sizes, **wider}, pool.entries[0].dtype)
+        batch, depth = room.batch(steps.rows, keys=keys.ctypes.data), len(self.layers)
+        addresses = ctypes.c_void_p * depth
+        layers = addresses(*(layer.address for layer in self.layers))
+        entries = addresses(*(layer.data_ptr() for layer in pool.entries))
+        done = self._kernels.decode_steps(
+            ctypes.byref(CBatch(ctypes.addressof(layers), ctypes.addressof(entries), 0, steps.rows)),
+            ctypes.c_int32(depth),
+            addresses(),
+            ctypes.byref(head.linear.c),
+            ctypes.c_void_p(head.norm),
+            ctypes.c_int32(head._ins),
+            ctypes.c_double(head._epsilon),
+            ctypes.byref(batch),
+            ctypes.byref(steps),
+        )
+        if not done:
+            raise MemoryError("a pass has no memory for its counters")
+        return bool(done == 1)
+
 
 class CompiledProduct:
     """A linear layer of rows that may be normed before."""
@@ -107,6 +135,8 @@ class CompiledProduct:
         self._epsilon = 0.0
         if norm is not None:
             self._weight, self._epsilon = norm_of(norm)
+        self.norm = None if self._weight is None else self._weight.data_ptr()
+        """Address of the norm's weight."""
         self._sizes = {"normed": ins, "rounded": linear.rounded, "totals": linear.totals}
 
     def apart(self) -> CompiledProduct:
@@ -123,7 +153,7 @@ class CompiledProduct:
         out = torch.empty(len(x), self.linear.outs)
         done = self._kernels.decoder_head(
             ctypes.byref(self.linear.c),
-            ctypes.c_void_p(None if normed or self._weight is None else self._weight.data_ptr()),
+            ctypes.c_void_p(None if normed else self.norm),
             ctypes.c_int32(self._ins),
             ctypes.c_double(self._epsilon),
             ctypes.byref(batch),

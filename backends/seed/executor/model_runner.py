@@ -15,6 +15,8 @@ from ..kernels.transfers import transfers_of
 from ..kv_cache.page_table import PageTable
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
+from .compiled_decoder import CompiledDecoder
+from .compiled_steps import StepOutput, StepRow
 from .forward_batch import ForwardBatch, make_forward_batch
 from .graphed_decoder import HOST, GraphedDecoder
 from .hf_model import adapted
@@ -99,6 +101,12 @@ class ModelRunner:
     def listens(self) -> bool:
         """Whether states that enter layers are given to a listener; all passes are plain then."""
         return self._listener is not None
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether several plain passes can be made in one call."""
+        decoder = self.decoder
+        return isinstance(decoder, CompiledDecoder) and decoder.takes_steps and not self.listens
 
     def padded(self, tokens: int) -> int:
         """Tokens that a pass over so many computes: more where it is a graph of a fixed size."""
@@ -247,3 +255,14 @@ class ModelRunner:
             with torch.inference_mode():
                 self._listener(plan.slots, states)
         return logits, plan.rows
+
+    def take_steps(self, rows: Sequence[StepRow]) -> StepOutput:
+        """Several tokens of each row, one pass after another in one call; it :attr:`takes_steps`."""
+        decoder = self.decoder
+        assert isinstance(decoder, CompiledDecoder)  # noqa: S101  # the caller's condition
+        began = time.perf_counter()
+        with torch.inference_mode():
+            output = decoder.take_steps(rows, self.forest.pool)
+        self.count_pass(output.work, time.perf_counter() - began)
+        self.passes += output.passes - 1
+        return output

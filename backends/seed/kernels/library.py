@@ -22,7 +22,10 @@ from typing import Any
 from ...models.catalog import cache_folder
 
 _EXACT = ("-ffp-contract=off",)
-UNITS = {"decoder.c": (), "ngram.c": _EXACT, "selection.c": _EXACT, "likeliest.c": ()}
+UNITS = {
+    **{"decoder.c": (), "ngram.c": _EXACT, "selection.c": _EXACT, "likeliest.c": ()},
+    **{"multi_step.c": (), "token_draw.c": ()},
+}
 """Files that are compiled, with flags of their own."""
 HEADERS = tuple(
     f"{name}.h"

@@ -7,7 +7,7 @@ void log_probabilities(const float *logits, int64_t size, const int64_t *rows, c
                        int32_t threads, double *to);
 
 /* The first of the largest numbers of a row; -1 where one is not a number, or the largest is not finite. */
-static int64_t likeliest(const float *row, int64_t size) {
+int64_t likeliest(const float *row, int64_t size) {
     float top = -INFINITY;
     int strange = 0;
 #pragma omp simd reduction(max : top) reduction(| : strange)

@@ -67,3 +67,20 @@ typedef struct {
     void *const *entries; /* of each layer */
     int32_t first, last;  /* tokens first <= t < last */
 } Batch;
+
+/* Rows that take up to `most` tokens each, one pass after another; the keys of a pass are the slots of all rows. */
+typedef struct {
+    int32_t rows, most, tail; /* tail: tokens before the first new one that are known here, as endings may begin in them */
+    int32_t angle_bytes;      /* of the cosines of a position */
+    const float *embeddings;  /* (V, hidden) */
+    const char *angles;       /* (positions, 2, dim): cosines and sines */
+    const int32_t *start, *context, *limit; /* (R) its first slot among the keys, the tokens that have keys, the most tokens */
+    const double *temperature; /* (R) 0: the likeliest token */
+    const uint64_t *stream;    /* (R) */
+    const int32_t *position;   /* (R) of the noise of the first new token */
+    const int64_t *ends;       /* of each row the sequences of tokens after which it takes no more: length, tokens */
+    const int32_t *end_at;     /* (R + 1) where those of a row begin */
+    int64_t *tokens;           /* (R, tail + most), the tail given */
+    double *logarithms;        /* (R, most) natural-log probabilities, untempered */
+    int32_t *counts;           /* (R) tokens so far: 0 */
+} Steps;

@@ -92,6 +92,21 @@ class CBatch(ctypes.Structure):
     ]
 
 
+class CSteps(ctypes.Structure):
+    """Rows that take several tokens, one pass after another."""
+
+    _fields_: ClassVar = [
+        *((name, ctypes.c_int32) for name in ("rows", "most", "tail", "angle_bytes")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                *("embeddings", "angles", "start", "context", "limit", "temperature", "stream", "position"),
+                *("ends", "end_at", "tokens", "logarithms", "counts"),
+            )
+        ),
+    ]
+
+
 class PackedLinear:
     """The weights of linear layers with the same input, side by side in the layout of the kernels."""
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from treeagent.errors import TreeagentError
 
+from ..executor.compiled_steps import StepRow, StepTokens
 from ..executor.logits import Logits
 from ..executor.segment import Segment
 from ..kv_cache.page_table import PageTable
@@ -165,6 +166,22 @@ class Job(ABC):
     @abstractmethod
     def commit(self, output: JobOutput, counters: Counters) -> Committed:
         """Verify and take the results of a pass: all its slots are given back or hold committed tokens afterwards."""
+
+    @property
+    def most_steps(self) -> int:
+        """The most tokens that it may take with nothing to decide on them but logits and noise; 0 where more does."""
+        return 0
+
+    def plan_steps(self, count: int) -> None:
+        """Take up to ``count`` tokens, at most :attr:`most_steps`, in as many passes that are made next."""
+
+    def step_row(self, slots: Slots) -> StepRow:
+        """What its planned steps read; only where :attr:`most_steps` is not 0, for the one branch."""
+        raise NotImplementedError
+
+    def commit_steps(self, new: StepTokens, slots: Slots, counters: Counters) -> Committed:
+        """Take the tokens that planned steps gave, perhaps none."""
+        raise NotImplementedError
 
     @abstractmethod
     def finished(self) -> None:

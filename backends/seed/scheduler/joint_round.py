@@ -10,6 +10,9 @@ import torch
 from ..executor.joint_pass import can_join, forward_jointly
 from .scheduler import AskedPass, PassOutput, Scheduler, Steps
 
+NO_LOGITS = torch.empty(0)
+"""Of passes whose tokens are drawn already."""
+
 
 def share_rounds(first: Scheduler, other: Scheduler) -> bool:
     """Whether the rounds of two schedulers can be made together."""
@@ -36,13 +39,19 @@ def run_rounds(schedulers: Sequence[Scheduler]) -> list[BaseException | None]:
     waiting: list[tuple[int, Steps, AskedPass]] = []
     for place, scheduler in enumerate(schedulers):
         with failing(place):
-            steps = scheduler.round()
+            steps = scheduler.round(alone=len(schedulers) == 1)
             if (asked := next(steps, None)) is not None:
                 waiting.append((place, steps, asked))
     if not waiting:
         return errors
     runner = schedulers[waiting[0][0]].runner
     before = runner.seconds
+    place, steps, asked = waiting[0]
+    if asked.steps:  # it is alone
+        with failing(place), suppress(StopIteration):
+            found = runner.take_steps(asked.steps)
+            steps.send(PassOutput(NO_LOGITS, (), runner.seconds - before, False, found))
+        return errors
     made: Sequence[tuple[torch.Tensor, list[range]]] = ()
     with failing(*(place for place, _, _ in waiting)):
         made = forward_jointly([(schedulers[place].runner, asked.segments) for place, _, asked in waiting])

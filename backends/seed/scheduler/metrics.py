@@ -76,9 +76,17 @@ class Counters:
         """The difference."""
         return Counters(**{f.name: _minus(getattr(self, f.name), getattr(before, f.name)) for f in fields(self)})
 
-    def as_round(self, began: float, seconds: float) -> Round:
-        """The difference that one round made, as a record for the journal."""
-        return Round(began, seconds, self.row_passes, self.read, self.drafted, self.accepted, self.tokens)
+    def as_rounds(self, began: float, seconds: float) -> list[Round]:
+        """The difference that one call of passes made, as a record for each of them.
+
+        Of several passes each took its part of the time, and rows leave from one to the next.
+        """
+        count, sums = self.rounds, (self.row_passes, self.read, self.drafted, self.accepted, self.tokens)
+        each = seconds / count
+        return [
+            Round(began + at * each, each, *((total + count - 1 - at) // count for total in sums))
+            for at in range(count)
+        ]
 
     def add_prompt(self, tokens: int, reused: int) -> None:
         """Count the prompt of an admitted branch, of which so many tokens were cached."""
@@ -107,6 +115,16 @@ class Counters:
         """Count a target pass that computed so many prompt tokens."""
         self.rounds += 1
         self.read += prompt_tokens
+
+    def add_steps(self, passes: int, early_rows: int) -> None:
+        """Count passes that were made in one call, and the ``early_rows`` of all but the first."""
+        self.rounds += passes
+        self.early_rows += early_rows
+
+    def count_steps(self, passes: int, committed: int) -> None:
+        """Count a row of so many of these passes, of which so many tokens were ``committed``."""
+        self.row_passes += passes
+        self.tokens += committed
 
     def add_prediction(self, rows: int, predicted: float, seconds: float) -> None:
         """Count the predicted and the measured time of a pass without prompt tokens."""

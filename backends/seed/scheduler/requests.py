@@ -18,6 +18,7 @@ from ...local.text_streams import TextStreams
 from ...local.token_masks import TokenMask, TokenMasks
 from ...models.model import Model
 from ...models.tokenizer import ChatTokenizer
+from ..executor.compiled_steps import EndTokens
 from ..verifiers.beam_coupled import BeamVerifier
 from .beam_job import BeamJob
 from .decode_job import DecodeJob
@@ -29,6 +30,10 @@ from .score_job import ScoreJob
 EngineRequest = PendingRequest[Request | ScoreRequest]
 Defer = Callable[[Callable[[], None]], object]
 """Takes a function that is to be called at the end of the round."""
+
+
+ENDS_KEPT = 256
+"""Stop strings of so many kinds of requests are kept as tokens."""
 
 
 class JobFactory:
@@ -46,6 +51,7 @@ class JobFactory:
         self._masks: TokenMasks | None = None
         self._beams, self._single_beam = beams, single_beam
         self.rewards = KnownRewards()
+        self._ends: dict[tuple[str, ...], EndTokens] = {}
 
     def jobs(self, pending: EngineRequest, defer: Defer, streams: TextStreams) -> Iterator[Job]:
         """The jobs of a request. Raises BackendError for a request that makes no sense."""
@@ -98,12 +104,21 @@ class JobFactory:
                 reply = reply_of(requested)
                 defer(lambda: pending.answer(reply))
 
+        ends = self._ends_of(request.sampling.stop)
         for sample, mask in zip(requested, masks, strict=True):
             if sample.sampling.num_beams > 1:
                 run = BeamSearch(sample, self._model.eos)
                 yield BeamJob(run, self._beams, finished, pending.fail, pending, single=self._single_beam)
             else:
-                yield DecodeJob(sample, self._model.eos, finished, pending.fail, pending, mask)
+                yield DecodeJob(sample, self._model.eos, finished, pending.fail, pending, mask, ends)
+
+    def _ends_of(self, stop: tuple[str, ...]) -> EndTokens:
+        """The tokens that end a text, and those that stop strings most likely are."""
+        if stop not in self._ends:
+            if len(self._ends) == ENDS_KEPT:
+                self._ends.clear()
+            self._ends[stop] = EndTokens(self._model.eos, map(self._tokenizer.part, stop))
+        return self._ends[stop]
 
     def _mask(self, constraint: Constraint | None) -> TokenMask | None:
         """Raises BackendError, MissingExtraError."""

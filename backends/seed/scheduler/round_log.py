@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from weakref import ref
 
@@ -20,9 +20,9 @@ class Listener:
     def __init__(self) -> None:
         self._rounds: deque[Round] = deque()
 
-    def add(self, ended: Round) -> None:
-        """Buffer a round; called in the models' thread."""
-        self._rounds.append(ended)
+    def add(self, ended: Sequence[Round]) -> None:
+        """Buffer rounds; called in the models' thread."""
+        self._rounds.extend(ended)
 
     def __call__(self) -> list[Round]:
         """The rounds that have ended since the last call."""
@@ -55,6 +55,6 @@ class RoundLog:
             yield
         finally:
             if counters.rounds > before.rounds:
-                ended = counters.since(before).as_round(began, time.monotonic() - began)
+                ended = counters.since(before).as_rounds(began, time.monotonic() - began)
                 for listener in listeners:
                     listener.add(ended)

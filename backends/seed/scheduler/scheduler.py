@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
+from ..executor.compiled_steps import StepOutput, StepRow
 from ..executor.logits import Logits
 from ..executor.model_runner import ModelRunner
 from ..executor.prefill import PrefillChunk
@@ -31,9 +33,10 @@ from ..verifiers.base import Verifier, log_probabilities
 from ..verifiers.tree_masks import masked_tree
 from .admission import Admission
 from .early_drafts import draft_early
-from .jobs import Job, JobOutput
+from .jobs import Committed, Job, JobOutput
 from .memory import allocate, readable
 from .metrics import Counters
+from .multi_step import MultiStep
 from .round_cost import RoundCost
 from .round_timer import RoundTimer
 
@@ -48,6 +51,8 @@ class AskedPass:
     segments: Sequence[Segment]
     reads: bool
     """Whether prompts are among them."""
+    steps: Sequence[StepRow] = ()
+    """In place of segments: rows that take several tokens, in as many passes in one call."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +67,8 @@ class PassOutput:
     """Of the pass."""
     reads: bool
     """Whether prompts were read in it, of this target or of others that shared it."""
+    steps: StepOutput | None = None
+    """The tokens of rows that take several; there are no logits then."""
 
 
 Steps = Generator[AskedPass, PassOutput, None]
@@ -92,6 +99,8 @@ class Scheduler:
         self.jobs = Admission(runner, speculator, self.counters, max_rows, self.cost)
         self._timer = RoundTimer(runner, speculator)
         self._rows = 0
+        self._steps = MultiStep(runner, speculator, verifier)
+        self._alone = True
 
     def submit(self, job: Job) -> None:
         """Queue a job; it fails at once when it could never fit into memory."""
@@ -118,10 +127,15 @@ class Scheduler:
         """How many early jobs, up to ``most``, hardly slow down another one; 0 where they would not run beside it."""
         return self.cost.slight(most) if self.policy == "rounds" else 0
 
-    def round(self) -> Steps:
-        """One round, up to its pass and after it. After an exception :meth:`fail` must be called: its jobs are lost."""
-        self._rows = 0
+    def round(self, *, alone: bool = True) -> Steps:
+        """One round, up to its pass and after it. After an exception :meth:`fail` must be called: its jobs are lost.
+
+        ``alone``: no other target shares the pass.
+        """
+        self._alone = alone
+        self._rows, self._passes = 0, 1
         self._timer.start()
+        seconds, tokens = self.counters.seconds, self.counters.tokens
         self.jobs.sort()
         self.jobs.sweep()
         self.jobs.admit(serial=self.policy == "serial")
@@ -129,7 +143,8 @@ class Scheduler:
             yield from self._pass()
         outside = self._timer.stop(self.counters)
         if self._rows:
-            self.cost.record(self._rows, outside)
+            self.cost.record(self._rows, outside / self._passes)
+            self._steps.record(self._rows, self.counters.seconds - seconds, outside, self.counters.tokens - tokens)
 
     def fail(self, error: BaseException, *, everything: bool = False) -> None:
         """Fail all live jobs with the cause, and with ``everything`` the queued ones too."""
@@ -153,13 +168,22 @@ class Scheduler:
         if len(prefill.ready) < len(branches):
             computed = set(prefill.ready)
             ready = [job for job in self.live if computed.issuperset(job.branches)]
-        ready = self._draft(ready)
+        plain = self._alone and self.policy == "rounds" and not prefill.spans and not self.only_early
+        steps = self._steps.choose(ready) if plain else 1
+        if steps == 1:
+            ready = self._draft(ready)
         if self.jobs.early.busy and self.policy == "rounds":
             early, spare = self.jobs.early.take_in(ready, prefill, self.cost, self.jobs.max_rows)
             held = sum(job.reserved + sum(job.drafted) for job in (*ready, *early))
-            draft_early(early, spare, self.speculator, self.runner.forest.pool.room - held)
+            if steps == 1:
+                draft_early(early, spare, self.speculator, self.runner.forest.pool.room - held)
             ready = [*ready, *early]
         self._rows = sum([len(job.branches) for job in ready])
+        if steps > 1 and not prefill.spans and all(job.most_steps for job in ready):
+            yield from self._several(ready, steps)
+            return
+        if steps > 1:
+            self._steps.forget()  # early rows have changed the round
         slots = allocate(ready, self.live)
         segments = [part for job, own in zip(ready, slots, strict=True) for part in job.segments(own)]
         asked = time.perf_counter()
@@ -172,6 +196,24 @@ class Scheduler:
         prefill.done()
         own_rows = iter(output.rows[len(prefill.spans) :])
         self._commit(ready, slots, [[next(own_rows) for _ in job.branches] for job in ready], output.logits)
+
+    def _several(self, ready: Sequence[Job], steps: int) -> Steps:
+        """Up to so many passes in one call, which are verified already."""
+        for job in ready:
+            job.plan_steps(steps)
+        slots = [own for (own,) in allocate(ready, self.live)]
+        rows = [job.step_row(own) for job, own in zip(ready, slots, strict=True)]
+        output = yield AskedPass((), False, rows)
+        found = output.steps
+        assert found is not None  # noqa: S101  # it was asked for
+        self._steps.settle(settled=found.settled)
+        self._passes = found.passes
+        again = [len(new.tokens) - 1 for job, new in zip(ready, found.rows, strict=True) if job.early and new.tokens]
+        self.counters.add_steps(found.passes, sum(again))
+        predicted = self.speculator.cost.record(found.work, output.seconds / found.passes)
+        self.counters.add_prediction(round(found.work.spans), found.passes * predicted, output.seconds)
+        parts = zip(ready, found.rows, slots, strict=True)
+        self._settle(ready, (job.commit_steps(new, own, self.counters) for job, new, own in parts))
 
     def _draft(self, ready: Sequence[Job]) -> Sequence[Job]:
         """Store drafts in the jobs; returns those that are verified in this pass: under ``fcfs`` one, else all."""
@@ -203,14 +245,22 @@ class Scheduler:
         verifications = self.verifier.verify(every, logits)
         self.speculator.learn(every, verifications, logits)
         logprobs = log_probabilities(every, verifications, logits)
+        ends = list(accumulate(map(len, checks)))
+        parts = zip(ready, rows, slots, [0, *ends], ends, strict=False)
+        results = (
+            job.commit(
+                JobOutput(logits, own_rows, own_slots, verifications[begin:end], logprobs[begin:end]), self.counters
+            )
+            for job, own_rows, own_slots, begin, end in parts
+        )
+        self._settle(ready, results)
+
+    def _settle(self, ready: Sequence[Job], results: Iterable[Committed]) -> None:
+        """Take note of what became of the jobs in a pass, and remove those that ended."""
         live: list[PageTable] = []
         ended: list[PageTable] = []
         outcomes: defaultdict[str, list[tuple[float, bool]]] = defaultdict(list)
-        end = 0
-        for job, own_rows, own_slots, own in zip(ready, rows, slots, checks, strict=True):
-            begin, end = end, end + len(own)
-            output = JobOutput(logits, own_rows, own_slots, verifications[begin:end], logprobs[begin:end])
-            committed = job.commit(output, self.counters)
+        for job, committed in zip(ready, results, strict=True):
             if committed.error is None:
                 (ended if committed.ended else live).extend(job.branches)
             if committed.outcomes:
