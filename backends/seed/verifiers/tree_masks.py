@@ -30,8 +30,8 @@ def masked_tree(checks: Sequence[DraftCheck], logits: torch.Tensor) -> torch.Ten
         return logits
     masked, table, at = logits.clone(), np.stack(allowed), np.array(rows)
     few = 2 * np.count_nonzero(table) < table.size
-    row, token = np.divmod(np.flatnonzero(table if few else ~table), table.shape[1])
-    places = tuple(torch.from_numpy(each).to(logits.device) for each in (at[row], token))
+    which, tokens = np.divmod(np.flatnonzero(table if few else ~table), table.shape[1])
+    places = tuple(torch.from_numpy(each).to(logits.device) for each in (at[which], tokens))
     if few:  # such as labels: a whole row is filled faster than it is masked
         masked.index_fill_(0, torch.from_numpy(at).to(logits.device), -torch.inf)
         masked[places] = logits[places]
