@@ -28,7 +28,6 @@ from ..seed.executor.pass_cost import PassCost
 from ..seed.executor.pass_work import PassWork
 from ..seed.executor.trial_pass import TrialPass, make_slots, run_trial, trial_segments
 from ..seed.executor.weights import WeightCache
-from .config.plan import BenchSettings
 from .draft_record import RecordedText, RecordingDrafter
 from .draft_replay import RoundSeconds, fixed, hindsight, perfect, replay
 from .options import add_max_tokens, add_model, add_out, add_threads
@@ -200,9 +199,11 @@ def main() -> None:
             "kind": "draft bounds",
             "began": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        settings = BenchSettings(model=chosen.model, threads=chosen.threads)
         report |= {"model": chosen.model, "draft": chosen.draft, "dtype": chosen.dtype, "max_tokens": chosen.max_tokens}
-        report |= {"machine": machine(settings, torch.device("cpu"), None), "bounds": [asdict(each) for each in bounds]}
+        report |= {
+            "machine": machine(chosen.threads, torch.device("cpu"), None),
+            "bounds": [asdict(each) for each in bounds],
+        }
         chosen.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
