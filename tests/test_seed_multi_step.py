@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -197,6 +198,20 @@ def test_requests_cancelled_at_any_round(made: Made, monkeypatch: pytest.MonkeyP
     clean(backend)
     assert isinstance(gone, asyncio.CancelledError) or told([gone]) == naive.expected(asked[:1])
     assert told(kept) == naive.expected(asked[1:])
+
+
+def test_early_rows_beside_others(made: Made, calls: list[StepOutput]) -> None:
+    """Requests that may not be wanted take part in calls, and their texts are the same."""
+    backend, naive = made
+    backend.reset()
+    asked = forest(8)
+    before = scheduler(backend).counters.copy()
+    early = [replace(one, priority=0.9) for one in asked[:3]]
+    assert told(ask(backend, *early, *asked[3:])) == naive.expected(asked)
+    clean(backend)
+    counters = scheduler(backend).counters.since(before)
+    assert calls
+    assert counters.row_passes >= counters.early_rows > 0
 
 
 @pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
