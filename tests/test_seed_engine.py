@@ -79,7 +79,7 @@ def test_nothing_is_done_when_nothing_is_asked(backend: SeedBackend, monkeypatch
     threads = set(threading.enumerate())
     rounds: list[int] = []
     whole = scheduler(backend).round
-    monkeypatch.setattr(scheduler(backend), "round", lambda: rounds.append(1) or whole())
+    monkeypatch.setattr(scheduler(backend), "round", lambda **asked: rounds.append(1) or whole(**asked))
     ask(backend, MIX[0])
     idle(backend)
     assert len(rounds) <= MIX[0].sampling.max_tokens + 2

@@ -114,7 +114,8 @@ def test_the_twin_reads_the_targets_keys_and_values(folder: str, monkeypatch: py
         clean(backend)
         assert len(heard.said) > 50
         worst[prefix] = heard.worst(Reading(folder), 3)
-    assert worst["target"] < 0.02 < worst["own"]
+    # a last bit of attention may move an activation to the next of its 8-bit numbers
+    assert worst["target"] < 0.1 < worst["own"]
 
 
 def test_the_twin_reads_no_prompt_and_keeps_nothing(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:

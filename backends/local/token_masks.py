@@ -43,7 +43,7 @@ class _Beginning:
         allowed = np.unpackbits(bits, bitorder="little")[: self._size].astype(bool)
         if not allowed.any():
             allowed[list(self._eos)] = True
-        allowed.flags.writeable = False
+        allowed.setflags(write=False)
         return allowed
 
     @cached_property
