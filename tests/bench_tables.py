@@ -44,7 +44,7 @@ def markdown(report: Report, only: Sequence[str] = ()) -> str:
         table = _table(rows, _scaling(rows))
     elif len(settings["branches"]) > 1:
         table = _by_branches(rows, settings["branches"])
-        if settings["draft"] is not None or any("draft=" in mode for mode in settings["modes"]):
+        if settings["draft"] is not None or any("draft=" in row["mode"] for row in rows):
             table += ["", *_by_position(rows, settings["branches"])]
     else:
         table = _table(rows, _modes(report)[: BRIEF if only else None])
