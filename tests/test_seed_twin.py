@@ -80,6 +80,15 @@ def test_beams_are_those_of_naive_decoding(folder: str, slots: int) -> None:
     assert scheduler(backend).speculator.estimator(DRAFTED_BEAMS).accepted > 0
 
 
+def test_the_twin_follows_its_target_to_a_new_cache(folder: str) -> None:
+    """Also where a draft is the first to use it: after the measurements at load, and after a round that failed."""
+    backend = twin(folder, drafter="model", draft_tokens=4)
+    for _ in range(2):
+        scheduler(backend).runner.reset_cache()
+        assert told(ask(backend, *FEW)) == Naive(folder, "float32").expected(FEW)
+        clean(backend)
+
+
 class Reading:
     """What the twin says of a text whose tokens but the last the target has read, by networks of transformers."""
 

@@ -84,13 +84,18 @@ class ModelRunner:
         """Tokens by the exit that their logits came from; empty for a model without exits."""
         self.graphs: GraphedDecoder | None = None
         """What makes passes of fixed sizes; None where all passes are plain."""
-        self.forest = self._new_cache()
+        self._forest = self._new_cache()
         states = self.forest.pool.states
         if states is not None and states.limit < STATES:
             raise ConfigError(
                 f"state_memory is too small: one state of {weights.where} takes {states.row_bytes / 1e6:.3g} MB, and a "
                 f"text needs {STATES}. Give state_memory={STATES * states.row_bytes / 1e6:.3g} at least, in megabytes."
             )
+
+    @property
+    def forest(self) -> RadixCache:
+        """The prefix cache."""
+        return self._forest
 
     @property
     def stages(self) -> list[tuple[int, int]]:
@@ -116,7 +121,7 @@ class ModelRunner:
         """Replace the cache by one whose memory is allocated now and stays where it is."""
         pool = self._new_pool()
         pool.fix(slots, self.context)
-        self.forest = self._new_cache(pool)
+        self._forest = self._new_cache(pool)
 
     def use_graphs(self, graphs: GraphedDecoder) -> None:
         """Make the passes that fit an envelope by graphs over the fixed pool."""
@@ -125,7 +130,7 @@ class ModelRunner:
     def use_plain_passes(self) -> None:
         """Use no graphs, and a pool that grows; the cache is empty then."""
         self.graphs = None
-        self.forest = self._new_cache()
+        self._forest = self._new_cache()
 
     @property
     def most_branches(self) -> int | None:
@@ -203,7 +208,7 @@ class ModelRunner:
         pool = self.forest.pool
         if pool.fixed:
             pool.clear()
-        self.forest = self._new_cache(pool if pool.fixed else None)
+        self._forest = self._new_cache(pool if pool.fixed else None)
 
     @contextmanager
     def profiling(self) -> Iterator[None]:

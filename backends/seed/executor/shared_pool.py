@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -10,7 +10,6 @@ import torch
 from ..kv_cache.pool import SlotPool
 from ..kv_cache.radix_tree import RadixCache
 from .model_runner import ModelRunner
-from .segment import Segment
 from .weights import Weights
 
 
@@ -22,23 +21,20 @@ class SharedPoolRunner(ModelRunner):
         self.target = target
         super().__init__(weights, target.memory)
 
+    @property
+    def forest(self) -> RadixCache:
+        """The target's prefix cache, also after the target has dropped one."""
+        return self.target.forest
+
     @contextmanager
     def profiling(self) -> Iterator[None]:
         """See :class:`ModelRunner`; in the target's cache, which is empty afterwards as well."""
         with self.target.profiling():
-            self.reset_cache()
             yield
-        self.reset_cache()
         self.seconds, self.passes = 0.0, 0
 
     def reset_cache(self) -> None:
-        """Follow the target to its present cache."""
-        self.forest = self.target.forest
-
-    def forward(self, spans: Sequence[Segment]) -> tuple[torch.Tensor, list[range]]:
-        """See :class:`ModelRunner`."""
-        self.reset_cache()  # the target may have dropped its cache
-        return super().forward(spans)
+        """See :class:`ModelRunner`: the target alone drops its cache."""
 
     def _new_cache(self, pool: SlotPool | None = None) -> RadixCache:
         return self.target.forest

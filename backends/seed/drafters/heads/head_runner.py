@@ -62,7 +62,7 @@ class HeadRunner(ModelRunner):
 
     def reset_cache(self) -> None:
         """Follow the target to its present cache, with nothing read."""
-        self.forest = self._new_cache()
+        self._forest = self._new_cache()
         self._pool = HeadPool(list(self._head.kinds), self.dtype, self.device, limit=0)
         self._pool.lift_limit()
         self._states = torch.empty(0, self._head.width, dtype=self.dtype, device=self.device)
