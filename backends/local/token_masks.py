@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -28,12 +29,19 @@ CONSTRAINTS = 16
 """Constraints whose beginnings are remembered, those that were used last."""
 
 
+@dataclass(slots=True)
+class _Room:
+    """How many more beginnings of a constraint will be remembered."""
+
+    left: int
+
+
 class _Beginning:
     """The beginning of a text, and what may follow it; all texts of a constraint share those that are remembered."""
 
-    def __init__(self, matcher: Any, size: int, eos: frozenset[int], known: list[_Beginning]) -> None:
-        """``known`` are the longer beginnings of the constraint that are remembered, of all of its texts."""
-        self._matcher, self._size, self._eos, self._known = matcher, size, eos, known
+    def __init__(self, matcher: Any, size: int, eos: frozenset[int], room: _Room, *, shared: bool = True) -> None:
+        """``room`` is that of all texts of the constraint; ``shared``: it is remembered, else one text alone has it."""
+        self._matcher, self._size, self._eos, self._room, self._shared = matcher, size, eos, room, shared
         self._next: dict[int, _Beginning] = {}
 
     @cached_property
@@ -61,11 +69,21 @@ class _Beginning:
         matcher = self._matcher.deep_copy()
         if matcher.try_consume_tokens([token]) != 1:
             return None
-        longer = _Beginning(matcher, self._size, self._eos, self._known)
-        if len(self._known) < KNOWN:
-            self._known.append(longer)
+        shared = self._room.left > 0
+        longer = _Beginning(matcher, self._size, self._eos, self._room, shared=shared)
+        if shared:
+            self._room.left -= 1
             self._next[token] = longer
         return longer
+
+    def extended(self, token: int) -> _Beginning:
+        """The beginning with one more token that is allowed, in place where one text alone has it."""
+        if self._shared:
+            return self.after(token) or self
+        if token not in self._eos and self.allowed[token] and self._matcher.try_consume_tokens([token]) == 1:
+            vars(self).pop("allowed", None)
+            vars(self).pop("forced", None)
+        return self
 
 
 class TokenMask:
@@ -83,7 +101,7 @@ class TokenMask:
 
     def take(self, token: int) -> None:
         """Go on by a token that is allowed; one that ends the text is the last."""
-        self._text = self._text.after(token) or self._text
+        self._text = self._text.extended(token)
 
     def forced(self) -> list[int]:
         """Tokens of the text that every allowed text goes on with; another cut into tokens may be allowed as well."""
@@ -127,7 +145,7 @@ class TokenMasks:
         matcher.compute_bitmask()  # stops a matcher that nothing leads on from
         if matcher.is_stopped() and not matcher.is_accepting():
             raise RequestRefusedError(f"no text matches the constraint {constraint.text!r}")
-        return _Beginning(matcher, self._size, self._eos, [])
+        return _Beginning(matcher, self._size, self._eos, _Room(KNOWN))
 
     def _grammar(self, constraint: Constraint) -> str:
         if constraint.kind == "json_schema":
