@@ -4,6 +4,7 @@ keyed by stream, position and token (Philox4x32-10, Salmon et al., SC 2011). At 
 Ids that no noise can make the best get none. Logarithms may differ from NumPy's in the last bit: where the two best sums
 are so close that this could decide, there is no token, and the caller draws it as NumPy does. */
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 
@@ -71,7 +72,7 @@ static int64_t draw_token(const float *row, int64_t size, double temperature, ui
     for (int64_t first = 0; first < size; first += AT_ONCE)
         if (highest[first / AT_ONCE] >= bound)
             try_ids(row, size, temperature, stream, position, first, edge, 0, word < 0 ? 0 : (uint32_t)word, &draw);
-    return draw.best - draw.second < CLOSE ? -1 : draw.token;
+    return draw.best - draw.second >= CLOSE + 4 * DBL_EPSILON * fabs(draw.best) ? draw.token : -1;
 }
 
 /* to[n] of row n of logits (N, size). */

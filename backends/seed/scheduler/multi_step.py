@@ -122,7 +122,7 @@ class MultiStep:
         self._pace = None
 
     def forget(self) -> None:
-        """The round of the last choice has turned out to be another one, such as one that reads a prompt."""
+        """The round of the last choice has failed, or turned out to be another one, such as one that reads a prompt."""
         self._pace = None
 
     def settle(self, *, settled: bool) -> None:

@@ -135,6 +135,7 @@ class Scheduler:
         self._alone = alone
         self._rows, self._passes = 0, 1
         self._timer.start()
+        self._steps.forget()
         seconds, tokens = self.counters.seconds, self.counters.tokens
         self.jobs.sort()
         self.jobs.sweep()
@@ -182,7 +183,7 @@ class Scheduler:
         if steps > 1 and not prefill.spans and all(job.most_steps for job in ready):
             yield from self._several(ready, steps)
             return
-        if steps > 1:
+        if steps > 1 or prefill.spans:
             self._steps.forget()  # early rows have changed the round
         slots = allocate(ready, self.live)
         segments = [part for job, own in zip(ready, slots, strict=True) for part in job.segments(own)]
