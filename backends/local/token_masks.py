@@ -30,7 +30,7 @@ CONSTRAINTS = 16
 
 
 @dataclass(slots=True)
-class _Room:
+class _Allowance:
     """How many more beginnings of a constraint will be remembered."""
 
     left: int
@@ -39,9 +39,11 @@ class _Room:
 class _Beginning:
     """The beginning of a text, and what may follow it; all texts of a constraint share those that are remembered."""
 
-    def __init__(self, matcher: Any, size: int, eos: frozenset[int], room: _Room, *, shared: bool = True) -> None:
-        """``room`` is that of all texts of the constraint; ``shared``: it is remembered, else one text alone has it."""
-        self._matcher, self._size, self._eos, self._room, self._shared = matcher, size, eos, room, shared
+    def __init__(
+        self, matcher: Any, size: int, eos: frozenset[int], allowance: _Allowance, *, shared: bool = True
+    ) -> None:
+        """``allowance``: of all texts of the constraint; ``shared``: it is remembered, else one text alone has it."""
+        self._matcher, self._size, self._eos, self._allowance, self._shared = matcher, size, eos, allowance, shared
         self._next: dict[int, _Beginning] = {}
 
     @cached_property
@@ -69,10 +71,10 @@ class _Beginning:
         matcher = self._matcher.deep_copy()
         if matcher.try_consume_tokens([token]) != 1:
             return None
-        shared = self._room.left > 0
-        longer = _Beginning(matcher, self._size, self._eos, self._room, shared=shared)
+        shared = self._allowance.left > 0
+        longer = _Beginning(matcher, self._size, self._eos, self._allowance, shared=shared)
         if shared:
-            self._room.left -= 1
+            self._allowance.left -= 1
             self._next[token] = longer
         return longer
 
@@ -145,7 +147,7 @@ class TokenMasks:
         matcher.compute_bitmask()  # stops a matcher that nothing leads on from
         if matcher.is_stopped() and not matcher.is_accepting():
             raise RequestRefusedError(f"no text matches the constraint {constraint.text!r}")
-        return _Beginning(matcher, self._size, self._eos, _Room(KNOWN))
+        return _Beginning(matcher, self._size, self._eos, _Allowance(KNOWN))
 
     def _grammar(self, constraint: Constraint) -> str:
         if constraint.kind == "json_schema":
